@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The engine of lcpfs: it decides which partition should give space to which, and learns from what came of it.
+ *
+ * It is pure: no I/O, no clock, no threads, no globals. Time and measurements come in, decisions go out, and the same
+ * calls in the same order give the same answers. It moves nothing itself: the caller carries a decision out and reports.
+ * One handle may be used from several threads (a mutex inside the handle; every call is short). docs/engine.md derives
+ * the arithmetic.
+ *
+ * The caller's loop, about once a second:
+ *
+ *	for each partition: lcpfs_engine_update(e, id, now_us, &counters);     cumulative counters, see below
+ *	lcpfs_engine_decide(e, now_us, &d);
+ *	if (d.action == LCPFS_ENGINE_MOVE) {                                    only ever in mode `on`
+ *		move d.blocks from d.from_id to d.to_id (either may be LCPFS_ENGINE_FREE)   may take seconds, may be cut short
+ *		lcpfs_engine_report(e, now_us, d.sequence, &moved);                 always, also when nothing was moved
+ *	}
+ *
+ * or lcpfs_engine_step(), which does the second half through an actuator function. Until a move is reported, decide
+ * answers LCPFS_ENGINE_WAIT_REPORT. Every change of size that the engine did not decide (by hand, a full writer's
+ * emergency) is told with lcpfs_engine_resized().
+ *
+ * Units: blocks are the pool's blocks (4 KiB); times are µs of any monotonic clock (one that runs backwards is
+ * tolerated: the engine's own time then stands still); latencies are µs; frequencies are operations/s.
+ * Every function that can fail returns 0 or a negative code of <lcpfs/error.h>.
+ */
+#ifndef LCPFS_ENGINE_H
+#define LCPFS_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <lcpfs/error.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct lcpfs_engine;
+
+#define LCPFS_ENGINE_FREE 0u           /* the id of the space that nobody owns; partitions have ids from 1 */
+#define LCPFS_ENGINE_OUTCOMES_MAX 100u /* outcomes kept */
+#define LCPFS_ENGINE_DECISIONS_MAX 100u /* changes of decision kept, see lcpfs_engine_decisions() */
+#define LCPFS_ENGINE_SENTENCE_MAX 400u
+
+enum lcpfs_engine_mode {
+	LCPFS_ENGINE_OFF,     /* measures, decides nothing */
+	LCPFS_ENGINE_OBSERVE, /* decides and logs what it would do; moves nothing */
+	LCPFS_ENGINE_ON,
+};
+
+/* What a learned threshold believes before its first observation; 0 means the default in brackets. */
+struct lcpfs_engine_priors {
+	double pressure;      /* that triggers a move (100) */
+	double cooldown_s;    /* between moves (300) */
+	double growth_step;   /* share of the receiver's size (0.10) */
+	double shrink_step;   /* share of the giver's size (0.05) */
+};
+
+struct lcpfs_engine_options {
+	uint64_t pool_blocks; /* Σ size + free, always */
+	uint64_t step_blocks; /* the smallest move: one metaslab */
+	enum lcpfs_engine_mode mode;
+	double significance; /* chance of a false verdict to either side; 0 = 0.05 */
+	struct lcpfs_engine_priors priors;
+};
+
+/* *engine is set to NULL on failure. Destroy with lcpfs_engine_destroy (NULL is allowed). */
+int lcpfs_engine_create(const struct lcpfs_engine_options *options, struct lcpfs_engine **engine);
+void lcpfs_engine_destroy(struct lcpfs_engine *engine);
+
+int lcpfs_engine_set_mode(struct lcpfs_engine *engine, enum lcpfs_engine_mode mode);
+enum lcpfs_engine_mode lcpfs_engine_get_mode(struct lcpfs_engine *engine);
+/* The pool grew (or shrank: refused below Σ size). */
+int lcpfs_engine_set_pool_blocks(struct lcpfs_engine *engine, uint64_t pool_blocks);
+
+/* ---- partitions ---- */
+
+struct lcpfs_engine_spec {
+	uint32_t id; /* 0: the engine picks the next; else it must be above every id it has ever seen (never reused) */
+	const char *name; /* copied (first 63 bytes); for sentences only */
+	uint64_t size_blocks, min_size_blocks, max_size_blocks;
+};
+
+/* Refused: min > max, size outside them, Σ min or Σ size above the pool. *id may be NULL. */
+int lcpfs_engine_add(struct lcpfs_engine *engine, const struct lcpfs_engine_spec *spec, uint32_t *id);
+int lcpfs_engine_remove(struct lcpfs_engine *engine, uint32_t id); /* its blocks become free */
+int lcpfs_engine_set_limits(struct lcpfs_engine *engine, uint32_t id, uint64_t min_size_blocks,
+			    uint64_t max_size_blocks);
+
+/*
+ * What a partition has done since it was opened: CUMULATIVE counters that only grow, plus live_blocks as of now. A counter
+ * below its last value means a restart: it is taken as the new baseline. An operation counts when it ends.
+ */
+struct lcpfs_engine_counters {
+	uint64_t read_ops, write_ops;
+	double read_latency_us, write_latency_us; /* sums over those operations */
+	uint64_t user_blocks;                     /* blocks written by users */
+	uint64_t copied_blocks;                   /* live blocks copied by cleaning, whatever it was for */
+	uint64_t device_blocks; /* all blocks written to the device: user, copied, summaries, tables */
+	uint64_t live_blocks;
+};
+
+int lcpfs_engine_update(struct lcpfs_engine *engine, uint32_t id, uint64_t now_us,
+			const struct lcpfs_engine_counters *counters);
+
+/* A size changed without the engine's decision. `blocks` is the new size; kept even outside min and max, not above the pool. */
+enum lcpfs_engine_cause {
+	LCPFS_ENGINE_BY_HAND,
+	LCPFS_ENGINE_EMERGENCY, /* a full writer took a free metaslab */
+};
+int lcpfs_engine_resized(struct lcpfs_engine *engine, uint32_t id, uint64_t now_us, uint64_t size_blocks,
+			 enum lcpfs_engine_cause cause);
+
+/* ---- learned thresholds, public because they can be used alone ---- */
+
+struct lcpfs_engine_threshold {
+	double value;
+	double uncertainty; /* standard error of the mean outcome; INFINITY while unknown */
+	uint64_t observations;
+	double learning_rate; /* 1 / (1 + 0.1·√observations) */
+	double mean_outcome;  /* mean Δε of what was observed */
+	double variance;      /* of Δε; INFINITY while unknown */
+	double low, high;     /* range of what was seen: value never leaves it once there is an observation */
+};
+
+void lcpfs_engine_threshold_init(struct lcpfs_engine_threshold *t, double guess);
+/* Values that are not finite teach nothing: false. */
+bool lcpfs_engine_threshold_observe(struct lcpfs_engine_threshold *t, double action, double epsilon_change);
+double lcpfs_engine_threshold_confidence(const struct lcpfs_engine_threshold *t); /* 0..1 */
+bool lcpfs_engine_threshold_should_act(const struct lcpfs_engine_threshold *t, double current, double benefit);
+
+/* utilization · frequency / ((max − size) / max); INFINITY below 1 % headroom: pressure does not count there. */
+double lcpfs_engine_pressure(double utilization, double access_frequency, uint64_t size_blocks, uint64_t max_size_blocks);
+double lcpfs_engine_epsilon(double avg_latency_us, double utilization, double access_frequency);
+/* WA of uniform overwrites under oldest-first cleaning with live blocks U and spare s; 1 at infinite spare. */
+double lcpfs_engine_uniform_wa(double live_blocks, double spare_blocks);
+
+/* ---- decisions ---- */
+
+enum lcpfs_engine_action {
+	LCPFS_ENGINE_NONE,
+	LCPFS_ENGINE_MOVE,       /* carry it out and report */
+	LCPFS_ENGINE_WOULD_MOVE, /* mode observe: the same decision, not to be carried out */
+};
+
+enum lcpfs_engine_reason {
+	LCPFS_ENGINE_MODE_OFF,
+	LCPFS_ENGINE_FEW_PARTITIONS,  /* nothing to move between */
+	LCPFS_ENGINE_NOT_MEASURED,    /* too little traffic so far to know what a block is worth */
+	LCPFS_ENGINE_WAIT_REPORT,     /* the last move has not been reported yet */
+	LCPFS_ENGINE_WAIT_EFFECT,     /* the last move's effect cannot have arrived yet */
+	LCPFS_ENGINE_WAIT_MEASURE,    /* it has arrived; the window is still too short for its own standard error */
+	LCPFS_ENGINE_NO_ROOM,         /* those that would gain are at their max, or those that could give at their min */
+	LCPFS_ENGINE_IN_BALANCE,      /* another step would lose as much as it gains */
+	LCPFS_ENGINE_WITHIN_NOISE,    /* there may be a gain, but it does not beat its noise */
+	LCPFS_ENGINE_NO_PAYBACK,      /* the gain would not repay the copying within the time that demand is known for */
+	LCPFS_ENGINE_EXPLORE,         /* move: one step, to learn */
+	LCPFS_ENGINE_GAIN,            /* move: the expected gain beats its noise */
+	LCPFS_ENGINE_UNDO,            /* move: the last one hurt, it is taken back */
+	LCPFS_ENGINE_CALL_BACK,       /* move: free space is needed (lcpfs_engine_call_back) */
+	LCPFS_ENGINE_REASON_END
+};
+
+const char *lcpfs_engine_reason_name(enum lcpfs_engine_reason reason); /* "within_noise" … */
+
+/* One side of a move as the engine saw it: enough to recompute the decision. */
+struct lcpfs_engine_side {
+	uint32_t id;
+	uint64_t size_blocks, min_size_blocks, max_size_blocks, live_blocks;
+	double access_frequency;   /* operations/s over the demand window */
+	double write_frequency;    /* user blocks/s over the demand window */
+	double avg_latency_us;     /* of settled windows */
+	double write_share;        /* share of that latency sum that writes cause: the part that spare can change */
+	double utilization, pressure, epsilon;
+	double write_amplification; /* measured, settled windows */
+	double curve_factor, curve_power; /* WA(s) = 1 + factor·(uniform(s) − 1)^power */
+	double curve_error;         /* standard error of ln(WA − 1) as the curve gives it */
+	double gain_per_block;      /* what ε falls by if it gets one more block (gives one less) */
+};
+
+struct lcpfs_engine_decision {
+	uint64_t sequence; /* counts decisions from 1; repeated while the answer stays the same */
+	uint64_t since_us; /* engine time at which this answer was first given */
+	uint64_t now_us;
+	enum lcpfs_engine_action action;
+	enum lcpfs_engine_reason reason;
+	uint32_t from_id, to_id; /* also set for a decision not to move, where two candidates were weighed */
+	uint64_t blocks;         /* to move, in whole steps; for NONE what was weighed */
+	struct lcpfs_engine_side from, to;
+	double expected_gain;    /* fall of ε (as defined, at today's demand), > 0 is good */
+	double expected_error;   /* its standard error */
+	double significance;     /* level used */
+	double expected_saving_blocks_s; /* device blocks/s that it should save (may be negative) */
+	double cost_blocks;      /* copying that the move is expected to cost */
+	double horizon_s;        /* how long demand is known for: the cost must be repaid within it */
+	double pressure_threshold, growth_step, shrink_step, cooldown_s; /* learned values used */
+	double confidence;       /* of the pressure threshold */
+	double trust;            /* 0..1: how far the expectation is borne out by outcomes; scales the step */
+	char sentence[LCPFS_ENGINE_SENTENCE_MAX];
+};
+
+/* Judges what can be judged, then answers. */
+int lcpfs_engine_decide(struct lcpfs_engine *engine, uint64_t now_us, struct lcpfs_engine_decision *decision);
+/* The same view narrowed to one partition as receiver or giver (0 = the whole pool); changes nothing. */
+int lcpfs_engine_explain(struct lcpfs_engine *engine, uint32_t id, struct lcpfs_engine_decision *decision);
+
+struct lcpfs_engine_moved {
+	uint64_t blocks;        /* really moved: 0 (refused) to decision.blocks, any multiple of a step */
+	uint64_t duration_us;
+	uint64_t copied_blocks; /* copied for it; UINT64_MAX if not known */
+};
+int lcpfs_engine_report(struct lcpfs_engine *engine, uint64_t now_us, uint64_t sequence,
+			const struct lcpfs_engine_moved *moved);
+
+/* Moves up to `blocks`; fills *moved; 0 or a negative code (then moved->blocks still counts). Called without the lock. */
+typedef int lcpfs_engine_actuator(void *context, uint32_t from_id, uint32_t to_id, uint64_t blocks,
+				  struct lcpfs_engine_moved *moved);
+/* decide, and if it is a move: actuator, report. *decision may be NULL. */
+int lcpfs_engine_step(struct lcpfs_engine *engine, uint64_t now_us, lcpfs_engine_actuator *actuator, void *context,
+		      struct lcpfs_engine_decision *decision);
+
+/*
+ * Free space is wanted now (a newcomer, a sudden writer): who should give? One answer at a time, to be carried out and
+ * reported like any move (from a partition to LCPFS_ENGINE_FREE, or NONE with its reason). Answers in every mode: it is asked
+ * for by a user, not a tuning question. `but_not` (0 = none) is spared.
+ */
+int lcpfs_engine_call_back(struct lcpfs_engine *engine, uint64_t now_us, uint64_t blocks, uint32_t but_not,
+			   struct lcpfs_engine_decision *decision);
+
+/* ---- questions ---- */
+
+int lcpfs_engine_should_move(struct lcpfs_engine *engine, uint32_t id, bool *should); /* grow this one, now? */
+/* What ε would fall by if `blocks` (negative: given away) came to partition `id`, and the standard error of that. */
+int lcpfs_engine_expected_gain(struct lcpfs_engine *engine, uint32_t id, int64_t blocks, double *gain, double *error);
+/* Judges what can be judged, without deciding; *epsilon (may be NULL) gets the total. */
+int lcpfs_engine_update_epsilon(struct lcpfs_engine *engine, uint64_t now_us, double *epsilon);
+
+struct lcpfs_engine_partition {
+	uint32_t id;
+	char name[64];
+	uint64_t size_blocks, min_size_blocks, max_size_blocks, live_blocks;
+	double access_frequency, avg_latency_us, utilization; /* over the last window(s) */
+	double pressure;            /* INFINITY at its max */
+	double epsilon;
+	double write_amplification; /* device blocks / user blocks over the last windows; 1 without writes */
+	double best_size_blocks;    /* where the engine would have it, by what it knows today */
+	bool moving, settling;      /* a move under way; its effect awaited */
+};
+
+struct lcpfs_engine_statistics {
+	uint64_t pool_blocks, free_blocks, step_blocks;
+	uint32_t partitions;
+	enum lcpfs_engine_mode mode;
+	double epsilon;
+	bool moving;
+	struct lcpfs_engine_threshold pressure, cooldown_s, growth_step, shrink_step;
+	double pressure_confidence, cooldown_confidence, growth_confidence, shrink_confidence;
+	uint64_t moves, improved, hurt, inconclusive, undone; /* over the engine's whole life */
+};
+
+int lcpfs_engine_get_statistics(struct lcpfs_engine *engine, struct lcpfs_engine_statistics *statistics);
+/* Fills up to `room` entries in order of id; returns how many there are (may be more than room). */
+size_t lcpfs_engine_get_partitions(struct lcpfs_engine *engine, struct lcpfs_engine_partition *list, size_t room);
+int lcpfs_engine_get_partition(struct lcpfs_engine *engine, uint32_t id, struct lcpfs_engine_partition *partition);
+
+enum lcpfs_engine_verdict {
+	LCPFS_ENGINE_INCONCLUSIVE,
+	LCPFS_ENGINE_IMPROVED,
+	LCPFS_ENGINE_HURT,
+	LCPFS_ENGINE_NOT_JUDGED, /* cut off: removed, resized from outside, or too little traffic afterwards */
+};
+
+const char *lcpfs_engine_verdict_name(enum lcpfs_engine_verdict verdict);
+
+struct lcpfs_engine_outcome {
+	uint64_t sequence; /* of the decision */
+	uint32_t from_id, to_id;
+	uint64_t blocks;   /* really moved */
+	uint64_t from_old_blocks, from_new_blocks, to_old_blocks, to_new_blocks; /* sizes; for free space: free blocks */
+	double pressure;   /* of the receiver, at decision */
+	double expected_gain, expected_error;
+	double epsilon_before, epsilon_after; /* of the two, at the demand of before */
+	double standard_error;                /* of the difference */
+	uint64_t moved_us;    /* engine time when it was carried out */
+	uint64_t duration_us; /* of carrying it out */
+	uint64_t taken_us;    /* from then until it could be judged */
+	enum lcpfs_engine_verdict verdict;
+	enum lcpfs_engine_reason reason; /* why it was done */
+	bool undone;
+};
+
+/* Oldest first, up to `room`; returns how many there are. */
+size_t lcpfs_engine_get_outcomes(struct lcpfs_engine *engine, struct lcpfs_engine_outcome *list, size_t room);
+/* The log of decisions, taken or not, oldest first: an entry whenever the answer (action, reason, who) changed. */
+size_t lcpfs_engine_get_decisions(struct lcpfs_engine *engine, struct lcpfs_engine_decision *list, size_t room);
+/* Recomputes a logged decision from its own fields: true if action, reason and numbers follow from them. */
+bool lcpfs_engine_decision_holds(const struct lcpfs_engine_decision *decision);
+
+/* ---- what was learned, across restarts ---- */
+
+/*
+ * A fixed little-endian layout with version and checksum; 64 KiB hold 256 partitions and 100 outcomes. Save returns the bytes
+ * needed; it writes only if they fit in `room` (bytes may be NULL to ask). Load into an engine that already has its
+ * partitions: those are matched by id, sizes come from the caller, only what was learned is taken over; what is unknown is
+ * skipped. A bad checksum is -LCPFS_E_CORRUPT, a newer version -LCPFS_E_VERSION; then nothing was changed.
+ */
+size_t lcpfs_engine_save(struct lcpfs_engine *engine, void *bytes, size_t room);
+int lcpfs_engine_load(struct lcpfs_engine *engine, const void *bytes, size_t length);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
