@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What every vdev has in common: the checks before an operation reaches a device. A misaligned operation is a defect
+ * of the caller; one outside the device may come from a damaged pool and is an error.
+ */
+#include "vdev/vdev.h"
+
+#include <stdbool.h>
+
+static bool fits(const struct vdev *vdev, uint64_t offset, uint64_t length)
+{
+	CHECK(offset % VDEV_SECTOR == 0 && length % VDEV_SECTOR == 0);
+	return offset <= vdev->size_bytes && length <= vdev->size_bytes - offset;
+}
+
+static bool all_fit(const struct vdev *vdev, const struct vdev_io *ios, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		if (!fits(vdev, ios[i].offset, ios[i].length))
+			return false;
+	}
+	return true;
+}
+
+static int refuse_all(struct vdev_io *ios, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		ios[i].result = -LCPFS_E_IO;
+	return -LCPFS_E_IO;
+}
+
+int vdev_submit(struct vdev *vdev, struct vdev_io *ios, unsigned count)
+{
+	if (!all_fit(vdev, ios, count))
+		return refuse_all(ios, count);
+	if (count > 0)
+		vdev->ops->submit(vdev, ios, count);
+	for (unsigned i = 0; i < count; i++) {
+		if (ios[i].result)
+			return ios[i].result;
+	}
+	return 0;
+}
+
+int vdev_read(struct vdev *vdev, uint64_t offset, void *buffer, size_t length)
+{
+	struct vdev_io io = {.op = VDEV_READ, .offset = offset, .buffer = buffer, .length = length};
+
+	return vdev_submit(vdev, &io, 1);
+}
+
+int vdev_write(struct vdev *vdev, uint64_t offset, const void *buffer, size_t length)
+{
+	struct vdev_io io = {.op = VDEV_WRITE, .offset = offset, .buffer = (void *)buffer, .length = length};
+
+	return vdev_submit(vdev, &io, 1);
+}
+
+int vdev_flush(struct vdev *vdev)
+{
+	return vdev->ops->flush(vdev);
+}
+
+int vdev_discard(struct vdev *vdev, uint64_t offset, uint64_t length)
+{
+	if (!fits(vdev, offset, length))
+		return -LCPFS_E_IO;
+	return length == 0 ? 0 : vdev->ops->discard(vdev, offset, length);
+}
+
+void vdev_close(struct vdev *vdev)
+{
+	if (vdev)
+		vdev->ops->close(vdev);
+}

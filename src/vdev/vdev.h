@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A vdev: the bytes of one backing device behind a small table of functions.
+ *
+ * Guarantees to the layers above: operations of one vdev_submit call are unordered among each other and all done when
+ * it returns. A write is durable only after a later vdev_flush that returned 0. A discarded range reads back as
+ * anything until it is written again. All functions may be called from several threads at once. Offsets and lengths
+ * are multiples of VDEV_SECTOR; buffers need no alignment.
+ *
+ * The vdev does not retry, cache, checksum or interpret.
+ */
+#ifndef VDEV_VDEV_H
+#define VDEV_VDEV_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+enum { VDEV_SECTOR = 512 };
+
+enum vdev_op { VDEV_READ, VDEV_WRITE };
+
+struct vdev_io {
+	enum vdev_op op;
+	int result; /* out: 0 or a negative lcpfs error; a short transfer is an error */
+	uint64_t offset; /* bytes */
+	void *buffer;    /* not changed by a write */
+	size_t length;   /* bytes */
+};
+
+struct vdev;
+
+struct vdev_ops {
+	void (*submit)(struct vdev *vdev, struct vdev_io *ios, unsigned count);
+	int (*flush)(struct vdev *vdev);
+	int (*discard)(struct vdev *vdev, uint64_t offset, uint64_t length); /* advisory: failing is harmless */
+	void (*close)(struct vdev *vdev);
+};
+
+struct vdev {
+	const struct vdev_ops *ops;
+	uint64_t size_bytes;
+	const char *name; /* for messages; owned by the vdev */
+};
+
+/* Runs all of them; returns 0, or the error of the first (by position) that failed. Each io's result is set. */
+int vdev_submit(struct vdev *vdev, struct vdev_io *ios, unsigned count) MUST_CHECK;
+int vdev_read(struct vdev *vdev, uint64_t offset, void *buffer, size_t length) MUST_CHECK;
+int vdev_write(struct vdev *vdev, uint64_t offset, const void *buffer, size_t length) MUST_CHECK;
+int vdev_flush(struct vdev *vdev) MUST_CHECK;
+int vdev_discard(struct vdev *vdev, uint64_t offset, uint64_t length);
+void vdev_close(struct vdev *vdev); /* NULL is allowed */
+
+/* A regular file or a block device; takes an exclusive lock (BUSY if another process, or this one, has it open). */
+enum vdev_open_flags {
+	VDEV_OPEN_READ_ONLY = 1,
+	VDEV_OPEN_CREATE = 2,   /* a regular file that does not exist is created, sparse, with size_bytes */
+	VDEV_OPEN_NO_URING = 4, /* pread and pwrite even where io_uring works */
+};
+int vdev_file_open(const char *path, unsigned flags, uint64_t size_bytes, struct vdev **vdev,
+		   struct lcpfs_failure *failure) MUST_CHECK;
+
+/* Memory, zero-filled; for tests. */
+struct vdev *vdev_memory_new(uint64_t size_bytes);
+
+#endif
