@@ -2,10 +2,10 @@
 /*
  * Errors of lcpfs.
  *
- * Every function that can fail returns an int: 0, or the negative of one of these codes. The list gives each code its
- * name, the errno that an edge (the NBD plugin, a C caller that wants errno) maps it to, and a sentence. Where a
- * function takes a `struct lcpfs_failure *`, it fills it on failure with one line that says what happened to which
- * pool, partition and block, and what to do; the pointer may be NULL.
+ * Every function that can fail returns an int: 0, or the negative of one of these codes. The list gives each code
+ * its name, the errno that an edge (the NBD plugin, a C caller that wants errno) maps it to, and a sentence. Where
+ * a function takes a `struct lcpfs_failure *`, it fills it on failure with one line that says what happened to
+ * which pool, partition and block, and what to do; the pointer may be NULL.
  */
 #ifndef LCPFS_ERROR_H
 #define LCPFS_ERROR_H
@@ -13,6 +13,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 /* X(NAME, errno, "sentence") */
 #define LCPFS_ERRORS(X)                                                                                      \
@@ -47,11 +48,14 @@ struct lcpfs_failure {
 	char message[500]; /* one line, no newline at its end; "" where there is none */
 };
 
-/* `error` may be given as returned (negative) or as the enum value; unknown values give "unknown error" and EIO. */
+/*
+ * `error` may be given as returned (negative) or as the enum value; unknown values give "unknown error" and EIO.
+ */
 const char *lcpfs_error_name(int error);
 const char *lcpfs_error_sentence(int error);
 int lcpfs_error_errno(int error); /* a positive errno */
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -47,20 +47,22 @@ int lcpfs_error_errno(int error)
 	return entry_of(error)->err;
 }
 
-static bool is_utf8_continuation(char c)
+static size_t utf8_length(unsigned char first)
 {
-	return ((unsigned char)c & 0xc0) == 0x80;
+	return first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : first >= 0xc0 ? 2 : 1;
 }
 
-/* A cut in the middle of a character would make the message invalid UTF-8, and JSON that carries it invalid too. */
+/*
+ * A cut in the middle of a character would make the message invalid UTF-8, and JSON that carries it invalid too.
+ */
 static void drop_cut_character(char *message, size_t length)
 {
-	size_t start = length;
+	size_t last = length;
 
-	while (start > 0 && is_utf8_continuation(message[start - 1]))
-		start--;
-	if (start > 0 && (unsigned char)message[start - 1] >= 0xc0)
-		message[start - 1] = '\0';
+	while (last > 0 && ((unsigned char)message[last - 1] & 0xc0) == 0x80)
+		last--;
+	if (last > 0 && last - 1 + utf8_length((unsigned char)message[last - 1]) > length)
+		message[last - 1] = '\0';
 }
 
 static void one_line(char *message)

@@ -97,8 +97,8 @@ static int file_flush(struct vdev *vdev)
 		return 0;
 	err = errno;
 	/*
-	 * Linux has marked the pages clean that it could not write. Dropped, later reads show what the device holds,
-	 * not what it lost.
+	 * Linux has marked the pages clean that it could not write. Dropped, later reads show what the device
+	 * holds, not what it lost.
 	 */
 	posix_fadvise(file->fd, 0, 0, POSIX_FADV_DONTNEED);
 	return -(int)error_from_errno(err);
@@ -108,6 +108,7 @@ static int file_discard(struct vdev *vdev, uint64_t offset, uint64_t length)
 {
 	struct file *file = (struct file *)vdev;
 	uint64_t range[2] = {offset, length};
+	int punch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
 	int failed;
 
 	if (file->is_read_only)
@@ -115,7 +116,7 @@ static int file_discard(struct vdev *vdev, uint64_t offset, uint64_t length)
 	if (file->is_block_device)
 		failed = ioctl(file->fd, BLKDISCARD, range);
 	else
-		failed = fallocate(file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)length);
+		failed = fallocate(file->fd, punch, (off_t)offset, (off_t)length);
 	return failed ? -(int)error_from_errno(errno) : 0;
 }
 
@@ -157,7 +158,8 @@ static int fail(struct lcpfs_failure *failure, const char *path, const char *wha
 
 static int fail_busy(struct lcpfs_failure *failure, const char *path)
 {
-	return failure_set(failure, LCPFS_E_BUSY, "%s is in use; stop what serves, mounts or checks it first", path);
+	return failure_set(failure, LCPFS_E_BUSY, "%s is in use; stop what serves, mounts or checks it first",
+			   path);
 }
 
 /* Decides before opening: opening a pipe blocks, and opening some devices does things. */
@@ -166,7 +168,8 @@ static int check_kind(struct file *file, const struct stat *status, struct lcpfs
 	file->is_block_device = S_ISBLK(status->st_mode);
 	if (file->is_block_device || S_ISREG(status->st_mode))
 		return 0;
-	return failure_set(failure, LCPFS_E_INVALID, "%s is neither a regular file nor a block device", file->path);
+	return failure_set(failure, LCPFS_E_INVALID, "%s is neither a regular file nor a block device",
+			   file->path);
 }
 
 static int open_existing(struct file *file, struct lcpfs_failure *failure)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A batch keeps up to DEPTH operations in the kernel. Whatever the ring does not finish in one go (short transfers,
- * EINTR, EAGAIN, a ring that refuses to submit) is finished by plain system calls: rare, and one place to get right.
+ * A batch keeps up to DEPTH operations in the kernel. Whatever the ring does not finish in one go (short
+ * transfers, EINTR, EAGAIN, a ring that refuses to submit) is finished by plain system calls: rare, and one place
+ * to get right.
  *
  * Lock: `lock` guards the free list only; no I/O happens under it.
  */

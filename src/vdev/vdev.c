@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What every vdev has in common: the checks before an operation reaches a device. A misaligned operation is a defect
- * of the caller; one outside the device may come from a damaged pool and is an error.
+ * What every vdev has in common: the checks before an operation reaches a device. A misaligned operation is a
+ * defect of the caller; one outside the device may come from a damaged pool and is an error.
  */
 #include "vdev/vdev.h"
 

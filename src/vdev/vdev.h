@@ -2,10 +2,10 @@
 /*
  * A vdev: the bytes of one backing device behind a small table of functions.
  *
- * Guarantees to the layers above: operations of one vdev_submit call are unordered among each other and all done when
- * it returns. A write is durable only after a later vdev_flush that returned 0. A discarded range reads back as
- * anything until it is written again. All functions may be called from several threads at once. Offsets and lengths
- * are multiples of VDEV_SECTOR; buffers need no alignment.
+ * Guarantees to the layers above: operations of one vdev_submit call are unordered among each other and all done
+ * when it returns. A write is durable only after a later vdev_flush that returned 0. A discarded range reads back
+ * as anything until it is written again. All functions may be called from several threads at once. Offsets and
+ * lengths are multiples of VDEV_SECTOR; buffers need no alignment.
  *
  * The vdev does not retry, cache, checksum or interpret.
  */
@@ -52,7 +52,9 @@ int vdev_flush(struct vdev *vdev) MUST_CHECK;
 int vdev_discard(struct vdev *vdev, uint64_t offset, uint64_t length);
 void vdev_close(struct vdev *vdev); /* NULL is allowed */
 
-/* A regular file or a block device; takes an exclusive lock (BUSY if another process, or this one, has it open). */
+/*
+ * A regular file or a block device; takes an exclusive lock (BUSY if another process, or this one, has it open).
+ */
 enum vdev_open_flags {
 	VDEV_OPEN_READ_ONLY = 1,
 	VDEV_OPEN_CREATE = 2,   /* a regular file that does not exist is created, sparse, with size_bytes */
