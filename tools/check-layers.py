@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Proves that includes point down the layer list only.
 
-A folder of src/ may include itself and the folders that BELOW lists for it; the programs on top may include anything
-but each other (the CLI runs the simulator, so it may include that). A public header counts as its layer.
+A folder of src/ may include itself and the folders that BELOW lists for it; the programs on top may include
+anything but each other (the CLI runs the simulator, so it may include that). A public header counts as its layer.
 """
 
 import pathlib
@@ -34,7 +34,8 @@ def complaints_of(path, folder, allowed):
 	for quoted, public in INCLUDE.findall(path.read_text(encoding="utf-8")):
 		layer = layer_of_include(quoted, public, folder)
 		if layer != folder and layer not in allowed:
-			yield f"{path.relative_to(ROOT)}: {folder} may not include {quoted or 'lcpfs/' + public + '.h'}"
+			name = quoted or f"lcpfs/{public}.h"
+			yield f"{path.relative_to(ROOT)}: {folder} may not include {name}"
 
 
 def sources(folder):

@@ -96,7 +96,8 @@ def main():
 	if median > FUNCTION_LINES_MEDIAN_MAX:
 		print(f"half of the functions are longer than {FUNCTION_LINES_MEDIAN_MAX} lines", file=sys.stderr)
 		count += 1
-	print(f"{len(lengths)} functions, median {median:g} lines, longest {max(lengths, default=0)}; {count} complaints")
+	longest = max(lengths, default=0)
+	print(f"{len(lengths)} functions, median {median:g} lines, longest {longest}; {count} complaints")
 	return 1 if count else 0
 
 
