@@ -7,14 +7,17 @@ set -eu
 build='gcc libc6-dev meson ninja-build pkg-config nbdkit nbdkit-plugin-dev liburing-dev libxxhash-dev libjson-c-dev
 	libsmartcols-dev scdoc'
 clients='libnbd-bin fio python3 python3-libnbd'
+testing='libcmocka-dev libnbd-dev binutils mandoc procps'
+filesystems='fuse3 mount util-linux e2fsprogs xfsprogs'
+peers='qemu-utils qemu-system-common btrfs-progs'
 
 case ${1-} in
 build) packages=$build ;;
-test) packages="$build $clients libcmocka-dev libnbd-dev binutils mandoc fuse3 mount util-linux e2fsprogs xfsprogs procps" ;;
+test) packages="$build $clients $testing $filesystems" ;;
 demo) packages="$build $clients gnuplot-nox" ;;
-bench) packages="$build $clients gnuplot-nox qemu-utils qemu-system-common e2fsprogs btrfs-progs mount util-linux" ;;
+bench) packages="$build $clients gnuplot-nox $filesystems $peers" ;;
 fuzz) packages="$build clang llvm libclang-rt-14-dev" ;;
-coverage) packages="$build $clients libcmocka-dev gcovr" ;;
+coverage) packages="$build $clients $testing gcovr" ;;
 *)
 	echo "usage: $0 build|test|demo|bench|fuzz|coverage" >&2
 	exit 2
