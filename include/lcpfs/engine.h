@@ -2,7 +2,7 @@
 /*
  * The engine of lcpfs: it decides which partition should give space to which, and learns from what came of it.
  *
- * It is pure: no I/O, no clock, no threads, no globals. Time and measurements come in, decisions go out, and the same
+ * It is pure: no I/O, no clock, no threads, no globals. Time and measurements come in, decisions go out; the same
  * calls in the same order give the same answers. It moves nothing itself: the caller carries a decision out and reports.
  * One handle may be used from several threads (a mutex inside the handle; every call is short). docs/engine.md derives
  * the arithmetic.
@@ -36,6 +36,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 struct lcpfs_engine;
 
@@ -165,19 +166,23 @@ enum lcpfs_engine_reason {
 
 const char *lcpfs_engine_reason_name(enum lcpfs_engine_reason reason); /* "within_noise" … */
 
-/* One side of a move as the engine saw it: enough to recompute the decision. */
+/* One side of a move as the engine saw it: enough to recompute the decision. Relative errors: 0.1 = 10 %. */
 struct lcpfs_engine_side {
 	uint32_t id;
-	uint64_t size_blocks, min_size_blocks, max_size_blocks, live_blocks;
-	double access_frequency;   /* operations/s over the demand window */
-	double write_frequency;    /* user blocks/s over the demand window */
-	double avg_latency_us;     /* of settled windows */
-	double write_share;        /* share of that latency sum that writes cause: the part that spare can change */
+	uint64_t size_blocks, live_blocks;
+	uint64_t floor_blocks, ceiling_blocks; /* how far it may go: min and max, narrowed by live data and past refusals */
+	double access_frequency; /* operations/s over the demand window */
+	double write_frequency;  /* user blocks/s over the demand window */
+	double frequency_error;  /* relative */
+	double avg_latency_us;   /* at this size */
+	double latency_error;    /* relative */
+	double write_share;      /* share of the latency sum that writes cause: the part that spare can change */
 	double utilization, pressure, epsilon;
-	double write_amplification; /* measured, settled windows */
-	double curve_factor, curve_power; /* WA(s) = 1 + factor·(uniform(s) − 1)^power */
-	double curve_error;         /* standard error of ln(WA − 1) as the curve gives it */
-	double gain_per_block;      /* what ε falls by if it gets one more block (gives one less) */
+	/* Copied blocks per user block at a size with spare s: cleaning_cost · (u(s) / u(now))^curve_power, u = uniform WA − 1. */
+	double cleaning_cost, cleaning_error; /* at this size; relative */
+	double curve_power, power_error;
+	double gain_per_block; /* what ε falls by per block that it gets (receiver) or rises by (giver) */
+	bool measured;         /* at this size; else what is known from other sizes, or only the prior */
 };
 
 struct lcpfs_engine_decision {
@@ -189,15 +194,24 @@ struct lcpfs_engine_decision {
 	uint32_t from_id, to_id; /* also set for a decision not to move, where two candidates were weighed */
 	uint64_t blocks;         /* to move, in whole steps; for NONE what was weighed */
 	struct lcpfs_engine_side from, to;
-	double expected_gain;    /* fall of ε (as defined, at today's demand), > 0 is good */
-	double expected_error;   /* its standard error */
-	double significance;     /* level used */
+	/* inputs */
+	uint64_t step_blocks, free_blocks;
+	double significance;
+	double pressure_threshold, growth_step, shrink_step, cooldown_s; /* learned values */
+	double growth_rate, shrink_rate; /* learning rates of the two steps: how far beyond them it may try */
+	double confidence;               /* of the pressure threshold */
+	double trust;                    /* 0..1: how far outcomes bear out expectations; scales the step */
+	uint64_t outcomes;               /* judged so far */
+	double past_ratio, past_error;   /* realised / expected of past moves at a similar pressure, and its error */
+	double copy_share;               /* blocks copied per block handed over */
+	double horizon_s;                /* how long demand is known for: the cost must be repaid within it */
+	/* results */
+	double expected_gain;            /* fall of ε (as defined, at today's demand); > 0 is good */
+	double expected_error;           /* its standard error */
+	double measurement_error;        /* the part of it that is not ignorance of the curve */
 	double expected_saving_blocks_s; /* device blocks/s that it should save (may be negative) */
-	double cost_blocks;      /* copying that the move is expected to cost */
-	double horizon_s;        /* how long demand is known for: the cost must be repaid within it */
-	double pressure_threshold, growth_step, shrink_step, cooldown_s; /* learned values used */
-	double confidence;       /* of the pressure threshold */
-	double trust;            /* 0..1: how far the expectation is borne out by outcomes; scales the step */
+	double cost_blocks;              /* copying that the move is expected to cost */
+	double balance_blocks;           /* how much would go over if the expectation were certain */
 	char sentence[LCPFS_ENGINE_SENTENCE_MAX];
 };
 
@@ -309,6 +323,7 @@ bool lcpfs_engine_decision_holds(const struct lcpfs_engine_decision *decision);
 size_t lcpfs_engine_save(struct lcpfs_engine *engine, void *bytes, size_t room);
 int lcpfs_engine_load(struct lcpfs_engine *engine, const void *bytes, size_t length);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

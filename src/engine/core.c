@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Partitions, their counters and sizes. Owns the arrays of the engine; keeps Σ size + free = pool by computing free.
+ * Hostile input (NaN, infinity, counters or clocks that run backwards) is turned into "nothing was measured" here, so that no
+ * other file has to defend itself.
+ */
+#include "engine/core.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/formula.h"
+
+#define LATENCY_SUM_MAX 1e18 /* µs: 30,000 years; more is no measurement */
+
+static double prior_or(double given, double otherwise)
+{
+	return isfinite(given) && given > 0 ? given : otherwise;
+}
+
+int engine_core_init(struct engine_core *core, const struct lcpfs_engine_options *options)
+{
+	const struct lcpfs_engine_priors *priors = &options->priors;
+
+	memset(core, 0, sizeof(*core));
+	if (!options->step_blocks || options->step_blocks > options->pool_blocks)
+		return -LCPFS_E_INVALID;
+	if (options->mode < LCPFS_ENGINE_OFF || options->mode > LCPFS_ENGINE_ON)
+		return -LCPFS_E_INVALID;
+	core->options = *options;
+	core->options.significance = prior_or(options->significance, 0.05);
+	if (core->options.significance > 0.5)
+		return -LCPFS_E_INVALID;
+	lcpfs_engine_threshold_init(&core->pressure, prior_or(priors->pressure, 100));
+	lcpfs_engine_threshold_init(&core->cooldown_s, prior_or(priors->cooldown_s, 300));
+	lcpfs_engine_threshold_init(&core->growth, prior_or(priors->growth_step, 0.10));
+	lcpfs_engine_threshold_init(&core->shrink, prior_or(priors->shrink_step, 0.05));
+	core->decisions = calloc(LCPFS_ENGINE_DECISIONS_MAX, sizeof(*core->decisions));
+	return core->decisions ? 0 : -LCPFS_E_NOMEM;
+}
+
+void engine_core_done(struct engine_core *core)
+{
+	for (size_t i = 0; i < core->count; i++)
+		free(core->partitions[i]);
+	free(core->partitions);
+	free(core->pending);
+	free(core->decisions);
+}
+
+static size_t index_of(const struct engine_core *core, uint32_t id)
+{
+	size_t low = 0, high = core->count;
+
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+		if (core->partitions[middle]->id < id)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+struct engine_partition *engine_core_find(const struct engine_core *core, uint32_t id)
+{
+	size_t i = index_of(core, id);
+
+	return i < core->count && core->partitions[i]->id == id ? core->partitions[i] : NULL;
+}
+
+uint64_t engine_core_free_blocks(const struct engine_core *core)
+{
+	uint64_t used = 0;
+
+	for (size_t i = 0; i < core->count; i++)
+		used += core->partitions[i]->size;
+	return core->options.pool_blocks - used;
+}
+
+/* What full writers took within the last turnover of the pool is kept back for the next of them; at least one step. */
+uint64_t engine_core_reserve_blocks(const struct engine_core *core)
+{
+	double age = (core->work - core->emergency_work) / (double)core->options.pool_blocks;
+	double kept = core->emergency_blocks * exp(-age);
+	uint64_t steps = (uint64_t)(kept / (double)core->options.step_blocks);
+
+	return (1 + steps) * core->options.step_blocks;
+}
+
+void engine_core_time(struct engine_core *core, uint64_t now_us)
+{
+	core->now_us = MAX_OF(core->now_us, now_us);
+}
+
+void engine_core_check(const struct engine_core *core)
+{
+	uint64_t used = 0;
+
+	for (size_t i = 0; i < core->count; i++) {
+		used += core->partitions[i]->size;
+		CHECK(!i || core->partitions[i - 1]->id < core->partitions[i]->id);
+	}
+	CHECK(used <= core->options.pool_blocks);
+}
+
+static int reserve_room(struct engine_core *core)
+{
+	size_t room = core->room ? core->room * 2 : 8;
+	struct engine_partition **partitions;
+	struct engine_pending *pending;
+
+	if (core->count < core->room)
+		return 0;
+	partitions = realloc(core->partitions, room * sizeof(*partitions));
+	if (!partitions)
+		return -LCPFS_E_NOMEM;
+	core->partitions = partitions;
+	pending = realloc(core->pending, room * sizeof(*pending));
+	if (!pending)
+		return -LCPFS_E_NOMEM;
+	core->pending = pending;
+	core->room = core->pending_room = room;
+	return 0;
+}
+
+static int spec_check(const struct engine_core *core, const struct lcpfs_engine_spec *spec)
+{
+	uint64_t min_left = core->options.pool_blocks;
+
+	if (spec->id && spec->id <= core->id_last)
+		return -LCPFS_E_EXISTS;
+	if (!spec->id && core->id_last == UINT32_MAX)
+		return -LCPFS_E_RANGE;
+	if (spec->min_size_blocks > spec->max_size_blocks || !spec->max_size_blocks)
+		return -LCPFS_E_INVALID;
+	if (spec->size_blocks < spec->min_size_blocks || spec->size_blocks > spec->max_size_blocks)
+		return -LCPFS_E_INVALID;
+	for (size_t i = 0; i < core->count; i++)
+		min_left -= MIN_OF(core->partitions[i]->min, min_left);
+	if (spec->min_size_blocks > min_left || spec->size_blocks > engine_core_free_blocks(core))
+		return -LCPFS_E_NOSPC;
+	return 0;
+}
+
+int engine_core_add(struct engine_core *core, const struct lcpfs_engine_spec *spec)
+{
+	int error = spec_check(core, spec);
+	struct engine_partition *p;
+
+	if (error || (error = reserve_room(core)))
+		return error;
+	p = calloc(1, sizeof(*p));
+	if (!p)
+		return -LCPFS_E_NOMEM;
+	p->id = spec->id ? spec->id : core->id_last + 1;
+	for (size_t i = 0; spec->name && spec->name[i] && i < sizeof(p->name) - 1; i++)
+		p->name[i] = spec->name[i];
+	p->size = spec->size_blocks;
+	p->min = spec->min_size_blocks;
+	p->max = spec->max_size_blocks;
+	p->window_wa = 1;
+	p->changed_us = core->now_us;
+	p->pool_work_seen = core->work;
+	core->id_last = p->id;
+	core->partitions[core->count++] = p;
+	engine_core_side(core, p, &p->side);
+	return 0;
+}
+
+int engine_core_remove(struct engine_core *core, uint32_t id)
+{
+	size_t i = index_of(core, id);
+	struct engine_partition *p = engine_core_find(core, id);
+
+	if (!p)
+		return -LCPFS_E_NOT_FOUND;
+	engine_judge_cut_off(core, id);
+	free(p);
+	core->count--;
+	memmove(core->partitions + i, core->partitions + i + 1, (core->count - i) * sizeof(core->partitions[0]));
+	return 0;
+}
+
+int engine_core_limits(struct engine_core *core, uint32_t id, uint64_t min, uint64_t max)
+{
+	struct engine_partition *p = engine_core_find(core, id);
+	uint64_t sum = min;
+
+	if (!p)
+		return -LCPFS_E_NOT_FOUND;
+	if (min > max || !max)
+		return -LCPFS_E_INVALID;
+	for (size_t i = 0; i < core->count; i++)
+		if (core->partitions[i] != p && __builtin_add_overflow(sum, core->partitions[i]->min, &sum))
+			return -LCPFS_E_NOSPC;
+	if (sum > core->options.pool_blocks)
+		return -LCPFS_E_NOSPC;
+	p->min = min;
+	p->max = max;
+	return 0;
+}
+
+/*
+ * The effect of a change of size has arrived when the log has gone round once: only then has every metaslab been filled and
+ * emptied under the new size. A partition that writes nothing has no such clock; the learned cooldown stands in.
+ */
+bool engine_core_settled(const struct engine_core *core, const struct engine_partition *p)
+{
+	if (p->since_blocks > 0)
+		return p->since_blocks >= (double)p->size;
+	return (double)(core->now_us - p->changed_us) / 1e6 >= core->cooldown_s.value;
+}
+
+/* The measurement at the present size as a point of the curve. */
+bool engine_core_point(const struct engine_partition *p, struct engine_point *point)
+{
+	struct engine_mean copies;
+
+	if (!engine_window_ready(&p->window))
+		return false;
+	copies = engine_window_copies(&p->window);
+	return engine_point_of(point, (double)p->live, (double)p->size - (double)p->live, copies.value, copies.error,
+			       engine_window_sum(&p->window).user);
+}
+
+static void side_curve(const struct engine_partition *p, struct lcpfs_engine_side *side)
+{
+	struct engine_point point;
+	bool measured = engine_core_point(p, &point);
+	struct engine_fit fit = engine_curve_fit(&p->curve, measured ? &point : NULL, (double)p->live,
+						 (double)p->size - (double)p->live);
+
+	side->cleaning_cost = fit.copies;
+	side->cleaning_error = fit.copies_error;
+	side->curve_power = fit.power;
+	side->power_error = fit.power_error;
+}
+
+static void side_latency(const struct engine_partition *p, struct lcpfs_engine_side *side)
+{
+	side->avg_latency_us = p->latency_us;
+	side->latency_error = p->latency_error;
+	side->write_share = p->write_share;
+	if (p->latency_known || !(p->demand.ops > 0))
+		return;
+	side->avg_latency_us = p->demand_latency_us / p->demand.ops;
+	side->latency_error = 1; /* no batches to compare: it could be anything of that size */
+	side->write_share = p->demand_latency_us > 0 ? p->demand_write_latency_us / p->demand_latency_us : 0;
+}
+
+static uint64_t floor_of(const struct engine_core *core, const struct engine_partition *p)
+{
+	uint64_t floor = MAX_OF(p->min, p->refused);
+
+	/* one step beyond live: a log without a place to write cannot even clean */
+	return MAX_OF(floor, p->live + core->options.step_blocks);
+}
+
+void engine_core_side(const struct engine_core *core, const struct engine_partition *p, struct lcpfs_engine_side *side)
+{
+	memset(side, 0, sizeof(*side));
+	side->id = p->id;
+	side->size_blocks = p->size;
+	side->live_blocks = p->live;
+	side->floor_blocks = floor_of(core, p);
+	side->ceiling_blocks = p->max;
+	side->access_frequency = engine_demand_frequency(&p->demand);
+	side->write_frequency = engine_demand_writes(&p->demand);
+	side->frequency_error = engine_demand_error(&p->demand);
+	side->utilization = p->size ? fmin((double)p->live / (double)p->size, 1) : 0;
+	side_latency(p, side);
+	side_curve(p, side);
+	side->measured = engine_window_ready(&p->window);
+	side->pressure = lcpfs_engine_pressure(side->utilization, side->access_frequency, p->size, p->max);
+	side->epsilon = lcpfs_engine_epsilon(side->avg_latency_us, side->utilization, side->access_frequency);
+}
+
+void engine_core_free_side(const struct engine_core *core, struct lcpfs_engine_side *side)
+{
+	memset(side, 0, sizeof(*side));
+	side->id = LCPFS_ENGINE_FREE;
+	side->size_blocks = engine_core_free_blocks(core);
+	side->floor_blocks = engine_core_reserve_blocks(core);
+	side->ceiling_blocks = core->options.pool_blocks;
+	side->measured = true;
+}
+
+static void refresh_side(struct engine_core *core, struct engine_partition *p)
+{
+	double step = (double)core->options.step_blocks;
+
+	engine_core_side(core, p, &p->side);
+	p->gain_step = engine_weigh_fall(&p->side, step);
+	p->loss_step = p->size > core->options.step_blocks ? -engine_weigh_fall(&p->side, -step) : INFINITY;
+	p->side.gain_per_block = p->gain_step / step;
+}
+
+/* Keeps what was measured at the old size as a point of the curve, and carries the latency over to the new one. */
+void engine_core_set_size(struct engine_core *core, struct engine_partition *p, uint64_t size)
+{
+	struct engine_point point;
+
+	if (size == p->size)
+		return;
+	p->latency_us *= engine_finite_or(engine_weigh_latency_ratio(&p->side, (double)size), 1);
+	if (engine_core_point(p, &point))
+		engine_curve_keep(&p->curve, &point);
+	engine_window_reset(&p->window);
+	p->since_blocks = 0;
+	p->changed_us = core->now_us;
+	p->size = size;
+	refresh_side(core, p);
+}
+
+int engine_core_resized(struct engine_core *core, uint32_t id, uint64_t size, enum lcpfs_engine_cause cause)
+{
+	struct engine_partition *p = engine_core_find(core, id);
+
+	if (!p)
+		return -LCPFS_E_NOT_FOUND;
+	if (size > p->size && size - p->size > engine_core_free_blocks(core))
+		return -LCPFS_E_NOSPC;
+	if (size == p->size)
+		return 0;
+	engine_judge_cut_off(core, id);
+	if (cause == LCPFS_ENGINE_EMERGENCY && size > p->size) {
+		double age = (core->work - core->emergency_work) / (double)core->options.pool_blocks;
+		core->emergency_blocks = core->emergency_blocks * exp(-age) + (double)(size - p->size);
+		core->emergency_work = core->work;
+	}
+	engine_core_set_size(core, p, size);
+	return 0;
+}
+
+static double latency_since(double now, double before)
+{
+	double sum = now - before;
+
+	return sum >= 0 && sum < LATENCY_SUM_MAX ? sum : 0; /* false for NaN */
+}
+
+static bool went_back(const struct lcpfs_engine_counters *now, const struct lcpfs_engine_counters *before)
+{
+	return now->read_ops < before->read_ops || now->write_ops < before->write_ops ||
+	       now->user_blocks < before->user_blocks || now->copied_blocks < before->copied_blocks ||
+	       now->device_blocks < before->device_blocks || now->read_latency_us < before->read_latency_us ||
+	       now->write_latency_us < before->write_latency_us;
+}
+
+static struct engine_batch batch_of(const struct lcpfs_engine_counters *now, const struct lcpfs_engine_counters *before)
+{
+	double reads = (double)(now->read_ops - before->read_ops);
+	double writes = latency_since(now->write_latency_us, before->write_latency_us);
+
+	return (struct engine_batch){
+		.ops = reads + (double)(now->write_ops - before->write_ops),
+		.latency_us = latency_since(now->read_latency_us, before->read_latency_us) + writes,
+		.write_latency_us = writes,
+		.user = (double)(now->user_blocks - before->user_blocks),
+		.copied = (double)(now->copied_blocks - before->copied_blocks),
+		.device = (double)(now->device_blocks - before->device_blocks),
+		.work = (double)(now->device_blocks - before->device_blocks) + reads,
+	};
+}
+
+static void add_demand(struct engine_core *core, struct engine_partition *p, const struct engine_batch *batch)
+{
+	double seconds = (double)(core->now_us - p->last_us) / 1e6;
+	double age = (core->work - p->pool_work_seen) / (double)core->options.pool_blocks;
+
+	engine_demand_add(&p->demand, seconds, batch->ops, batch->user, age);
+	p->demand_latency_us = p->demand_latency_us * exp(-age) + batch->latency_us;
+	p->demand_write_latency_us = p->demand_write_latency_us * exp(-age) + batch->write_latency_us;
+	p->pool_work_seen = core->work;
+	if (!(seconds > 0))
+		return;
+	p->window_frequency = batch->ops / seconds;
+	if (batch->ops > 0)
+		p->window_latency_us = batch->latency_us / batch->ops;
+	if (batch->user > 0)
+		p->window_wa = batch->device / batch->user;
+}
+
+static void add_measurement(struct engine_core *core, struct engine_partition *p, const struct engine_batch *batch)
+{
+	struct engine_mean latency;
+	struct engine_batch sum;
+
+	p->since_blocks += batch->device;
+	if (!engine_core_settled(core, p))
+		return;
+	engine_window_add(&p->window, batch, (double)p->size);
+	if (!engine_window_ready(&p->window))
+		return;
+	latency = engine_window_latency(&p->window);
+	if (!(latency.value > 0) || !isfinite(latency.error))
+		return;
+	sum = engine_window_sum(&p->window);
+	p->latency_us = latency.value;
+	p->latency_error = latency.error / latency.value;
+	p->write_share = sum.write_latency_us / sum.latency_us;
+	p->latency_known = true;
+}
+
+int engine_core_update(struct engine_core *core, uint32_t id, const struct lcpfs_engine_counters *counters)
+{
+	struct engine_partition *p = engine_core_find(core, id);
+	struct lcpfs_engine_counters now = *counters;
+	struct engine_batch batch;
+
+	if (!p)
+		return -LCPFS_E_NOT_FOUND;
+	now.read_latency_us = engine_finite_or(now.read_latency_us, p->last.read_latency_us);
+	now.write_latency_us = engine_finite_or(now.write_latency_us, p->last.write_latency_us);
+	if (now.live_blocks < p->refused_live)
+		p->refused = p->refused_live = 0;
+	p->live = MIN_OF(now.live_blocks, core->options.pool_blocks);
+	if (p->seen && !went_back(&now, &p->last)) {
+		batch = batch_of(&now, &p->last);
+		core->work += batch.work;
+		add_demand(core, p, &batch);
+		add_measurement(core, p, &batch);
+	}
+	p->seen = true;
+	p->last = now;
+	p->last_us = core->now_us;
+	refresh_side(core, p);
+	return 0;
+}

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The engine's state and its parts. Everything under this header is pure and takes no lock; engine.c is the thin shell
+ * with the mutex. Invariants, checked by core_check in tests and audits:
+ *   Σ size + free = pool; every partition is party to at most one awaited move; at most one move is being carried out.
+ *
+ *   threshold.c  a learned threshold               window.c  what was measured at one size, with standard errors
+ *   formula.c    pressure, ε, uniform WA, t        curve.c   cleaning cost over spare, corrected by measurement
+ *   demand.c     what users ask for                core.c    partitions, counters, sizes
+ *   weigh.c      is one transfer worth it          decide.c  which transfer, or why none
+ *   judge.c      what came of it                   explain.c a decision in words
+ *   state.c      what was learned, as bytes
+ */
+#ifndef ENGINE_CORE_H
+#define ENGINE_CORE_H
+
+#include <lcpfs/engine.h>
+
+#include "base/check.h"
+#include "engine/curve.h"
+#include "engine/demand.h"
+#include "engine/window.h"
+
+struct engine_partition {
+	uint32_t id;
+	char name[64];
+	uint64_t size, min, max, live;
+	uint64_t refused; /* it could not give below this size (0: never refused); forgotten when its live data shrink */
+	uint64_t refused_live;
+
+	bool seen; /* `last` is a baseline */
+	struct lcpfs_engine_counters last;
+	uint64_t last_us;
+	double pool_work_seen;
+
+	struct engine_demand demand;
+	double demand_latency_us, demand_write_latency_us; /* decayed like demand */
+	double window_frequency, window_latency_us, window_wa; /* the last update alone, for people */
+
+	double since_blocks; /* device blocks written since the size last changed: its effect arrives with a turnover */
+	uint64_t changed_us;
+	struct engine_window window; /* since then */
+	struct engine_curve curve;   /* from sizes before */
+	double latency_us, latency_error, write_share; /* as last measured, carried over to the present size; relative error */
+	bool latency_known;
+
+	struct lcpfs_engine_side side; /* as of the last update */
+	double gain_step, loss_step;   /* ε that one more step saves, one less costs */
+	bool awaited;                  /* party to a pending move */
+};
+
+/* One party of a move whose effect is awaited, as it was before. */
+struct engine_before {
+	double frequency, latency_us, latency_error, utilization; /* error in µs */
+	double freedom;
+	bool measured;
+	double expected_ratio; /* latency after / before, by the curve: stands in where the effect takes too long to arrive */
+};
+
+struct engine_pending {
+	struct lcpfs_engine_outcome outcome; /* filled as far as known */
+	struct engine_before from, to;
+	double pool_work;
+	double trust_weight;
+};
+
+struct engine_core {
+	struct lcpfs_engine_options options;
+	struct lcpfs_engine_threshold pressure, cooldown_s, growth, shrink;
+	double trust_sum, trust_weight; /* of realised / expected */
+	double copied_sum, copied_blocks; /* copying seen per block handed over */
+	uint64_t judged, moves, improved, hurt, inconclusive, undone;
+
+	struct engine_partition **partitions; /* ascending id */
+	size_t count, room;
+	uint32_t id_last; /* highest ever seen */
+	uint64_t now_us;
+	double work; /* of the whole pool: device blocks + reads, since the start */
+	double emergency_blocks; /* taken by full writers, decayed with the pool's work: free space kept back */
+	double emergency_work;
+	uint64_t sequence;
+
+	bool carrying; /* `carried` was handed out and not reported */
+	struct lcpfs_engine_decision carried;
+	struct lcpfs_engine_decision last;
+	bool undo_wanted;
+	struct lcpfs_engine_outcome undo;
+
+	struct engine_pending *pending;
+	size_t pending_count, pending_room;
+	struct lcpfs_engine_outcome outcomes[LCPFS_ENGINE_OUTCOMES_MAX];
+	size_t outcome_count; /* ever; the ring holds the last 100 */
+	struct lcpfs_engine_decision *decisions;
+	size_t decision_count;
+};
+
+/* core.c */
+int engine_core_init(struct engine_core *core, const struct lcpfs_engine_options *options) MUST_CHECK;
+void engine_core_done(struct engine_core *core);
+struct engine_partition *engine_core_find(const struct engine_core *core, uint32_t id);
+uint64_t engine_core_free_blocks(const struct engine_core *core);
+uint64_t engine_core_reserve_blocks(const struct engine_core *core);
+void engine_core_time(struct engine_core *core, uint64_t now_us);
+int engine_core_add(struct engine_core *core, const struct lcpfs_engine_spec *spec) MUST_CHECK;
+int engine_core_remove(struct engine_core *core, uint32_t id) MUST_CHECK;
+int engine_core_limits(struct engine_core *core, uint32_t id, uint64_t min, uint64_t max) MUST_CHECK;
+int engine_core_update(struct engine_core *core, uint32_t id, const struct lcpfs_engine_counters *counters) MUST_CHECK;
+int engine_core_resized(struct engine_core *core, uint32_t id, uint64_t size, enum lcpfs_engine_cause cause) MUST_CHECK;
+void engine_core_set_size(struct engine_core *core, struct engine_partition *p, uint64_t size);
+bool engine_core_settled(const struct engine_core *core, const struct engine_partition *p);
+void engine_core_side(const struct engine_core *core, const struct engine_partition *p, struct lcpfs_engine_side *side);
+void engine_core_free_side(const struct engine_core *core, struct lcpfs_engine_side *side);
+bool engine_core_point(const struct engine_partition *p, struct engine_point *point);
+void engine_core_check(const struct engine_core *core);
+
+/* weigh.c: pure functions of a decision's inputs */
+double engine_weigh_fall(const struct lcpfs_engine_side *side, double blocks); /* of ε, if it gets that many */
+double engine_weigh_copies(const struct lcpfs_engine_side *side, double size_blocks);
+double engine_weigh_latency_ratio(const struct lcpfs_engine_side *side, double size_blocks);
+void engine_weigh(struct lcpfs_engine_decision *decision); /* inputs → results, reason and action (as in mode on) */
+void engine_weigh_fixed(struct lcpfs_engine_decision *decision, uint64_t blocks); /* results for a given size */
+
+/* decide.c */
+void engine_decide(struct engine_core *core, struct lcpfs_engine_decision *decision);
+void engine_decide_explain(struct engine_core *core, uint32_t id, struct lcpfs_engine_decision *decision);
+void engine_decide_call_back(struct engine_core *core, uint64_t blocks, uint32_t but_not,
+			     struct lcpfs_engine_decision *decision);
+void engine_decide_inputs(const struct engine_core *core, struct lcpfs_engine_decision *decision);
+double engine_decide_trust(const struct engine_core *core);
+
+/* judge.c */
+int engine_judge_report(struct engine_core *core, uint64_t sequence, const struct lcpfs_engine_moved *moved) MUST_CHECK;
+void engine_judge_all(struct engine_core *core);
+void engine_judge_cut_off(struct engine_core *core, uint32_t id); /* its awaited move can no longer be judged */
+void engine_judge_past(const struct engine_core *core, uint32_t to_id, double pressure, double *ratio, double *error);
+
+/* explain.c */
+void engine_explain_sentence(const struct engine_core *core, struct lcpfs_engine_decision *decision);
+
+/* state.c */
+size_t engine_state_save(const struct engine_core *core, void *bytes, size_t room);
+int engine_state_load(struct engine_core *core, const void *bytes, size_t length) MUST_CHECK;
+
+#endif

@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which transfer, or why none: the partition that gains most from another step, and the one (or the free space) that
+ * loses least by giving it. Weighing them is weigh.c's; this file chooses and logs.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "engine/core.h"
+#include "engine/formula.h"
+
+#define RECEIVERS_TRIED 3 /* the first may be blocked by its noise or its room; each costs a weighing */
+
+double engine_decide_trust(const struct engine_core *core)
+{
+	/* the prior is one expectation that came to nothing */
+	return fmin(fmax(core->trust_sum / (1 + core->trust_weight), 0), 1);
+}
+
+void engine_decide_inputs(const struct engine_core *core, struct lcpfs_engine_decision *d)
+{
+	memset(d, 0, sizeof(*d));
+	d->now_us = core->now_us;
+	d->step_blocks = core->options.step_blocks;
+	d->free_blocks = engine_core_free_blocks(core);
+	d->significance = core->options.significance;
+	d->pressure_threshold = core->pressure.value;
+	d->growth_step = core->growth.value;
+	d->shrink_step = core->shrink.value;
+	d->cooldown_s = core->cooldown_s.value;
+	d->growth_rate = core->growth.learning_rate;
+	d->shrink_rate = core->shrink.learning_rate;
+	d->confidence = lcpfs_engine_threshold_confidence(&core->pressure);
+	d->trust = engine_decide_trust(core);
+	d->outcomes = core->judged;
+	d->past_ratio = 1;
+}
+
+/* Copying per block that this side hands over: its utilization, scaled by what handing over was seen to cost. */
+static double copy_share(const struct engine_core *core, const struct lcpfs_engine_side *from)
+{
+	double step = (double)core->options.step_blocks;
+
+	return from->utilization * (step + core->copied_sum) / (step + core->copied_blocks);
+}
+
+static void set_pair(const struct engine_core *core, struct lcpfs_engine_decision *d,
+		     const struct engine_partition *from, const struct engine_partition *to)
+{
+	double step = (double)core->options.step_blocks;
+
+	engine_core_free_side(core, &d->from);
+	engine_core_free_side(core, &d->to);
+	if (from) {
+		d->from = from->side;
+		d->from.gain_per_block = from->loss_step / step;
+	}
+	if (to)
+		d->to = to->side;
+	d->from_id = d->from.id;
+	d->to_id = d->to.id;
+	d->copy_share = copy_share(core, &d->from);
+	d->horizon_s = to ? to->demand.seconds : 0;
+	engine_judge_past(core, d->to_id, d->to.pressure, &d->past_ratio, &d->past_error);
+}
+
+static bool can_give(const struct engine_core *core, const struct engine_partition *p)
+{
+	return !p->awaited && p->size >= p->side.floor_blocks + core->options.step_blocks;
+}
+
+static bool can_get(const struct engine_core *core, const struct engine_partition *p)
+{
+	return !p->awaited && p->side.measured && p->gain_step > 0 &&
+	       p->size + core->options.step_blocks <= p->side.ceiling_blocks;
+}
+
+struct candidates {
+	struct engine_partition *to[RECEIVERS_TRIED]; /* most gain first */
+	struct engine_partition *from[2];	      /* least loss first */
+	bool free;				      /* free space can give: it loses nothing */
+	bool measured, awaited;
+};
+
+static void consider_receiver(struct candidates *c, struct engine_partition *p)
+{
+	for (int i = 0; i < RECEIVERS_TRIED; i++) {
+		struct engine_partition *other = c->to[i];
+		if (other && other->gain_step >= p->gain_step)
+			continue;
+		c->to[i] = p;
+		if (!other)
+			return;
+		p = other;
+	}
+}
+
+static void consider_giver(struct candidates *c, struct engine_partition *p)
+{
+	if (!c->from[0] || p->loss_step < c->from[0]->loss_step) {
+		c->from[1] = c->from[0];
+		c->from[0] = p;
+	} else if (!c->from[1] || p->loss_step < c->from[1]->loss_step) {
+		c->from[1] = p;
+	}
+}
+
+static void find_candidates(const struct engine_core *core, struct candidates *c)
+{
+	memset(c, 0, sizeof(*c));
+	c->free = engine_core_free_blocks(core) >= engine_core_reserve_blocks(core) + core->options.step_blocks;
+	for (size_t i = 0; i < core->count; i++) {
+		struct engine_partition *p = core->partitions[i];
+		c->measured |= p->side.measured;
+		c->awaited |= p->awaited;
+		if (can_get(core, p))
+			consider_receiver(c, p);
+		if (can_give(core, p))
+			consider_giver(c, p);
+	}
+}
+
+static struct engine_partition *giver_for(const struct candidates *c, const struct engine_partition *to)
+{
+	return c->from[0] == to ? c->from[1] : c->from[0];
+}
+
+/* The first pair worth moving, else the first that was weighed. */
+static bool weigh_candidates(const struct engine_core *core, const struct candidates *c,
+			     struct lcpfs_engine_decision *d)
+{
+	struct lcpfs_engine_decision first;
+	bool weighed = false;
+
+	for (int i = 0; i < RECEIVERS_TRIED && c->to[i]; i++) {
+		struct engine_partition *from = c->free ? NULL : giver_for(c, c->to[i]);
+		if (!from && !c->free)
+			continue;
+		set_pair(core, d, from, c->to[i]);
+		engine_weigh(d);
+		if (d->action == LCPFS_ENGINE_MOVE)
+			return true;
+		if (!weighed)
+			first = *d;
+		weighed = true;
+	}
+	if (weighed)
+		*d = first;
+	return weighed;
+}
+
+/* Why nothing can move, where not even a pair could be weighed. */
+static enum lcpfs_engine_reason reason_without_pair(const struct engine_core *core, const struct candidates *c)
+{
+	if (core->count < 1 || (core->count < 2 && !c->free))
+		return LCPFS_ENGINE_FEW_PARTITIONS;
+	return c->measured ? LCPFS_ENGINE_NO_ROOM : LCPFS_ENGINE_NOT_MEASURED;
+}
+
+/* What is still missing before the oldest move can be judged; true if one is awaited. */
+static bool say_what_is_awaited(const struct engine_core *core, struct lcpfs_engine_decision *d)
+{
+	const struct lcpfs_engine_outcome *oldest;
+	const struct engine_partition *to;
+
+	if (!core->pending_count)
+		return false;
+	oldest = &core->pending[0].outcome;
+	to = engine_core_find(core, oldest->to_id);
+	set_pair(core, d, engine_core_find(core, oldest->from_id), to);
+	d->blocks = oldest->blocks;
+	d->expected_gain = oldest->expected_gain;
+	d->expected_error = oldest->expected_error;
+	d->reason = to && engine_core_settled(core, to) ? LCPFS_ENGINE_WAIT_MEASURE : LCPFS_ENGINE_WAIT_EFFECT;
+	return true;
+}
+
+static void weigh_undo(const struct engine_core *core, struct lcpfs_engine_decision *d)
+{
+	/* what was received goes back */
+	set_pair(core, d, engine_core_find(core, core->undo.to_id), engine_core_find(core, core->undo.from_id));
+	d->blocks = core->undo.blocks;
+	d->expected_gain = core->undo.epsilon_after - core->undo.epsilon_before;
+	d->expected_error = core->undo.standard_error;
+	d->reason = LCPFS_ENGINE_UNDO;
+	d->action = LCPFS_ENGINE_MOVE;
+}
+
+static bool undo_fits(const struct engine_core *core)
+{
+	const struct engine_partition *from = engine_core_find(core, core->undo.to_id);
+	const struct engine_partition *to = engine_core_find(core, core->undo.from_id);
+	uint64_t blocks = core->undo.blocks;
+
+	if (!from || from->awaited || from->size < from->side.floor_blocks + blocks)
+		return false;
+	if (core->undo.from_id == LCPFS_ENGINE_FREE)
+		return true;
+	return to && !to->awaited && to->size + blocks <= to->max;
+}
+
+static void choose(struct engine_core *core, struct lcpfs_engine_decision *d)
+{
+	struct candidates c;
+
+	if (core->options.mode == LCPFS_ENGINE_OFF) {
+		d->reason = LCPFS_ENGINE_MODE_OFF;
+	} else if (core->carrying) {
+		*d = core->carried;
+		d->action = LCPFS_ENGINE_NONE;
+		d->reason = LCPFS_ENGINE_WAIT_REPORT;
+	} else if (core->undo_wanted && undo_fits(core)) {
+		weigh_undo(core, d);
+	} else {
+		core->undo_wanted = false;
+		find_candidates(core, &c);
+		if (weigh_candidates(core, &c, d) && d->action == LCPFS_ENGINE_MOVE)
+			return;
+		if (!say_what_is_awaited(core, d) && !d->to_id)
+			d->reason = reason_without_pair(core, &c);
+	}
+}
+
+/* A repeated answer keeps its number and the time it was first given. */
+static void number(struct engine_core *core, struct lcpfs_engine_decision *d)
+{
+	const struct lcpfs_engine_decision *last = &core->last;
+	bool same = core->sequence && d->action == last->action && d->reason == last->reason &&
+		    d->from_id == last->from_id && d->to_id == last->to_id && d->action != LCPFS_ENGINE_MOVE;
+
+	d->now_us = core->now_us;
+	d->since_us = same ? last->since_us : core->now_us;
+	d->sequence = same ? last->sequence : ++core->sequence;
+	engine_explain_sentence(core, d);
+	core->last = *d;
+	if (!same)
+		core->decisions[core->decision_count++ % LCPFS_ENGINE_DECISIONS_MAX] = *d;
+}
+
+static void hand_out(struct engine_core *core, struct lcpfs_engine_decision *d)
+{
+	number(core, d);
+	if (d->action != LCPFS_ENGINE_MOVE)
+		return;
+	core->carrying = true;
+	core->carried = *d;
+	if (d->reason == LCPFS_ENGINE_UNDO)
+		core->undo_wanted = false;
+}
+
+void engine_decide(struct engine_core *core, struct lcpfs_engine_decision *d)
+{
+	engine_judge_all(core);
+	engine_decide_inputs(core, d);
+	choose(core, d);
+	if (d->action == LCPFS_ENGINE_MOVE && core->options.mode == LCPFS_ENGINE_OBSERVE)
+		d->action = LCPFS_ENGINE_WOULD_MOVE;
+	hand_out(core, d);
+}
+
+/* The best partner for `p` in one role; false if there is none. */
+static bool weigh_role(const struct engine_core *core, const struct engine_partition *p, bool receives,
+		       struct lcpfs_engine_decision *d)
+{
+	const struct engine_partition *other = NULL;
+	bool free = engine_core_free_blocks(core) > engine_core_reserve_blocks(core);
+
+	for (size_t i = 0; i < core->count; i++) {
+		const struct engine_partition *q = core->partitions[i];
+		if (q == p)
+			continue;
+		if (!other || (receives ? q->loss_step < other->loss_step : q->gain_step > other->gain_step))
+			other = q;
+	}
+	if (!other && !(receives && free))
+		return false;
+	engine_decide_inputs(core, d);
+	set_pair(core, d, receives ? (free ? NULL : other) : p, receives ? p : other);
+	engine_weigh(d);
+	return true;
+}
+
+static void explain_one(struct engine_core *core, const struct engine_partition *p, struct lcpfs_engine_decision *d)
+{
+	struct lcpfs_engine_decision gives;
+	bool weighed = weigh_role(core, p, true, d);
+
+	if (weigh_role(core, p, false, &gives) && (!weighed || gives.expected_gain > d->expected_gain)) {
+		*d = gives;
+		weighed = true;
+	}
+	d->action = LCPFS_ENGINE_NONE; /* only decide hands out moves */
+	if (!weighed)
+		d->reason = LCPFS_ENGINE_FEW_PARTITIONS;
+	else if (!p->side.measured && !p->awaited)
+		d->reason = LCPFS_ENGINE_NOT_MEASURED;
+	else if (p->awaited)
+		d->reason = engine_core_settled(core, p) ? LCPFS_ENGINE_WAIT_MEASURE : LCPFS_ENGINE_WAIT_EFFECT;
+	else if (core->options.mode == LCPFS_ENGINE_OFF)
+		d->reason = LCPFS_ENGINE_MODE_OFF;
+	d->since_us = p->changed_us;
+}
+
+void engine_decide_explain(struct engine_core *core, uint32_t id, struct lcpfs_engine_decision *d)
+{
+	const struct engine_partition *p = engine_core_find(core, id);
+
+	if (!p && core->sequence) {
+		*d = core->last;
+		return;
+	}
+	engine_decide_inputs(core, d);
+	if (p)
+		explain_one(core, p, d);
+	else
+		choose(core, d);
+	d->since_us = p ? d->since_us : core->now_us;
+	engine_explain_sentence(core, d);
+}
+
+void engine_decide_call_back(struct engine_core *core, uint64_t blocks, uint32_t but_not,
+			     struct lcpfs_engine_decision *d)
+{
+	const struct engine_partition *best = NULL;
+	uint64_t step = core->options.step_blocks, room;
+
+	engine_decide_inputs(core, d);
+	d->reason = core->carrying ? LCPFS_ENGINE_WAIT_REPORT : LCPFS_ENGINE_NO_ROOM;
+	for (size_t i = 0; i < core->count && !core->carrying; i++) {
+		const struct engine_partition *p = core->partitions[i];
+		if (p->id != but_not && p->size >= p->side.floor_blocks + step &&
+		    (!best || p->loss_step < best->loss_step))
+			best = p;
+	}
+	if (best) {
+		set_pair(core, d, best, NULL);
+		room = (best->size - best->side.floor_blocks) / step;
+		engine_weigh_fixed(d, MIN_OF(room, MAX_OF(DIV_UP(blocks, step), 1)) * step);
+		d->reason = LCPFS_ENGINE_CALL_BACK;
+		d->action = LCPFS_ENGINE_MOVE;
+	}
+	hand_out(core, d);
+}

@@ -1,0 +1,452 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The public API: a handle with a mutex around the pure core. Nothing is decided in this file. */
+#include <math.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/core.h"
+#include "engine/formula.h"
+
+struct lcpfs_engine {
+	pthread_mutex_t lock;
+	struct engine_core core;
+};
+
+#define WITH_LOCK(engine, statement)                                                                         \
+	do {                                                                                                  \
+		pthread_mutex_lock(&(engine)->lock);                                                          \
+		statement;                                                                                    \
+		pthread_mutex_unlock(&(engine)->lock);                                                        \
+	} while (0)
+
+int lcpfs_engine_create(const struct lcpfs_engine_options *options, struct lcpfs_engine **engine)
+{
+	struct lcpfs_engine *e;
+	int error;
+
+	if (!engine)
+		return -LCPFS_E_INVALID;
+	*engine = NULL;
+	if (!options)
+		return -LCPFS_E_INVALID;
+	e = calloc(1, sizeof(*e));
+	if (!e)
+		return -LCPFS_E_NOMEM;
+	error = engine_core_init(&e->core, options);
+	if (error || pthread_mutex_init(&e->lock, NULL)) {
+		engine_core_done(&e->core);
+		free(e);
+		return error ? error : -LCPFS_E_SYSTEM;
+	}
+	*engine = e;
+	return 0;
+}
+
+void lcpfs_engine_destroy(struct lcpfs_engine *engine)
+{
+	if (!engine)
+		return;
+	engine_core_done(&engine->core);
+	pthread_mutex_destroy(&engine->lock);
+	free(engine);
+}
+
+int lcpfs_engine_set_mode(struct lcpfs_engine *engine, enum lcpfs_engine_mode mode)
+{
+	if ((unsigned)mode > LCPFS_ENGINE_ON)
+		return -LCPFS_E_INVALID;
+	WITH_LOCK(engine, engine->core.options.mode = mode);
+	return 0;
+}
+
+enum lcpfs_engine_mode lcpfs_engine_get_mode(struct lcpfs_engine *engine)
+{
+	enum lcpfs_engine_mode mode;
+
+	WITH_LOCK(engine, mode = engine->core.options.mode);
+	return mode;
+}
+
+int lcpfs_engine_set_pool_blocks(struct lcpfs_engine *engine, uint64_t pool_blocks)
+{
+	struct engine_core *core = &engine->core;
+	int error = -LCPFS_E_NOSPC;
+
+	pthread_mutex_lock(&engine->lock);
+	if (pool_blocks >= core->options.pool_blocks - engine_core_free_blocks(core) &&
+	    pool_blocks >= core->options.step_blocks) {
+		core->options.pool_blocks = pool_blocks;
+		error = 0;
+	}
+	pthread_mutex_unlock(&engine->lock);
+	return error;
+}
+
+int lcpfs_engine_add(struct lcpfs_engine *engine, const struct lcpfs_engine_spec *spec, uint32_t *id)
+{
+	int error;
+
+	if (!spec)
+		return -LCPFS_E_INVALID;
+	pthread_mutex_lock(&engine->lock);
+	error = engine_core_add(&engine->core, spec);
+	if (!error && id)
+		*id = engine->core.id_last;
+	pthread_mutex_unlock(&engine->lock);
+	return error;
+}
+
+int lcpfs_engine_remove(struct lcpfs_engine *engine, uint32_t id)
+{
+	int error;
+
+	WITH_LOCK(engine, error = engine_core_remove(&engine->core, id));
+	return error;
+}
+
+int lcpfs_engine_set_limits(struct lcpfs_engine *engine, uint32_t id, uint64_t min_size_blocks,
+			    uint64_t max_size_blocks)
+{
+	int error;
+
+	WITH_LOCK(engine, error = engine_core_limits(&engine->core, id, min_size_blocks, max_size_blocks));
+	return error;
+}
+
+int lcpfs_engine_update(struct lcpfs_engine *engine, uint32_t id, uint64_t now_us,
+			const struct lcpfs_engine_counters *counters)
+{
+	int error;
+
+	if (!counters)
+		return -LCPFS_E_INVALID;
+	pthread_mutex_lock(&engine->lock);
+	engine_core_time(&engine->core, now_us);
+	error = engine_core_update(&engine->core, id, counters);
+	pthread_mutex_unlock(&engine->lock);
+	return error;
+}
+
+int lcpfs_engine_resized(struct lcpfs_engine *engine, uint32_t id, uint64_t now_us, uint64_t size_blocks,
+			 enum lcpfs_engine_cause cause)
+{
+	int error;
+
+	pthread_mutex_lock(&engine->lock);
+	engine_core_time(&engine->core, now_us);
+	error = engine_core_resized(&engine->core, id, size_blocks, cause);
+	pthread_mutex_unlock(&engine->lock);
+	return error;
+}
+
+int lcpfs_engine_decide(struct lcpfs_engine *engine, uint64_t now_us, struct lcpfs_engine_decision *decision)
+{
+	if (!decision)
+		return -LCPFS_E_INVALID;
+	pthread_mutex_lock(&engine->lock);
+	engine_core_time(&engine->core, now_us);
+	engine_decide(&engine->core, decision);
+	pthread_mutex_unlock(&engine->lock);
+	return 0;
+}
+
+int lcpfs_engine_explain(struct lcpfs_engine *engine, uint32_t id, struct lcpfs_engine_decision *decision)
+{
+	int error = 0;
+
+	if (!decision)
+		return -LCPFS_E_INVALID;
+	pthread_mutex_lock(&engine->lock);
+	if (id && !engine_core_find(&engine->core, id))
+		error = -LCPFS_E_NOT_FOUND;
+	else
+		engine_decide_explain(&engine->core, id, decision);
+	pthread_mutex_unlock(&engine->lock);
+	return error;
+}
+
+int lcpfs_engine_report(struct lcpfs_engine *engine, uint64_t now_us, uint64_t sequence,
+			const struct lcpfs_engine_moved *moved)
+{
+	int error;
+
+	if (!moved)
+		return -LCPFS_E_INVALID;
+	pthread_mutex_lock(&engine->lock);
+	engine_core_time(&engine->core, now_us);
+	error = engine_judge_report(&engine->core, sequence, moved);
+	pthread_mutex_unlock(&engine->lock);
+	return error;
+}
+
+int lcpfs_engine_step(struct lcpfs_engine *engine, uint64_t now_us, lcpfs_engine_actuator *actuator, void *context,
+		      struct lcpfs_engine_decision *decision)
+{
+	struct lcpfs_engine_decision d;
+	struct lcpfs_engine_moved moved = {.copied_blocks = UINT64_MAX};
+	int error = actuator ? lcpfs_engine_decide(engine, now_us, &d) : -LCPFS_E_INVALID, refused;
+
+	if (error)
+		return error;
+	if (decision)
+		*decision = d;
+	if (d.action != LCPFS_ENGINE_MOVE)
+		return 0;
+	refused = actuator(context, d.from_id, d.to_id, d.blocks, &moved);
+	error = lcpfs_engine_report(engine, now_us, d.sequence, &moved);
+	return refused ? refused : error;
+}
+
+int lcpfs_engine_call_back(struct lcpfs_engine *engine, uint64_t now_us, uint64_t blocks, uint32_t but_not,
+			   struct lcpfs_engine_decision *decision)
+{
+	if (!decision)
+		return -LCPFS_E_INVALID;
+	pthread_mutex_lock(&engine->lock);
+	engine_core_time(&engine->core, now_us);
+	engine_decide_call_back(&engine->core, blocks, but_not, decision);
+	pthread_mutex_unlock(&engine->lock);
+	return 0;
+}
+
+/* ---- questions ---- */
+
+int lcpfs_engine_should_move(struct lcpfs_engine *engine, uint32_t id, bool *should)
+{
+	struct lcpfs_engine_decision d;
+	int error = should ? lcpfs_engine_explain(engine, id, &d) : -LCPFS_E_INVALID;
+
+	if (error)
+		return error;
+	*should = id && d.to_id == id && (d.reason == LCPFS_ENGINE_GAIN || d.reason == LCPFS_ENGINE_EXPLORE);
+	return 0;
+}
+
+static void expected_gain(const struct engine_core *core, const struct engine_partition *p, double blocks, double *gain,
+			  double *error)
+{
+	struct lcpfs_engine_decision d;
+
+	engine_decide_inputs(core, &d);
+	d.to = p->side;
+	blocks = fmax(blocks, -(double)p->size);
+	engine_judge_past(core, p->id, p->side.pressure, &d.past_ratio, &d.past_error);
+	if (blocks >= 0) {
+		engine_weigh_fixed(&d, (uint64_t)blocks);
+	} else {
+		d.from = d.to;
+		memset(&d.to, 0, sizeof(d.to));
+		engine_weigh_fixed(&d, (uint64_t)-blocks);
+	}
+	*gain = engine_finite_or(d.expected_gain, 0);
+	*error = engine_finite_or(d.expected_error, 0);
+}
+
+int lcpfs_engine_expected_gain(struct lcpfs_engine *engine, uint32_t id, int64_t blocks, double *gain, double *error)
+{
+	const struct engine_partition *p;
+
+	if (!gain || !error)
+		return -LCPFS_E_INVALID;
+	pthread_mutex_lock(&engine->lock);
+	p = engine_core_find(&engine->core, id);
+	if (p)
+		expected_gain(&engine->core, p, (double)blocks, gain, error);
+	pthread_mutex_unlock(&engine->lock);
+	return p ? 0 : -LCPFS_E_NOT_FOUND;
+}
+
+static double epsilon_of(const struct engine_partition *p)
+{
+	return lcpfs_engine_epsilon(p->window_latency_us, p->side.utilization, p->window_frequency);
+}
+
+static double total_epsilon(const struct engine_core *core)
+{
+	double sum = 0;
+
+	for (size_t i = 0; i < core->count; i++)
+		sum += epsilon_of(core->partitions[i]);
+	return engine_finite_or(sum, 0);
+}
+
+int lcpfs_engine_update_epsilon(struct lcpfs_engine *engine, uint64_t now_us, double *epsilon)
+{
+	pthread_mutex_lock(&engine->lock);
+	engine_core_time(&engine->core, now_us);
+	engine_judge_all(&engine->core);
+	if (epsilon)
+		*epsilon = total_epsilon(&engine->core);
+	pthread_mutex_unlock(&engine->lock);
+	return 0;
+}
+
+static void fill_partition(const struct engine_core *core, const struct engine_partition *p, double best,
+			   struct lcpfs_engine_partition *out)
+{
+	*out = (struct lcpfs_engine_partition){
+		.id = p->id,
+		.size_blocks = p->size,
+		.min_size_blocks = p->min,
+		.max_size_blocks = p->max,
+		.live_blocks = p->live,
+		.access_frequency = p->window_frequency,
+		.avg_latency_us = p->window_latency_us,
+		.utilization = p->side.utilization,
+		.pressure = lcpfs_engine_pressure(p->side.utilization, p->window_frequency, p->size, p->max),
+		.epsilon = epsilon_of(p),
+		.write_amplification = p->window_wa,
+		.best_size_blocks = best,
+		.moving = core->carrying && (core->carried.from_id == p->id || core->carried.to_id == p->id),
+		.settling = !engine_core_settled(core, p),
+	};
+	memcpy(out->name, p->name, sizeof(out->name));
+}
+
+/* The size at which one more step is worth `price`, within what the partition may have. */
+static double size_at_price(const struct engine_core *core, const struct engine_partition *p, double price)
+{
+	double step = (double)core->options.step_blocks, now = (double)p->size;
+	double low = fmin((double)p->side.floor_blocks, now), high = fmax((double)p->side.ceiling_blocks, now);
+
+	high = fmax(fmin(high, (double)core->options.pool_blocks), low);
+	for (int i = 0; i < 40 && high - low > step / 4; i++) {
+		double size = (low + high) / 2;
+		double worth = engine_weigh_fall(&p->side, size - now + step) - engine_weigh_fall(&p->side, size - now);
+		if (worth > price)
+			low = size;
+		else
+			high = size;
+	}
+	return (low + high) / 2;
+}
+
+/* Where everyone's next step is worth the same and all is given out (water filling, by halving on the price). */
+static double clearing_price(const struct engine_core *core)
+{
+	double low = -60, high = 60; /* powers of e */
+
+	if (core->count < 2)
+		return 0;
+	for (int i = 0; i < 50; i++) {
+		double price = exp((low + high) / 2), sum = 0;
+		for (size_t k = 0; k < core->count; k++)
+			sum += size_at_price(core, core->partitions[k], price);
+		if (sum > (double)(core->options.pool_blocks - engine_core_reserve_blocks(core)))
+			low = (low + high) / 2;
+		else
+			high = (low + high) / 2;
+	}
+	return exp((low + high) / 2);
+}
+
+size_t lcpfs_engine_get_partitions(struct lcpfs_engine *engine, struct lcpfs_engine_partition *list, size_t room)
+{
+	const struct engine_core *core = &engine->core;
+	size_t count;
+	double price;
+
+	pthread_mutex_lock(&engine->lock);
+	count = core->count;
+	price = room ? clearing_price(core) : 0;
+	for (size_t i = 0; list && i < MIN_OF(count, room); i++)
+		fill_partition(core, core->partitions[i], size_at_price(core, core->partitions[i], price), &list[i]);
+	pthread_mutex_unlock(&engine->lock);
+	return count;
+}
+
+int lcpfs_engine_get_partition(struct lcpfs_engine *engine, uint32_t id, struct lcpfs_engine_partition *partition)
+{
+	const struct engine_partition *p;
+
+	if (!partition)
+		return -LCPFS_E_INVALID;
+	pthread_mutex_lock(&engine->lock);
+	p = engine_core_find(&engine->core, id);
+	if (p)
+		fill_partition(&engine->core, p, size_at_price(&engine->core, p, clearing_price(&engine->core)),
+			       partition);
+	pthread_mutex_unlock(&engine->lock);
+	return p ? 0 : -LCPFS_E_NOT_FOUND;
+}
+
+static void fill_statistics(const struct engine_core *core, struct lcpfs_engine_statistics *s)
+{
+	*s = (struct lcpfs_engine_statistics){
+		.pool_blocks = core->options.pool_blocks,
+		.free_blocks = engine_core_free_blocks(core),
+		.step_blocks = core->options.step_blocks,
+		.partitions = (uint32_t)core->count,
+		.mode = core->options.mode,
+		.epsilon = total_epsilon(core),
+		.moving = core->carrying,
+		.pressure = core->pressure,
+		.cooldown_s = core->cooldown_s,
+		.growth_step = core->growth,
+		.shrink_step = core->shrink,
+		.pressure_confidence = lcpfs_engine_threshold_confidence(&core->pressure),
+		.cooldown_confidence = lcpfs_engine_threshold_confidence(&core->cooldown_s),
+		.growth_confidence = lcpfs_engine_threshold_confidence(&core->growth),
+		.shrink_confidence = lcpfs_engine_threshold_confidence(&core->shrink),
+		.moves = core->moves,
+		.improved = core->improved,
+		.hurt = core->hurt,
+		.inconclusive = core->inconclusive,
+		.undone = core->undone,
+	};
+}
+
+int lcpfs_engine_get_statistics(struct lcpfs_engine *engine, struct lcpfs_engine_statistics *statistics)
+{
+	if (!statistics)
+		return -LCPFS_E_INVALID;
+	WITH_LOCK(engine, fill_statistics(&engine->core, statistics));
+	return 0;
+}
+
+size_t lcpfs_engine_get_outcomes(struct lcpfs_engine *engine, struct lcpfs_engine_outcome *list, size_t room)
+{
+	const struct engine_core *core = &engine->core;
+	size_t count, first;
+
+	pthread_mutex_lock(&engine->lock);
+	count = MIN_OF(core->outcome_count, LCPFS_ENGINE_OUTCOMES_MAX);
+	first = core->outcome_count - count;
+	for (size_t i = 0; list && i < MIN_OF(count, room); i++)
+		list[i] = core->outcomes[(first + i) % LCPFS_ENGINE_OUTCOMES_MAX];
+	pthread_mutex_unlock(&engine->lock);
+	return count;
+}
+
+size_t lcpfs_engine_get_decisions(struct lcpfs_engine *engine, struct lcpfs_engine_decision *list, size_t room)
+{
+	const struct engine_core *core = &engine->core;
+	size_t count, first;
+
+	pthread_mutex_lock(&engine->lock);
+	count = MIN_OF(core->decision_count, LCPFS_ENGINE_DECISIONS_MAX);
+	first = core->decision_count - count;
+	for (size_t i = 0; list && i < MIN_OF(count, room); i++)
+		list[i] = core->decisions[(first + i) % LCPFS_ENGINE_DECISIONS_MAX];
+	pthread_mutex_unlock(&engine->lock);
+	return count;
+}
+
+size_t lcpfs_engine_save(struct lcpfs_engine *engine, void *bytes, size_t room)
+{
+	size_t need;
+
+	WITH_LOCK(engine, need = engine_state_save(&engine->core, bytes, room));
+	return need;
+}
+
+int lcpfs_engine_load(struct lcpfs_engine *engine, const void *bytes, size_t length)
+{
+	int error;
+
+	if (!bytes)
+		return -LCPFS_E_INVALID;
+	WITH_LOCK(engine, error = engine_state_load(&engine->core, bytes, length));
+	return error;
+}

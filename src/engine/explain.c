@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A decision in one English sentence with its numbers. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/core.h"
+
+static const char *const reason_names[LCPFS_ENGINE_REASON_END] = {
+	"mode_off",   "few_partitions", "not_measured", "wait_report",	"wait_effect", "wait_measure", "no_room",
+	"in_balance", "within_noise",	"no_payback",	"explore",	"gain",	       "undo",	       "call_back",
+};
+
+const char *lcpfs_engine_reason_name(enum lcpfs_engine_reason reason)
+{
+	return (unsigned)reason < LCPFS_ENGINE_REASON_END ? reason_names[reason] : "unknown";
+}
+
+const char *lcpfs_engine_verdict_name(enum lcpfs_engine_verdict verdict)
+{
+	static const char *const names[] = {"inconclusive", "improved", "hurt", "not_judged"};
+
+	return (unsigned)verdict < ARRAY_LENGTH(names) ? names[verdict] : "unknown";
+}
+
+static const char *name_of(const struct engine_core *core, uint32_t id, char room[80])
+{
+	const struct engine_partition *p = engine_core_find(core, id);
+
+	if (id == LCPFS_ENGINE_FREE)
+		return "free space";
+	if (p && p->name[0])
+		return p->name;
+	snprintf(room, 80, "partition %u", id);
+	return room;
+}
+
+struct names {
+	char from_room[80], to_room[80];
+	const char *from, *to;
+};
+
+static double percent_of_epsilon(const struct lcpfs_engine_decision *d, double gain)
+{
+	double epsilon = d->from.epsilon + d->to.epsilon;
+
+	return epsilon > 0 ? 100 * gain / epsilon : 0;
+}
+
+#define SAY(...) snprintf(d->sentence, sizeof(d->sentence), __VA_ARGS__)
+
+static void say_move(struct lcpfs_engine_decision *d, const struct names *n)
+{
+	const char *why = d->reason == LCPFS_ENGINE_EXPLORE ? "to learn, moving" : "moving";
+
+	SAY("%s %llu blocks from %s to %s: epsilon of the two should fall by %.3g ± %.2g (%.2g %%), writing %.3g blocks/s "
+	    "less; the copying of about %.0f blocks is repaid within the %.0f s that demand is known for; trust %.2f",
+	    why, (unsigned long long)d->blocks, n->from, n->to, d->expected_gain, d->expected_error,
+	    percent_of_epsilon(d, d->expected_gain), d->expected_saving_blocks_s, d->cost_blocks, d->horizon_s, d->trust);
+}
+
+static void say_weighed(struct lcpfs_engine_decision *d, const struct names *n)
+{
+	const char *blocks = "blocks";
+	unsigned long long count = d->blocks;
+
+	if (d->reason == LCPFS_ENGINE_IN_BALANCE)
+		SAY("in balance: %s gains most (%.3g per block) and %s loses least (%.3g per block); %llu more %s would "
+		    "change epsilon by %.3g ± %.2g", n->to, d->to.gain_per_block, n->from, d->from.gain_per_block, count,
+		    blocks, -d->expected_gain, d->expected_error);
+	else if (d->reason == LCPFS_ENGINE_WITHIN_NOISE)
+		SAY("%llu %s from %s to %s would lower epsilon by %.3g, which does not beat the noise of measurement, %.2g",
+		    count, blocks, n->from, n->to, d->expected_gain, d->measurement_error);
+	else if (d->reason == LCPFS_ENGINE_NO_PAYBACK)
+		SAY("%llu %s from %s to %s would save %.3g blocks/s, which does not repay about %.0f blocks of copying "
+		    "within the %.0f s that demand is known for", count, blocks, n->from, n->to,
+		    d->expected_saving_blocks_s, d->cost_blocks, d->horizon_s);
+	else
+		SAY("no room: %s could gain %.3g per block, but it is at its max (%llu blocks) or %s can give no more "
+		    "(floor %llu of %llu blocks)", n->to, d->to.gain_per_block,
+		    (unsigned long long)d->to.ceiling_blocks, n->from, (unsigned long long)d->from.floor_blocks,
+		    (unsigned long long)d->from.size_blocks);
+}
+
+static void say_wait(const struct engine_core *core, struct lcpfs_engine_decision *d, const struct names *n)
+{
+	const struct engine_partition *to = engine_core_find(core, d->to_id);
+
+	if (d->reason == LCPFS_ENGINE_WAIT_REPORT)
+		SAY("the move of %llu blocks from %s to %s is being carried out", (unsigned long long)d->blocks, n->from,
+		    n->to);
+	else if (d->reason == LCPFS_ENGINE_WAIT_MEASURE)
+		SAY("the effect of %llu blocks from %s to %s has arrived; measuring until %.3g ± stands out of the noise",
+		    (unsigned long long)d->blocks, n->from, n->to, d->expected_gain);
+	else
+		SAY("waiting for the effect of %llu blocks from %s to %s: %s has written %.0f of the %.0f blocks that take "
+		    "its log round once (effects took about %.3g s so far)", (unsigned long long)d->blocks, n->from, n->to,
+		    n->to, to ? to->since_blocks : 0, to ? (double)to->size : 0, d->cooldown_s);
+}
+
+void engine_explain_sentence(const struct engine_core *core, struct lcpfs_engine_decision *d)
+{
+	struct names n;
+
+	n.from = name_of(core, d->from_id, n.from_room);
+	n.to = name_of(core, d->to_id, n.to_room);
+	switch (d->reason) {
+	case LCPFS_ENGINE_MODE_OFF:
+		SAY("the engine is switched off: it measures and decides nothing");
+		break;
+	case LCPFS_ENGINE_FEW_PARTITIONS:
+		SAY("there is nothing to move between");
+		break;
+	case LCPFS_ENGINE_NOT_MEASURED:
+		SAY("not enough traffic yet to know what a block is worth: no log has gone round once since its size last "
+		    "changed");
+		break;
+	case LCPFS_ENGINE_WAIT_REPORT:
+	case LCPFS_ENGINE_WAIT_EFFECT:
+	case LCPFS_ENGINE_WAIT_MEASURE:
+		say_wait(core, d, &n);
+		break;
+	case LCPFS_ENGINE_UNDO:
+		SAY("taking back %llu blocks from %s to %s: the move hurt, epsilon rose by %.3g ± %.2g",
+		    (unsigned long long)d->blocks, n.from, n.to, d->expected_gain, d->expected_error);
+		break;
+	case LCPFS_ENGINE_CALL_BACK:
+		SAY("free space is wanted: %s loses least by giving %llu blocks (%.3g per block)", n.from,
+		    (unsigned long long)d->blocks, d->from.gain_per_block);
+		break;
+	case LCPFS_ENGINE_EXPLORE:
+	case LCPFS_ENGINE_GAIN:
+		say_move(d, &n);
+		break;
+	default:
+		say_weighed(d, &n);
+	}
+}

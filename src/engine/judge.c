@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What came of a move: its report, the wait for its effect, the verdict at constant demand, and what is learned from that.
+ *
+ * Only the two parties are compared: the others did not change size, so that including them would add their noise and
+ * no signal. A giver so slow that its log does not go round while the receiver's does enters with what the curve expects of it;
+ * its own measurement corrects the curve when it comes.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "engine/core.h"
+#include "engine/formula.h"
+
+/* ---- carrying out ---- */
+
+static void remember_before(const struct engine_partition *p, const struct lcpfs_engine_side *side, uint64_t new_size,
+			    struct engine_before *before)
+{
+	memset(before, 0, sizeof(*before));
+	if (!p)
+		return;
+	*before = (struct engine_before){
+		.frequency = side->access_frequency,
+		.latency_us = side->avg_latency_us,
+		.latency_error = side->avg_latency_us * side->latency_error,
+		.utilization = side->utilization,
+		.freedom = fmax(p->window.count - 1, 1),
+		.measured = side->measured,
+		.expected_ratio = engine_finite_or(engine_weigh_latency_ratio(side, (double)new_size), 1),
+	};
+}
+
+static void learn_copying(struct engine_core *core, const struct lcpfs_engine_moved *moved)
+{
+	const struct lcpfs_engine_decision *d = &core->carried;
+
+	if (d->from_id == LCPFS_ENGINE_FREE || moved->copied_blocks == UINT64_MAX)
+		return;
+	core->copied_sum += (double)MIN_OF(moved->copied_blocks, 16 * moved->blocks);
+	core->copied_blocks += d->from.utilization * (double)moved->blocks;
+}
+
+static void await(struct engine_core *core, struct engine_partition *from, struct engine_partition *to,
+		  const struct lcpfs_engine_moved *moved)
+{
+	const struct lcpfs_engine_decision *d = &core->carried;
+	struct engine_pending *pending = &core->pending[core->pending_count];
+	uint64_t free_before = engine_core_free_blocks(core);
+
+	memset(pending, 0, sizeof(*pending));
+	pending->outcome = (struct lcpfs_engine_outcome){
+		.sequence = d->sequence,
+		.from_id = d->from_id,
+		.to_id = d->to_id,
+		.blocks = moved->blocks,
+		.from_old_blocks = from ? from->size : free_before,
+		.from_new_blocks = (from ? from->size : free_before) - moved->blocks,
+		.to_old_blocks = to->size,
+		.to_new_blocks = to->size + moved->blocks,
+		.pressure = d->to.pressure,
+		.expected_gain = d->expected_gain * (double)moved->blocks / (double)d->blocks,
+		.expected_error = d->expected_error * (double)moved->blocks / (double)d->blocks,
+		.moved_us = core->now_us,
+		.duration_us = moved->duration_us,
+		.reason = d->reason,
+	};
+	remember_before(from, &d->from, pending->outcome.from_new_blocks, &pending->from);
+	remember_before(to, &d->to, pending->outcome.to_new_blocks, &pending->to);
+	pending->pool_work = core->work;
+	core->pending_count++;
+	to->awaited = true;
+	if (from)
+		from->awaited = true;
+}
+
+static void note_refusal(const struct engine_core *core, struct engine_partition *from,
+			 const struct lcpfs_engine_moved *moved)
+{
+	if (!from || moved->blocks >= core->carried.blocks)
+		return;
+	from->refused = from->size; /* after the move: it could not give more */
+	from->refused_live = from->live;
+}
+
+static void mark_undone(struct engine_core *core)
+{
+	core->undone++;
+	for (size_t i = 0; i < MIN_OF(core->outcome_count, LCPFS_ENGINE_OUTCOMES_MAX); i++)
+		if (core->outcomes[i].sequence == core->undo.sequence)
+			core->outcomes[i].undone = true;
+}
+
+static int check_report(const struct engine_core *core, uint64_t sequence, const struct lcpfs_engine_moved *moved)
+{
+	const struct lcpfs_engine_decision *d = &core->carried;
+	struct engine_partition *from = engine_core_find(core, d->from_id);
+
+	if (!core->carrying || sequence != d->sequence || moved->blocks > d->blocks)
+		return -LCPFS_E_INVALID;
+	if (moved->blocks > (from ? from->size : engine_core_free_blocks(core)))
+		return -LCPFS_E_NOSPC;
+	return 0;
+}
+
+int engine_judge_report(struct engine_core *core, uint64_t sequence, const struct lcpfs_engine_moved *moved)
+{
+	const struct lcpfs_engine_decision *d = &core->carried;
+	struct engine_partition *from = engine_core_find(core, d->from_id), *to = engine_core_find(core, d->to_id);
+	int error = check_report(core, sequence, moved);
+	bool judged = d->reason == LCPFS_ENGINE_GAIN || d->reason == LCPFS_ENGINE_EXPLORE;
+
+	if (error)
+		return error;
+	core->carrying = false;
+	if (moved->blocks) {
+		core->moves++;
+		learn_copying(core, moved);
+		if (judged && to && !to->awaited && (from || d->from_id == LCPFS_ENGINE_FREE))
+			await(core, from, to, moved);
+		if (d->reason == LCPFS_ENGINE_UNDO)
+			mark_undone(core);
+		/* the giver first: in between the blocks are free */
+		if (from)
+			engine_core_set_size(core, from, from->size - moved->blocks);
+		if (to)
+			engine_core_set_size(core, to, to->size + moved->blocks);
+	}
+	note_refusal(core, from, moved);
+	return 0;
+}
+
+/* ---- the verdict ---- */
+
+struct side_after {
+	double change, square; /* of ε, and its squared standard error */
+	double before, freedom;
+};
+
+static struct side_after compare(const struct engine_core *core, const struct engine_partition *p,
+				 const struct engine_before *before)
+{
+	double latency = before->latency_us * before->expected_ratio, error = before->latency_error;
+	struct side_after result = {.freedom = before->measured ? before->freedom : 1e9};
+	struct engine_mean mean;
+	double utilization, old = before->latency_us * before->utilization;
+
+	if (!p)
+		return (struct side_after){.freedom = 1e9};
+	utilization = p->size ? fmin((double)p->live / (double)p->size, 1) : 0;
+	if (engine_core_settled(core, p) && engine_window_ready(&p->window)) {
+		mean = engine_window_latency(&p->window);
+		if (isfinite(mean.error)) {
+			latency = mean.value;
+			error = hypot(mean.error * utilization, before->latency_error * before->utilization);
+			result.freedom = fmin(result.freedom, mean.freedom);
+		}
+	} else {
+		/* not measured: the same latency stands on both sides, only its expected change counts */
+		error *= fabs(before->expected_ratio * utilization - before->utilization);
+	}
+	result.before = before->frequency * old;
+	result.change = before->frequency * (latency * utilization - old);
+	result.square = before->frequency * error * before->frequency * error;
+	return result;
+}
+
+static void learn(struct engine_core *core, const struct lcpfs_engine_outcome *o)
+{
+	double change = o->epsilon_after - o->epsilon_before;
+	double grown = (double)o->blocks / (double)o->to_old_blocks;
+	double shrunk = o->from_id ? (double)o->blocks / (double)o->from_old_blocks : 0;
+	double ratio = -change / o->expected_gain, error = o->standard_error / o->expected_gain;
+	double weight = 1 / (1 + error * error);
+
+	lcpfs_engine_threshold_observe(&core->pressure, o->pressure, change);
+	/* how long an effect takes is seen whichever way it went */
+	lcpfs_engine_threshold_observe(&core->cooldown_s, (double)o->taken_us / 1e6, -fabs(change));
+	/* a step below the threshold was not limited by it and says nothing about it */
+	if (grown >= core->growth.value || !core->growth.observations)
+		lcpfs_engine_threshold_observe(&core->growth, grown, change);
+	if (o->from_id && (shrunk >= core->shrink.value || !core->shrink.observations))
+		lcpfs_engine_threshold_observe(&core->shrink, shrunk, change);
+	if (!isfinite(ratio) || !isfinite(weight))
+		return;
+	core->trust_sum += weight * fmin(fmax(ratio, -1), 1);
+	core->trust_weight += weight;
+	if (core->trust_weight > LCPFS_ENGINE_OUTCOMES_MAX) { /* as long a memory as the outcomes' */
+		core->trust_sum *= LCPFS_ENGINE_OUTCOMES_MAX / core->trust_weight;
+		core->trust_weight = LCPFS_ENGINE_OUTCOMES_MAX;
+	}
+}
+
+static void release(struct engine_core *core, size_t index)
+{
+	struct lcpfs_engine_outcome *o = &core->pending[index].outcome;
+	struct engine_partition *from = engine_core_find(core, o->from_id), *to = engine_core_find(core, o->to_id);
+
+	core->outcomes[core->outcome_count++ % LCPFS_ENGINE_OUTCOMES_MAX] = *o;
+	if (from)
+		from->awaited = false;
+	if (to)
+		to->awaited = false;
+	core->pending_count--;
+	memmove(&core->pending[index], &core->pending[index + 1],
+		(core->pending_count - index) * sizeof(core->pending[0]));
+}
+
+static void conclude(struct engine_core *core, size_t index, double change, double error, double freedom)
+{
+	struct lcpfs_engine_outcome *o = &core->pending[index].outcome;
+	double bound = engine_t_quantile(core->options.significance, freedom) * error;
+
+	o->verdict = change < -bound ? LCPFS_ENGINE_IMPROVED
+		     : change > bound ? LCPFS_ENGINE_HURT
+				      : LCPFS_ENGINE_INCONCLUSIVE;
+	core->judged++;
+	core->improved += o->verdict == LCPFS_ENGINE_IMPROVED;
+	core->hurt += o->verdict == LCPFS_ENGINE_HURT;
+	core->inconclusive += o->verdict == LCPFS_ENGINE_INCONCLUSIVE;
+	learn(core, o);
+	if (o->verdict == LCPFS_ENGINE_HURT) {
+		core->undo_wanted = true;
+		core->undo = *o;
+	}
+	release(core, index);
+}
+
+/*
+ * One look, at a time that does not depend on what is seen: when the standard error could resolve the gain that was
+ * expected, at the latest after one turnover of measuring.
+ */
+static bool long_enough(const struct engine_core *core, const struct engine_partition *to, double expected,
+			double error)
+{
+	double turnover = (double)to->size;
+
+	if (engine_t_quantile(core->options.significance, to->window.count - 1) * error <= expected)
+		return true;
+	return engine_window_sum(&to->window).work >= turnover;
+}
+
+/* The effect cannot be seen within the time that demand is known for. */
+static bool hopeless(const struct engine_core *core, const struct engine_pending *pending,
+		     const struct engine_partition *to)
+{
+	double waited_s = (double)(core->now_us - pending->outcome.moved_us) / 1e6;
+
+	if (core->work - pending->pool_work >= (double)core->options.pool_blocks)
+		return !engine_core_settled(core, to);
+	return !(to->since_blocks > 0) && !engine_window_ready(&to->window) && waited_s > 2 * core->cooldown_s.value;
+}
+
+static void give_up(struct engine_core *core, size_t index)
+{
+	struct lcpfs_engine_outcome *o = &core->pending[index].outcome;
+
+	o->taken_us = core->now_us - o->moved_us;
+	o->verdict = LCPFS_ENGINE_NOT_JUDGED;
+	release(core, index);
+}
+
+static bool judge(struct engine_core *core, size_t index)
+{
+	struct engine_pending *pending = &core->pending[index];
+	struct lcpfs_engine_outcome *o = &pending->outcome;
+	struct engine_partition *from = engine_core_find(core, o->from_id), *to = engine_core_find(core, o->to_id);
+	struct side_after gives, gets;
+	double error;
+
+	if (hopeless(core, pending, to)) {
+		give_up(core, index);
+		return true;
+	}
+	if (!engine_core_settled(core, to) || !engine_window_ready(&to->window))
+		return false;
+	gives = compare(core, from, &pending->from);
+	gets = compare(core, to, &pending->to);
+	error = sqrt(gives.square + gets.square);
+	if (!long_enough(core, to, o->expected_gain, error))
+		return false;
+	o->epsilon_before = gives.before + gets.before;
+	o->epsilon_after = o->epsilon_before + gives.change + gets.change;
+	o->standard_error = error;
+	o->taken_us = core->now_us - o->moved_us;
+	conclude(core, index, gives.change + gets.change, error, fmin(gives.freedom, gets.freedom));
+	return true;
+}
+
+void engine_judge_all(struct engine_core *core)
+{
+	for (size_t i = 0; i < core->pending_count;)
+		if (!judge(core, i))
+			i++;
+}
+
+void engine_judge_cut_off(struct engine_core *core, uint32_t id)
+{
+	for (size_t i = 0; i < core->pending_count;) {
+		struct lcpfs_engine_outcome *o = &core->pending[i].outcome;
+		if (o->from_id == id || o->to_id == id)
+			give_up(core, i);
+		else
+			i++;
+	}
+}
+
+/* Realised / expected of this receiver's past moves at a pressure within 30 %; the prior is one move that kept its word. */
+void engine_judge_past(const struct engine_core *core, uint32_t to_id, double pressure, double *ratio, double *error)
+{
+	double weights = 1, sum = 1, squares = 0;
+
+	for (size_t i = 0; i < MIN_OF(core->outcome_count, LCPFS_ENGINE_OUTCOMES_MAX); i++) {
+		const struct lcpfs_engine_outcome *o = &core->outcomes[i];
+		double se = o->standard_error / o->expected_gain, r, w;
+		if (o->to_id != to_id || o->verdict == LCPFS_ENGINE_NOT_JUDGED || !(o->expected_gain > 0) ||
+		    !(fabs(o->pressure - pressure) <= 0.3 * pressure))
+			continue;
+		r = fmin(fmax((o->epsilon_before - o->epsilon_after) / o->expected_gain, -3), 3);
+		w = 1 / (1 + se * se);
+		weights += w;
+		sum += w * r;
+		squares += w * (r - 1) * (r - 1);
+	}
+	*ratio = sum / weights;
+	*error = sqrt(squares / weights / weights);
+}

@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What was learned, as bytes: fixed little-endian fields, a version, a checksum. One description of the fields serves
+ * both directions, so that they cannot drift apart. Measurements under way and a move whose effect is awaited are not kept: they
+ * are made again after a restart.
+ *
+ *	header   "LCPFSENG", u32 version, u32 length of all, u64 FNV-1a of what follows
+ *	engine   4 thresholds, trust, copying, counts, highest id, numbers of partitions and outcomes
+ *	partitions, outcomes (oldest first)
+ */
+#include <math.h>
+#include <string.h>
+
+#include "engine/core.h"
+
+#define MAGIC "LCPFSENG"
+#define VERSION 1u
+#define HEADER_BYTES 24u
+#define PARTITION_BYTES 184u
+#define OUTCOME_BYTES 152u
+#define ENGINE_BYTES 360u
+
+/* A cursor that writes fields to bytes, reads them from bytes, or only counts (bytes NULL). */
+struct cursor {
+	uint8_t *bytes;
+	const uint8_t *input;
+	size_t at;
+};
+
+static void put_u64(struct cursor *c, uint64_t *v, size_t width)
+{
+	if (c->input) {
+		*v = 0;
+		for (size_t i = width; i-- > 0;)
+			*v = *v << 8 | c->input[c->at + i];
+	} else if (c->bytes) {
+		for (size_t i = 0; i < width; i++)
+			c->bytes[c->at + i] = (uint8_t)(*v >> (8 * i));
+	}
+	c->at += width;
+}
+
+static void u64_field(struct cursor *c, uint64_t *v)
+{
+	put_u64(c, v, 8);
+}
+
+static void u32_field(struct cursor *c, uint32_t *v)
+{
+	uint64_t wide = *v;
+
+	put_u64(c, &wide, 4);
+	*v = (uint32_t)wide;
+}
+
+static void f64_field(struct cursor *c, double *v)
+{
+	uint64_t bits;
+
+	memcpy(&bits, v, 8);
+	put_u64(c, &bits, 8);
+	memcpy(v, &bits, 8);
+}
+
+static void f32_field(struct cursor *c, float *v)
+{
+	uint32_t bits;
+
+	memcpy(&bits, v, 4);
+	u32_field(c, &bits);
+	memcpy(v, &bits, 4);
+}
+
+static void threshold_fields(struct cursor *c, struct lcpfs_engine_threshold *t)
+{
+	f64_field(c, &t->value);
+	f64_field(c, &t->uncertainty);
+	u64_field(c, &t->observations);
+	f64_field(c, &t->learning_rate);
+	f64_field(c, &t->mean_outcome);
+	f64_field(c, &t->variance);
+	f64_field(c, &t->low);
+	f64_field(c, &t->high);
+}
+
+struct counts {
+	uint64_t partitions, outcomes;
+};
+
+static void engine_fields(struct cursor *c, struct engine_core *core, struct counts *counts)
+{
+	threshold_fields(c, &core->pressure);
+	threshold_fields(c, &core->cooldown_s);
+	threshold_fields(c, &core->growth);
+	threshold_fields(c, &core->shrink);
+	f64_field(c, &core->trust_sum);
+	f64_field(c, &core->trust_weight);
+	f64_field(c, &core->copied_sum);
+	f64_field(c, &core->copied_blocks);
+	u64_field(c, &core->judged);
+	u64_field(c, &core->moves);
+	u64_field(c, &core->improved);
+	u64_field(c, &core->hurt);
+	u64_field(c, &core->inconclusive);
+	u64_field(c, &core->undone);
+	u32_field(c, &core->id_last);
+	u32_field(c, &(uint32_t){0});
+	u64_field(c, &counts->partitions);
+	u64_field(c, &counts->outcomes);
+}
+
+static void partition_fields(struct cursor *c, struct engine_partition *p)
+{
+	uint32_t points = (uint32_t)p->curve.count, known = p->latency_known;
+
+	u32_field(c, &p->id);
+	u32_field(c, &points);
+	for (int i = 0; i < ENGINE_CURVE_POINTS; i++) {
+		f32_field(c, &p->curve.points[i].uniform);
+		f32_field(c, &p->curve.points[i].measured);
+		f32_field(c, &p->curve.points[i].error);
+	}
+	f64_field(c, &p->demand.seconds);
+	f64_field(c, &p->demand.ops);
+	f64_field(c, &p->demand.user);
+	f64_field(c, &p->demand.squares);
+	f64_field(c, &p->demand_latency_us);
+	f64_field(c, &p->demand_write_latency_us);
+	f64_field(c, &p->latency_us);
+	f64_field(c, &p->latency_error);
+	f64_field(c, &p->write_share);
+	f64_field(c, &p->since_blocks);
+	u64_field(c, &p->size);
+	u64_field(c, &p->refused);
+	u32_field(c, &known);
+	u32_field(c, &(uint32_t){0});
+	p->curve.count = (int)MIN_OF(points, (uint32_t)ENGINE_CURVE_POINTS);
+	p->latency_known = known;
+}
+
+static void outcome_fields(struct cursor *c, struct lcpfs_engine_outcome *o)
+{
+	uint32_t verdict = o->verdict, reason = o->reason | (o->undone ? 1u << 31 : 0);
+
+	u64_field(c, &o->sequence);
+	u32_field(c, &o->from_id);
+	u32_field(c, &o->to_id);
+	u64_field(c, &o->blocks);
+	u64_field(c, &o->from_old_blocks);
+	u64_field(c, &o->from_new_blocks);
+	u64_field(c, &o->to_old_blocks);
+	u64_field(c, &o->to_new_blocks);
+	f64_field(c, &o->pressure);
+	f64_field(c, &o->expected_gain);
+	f64_field(c, &o->expected_error);
+	f64_field(c, &o->epsilon_before);
+	f64_field(c, &o->epsilon_after);
+	f64_field(c, &o->standard_error);
+	u64_field(c, &o->moved_us);
+	u64_field(c, &o->duration_us);
+	u64_field(c, &o->taken_us);
+	u32_field(c, &verdict);
+	u32_field(c, &reason);
+	o->verdict = verdict;
+	o->reason = reason & ~(1u << 31);
+	o->undone = reason >> 31;
+}
+
+static uint64_t fnv1a(const uint8_t *bytes, size_t length)
+{
+	uint64_t hash = 0xcbf29ce484222325u;
+
+	for (size_t i = 0; i < length; i++)
+		hash = (hash ^ bytes[i]) * 0x100000001b3u;
+	return hash;
+}
+
+static void write_header(uint8_t *bytes, size_t length)
+{
+	struct cursor c = {.bytes = bytes, .at = sizeof(MAGIC) - 1};
+	uint32_t version = VERSION, all = (uint32_t)length;
+	uint64_t hash = fnv1a(bytes + HEADER_BYTES, length - HEADER_BYTES);
+
+	memcpy(bytes, MAGIC, sizeof(MAGIC) - 1);
+	u32_field(&c, &version);
+	u32_field(&c, &all);
+	u64_field(&c, &hash);
+}
+
+/* A partition as it would be known after a restart: what the present window measured is a point of its curve. */
+static struct engine_partition partition_to_save(const struct engine_partition *p)
+{
+	struct engine_partition copy = *p;
+	struct engine_point point;
+
+	if (engine_core_point(p, &point))
+		engine_curve_keep(&copy.curve, &point);
+	return copy;
+}
+
+static size_t outcomes_kept(const struct engine_core *core)
+{
+	return MIN_OF(core->outcome_count, LCPFS_ENGINE_OUTCOMES_MAX);
+}
+
+size_t engine_state_save(const struct engine_core *core, void *bytes, size_t room)
+{
+	struct engine_core copy = *core;
+	struct counts counts = {core->count, outcomes_kept(core)};
+	struct cursor c = {.bytes = bytes, .at = HEADER_BYTES};
+	size_t need = HEADER_BYTES + ENGINE_BYTES + core->count * PARTITION_BYTES + counts.outcomes * OUTCOME_BYTES;
+	size_t first = core->outcome_count - counts.outcomes;
+
+	if (!bytes || room < need || need > UINT32_MAX)
+		return need;
+	memset(bytes, 0, need);
+	engine_fields(&c, &copy, &counts);
+	for (size_t i = 0; i < core->count; i++) {
+		struct engine_partition p = partition_to_save(core->partitions[i]);
+		c.at = HEADER_BYTES + ENGINE_BYTES + i * PARTITION_BYTES;
+		partition_fields(&c, &p);
+	}
+	for (size_t i = 0; i < counts.outcomes; i++) {
+		struct lcpfs_engine_outcome o = core->outcomes[(first + i) % LCPFS_ENGINE_OUTCOMES_MAX];
+		c.at = HEADER_BYTES + ENGINE_BYTES + core->count * PARTITION_BYTES + i * OUTCOME_BYTES;
+		outcome_fields(&c, &o);
+	}
+	write_header(bytes, need);
+	return need;
+}
+
+static int check_header(const uint8_t *bytes, size_t length)
+{
+	struct cursor c = {.input = bytes, .at = sizeof(MAGIC) - 1};
+	uint32_t version, all;
+	uint64_t hash;
+
+	if (length < HEADER_BYTES + ENGINE_BYTES || memcmp(bytes, MAGIC, sizeof(MAGIC) - 1))
+		return -LCPFS_E_CORRUPT;
+	u32_field(&c, &version);
+	u32_field(&c, &all);
+	u64_field(&c, &hash);
+	if (version > VERSION)
+		return -LCPFS_E_VERSION;
+	if (!version || all > length || all < HEADER_BYTES + ENGINE_BYTES)
+		return -LCPFS_E_CORRUPT;
+	return fnv1a(bytes + HEADER_BYTES, all - HEADER_BYTES) == hash ? 0 : -LCPFS_E_CORRUPT;
+}
+
+static void load_partition(struct engine_core *core, const struct engine_partition *saved)
+{
+	struct engine_partition *p = engine_core_find(core, saved->id);
+
+	if (!p)
+		return;
+	p->curve = saved->curve;
+	p->demand = saved->demand;
+	p->demand_latency_us = saved->demand_latency_us;
+	p->demand_write_latency_us = saved->demand_write_latency_us;
+	p->latency_us = saved->latency_us;
+	p->latency_error = saved->latency_error;
+	p->write_share = saved->write_share;
+	p->latency_known = saved->latency_known;
+	p->refused = saved->refused;
+	/* the log has gone round under another size: its effect has to arrive anew */
+	p->since_blocks = p->size == saved->size ? saved->since_blocks : 0;
+	engine_core_side(core, p, &p->side);
+}
+
+int engine_state_load(struct engine_core *core, const void *bytes, size_t length)
+{
+	struct cursor c = {.input = bytes, .at = HEADER_BYTES};
+	struct counts counts;
+	int error = check_header(bytes, length);
+	uint32_t id_last = core->id_last;
+
+	if (error)
+		return error;
+	c.at = HEADER_BYTES + ENGINE_BYTES - 16;
+	u64_field(&c, &counts.partitions);
+	u64_field(&c, &counts.outcomes);
+	if (counts.outcomes > LCPFS_ENGINE_OUTCOMES_MAX || counts.partitions > length / PARTITION_BYTES ||
+	    HEADER_BYTES + ENGINE_BYTES + counts.partitions * PARTITION_BYTES + counts.outcomes * OUTCOME_BYTES > length)
+		return -LCPFS_E_CORRUPT;
+	c.at = HEADER_BYTES;
+	engine_fields(&c, core, &counts);
+	core->id_last = MAX_OF(core->id_last, id_last);
+	for (size_t i = 0; i < counts.partitions; i++) {
+		struct engine_partition saved;
+		memset(&saved, 0, sizeof(saved));
+		c.at = HEADER_BYTES + ENGINE_BYTES + i * PARTITION_BYTES;
+		partition_fields(&c, &saved);
+		load_partition(core, &saved);
+	}
+	for (size_t i = 0; i < counts.outcomes; i++) {
+		c.at = HEADER_BYTES + ENGINE_BYTES + counts.partitions * PARTITION_BYTES + i * OUTCOME_BYTES;
+		outcome_fields(&c, &core->outcomes[i]);
+	}
+	core->outcome_count = counts.outcomes;
+	return 0;
+}

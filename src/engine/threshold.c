@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A learned threshold: a value that outcomes pull toward what helped and push away from what hurt, with what is known about
+ * how sure that is (Welford's online mean and variance of Δε). Differs from the first version in two ways: only finite
+ * observations teach, and the value stays within the range of the actions seen.
+ */
+#include <math.h>
+
+#include <lcpfs/engine.h>
+
+void lcpfs_engine_threshold_init(struct lcpfs_engine_threshold *t, double guess)
+{
+	*t = (struct lcpfs_engine_threshold){
+		.value = isfinite(guess) ? guess : 0,
+		.uncertainty = INFINITY,
+		.variance = INFINITY,
+		.learning_rate = 1,
+		.low = INFINITY,
+		.high = -INFINITY,
+	};
+}
+
+static void learn_outcome(struct lcpfs_engine_threshold *t, double change)
+{
+	double n = (double)++t->observations;
+	double delta = change - t->mean_outcome;
+	double squares = t->observations > 2 ? t->variance * (n - 2) : 0;
+
+	t->mean_outcome += delta / n;
+	if (t->observations < 2)
+		return;
+	t->variance = (squares + delta * (change - t->mean_outcome)) / (n - 1);
+	t->uncertainty = sqrt(t->variance / n);
+}
+
+bool lcpfs_engine_threshold_observe(struct lcpfs_engine_threshold *t, double action, double epsilon_change)
+{
+	double pull;
+
+	/* 1e100: its square is still finite, and no measurement is that large */
+	if (!(fabs(action) < 1e100) || !(fabs(epsilon_change) < 1e100))
+		return false;
+	pull = (action - t->value) * t->learning_rate;
+	t->value += epsilon_change < 0 ? pull : -pull / 2;
+	t->low = fmin(t->low, action);
+	t->high = fmax(t->high, action);
+	t->value = fmin(fmax(t->value, t->low), t->high);
+	learn_outcome(t, epsilon_change);
+	t->learning_rate = 1 / (1 + 0.1 * sqrt((double)t->observations));
+	return true;
+}
+
+double lcpfs_engine_threshold_confidence(const struct lcpfs_engine_threshold *t)
+{
+	if (!t->observations || !isfinite(t->uncertainty))
+		return 0;
+	return (1 - 1 / (1 + 0.01 * (double)t->observations)) / (1 + fabs(t->uncertainty));
+}
+
+bool lcpfs_engine_threshold_should_act(const struct lcpfs_engine_threshold *t, double current, double benefit)
+{
+	return current >= t->value && benefit > t->uncertainty;
+}

@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Is one transfer, from one side to another, worth it, and how large should it be? Pure functions of the inputs that a
+ * decision records, so that anyone can compute them again from the log.
+ */
+#include <math.h>
+
+#include "engine/core.h"
+#include "engine/formula.h"
+
+/* Copies per user block at another size. */
+double engine_weigh_copies(const struct lcpfs_engine_side *side, double size_blocks)
+{
+	double live = (double)side->live_blocks, now = (double)side->size_blocks;
+
+	if (!(live > 0) || !(side->cleaning_cost > 0))
+		return 0;
+	return side->cleaning_cost * pow(engine_uniform_copies((size_blocks - live) / live) /
+						 engine_uniform_copies((now - live) / live),
+					 side->curve_power);
+}
+
+/* Reads do not wait for cleaning; the part that writes cause grows with what is written for each of them. */
+double engine_weigh_latency_ratio(const struct lcpfs_engine_side *side, double size_blocks)
+{
+	double copies = engine_weigh_copies(side, size_blocks);
+
+	return 1 - side->write_share + side->write_share * (1 + copies) / (1 + side->cleaning_cost);
+}
+
+static double epsilon_at(const struct lcpfs_engine_side *side, double size_blocks)
+{
+	double latency = side->avg_latency_us * engine_weigh_latency_ratio(side, size_blocks);
+	double utilization = size_blocks > 0 ? fmin((double)side->live_blocks / size_blocks, 1) : 1;
+
+	return lcpfs_engine_epsilon(latency, utilization, side->access_frequency);
+}
+
+double engine_weigh_fall(const struct lcpfs_engine_side *side, double blocks)
+{
+	double now = (double)side->size_blocks;
+
+	if (side->id == LCPFS_ENGINE_FREE || !(side->access_frequency > 0) || !(side->avg_latency_us > 0))
+		return 0;
+	return engine_finite_or(epsilon_at(side, now) - epsilon_at(side, now + blocks), 0);
+}
+
+static double pair_fall(const struct lcpfs_engine_decision *d, double blocks)
+{
+	return engine_weigh_fall(&d->to, blocks) + engine_weigh_fall(&d->from, -blocks);
+}
+
+static double saving(const struct lcpfs_engine_side *side, double blocks)
+{
+	double size = (double)side->size_blocks;
+
+	if (side->id == LCPFS_ENGINE_FREE || !(side->write_frequency > 0))
+		return 0;
+	return side->write_frequency * (side->cleaning_cost - engine_weigh_copies(side, size + blocks));
+}
+
+struct errors {
+	double measurement, ignorance; /* squares */
+};
+
+/* How much the fall of ε would differ if one input were off by its standard error. */
+static void side_errors(const struct lcpfs_engine_side *side, double blocks, struct errors *errors)
+{
+	double fall = engine_weigh_fall(side, blocks), off;
+	struct lcpfs_engine_side other = *side;
+
+	errors->measurement += fall * fall * side->frequency_error * side->frequency_error;
+	off = fall * side->latency_error;
+	*(side->measured ? &errors->measurement : &errors->ignorance) += off * off;
+	other.cleaning_cost *= 1 + side->cleaning_error;
+	off = engine_weigh_fall(&other, blocks) - fall;
+	*(side->measured ? &errors->measurement : &errors->ignorance) += off * off;
+	other.cleaning_cost = side->cleaning_cost;
+	other.curve_power += side->power_error;
+	off = engine_weigh_fall(&other, blocks) - fall;
+	errors->ignorance += off * off;
+}
+
+void engine_weigh_fixed(struct lcpfs_engine_decision *d, uint64_t blocks)
+{
+	double size = (double)blocks, fall = pair_fall(d, size);
+	struct errors errors = {0};
+
+	side_errors(&d->to, size, &errors);
+	side_errors(&d->from, -size, &errors);
+	errors.measurement *= d->past_ratio * d->past_ratio;
+	errors.ignorance *= d->past_ratio * d->past_ratio;
+	errors.ignorance += fall * fall * d->past_error * d->past_error;
+	d->blocks = blocks;
+	d->expected_gain = d->past_ratio * fall;
+	d->measurement_error = sqrt(errors.measurement);
+	d->expected_error = sqrt(errors.measurement + errors.ignorance);
+	d->expected_saving_blocks_s = saving(&d->to, size) + saving(&d->from, -size);
+	d->cost_blocks = d->from.id == LCPFS_ENGINE_FREE ? 0 : size * d->copy_share;
+}
+
+static uint64_t steps_between(uint64_t high, uint64_t low, uint64_t step)
+{
+	return high > low ? (high - low) / step : 0;
+}
+
+static uint64_t room_steps(const struct lcpfs_engine_decision *d)
+{
+	uint64_t get = steps_between(d->to.ceiling_blocks, d->to.size_blocks, d->step_blocks);
+	uint64_t give = steps_between(d->from.size_blocks, d->from.floor_blocks, d->step_blocks);
+
+	return MIN_OF(get, give);
+}
+
+/* Each further step gains less and costs more: the last one that still gains is found by halving. */
+static uint64_t balance_steps(const struct lcpfs_engine_decision *d, uint64_t room)
+{
+	uint64_t low = 0, high = room;
+	double step = (double)d->step_blocks;
+
+	while (low < high) {
+		uint64_t middle = low + (high - low + 1) / 2;
+		if (pair_fall(d, (double)middle * step) > pair_fall(d, (double)(middle - 1) * step))
+			low = middle;
+		else
+			high = middle - 1;
+	}
+	return low;
+}
+
+/* The smallest move whose effect could be told from noise afterwards; the very first is one step, whatever its effect. */
+static uint64_t explore_steps(const struct lcpfs_engine_decision *d, uint64_t balance)
+{
+	double to = d->to.measured ? d->to.epsilon * d->to.latency_error : 0;
+	double from = d->from.measured ? d->from.epsilon * d->from.latency_error : 0;
+	double visible = engine_t_quantile(d->significance, 1e9) * sqrt(2 * (to * to + from * from));
+	uint64_t steps = 1;
+
+	while (d->outcomes && 2 * steps <= balance / 2 &&
+	       d->past_ratio * pair_fall(d, (double)(steps * d->step_blocks)) < visible)
+		steps *= 2;
+	return steps;
+}
+
+/* How far the learned steps let it go; they may be tried beyond by as much as they are still unsure of themselves. */
+static uint64_t cap_steps(const struct lcpfs_engine_decision *d)
+{
+	double growth = d->growth_step * (1 + d->growth_rate) * (double)d->to.size_blocks;
+	double shrink = d->shrink_step * (1 + d->shrink_rate) * (double)d->from.size_blocks;
+	double cap = d->from.id == LCPFS_ENGINE_FREE ? growth : fmin(growth, shrink);
+
+	return (uint64_t)fmin(fmax(cap / (double)d->step_blocks, 1), 1e15);
+}
+
+static bool pays_back(const struct lcpfs_engine_decision *d)
+{
+	return d->expected_saving_blocks_s * d->horizon_s >= d->cost_blocks;
+}
+
+/* Measured beyond doubt, or at least so far as measurement goes: then the curve may be explored. */
+static enum lcpfs_engine_reason sureness(const struct lcpfs_engine_decision *d)
+{
+	double quantile = engine_t_quantile(d->significance, 1e9);
+
+	if (!(d->expected_gain > quantile * d->measurement_error))
+		return LCPFS_ENGINE_WITHIN_NOISE;
+	return d->expected_gain > quantile * d->expected_error ? LCPFS_ENGINE_GAIN : LCPFS_ENGINE_EXPLORE;
+}
+
+static enum lcpfs_engine_reason weigh_size(struct lcpfs_engine_decision *d, uint64_t balance)
+{
+	uint64_t explore = MIN_OF(explore_steps(d, balance), cap_steps(d));
+	uint64_t full = d->to.pressure >= d->pressure_threshold ? (uint64_t)(d->trust * (double)balance) : 0;
+	uint64_t steps = MIN_OF(MAX_OF(explore, full), cap_steps(d));
+	enum lcpfs_engine_reason reason;
+
+	engine_weigh_fixed(d, steps * d->step_blocks);
+	reason = sureness(d);
+	if (reason != LCPFS_ENGINE_GAIN && steps > explore)
+		engine_weigh_fixed(d, explore * d->step_blocks);
+	if (!pays_back(d))
+		engine_weigh_fixed(d, d->step_blocks);
+	if (!pays_back(d))
+		return LCPFS_ENGINE_NO_PAYBACK;
+	return sureness(d);
+}
+
+void engine_weigh(struct lcpfs_engine_decision *d)
+{
+	uint64_t room = room_steps(d), balance;
+
+	d->action = LCPFS_ENGINE_NONE;
+	d->reason = LCPFS_ENGINE_NO_ROOM;
+	engine_weigh_fixed(d, d->step_blocks);
+	d->balance_blocks = 0;
+	if (!room)
+		return;
+	balance = balance_steps(d, room);
+	d->balance_blocks = (double)(balance * d->step_blocks);
+	d->reason = LCPFS_ENGINE_IN_BALANCE;
+	if (!balance)
+		return;
+	d->reason = weigh_size(d, balance);
+	if (d->reason == LCPFS_ENGINE_GAIN || d->reason == LCPFS_ENGINE_EXPLORE)
+		d->action = LCPFS_ENGINE_MOVE;
+}
+
+bool lcpfs_engine_decision_holds(const struct lcpfs_engine_decision *decision)
+{
+	struct lcpfs_engine_decision again = *decision;
+	bool weighed = decision->reason >= LCPFS_ENGINE_NO_ROOM && decision->reason <= LCPFS_ENGINE_GAIN;
+
+	if (!weighed)
+		return true;
+	engine_weigh(&again);
+	if (again.action == LCPFS_ENGINE_MOVE && decision->action == LCPFS_ENGINE_WOULD_MOVE)
+		again.action = LCPFS_ENGINE_WOULD_MOVE;
+	return again.reason == decision->reason && again.action == decision->action &&
+	       again.blocks == decision->blocks && again.expected_gain == decision->expected_gain &&
+	       again.expected_error == decision->expected_error && again.cost_blocks == decision->cost_blocks &&
+	       again.expected_saving_blocks_s == decision->expected_saving_blocks_s;
+}
