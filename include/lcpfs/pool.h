@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Pools and partitions for C programs: open, read and write, change, ask.
+ *
+ * A pool is open in one process at a time. All functions may be called from any thread; a partition handle stays valid
+ * until it is closed, also when the partition is removed meanwhile (its calls then fail with NOT_FOUND). Functions
+ * return 0 or a negative code of <lcpfs/error.h> and fill *failure (may be NULL) with one line that says what to do.
+ * Sizes are blocks of 4 KiB where the name ends in _blocks, else bytes.
+ */
+#ifndef LCPFS_POOL_H
+#define LCPFS_POOL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <lcpfs/engine.h>
+#include <lcpfs/error.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#pragma GCC visibility push(default)
+
+#define LCPFS_BLOCK_BYTES 4096u
+#define LCPFS_NAME_MAX 63u
+
+struct lcpfs_pool;
+struct lcpfs_partition;
+
+/* Called now and then from long work; returning false asks it to stop (STOPPED). */
+typedef bool lcpfs_progress(void *context, uint64_t done, uint64_t total);
+
+/* ---- pool ---- */
+
+struct lcpfs_create_options {
+	uint64_t size_bytes;     /* 0: the whole of a file or device that exists */
+	uint64_t metaslab_bytes; /* 0: chosen by size; a power of two, 1 MiB to 64 MiB */
+	bool force;              /* also over something that is there already */
+};
+
+/* Refuses what already is a pool or a file system (EXISTS) or is in use (BUSY), and leaves it untouched. */
+int lcpfs_pool_create(const char *path, const struct lcpfs_create_options *options, struct lcpfs_failure *failure);
+
+struct lcpfs_open_options {
+	bool read_only;      /* nothing is written, not even recovery */
+	bool background;     /* cleaning and the engine run in threads of the pool; else only as a side of calls */
+	size_t cache_bytes;  /* for tables, all partitions together; 0 = 256 MiB */
+	bool no_uring;
+	bool tune_given;     /* take `tune`, and keep it in the pool */
+	enum lcpfs_engine_mode tune;
+};
+
+int lcpfs_pool_open(const char *path, const struct lcpfs_open_options *options, struct lcpfs_pool **pool,
+		    struct lcpfs_failure *failure);
+/* Makes everything durable. The handle is gone in any case; partition handles must be closed before. */
+int lcpfs_pool_close(struct lcpfs_pool *pool, struct lcpfs_failure *failure);
+
+/* ---- partitions ---- */
+
+struct lcpfs_partition_spec {
+	const char *name;     /* 1..63 of A-Z a-z 0-9 . _ - , not starting with . or - */
+	uint64_t min_bytes, max_bytes;
+	uint64_t size_bytes;   /* 0 = min */
+	uint64_t volume_bytes; /* 0 = max */
+};
+
+int lcpfs_partition_add(struct lcpfs_pool *pool, const struct lcpfs_partition_spec *spec,
+			struct lcpfs_failure *failure);
+int lcpfs_partition_remove(struct lcpfs_pool *pool, const char *name, struct lcpfs_failure *failure);
+/* Cleans and hands over, or refuses (TOO_SMALL) and says how small it can get. Rounds up to whole metaslabs. */
+int lcpfs_partition_resize(struct lcpfs_pool *pool, const char *name, uint64_t size_bytes, lcpfs_progress *progress,
+			   void *context, struct lcpfs_failure *failure);
+
+int lcpfs_partition_open(struct lcpfs_pool *pool, const char *name, struct lcpfs_partition **partition,
+			 struct lcpfs_failure *failure);
+void lcpfs_partition_close(struct lcpfs_partition *partition);
+
+uint64_t lcpfs_volume_bytes(const struct lcpfs_partition *partition);
+/* Any offset and length within the volume; each 4 KiB block changes as a whole. */
+int lcpfs_volume_read(struct lcpfs_partition *partition, uint64_t offset, void *buffer, size_t length,
+		      struct lcpfs_failure *failure);
+int lcpfs_volume_write(struct lcpfs_partition *partition, uint64_t offset, const void *buffer, size_t length, bool fua,
+		       struct lcpfs_failure *failure);
+int lcpfs_volume_trim(struct lcpfs_partition *partition, uint64_t offset, uint64_t length, bool fua,
+		      struct lcpfs_failure *failure); /* reads as zeros afterwards */
+int lcpfs_volume_flush(struct lcpfs_partition *partition, struct lcpfs_failure *failure);
+int lcpfs_volume_extent(struct lcpfs_partition *partition, uint64_t offset, uint64_t length, bool *data, uint64_t *end);
+
+/* ---- what it knows ---- */
+
+struct lcpfs_partition_info {
+	uint32_t id;
+	char name[LCPFS_NAME_MAX + 1];
+	uint64_t size_blocks, min_size_blocks, max_size_blocks, volume_blocks;
+	uint64_t live_blocks; /* data and tables */
+	uint64_t data_blocks;
+	uint64_t least_size_blocks; /* how small it could be made now */
+	double utilization, access_frequency, avg_latency_us, pressure, epsilon, write_amplification; /* engine's windows */
+	/* since the partition was created */
+	uint64_t read_ops, write_ops, trim_ops, flush_ops;
+	uint64_t read_blocks, written_blocks, trimmed_blocks;
+	uint64_t read_us, write_us, flush_us;
+	uint64_t device_blocks, copied_blocks, table_blocks, checkpoints, cleaned_metaslabs, errors;
+	bool moving;
+	bool faulted;
+	size_t memory_bytes;
+};
+
+/* Fills up to `room`, in order of id; *count is how many there are. */
+int lcpfs_pool_list(struct lcpfs_pool *pool, struct lcpfs_partition_info *list, size_t room, size_t *count);
+int lcpfs_partition_get_info(struct lcpfs_pool *pool, const char *name, struct lcpfs_partition_info *info,
+			     struct lcpfs_failure *failure);
+
+enum lcpfs_health { LCPFS_HEALTH_ONLINE, LCPFS_HEALTH_DEGRADED, LCPFS_HEALTH_FAULTED };
+
+struct lcpfs_pool_info {
+	uint64_t guid, txg;
+	uint64_t size_blocks; /* metaslabs only */
+	uint64_t free_blocks; /* owned by nobody */
+	uint64_t metaslab_blocks, metaslabs;
+	uint64_t created_s;
+	uint32_t partitions, partitions_max;
+	enum lcpfs_health health;
+	char health_text[200];
+	uint64_t last_scrub_s, last_scrub_errors; /* of this opening; 0 = none */
+	struct lcpfs_engine_statistics engine;
+};
+
+int lcpfs_pool_get_info(struct lcpfs_pool *pool, struct lcpfs_pool_info *info);
+
+int lcpfs_pool_set_tune(struct lcpfs_pool *pool, enum lcpfs_engine_mode mode, struct lcpfs_failure *failure);
+/* name NULL: the whole pool. */
+int lcpfs_pool_explain(struct lcpfs_pool *pool, const char *name, struct lcpfs_engine_decision *decision,
+		       struct lcpfs_failure *failure);
+
+/* One line of the pool's history: moves, their outcomes, decisions not to act, by-hand changes. Survives restarts. */
+enum lcpfs_event_kind {
+	LCPFS_EVENT_ADDED = 1, /* a partition */
+	LCPFS_EVENT_REMOVED,
+	LCPFS_EVENT_RESIZED,   /* by hand */
+	LCPFS_EVENT_EMERGENCY, /* a full writer got a free metaslab */
+	LCPFS_EVENT_MOVED,     /* by the engine */
+	LCPFS_EVENT_OUTCOME,   /* what came of a move */
+	LCPFS_EVENT_DECISION,  /* the engine's answer changed, nothing moved (in mode observe: what would have moved) */
+	LCPFS_EVENT_TUNE,      /* mode changed */
+	LCPFS_EVENT_DAMAGE,    /* found by scrub or in use */
+};
+
+const char *lcpfs_event_kind_name(enum lcpfs_event_kind kind);
+
+struct lcpfs_event {
+	uint64_t number; /* from 1 */
+	uint64_t time_s; /* since 1970 */
+	enum lcpfs_event_kind kind;
+	uint32_t from_id, to_id; /* 0 = free space or not applicable */
+	char from_name[LCPFS_NAME_MAX + 1], to_name[LCPFS_NAME_MAX + 1]; /* "" when gone or none */
+	uint64_t blocks;
+	uint64_t duration_us;
+	uint64_t sequence; /* of the engine's decision, where there is one */
+	double from_old_blocks, from_new_blocks, to_old_blocks, to_new_blocks;
+	double expected_gain, expected_error, epsilon_before, epsilon_after, standard_error, pressure;
+	int verdict; /* enum lcpfs_engine_verdict for OUTCOME, else -1 */
+	int reason;  /* enum lcpfs_engine_reason where there is one, else -1 */
+	char text[368];
+};
+
+/* The newest `room` events with number > after, oldest of these first. */
+int lcpfs_pool_events(struct lcpfs_pool *pool, uint64_t after, struct lcpfs_event *list, size_t room, size_t *count);
+
+/* ---- care ---- */
+
+struct lcpfs_finding {
+	bool repaired;
+	bool data;
+	char partition[LCPFS_NAME_MAX + 1]; /* "" = pool level */
+	uint64_t block;   /* on the device, UINT64_MAX if not known */
+	uint64_t address; /* in the volume (blocks), UINT64_MAX if not known */
+	char text[300];
+};
+
+struct lcpfs_care {
+	void (*found)(void *context, const struct lcpfs_finding *finding); /* may be NULL */
+	lcpfs_progress *progress; /* may be NULL */
+	void *context;
+	bool data; /* check only: read user data too (scrub always does) */
+	uint64_t checked_blocks, damaged, repaired; /* out */
+};
+
+/* Reads and verifies every live block, all partitions; repairs metadata from its second copy. Runs beside clients. */
+int lcpfs_pool_scrub(struct lcpfs_pool *pool, struct lcpfs_care *care, struct lcpfs_failure *failure);
+/* Offline and read-only. 0: it ran (care->damaged says what it found); else it could not check. */
+int lcpfs_pool_check(const char *path, struct lcpfs_care *care, struct lcpfs_failure *failure);
+/* On-disk structures as text, for developers. what: NULL = overview, "label", "uberblocks", "map", "partition NAME",
+ * "block N". The caller frees *text. Works on damaged pools as far as it can. */
+int lcpfs_pool_dump(const char *path, const char *what, char **text, struct lcpfs_failure *failure);
+
+/* ---- serving ---- */
+
+/* Who serves it: written by the server while it has the pool open, read by others to find its control socket. */
+int lcpfs_pool_set_lease(struct lcpfs_pool *pool, const char *control_path, const char *nbd_path);
+/* Reads the lease without opening the pool: NOT_FOUND if nobody serves it. `room` bytes each. */
+int lcpfs_pool_read_lease(const char *path, char *control_path, char *nbd_path, size_t room, uint64_t *pid,
+			  struct lcpfs_failure *failure);
+
+#pragma GCC visibility pop
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * store: one partition's self-contained, log-structured, copy-on-write block store over the metaslabs that it owns.
+ *
+ * The pool gives it metaslabs and takes them back; nothing else passes between them. All functions may be called from
+ * any thread unless they say otherwise. Errors are negative lcpfs codes. Addresses and counts are blocks of 4 KiB.
+ * docs/design.md has the theory, docs/format.md the bytes.
+ */
+#ifndef STORE_STORE_H
+#define STORE_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/text.h"
+#include "vdev/vdev.h"
+
+struct store;
+
+struct store_config {
+	struct vdev *vdev;
+	const struct clock *clock;
+	uint64_t guid;
+	uint32_t partition;
+	const char *name;          /* for messages; copied */
+	uint64_t metaslab_base;    /* block number of metaslab 0 */
+	uint32_t metaslab_blocks;
+	uint32_t metaslab_count;   /* of the pool */
+	uint64_t root_block[2][2]; /* [slot][copy]: where the two roots and their copies lie */
+	size_t cache_bytes;        /* for tree pages; a floor of 64 pages is kept */
+	bool read_only;
+
+	/*
+	 * Called without locks when a writer finds no room although cleaning was tried: get the store another metaslab
+	 * (through store_add). Returns true if it did. May be NULL.
+	 */
+	bool (*need_space)(void *context);
+	void *context;
+};
+
+/* Least metaslabs that a partition can have. */
+enum { STORE_METASLABS_MIN = 4 };
+
+/*
+ * Writes the first root of a new, empty store; the caller makes the partition known only after this returned 0.
+ * `metaslabs` are those that it will own, at least STORE_METASLABS_MIN.
+ */
+int store_format(const struct store_config *config, uint64_t volume_blocks, const uint32_t *metaslabs,
+		 uint32_t count) MUST_CHECK;
+
+/*
+ * Reads the newest root and rolls the log forward. Unless read_only, ends with a checkpoint. `metaslabs` are those the
+ * pool says it owns. On failure fills *failure.
+ */
+int store_open(const struct store_config *config, const uint32_t *metaslabs, uint32_t count, struct store **store,
+	       struct lcpfs_failure *failure) MUST_CHECK;
+
+/* Checkpoints and frees; 0, or the error that kept it from being durable (it is freed all the same). */
+int store_close(struct store *store);
+void store_abandon(struct store *store); /* frees without writing anything */
+
+uint64_t store_volume_blocks(const struct store *store);
+
+/* Byte ranges within the volume; any alignment, atomic for each block. NULL failure is allowed. */
+int store_read(struct store *store, uint64_t offset, void *buffer, size_t length,
+	       struct lcpfs_failure *failure) MUST_CHECK;
+int store_write(struct store *store, uint64_t offset, const void *buffer, size_t length, bool fua,
+		struct lcpfs_failure *failure) MUST_CHECK;
+/* Afterwards the range reads as zeros, and whole blocks of it take no space. */
+int store_trim(struct store *store, uint64_t offset, uint64_t length, bool fua,
+	       struct lcpfs_failure *failure) MUST_CHECK;
+/* Everything acknowledged before the call is durable when it returns 0. */
+int store_flush(struct store *store, struct lcpfs_failure *failure) MUST_CHECK;
+
+/* From offset on: is there data, and up to which byte (<= offset + length) does that stay so? */
+int store_extent(struct store *store, uint64_t offset, uint64_t length, bool *data, uint64_t *end) MUST_CHECK;
+
+/* -- space -------------------------------------------------------------------------------------------------------- */
+
+/* Metaslabs that are durably this partition's in the pool; from now on the store uses them. */
+int store_add(struct store *store, const uint32_t *metaslabs, uint32_t count) MUST_CHECK;
+
+/*
+ * Cleans out one metaslab and takes it off the store: *metaslab is then empty, in every state a crash can leave, and
+ * no longer used. TOO_SMALL: nothing more can be given (see store_size_least). A second call may run elsewhere.
+ */
+int store_release(struct store *store, uint32_t *metaslab) MUST_CHECK;
+
+/* The least metaslabs this store can live in with what it holds now. */
+uint32_t store_size_least(struct store *store);
+
+/* -- background work ---------------------------------------------------------------------------------------------- */
+
+/* Does one unit of cleaning, checkpointing or writing out, if any is due; returns 1 if it did something, 0 if not, or an error. */
+int store_step(struct store *store);
+/* Runs store_step whenever there is work, until store_stop; for a thread of its own. */
+void store_service(struct store *store);
+void store_stop(struct store *store);
+
+int store_checkpoint(struct store *store) MUST_CHECK;
+
+/* -- what it knows ------------------------------------------------------------------------------------------------ */
+
+/* Totals since the partition was created (kept in the root, in this order). Blocks unless the name says otherwise. */
+struct store_counters {
+	uint64_t reads, writes, trims, flushes; /* operations of users */
+	uint64_t read_blocks, written_blocks, trimmed_blocks;
+	uint64_t read_us, write_us, flush_us; /* sums of latencies */
+	uint64_t device_blocks;   /* written to the device for any reason: log, copies, tables, roots */
+	uint64_t copied_blocks;   /* by cleaning */
+	uint64_t page_blocks;     /* tree pages, both copies */
+	uint64_t checkpoints;
+	uint64_t cleaned;         /* metaslabs cleaned */
+	uint64_t errors;          /* reads and writes that failed */
+};
+
+struct store_stats {
+	struct store_counters counters;
+	uint32_t metaslabs; /* owned */
+	uint32_t empty;     /* of these, ready for use */
+	uint64_t live_blocks; /* data and tree pages (both copies) */
+	uint64_t data_blocks;
+	uint64_t page_blocks;
+	uint64_t dirty_pages, cached_pages;
+	size_t memory_bytes; /* cache, log buffers, metaslab table */
+	bool faulted;
+	int write_error; /* a log write that is still failing, or 0 */
+};
+
+void store_stats(struct store *store, struct store_stats *stats);
+
+/* One thing found by check or scrub. */
+struct store_finding {
+	bool repaired;
+	bool data;          /* user data; else metadata */
+	uint64_t block;     /* on the device, where known */
+	uint64_t address;   /* in the volume, where known, else UINT64_MAX */
+	const char *text;   /* valid during the call */
+};
+
+struct store_walk {
+	void (*found)(void *context, const struct store_finding *finding); /* may be NULL */
+	/* Called now and then; returning false stops the walk with LCPFS_E_STOPPED. May be NULL. */
+	bool (*progress)(void *context, uint64_t done_blocks, uint64_t total_blocks);
+	void *context;
+	bool repair; /* write damaged copies of metadata anew (not when read_only) */
+	bool data;   /* read and verify user data too */
+	uint64_t checked_blocks, damaged_blocks, repaired_blocks; /* out */
+};
+
+/* Reads and verifies everything live, both copies of metadata included; runs beside other work. */
+int store_scrub(struct store *store, struct store_walk *walk) MUST_CHECK;
+
+/*
+ * For a store that was opened read-only and is otherwise idle: every invariant of its structures. Marks each live
+ * block in `used` (a bitmap over the device's blocks), reporting those marked twice.
+ */
+int store_check(struct store *store, uint8_t *used, struct store_walk *walk) MUST_CHECK;
+
+/* Roots, heads, metaslabs and trees, for developers. */
+void store_dump(struct store *store, struct text *out);
+
+#endif
