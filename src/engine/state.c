@@ -232,8 +232,8 @@ size_t engine_state_save(const struct engine_core *core, void *bytes, size_t roo
 static int check_header(const uint8_t *bytes, size_t length)
 {
 	struct cursor c = {.input = bytes, .at = sizeof(MAGIC) - 1};
-	uint32_t version, all;
-	uint64_t hash;
+	uint32_t version = 0, all = 0;
+	uint64_t hash = 0;
 
 	if (length < HEADER_BYTES + ENGINE_BYTES || memcmp(bytes, MAGIC, sizeof(MAGIC) - 1))
 		return -LCPFS_E_CORRUPT;
@@ -270,7 +270,7 @@ static void load_partition(struct engine_core *core, const struct engine_partiti
 int engine_state_load(struct engine_core *core, const void *bytes, size_t length)
 {
 	struct cursor c = {.input = bytes, .at = HEADER_BYTES};
-	struct counts counts;
+	struct counts counts = {0};
 	int error = check_header(bytes, length);
 	uint32_t id_last = core->id_last;
 

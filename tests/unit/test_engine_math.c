@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The arithmetic of the engine, against numbers worked out elsewhere. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <lcpfs/engine.h>
+
+#include "engine/curve.h"
+#include "engine/demand.h"
+#include "engine/formula.h"
+#include "engine/window.h"
+
+static void assert_near(double a, double b, double relative)
+{
+	if (!(fabs(a - b) <= relative * fmax(fabs(a), fabs(b)) + 1e-300))
+		fail_msg("%.12g is not %.12g within %g", a, b, relative);
+}
+
+static void pressure_is_utilization_times_frequency_over_headroom(void **state)
+{
+	(void)state;
+	assert_near(lcpfs_engine_pressure(0.8, 1000, 500, 1000), 0.8 * 1000 / 0.5, 1e-12);
+	assert_near(lcpfs_engine_pressure(0.5, 10, 0, 1000), 5, 1e-12);
+	assert_true(isinf(lcpfs_engine_pressure(0.8, 1000, 991, 1000))); /* headroom 0.9 % */
+	assert_false(isinf(lcpfs_engine_pressure(0.8, 1000, 990, 1000)));
+	assert_true(isinf(lcpfs_engine_pressure(0.8, 1000, 2000, 1000)));
+	assert_near(lcpfs_engine_epsilon(250, 0.8, 1000), 200000, 1e-12);
+}
+
+/* α/(α + W0(−α·e^(−α))), W0 from bisection in 50 digits: alpha 1.1, 1.2, 1.25, 1.5, 2, 3 */
+static void uniform_wa_is_lambert(void **state)
+{
+	(void)state;
+	for (double spare = 0.001; spare < 5; spare *= 1.3) {
+		double wa = lcpfs_engine_uniform_wa(1, spare), alpha = 1 + spare;
+		double w = alpha / wa - alpha; /* W0 */
+		/* w·e^w = −α·e^(−α), on the branch above −1 */
+		assert_near(w * exp(w), -alpha * exp(-alpha), 1e-9);
+		assert_true(w > -1 && w < 0);
+	}
+	assert_near(lcpfs_engine_uniform_wa(1, 0.02), 0.5 + 1 / 0.04, 0.02);
+	assert_near(lcpfs_engine_uniform_wa(1, 1e9), 1, 1e-12);
+	assert_near(lcpfs_engine_uniform_wa(0, 10), 1, 1e-12);
+	assert_true(isfinite(lcpfs_engine_uniform_wa(1, 0)));
+	assert_true(isfinite(lcpfs_engine_uniform_wa(1, -5)));
+	assert_true(isfinite(lcpfs_engine_uniform_wa(NAN, NAN)));
+}
+
+/* DESIGN, point 4: 80/20 at 10 % spare costs 5.68 split by size, 5.70 with s ∝ f, 3.89 at s ∝ sqrt(f·U). */
+static void known_splits_cost_what_is_known(void **state)
+{
+	(void)state;
+	assert_near(0.8 * lcpfs_engine_uniform_wa(0.2, 0.02) + 0.2 * lcpfs_engine_uniform_wa(0.8, 0.08), 5.68, 0.002);
+	assert_near(0.8 * lcpfs_engine_uniform_wa(0.2, 0.08) + 0.2 * lcpfs_engine_uniform_wa(0.8, 0.02), 5.70, 0.005);
+	assert_near(0.8 * lcpfs_engine_uniform_wa(0.2, 0.05) + 0.2 * lcpfs_engine_uniform_wa(0.8, 0.05), 3.89, 0.002);
+}
+
+/* Tables of Student's t. */
+static void t_quantiles_match_the_tables(void **state)
+{
+	(void)state;
+	assert_near(engine_t_quantile(0.05, 1e9), 1.6449, 1e-4);
+	assert_near(engine_t_quantile(0.025, 1e9), 1.9600, 1e-4);
+	assert_near(engine_t_quantile(0.05, 3), 2.3534, 0.01);
+	assert_near(engine_t_quantile(0.05, 10), 1.8125, 1e-3);
+	assert_near(engine_t_quantile(0.01, 15), 2.6025, 2e-3);
+}
+
+static void threshold_starts_uninformed(void **state)
+{
+	struct lcpfs_engine_threshold t;
+
+	(void)state;
+	lcpfs_engine_threshold_init(&t, 100);
+	assert_near(t.value, 100, 0);
+	assert_int_equal(t.observations, 0);
+	assert_near(t.learning_rate, 1, 0);
+	assert_true(isinf(t.uncertainty) && isinf(t.variance));
+	assert_near(lcpfs_engine_threshold_confidence(&t), 0, 0);
+	assert_false(lcpfs_engine_threshold_should_act(&t, 1e9, 1e9));
+}
+
+static void threshold_arithmetic(void **state)
+{
+	struct lcpfs_engine_threshold t;
+	double rate1 = 1 / 1.1, rate2 = 1 / (1 + 0.1 * sqrt(2)), value;
+
+	(void)state;
+	lcpfs_engine_threshold_init(&t, 100);
+	assert_true(lcpfs_engine_threshold_observe(&t, 200, -4)); /* rate 1: all the way */
+	assert_near(t.value, 200, 1e-12);
+	assert_near(t.learning_rate, rate1, 1e-12);
+	assert_true(isinf(t.uncertainty));
+	assert_true(lcpfs_engine_threshold_observe(&t, 300, -8));
+	value = 200 + 100 * rate1;
+	assert_near(t.value, value, 1e-12);
+	assert_near(t.mean_outcome, -6, 1e-12);
+	assert_near(t.variance, 8, 1e-12);
+	assert_near(t.uncertainty, 2, 1e-12);
+	assert_near(t.learning_rate, rate2, 1e-12);
+	assert_true(lcpfs_engine_threshold_observe(&t, 295, 6)); /* hurt: half as far, away from it */
+	assert_near(t.value, value - (295 - value) * rate2 / 2, 1e-12);
+	assert_near(t.mean_outcome, -2, 1e-12);
+	assert_near(t.variance, ((-4 + 2) * (-4 + 2) + (-8 + 2) * (-8 + 2) + 64) / 2.0, 1e-12);
+	assert_near(lcpfs_engine_threshold_confidence(&t), (1 - 1 / 1.03) / (1 + t.uncertainty), 1e-12);
+	assert_true(lcpfs_engine_threshold_should_act(&t, t.value, t.uncertainty * 1.01));
+	assert_false(lcpfs_engine_threshold_should_act(&t, t.value, t.uncertainty * 0.99));
+	assert_false(lcpfs_engine_threshold_should_act(&t, t.value * 0.99, 1e9));
+}
+
+/* Point 6: infinity is not learned, and what is learned stays in the range of what was seen. */
+static void threshold_learns_only_finite_things_and_stays_in_range(void **state)
+{
+	struct lcpfs_engine_threshold t;
+
+	(void)state;
+	lcpfs_engine_threshold_init(&t, 100);
+	assert_false(lcpfs_engine_threshold_observe(&t, INFINITY, -1));
+	assert_false(lcpfs_engine_threshold_observe(&t, 50, NAN));
+	assert_int_equal(t.observations, 0);
+	for (int i = 0; i < 1000; i++) {
+		double action = 40 + i % 7, change = i % 3 ? 5.0 : -5.0;
+		assert_true(lcpfs_engine_threshold_observe(&t, action, change));
+		assert_true(t.value >= 40 && t.value <= 46);
+	}
+}
+
+static void window_gives_ratio_and_its_error(void **state)
+{
+	struct engine_window w;
+	struct engine_mean mean;
+
+	(void)state;
+	engine_window_reset(&w);
+	for (int i = 0; i < 3; i++)
+		engine_window_add(&w, &(struct engine_batch){.ops = 10, .latency_us = 100, .work = 10}, 1000);
+	assert_false(engine_window_ready(&w));
+	assert_true(isinf(engine_window_latency(&w).error));
+	engine_window_add(&w, &(struct engine_batch){.ops = 10, .latency_us = 140, .work = 10}, 1000);
+	assert_true(engine_window_ready(&w));
+	mean = engine_window_latency(&w);
+	assert_near(mean.value, 11, 1e-12);
+	/* offs −10, −10, −10, +30 around 110: s² = 1200/3 = 400; error = sqrt(400/4)/10 = 1 */
+	assert_near(mean.error, 1, 1e-12);
+	assert_near(mean.freedom, 3, 0);
+}
+
+static void window_spans_two_turnovers_and_forgets(void **state)
+{
+	struct engine_window w;
+
+	(void)state;
+	engine_window_reset(&w);
+	for (int i = 0; i < 10000; i++) {
+		double latency = i < 5000 ? 1 : 2;
+		engine_window_add(&w, &(struct engine_batch){.ops = 1, .latency_us = latency, .work = 1}, 400);
+		assert_true(w.count <= ENGINE_BATCHES_MAX);
+	}
+	assert_near(engine_window_latency(&w).value, 2, 0);
+	assert_true(engine_window_sum(&w).work >= 800 && engine_window_sum(&w).work <= 1700);
+}
+
+/* Batch means hold for what hangs together in time: a slow wave must not look surer than it is. */
+static void window_error_covers_autocorrelation(void **state)
+{
+	uint64_t seed = 12345;
+	int outside = 0;
+
+	(void)state;
+	for (int run = 0; run < 400; run++) {
+		struct engine_window w;
+		struct engine_mean mean;
+		double wave = 0;
+		engine_window_reset(&w);
+		for (int i = 0; i < 1600; i++) {
+			seed = seed * 6364136223846793005u + 1442695040888963407u;
+			wave = 0.9 * wave + ((double)(seed >> 11) / 9007199254740992.0 - 0.5);
+			engine_window_add(&w, &(struct engine_batch){.ops = 1, .latency_us = 10 + wave, .work = 1},
+					  1e9);
+		}
+		mean = engine_window_latency(&w);
+		outside += fabs(mean.value - 10) > engine_t_quantile(0.025, mean.freedom) * mean.error;
+	}
+	assert_true(outside <= 400 * 0.09); /* 5 % plus what 32 batches of 50 leave uncovered; naive would give 60 % */
+}
+
+static struct engine_point point(double live, double spare, double copies)
+{
+	struct engine_point p;
+
+	assert_true(engine_point_of(&p, live, spare, copies, copies * 0.001, 1e6));
+	return p;
+}
+
+static void curve_without_points_is_uniform(void **state)
+{
+	struct engine_curve curve = {.count = 0};
+	struct engine_fit fit = engine_curve_fit(&curve, NULL, 1000, 100);
+
+	(void)state;
+	assert_near(fit.copies, lcpfs_engine_uniform_wa(1000, 100) - 1, 1e-9);
+	assert_near(fit.power, 1, 1e-9);
+	assert_near(fit.copies_error, 1, 1e-9);
+}
+
+static void curve_believes_measurement_over_formula(void **state)
+{
+	struct engine_curve curve = {.count = 0};
+	double at[] = {50, 80, 130, 200, 320};
+
+	(void)state;
+	for (size_t i = 0; i < 5; i++) {
+		double uniform = lcpfs_engine_uniform_wa(1000, at[i]) - 1;
+		struct engine_point p = point(1000, at[i], 0.4 * pow(uniform, 0.6));
+		engine_curve_keep(&curve, &p);
+	}
+	struct engine_fit fit = engine_curve_fit(&curve, NULL, 1000, 100);
+	assert_near(fit.copies, 0.4 * pow(lcpfs_engine_uniform_wa(1000, 100) - 1, 0.6), 0.03);
+	assert_near(fit.power, 0.6, 0.08);
+	assert_true(fit.power_error < 0.1);
+}
+
+static void curve_of_a_log_is_flat_and_near_zero(void **state)
+{
+	struct engine_curve curve = {.count = 0};
+	struct engine_point none;
+
+	(void)state;
+	assert_true(engine_point_of(&none, 1000, 100, 0, 0, 100000));
+	assert_true(engine_curve_fit(&curve, &none, 1000, 100).copies < 1e-2);
+	assert_false(engine_point_of(&none, 1000, 100, NAN, 0, 1));
+	assert_false(engine_point_of(&none, 1000, 100, 1, 0, 0));
+}
+
+static void demand_forgets_with_the_pools_turnover(void **state)
+{
+	struct engine_demand d = {0};
+
+	(void)state;
+	for (int i = 0; i < 100; i++)
+		engine_demand_add(&d, 1, 1000, 500, 0.01);
+	assert_near(engine_demand_frequency(&d), 1000, 1e-9);
+	assert_near(engine_demand_writes(&d), 500, 1e-9);
+	for (int i = 0; i < 300; i++)
+		engine_demand_add(&d, 1, 100, 50, 0.01);
+	assert_near(engine_demand_frequency(&d), 100 + 900 * exp(-3) * (1 - exp(-1)) / (1 - exp(-4)), 0.05);
+	assert_true(engine_demand_error(&d) > 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(pressure_is_utilization_times_frequency_over_headroom),
+		cmocka_unit_test(uniform_wa_is_lambert),
+		cmocka_unit_test(known_splits_cost_what_is_known),
+		cmocka_unit_test(t_quantiles_match_the_tables),
+		cmocka_unit_test(threshold_starts_uninformed),
+		cmocka_unit_test(threshold_arithmetic),
+		cmocka_unit_test(threshold_learns_only_finite_things_and_stays_in_range),
+		cmocka_unit_test(window_gives_ratio_and_its_error),
+		cmocka_unit_test(window_spans_two_turnovers_and_forgets),
+		cmocka_unit_test(window_error_covers_autocorrelation),
+		cmocka_unit_test(curve_without_points_is_uniform),
+		cmocka_unit_test(curve_believes_measurement_over_formula),
+		cmocka_unit_test(curve_of_a_log_is_flat_and_near_zero),
+		cmocka_unit_test(demand_forgets_with_the_pools_turnover),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
