@@ -21,6 +21,8 @@
 #include "engine/demand.h"
 #include "engine/window.h"
 
+#define ENGINE_SIMILAR_PRESSURE 0.30 /* two pressures count as alike within this (the first version's) */
+
 struct engine_partition {
 	uint32_t id;
 	char name[64];

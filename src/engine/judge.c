@@ -177,9 +177,9 @@ static void learn(struct engine_core *core, const struct lcpfs_engine_outcome *o
 	/* how long an effect takes is seen whichever way it went */
 	lcpfs_engine_threshold_observe(&core->cooldown_s, (double)o->taken_us / 1e6, -fabs(change));
 	/* a step below the threshold was not limited by it and says nothing about it */
-	if (grown >= core->growth.value || !core->growth.observations)
+	if (grown >= core->growth.value)
 		lcpfs_engine_threshold_observe(&core->growth, grown, change);
-	if (o->from_id && (shrunk >= core->shrink.value || !core->shrink.observations))
+	if (o->from_id && shrunk >= core->shrink.value)
 		lcpfs_engine_threshold_observe(&core->shrink, shrunk, change);
 	if (!isfinite(ratio) || !isfinite(weight))
 		return;
@@ -314,7 +314,7 @@ void engine_judge_past(const struct engine_core *core, uint32_t to_id, double pr
 		const struct lcpfs_engine_outcome *o = &core->outcomes[i];
 		double se = o->standard_error / o->expected_gain, r, w;
 		if (o->to_id != to_id || o->verdict == LCPFS_ENGINE_NOT_JUDGED || !(o->expected_gain > 0) ||
-		    !(fabs(o->pressure - pressure) <= 0.3 * pressure))
+		    !(fabs(o->pressure - pressure) <= ENGINE_SIMILAR_PRESSURE * pressure))
 			continue;
 		r = fmin(fmax((o->epsilon_before - o->epsilon_after) / o->expected_gain, -3), 3);
 		w = 1 / (1 + se * se);

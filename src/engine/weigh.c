@@ -167,10 +167,16 @@ static enum lcpfs_engine_reason sureness(const struct lcpfs_engine_decision *d)
 	return d->expected_gain > quantile * d->expected_error ? LCPFS_ENGINE_GAIN : LCPFS_ENGINE_EXPLORE;
 }
 
+/* At a pressure like those at which moves helped, or above, it may go as far as trust allows; below it explores. */
+static bool pressed(const struct lcpfs_engine_decision *d)
+{
+	return d->to.pressure >= (1 - ENGINE_SIMILAR_PRESSURE) * d->pressure_threshold;
+}
+
 static enum lcpfs_engine_reason weigh_size(struct lcpfs_engine_decision *d, uint64_t balance)
 {
 	uint64_t explore = MIN_OF(explore_steps(d, balance), cap_steps(d));
-	uint64_t full = d->to.pressure >= d->pressure_threshold ? (uint64_t)(d->trust * (double)balance) : 0;
+	uint64_t full = pressed(d) ? (uint64_t)(d->trust * (double)balance) : 0;
 	uint64_t steps = MIN_OF(MAX_OF(explore, full), cap_steps(d));
 	enum lcpfs_engine_reason reason;
 
