@@ -1,0 +1,459 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Two images: `durable` is what the last flush left, `content` is durable with the whole cache applied. The cache
+ * keeps a copy of each write's data, so that any part of it can be applied to a clone of `durable`.
+ *
+ * Lock: `lock` covers all of it; recursive, because the change hook runs under it and asks for images.
+ */
+#include "vdev/simdisk.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+
+enum { FAULTS_MAX = 16 };
+
+struct entry {
+	struct simdisk_cached what;
+	uint8_t *bytes; /* NULL for a discard */
+};
+
+struct fault {
+	struct simdisk_fault what;
+	uint64_t seen; /* operations that matched kind and range */
+};
+
+struct simdisk {
+	struct vdev vdev;
+	pthread_mutex_t lock;
+	struct simimage *durable;
+	struct simimage *content;
+	struct entry *cache;
+	unsigned cached;
+	unsigned cache_room;
+	enum simdisk_discard discard;
+	struct simdisk_counts counts;
+	uint64_t stop_at;
+	bool stopped;
+	simdisk_hook hook;
+	void *hook_context;
+	struct fault faults[FAULTS_MAX];
+	unsigned fault_count;
+	uint64_t fault_hits;
+};
+
+static void *must(void *allocated)
+{
+	CHECK(allocated);
+	return allocated;
+}
+
+/* --- the cache --- */
+
+static void write_garbage(struct simimage *image, uint64_t offset, uint64_t length)
+{
+	uint64_t words[VDEV_SECTOR / 8];
+
+	for (uint64_t done = 0; done < length; done += VDEV_SECTOR) {
+		for (size_t i = 0; i < ARRAY_LENGTH(words); i++)
+			words[i] = hash_mix(offset + done + i);
+		simimage_write(image, offset + done, words, sizeof(words));
+	}
+}
+
+/* Applies `length` bytes of an entry, from `start` on. */
+static void apply_part(const struct simdisk *disk, const struct entry *entry, uint64_t start, uint64_t length,
+		       struct simimage *image)
+{
+	uint64_t offset = entry->what.offset + start;
+
+	if (!entry->what.is_discard)
+		simimage_write(image, offset, entry->bytes + start, length);
+	else if (disk->discard == SIMDISK_DISCARD_ZEROS)
+		simimage_zero(image, offset, length);
+	else if (disk->discard == SIMDISK_DISCARD_GARBAGE)
+		write_garbage(image, offset, length);
+}
+
+static void apply(const struct simdisk *disk, const struct entry *entry, struct simimage *image)
+{
+	apply_part(disk, entry, 0, entry->what.length, image);
+}
+
+static void add_to_cache(struct simdisk *disk, uint64_t offset, const void *bytes, uint64_t length)
+{
+	struct entry *entry;
+
+	if (length == 0)
+		return;
+	if (disk->cached == disk->cache_room) {
+		disk->cache_room = disk->cache_room ? disk->cache_room * 2 : 16;
+		disk->cache = must(realloc(disk->cache, disk->cache_room * sizeof(*disk->cache)));
+	}
+	entry = &disk->cache[disk->cached++];
+	entry->what = (struct simdisk_cached){disk->counts.changes - 1, offset, length, !bytes};
+	entry->bytes = bytes ? memcpy(must(malloc(length)), bytes, length) : NULL;
+	apply(disk, entry, disk->content);
+}
+
+static void set_image(struct simimage **image, struct simimage *to)
+{
+	simimage_free(*image);
+	*image = to;
+}
+
+static void empty_cache(struct simdisk *disk)
+{
+	for (unsigned i = 0; i < disk->cached; i++)
+		free(disk->cache[i].bytes);
+	disk->cached = 0;
+}
+
+static void persist_cache(struct simdisk *disk)
+{
+	if (disk->cached > 0)
+		set_image(&disk->durable, simimage_clone(disk->content));
+	empty_cache(disk);
+}
+
+static bool coin(uint64_t seed, uint64_t n)
+{
+	return hash_mix(seed + n * 0x9e3779b97f4a7c15u) & 1;
+}
+
+static void drop_from_cache(struct simdisk *disk, uint64_t seed)
+{
+	unsigned kept = 0;
+
+	set_image(&disk->content, simimage_clone(disk->durable));
+	for (unsigned i = 0; i < disk->cached; i++) {
+		struct entry entry = disk->cache[i];
+
+		if (seed == 0 || coin(seed, i)) {
+			free(entry.bytes);
+			continue;
+		}
+		apply(disk, &entry, disk->content);
+		disk->cache[kept++] = entry;
+	}
+	disk->cached = kept;
+}
+
+/* --- faults --- */
+
+static bool kind_matches(enum simdisk_kind pattern, enum simdisk_kind kind)
+{
+	return pattern == kind || pattern == SIMDISK_ANY || (pattern == SIMDISK_CHANGE && kind != SIMDISK_READ);
+}
+
+static bool range_matches(const struct simdisk_fault *fault, uint64_t offset, uint64_t length)
+{
+	return fault->length == 0 || (offset < fault->offset + fault->length && fault->offset < offset + length);
+}
+
+/* Counts the operation with every fault that it matches; returns the first that strikes. */
+static const struct simdisk_fault *strike(struct simdisk *disk, enum simdisk_kind kind, uint64_t offset,
+					  uint64_t length)
+{
+	const struct simdisk_fault *striking = NULL;
+
+	for (unsigned i = 0; i < disk->fault_count; i++) {
+		struct fault *fault = &disk->faults[i];
+		uint64_t n;
+
+		if (!kind_matches(fault->what.kind, kind) || !range_matches(&fault->what, offset, length))
+			continue;
+		n = fault->seen++;
+		if (!striking && (n == fault->what.at || (fault->what.forever && n > fault->what.at)))
+			striking = &fault->what;
+	}
+	disk->fault_hits += striking != NULL;
+	return striking;
+}
+
+static int result_of(const struct simdisk_fault *fault)
+{
+	return fault && fault->effect == SIMDISK_FAILS ? -(int)fault->error : 0;
+}
+
+/* --- operations --- */
+
+static int begin_change(struct simdisk *disk, uint64_t *count)
+{
+	if (disk->stopped)
+		return -LCPFS_E_STOPPED;
+	if (disk->hook)
+		disk->hook(disk->hook_context, disk, disk->counts.changes);
+	if (disk->counts.changes >= disk->stop_at)
+		disk->stopped = true;
+	if (disk->stopped)
+		return -LCPFS_E_STOPPED;
+	disk->counts.changes++;
+	++*count;
+	return 0;
+}
+
+static int do_read(struct simdisk *disk, const struct vdev_io *io)
+{
+	int result;
+
+	if (disk->stopped)
+		return -LCPFS_E_STOPPED;
+	disk->counts.reads++;
+	disk->counts.read_bytes += io->length;
+	result = result_of(strike(disk, SIMDISK_READ, io->offset, io->length));
+	if (result == 0)
+		simimage_read(disk->content, io->offset, io->buffer, io->length);
+	return result;
+}
+
+static int do_write(struct simdisk *disk, const struct vdev_io *io)
+{
+	const struct simdisk_fault *fault;
+	uint64_t offset = io->offset;
+	uint64_t length = io->length;
+	int error = begin_change(disk, &disk->counts.writes);
+
+	if (error)
+		return error;
+	disk->counts.written_bytes += length;
+	fault = strike(disk, SIMDISK_WRITE, offset, length);
+	if (fault && fault->effect == SIMDISK_IS_MISDIRECTED)
+		offset = fault->to_offset;
+	else if (fault)
+		length = fault->effect == SIMDISK_FAILS ? MIN_OF(fault->done_bytes, length) : 0;
+	add_to_cache(disk, offset, io->buffer, length);
+	return result_of(fault);
+}
+
+static void simdisk_submit(struct vdev *vdev, struct vdev_io *ios, unsigned count)
+{
+	struct simdisk *disk = (struct simdisk *)vdev;
+
+	pthread_mutex_lock(&disk->lock);
+	for (struct vdev_io *io = ios; io < ios + count; io++)
+		io->result = io->op == VDEV_READ ? do_read(disk, io) : do_write(disk, io);
+	pthread_mutex_unlock(&disk->lock);
+}
+
+static int do_flush(struct simdisk *disk)
+{
+	const struct simdisk_fault *fault;
+	int error = begin_change(disk, &disk->counts.flushes);
+
+	if (error)
+		return error;
+	fault = strike(disk, SIMDISK_FLUSH, 0, UINT64_MAX);
+	if (!fault)
+		persist_cache(disk);
+	else if (fault->effect == SIMDISK_FAILS)
+		drop_from_cache(disk, fault->drop_seed);
+	return result_of(fault);
+}
+
+static int simdisk_flush(struct vdev *vdev)
+{
+	struct simdisk *disk = (struct simdisk *)vdev;
+	int error;
+
+	pthread_mutex_lock(&disk->lock);
+	error = do_flush(disk);
+	pthread_mutex_unlock(&disk->lock);
+	return error;
+}
+
+static int do_discard(struct simdisk *disk, uint64_t offset, uint64_t length)
+{
+	const struct simdisk_fault *fault;
+	int error = begin_change(disk, &disk->counts.discards);
+
+	if (error)
+		return error;
+	disk->counts.discarded_bytes += length;
+	fault = strike(disk, SIMDISK_DISCARD, offset, length);
+	if (!fault)
+		add_to_cache(disk, offset, NULL, length);
+	return result_of(fault);
+}
+
+static int simdisk_discard(struct vdev *vdev, uint64_t offset, uint64_t length)
+{
+	struct simdisk *disk = (struct simdisk *)vdev;
+	int error;
+
+	pthread_mutex_lock(&disk->lock);
+	error = do_discard(disk, offset, length);
+	pthread_mutex_unlock(&disk->lock);
+	return error;
+}
+
+static void simdisk_close(struct vdev *vdev)
+{
+	(void)vdev;
+}
+
+static const struct vdev_ops simdisk_ops = {simdisk_submit, simdisk_flush, simdisk_discard, simdisk_close};
+
+/* --- the harness's side --- */
+
+struct simdisk *simdisk_new(const struct simimage *image, enum simdisk_discard discard)
+{
+	struct simdisk *disk = must(calloc(1, sizeof(*disk)));
+	pthread_mutexattr_t attributes;
+
+	pthread_mutexattr_init(&attributes);
+	pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_RECURSIVE);
+	pthread_mutex_init(&disk->lock, &attributes);
+	pthread_mutexattr_destroy(&attributes);
+	disk->vdev = (struct vdev){&simdisk_ops, simimage_size_bytes(image), "simdisk"};
+	disk->durable = simimage_clone(image);
+	disk->content = simimage_clone(image);
+	disk->discard = discard;
+	disk->stop_at = UINT64_MAX;
+	return disk;
+}
+
+void simdisk_free(struct simdisk *disk)
+{
+	if (!disk)
+		return;
+	empty_cache(disk);
+	free(disk->cache);
+	simimage_free(disk->durable);
+	simimage_free(disk->content);
+	pthread_mutex_destroy(&disk->lock);
+	free(disk);
+}
+
+struct vdev *simdisk_vdev(struct simdisk *disk)
+{
+	return &disk->vdev;
+}
+
+const struct simdisk_counts *simdisk_counts(const struct simdisk *disk)
+{
+	return &disk->counts;
+}
+
+void simdisk_stop_at(struct simdisk *disk, uint64_t change)
+{
+	disk->stop_at = change;
+}
+
+void simdisk_stop(struct simdisk *disk)
+{
+	disk->stopped = true;
+}
+
+bool simdisk_is_stopped(const struct simdisk *disk)
+{
+	return disk->stopped;
+}
+
+void simdisk_on_change(struct simdisk *disk, simdisk_hook hook, void *context)
+{
+	disk->hook = hook;
+	disk->hook_context = context;
+}
+
+unsigned simdisk_cached_count(const struct simdisk *disk)
+{
+	return disk->cached;
+}
+
+struct simdisk_cached simdisk_cached(const struct simdisk *disk, unsigned index)
+{
+	CHECK(index < disk->cached);
+	return disk->cache[index].what;
+}
+
+/* --- fates --- */
+
+static void apply_torn(const struct simdisk *disk, const struct entry *entry, uint64_t mask, struct simimage *image)
+{
+	for (unsigned i = 0; i < 64 && (uint64_t)i * VDEV_SECTOR < entry->what.length; i++) {
+		if (mask >> i & 1)
+			apply_part(disk, entry, (uint64_t)i * VDEV_SECTOR, VDEV_SECTOR, image);
+	}
+}
+
+static void apply_mask(const struct simdisk *disk, const struct simdisk_fate *fate, struct simimage *image)
+{
+	for (unsigned i = 0; i < disk->cached; i++) {
+		if (fate->has_torn && fate->torn_index == i)
+			apply_torn(disk, &disk->cache[i], fate->torn_mask, image);
+		else if (i < 64 && fate->mask >> i & 1)
+			apply(disk, &disk->cache[i], image);
+	}
+}
+
+/* Each sector by a coin of its own, or a run from the start (the usual tear), or a run up to the end. */
+static void apply_scattered(const struct simdisk *disk, const struct entry *entry, uint64_t seed,
+			    struct simimage *image)
+{
+	uint64_t sectors = entry->what.length / VDEV_SECTOR;
+	uint64_t cut = hash_mix(seed ^ 1) % (sectors + 1);
+
+	for (uint64_t i = 0; i < sectors; i++) {
+		bool kept = seed % 4 == 0 ? i < cut : seed % 4 == 1 ? i >= cut : coin(seed, i);
+
+		if (kept)
+			apply_part(disk, entry, i * VDEV_SECTOR, VDEV_SECTOR, image);
+	}
+}
+
+/* In order: where a later write is lost, an earlier one shows, so every version of a sector can come out. */
+static void apply_scatter(const struct simdisk *disk, uint64_t seed, struct simimage *image)
+{
+	for (unsigned i = 0; i < disk->cached; i++) {
+		uint64_t roll = hash_mix(hash_mix(seed) + i);
+
+		if (roll % 3 == 0)
+			apply(disk, &disk->cache[i], image);
+		else if (roll % 3 == 1)
+			apply_scattered(disk, &disk->cache[i], hash_mix(roll), image);
+	}
+}
+
+struct simimage *simdisk_image(const struct simdisk *disk, const struct simdisk_fate *fate)
+{
+	struct simimage *image = simimage_clone(fate->kind == SIMDISK_ALL ? disk->content : disk->durable);
+
+	if (fate->kind == SIMDISK_MASK)
+		apply_mask(disk, fate, image);
+	else if (fate->kind == SIMDISK_SCATTER)
+		apply_scatter(disk, fate->seed, image);
+	return image;
+}
+
+const struct simimage *simdisk_content(const struct simdisk *disk)
+{
+	return disk->content;
+}
+
+void simdisk_add_fault(struct simdisk *disk, const struct simdisk_fault *fault)
+{
+	CHECK(disk->fault_count < FAULTS_MAX);
+	CHECK(fault->done_bytes % VDEV_SECTOR == 0 && fault->to_offset % VDEV_SECTOR == 0);
+	disk->faults[disk->fault_count++] = (struct fault){*fault, 0};
+}
+
+void simdisk_clear_faults(struct simdisk *disk)
+{
+	disk->fault_count = 0;
+}
+
+uint64_t simdisk_fault_hits(const struct simdisk *disk)
+{
+	return disk->fault_hits;
+}
+
+void simdisk_damage(struct simdisk *disk, const struct simimage_damage *damage)
+{
+	pthread_mutex_lock(&disk->lock);
+	simimage_damage(disk->durable, damage);
+	simimage_damage(disk->content, damage);
+	pthread_mutex_unlock(&disk->lock);
+}

@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/hash.h"
+#include "vdev/vdev.h"
+
+enum { MIB = 1024 * 1024, SIZE = 4 * MIB };
+
+struct place {
+	char directory[64];
+	char path[96];
+};
+
+static int set_up(void **state)
+{
+	struct place *place = calloc(1, sizeof(*place));
+
+	strcpy(place->directory, "/tmp/lcpfs-test-XXXXXX");
+	if (!mkdtemp(place->directory))
+		return -1;
+	snprintf(place->path, sizeof(place->path), "%s/pool", place->directory);
+	*state = place;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct place *place = *state;
+
+	unlink(place->path);
+	rmdir(place->directory);
+	free(place);
+	return 0;
+}
+
+static struct vdev *open_file(const struct place *place, unsigned flags)
+{
+	struct lcpfs_failure failure = {0};
+	struct vdev *vdev = NULL;
+	int error = vdev_file_open(place->path, flags, SIZE, &vdev, &failure);
+
+	if (error)
+		fail_msg("open: %s", failure.message);
+	return vdev;
+}
+
+static void expect_refusal(const char *path, unsigned flags, int code, const char *words)
+{
+	struct lcpfs_failure failure = {0};
+	struct vdev *vdev = NULL;
+
+	assert_int_equal(vdev_file_open(path, flags, SIZE, &vdev, &failure), -code);
+	assert_null(vdev);
+	assert_int_equal(failure.code, code);
+	assert_non_null(strstr(failure.message, path));
+	assert_non_null(strstr(failure.message, words));
+}
+
+static void fill(uint8_t *bytes, size_t length, uint64_t seed)
+{
+	for (size_t i = 0; i < length; i++)
+		bytes[i] = (uint8_t)hash_mix(seed + i / 8) >> i % 8;
+}
+
+static void memory_reads_zeros_then_what_was_written(void **state)
+{
+	struct vdev *vdev = vdev_memory_new(UINT64_C(1) << 40);
+	uint8_t wrote[8192], read[8192];
+
+	(void)state;
+	assert_int_equal(vdev_read(vdev, UINT64_C(1) << 39, read, sizeof(read)), 0);
+	assert_int_equal(read[0] | read[8191], 0);
+	fill(wrote, sizeof(wrote), 1);
+	assert_int_equal(vdev_write(vdev, (UINT64_C(1) << 40) - sizeof(wrote), wrote, sizeof(wrote)), 0);
+	assert_int_equal(vdev_flush(vdev), 0);
+	assert_int_equal(vdev_read(vdev, (UINT64_C(1) << 40) - sizeof(wrote), read, sizeof(read)), 0);
+	assert_memory_equal(read, wrote, sizeof(read));
+	assert_int_equal(vdev_discard(vdev, (UINT64_C(1) << 40) - sizeof(wrote), 4096), 0);
+	assert_int_equal(vdev_read(vdev, (UINT64_C(1) << 40) - 4096, read, 4096), 0);
+	assert_memory_equal(read, wrote + 4096, 4096);
+	vdev_close(vdev);
+}
+
+static void outside_the_device_is_an_error_and_nothing_is_done(void **state)
+{
+	struct vdev *vdev = vdev_memory_new(SIZE);
+	uint8_t bytes[1024] = {1};
+	struct vdev_io ios[] = {
+		{.op = VDEV_WRITE, .offset = 0, .buffer = bytes, .length = 512},
+		{.op = VDEV_WRITE, .offset = SIZE - 512, .buffer = bytes, .length = 1024},
+	};
+
+	(void)state;
+	assert_int_equal(vdev_submit(vdev, ios, 2), -LCPFS_E_IO);
+	assert_int_equal(ios[1].result, -LCPFS_E_IO);
+	assert_int_equal(vdev_read(vdev, UINT64_MAX - 511, bytes, 512), -LCPFS_E_IO);
+	assert_int_equal(vdev_discard(vdev, SIZE, 512), -LCPFS_E_IO);
+	assert_int_equal(vdev_discard(vdev, 512, UINT64_MAX - 511), -LCPFS_E_IO);
+	assert_int_equal(vdev_read(vdev, 0, bytes, 512), 0);
+	assert_int_equal(bytes[0], 0);
+	assert_int_equal(vdev_submit(vdev, ios, 0), 0);
+	vdev_close(vdev);
+	vdev_close(NULL);
+}
+
+static void a_file_is_created_sparse_and_for_its_owner_only(void **state)
+{
+	struct place *place = *state;
+	struct vdev *vdev = open_file(place, VDEV_OPEN_CREATE);
+	struct stat status;
+
+	assert_int_equal(vdev->size_bytes, SIZE);
+	assert_string_equal(vdev->name, place->path);
+	vdev_close(vdev);
+	assert_int_equal(stat(place->path, &status), 0);
+	assert_int_equal(status.st_size, SIZE);
+	assert_int_equal(status.st_blocks, 0);
+	assert_int_equal(status.st_mode & 0777, 0600);
+}
+
+static void creating_keeps_a_file_that_is_there(void **state)
+{
+	struct place *place = *state;
+	struct vdev *vdev;
+	uint8_t byte;
+	int fd = open(place->path, O_RDWR | O_CREAT, 0600);
+
+	assert_int_equal(write(fd, "x", 1), 1);
+	assert_int_equal(ftruncate(fd, 12345), 0);
+	vdev = open_file(place, VDEV_OPEN_CREATE);
+	assert_int_equal(vdev->size_bytes, 12345 / 512 * 512);
+	assert_int_equal(pread(fd, &byte, 1, 0), 1);
+	assert_int_equal(byte, 'x');
+	vdev_close(vdev);
+	close(fd);
+}
+
+static void a_size_that_cannot_be_leaves_no_file(void **state)
+{
+	struct place *place = *state;
+	struct lcpfs_failure failure = {0};
+	struct vdev *vdev;
+
+	assert_int_not_equal(vdev_file_open(place->path, VDEV_OPEN_CREATE, UINT64_MAX, &vdev, &failure), 0);
+	assert_non_null(strstr(failure.message, "size"));
+	assert_int_not_equal(access(place->path, F_OK), 0);
+}
+
+static void what_is_written_is_in_the_file_after_reopening(void **state)
+{
+	struct place *place = *state;
+	struct vdev *vdev = open_file(place, VDEV_OPEN_CREATE);
+	uint8_t wrote[4096], read[4096];
+
+	fill(wrote, sizeof(wrote), 2);
+	assert_int_equal(vdev_write(vdev, 512, wrote, sizeof(wrote)), 0);
+	assert_int_equal(vdev_flush(vdev), 0);
+	vdev_close(vdev);
+	vdev = open_file(place, 0);
+	assert_int_equal(vdev_read(vdev, 512, read, sizeof(read)), 0);
+	assert_memory_equal(read, wrote, sizeof(read));
+	vdev_close(vdev);
+}
+
+static void a_second_opening_is_refused(void **state)
+{
+	struct place *place = *state;
+	struct vdev *vdev = open_file(place, VDEV_OPEN_CREATE);
+
+	expect_refusal(place->path, 0, LCPFS_E_BUSY, "in use");
+	expect_refusal(place->path, VDEV_OPEN_READ_ONLY, LCPFS_E_BUSY, "in use");
+	expect_refusal(place->path, VDEV_OPEN_CREATE, LCPFS_E_BUSY, "in use");
+	vdev_close(vdev);
+	vdev = open_file(place, VDEV_OPEN_READ_ONLY);
+	expect_refusal(place->path, 0, LCPFS_E_BUSY, "in use");
+	vdev_close(vdev);
+	vdev_close(open_file(place, 0));
+}
+
+static void what_is_no_disk_is_refused(void **state)
+{
+	struct place *place = *state;
+
+	expect_refusal(place->path, 0, LCPFS_E_NOT_FOUND, "No such file");
+	expect_refusal(place->directory, 0, LCPFS_E_INVALID, "neither");
+	expect_refusal("/dev/null", 0, LCPFS_E_INVALID, "neither");
+	/* Opening a pipe for reading would block for ever. */
+	assert_int_equal(mkfifo(place->path, 0600), 0);
+	expect_refusal(place->path, VDEV_OPEN_READ_ONLY, LCPFS_E_INVALID, "neither");
+	expect_refusal(place->path, VDEV_OPEN_CREATE, LCPFS_E_INVALID, "neither");
+}
+
+static void read_only_refuses_changes(void **state)
+{
+	struct place *place = *state;
+	uint8_t bytes[512] = {7};
+	struct vdev_io ios[] = {
+		{.op = VDEV_READ, .offset = 0, .buffer = bytes, .length = 512},
+		{.op = VDEV_WRITE, .offset = 0, .buffer = bytes, .length = 512},
+	};
+	struct vdev *vdev;
+
+	vdev_close(open_file(place, VDEV_OPEN_CREATE));
+	vdev = open_file(place, VDEV_OPEN_READ_ONLY);
+	assert_int_equal(vdev_write(vdev, 0, bytes, 512), -LCPFS_E_READ_ONLY);
+	assert_int_equal(vdev_submit(vdev, ios, 2), -LCPFS_E_READ_ONLY);
+	assert_int_equal(vdev_discard(vdev, 0, 512), -LCPFS_E_READ_ONLY);
+	assert_int_equal(vdev_flush(vdev), 0);
+	assert_int_equal(vdev_read(vdev, 0, bytes, 512), 0);
+	assert_int_equal(bytes[0], 0);
+	vdev_close(vdev);
+}
+
+static void a_discard_punches_a_hole_and_keeps_the_size(void **state)
+{
+	struct place *place = *state;
+	struct vdev *vdev = open_file(place, VDEV_OPEN_CREATE);
+	uint8_t *bytes = malloc(MIB);
+	struct stat before, after;
+
+	fill(bytes, MIB, 3);
+	assert_int_equal(vdev_write(vdev, SIZE - MIB, bytes, MIB), 0);
+	assert_int_equal(vdev_flush(vdev), 0);
+	assert_int_equal(stat(place->path, &before), 0);
+	assert_int_equal(vdev_discard(vdev, SIZE - MIB, MIB), 0);
+	assert_int_equal(vdev_flush(vdev), 0);
+	assert_int_equal(stat(place->path, &after), 0);
+	assert_true(before.st_blocks >= MIB / 512);
+	assert_true(after.st_blocks < before.st_blocks);
+	assert_int_equal(after.st_size, SIZE);
+	free(bytes);
+	vdev_close(vdev);
+}
+
+static void a_file_cut_short_under_us_is_an_error(void **state)
+{
+	struct place *place = *state;
+	struct vdev *vdev = open_file(place, VDEV_OPEN_CREATE);
+	uint8_t bytes[2][1024];
+	struct vdev_io ios[] = {
+		{.op = VDEV_READ, .offset = 0, .buffer = bytes[0], .length = 1024},
+		{.op = VDEV_READ, .offset = SIZE - 1024, .buffer = bytes[1], .length = 1024},
+	};
+
+	assert_int_equal(truncate(place->path, SIZE - 512), 0);
+	assert_int_equal(vdev_submit(vdev, ios, 2), -LCPFS_E_IO);
+	assert_int_equal(ios[0].result, 0);
+	assert_int_equal(ios[1].result, -LCPFS_E_IO);
+	assert_int_equal(vdev_read(vdev, SIZE - 1024, bytes[0], 1024), -LCPFS_E_IO);
+	vdev_close(vdev);
+}
+
+enum { BATCH_MAX = 150, IO_BYTES_MAX = 16 * 1024 };
+
+/* Each io has a slot of the device of its own, since those of a batch are unordered. */
+static unsigned random_batch(struct vdev_io *ios, uint8_t *buffers, uint64_t seed)
+{
+	unsigned count = 1 + (unsigned)(hash_mix(seed) % BATCH_MAX);
+
+	for (unsigned i = 0; i < count; i++) {
+		uint64_t roll = hash_mix(seed + 1 + i);
+		size_t length = (1 + roll % (IO_BYTES_MAX / 512)) * 512;
+		uint64_t inside = (roll >> 8) % ((IO_BYTES_MAX - length) / 512 + 1) * 512;
+
+		ios[i] = (struct vdev_io){
+			.op = roll >> 32 & 1 ? VDEV_WRITE : VDEV_READ,
+			.result = 1,
+			.offset = (uint64_t)i * IO_BYTES_MAX + inside,
+			.buffer = buffers + (size_t)i * IO_BYTES_MAX,
+			.length = length,
+		};
+		fill(ios[i].buffer, length, roll);
+	}
+	return count;
+}
+
+/* Runs the batches and returns a hash of all that was read, and at the end of the whole device. */
+static uint64_t run_batches(struct vdev *vdev)
+{
+	uint8_t *buffers = malloc((size_t)BATCH_MAX * IO_BYTES_MAX);
+	uint8_t *content = malloc(SIZE);
+	struct vdev_io ios[BATCH_MAX];
+	uint64_t hash = 0;
+
+	for (uint64_t seed = 0; seed < 40; seed++) {
+		unsigned count = random_batch(ios, buffers, seed * 1000);
+
+		assert_int_equal(vdev_submit(vdev, ios, count), 0);
+		for (unsigned i = 0; i < count; i++) {
+			assert_int_equal(ios[i].result, 0);
+			hash = hash_mix(hash + hash64(ios[i].buffer, ios[i].length));
+		}
+	}
+	assert_int_equal(vdev_read(vdev, 0, content, SIZE), 0);
+	hash = hash_mix(hash + hash64(content, SIZE));
+	free(content);
+	free(buffers);
+	return hash;
+}
+
+static void rings_system_calls_and_memory_agree_on_random_batches(void **state)
+{
+	struct place *place = *state;
+	struct vdev *vdev = vdev_memory_new(SIZE);
+	uint64_t expected = run_batches(vdev);
+
+	vdev_close(vdev);
+	for (unsigned flags = 0; flags <= VDEV_OPEN_NO_URING; flags += VDEV_OPEN_NO_URING) {
+		unlink(place->path);
+		vdev = open_file(place, VDEV_OPEN_CREATE | flags);
+		assert_true(run_batches(vdev) == expected);
+		vdev_close(vdev);
+	}
+}
+
+static void failures_of_a_batch_are_each_ios_own(void **state)
+{
+	struct place *place = *state;
+	struct vdev *vdev = open_file(place, VDEV_OPEN_CREATE);
+	uint8_t bytes[512] = {9};
+	struct vdev_io ios[] = {
+		{.op = VDEV_WRITE, .offset = 0, .buffer = bytes, .length = 512},
+		{.op = VDEV_WRITE, .offset = 512, .buffer = NULL, .length = 512},
+		{.op = VDEV_WRITE, .offset = 1024, .buffer = bytes, .length = 512},
+	};
+
+	assert_int_equal(vdev_submit(vdev, ios, 3), -LCPFS_E_IO);
+	assert_int_equal(ios[0].result, 0);
+	assert_int_equal(ios[1].result, -LCPFS_E_IO);
+	assert_int_equal(ios[2].result, 0);
+	bytes[0] = 0;
+	assert_int_equal(vdev_read(vdev, 1024, bytes, 512), 0);
+	assert_int_equal(bytes[0], 9);
+	vdev_close(vdev);
+}
+
+#define FILE_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(memory_reads_zeros_then_what_was_written),
+		cmocka_unit_test(outside_the_device_is_an_error_and_nothing_is_done),
+		FILE_TEST(a_file_is_created_sparse_and_for_its_owner_only),
+		FILE_TEST(creating_keeps_a_file_that_is_there),
+		FILE_TEST(a_size_that_cannot_be_leaves_no_file),
+		FILE_TEST(what_is_written_is_in_the_file_after_reopening),
+		FILE_TEST(a_second_opening_is_refused),
+		FILE_TEST(what_is_no_disk_is_refused),
+		FILE_TEST(read_only_refuses_changes),
+		FILE_TEST(a_discard_punches_a_hole_and_keeps_the_size),
+		FILE_TEST(a_file_cut_short_under_us_is_an_error),
+		FILE_TEST(rings_system_calls_and_memory_agree_on_random_batches),
+		FILE_TEST(failures_of_a_batch_are_each_ios_own),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
