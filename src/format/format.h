@@ -114,8 +114,9 @@ struct fmt_uberblock {
 	le32 partition_next; /* the id that the next partition gets */
 	le32 page_count;
 	le64 history_next; /* how many entries the decision log ever got; entry n lies in ring place n % capacity */
-	le32 tune_mode;    /* enum lcpfs_tune */
-	uint8_t zero[2048 - 32 - 36];
+	le32 tune_mode;    /* enum lcpfs_engine_mode */
+	le32 open;         /* 1 while a process has the pool open for writing: rewritten in place, see docs/format.md */
+	uint8_t zero[2048 - 32 - 40];
 	uint8_t slot_map[2048]; /* bit p: which slot of pool page p is current */
 };
 static_assert(sizeof(struct fmt_uberblock) == BLOCK_SIZE, "uberblock");
@@ -160,12 +161,12 @@ enum { HISTORY_ENTRIES = 8, HISTORY_ENTRY_BYTES = 504 };
 struct fmt_history_entry {
 	le64 time_s;     /* wall clock; 0: unused entry */
 	le64 number;     /* counts from 1, never reused */
-	le32 kind;       /* enum pool_event */
+	le32 kind;       /* enum lcpfs_event_kind */
 	le32 from;       /* partition id or 0 = free space */
 	le32 to;
 	le32 metaslabs;  /* moved */
 	le64 duration_us;
-	le64 value[12];  /* IEEE doubles; meaning by kind, see docs/format.md */
+	le64 value[12];  /* IEEE doubles, see docs/format.md */
 	uint8_t text[504 - 40 - 96]; /* the reason, UTF-8, NUL-terminated */
 };
 static_assert(sizeof(struct fmt_history_entry) == HISTORY_ENTRY_BYTES, "history entry");
@@ -202,7 +203,7 @@ enum { VOLUME_SLOTS = 504 }; /* ids per leaf of the volume tree; an entry is id 
 
 struct fmt_space { /* one per metaslab that is not empty */
 	le32 metaslab;
-	le32 live;     /* blocks */
+	le32 live;     /* blocks; those of the space tree itself are not counted */
 	le64 age;      /* sequence number of the youngest record in it */
 	le64 zero;
 };
@@ -228,12 +229,16 @@ struct fmt_page {
 };
 static_assert(sizeof(struct fmt_page) == BLOCK_SIZE, "page");
 
-/* Log record: header, the same header again, then `blocks` blocks that the first `blocks` entries describe. */
+/*
+ * Log record: header, the same header again, then `blocks` blocks. Entries stand in the order in which things happened;
+ * those of a kind that has a block describe the blocks in the order in which they lie.
+ */
 enum fmt_entry_kind {
 	ENTRY_WRITE = 1, /* address now refers to id, id lies in this block */
 	ENTRY_MOVE,      /* id lies in this block; who refers to it is unchanged */
 	ENTRY_PAGE,      /* a tree page of a checkpoint; roll-forward skips it */
 	ENTRY_TRIM,      /* addresses [address, address + id) refer to nothing; no block */
+	ENTRY_LOST,      /* a MOVE of a block that fails its checksum already: carried along so that reads go on failing */
 };
 
 enum { RECORD_ENTRIES = 167, RECORD_HEADERS = 2 };

@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Blocks in words. Whatever the block claims is taken as hostile: counts are cut to what fits, text to printable
+ * characters, and no field is followed anywhere.
+ */
+#include "format/format.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+static void number(struct text *out, const char *name, uint64_t value)
+{
+	text_append(out, "%s: %" PRIu64 "\n", name, value);
+}
+
+static void hex(struct text *out, const char *name, uint64_t value)
+{
+	text_append(out, "%s: %016" PRIx64 "\n", name, value);
+}
+
+/* A fixed field of NUL-terminated text; what is not printable ASCII or UTF-8 shows as '?'. */
+static void words(struct text *out, const char *name, const uint8_t *bytes, size_t room)
+{
+	text_append(out, "%s: ", name);
+	for (size_t i = 0; i < room && bytes[i]; i++)
+		text_append(out, "%c", bytes[i] < 0x20 || bytes[i] == 0x7f ? '?' : bytes[i]);
+	text_append(out, "\n");
+}
+
+static void label_text(const struct fmt_label *l, struct text *out)
+{
+	hex(out, "features", le64_get(l->features));
+	number(out, "device_blocks", le64_get(l->device_blocks));
+	number(out, "area_blocks", le64_get(l->area_blocks));
+	number(out, "metaslab_base", le64_get(l->metaslab_base));
+	number(out, "metaslab_blocks", le32_get(l->metaslab_blocks));
+	number(out, "metaslab_count", le32_get(l->metaslab_count));
+	number(out, "partition_slots", le32_get(l->partition_slots));
+	number(out, "map_pages", le32_get(l->map_pages));
+	number(out, "engine_pages", le32_get(l->engine_pages));
+	number(out, "history_pages", le32_get(l->history_pages));
+	number(out, "created_s", le64_get(l->created_s));
+	number(out, "vdev_count", le32_get(l->vdev_count));
+}
+
+static void lease_text(const struct fmt_lease *l, struct text *out)
+{
+	number(out, "pid", le64_get(l->pid));
+	words(out, "control_path", l->control_path, sizeof(l->control_path));
+	words(out, "nbd_path", l->nbd_path, sizeof(l->nbd_path));
+}
+
+static void uberblock_text(const struct fmt_uberblock *u, struct text *out)
+{
+	uint32_t pages = MIN_OF(le32_get(u->page_count), (uint32_t)POOL_PAGES_MAX);
+
+	number(out, "txg", le64_get(u->txg));
+	number(out, "time_s", le64_get(u->time_s));
+	number(out, "partition_next", le32_get(u->partition_next));
+	number(out, "page_count", le32_get(u->page_count));
+	number(out, "history_next", le64_get(u->history_next));
+	number(out, "tune_mode", le32_get(u->tune_mode));
+	number(out, "open", le32_get(u->open));
+	text_append(out, "slot_map:");
+	for (uint32_t i = 0; i < DIV_UP(pages, 8); i++)
+		text_append(out, "%s%02x", i % 32 ? "" : " ", u->slot_map[i]);
+	text_append(out, "\n");
+}
+
+static void pool_page_text(const struct fmt_pool_page *p, struct text *out)
+{
+	number(out, "txg", le64_get(p->txg));
+	number(out, "page", le32_get(p->page));
+}
+
+/* Runs of one owner, since a map is mostly runs. */
+static void map_text(const struct fmt_map *m, struct text *out)
+{
+	uint32_t count = MIN_OF(le32_get(m->page.head.count), (uint32_t)MAP_ENTRIES);
+
+	pool_page_text(&m->page, out);
+	for (uint32_t i = 0, start = 0; i < count; i++) {
+		uint32_t owner = le32_get(m->owner[i]);
+
+		if (i + 1 < count && le32_get(m->owner[i + 1]) == owner)
+			continue;
+		text_append(out, "owner[%" PRIu32 "..%" PRIu32 "]: %" PRIu32 "\n", start, i, owner);
+		start = i + 1;
+	}
+}
+
+static void partition_text(const struct fmt_partition *p, struct text *out)
+{
+	pool_page_text(&p->page, out);
+	words(out, "name", p->name, sizeof(p->name));
+	number(out, "min_blocks", le64_get(p->min_blocks));
+	number(out, "max_blocks", le64_get(p->max_blocks));
+	number(out, "volume_blocks", le64_get(p->volume_blocks));
+	number(out, "created_s", le64_get(p->created_s));
+}
+
+static double value_of(le64 field)
+{
+	uint64_t bits = le64_get(field);
+	double value;
+
+	memcpy(&value, &bits, sizeof(value));
+	return value;
+}
+
+static void history_entry_text(const struct fmt_history_entry *e, unsigned index, struct text *out)
+{
+	text_append(out, "entry[%u]: number %" PRIu64 ", time_s %" PRIu64 ", kind %" PRIu32, index,
+		    le64_get(e->number), le64_get(e->time_s), le32_get(e->kind));
+	text_append(out, ", from %" PRIu32 ", to %" PRIu32 ", metaslabs %" PRIu32 ", duration_us %" PRIu64 "\n",
+		    le32_get(e->from), le32_get(e->to), le32_get(e->metaslabs), le64_get(e->duration_us));
+	text_append(out, "entry[%u].value:", index);
+	for (unsigned i = 0; i < ARRAY_LENGTH(e->value); i++)
+		text_append(out, " %g", value_of(e->value[i]));
+	text_append(out, "\nentry[%u].", index);
+	words(out, "text", e->text, sizeof(e->text));
+}
+
+static void history_text(const struct fmt_history *h, struct text *out)
+{
+	pool_page_text(&h->page, out);
+	for (unsigned i = 0; i < HISTORY_ENTRIES; i++) {
+		if (le64_get(h->entry[i].number))
+			history_entry_text(&h->entry[i], i, out);
+	}
+}
+
+static void tree_text(const char *name, const struct fmt_tree_root *t, struct text *out)
+{
+	text_append(out, "%s: levels %" PRIu32 ", place %" PRIu64 " and %" PRIu64 ", checksum %016" PRIx64 "\n", name,
+		    le32_get(t->levels), le64_get(t->top.place[0]), le64_get(t->top.place[1]),
+		    le64_get(t->top.checksum));
+}
+
+static void root_text(const struct fmt_root *r, struct text *out)
+{
+	number(out, "generation", le64_get(r->generation));
+	number(out, "epoch", le64_get(r->epoch));
+	number(out, "seq", le64_get(r->seq));
+	hex(out, "chain", le64_get(r->chain));
+	for (unsigned i = 0; i < LOG_HEADS; i++)
+		text_append(out, "position[%u]: metaslab %" PRIu32 ", offset %" PRIu32 "\n", i,
+			    le32_get(r->position[i].metaslab), le32_get(r->position[i].offset));
+	tree_text("table", &r->table, out);
+	tree_text("volume", &r->volume, out);
+	tree_text("space", &r->space, out);
+	number(out, "volume_blocks", le64_get(r->volume_blocks));
+	number(out, "id_end", le64_get(r->id_end));
+	number(out, "data_blocks", le64_get(r->data_blocks));
+	number(out, "page_count", le64_get(r->page_count));
+	number(out, "clean", le64_get(r->clean));
+	text_append(out, "counter:");
+	for (unsigned i = 0; i < ARRAY_LENGTH(r->counter); i++)
+		text_append(out, " %" PRIu64, le64_get(r->counter[i]));
+	text_append(out, "\n");
+}
+
+static void entry_text(const struct fmt_entry *e, uint32_t index, struct text *out)
+{
+	static const char *const kinds[] = {"none", "write", "move", "page", "trim"};
+	unsigned kind = fmt_entry_kind(e);
+
+	text_append(out, "entry[%" PRIu32 "]: %s, address %" PRIu64 ", id %" PRIu64 ", checksum %016" PRIx64 "\n",
+		    index, kind < ARRAY_LENGTH(kinds) ? kinds[kind] : "unknown", fmt_entry_address(e),
+		    le64_get(e->id), le64_get(e->checksum));
+}
+
+static void record_text(const struct fmt_record *r, struct text *out)
+{
+	uint32_t count = MIN_OF(le32_get(r->head.count), (uint32_t)RECORD_ENTRIES);
+
+	number(out, "seq", le64_get(r->seq));
+	hex(out, "previous", le64_get(r->previous));
+	number(out, "durable", le64_get(r->durable));
+	number(out, "place", le64_get(r->place));
+	number(out, "next", le32_get(r->next));
+	number(out, "blocks", le16_get(r->blocks));
+	number(out, "log_head", r->log_head);
+	number(out, "epoch", le64_get(r->epoch));
+	for (uint32_t i = 0; i < count; i++)
+		entry_text(&r->entry[i], i, out);
+}
+
+static void pointer_text(const struct fmt_pointer *p, unsigned i, struct text *out)
+{
+	if (le64_get(p->place[0]) || le64_get(p->place[1]))
+		text_append(out, "child[%u]: place %" PRIu64 " and %" PRIu64 ", checksum %016" PRIx64 "\n", i,
+			    le64_get(p->place[0]), le64_get(p->place[1]), le64_get(p->checksum));
+}
+
+static void block_text(const struct fmt_block *b, unsigned i, struct text *out)
+{
+	if (le64_get(b->place) || le32_get(b->references))
+		text_append(out, "block[%u]: sector %" PRIu64 ", checksum %016" PRIx64 ", references %" PRIu32
+			    ", length %u, compression %u, flags %u\n", i, le64_get(b->place),
+			    le64_get(b->checksum), le32_get(b->references), le16_get(b->length), b->compression,
+			    b->flags);
+}
+
+static void space_text(const struct fmt_space *s, unsigned i, struct text *out)
+{
+	if (le32_get(s->live) || le64_get(s->age))
+		text_append(out, "space[%u]: metaslab %" PRIu32 ", live %" PRIu32 ", age %" PRIu64 "\n", i,
+			    le32_get(s->metaslab), le32_get(s->live), le64_get(s->age));
+}
+
+static void slots_text(const struct fmt_page *p, struct text *out)
+{
+	for (unsigned i = 0; i < PAGE_SLOTS; i++) {
+		if (p->level > 0)
+			pointer_text(&p->child[i], i, out);
+		else if (p->tree == TREE_TABLE)
+			block_text(&p->block[i], i, out);
+		else if (p->tree == TREE_SPACE)
+			space_text(&p->space[i], i, out);
+	}
+	for (unsigned i = 0; p->level == 0 && p->tree == TREE_VOLUME && i < VOLUME_SLOTS; i++) {
+		if (le64_get(p->id[i]))
+			text_append(out, "id[%u]: %" PRIu64 "\n", i, le64_get(p->id[i]) - 1);
+	}
+}
+
+static void page_text(const struct fmt_page *p, struct text *out)
+{
+	static const char *const trees[] = {"none", "table", "volume", "space"};
+
+	number(out, "generation", le64_get(p->generation));
+	text_append(out, "tree: %s\n", p->tree < ARRAY_LENGTH(trees) ? trees[p->tree] : "unknown");
+	number(out, "level", p->level);
+	number(out, "index", le64_get(p->index));
+	slots_text(p, out);
+}
+
+static void body_text(const void *block, unsigned kind, struct text *out)
+{
+	switch (kind) {
+	case FMT_LABEL:
+		label_text(block, out);
+		break;
+	case FMT_LEASE:
+		lease_text(block, out);
+		break;
+	case FMT_UBERBLOCK:
+		uberblock_text(block, out);
+		break;
+	case FMT_MAP:
+		map_text(block, out);
+		break;
+	case FMT_PARTITION:
+		partition_text(block, out);
+		break;
+	case FMT_ENGINE:
+		pool_page_text(block, out);
+		break;
+	case FMT_HISTORY:
+		history_text(block, out);
+		break;
+	case FMT_ROOT:
+		root_text(block, out);
+		break;
+	case FMT_RECORD:
+		record_text(block, out);
+		break;
+	case FMT_PAGE:
+		page_text(block, out);
+		break;
+	default:
+		break;
+	}
+}
+
+void fmt_to_text(const void *block, struct text *out)
+{
+	const struct fmt_head *head = block;
+	unsigned kind = le16_get(head->kind);
+	enum fmt_verdict verdict = fmt_verify(block, (enum fmt_kind)kind, 0, UINT32_MAX);
+
+	if (verdict == FMT_BLANK || verdict == FMT_FOREIGN) {
+		text_append(out, "state: %s\n", fmt_verdict_text(verdict));
+		return;
+	}
+	text_append(out, "kind: %s\n", fmt_kind_text(kind));
+	text_append(out, "state: %s\n", fmt_verdict_text(verdict));
+	number(out, "version", le16_get(head->version));
+	hex(out, "guid", le64_get(head->guid));
+	number(out, "partition", le32_get(head->partition));
+	number(out, "count", le32_get(head->count));
+	hex(out, "checksum", le64_get(head->checksum));
+	if (verdict != FMT_NEWER) /* its fields may lie elsewhere */
+		body_text(block, kind, out);
+}
