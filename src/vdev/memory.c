@@ -61,7 +61,7 @@ struct vdev *vdev_memory_new(uint64_t size_bytes)
 
 	if (!memory)
 		return NULL;
-	memory->vdev = (struct vdev){&memory_ops, size_bytes, "memory"};
+	memory->vdev = (struct vdev){.ops = &memory_ops, .size_bytes = size_bytes, .name = "memory"};
 	memory->bytes = mmap(NULL, MAX_OF(size_bytes, 1), PROT_READ | PROT_WRITE, flags, -1, 0);
 	if (memory->bytes == MAP_FAILED) {
 		free(memory);

@@ -307,7 +307,9 @@ struct simdisk *simdisk_new(const struct simimage *image, enum simdisk_discard d
 	pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_RECURSIVE);
 	pthread_mutex_init(&disk->lock, &attributes);
 	pthread_mutexattr_destroy(&attributes);
-	disk->vdev = (struct vdev){&simdisk_ops, simimage_size_bytes(image), "simdisk"};
+	disk->vdev.ops = &simdisk_ops;
+	disk->vdev.size_bytes = simimage_size_bytes(image);
+	disk->vdev.name = "simdisk";
 	disk->durable = simimage_clone(image);
 	disk->content = simimage_clone(image);
 	disk->discard = discard;

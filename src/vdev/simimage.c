@@ -13,8 +13,11 @@
 #include "base/check.h"
 #include "base/hash.h"
 
-/* Small enough that writing into a shared one is cheap, large enough that cloning a table of them is, too. */
-enum { CHUNK_BYTES = 64 * 1024 };
+/*
+ * Two levels: an image has leaves, a leaf has chunks. Both are shared by clones until one writes, so a clone costs a
+ * reference per leaf, and the first write somewhere a copy of a leaf's table and of one small chunk.
+ */
+enum { CHUNK_BYTES = 4096, LEAF_CHUNKS = 256, LEAF_BYTES = CHUNK_BYTES * LEAF_CHUNKS };
 
 struct chunk {
 	atomic_uint references;
@@ -22,14 +25,21 @@ struct chunk {
 	uint8_t bytes[CHUNK_BYTES];
 };
 
+struct leaf {
+	atomic_uint references;
+	_Atomic uint64_t hash; /* 0: not known */
+	struct chunk *chunks[LEAF_CHUNKS]; /* NULL: zeros */
+};
+
 struct simimage {
 	uint64_t size_bytes;
-	size_t chunk_count;
-	struct chunk *chunks[]; /* NULL: zeros */
+	size_t leaf_count;
+	struct leaf *leaves[]; /* NULL: zeros */
 };
 
 /* The part of a range that lies in one chunk. */
 struct span {
+	size_t leaf;
 	size_t chunk;
 	size_t start;
 	size_t length;
@@ -40,7 +50,12 @@ static struct span span_at(const struct simimage *image, uint64_t offset, uint64
 	size_t start = offset % CHUNK_BYTES;
 
 	CHECK(offset <= image->size_bytes && length <= image->size_bytes - offset);
-	return (struct span){offset / CHUNK_BYTES, start, MIN_OF(length, CHUNK_BYTES - start)};
+	return (struct span){
+		.leaf = offset / LEAF_BYTES,
+		.chunk = offset % LEAF_BYTES / CHUNK_BYTES,
+		.start = start,
+		.length = MIN_OF(length, CHUNK_BYTES - start),
+	};
 }
 
 static void *must(void *allocated)
@@ -49,38 +64,99 @@ static void *must(void *allocated)
 	return allocated;
 }
 
+static void take(atomic_uint *references)
+{
+	atomic_fetch_add_explicit(references, 1, memory_order_relaxed);
+}
+
+static bool was_last(atomic_uint *references)
+{
+	return atomic_fetch_sub(references, 1) == 1;
+}
+
 static void chunk_release(struct chunk *chunk)
 {
-	if (chunk && atomic_fetch_sub(&chunk->references, 1) == 1)
+	if (chunk && was_last(&chunk->references))
 		free(chunk);
 }
 
-/* The chunk, for writing: this image's own. */
-static struct chunk *chunk_own(struct simimage *image, size_t index)
+static void leaf_release(struct leaf *leaf)
 {
-	struct chunk *old = image->chunks[index];
+	if (!leaf || !was_last(&leaf->references))
+		return;
+	for (size_t i = 0; i < LEAF_CHUNKS; i++)
+		chunk_release(leaf->chunks[i]);
+	free(leaf);
+}
+
+static struct leaf *leaf_copy(const struct leaf *leaf)
+{
+	struct leaf *copy = must(calloc(1, sizeof(*copy)));
+
+	for (size_t i = 0; i < LEAF_CHUNKS; i++) {
+		copy->chunks[i] = leaf->chunks[i];
+		if (copy->chunks[i])
+			take(&copy->chunks[i]->references);
+	}
+	return copy;
+}
+
+static struct chunk *chunk_copy(const struct chunk *chunk)
+{
+	struct chunk *copy = must(malloc(sizeof(*copy)));
+
+	memcpy(copy->bytes, chunk->bytes, CHUNK_BYTES);
+	return copy;
+}
+
+/* The leaf, for writing: this image's own. */
+static struct leaf *leaf_own(struct simimage *image, size_t index)
+{
+	struct leaf *old = image->leaves[index];
+	struct leaf *own = old;
+
+	if (!old) {
+		own = must(calloc(1, sizeof(*own)));
+	} else if (atomic_load(&old->references) > 1) {
+		own = leaf_copy(old);
+		leaf_release(old);
+	}
+	atomic_store(&own->references, 1);
+	atomic_store(&own->hash, 0);
+	image->leaves[index] = own;
+	return own;
+}
+
+/* The chunk, for writing: this leaf's own. */
+static struct chunk *chunk_own(struct leaf *leaf, size_t index)
+{
+	struct chunk *old = leaf->chunks[index];
 	struct chunk *own = old;
 
 	if (!old) {
 		own = must(calloc(1, sizeof(*own)));
 	} else if (atomic_load(&old->references) > 1) {
-		own = must(malloc(sizeof(*own)));
-		memcpy(own->bytes, old->bytes, CHUNK_BYTES);
+		own = chunk_copy(old);
 		chunk_release(old);
 	}
 	atomic_store(&own->references, 1);
 	atomic_store(&own->hash, 0);
-	image->chunks[index] = own;
+	leaf->chunks[index] = own;
 	return own;
+}
+
+static const struct chunk *chunk_at(const struct simimage *image, const struct span *span)
+{
+	return image->leaves[span->leaf] ? image->leaves[span->leaf]->chunks[span->chunk] : NULL;
 }
 
 struct simimage *simimage_new(uint64_t size_bytes)
 {
-	size_t count = DIV_UP(size_bytes, (uint64_t)CHUNK_BYTES);
-	struct simimage *image = must(calloc(1, sizeof(*image) + count * sizeof(struct chunk *)));
+	size_t count = DIV_UP(size_bytes, (uint64_t)LEAF_BYTES);
+	struct simimage *image = must(calloc(1, sizeof(*image) + count * sizeof(struct leaf *)));
 
 	image->size_bytes = size_bytes;
-	image->chunk_count = count;
+	image->leaf_count = count;
 	return image;
 }
 
@@ -88,10 +164,10 @@ struct simimage *simimage_clone(const struct simimage *image)
 {
 	struct simimage *clone = simimage_new(image->size_bytes);
 
-	for (size_t i = 0; i < image->chunk_count; i++) {
-		clone->chunks[i] = image->chunks[i];
-		if (clone->chunks[i])
-			atomic_fetch_add_explicit(&clone->chunks[i]->references, 1, memory_order_relaxed);
+	for (size_t i = 0; i < image->leaf_count; i++) {
+		clone->leaves[i] = image->leaves[i];
+		if (clone->leaves[i])
+			take(&clone->leaves[i]->references);
 	}
 	return clone;
 }
@@ -100,8 +176,8 @@ void simimage_free(struct simimage *image)
 {
 	if (!image)
 		return;
-	for (size_t i = 0; i < image->chunk_count; i++)
-		chunk_release(image->chunks[i]);
+	for (size_t i = 0; i < image->leaf_count; i++)
+		leaf_release(image->leaves[i]);
 	free(image);
 }
 
@@ -116,9 +192,10 @@ void simimage_read(const struct simimage *image, uint64_t offset, void *buffer, 
 
 	while (length > 0) {
 		struct span span = span_at(image, offset, length);
+		const struct chunk *chunk = chunk_at(image, &span);
 
-		if (image->chunks[span.chunk])
-			memcpy(to, image->chunks[span.chunk]->bytes + span.start, span.length);
+		if (chunk)
+			memcpy(to, chunk->bytes + span.start, span.length);
 		else
 			memset(to, 0, span.length);
 		to += span.length;
@@ -134,11 +211,26 @@ void simimage_write(struct simimage *image, uint64_t offset, const void *buffer,
 	while (length > 0) {
 		struct span span = span_at(image, offset, length);
 
-		memcpy(chunk_own(image, span.chunk)->bytes + span.start, from, span.length);
+		memcpy(chunk_own(leaf_own(image, span.leaf), span.chunk)->bytes + span.start, from, span.length);
 		from += span.length;
 		offset += span.length;
 		length -= span.length;
 	}
+}
+
+static void zero_span(struct simimage *image, const struct span *span)
+{
+	struct leaf *leaf;
+
+	if (!chunk_at(image, span))
+		return;
+	leaf = leaf_own(image, span->leaf);
+	if (span->length < CHUNK_BYTES) {
+		memset(chunk_own(leaf, span->chunk)->bytes + span->start, 0, span->length);
+		return;
+	}
+	chunk_release(leaf->chunks[span->chunk]);
+	leaf->chunks[span->chunk] = NULL;
 }
 
 void simimage_zero(struct simimage *image, uint64_t offset, uint64_t length)
@@ -146,31 +238,46 @@ void simimage_zero(struct simimage *image, uint64_t offset, uint64_t length)
 	while (length > 0) {
 		struct span span = span_at(image, offset, length);
 
-		if (span.length == CHUNK_BYTES) {
-			chunk_release(image->chunks[span.chunk]);
-			image->chunks[span.chunk] = NULL;
-		} else if (image->chunks[span.chunk]) {
-			memset(chunk_own(image, span.chunk)->bytes + span.start, 0, span.length);
-		}
+		zero_span(image, &span);
 		offset += span.length;
 		length -= span.length;
 	}
 }
 
-static bool is_zero(const struct chunk *chunk)
+static bool is_zero(const uint8_t *bytes, size_t length)
 {
-	return chunk->bytes[0] == 0 && !memcmp(chunk->bytes, chunk->bytes + 1, CHUNK_BYTES - 1);
+	return bytes[0] == 0 && !memcmp(bytes, bytes + 1, length - 1);
 }
 
-/* 1 for a chunk of zeros, so that it hashes as an absent one does; never 0. */
+/* 1 where all is zero, so that it hashes as what is absent; never 0. */
+enum { HASH_OF_ZEROS = 1 };
+
 static uint64_t chunk_hash(struct chunk *chunk)
 {
-	uint64_t hash = chunk ? atomic_load(&chunk->hash) : 1;
+	uint64_t hash = chunk ? atomic_load(&chunk->hash) : HASH_OF_ZEROS;
 
 	if (hash)
 		return hash;
-	hash = is_zero(chunk) ? 1 : hash64(chunk->bytes, CHUNK_BYTES) | 2;
+	hash = is_zero(chunk->bytes, CHUNK_BYTES) ? HASH_OF_ZEROS : hash64(chunk->bytes, CHUNK_BYTES) | 2;
 	atomic_store(&chunk->hash, hash);
+	return hash;
+}
+
+static uint64_t leaf_hash(struct leaf *leaf)
+{
+	uint64_t hash = leaf ? atomic_load(&leaf->hash) : HASH_OF_ZEROS;
+	bool zeros = true;
+
+	if (hash)
+		return hash;
+	for (size_t i = 0; i < LEAF_CHUNKS; i++) {
+		uint64_t part = chunk_hash(leaf->chunks[i]);
+
+		zeros &= part == HASH_OF_ZEROS;
+		hash = hash_mix(hash + part + i);
+	}
+	hash = zeros ? HASH_OF_ZEROS : hash | 2;
+	atomic_store(&leaf->hash, hash);
 	return hash;
 }
 
@@ -178,20 +285,21 @@ uint64_t simimage_hash(const struct simimage *image)
 {
 	uint64_t hash = image->size_bytes;
 
-	for (size_t i = 0; i < image->chunk_count; i++)
-		hash = hash_mix(hash + 0x9e3779b97f4a7c15u + chunk_hash(image->chunks[i]));
+	for (size_t i = 0; i < image->leaf_count; i++)
+		hash = hash_mix(hash + leaf_hash(image->leaves[i]) + i);
 	return hash;
 }
 
+/* Sparse: chunks of zeros are left out. */
 static int save_chunks(const struct simimage *image, int fd)
 {
-	for (size_t i = 0; i < image->chunk_count; i++) {
-		uint64_t offset = (uint64_t)i * CHUNK_BYTES;
+	uint8_t bytes[CHUNK_BYTES];
+
+	for (uint64_t offset = 0; offset < image->size_bytes; offset += CHUNK_BYTES) {
 		size_t length = MIN_OF(image->size_bytes - offset, (uint64_t)CHUNK_BYTES);
 
-		if (!image->chunks[i])
-			continue;
-		if (pwrite(fd, image->chunks[i]->bytes, length, (off_t)offset) != (ssize_t)length)
+		simimage_read(image, offset, bytes, length);
+		if (!is_zero(bytes, length) && pwrite(fd, bytes, length, (off_t)offset) != (ssize_t)length)
 			return errno ? errno : EIO;
 	}
 	return ftruncate(fd, (off_t)image->size_bytes) ? errno : 0;
@@ -210,14 +318,15 @@ int simimage_save(const struct simimage *image, const char *path)
 
 static int load_chunks(struct simimage *image, int fd)
 {
-	for (size_t i = 0; i < image->chunk_count; i++) {
-		struct chunk *chunk = chunk_own(image, i);
+	uint8_t bytes[CHUNK_BYTES];
 
-		if (pread(fd, chunk->bytes, CHUNK_BYTES, (off_t)i * CHUNK_BYTES) < 0)
-			return errno;
-		if (is_zero(chunk))
-			simimage_zero(image, (uint64_t)i * CHUNK_BYTES,
-				      MIN_OF(image->size_bytes - (uint64_t)i * CHUNK_BYTES, (uint64_t)CHUNK_BYTES));
+	for (uint64_t offset = 0; offset < image->size_bytes; offset += CHUNK_BYTES) {
+		ssize_t length = pread(fd, bytes, CHUNK_BYTES, (off_t)offset);
+
+		if (length <= 0)
+			return length < 0 ? errno : EIO;
+		if (!is_zero(bytes, (size_t)length))
+			simimage_write(image, offset, bytes, (size_t)length);
 	}
 	return 0;
 }

@@ -58,7 +58,11 @@ int vdev_write(struct vdev *vdev, uint64_t offset, const void *buffer, size_t le
 
 int vdev_flush(struct vdev *vdev)
 {
-	return vdev->ops->flush(vdev);
+	int error = vdev->ops->flush(vdev);
+
+	if (error)
+		atomic_fetch_add(&vdev->flush_failures, 1);
+	return error;
 }
 
 int vdev_discard(struct vdev *vdev, uint64_t offset, uint64_t length)

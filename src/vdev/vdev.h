@@ -12,6 +12,7 @@
 #ifndef VDEV_VDEV_H
 #define VDEV_VDEV_H
 
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -42,6 +43,10 @@ struct vdev {
 	const struct vdev_ops *ops;
 	uint64_t size_bytes;
 	const char *name; /* for messages; owned by the vdev */
+	/*
+	 * How many flushes failed. A system reports a lost write to one caller of flush only: all others find out here.
+	 */
+	atomic_uint flush_failures;
 };
 
 /* Runs all of them; returns 0, or the error of the first (by position) that failed. Each io's result is set. */

@@ -91,6 +91,35 @@ static void clones_share_nothing_that_is_written_later(void **state)
 	simimage_free(clone);
 }
 
+static void an_image_holds_what_a_plain_buffer_would(void **state)
+{
+	enum { LENGTH = 3 * 1024 * 1024 + 512 };
+	uint8_t *plain = calloc(2, LENGTH);
+	struct simimage *image = simimage_new(LENGTH);
+	struct simimage *shared = NULL;
+
+	(void)state;
+	for (uint64_t i = 0; i < 400; i++) {
+		uint64_t offset = hash_mix(i) % LENGTH;
+		size_t length = hash_mix(i + 1000) % (LENGTH - offset) >> hash_mix(i + 2000) % 20;
+
+		if (i % 3 == 0) {
+			simimage_zero(image, offset, length);
+			memset(plain + offset, 0, length);
+		} else {
+			memset(plain + offset, (int)i, length);
+			simimage_write(image, offset, plain + offset, length);
+		}
+		simimage_free(shared);
+		shared = simimage_clone(image);
+	}
+	simimage_read(image, 0, plain + LENGTH, LENGTH);
+	assert_memory_equal(plain, plain + LENGTH, LENGTH);
+	simimage_free(shared);
+	simimage_free(image);
+	free(plain);
+}
+
 static void equal_content_hashes_equal_however_it_came_about(void **state)
 {
 	struct simimage *a = simimage_new(SIZE);
@@ -455,7 +484,9 @@ static void a_failed_flush_loses_writes_and_the_next_one_succeeds(void **state)
 	assert_int_equal(put(disk, 0, 1, 'b'), 0);
 	assert_int_equal(flush(disk), -LCPFS_E_IO);
 	assert_int_equal(value(disk, 0), 'a');
+	assert_int_equal(simdisk_vdev(disk)->flush_failures, 1);
 	assert_int_equal(flush(disk), 0);
+	assert_int_equal(simdisk_vdev(disk)->flush_failures, 1);
 	assert_int_equal(value_after(disk, NONE, 0), 'a');
 	simdisk_free(disk);
 }
@@ -530,6 +561,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(clones_share_nothing_that_is_written_later),
+		cmocka_unit_test(an_image_holds_what_a_plain_buffer_would),
 		cmocka_unit_test(equal_content_hashes_equal_however_it_came_about),
 		cmocka_unit_test(an_image_survives_a_file),
 		cmocka_unit_test(damage_does_what_its_name_says),
