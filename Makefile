@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-# A help page that calls meson. Everything here works without it, too: meson setup, compile, test, install.
+# A help page that calls meson. Everything works without it, too: meson setup, meson compile, meson test, meson install.
 
 BUILD = build
 WERROR = false
 MESON_FLAGS =
+MINUTES = 60
+SANITIZED = --buildtype=debugoptimized -Db_lundef=false -Daudit=true
 
-.PHONY: all help test demo install clean
-all: deps-build $(BUILD)/build.ninja ## build the CLI (build/lcpfs), the nbdkit plugin and the library
+.PHONY: all help test demo soak fuzz bench coverage test-asan test-tsan install clean
+
+all: ## build the CLI (build/lcpfs), the nbdkit plugin and the library
+	@tools/install-deps.sh build
+	@tools/configure.sh $(BUILD) -Dwerror=$(WERROR) $(MESON_FLAGS)
 	@meson compile -C $(BUILD)
 
 help: ## this page
@@ -14,19 +19,48 @@ help: ## this page
 
 test: ## build and run the tests; the last line counts them
 	@tools/install-deps.sh test
-	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
-	@meson configure $(BUILD) -Dwerror=$(WERROR)
+	@tools/configure.sh $(BUILD) -Dwerror=$(WERROR) $(MESON_FLAGS)
 	@tools/run-tests.py $(BUILD)
 
-install: all ## install CLI, plugin, library, headers and man pages (DESTDIR and meson's prefix apply)
-	@meson install -C $(BUILD)
+demo: ## watch boundaries move under real clients, in under two minutes
+	@tools/install-deps.sh demo
+	@$(MAKE) --no-print-directory all
+	@bench/demo.py $(BUILD)
+
+soak: ## random operations, power cuts and faults for MINUTES=60
+	@tools/install-deps.sh test
+	@$(MAKE) --no-print-directory all
+	@tests/crash/soak.sh $(BUILD) $(MINUTES)
+
+fuzz: ## coverage-guided fuzzing of everything that reads untrusted bytes, for MINUTES=60
+	@tools/install-deps.sh fuzz
+	@tests/fuzz/run.sh $(MINUTES)
+
+bench: ## measure against the peers
+	@tools/install-deps.sh bench
+	@$(MAKE) --no-print-directory all
+	@bench/run.py $(BUILD)
+
+coverage: ## which lines the tests reach: build-coverage/coverage.html
+	@tools/install-deps.sh coverage
+	@tools/configure.sh build-coverage --buildtype=debug -Db_coverage=true
+	@tools/run-tests.py build-coverage
+	@gcovr -r . --object-directory build-coverage --filter src/ --print-summary \
+		--txt build-coverage/coverage.txt --html-details build-coverage/coverage.html
+	@cat build-coverage/coverage.txt
+
+test-asan: ## the unit tests with address and undefined-behaviour sanitizers
+	@tools/install-deps.sh test
+	@tools/configure.sh build-asan $(SANITIZED) -Db_sanitize=address,undefined
+	@UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 tools/run-tests.py build-asan --suite unit
+
+test-tsan: ## the unit tests with the thread sanitizer
+	@tools/install-deps.sh test
+	@tools/configure.sh build-tsan $(SANITIZED) -Db_sanitize=thread
+	@TSAN_OPTIONS=halt_on_error=1 tools/run-tests.py build-tsan --suite unit
+
+install: all ## install all but the tests (DESTDIR and MESON_FLAGS=--prefix=... apply)
+	@meson install -C $(BUILD) --no-rebuild
 
 clean: ## remove what was built
 	rm -rf build build-*
-
-.PHONY: deps-build
-deps-build:
-	@tools/install-deps.sh build
-
-$(BUILD)/build.ninja:
-	@meson setup $(BUILD) $(MESON_FLAGS)
