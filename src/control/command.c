@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "control/command.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "control/field.h"
+#include "control/report.h"
+
+enum {
+	EVENTS_DEFAULT = 100,
+	EVENTS_MAX = 4096,  /* in one answer: about 2 MiB of text */
+	FINDINGS_MAX = 100, /* listed; all are counted */
+};
+
+static int without_sentence(struct command_call *call, int error)
+{
+	return error ? failure_set(call->failure, (enum lcpfs_error) - error, "%s", lcpfs_error_sentence(error)) : 0;
+}
+
+static int run_list(struct command_call *call)
+{
+	struct report_partitions partitions;
+	struct json_object *array;
+	int error = report_partitions_load(&partitions, call->pool);
+
+	if (error)
+		return without_sentence(call, error);
+	array = json_object_new_array();
+	for (size_t i = 0; i < partitions.count; i++)
+		json_object_array_add(array, report_partition(&partitions.list[i]));
+	field_put(call->result, "partitions", array);
+	report_partitions_free(&partitions);
+	return 0;
+}
+
+static int run_status(struct command_call *call)
+{
+	struct lcpfs_pool_info info;
+	int error = lcpfs_pool_get_info(call->pool, &info);
+
+	if (error)
+		return without_sentence(call, error);
+	field_put(call->result, "pool", report_pool(&info));
+	return 0;
+}
+
+/* What the partition looks like after a change. */
+static int put_partition(struct command_call *call, const char *name)
+{
+	struct lcpfs_partition_info info;
+	int error = lcpfs_partition_get_info(call->pool, name, &info, call->failure);
+
+	if (!error)
+		field_put(call->result, "partition", report_partition(&info));
+	return error;
+}
+
+static int run_add(struct command_call *call)
+{
+	struct lcpfs_partition_spec spec = {
+		.name = field_text(call->arguments, "name"),
+		.min_bytes = field_count(call->arguments, "min_bytes"),
+		.max_bytes = field_count(call->arguments, "max_bytes"),
+		.size_bytes = field_count(call->arguments, "size_bytes"),
+		.volume_bytes = field_count(call->arguments, "volume_bytes"),
+	};
+	int error = lcpfs_partition_add(call->pool, &spec, call->failure);
+
+	return error ? error : put_partition(call, spec.name);
+}
+
+static int run_remove(struct command_call *call)
+{
+	const char *name = field_text(call->arguments, "name");
+	int error = lcpfs_partition_remove(call->pool, name, call->failure);
+
+	if (!error)
+		field_put_text(call->result, "removed", name);
+	return error;
+}
+
+static int run_resize(struct command_call *call)
+{
+	const char *name = field_text(call->arguments, "name");
+	uint64_t size_bytes = field_count(call->arguments, "size_bytes");
+	int error = lcpfs_partition_resize(call->pool, name, size_bytes, call->progress, call->context, call->failure);
+
+	return error ? error : put_partition(call, name);
+}
+
+static int run_tune(struct command_call *call)
+{
+	const char *name = field_text(call->arguments, "mode");
+	enum lcpfs_engine_mode mode;
+	struct lcpfs_pool_info info;
+	int error;
+
+	if (name) {
+		if (!report_mode_parse(name, &mode))
+			return failure_set(call->failure, LCPFS_E_INVALID,
+					   "no such mode: %s; it is off, observe or on", name);
+		error = lcpfs_pool_set_tune(call->pool, mode, call->failure);
+		if (error)
+			return error;
+	}
+	error = lcpfs_pool_get_info(call->pool, &info);
+	if (!error)
+		field_put_text(call->result, "mode", report_mode_name(info.engine.mode));
+	return without_sentence(call, error);
+}
+
+static int run_explain(struct command_call *call)
+{
+	struct report_partitions partitions;
+	struct lcpfs_engine_decision decision;
+	int error;
+
+	error = lcpfs_pool_explain(call->pool, field_text(call->arguments, "name"), &decision, call->failure);
+	if (error)
+		return error;
+	error = report_partitions_load(&partitions, call->pool);
+	if (error)
+		return without_sentence(call, error);
+	field_put(call->result, "decision", report_decision(&decision, &partitions));
+	report_partitions_free(&partitions);
+	return 0;
+}
+
+static int run_log(struct command_call *call)
+{
+	struct json_object *array;
+	struct lcpfs_event *events;
+	size_t count = 0, room = EVENTS_DEFAULT;
+	int error;
+
+	if (field_get(call->arguments, "limit"))
+		room = (size_t)MIN_OF(field_count(call->arguments, "limit"), (uint64_t)EVENTS_MAX);
+	events = calloc(room + 1, sizeof(*events));
+	if (!events)
+		return without_sentence(call, -LCPFS_E_NOMEM);
+	error = lcpfs_pool_events(call->pool, field_count(call->arguments, "after"), events, room, &count);
+	if (!error) {
+		array = json_object_new_array();
+		for (size_t i = 0; i < MIN_OF(count, room); i++)
+			json_object_array_add(array, report_event(&events[i]));
+		field_put(call->result, "events", array);
+	}
+	free(events);
+	return without_sentence(call, error);
+}
+
+static void scrub_found(void *context, const struct lcpfs_finding *finding)
+{
+	struct command_call *call = context;
+	struct json_object *findings = field_get(call->result, "findings");
+
+	if (json_object_array_length(findings) < FINDINGS_MAX)
+		json_object_array_add(findings, report_finding(finding));
+}
+
+static bool scrub_progress(void *context, uint64_t done, uint64_t total)
+{
+	struct command_call *call = context;
+
+	return !call->progress || call->progress(call->context, done, total);
+}
+
+static int run_scrub(struct command_call *call)
+{
+	struct lcpfs_care care = {.found = scrub_found, .progress = scrub_progress, .context = call};
+	int error;
+
+	field_put(call->result, "findings", json_object_new_array());
+	error = lcpfs_pool_scrub(call->pool, &care, call->failure);
+	if (error)
+		return error;
+	field_put_count(call->result, "checked_blocks", care.checked_blocks);
+	field_put_count(call->result, "damaged", care.damaged);
+	field_put_count(call->result, "repaired", care.repaired);
+	return 0;
+}
+
+static const struct command commands[] = {
+	{"list", false, run_list, {{0}}},
+	{"status", false, run_status, {{0}}},
+	{"add", true, run_add,
+	 {{"name", COMMAND_TEXT, true}, {"min_bytes", COMMAND_COUNT, true}, {"max_bytes", COMMAND_COUNT, true},
+	  {"size_bytes", COMMAND_COUNT, false}, {"volume_bytes", COMMAND_COUNT, false}}},
+	{"remove", true, run_remove, {{"name", COMMAND_TEXT, true}}},
+	{"resize", true, run_resize, {{"name", COMMAND_TEXT, true}, {"size_bytes", COMMAND_COUNT, true}}},
+	{"tune", true, run_tune, {{"mode", COMMAND_TEXT, false}}},
+	{"explain", false, run_explain, {{"name", COMMAND_TEXT, false}}},
+	{"log", false, run_log, {{"after", COMMAND_COUNT, false}, {"limit", COMMAND_COUNT, false}}},
+	{"scrub", true, run_scrub, {{0}}},
+};
+
+const struct command *command_find(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_LENGTH(commands); i++)
+		if (!strcmp(commands[i].name, name))
+			return &commands[i];
+	return NULL;
+}
+
+static bool is_of_kind(struct json_object *value, enum command_kind kind)
+{
+	if (kind == COMMAND_TEXT)
+		return json_object_is_type(value, json_type_string) &&
+		       strlen(json_object_get_string(value)) == (size_t)json_object_get_string_len(value);
+	return json_object_is_type(value, json_type_int) && json_object_get_int64(value) >= 0;
+}
+
+static const struct command_argument *argument_find(const struct command *command, const char *name)
+{
+	for (const struct command_argument *a = command->arguments; a->name; a++)
+		if (!strcmp(a->name, name))
+			return a;
+	return NULL;
+}
+
+static int check_arguments(const struct command *command, struct json_object *arguments,
+			   struct lcpfs_failure *failure)
+{
+	const struct command_argument *a;
+
+	json_object_object_foreach(arguments, name, value)
+	{
+		a = argument_find(command, name);
+		if (!a)
+			return failure_set(failure, LCPFS_E_INVALID, "%s takes no argument %s", command->name, name);
+		if (!is_of_kind(value, a->kind))
+			return failure_set(failure, LCPFS_E_INVALID, "%s: %s must be %s", command->name, name,
+					   a->kind == COMMAND_TEXT ? "a text" : "a whole number from 0 on");
+	}
+	for (a = command->arguments; a->name; a++)
+		if (a->required && !field_get(arguments, a->name))
+			return failure_set(failure, LCPFS_E_INVALID, "%s needs the argument %s", command->name, a->name);
+	return 0;
+}
+
+int command_run(const struct command *command, struct lcpfs_pool *pool, struct json_object *arguments,
+		lcpfs_progress *progress, void *context, struct json_object **result, struct lcpfs_failure *failure)
+{
+	struct command_call call = {
+		.pool = pool, .arguments = arguments, .progress = progress, .context = context, .failure = failure};
+	int error = 0;
+
+	*result = NULL;
+	if (arguments)
+		error = check_arguments(command, arguments, failure);
+	else if (command->arguments[0].required)
+		error = failure_set(failure, LCPFS_E_INVALID, "%s needs the argument %s", command->name,
+				    command->arguments[0].name);
+	if (error)
+		return error;
+	call.result = json_object_new_object();
+	if (!call.result)
+		return failure_set(failure, LCPFS_E_NOMEM, "%s", lcpfs_error_sentence(LCPFS_E_NOMEM));
+	error = command->run(&call);
+	if (error)
+		json_object_put(call.result);
+	else
+		*result = call.result;
+	return error;
+}

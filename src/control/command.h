@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The one table of commands on an open pool. The CLI runs them on a pool that it opened itself, the control socket on
+ * a pool that is served: same arguments, same results (docs/control.md).
+ */
+#ifndef CONTROL_COMMAND_H
+#define CONTROL_COMMAND_H
+
+#include <json-c/json.h>
+#include <lcpfs/pool.h>
+
+#include "base/check.h"
+
+enum command_kind { COMMAND_TEXT, COMMAND_COUNT };
+
+struct command_argument {
+	const char *name;
+	enum command_kind kind;
+	bool required;
+};
+
+enum { COMMAND_ARGUMENTS_MAX = 6 };
+
+struct command_call {
+	struct lcpfs_pool *pool;
+	struct json_object *arguments; /* of the kinds that the table says */
+	struct json_object *result;    /* an empty object, to be filled */
+	lcpfs_progress *progress;      /* may be NULL */
+	void *context;
+	struct lcpfs_failure *failure;
+};
+
+struct command {
+	const char *name;
+	bool changes; /* needs a pool that is open for writing */
+	int (*run)(struct command_call *call);
+	struct command_argument arguments[COMMAND_ARGUMENTS_MAX]; /* ends with a NULL name */
+};
+
+const struct command *command_find(const char *name); /* NULL: none */
+
+/*
+ * Checks the arguments (NULL: none) against the table and runs. *result is a new object, NULL on failure. `progress`
+ * is called from the calling thread.
+ */
+int command_run(const struct command *command, struct lcpfs_pool *pool, struct json_object *arguments,
+		lcpfs_progress *progress, void *context, struct json_object **result,
+		struct lcpfs_failure *failure) MUST_CHECK;
+
+#endif

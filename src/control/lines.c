@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "control/lines.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "control/field.h"
+
+enum {
+	ROOM_FIRST = 4096,
+	DEPTH_MAX = 16, /* our deepest answer has 5 */
+};
+
+void lines_open(struct lines *lines, int fd, size_t line_bytes_max)
+{
+	memset(lines, 0, sizeof(*lines));
+	lines->fd = fd;
+	lines->room_max = line_bytes_max;
+}
+
+void lines_close(struct lines *lines)
+{
+	close(lines->fd);
+	free(lines->buffer);
+	memset(lines, 0, sizeof(*lines));
+}
+
+static void drop_given_line(struct lines *lines)
+{
+	lines->used -= lines->line_length;
+	if (lines->used)
+		memmove(lines->buffer, lines->buffer + lines->line_length, lines->used);
+	lines->line_length = 0;
+}
+
+bool lines_next(struct lines *lines, char **line)
+{
+	char *end;
+
+	if (lines->line_length)
+		drop_given_line(lines);
+	end = lines->used ? memchr(lines->buffer, '\n', lines->used) : NULL;
+	if (!end)
+		return false;
+	*end = '\0';
+	*line = lines->buffer;
+	lines->line_length = (size_t)(end - lines->buffer) + 1;
+	return true;
+}
+
+static int make_room(struct lines *lines)
+{
+	size_t room = lines->room ? lines->room * 2 : ROOM_FIRST;
+	char *buffer;
+
+	if (lines->used < lines->room)
+		return 0;
+	if (lines->room >= lines->room_max)
+		return -LCPFS_E_RANGE;
+	room = MIN_OF(room, lines->room_max);
+	buffer = realloc(lines->buffer, room);
+	if (!buffer)
+		return -LCPFS_E_NOMEM;
+	lines->buffer = buffer;
+	lines->room = room;
+	return 0;
+}
+
+int lines_receive(struct lines *lines)
+{
+	ssize_t got;
+	int error = make_room(lines);
+
+	if (error)
+		return error;
+	do
+		got = recv(lines->fd, lines->buffer + lines->used, lines->room - lines->used, 0);
+	while (got < 0 && errno == EINTR);
+	if (got < 0)
+		return errno == ECONNRESET ? -LCPFS_E_STOPPED : -LCPFS_E_IO;
+	lines->used += (size_t)got;
+	return got ? 0 : -LCPFS_E_STOPPED;
+}
+
+int lines_send(struct lines *lines, struct json_object *object)
+{
+	const char *text = field_line(object);
+	struct iovec parts[2] = {{(void *)(uintptr_t)text, text ? strlen(text) : 0}, {"\n", 1}};
+	struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+	ssize_t sent;
+
+	if (!text)
+		return -LCPFS_E_NOMEM;
+	while (parts[0].iov_len + parts[1].iov_len) {
+		sent = sendmsg(lines->fd, &message, MSG_NOSIGNAL);
+		if (sent < 0 && errno == EINTR)
+			continue;
+		if (sent < 0) /* also EAGAIN: the socket's time limit for sending has passed */
+			return -LCPFS_E_STOPPED;
+		for (int i = 0; i < 2; i++) {
+			size_t part = MIN_OF((size_t)sent, parts[i].iov_len);
+			parts[i].iov_base = (char *)parts[i].iov_base + part;
+			parts[i].iov_len -= part;
+			sent -= (ssize_t)part;
+		}
+	}
+	return 0;
+}
+
+struct json_object *lines_parse(const char *line, const char **reason)
+{
+	struct json_tokener *tokener = json_tokener_new_ex(DEPTH_MAX);
+	struct json_object *object;
+	size_t length = strlen(line);
+
+	if (!tokener) {
+		*reason = lcpfs_error_sentence(LCPFS_E_NOMEM);
+		return NULL;
+	}
+	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+	object = json_tokener_parse_ex(tokener, line, (int)length + 1); /* the NUL says that no more will come */
+	*reason = json_tokener_error_desc(json_tokener_get_error(tokener));
+	if (object && json_tokener_get_parse_end(tokener) < length) {
+		*reason = "something follows the value";
+		json_object_put(object);
+		object = NULL;
+	}
+	json_tokener_free(tokener);
+	return object;
+}

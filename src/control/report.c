@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "control/report.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "control/field.h"
+
+static const char *const mode_names[] = {
+	[LCPFS_ENGINE_OFF] = "off",
+	[LCPFS_ENGINE_OBSERVE] = "observe",
+	[LCPFS_ENGINE_ON] = "on",
+};
+
+const char *report_mode_name(enum lcpfs_engine_mode mode)
+{
+	return (unsigned)mode < ARRAY_LENGTH(mode_names) ? mode_names[mode] : "unknown";
+}
+
+bool report_mode_parse(const char *name, enum lcpfs_engine_mode *mode)
+{
+	for (unsigned i = 0; i < ARRAY_LENGTH(mode_names); i++) {
+		if (!strcmp(name, mode_names[i])) {
+			*mode = (enum lcpfs_engine_mode)i;
+			return true;
+		}
+	}
+	return false;
+}
+
+int report_partitions_load(struct report_partitions *partitions, struct lcpfs_pool *pool)
+{
+	size_t room;
+	int error;
+
+	memset(partitions, 0, sizeof(*partitions));
+	do { /* again if some were added in between */
+		room = partitions->count + 8;
+		free(partitions->list);
+		partitions->list = calloc(room, sizeof(*partitions->list));
+		if (!partitions->list)
+			return -LCPFS_E_NOMEM;
+		error = lcpfs_pool_list(pool, partitions->list, room, &partitions->count);
+	} while (!error && partitions->count > room);
+	if (error)
+		report_partitions_free(partitions);
+	return error;
+}
+
+void report_partitions_free(struct report_partitions *partitions)
+{
+	free(partitions->list);
+	memset(partitions, 0, sizeof(*partitions));
+}
+
+static const char *name_of(const struct report_partitions *partitions, uint32_t id)
+{
+	for (size_t i = 0; i < partitions->count; i++)
+		if (partitions->list[i].id == id)
+			return partitions->list[i].name;
+	return "";
+}
+
+static void put_history(struct json_object *object, const struct lcpfs_partition_info *info)
+{
+	field_put_count(object, "read_ops", info->read_ops);
+	field_put_count(object, "write_ops", info->write_ops);
+	field_put_count(object, "trim_ops", info->trim_ops);
+	field_put_count(object, "flush_ops", info->flush_ops);
+	field_put_count(object, "read_blocks", info->read_blocks);
+	field_put_count(object, "written_blocks", info->written_blocks);
+	field_put_count(object, "trimmed_blocks", info->trimmed_blocks);
+	field_put_count(object, "read_us", info->read_us);
+	field_put_count(object, "write_us", info->write_us);
+	field_put_count(object, "flush_us", info->flush_us);
+	field_put_count(object, "device_blocks", info->device_blocks);
+	field_put_count(object, "copied_blocks", info->copied_blocks);
+	field_put_count(object, "table_blocks", info->table_blocks);
+	field_put_count(object, "checkpoints", info->checkpoints);
+	field_put_count(object, "cleaned_metaslabs", info->cleaned_metaslabs);
+	field_put_count(object, "errors", info->errors);
+}
+
+struct json_object *report_partition(const struct lcpfs_partition_info *info)
+{
+	struct json_object *object = json_object_new_object();
+
+	if (!object)
+		return NULL;
+	field_put_text(object, "name", info->name);
+	field_put_count(object, "id", info->id);
+	field_put_count(object, "size_blocks", info->size_blocks);
+	field_put_count(object, "min_size_blocks", info->min_size_blocks);
+	field_put_count(object, "max_size_blocks", info->max_size_blocks);
+	field_put_count(object, "volume_blocks", info->volume_blocks);
+	field_put_count(object, "live_blocks", info->live_blocks);
+	field_put_count(object, "data_blocks", info->data_blocks);
+	field_put_count(object, "least_size_blocks", info->least_size_blocks);
+	field_put_number(object, "utilization", info->utilization);
+	field_put_number(object, "access_frequency", info->access_frequency);
+	field_put_number(object, "avg_latency_us", info->avg_latency_us);
+	field_put_number(object, "pressure", info->pressure);
+	field_put_number(object, "epsilon", info->epsilon);
+	field_put_number(object, "write_amplification", info->write_amplification);
+	field_put_flag(object, "moving", info->moving);
+	field_put_flag(object, "faulted", info->faulted);
+	field_put_count(object, "memory_bytes", info->memory_bytes);
+	put_history(object, info);
+	return object;
+}
+
+static void put_threshold(struct json_object *thresholds, const char *key, const struct lcpfs_engine_threshold *t,
+			  double confidence)
+{
+	struct json_object *object = json_object_new_object();
+
+	if (!object)
+		return;
+	field_put_number(object, "value", t->value);
+	field_put_number(object, "uncertainty", t->uncertainty);
+	field_put_count(object, "observations", t->observations);
+	field_put_number(object, "learning_rate", t->learning_rate);
+	field_put_number(object, "mean_outcome", t->mean_outcome);
+	field_put_number(object, "variance", t->variance);
+	field_put_number(object, "low", t->low);
+	field_put_number(object, "high", t->high);
+	field_put_number(object, "confidence", confidence);
+	field_put(thresholds, key, object);
+}
+
+static struct json_object *engine_report(const struct lcpfs_engine_statistics *s)
+{
+	struct json_object *object = json_object_new_object();
+	struct json_object *thresholds = json_object_new_object();
+
+	field_put_text(object, "mode", report_mode_name(s->mode));
+	field_put_number(object, "epsilon", s->epsilon);
+	field_put_flag(object, "moving", s->moving);
+	field_put_count(object, "step_blocks", s->step_blocks);
+	field_put_count(object, "moves", s->moves);
+	field_put_count(object, "improved", s->improved);
+	field_put_count(object, "hurt", s->hurt);
+	field_put_count(object, "inconclusive", s->inconclusive);
+	field_put_count(object, "undone", s->undone);
+	put_threshold(thresholds, "pressure", &s->pressure, s->pressure_confidence);
+	put_threshold(thresholds, "cooldown_s", &s->cooldown_s, s->cooldown_confidence);
+	put_threshold(thresholds, "growth_step", &s->growth_step, s->growth_confidence);
+	put_threshold(thresholds, "shrink_step", &s->shrink_step, s->shrink_confidence);
+	field_put(object, "thresholds", thresholds);
+	return object;
+}
+
+static const char *health_name(enum lcpfs_health health)
+{
+	static const char *const names[] = {"ONLINE", "DEGRADED", "FAULTED"};
+
+	return (unsigned)health < ARRAY_LENGTH(names) ? names[health] : "UNKNOWN";
+}
+
+struct json_object *report_pool(const struct lcpfs_pool_info *info)
+{
+	struct json_object *object = json_object_new_object();
+
+	if (!object)
+		return NULL;
+	field_put_count(object, "guid", info->guid);
+	field_put_text(object, "health", health_name(info->health));
+	field_put_text(object, "health_text", info->health_text);
+	field_put_count(object, "txg", info->txg);
+	field_put_count(object, "created_s", info->created_s);
+	field_put_count(object, "block_bytes", LCPFS_BLOCK_BYTES);
+	field_put_count(object, "size_blocks", info->size_blocks);
+	field_put_count(object, "free_blocks", info->free_blocks);
+	field_put_count(object, "metaslab_blocks", info->metaslab_blocks);
+	field_put_count(object, "metaslabs", info->metaslabs);
+	field_put_count(object, "partitions", info->partitions);
+	field_put_count(object, "partitions_max", info->partitions_max);
+	field_put_count(object, "last_scrub_s", info->last_scrub_s);
+	field_put_count(object, "last_scrub_errors", info->last_scrub_errors);
+	field_put(object, "engine", engine_report(&info->engine));
+	return object;
+}
+
+static struct json_object *side_report(const struct lcpfs_engine_side *side,
+				       const struct report_partitions *partitions)
+{
+	struct json_object *object = json_object_new_object();
+
+	if (!object)
+		return NULL;
+	field_put_count(object, "id", side->id);
+	field_put_text(object, "name", name_of(partitions, side->id));
+	field_put_count(object, "size_blocks", side->size_blocks);
+	field_put_count(object, "live_blocks", side->live_blocks);
+	field_put_count(object, "floor_blocks", side->floor_blocks);
+	field_put_count(object, "ceiling_blocks", side->ceiling_blocks);
+	field_put_number(object, "access_frequency", side->access_frequency);
+	field_put_number(object, "write_frequency", side->write_frequency);
+	field_put_number(object, "frequency_error", side->frequency_error);
+	field_put_number(object, "avg_latency_us", side->avg_latency_us);
+	field_put_number(object, "latency_error", side->latency_error);
+	field_put_number(object, "write_share", side->write_share);
+	field_put_number(object, "utilization", side->utilization);
+	field_put_number(object, "pressure", side->pressure);
+	field_put_number(object, "epsilon", side->epsilon);
+	field_put_number(object, "cleaning_cost", side->cleaning_cost);
+	field_put_number(object, "cleaning_error", side->cleaning_error);
+	field_put_number(object, "curve_power", side->curve_power);
+	field_put_number(object, "power_error", side->power_error);
+	field_put_number(object, "gain_per_block", side->gain_per_block);
+	field_put_flag(object, "measured", side->measured);
+	return object;
+}
+
+static void put_decision_inputs(struct json_object *object, const struct lcpfs_engine_decision *d)
+{
+	field_put_count(object, "step_blocks", d->step_blocks);
+	field_put_count(object, "free_blocks", d->free_blocks);
+	field_put_number(object, "significance", d->significance);
+	field_put_number(object, "pressure_threshold", d->pressure_threshold);
+	field_put_number(object, "growth_step", d->growth_step);
+	field_put_number(object, "shrink_step", d->shrink_step);
+	field_put_number(object, "cooldown_s", d->cooldown_s);
+	field_put_number(object, "growth_rate", d->growth_rate);
+	field_put_number(object, "shrink_rate", d->shrink_rate);
+	field_put_number(object, "confidence", d->confidence);
+	field_put_number(object, "trust", d->trust);
+	field_put_count(object, "outcomes", d->outcomes);
+	field_put_number(object, "past_ratio", d->past_ratio);
+	field_put_number(object, "past_error", d->past_error);
+	field_put_number(object, "copy_share", d->copy_share);
+	field_put_number(object, "horizon_s", d->horizon_s);
+}
+
+static void put_decision_results(struct json_object *object, const struct lcpfs_engine_decision *d)
+{
+	field_put_number(object, "expected_gain", d->expected_gain);
+	field_put_number(object, "expected_error", d->expected_error);
+	field_put_number(object, "measurement_error", d->measurement_error);
+	field_put_number(object, "expected_saving_blocks_s", d->expected_saving_blocks_s);
+	field_put_number(object, "cost_blocks", d->cost_blocks);
+	field_put_number(object, "balance_blocks", d->balance_blocks);
+}
+
+static const char *action_name(enum lcpfs_engine_action action)
+{
+	static const char *const names[] = {"none", "move", "would_move"};
+
+	return (unsigned)action < ARRAY_LENGTH(names) ? names[action] : "unknown";
+}
+
+struct json_object *report_decision(const struct lcpfs_engine_decision *d, const struct report_partitions *partitions)
+{
+	struct json_object *object = json_object_new_object();
+
+	if (!object)
+		return NULL;
+	field_put_text(object, "sentence", d->sentence);
+	field_put_text(object, "action", action_name(d->action));
+	field_put_text(object, "reason", lcpfs_engine_reason_name(d->reason));
+	field_put_count(object, "sequence", d->sequence);
+	field_put_number(object, "standing_s", (double)(d->now_us - d->since_us) / 1e6);
+	field_put_count(object, "blocks", d->blocks);
+	field_put(object, "from", side_report(&d->from, partitions));
+	field_put(object, "to", side_report(&d->to, partitions));
+	put_decision_inputs(object, d);
+	put_decision_results(object, d);
+	return object;
+}
+
+static void put_event_numbers(struct json_object *object, const struct lcpfs_event *event)
+{
+	field_put_count(object, "blocks", event->blocks);
+	field_put_count(object, "duration_us", event->duration_us);
+	field_put_count(object, "sequence", event->sequence);
+	field_put_number(object, "from_old_blocks", event->from_old_blocks);
+	field_put_number(object, "from_new_blocks", event->from_new_blocks);
+	field_put_number(object, "to_old_blocks", event->to_old_blocks);
+	field_put_number(object, "to_new_blocks", event->to_new_blocks);
+	field_put_number(object, "pressure", event->pressure);
+	field_put_number(object, "expected_gain", event->expected_gain);
+	field_put_number(object, "expected_error", event->expected_error);
+	field_put_number(object, "epsilon_before", event->epsilon_before);
+	field_put_number(object, "epsilon_after", event->epsilon_after);
+	field_put_number(object, "standard_error", event->standard_error);
+}
+
+static void put_name_or_null(struct json_object *object, const char *key, const char *name)
+{
+	field_put(object, key, name ? json_object_new_string(name) : NULL);
+}
+
+struct json_object *report_event(const struct lcpfs_event *event)
+{
+	struct json_object *object = json_object_new_object();
+	const char *reason = event->reason >= 0 ? lcpfs_engine_reason_name(event->reason) : NULL;
+	const char *verdict = event->verdict >= 0 ? lcpfs_engine_verdict_name(event->verdict) : NULL;
+
+	if (!object)
+		return NULL;
+	field_put_count(object, "number", event->number);
+	field_put_count(object, "time_s", event->time_s);
+	field_put_text(object, "kind", lcpfs_event_kind_name(event->kind));
+	field_put_text(object, "text", event->text);
+	field_put_count(object, "from_id", event->from_id);
+	field_put_text(object, "from", event->from_name);
+	field_put_count(object, "to_id", event->to_id);
+	field_put_text(object, "to", event->to_name);
+	put_name_or_null(object, "reason", reason);
+	put_name_or_null(object, "verdict", verdict);
+	put_event_numbers(object, event);
+	return object;
+}
+
+static void put_place(struct json_object *object, const char *key, uint64_t place)
+{
+	field_put(object, key, place == UINT64_MAX ? NULL : json_object_new_uint64(place));
+}
+
+struct json_object *report_finding(const struct lcpfs_finding *finding)
+{
+	struct json_object *object = json_object_new_object();
+
+	if (!object)
+		return NULL;
+	field_put_text(object, "text", finding->text);
+	field_put_text(object, "partition", finding->partition);
+	put_place(object, "block", finding->block);
+	put_place(object, "address", finding->address);
+	field_put_flag(object, "data", finding->data);
+	field_put_flag(object, "repaired", finding->repaired);
+	return object;
+}
