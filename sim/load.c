@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "load.h"
+
+#include <math.h>
+
+#include "trace.h"
+
+/* ---- zipf: W. Hörmann, G. Derflinger, Rejection-inversion to generate variates from monotone discrete distributions ---- */
+
+static double h_integral(const struct sim_tenant *t, double x)
+{
+	double log_x = log(x), a = (1 - t->zipf) * log_x;
+
+	return (fabs(a) > 1e-8 ? expm1(a) / a : 1 + a / 2) * log_x;
+}
+
+static double h_inverse(const struct sim_tenant *t, double x)
+{
+	double a = fmax(x * (1 - t->zipf), -1);
+
+	return exp((fabs(a) > 1e-8 ? log1p(a) / a : 1 - a / 2) * x);
+}
+
+/* Multiplication by a number without common divisor is a permutation. */
+static uint32_t factor_for(uint32_t n)
+{
+	uint32_t factor = 2654435761u % n | 1;
+
+	for (;; factor += 2) {
+		uint32_t a = factor, b = n;
+		while (b) {
+			uint32_t rest = a % b;
+			a = b;
+			b = rest;
+		}
+		if (a == 1)
+			return factor;
+	}
+}
+
+static void zipf_start(struct sim_tenant *t)
+{
+	t->zipf_factor = factor_for(t->live_blocks);
+	t->zipf_h0 = h_integral(t, 1.5) - 1;
+	t->zipf_hn = h_integral(t, t->live_blocks + 0.5);
+	t->zipf_s = 2 - h_inverse(t, h_integral(t, 2.5) - exp(-t->zipf * log(2)));
+}
+
+static uint32_t zipf_rank(const struct sim_tenant *t, struct sim_random *random)
+{
+	for (;;) {
+		double u = t->zipf_hn + sim_random_unit(random) * (t->zipf_h0 - t->zipf_hn);
+		double x = h_inverse(t, u), k = floor(fmin(fmax(x + 0.5, 1), t->live_blocks));
+		if (k - x <= t->zipf_s || u >= h_integral(t, k + 0.5) - exp(-t->zipf * log(k)))
+			return (uint32_t)k - 1;
+	}
+}
+
+static uint32_t pick_block(struct sim_tenant *t, struct sim_random *random)
+{
+	switch (t->pattern) {
+	case SIM_ZIPF:
+		return (uint32_t)((uint64_t)zipf_rank(t, random) * t->zipf_factor % t->live_blocks);
+	case SIM_SEQUENTIAL:
+		t->next = (t->next + 1) % t->live_blocks;
+		return t->next;
+	default:
+		return (uint32_t)sim_random_below(random, t->live_blocks);
+	}
+}
+
+/* ---- weights ---- */
+
+static double swung(const struct sim_load *load, uint32_t tenant, double weight)
+{
+	double turn, share;
+
+	for (uint32_t i = 0; i < load->swing_count; i++) {
+		if (load->swing[i].tenant != tenant)
+			continue;
+		turn = (double)load->written_blocks / (double)load->swing_blocks;
+		share = (1 - cos(2 * M_PI * turn)) / 2;
+		return weight + share * (load->swing[i].writes - weight);
+	}
+	return weight;
+}
+
+double sim_load_weight(const struct sim_load *load, uint32_t tenant)
+{
+	double weight = load->tenants[tenant].writes;
+
+	for (uint32_t i = 0; i < load->shift_count; i++)
+		if (load->shifts[i].tenant == tenant && load->written_blocks >= load->shifts[i].at_blocks)
+			weight = load->shifts[i].writes;
+	return swung(load, tenant, weight);
+}
+
+void sim_load_start(struct sim_load *load)
+{
+	load->random.state = load->seed * 0x9e3779b97f4a7c15u + 1;
+	load->written_blocks = load->ops = load->trace_at = 0;
+	load->time_us = 0;
+	for (uint32_t i = 0; i < load->count; i++) {
+		load->tenants[i].next = load->tenants[i].live_blocks - 1;
+		if (load->tenants[i].pattern == SIM_ZIPF)
+			zipf_start(&load->tenants[i]);
+	}
+}
+
+static bool next_synthetic(struct sim_load *load, struct sim_op *op)
+{
+	double total = 0, pick;
+
+	for (uint32_t i = 0; i < load->count; i++)
+		total += sim_load_weight(load, i) + load->tenants[i].reads;
+	pick = sim_random_unit(&load->random) * total;
+	for (uint32_t i = 0; i < load->count; i++) {
+		double writes = sim_load_weight(load, i);
+		op->tenant = i;
+		op->write = pick < writes;
+		pick -= writes + load->tenants[i].reads;
+		if (pick < 0)
+			break;
+	}
+	op->blocks = 1;
+	op->block = op->write ? pick_block(&load->tenants[op->tenant], &load->random) : 0;
+	load->time_us += 1e6 / load->ops_per_s;
+	op->time_us = (uint64_t)load->time_us;
+	return true;
+}
+
+bool sim_load_next(struct sim_load *load, struct sim_op *op)
+{
+	bool more = load->trace ? sim_trace_next(load->trace, load->repeat, load->trace_at++, op) :
+				  next_synthetic(load, op);
+
+	load->ops += more;
+	load->written_blocks += more && op->write ? op->blocks : 0;
+	return more;
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What users do, operation by operation: synthetic patterns with weights that may change, or a trace that is repeated. */
+#ifndef SIM_LOAD_H
+#define SIM_LOAD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "random.h"
+
+#define SIM_NAME_MAX 32
+#define SIM_SHIFTS_MAX 16
+
+enum sim_pattern { SIM_UNIFORM, SIM_ZIPF, SIM_SEQUENTIAL };
+
+struct sim_tenant {
+	char name[SIM_NAME_MAX];
+	uint32_t live_blocks;
+	double writes, reads; /* weights */
+	enum sim_pattern pattern;
+	double zipf;
+	uint64_t size_blocks, min_blocks, max_blocks; /* 0: not given */
+	/* state of the pattern */
+	uint32_t next;
+	double zipf_h0, zipf_hn, zipf_s; /* Hörmann & Derflinger's rejection-inversion */
+	uint32_t zipf_factor;		 /* spreads ranks over the volume */
+};
+
+struct sim_shift {
+	uint64_t at_blocks;
+	uint32_t tenant;
+	double writes;
+};
+
+struct sim_op {
+	uint32_t tenant, block, blocks;
+	bool write;
+	uint64_t time_us;
+};
+
+struct sim_trace; /* trace.c */
+
+struct sim_load {
+	struct sim_tenant *tenants;
+	uint32_t count;
+	struct sim_shift shifts[SIM_SHIFTS_MAX], swing[SIM_SHIFTS_MAX];
+	uint32_t shift_count, swing_count;
+	uint64_t swing_blocks; /* period: weights go to those of `swing` and back */
+	double ops_per_s;
+	const struct sim_trace *trace; /* NULL: synthetic */
+	uint32_t repeat;
+	uint64_t seed;
+	/* state */
+	struct sim_random random;
+	uint64_t written_blocks, ops, trace_at;
+	double time_us;
+};
+
+void sim_load_start(struct sim_load *load); /* from the beginning, same seed */
+bool sim_load_next(struct sim_load *load, struct sim_op *op);
+double sim_load_weight(const struct sim_load *load, uint32_t tenant); /* of writes, now */
+
+#endif

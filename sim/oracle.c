@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The best static split for the known load, found numerically: partitions share no log, so a few runs of the whole load, each with
+ * every partition at another spare, measure what each costs at any size. Between the sizes measured, cost is interpolated
+ * over the logarithm of spare. Then space goes, step by step, to where it gains most.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "policy.h"
+
+#define GRID 12
+
+struct curve {
+	double spare_log[GRID], copies[GRID], latency_us[GRID]; /* copies: device blocks per user block */
+	double user, ops_s, live;
+	uint32_t min;
+};
+
+/* The k-th size of a geometric row from the least possible to all of the pool's spare. */
+static uint32_t grid_size(const struct sim_config *c, const struct curve *curve, uint32_t extra, int k)
+{
+	(void)c;
+	return curve->min + (uint32_t)lround(pow(extra + 1.0, k / (GRID - 1.0))) - 1;
+}
+
+static double spare_log(const struct sim_config *c, const struct curve *curve, double metaslabs)
+{
+	/* beyond what the log needs to turn at all */
+	return log((metaslabs - curve->min + 1) * c->world.log.metaslab_blocks);
+}
+
+static void measure(struct sim_config *c, struct curve *curves, uint32_t extra, int k)
+{
+	uint32_t *sizes = calloc(c->load.count, sizeof(uint32_t));
+	struct sim_world_options options = c->world;
+	struct sim_world world;
+	uint64_t sum = 0;
+
+	CHECK(sizes);
+	for (uint32_t i = 0; i < c->load.count; i++) {
+		sizes[i] = grid_size(c, &curves[i], extra, k);
+		sum += sizes[i];
+	}
+	options.pool_blocks = sum * options.log.metaslab_blocks; /* each as if it were alone with all the spare */
+	sim_world_init(&world, &options, &c->load, sizes);
+	sim_world_run(&world, NULL, NULL, NULL, NULL);
+	for (uint32_t i = 0; i < c->load.count; i++) {
+		const struct sim_late *late = &world.members[i].late;
+		double seconds = (double)(world.now_us - world.late_from_us) / 1e6;
+		curves[i].spare_log[k] = spare_log(c, &curves[i], sizes[i]);
+		curves[i].copies[k] = late->counts.user ? (double)late->counts.device / (double)late->counts.user : 1;
+		curves[i].latency_us[k] = late->ops > 0 ? late->latency_us / late->ops : 0;
+		curves[i].user = (double)late->counts.user;
+		curves[i].ops_s = seconds > 0 ? late->ops / seconds : 0;
+		curves[i].live = (double)sim_log_live(world.members[i].log);
+	}
+	sim_world_done(&world);
+	free(sizes);
+}
+
+static double interpolate(const struct curve *curve, const double *values, double x)
+{
+	int k = 1;
+
+	while (k < GRID - 1 && curve->spare_log[k] < x)
+		k++;
+	while (k > 1 && curve->spare_log[k] <= curve->spare_log[k - 1])
+		k--;
+	if (curve->spare_log[k] <= curve->spare_log[k - 1])
+		return values[k];
+	x = (x - curve->spare_log[k - 1]) / (curve->spare_log[k] - curve->spare_log[k - 1]);
+	if (!(values[k] > 0) || !(values[k - 1] > 0))
+		return values[k];
+	return values[k - 1] * pow(values[k] / values[k - 1], fmin(fmax(x, 0), 1));
+}
+
+static double cost(const struct sim_config *c, const struct curve *curve, double metaslabs)
+{
+	double x = spare_log(c, curve, metaslabs), size = metaslabs * c->world.log.metaslab_blocks;
+
+	if (c->minimise_wa)
+		return curve->user * interpolate(curve, curve->copies, x);
+	return lcpfs_engine_epsilon(interpolate(curve, curve->latency_us, x), curve->live / size, curve->ops_s);
+}
+
+/* From any split: the pair that gains most trades steps that halve in size. */
+static void improve(const struct sim_config *c, const struct curve *curves, uint32_t *sizes)
+{
+	uint32_t n = c->load.count, step = 1;
+
+	while (step < c->world.pool_blocks / c->world.log.metaslab_blocks / 8)
+		step *= 2;
+	while (step) {
+		double most = 0;
+		uint32_t from = 0, to = 0;
+		for (uint32_t i = 0; i < n; i++)
+			for (uint32_t k = 0; k < n; k++) {
+				double gain;
+				uint64_t max = c->load.tenants[k].max_blocks / c->world.log.metaslab_blocks;
+				if (i == k || sizes[i] < curves[i].min + step || (max && sizes[k] + step > max))
+					continue;
+				gain = cost(c, &curves[i], sizes[i]) - cost(c, &curves[i], sizes[i] - step) +
+				       cost(c, &curves[k], sizes[k]) - cost(c, &curves[k], sizes[k] + step);
+				if (gain <= most)
+					continue;
+				most = gain;
+				from = i;
+				to = k;
+			}
+		if (!(most > 0)) {
+			step /= 2;
+			continue;
+		}
+		sizes[from] -= step;
+		sizes[to] += step;
+	}
+}
+
+uint32_t *sim_oracle_sizes(struct sim_config *config)
+{
+	uint32_t n = config->load.count, *sizes = sim_start_sizes(config, SIM_START_PROPORTIONAL);
+	struct curve *curves = calloc(n, sizeof(*curves));
+	struct sim_progress progress = {.name = "oracle seeks"};
+	uint32_t extra = (uint32_t)(config->world.pool_blocks / config->world.log.metaslab_blocks);
+
+	CHECK(curves);
+	for (uint32_t i = 0; sizes && i < n; i++) {
+		uint64_t given = DIV_UP(config->load.tenants[i].min_blocks, config->world.log.metaslab_blocks);
+		curves[i].min = sim_log_metaslabs_min(&config->world.log, config->load.tenants[i].live_blocks);
+		curves[i].min = MAX_OF(curves[i].min, (uint32_t)given);
+		extra -= curves[i].min;
+	}
+	for (int k = 0; sizes && k < GRID; k++) {
+		measure(config, curves, extra, k);
+		if (!config->quiet)
+			sim_policy_progress(&progress, (k + 1.0) / GRID);
+	}
+	if (sizes)
+		improve(config, curves, sizes);
+	free(curves);
+	return sizes;
+}

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The results of a simulation: JSON, a table for people, an SVG through gnuplot. */
+#ifndef SIM_REPORT_H
+#define SIM_REPORT_H
+
+#include "policy.h"
+
+void sim_report_json(const struct sim_config *config, const struct sim_result *results, int count);
+void sim_report_table(const struct sim_config *config, const struct sim_result *results, int count);
+bool sim_report_plot(const struct sim_config *config, const struct sim_result *results, int count, const char *path);
+
+#endif

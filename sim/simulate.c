@@ -1,0 +1,487 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The command line of `lcpfs simulate`. */
+#include "simulate.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "policy.h"
+#include "report.h"
+#include "trace.h"
+
+#define BLOCK_BYTES 4096.0
+#define TENANTS_MAX 64
+#define TICKS_PER_TURN 64 /* simulated seconds in which users write as much as the pool holds, if no --rate is given */
+
+static const char usage_text[] =
+	"usage: lcpfs simulate --pool SIZE --partition NAME:live=SIZE,writes=WEIGHT[,reads=WEIGHT]\n"
+	"           [,pattern=uniform|zipf:S|sequential][,size=SIZE][,min=SIZE][,max=SIZE] ...\n"
+	"           --policy NAME ... --writes SIZE [--seed N] [--json]\n"
+	"       lcpfs simulate --trace FILE --format vscsi|msr|csv [--split 1G] [--spare 10%] [--repeat 5]\n"
+	"           --policy NAME ... [--json]\n"
+	"\n"
+	"  --policy NAME            static, equal, threshold, lcpfs-rs, learned, oracle; may be given several times\n"
+	"  --start NAME             sizes to start from: proportional (default), equal, first, last, inverse, random\n"
+	"  --objective epsilon|wa   what the oracle minimises (default epsilon)\n"
+	"  --shift AT:NAME=W,...    after AT bytes written, these weights hold\n"
+	"  --swing PERIOD:NAME=W,.. weights swing to these and back, once per PERIOD bytes written\n"
+	"  --plot FILE.svg          sizes and write amplification over time, policies side by side\n"
+	"  --metaslab SIZE          default: a power of two near pool/8192, 128K to 4M\n"
+	"  --cleaning NAME          oldest (default), greedy, cost-benefit\n"
+	"  --checkpoint PERCENT     of a partition's size written between checkpoints (default 0: no table pages)\n"
+	"  --rate N                 operations per simulated second (default: the pool's size in 64 s)\n"
+	"  --request-us N           fixed time of a request (default 10)\n"
+	"  --random-latency         latencies are drawn at random: nothing that policies do has an effect\n"
+	"  --prior NAME=VALUE       pressure, cooldown, growth or shrink: what the engine believes at first\n"
+	"  --restart                stop and reopen the engine halfway\n"
+	"\n"
+	"Sizes take K, M, G, T (1024).\n";
+
+struct command {
+	struct sim_config config;
+	struct sim_tenant tenants[TENANTS_MAX];
+	struct sim_trace *trace;
+	enum sim_policy_kind policies[SIM_POLICIES * 2];
+	int policy_count;
+	const char *trace_path, *plot;
+	enum sim_trace_format format;
+	uint64_t split_blocks, metaslab_blocks;
+	double spare, rate;
+	bool json;
+};
+
+static int complain(const char *what, const char *value)
+{
+	fprintf(stderr, "lcpfs simulate: %s: %s (see --help)\n", what, value);
+	return 2;
+}
+
+/* ---- values ---- */
+
+static bool parse_number(const char *text, double *value, char **end)
+{
+	errno = 0;
+	*value = strtod(text, end);
+	return *end != text && !errno && isfinite(*value) && *value >= 0;
+}
+
+static bool parse_size(const char *text, uint64_t *blocks)
+{
+	static const char units[] = "KMGT";
+	char *end;
+	const char *unit;
+	double value;
+
+	if (!parse_number(text, &value, &end))
+		return false;
+	unit = *end ? strchr(units, *end & ~32) : NULL;
+	if ((*end && !unit) || (unit && end[1]))
+		return false;
+	value *= unit ? pow(1024, (double)(unit - units + 1)) : 1;
+	*blocks = (uint64_t)(value / BLOCK_BYTES);
+	return value < 0x1p50 && *blocks > 0;
+}
+
+static bool parse_share(const char *text, double *share)
+{
+	char *end;
+
+	if (!parse_number(text, share, &end) || strcmp(end, "%"))
+		return false;
+	*share /= 100;
+	return true;
+}
+
+static bool parse_plain(const char *text, double *value)
+{
+	char *end;
+
+	return parse_number(text, value, &end) && !*end;
+}
+
+static int find_name(const char *name, const char *const *names, int count)
+{
+	for (int i = 0; i < count; i++)
+		if (!strcmp(name, names[i]))
+			return i;
+	return -1;
+}
+
+/* ---- --partition, --shift, --swing, --prior ---- */
+
+static bool parse_pattern(struct sim_tenant *t, const char *value)
+{
+	if (!strcmp(value, "uniform"))
+		t->pattern = SIM_UNIFORM;
+	else if (!strcmp(value, "sequential"))
+		t->pattern = SIM_SEQUENTIAL;
+	else if (!strncmp(value, "zipf:", 5) && parse_plain(value + 5, &t->zipf) && t->zipf > 0)
+		t->pattern = SIM_ZIPF;
+	else
+		return false;
+	return true;
+}
+
+static bool parse_property(struct sim_tenant *t, const char *key, const char *value)
+{
+	uint64_t live;
+
+	if (!strcmp(key, "live")) {
+		if (!parse_size(value, &live) || live > UINT32_MAX / 4)
+			return false;
+		t->live_blocks = (uint32_t)live;
+		return true;
+	}
+	if (!strcmp(key, "writes"))
+		return parse_plain(value, &t->writes);
+	if (!strcmp(key, "reads"))
+		return parse_plain(value, &t->reads);
+	if (!strcmp(key, "pattern"))
+		return parse_pattern(t, value);
+	if (!strcmp(key, "size"))
+		return parse_size(value, &t->size_blocks);
+	if (!strcmp(key, "min"))
+		return parse_size(value, &t->min_blocks);
+	return !strcmp(key, "max") && parse_size(value, &t->max_blocks);
+}
+
+static int parse_partition(struct command *c, char *text)
+{
+	struct sim_tenant *t = &c->tenants[c->config.load.count];
+	char *colon = strchr(text, ':'), *save, *word;
+
+	if (c->config.load.count == TENANTS_MAX)
+		return complain("too many partitions", text);
+	if (!colon || colon == text || colon - text >= SIM_NAME_MAX)
+		return complain("--partition needs NAME:live=SIZE,writes=WEIGHT", text);
+	memcpy(t->name, text, (size_t)(colon - text));
+	for (word = strtok_r(colon + 1, ",", &save); word; word = strtok_r(NULL, ",", &save)) {
+		char *equals = strchr(word, '=');
+		if (!equals)
+			return complain("--partition: no value", word);
+		*equals = 0;
+		if (!parse_property(t, word, equals + 1))
+			return complain("--partition: bad property or value", word);
+	}
+	if (!t->live_blocks)
+		return complain("--partition needs live=SIZE", t->name);
+	c->config.load.tenants = c->tenants;
+	c->config.load.count++;
+	return 0;
+}
+
+/* SIZE:NAME=WEIGHT,... */
+static int parse_weights(struct command *c, char *text, struct sim_shift *list, uint32_t *count, uint64_t *at)
+{
+	char *colon = strchr(text, ':'), *save, *word;
+
+	if (!colon)
+		return complain("needs SIZE:NAME=WEIGHT,...", text);
+	*colon = 0;
+	if (!parse_size(text, at))
+		return complain("not a size", text);
+	for (word = strtok_r(colon + 1, ",", &save); word; word = strtok_r(NULL, ",", &save)) {
+		char *equals = strchr(word, '=');
+		struct sim_shift *shift = &list[*count];
+		if (!equals || *count == SIM_SHIFTS_MAX || !parse_plain(equals + 1, &shift->writes))
+			return complain("needs NAME=WEIGHT", word);
+		*equals = 0;
+		shift->at_blocks = *at;
+		for (shift->tenant = 0; shift->tenant < c->config.load.count; shift->tenant++)
+			if (!strcmp(c->tenants[shift->tenant].name, word))
+				break;
+		if (shift->tenant == c->config.load.count)
+			return complain("no such partition (give --partition first)", word);
+		++*count;
+	}
+	return 0;
+}
+
+static int parse_prior(struct command *c, char *text)
+{
+	struct lcpfs_engine_priors *p = &c->config.priors;
+	static const char *const names[] = {"pressure", "cooldown", "growth", "shrink"};
+	double *const values[] = {&p->pressure, &p->cooldown_s, &p->growth_step, &p->shrink_step};
+	char *equals = strchr(text, '=');
+	int i;
+
+	if (!equals)
+		return complain("--prior needs NAME=VALUE", text);
+	*equals = 0;
+	i = find_name(text, names, 4);
+	if (i < 0 || !parse_plain(equals + 1, values[i]))
+		return complain("--prior: pressure, cooldown, growth or shrink", text);
+	return 0;
+}
+
+/* ---- options ---- */
+
+enum option_code {
+	O_POOL = 256, O_PARTITION, O_POLICY, O_WRITES, O_SEED, O_JSON, O_TRACE, O_FORMAT, O_SPLIT, O_SPARE, O_REPEAT,
+	O_OBJECTIVE, O_SHIFT, O_SWING, O_PLOT, O_METASLAB, O_START, O_CLEANING, O_CHECKPOINT, O_RATE, O_REQUEST,
+	O_RANDOM_LATENCY, O_PRIOR, O_RESTART, O_HELP,
+};
+
+static const struct option long_options[] = {
+	{"pool", 1, NULL, O_POOL},	   {"partition", 1, NULL, O_PARTITION},
+	{"policy", 1, NULL, O_POLICY},	   {"writes", 1, NULL, O_WRITES},
+	{"seed", 1, NULL, O_SEED},	   {"json", 0, NULL, O_JSON},
+	{"trace", 1, NULL, O_TRACE},	   {"format", 1, NULL, O_FORMAT},
+	{"split", 1, NULL, O_SPLIT},	   {"spare", 1, NULL, O_SPARE},
+	{"repeat", 1, NULL, O_REPEAT},	   {"objective", 1, NULL, O_OBJECTIVE},
+	{"shift", 1, NULL, O_SHIFT},	   {"swing", 1, NULL, O_SWING},
+	{"plot", 1, NULL, O_PLOT},	   {"metaslab", 1, NULL, O_METASLAB},
+	{"start", 1, NULL, O_START},	   {"cleaning", 1, NULL, O_CLEANING},
+	{"checkpoint", 1, NULL, O_CHECKPOINT}, {"rate", 1, NULL, O_RATE},
+	{"request-us", 1, NULL, O_REQUEST}, {"random-latency", 0, NULL, O_RANDOM_LATENCY},
+	{"prior", 1, NULL, O_PRIOR},	   {"restart", 0, NULL, O_RESTART},
+	{"help", 0, NULL, O_HELP},	   {NULL, 0, NULL, 0},
+};
+
+static int parse_choice(struct command *c, int option, const char *value)
+{
+	static const char *const formats[] = {"vscsi", "msr", "csv"}, *const objectives[] = {"epsilon", "wa"};
+	static const char *const cleanings[] = {"oldest", "greedy", "cost-benefit"};
+	int i;
+
+	switch (option) {
+	case O_POLICY:
+		i = find_name(value, sim_policy_names, SIM_POLICIES);
+		if (i < 0 || c->policy_count == ARRAY_LENGTH(c->policies))
+			return complain("--policy: static, equal, threshold, lcpfs-rs, learned or oracle", value);
+		c->policies[c->policy_count++] = (enum sim_policy_kind)i;
+		return 0;
+	case O_FORMAT:
+		i = find_name(value, formats, 3);
+		c->format = (enum sim_trace_format)i;
+		break;
+	case O_OBJECTIVE:
+		i = find_name(value, objectives, 2);
+		c->config.minimise_wa = i == 1;
+		break;
+	case O_START:
+		i = find_name(value, sim_start_names, SIM_STARTS);
+		c->config.start = (enum sim_start)i;
+		break;
+	default:
+		i = find_name(value, cleanings, 3);
+		c->config.world.log.cleaning = (enum sim_cleaning)i;
+	}
+	return i < 0 ? complain("unknown choice", value) : 0;
+}
+
+static int parse_value(struct command *c, int option, const char *value)
+{
+	struct sim_world_options *o = &c->config.world;
+	double number = 0;
+	bool good;
+
+	switch (option) {
+	case O_POOL:
+		good = parse_size(value, &o->pool_blocks);
+		break;
+	case O_WRITES:
+		good = parse_size(value, &o->total_blocks);
+		break;
+	case O_SPLIT:
+		good = parse_size(value, &c->split_blocks);
+		break;
+	case O_METASLAB:
+		good = parse_size(value, &c->metaslab_blocks) && c->metaslab_blocks >= 8 && c->metaslab_blocks <= 16384;
+		break;
+	case O_SPARE:
+		good = parse_share(value, &c->spare) && c->spare > 0;
+		break;
+	case O_CHECKPOINT:
+		good = parse_share(value, &o->log.checkpoint_share);
+		o->log.page_records = o->log.checkpoint_share > 0 ? 168 : 0;
+		break;
+	case O_RATE:
+		good = parse_plain(value, &c->rate) && c->rate > 0;
+		break;
+	case O_REQUEST:
+		good = parse_plain(value, &o->request_us);
+		break;
+	case O_REPEAT:
+		good = parse_plain(value, &number) && number >= 1 && number < 1e6;
+		c->config.load.repeat = (uint32_t)number;
+		break;
+	default:
+		good = parse_plain(value, &number) && number < 1e15;
+		c->config.load.seed = (uint64_t)number;
+	}
+	return good ? 0 : complain("not an acceptable value", value);
+}
+
+static int parse_option(struct command *c, int option, char *value)
+{
+	struct sim_load *load = &c->config.load;
+	uint64_t at;
+
+	switch (option) {
+	case O_PARTITION:
+		return parse_partition(c, value);
+	case O_SHIFT:
+		return parse_weights(c, value, load->shifts, &load->shift_count, &at);
+	case O_SWING:
+		return parse_weights(c, value, load->swing, &load->swing_count, &load->swing_blocks);
+	case O_PRIOR:
+		return parse_prior(c, value);
+	case O_POLICY:
+	case O_FORMAT:
+	case O_OBJECTIVE:
+	case O_START:
+	case O_CLEANING:
+		return parse_choice(c, option, value);
+	case O_JSON:
+		c->json = true;
+		return 0;
+	case O_TRACE:
+		c->trace_path = value;
+		return 0;
+	case O_PLOT:
+		c->plot = value;
+		return 0;
+	case O_RANDOM_LATENCY:
+		c->config.world.random_latency = true;
+		return 0;
+	case O_RESTART:
+		c->config.restart = true;
+		return 0;
+	case '?':
+		return 2;
+	default:
+		return parse_value(c, option, value);
+	}
+}
+
+static void defaults(struct command *c)
+{
+	memset(c, 0, sizeof(*c));
+	c->config.load.seed = 1;
+	c->config.load.repeat = 5;
+	c->split_blocks = 262144;
+	c->spare = 0.10;
+	c->config.world = (struct sim_world_options){
+		.log = {.record_data_blocks = 167, .record_header_blocks = 2, .clean_min = 2},
+		.request_us = 10,
+		.write_us = 10,
+		.read_us = 10,
+		.series_points = 200,
+	};
+}
+
+/* ---- what was asked for, made complete ---- */
+
+static int prepare_trace(struct command *c)
+{
+	struct sim_load *load = &c->config.load;
+	double live = 0;
+
+	if (load->count)
+		return complain("--partition and --trace exclude each other", c->trace_path);
+	c->trace = sim_trace_load(c->trace_path, c->format, c->split_blocks);
+	if (!c->trace)
+		return 1;
+	load->trace = c->trace;
+	load->tenants = sim_trace_tenants(c->trace, &load->count);
+	for (uint32_t i = 0; i < load->count; i++)
+		live += load->tenants[i].live_blocks;
+	if (!c->config.world.pool_blocks)
+		c->config.world.pool_blocks = (uint64_t)(live * (1 + c->spare));
+	c->config.world.total_blocks = sim_trace_written_blocks(c->trace) * load->repeat;
+	return 0;
+}
+
+static uint64_t default_metaslab(uint64_t pool_blocks)
+{
+	uint64_t blocks = 32;
+
+	while (blocks < 1024 && blocks * 8192 < pool_blocks)
+		blocks *= 2;
+	return blocks;
+}
+
+static int prepare(struct command *c)
+{
+	struct sim_world_options *o = &c->config.world;
+	struct sim_load *load = &c->config.load;
+	double weights = 0, reads = 0;
+	int error = c->trace_path ? prepare_trace(c) : 0;
+
+	if (error)
+		return error;
+	if (!load->count || !o->pool_blocks)
+		return complain("nothing to simulate", "give --pool and --partition, or --trace");
+	if (!c->policy_count)
+		return complain("nothing to compare", "give --policy");
+	if (!o->total_blocks)
+		return complain("how much is written?", "give --writes");
+	for (uint32_t i = 0; i < load->count; i++) {
+		weights += load->tenants[i].writes;
+		reads += load->tenants[i].reads;
+	}
+	if (!(weights > 0))
+		return complain("no partition writes", "give writes=WEIGHT");
+	if (!c->metaslab_blocks)
+		c->metaslab_blocks = default_metaslab(o->pool_blocks);
+	o->log.metaslab_blocks = (uint32_t)c->metaslab_blocks;
+	o->pool_blocks -= o->pool_blocks % c->metaslab_blocks;
+	load->ops_per_s = c->rate > 0 ? c->rate : (double)o->pool_blocks / TICKS_PER_TURN * (1 + reads / weights);
+	return 0;
+}
+
+static int run(struct command *c)
+{
+	struct sim_result *results = calloc((size_t)c->policy_count, sizeof(*results));
+	int done = 0, error = 0;
+
+	CHECK(results);
+	while (done < c->policy_count && sim_policy_run(&c->config, c->policies[done], &results[done]))
+		done++;
+	error = done < c->policy_count;
+	if (!error && c->json)
+		sim_report_json(&c->config, results, done);
+	else if (!error)
+		sim_report_table(&c->config, results, done);
+	if (!error && c->plot)
+		error = !sim_report_plot(&c->config, results, done, c->plot);
+	for (int i = 0; i < done; i++)
+		sim_world_done(&results[i].world);
+	free(results);
+	return error;
+}
+
+int simulate_main(int argc, char **argv)
+{
+	struct command *c = malloc(sizeof(*c));
+	int option, error = 0;
+
+	CHECK(c);
+	defaults(c);
+	optind = 0; /* may be called after another getopt */
+	while (!error && (option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+		if (option == O_HELP) {
+			fputs(usage_text, stdout);
+			free(c);
+			return 0;
+		}
+		error = parse_option(c, option, optarg);
+	}
+	if (!error && optind < argc)
+		error = complain("unexpected argument", argv[optind]);
+	if (!error)
+		error = prepare(c);
+	if (!error)
+		error = run(c);
+	if (c->trace)
+		free(c->config.load.tenants);
+	sim_trace_free(c->trace);
+	free(c);
+	return error;
+}

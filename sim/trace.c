@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A trace is read once into operations on dense block numbers: what was never touched takes no space. An operation that crosses
+ * a region or a gap in the dense numbers becomes several.
+ */
+#include "trace.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+
+#define BLOCK_BYTES 4096u
+#define VSCSI_WRITE 0x2a
+#define VSCSI_READ 0x28
+
+struct request {
+	uint64_t time_us, block;
+	uint32_t blocks;
+	bool write;
+};
+
+struct region {
+	uint64_t number;
+	uint32_t first, blocks; /* into `touched` */
+};
+
+struct sim_trace {
+	struct sim_op *ops;
+	size_t count, room;
+	struct region *regions;
+	uint32_t region_count;
+	uint64_t split_blocks, length_us, written;
+};
+
+struct requests {
+	struct request *list;
+	size_t count, room;
+};
+
+static void *grown(void *array, size_t *room, size_t count, size_t size)
+{
+	if (count < *room)
+		return array;
+	*room = *room ? *room * 2 : 1024;
+	array = realloc(array, *room * size);
+	CHECK(array);
+	return array;
+}
+
+static void add_request(struct requests *r, uint64_t time_us, bool write, uint64_t offset, uint64_t length)
+{
+	uint64_t first = offset / BLOCK_BYTES, end = DIV_UP(offset + length, BLOCK_BYTES);
+
+	if (!length || length > 1u << 30 || offset > UINT64_MAX / 2)
+		return;
+	r->list = grown(r->list, &r->room, r->count, sizeof(r->list[0]));
+	r->list[r->count++] = (struct request){time_us, first, (uint32_t)(end - first), write};
+}
+
+static uint64_t le(const uint8_t *bytes, int width)
+{
+	uint64_t n = 0;
+
+	while (width--)
+		n = n << 8 | bytes[width];
+	return n;
+}
+
+/* 32 bytes: u32 sn, u32 length, u32 nSG, u16 command, u16 version, u64 LBN of 512 bytes, u64 µs */
+static bool read_vscsi(FILE *file, struct requests *requests)
+{
+	uint8_t r[32];
+
+	while (fread(r, sizeof(r), 1, file) == 1) {
+		uint64_t command = le(r + 12, 2), lbn = le(r + 16, 8);
+		if ((command != VSCSI_WRITE && command != VSCSI_READ) || lbn > UINT64_MAX / 1024)
+			continue;
+		add_request(requests, le(r + 24, 8), command == VSCSI_WRITE, lbn * 512, le(r + 4, 4));
+	}
+	return requests->count;
+}
+
+/* Timestamp (100 ns since 1601), host, disk, Read|Write, offset, size, response time */
+static bool read_msr(FILE *file, struct requests *requests)
+{
+	char line[512], type[16];
+	uint64_t time, offset, length;
+
+	while (fgets(line, sizeof(line), file))
+		if (sscanf(line, "%" SCNu64 ",%*[^,],%*[^,],%15[^,],%" SCNu64 ",%" SCNu64, &time, type, &offset,
+			   &length) == 4)
+			add_request(requests, time / 10, (type[0] | 32) == 'w', offset, length);
+	return requests->count;
+}
+
+/* time_us, r|w…, offset, length; a line that does not parse (a heading) is skipped */
+static bool read_csv(FILE *file, struct requests *requests)
+{
+	char line[512], type[16];
+	uint64_t time, offset, length;
+
+	while (fgets(line, sizeof(line), file))
+		if (sscanf(line, "%" SCNu64 ",%15[^,],%" SCNu64 ",%" SCNu64, &time, type, &offset, &length) == 4)
+			add_request(requests, time, (type[0] | 32) == 'w', offset, length);
+	return requests->count;
+}
+
+/* ---- dense numbers ---- */
+
+static int by_number(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+struct touched {
+	uint64_t *blocks; /* sorted, unique */
+	size_t count, room;
+};
+
+static void find_touched(const struct requests *requests, struct touched *t)
+{
+	size_t unique = 0;
+
+	for (size_t i = 0; i < requests->count; i++)
+		for (uint32_t k = 0; k < requests->list[i].blocks; k++) {
+			t->blocks = grown(t->blocks, &t->room, t->count, sizeof(t->blocks[0]));
+			t->blocks[t->count++] = requests->list[i].block + k;
+		}
+	qsort(t->blocks, t->count, sizeof(t->blocks[0]), by_number);
+	for (size_t i = 0; i < t->count; i++)
+		if (!i || t->blocks[i] != t->blocks[i - 1])
+			t->blocks[unique++] = t->blocks[i];
+	t->count = unique;
+}
+
+static void find_regions(struct sim_trace *trace, const struct touched *t)
+{
+	size_t room = 0;
+
+	for (size_t i = 0; i < t->count; i++) {
+		uint64_t number = t->blocks[i] / trace->split_blocks;
+		struct region *last = trace->region_count ? &trace->regions[trace->region_count - 1] : NULL;
+		if (last && last->number == number) {
+			last->blocks++;
+			continue;
+		}
+		trace->regions = grown(trace->regions, &room, trace->region_count, sizeof(trace->regions[0]));
+		trace->regions[trace->region_count++] = (struct region){number, (uint32_t)i, 1};
+	}
+}
+
+static size_t position(const struct touched *t, uint64_t block)
+{
+	uint64_t *found = bsearch(&block, t->blocks, t->count, sizeof(block), by_number);
+
+	CHECK(found);
+	return (size_t)(found - t->blocks);
+}
+
+static uint32_t region_of(const struct sim_trace *trace, size_t at)
+{
+	uint32_t low = 0, high = trace->region_count - 1;
+
+	while (low < high) {
+		uint32_t middle = (low + high + 1) / 2;
+		if (trace->regions[middle].first <= at)
+			low = middle;
+		else
+			high = middle - 1;
+	}
+	return low;
+}
+
+/* Touched blocks that follow each other have numbers that do, so only region borders cut a request. */
+static void add_ops(struct sim_trace *trace, const struct touched *t, const struct request *r, uint64_t start_us)
+{
+	size_t at = position(t, r->block);
+	uint32_t left = r->blocks;
+
+	while (left) {
+		uint32_t region = region_of(trace, at);
+		const struct region *where = &trace->regions[region];
+		uint32_t block = (uint32_t)(at - where->first), n = MIN_OF(left, where->blocks - block);
+		trace->ops = grown(trace->ops, &trace->room, trace->count, sizeof(trace->ops[0]));
+		trace->ops[trace->count++] = (struct sim_op){region, block, n, r->write, r->time_us - start_us};
+		trace->written += r->write ? n : 0;
+		at += n;
+		left -= n;
+	}
+}
+
+static void make_ops(struct sim_trace *trace, const struct requests *requests)
+{
+	struct touched touched = {0};
+	uint64_t start = UINT64_MAX, end = 0;
+
+	find_touched(requests, &touched);
+	find_regions(trace, &touched);
+	for (size_t i = 0; i < requests->count; i++) {
+		start = MIN_OF(start, requests->list[i].time_us);
+		end = MAX_OF(end, requests->list[i].time_us);
+	}
+	for (size_t i = 0; i < requests->count; i++)
+		add_ops(trace, &touched, &requests->list[i], start);
+	trace->length_us = end - start + 1;
+	free(touched.blocks);
+}
+
+struct sim_trace *sim_trace_load(const char *path, enum sim_trace_format format, uint64_t split_blocks)
+{
+	static bool (*const readers[])(FILE *, struct requests *) = {read_vscsi, read_msr, read_csv};
+	struct requests requests = {0};
+	struct sim_trace *trace;
+	FILE *file = fopen(path, "rb");
+
+	if (!file) {
+		fprintf(stderr, "lcpfs simulate: cannot open the trace %s\n", path);
+		return NULL;
+	}
+	if (!readers[format](file, &requests)) {
+		fprintf(stderr, "lcpfs simulate: %s holds no request in that format (see --format)\n", path);
+		fclose(file);
+		return NULL;
+	}
+	fclose(file);
+	trace = calloc(1, sizeof(*trace));
+	CHECK(trace);
+	trace->split_blocks = split_blocks;
+	make_ops(trace, &requests);
+	free(requests.list);
+	return trace;
+}
+
+void sim_trace_free(struct sim_trace *trace)
+{
+	if (!trace)
+		return;
+	free(trace->ops);
+	free(trace->regions);
+	free(trace);
+}
+
+struct sim_tenant *sim_trace_tenants(const struct sim_trace *trace, uint32_t *count)
+{
+	struct sim_tenant *tenants = calloc(trace->region_count, sizeof(*tenants));
+
+	CHECK(tenants);
+	for (uint32_t i = 0; i < trace->region_count; i++) {
+		snprintf(tenants[i].name, sizeof(tenants[i].name), "region%" PRIu64, trace->regions[i].number);
+		tenants[i].live_blocks = trace->regions[i].blocks;
+	}
+	for (size_t i = 0; i < trace->count; i++) {
+		if (trace->ops[i].write)
+			tenants[trace->ops[i].tenant].writes += trace->ops[i].blocks;
+		else
+			tenants[trace->ops[i].tenant].reads++;
+	}
+	*count = trace->region_count;
+	return tenants;
+}
+
+uint64_t sim_trace_written_blocks(const struct sim_trace *trace)
+{
+	return trace->written;
+}
+
+bool sim_trace_next(const struct sim_trace *trace, uint32_t repeat, uint64_t index, struct sim_op *op)
+{
+	uint64_t pass = index / trace->count;
+
+	if (pass >= repeat)
+		return false;
+	*op = trace->ops[index % trace->count];
+	op->time_us += pass * trace->length_us;
+	return true;
+}
