@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <fcntl.h>
+#include <linux/loop.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -344,6 +347,116 @@ static void failures_of_a_batch_are_each_ios_own(void **state)
 	vdev_close(vdev);
 }
 
+enum { THREADS = 4, ROUNDS = 100, THREAD_IOS = 20 };
+
+struct worker {
+	pthread_t thread;
+	struct vdev *vdev;
+	uint64_t first; /* block of its own part of the device */
+	int error;
+};
+
+/* Writes a batch and reads it back, over and over. */
+static void *work(void *context)
+{
+	struct worker *worker = context;
+	uint8_t wrote[THREAD_IOS][4096], read[THREAD_IOS][4096];
+	struct vdev_io ios[THREAD_IOS];
+
+	for (unsigned round = 0; round < ROUNDS && !worker->error; round++) {
+		for (unsigned i = 0; i < THREAD_IOS; i++) {
+			memset(wrote[i], (int)(worker->first + round + i), 4096);
+			ios[i] = (struct vdev_io){.op = VDEV_WRITE, .offset = (worker->first + i) * 4096,
+						  .buffer = wrote[i], .length = 4096};
+		}
+		worker->error |= vdev_submit(worker->vdev, ios, THREAD_IOS);
+		for (unsigned i = 0; i < THREAD_IOS; i++)
+			ios[i] = (struct vdev_io){.op = VDEV_READ, .offset = ios[i].offset, .buffer = read[i],
+						  .length = 4096};
+		worker->error |= vdev_submit(worker->vdev, ios, THREAD_IOS);
+		worker->error |= vdev_flush(worker->vdev);
+		worker->error |= memcmp(wrote, read, sizeof(read)) != 0;
+	}
+	return NULL;
+}
+
+static void batches_of_several_threads_keep_apart(void **state)
+{
+	struct worker workers[THREADS] = {{0}};
+	struct vdev *vdev = open_file(*state, VDEV_OPEN_CREATE);
+
+	for (unsigned i = 0; i < THREADS; i++) {
+		workers[i].vdev = vdev;
+		workers[i].first = i * 64;
+		assert_int_equal(pthread_create(&workers[i].thread, NULL, work, &workers[i]), 0);
+	}
+	for (unsigned i = 0; i < THREADS; i++) {
+		pthread_join(workers[i].thread, NULL);
+		assert_int_equal(workers[i].error, 0);
+	}
+	vdev_close(vdev);
+}
+
+/* Makes a loop device over the place's file. Returns its descriptor, or -1 where that is not allowed. */
+static int loop_new(const struct place *place, char *path, size_t room)
+{
+	struct loop_info64 info = {.lo_flags = LO_FLAGS_AUTOCLEAR}; /* goes away with the last descriptor */
+	int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+	int number = control < 0 ? -1 : ioctl(control, LOOP_CTL_GET_FREE);
+	int file = open(place->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	int loop;
+
+	snprintf(path, room, "/dev/loop%d", number);
+	loop = number < 0 ? -1 : open(path, O_RDWR | O_CLOEXEC);
+	assert_int_equal(ftruncate(file, SIZE), 0);
+	if (loop >= 0 && (ioctl(loop, LOOP_SET_FD, file) || ioctl(loop, LOOP_SET_STATUS64, &info))) {
+		close(loop);
+		loop = -1;
+	}
+	if (control >= 0)
+		close(control);
+	close(file);
+	return loop;
+}
+
+static void use_block_device(const struct place *place, const char *path)
+{
+	uint8_t *bytes = malloc(MIB);
+	struct vdev *vdev = NULL;
+	struct stat before, after;
+	int claim;
+
+	assert_int_equal(vdev_file_open(path, 0, 0, &vdev, NULL), 0);
+	assert_int_equal(vdev->size_bytes, SIZE);
+	expect_refusal(path, VDEV_OPEN_READ_ONLY, LCPFS_E_BUSY, "in use");
+	fill(bytes, MIB, 4);
+	assert_int_equal(vdev_write(vdev, SIZE - MIB, bytes, MIB), 0);
+	assert_int_equal(vdev_flush(vdev), 0);
+	assert_int_equal(stat(place->path, &before), 0);
+	assert_int_equal(vdev_discard(vdev, SIZE - MIB, MIB), 0);
+	assert_int_equal(stat(place->path, &after), 0);
+	assert_true(after.st_blocks < before.st_blocks);
+	vdev_close(vdev);
+	free(bytes);
+
+	claim = open(path, O_RDONLY | O_EXCL | O_CLOEXEC); /* as a mount does */
+	assert_true(claim >= 0);
+	expect_refusal(path, 0, LCPFS_E_BUSY, "in use");
+	close(claim);
+}
+
+static void a_block_device_is_opened_once_sized_and_discarded(void **state)
+{
+	const struct place *place = *state;
+	char path[32];
+	int loop = loop_new(place, path, sizeof(path));
+
+	if (loop < 0)
+		skip();
+	use_block_device(place, path);
+	close(loop);
+}
+
 #define FILE_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -362,6 +475,8 @@ int main(void)
 		FILE_TEST(a_file_cut_short_under_us_is_an_error),
 		FILE_TEST(rings_system_calls_and_memory_agree_on_random_batches),
 		FILE_TEST(failures_of_a_batch_are_each_ios_own),
+		FILE_TEST(batches_of_several_threads_keep_apart),
+		FILE_TEST(a_block_device_is_opened_once_sized_and_discarded),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
