@@ -8,7 +8,6 @@
 #include "base/error.h"
 #include "control/field.h"
 #include "control/lines.h"
-#include "control/socket.h"
 
 enum {
 	REPLY_BYTES_MAX = 64 * 1024 * 1024,
@@ -111,17 +110,14 @@ static int converse(struct call *call, const char *command, struct json_object *
 	return error;
 }
 
-int control_client_call(const char *path, const char *command, struct json_object *arguments,
+int control_client_call(int fd, const char *command, struct json_object *arguments,
 			lcpfs_progress *progress, void *context, struct json_object **result,
 			struct lcpfs_failure *failure)
 {
 	struct call call = {.progress = progress, .context = context, .result = result, .failure = failure};
-	int fd, error;
+	int error;
 
 	*result = NULL;
-	error = socket_connect(path, &fd, failure);
-	if (error)
-		return error;
 	lines_open(&call.lines, fd, REPLY_BYTES_MAX);
 	error = converse(&call, command, arguments);
 	lines_close(&call.lines);

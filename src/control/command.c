@@ -6,7 +6,7 @@
 
 #include "base/error.h"
 #include "control/field.h"
-#include "control/report.h"
+#include "control/describe.h"
 
 enum {
 	EVENTS_DEFAULT = 100,
@@ -21,17 +21,17 @@ static int without_sentence(struct command_call *call, int error)
 
 static int run_list(struct command_call *call)
 {
-	struct report_partitions partitions;
+	struct describe_partitions partitions;
 	struct json_object *array;
-	int error = report_partitions_load(&partitions, call->pool);
+	int error = describe_partitions_load(&partitions, call->pool);
 
 	if (error)
 		return without_sentence(call, error);
 	array = json_object_new_array();
 	for (size_t i = 0; i < partitions.count; i++)
-		json_object_array_add(array, report_partition(&partitions.list[i]));
+		json_object_array_add(array, describe_partition(&partitions.list[i]));
 	field_put(call->result, "partitions", array);
-	report_partitions_free(&partitions);
+	describe_partitions_free(&partitions);
 	return 0;
 }
 
@@ -42,7 +42,7 @@ static int run_status(struct command_call *call)
 
 	if (error)
 		return without_sentence(call, error);
-	field_put(call->result, "pool", report_pool(&info));
+	field_put(call->result, "pool", describe_pool(&info));
 	return 0;
 }
 
@@ -53,7 +53,7 @@ static int put_partition(struct command_call *call, const char *name)
 	int error = lcpfs_partition_get_info(call->pool, name, &info, call->failure);
 
 	if (!error)
-		field_put(call->result, "partition", report_partition(&info));
+		field_put(call->result, "partition", describe_partition(&info));
 	return error;
 }
 
@@ -98,7 +98,7 @@ static int run_tune(struct command_call *call)
 	int error;
 
 	if (name) {
-		if (!report_mode_parse(name, &mode))
+		if (!describe_mode_parse(name, &mode))
 			return failure_set(call->failure, LCPFS_E_INVALID,
 					   "no such mode: %s; it is off, observe or on", name);
 		error = lcpfs_pool_set_tune(call->pool, mode, call->failure);
@@ -107,24 +107,24 @@ static int run_tune(struct command_call *call)
 	}
 	error = lcpfs_pool_get_info(call->pool, &info);
 	if (!error)
-		field_put_text(call->result, "mode", report_mode_name(info.engine.mode));
+		field_put_text(call->result, "mode", describe_mode_name(info.engine.mode));
 	return without_sentence(call, error);
 }
 
 static int run_explain(struct command_call *call)
 {
-	struct report_partitions partitions;
+	struct describe_partitions partitions;
 	struct lcpfs_engine_decision decision;
 	int error;
 
 	error = lcpfs_pool_explain(call->pool, field_text(call->arguments, "name"), &decision, call->failure);
 	if (error)
 		return error;
-	error = report_partitions_load(&partitions, call->pool);
+	error = describe_partitions_load(&partitions, call->pool);
 	if (error)
 		return without_sentence(call, error);
-	field_put(call->result, "decision", report_decision(&decision, &partitions));
-	report_partitions_free(&partitions);
+	field_put(call->result, "decision", describe_decision(&decision, &partitions));
+	describe_partitions_free(&partitions);
 	return 0;
 }
 
@@ -144,7 +144,7 @@ static int run_log(struct command_call *call)
 	if (!error) {
 		array = json_object_new_array();
 		for (size_t i = 0; i < MIN_OF(count, room); i++)
-			json_object_array_add(array, report_event(&events[i]));
+			json_object_array_add(array, describe_event(&events[i]));
 		field_put(call->result, "events", array);
 	}
 	free(events);
@@ -157,7 +157,7 @@ static void scrub_found(void *context, const struct lcpfs_finding *finding)
 	struct json_object *findings = field_get(call->result, "findings");
 
 	if (json_object_array_length(findings) < FINDINGS_MAX)
-		json_object_array_add(findings, report_finding(finding));
+		json_object_array_add(findings, describe_finding(finding));
 }
 
 static bool scrub_progress(void *context, uint64_t done, uint64_t total)

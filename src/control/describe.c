@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "control/report.h"
+#include "control/describe.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,12 +13,12 @@ static const char *const mode_names[] = {
 	[LCPFS_ENGINE_ON] = "on",
 };
 
-const char *report_mode_name(enum lcpfs_engine_mode mode)
+const char *describe_mode_name(enum lcpfs_engine_mode mode)
 {
 	return (unsigned)mode < ARRAY_LENGTH(mode_names) ? mode_names[mode] : "unknown";
 }
 
-bool report_mode_parse(const char *name, enum lcpfs_engine_mode *mode)
+bool describe_mode_parse(const char *name, enum lcpfs_engine_mode *mode)
 {
 	for (unsigned i = 0; i < ARRAY_LENGTH(mode_names); i++) {
 		if (!strcmp(name, mode_names[i])) {
@@ -29,7 +29,7 @@ bool report_mode_parse(const char *name, enum lcpfs_engine_mode *mode)
 	return false;
 }
 
-int report_partitions_load(struct report_partitions *partitions, struct lcpfs_pool *pool)
+int describe_partitions_load(struct describe_partitions *partitions, struct lcpfs_pool *pool)
 {
 	size_t room;
 	int error;
@@ -44,17 +44,17 @@ int report_partitions_load(struct report_partitions *partitions, struct lcpfs_po
 		error = lcpfs_pool_list(pool, partitions->list, room, &partitions->count);
 	} while (!error && partitions->count > room);
 	if (error)
-		report_partitions_free(partitions);
+		describe_partitions_free(partitions);
 	return error;
 }
 
-void report_partitions_free(struct report_partitions *partitions)
+void describe_partitions_free(struct describe_partitions *partitions)
 {
 	free(partitions->list);
 	memset(partitions, 0, sizeof(*partitions));
 }
 
-static const char *name_of(const struct report_partitions *partitions, uint32_t id)
+static const char *name_of(const struct describe_partitions *partitions, uint32_t id)
 {
 	for (size_t i = 0; i < partitions->count; i++)
 		if (partitions->list[i].id == id)
@@ -82,7 +82,7 @@ static void put_history(struct json_object *object, const struct lcpfs_partition
 	field_put_count(object, "errors", info->errors);
 }
 
-struct json_object *report_partition(const struct lcpfs_partition_info *info)
+struct json_object *describe_partition(const struct lcpfs_partition_info *info)
 {
 	struct json_object *object = json_object_new_object();
 
@@ -129,12 +129,12 @@ static void put_threshold(struct json_object *thresholds, const char *key, const
 	field_put(thresholds, key, object);
 }
 
-static struct json_object *engine_report(const struct lcpfs_engine_statistics *s)
+static struct json_object *engine_object(const struct lcpfs_engine_statistics *s)
 {
 	struct json_object *object = json_object_new_object();
 	struct json_object *thresholds = json_object_new_object();
 
-	field_put_text(object, "mode", report_mode_name(s->mode));
+	field_put_text(object, "mode", describe_mode_name(s->mode));
 	field_put_number(object, "epsilon", s->epsilon);
 	field_put_flag(object, "moving", s->moving);
 	field_put_count(object, "step_blocks", s->step_blocks);
@@ -158,7 +158,7 @@ static const char *health_name(enum lcpfs_health health)
 	return (unsigned)health < ARRAY_LENGTH(names) ? names[health] : "UNKNOWN";
 }
 
-struct json_object *report_pool(const struct lcpfs_pool_info *info)
+struct json_object *describe_pool(const struct lcpfs_pool_info *info)
 {
 	struct json_object *object = json_object_new_object();
 
@@ -178,12 +178,12 @@ struct json_object *report_pool(const struct lcpfs_pool_info *info)
 	field_put_count(object, "partitions_max", info->partitions_max);
 	field_put_count(object, "last_scrub_s", info->last_scrub_s);
 	field_put_count(object, "last_scrub_errors", info->last_scrub_errors);
-	field_put(object, "engine", engine_report(&info->engine));
+	field_put(object, "engine", engine_object(&info->engine));
 	return object;
 }
 
-static struct json_object *side_report(const struct lcpfs_engine_side *side,
-				       const struct report_partitions *partitions)
+static struct json_object *side_object(const struct lcpfs_engine_side *side,
+				       const struct describe_partitions *partitions)
 {
 	struct json_object *object = json_object_new_object();
 
@@ -250,7 +250,7 @@ static const char *action_name(enum lcpfs_engine_action action)
 	return (unsigned)action < ARRAY_LENGTH(names) ? names[action] : "unknown";
 }
 
-struct json_object *report_decision(const struct lcpfs_engine_decision *d, const struct report_partitions *partitions)
+struct json_object *describe_decision(const struct lcpfs_engine_decision *d, const struct describe_partitions *partitions)
 {
 	struct json_object *object = json_object_new_object();
 
@@ -262,8 +262,8 @@ struct json_object *report_decision(const struct lcpfs_engine_decision *d, const
 	field_put_count(object, "sequence", d->sequence);
 	field_put_number(object, "standing_s", (double)(d->now_us - d->since_us) / 1e6);
 	field_put_count(object, "blocks", d->blocks);
-	field_put(object, "from", side_report(&d->from, partitions));
-	field_put(object, "to", side_report(&d->to, partitions));
+	field_put(object, "from", side_object(&d->from, partitions));
+	field_put(object, "to", side_object(&d->to, partitions));
 	put_decision_inputs(object, d);
 	put_decision_results(object, d);
 	return object;
@@ -291,7 +291,7 @@ static void put_name_or_null(struct json_object *object, const char *key, const 
 	field_put(object, key, name ? json_object_new_string(name) : NULL);
 }
 
-struct json_object *report_event(const struct lcpfs_event *event)
+struct json_object *describe_event(const struct lcpfs_event *event)
 {
 	struct json_object *object = json_object_new_object();
 	const char *reason = event->reason >= 0 ? lcpfs_engine_reason_name(event->reason) : NULL;
@@ -318,7 +318,7 @@ static void put_place(struct json_object *object, const char *key, uint64_t plac
 	field_put(object, key, place == UINT64_MAX ? NULL : json_object_new_uint64(place));
 }
 
-struct json_object *report_finding(const struct lcpfs_finding *finding)
+struct json_object *describe_finding(const struct lcpfs_finding *finding)
 {
 	struct json_object *object = json_object_new_object();
 

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What every command of the CLI shares: the shape of the command table, parsed options, how it fails. A command returns
+ * its exit code: 0 done, 1 refused or failed (one line on standard error was written), 2 wrong usage (likewise).
+ */
+#ifndef CLI_CLI_H
+#define CLI_CLI_H
+
+#include <lcpfs/pool.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/check.h"
+
+enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
+enum { CLI_OPTIONS_MAX = 14, CLI_OPERANDS_MAX = 3 };
+
+struct cli_option {
+	const char *name;
+	const char *value; /* what to call its value in help; NULL: a flag */
+	const char *help;
+};
+
+struct cli;
+
+struct cli_command {
+	const char *name;
+	const char *operands; /* "POOL NAME", optional ones in brackets at the end */
+	const char *help;     /* one line */
+	int (*run)(const struct cli *cli);
+	const struct cli_option *options; /* ends with a NULL name; NULL: none */
+};
+
+struct cli {
+	const struct cli_command *command;
+	const char *operands[CLI_OPERANDS_MAX]; /* NULL from the first that was not given on */
+	const char *values[CLI_OPTIONS_MAX];    /* by position in command->options; "" for a flag */
+};
+
+/* The option's value, "" for a flag, NULL where it was not given. */
+const char *cli_value(const struct cli *cli, const char *option);
+bool cli_flag(const struct cli *cli, const char *option);
+/* A size in bytes; *bytes stays as it is where the option was not given. 0 or CLI_USAGE. */
+int cli_size(const struct cli *cli, const char *option, uint64_t *bytes);
+int cli_mode(const char *text, enum lcpfs_engine_mode *mode);
+
+/* One line on standard error, "lcpfs: …"; they return CLI_FAILED and CLI_USAGE. */
+int cli_failed(const char *format, ...) PRINTF_LIKE(1, 2);
+int cli_usage(const char *format, ...) PRINTF_LIKE(1, 2);
+/* Standard output reached its reader (a full disk is a failure, too). */
+int cli_finish_output(void);
+
+/*
+ * Progress of long work: shown on standard error where that is a terminal or --progress was given; SIGINT and SIGTERM
+ * make cli_progress ask the work to stop. A second signal ends the program at once.
+ */
+struct cli_progress {
+	bool shown;
+	bool drawn;
+};
+
+void cli_progress_start(struct cli_progress *progress, const struct cli *cli);
+bool cli_progress(void *progress, uint64_t done, uint64_t total);
+void cli_progress_end(struct cli_progress *progress);
+bool cli_interrupted(void);
+
+/* ---- the commands ---- */
+
+int pool_list(const struct cli *cli);
+int pool_status(const struct cli *cli);
+int pool_add(const struct cli *cli);
+int pool_remove(const struct cli *cli);
+int pool_resize(const struct cli *cli);
+int pool_tune(const struct cli *cli);
+int pool_explain(const struct cli *cli);
+int pool_log(const struct cli *cli);
+int pool_scrub(const struct cli *cli);
+
+int offline_create(const struct cli *cli);
+int offline_check(const struct cli *cli);
+int offline_dump(const struct cli *cli);
+
+int serve_run(const struct cli *cli);
+
+#endif

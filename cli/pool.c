@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The commands of the common table (control/command.h): arguments in, the result as text or JSON out. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cli.h"
+#include "control/field.h"
+#include "session.h"
+#include "show.h"
+#include "size.h"
+
+typedef void show(struct json_object *result);
+
+/* Runs it and shows its result; *kept (may be NULL) then gets the result. */
+static int run_call(const struct cli *cli, struct session_call *call, show *show_text, struct json_object **kept)
+{
+	struct lcpfs_failure failure = {0};
+	struct json_object *result;
+
+	call->pool_path = cli->operands[0];
+	call->command = cli->command->name;
+	if (session_run(call, &result, &failure))
+		return cli_failed("%s", failure.message);
+	if (cli_flag(cli, "json"))
+		show_json(result);
+	else
+		show_text(result);
+	if (kept)
+		*kept = result;
+	else
+		json_object_put(result);
+	return CLI_DONE;
+}
+
+static int run(const struct cli *cli, struct json_object *arguments, show *show_text)
+{
+	struct session_call call = {.arguments = arguments};
+
+	return run_call(cli, &call, show_text, NULL);
+}
+
+/* For work that may take long. */
+static int run_long(const struct cli *cli, struct json_object *arguments, show *show_text, struct json_object **kept)
+{
+	struct cli_progress progress;
+	struct session_call call = {.arguments = arguments, .progress = cli_progress, .context = &progress};
+	int status;
+
+	cli_progress_start(&progress, cli);
+	status = run_call(cli, &call, show_text, kept);
+	cli_progress_end(&progress);
+	return status;
+}
+
+static struct json_object *named(const char *name)
+{
+	struct json_object *arguments = json_object_new_object();
+
+	if (name)
+		field_put_text(arguments, "name", name);
+	return arguments;
+}
+
+int pool_list(const struct cli *cli)
+{
+	return run(cli, NULL, show_list);
+}
+
+int pool_status(const struct cli *cli)
+{
+	return run(cli, NULL, show_status);
+}
+
+int pool_explain(const struct cli *cli)
+{
+	return run(cli, named(cli->operands[1]), show_explain);
+}
+
+static int add_size(const struct cli *cli, struct json_object *arguments, const char *option, const char *key)
+{
+	uint64_t bytes = 0;
+	int error = cli_size(cli, option, &bytes);
+
+	if (!error && bytes)
+		field_put_count(arguments, key, bytes);
+	return error;
+}
+
+int pool_add(const struct cli *cli)
+{
+	static const char *const sizes[][2] = {
+		{"min", "min_bytes"}, {"max", "max_bytes"}, {"size", "size_bytes"}, {"volume", "volume_bytes"}};
+	struct json_object *arguments;
+	int error = 0;
+
+	if (!cli_flag(cli, "min") || !cli_flag(cli, "max"))
+		return cli_usage("add needs --min SIZE and --max SIZE; see lcpfs help add");
+	arguments = named(cli->operands[1]);
+	for (size_t i = 0; i < ARRAY_LENGTH(sizes) && !error; i++)
+		error = add_size(cli, arguments, sizes[i][0], sizes[i][1]);
+	if (!error)
+		return run(cli, arguments, show_partition);
+	json_object_put(arguments);
+	return error;
+}
+
+static void show_removed(struct json_object *result)
+{
+	printf("%s: removed\n", field_text(result, "removed"));
+}
+
+int pool_remove(const struct cli *cli)
+{
+	return run(cli, named(cli->operands[1]), show_removed);
+}
+
+int pool_resize(const struct cli *cli)
+{
+	uint64_t bytes;
+	struct json_object *arguments;
+	const char *wrong = size_parse(cli->operands[2], &bytes);
+
+	if (wrong)
+		return cli_usage("%s %s", cli->operands[2], wrong);
+	arguments = named(cli->operands[1]);
+	field_put_count(arguments, "size_bytes", bytes);
+	return run_long(cli, arguments, show_partition, NULL);
+}
+
+static void show_mode(struct json_object *result)
+{
+	printf("%s\n", field_text(result, "mode"));
+}
+
+int pool_tune(const struct cli *cli)
+{
+	struct session_call call = {.only_asks = !cli->operands[1]};
+	enum lcpfs_engine_mode mode;
+
+	if (cli->operands[1]) {
+		if (cli_mode(cli->operands[1], &mode))
+			return CLI_USAGE;
+		call.arguments = json_object_new_object();
+		field_put_text(call.arguments, "mode", cli->operands[1]);
+	}
+	return run_call(cli, &call, show_mode, NULL);
+}
+
+/* ---- scrub ---- */
+
+static void show_scrub(struct json_object *result)
+{
+	char read[SIZE_TEXT];
+
+	show_findings(field_get(result, "findings"));
+	size_print_blocks(read, field_count(result, "checked_blocks"));
+	printf("%s verified, %llu damaged, %llu repaired\n", read, (unsigned long long)field_count(result, "damaged"),
+	       (unsigned long long)field_count(result, "repaired"));
+}
+
+int pool_scrub(const struct cli *cli)
+{
+	struct json_object *result;
+	uint64_t damaged, repaired;
+	int status = run_long(cli, NULL, show_scrub, &result);
+
+	if (status)
+		return status;
+	damaged = field_count(result, "damaged");
+	repaired = field_count(result, "repaired");
+	json_object_put(result);
+	if (damaged > repaired)
+		return cli_failed("%s: %llu damaged places cannot be repaired; restore what they hold from a copy",
+				  cli->operands[0], (unsigned long long)(damaged - repaired));
+	return CLI_DONE;
+}
+
+/* ---- log ---- */
+
+static int parse_count(const struct cli *cli, const char *option, struct json_object *arguments, const char *key)
+{
+	const char *text = cli_value(cli, option);
+	unsigned long long n;
+	char *end;
+
+	if (!text)
+		return 0;
+	n = strtoull(text, &end, 10);
+	if (*text < '0' || *text > '9' || *end || n > INT32_MAX)
+		return cli_usage("--%s %s is not a whole number", option, text);
+	field_put_count(arguments, key, n);
+	return 0;
+}
+
+static uint64_t last_number(struct json_object *result, uint64_t before)
+{
+	struct json_object *events = field_get(result, "events");
+	size_t count = events ? json_object_array_length(events) : 0;
+
+	return count ? field_count(json_object_array_get_idx(events, count - 1), "number") : before;
+}
+
+/* In JSON an object per round that has events, so that each line stands for itself. */
+static void show_new_events(const struct cli *cli, struct json_object *result)
+{
+	if (!json_object_array_length(field_get(result, "events")))
+		return;
+	if (cli_flag(cli, "json"))
+		show_json(result);
+	else
+		show_events(result);
+	fflush(stdout);
+}
+
+static int follow(const struct cli *cli, uint64_t after)
+{
+	struct timespec pause = {.tv_sec = 1};
+	struct session_call call = {.pool_path = cli->operands[0], .command = "log"};
+	struct json_object *result;
+	struct lcpfs_failure failure;
+
+	while (nanosleep(&pause, NULL) == 0 && !cli_interrupted()) {
+		call.arguments = json_object_new_object();
+		field_put_count(call.arguments, "after", after);
+		if (session_run(&call, &result, &failure))
+			return cli_failed("%s", failure.message);
+		after = last_number(result, after);
+		show_new_events(cli, result);
+		json_object_put(result);
+	}
+	return CLI_DONE;
+}
+
+int pool_log(const struct cli *cli)
+{
+	struct cli_progress progress;
+	struct session_call call = {.arguments = json_object_new_object()};
+	struct json_object *result;
+	uint64_t after;
+	int status = parse_count(cli, "last", call.arguments, "limit");
+
+	if (!status)
+		status = parse_count(cli, "after", call.arguments, "after");
+	if (status) {
+		json_object_put(call.arguments);
+		return status;
+	}
+	after = field_count(call.arguments, "after");
+	status = run_call(cli, &call, show_events, &result);
+	if (status)
+		return status;
+	after = last_number(result, after);
+	json_object_put(result);
+	if (!cli_flag(cli, "follow"))
+		return CLI_DONE;
+	fflush(stdout);
+	cli_progress_start(&progress, cli);
+	return follow(cli, after);
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Progress on standard error and interruption. The flag is global because signal handlers have no context. */
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "cli.h"
+
+static volatile sig_atomic_t interrupted;
+
+static void interrupt(int signal_number)
+{
+	(void)signal_number;
+	interrupted = 1;
+}
+
+bool cli_interrupted(void)
+{
+	return interrupted;
+}
+
+void cli_progress_start(struct cli_progress *progress, const struct cli *cli)
+{
+	/*
+	 * SA_RESTART: device I/O under way is not to fail for it; poll and nanosleep end all the same. The second
+	 * signal finds the default action: it always ends.
+	 */
+	struct sigaction action = {.sa_handler = interrupt, .sa_flags = (int)SA_RESETHAND | SA_RESTART};
+
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+	progress->shown = cli_flag(cli, "progress") || isatty(STDERR_FILENO);
+	progress->drawn = false;
+}
+
+bool cli_progress(void *context, uint64_t done, uint64_t total)
+{
+	struct cli_progress *progress = context;
+
+	if (progress->shown && total && !interrupted) {
+		fprintf(stderr, "\r%5.1f %%", 100 * (double)done / (double)total);
+		progress->drawn = true;
+	}
+	return !interrupted;
+}
+
+void cli_progress_end(struct cli_progress *progress)
+{
+	if (progress->drawn)
+		fputc('\n', stderr);
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The results of the commands (docs/control.md) for people, on standard output. */
+#ifndef CLI_SHOW_H
+#define CLI_SHOW_H
+
+#include <json-c/json.h>
+
+void show_list(struct json_object *result);
+void show_status(struct json_object *result);
+void show_partition(struct json_object *result);
+void show_explain(struct json_object *result);
+void show_events(struct json_object *result);
+void show_findings(struct json_object *findings);
+void show_json(struct json_object *result);
+
+#endif

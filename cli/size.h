@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Sizes as people write and read them: 1024-based K, M, G, T. */
+#ifndef CLI_SIZE_H
+#define CLI_SIZE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* "4096", "64K", "10GiB", "2TB": NULL and *bytes, or what is wrong with it. 0 is refused, and what is over 8 EiB. */
+const char *size_parse(const char *text, uint64_t *bytes);
+
+enum { SIZE_TEXT = 32 };
+
+/* Three digits: "1.50G". */
+void size_print(char text[SIZE_TEXT], uint64_t bytes);
+void size_print_blocks(char text[SIZE_TEXT], uint64_t blocks);
+
+#endif

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the pool knows, as JSON. The names of fields are a contract (docs/control.md): they are the names of the public
+ * structs. Sizes are blocks, times µs where the name says so. Every function returns a new object, NULL without memory.
+ */
+#ifndef CONTROL_DESCRIBE_H
+#define CONTROL_DESCRIBE_H
+
+#include <json-c/json.h>
+#include <lcpfs/pool.h>
+
+/* The partitions of a pool at one moment: reports name those that a decision knows by id. */
+struct describe_partitions {
+	struct lcpfs_partition_info *list;
+	size_t count;
+};
+
+int describe_partitions_load(struct describe_partitions *partitions, struct lcpfs_pool *pool);
+void describe_partitions_free(struct describe_partitions *partitions);
+
+struct json_object *describe_partition(const struct lcpfs_partition_info *info);
+struct json_object *describe_pool(const struct lcpfs_pool_info *info);
+struct json_object *describe_decision(const struct lcpfs_engine_decision *decision,
+				    const struct describe_partitions *partitions);
+struct json_object *describe_event(const struct lcpfs_event *event);
+struct json_object *describe_finding(const struct lcpfs_finding *finding);
+
+const char *describe_mode_name(enum lcpfs_engine_mode mode);
+/* false: no such mode */
+bool describe_mode_parse(const char *name, enum lcpfs_engine_mode *mode);
+
+#endif
