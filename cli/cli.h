@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What every command of the CLI shares: the shape of the command table, parsed options, how it fails. A command returns
- * its exit code: 0 done, 1 refused or failed (one line on standard error was written), 2 wrong usage (likewise).
+ * What every command of the CLI shares: the shape of the command table, parsed options, how it fails. A command
+ * returns its exit code: 0 done, 1 refused or failed (one line on standard error was written), 2 wrong usage
+ * (likewise).
  */
 #ifndef CLI_CLI_H
 #define CLI_CLI_H
@@ -51,8 +52,8 @@ int cli_usage(const char *format, ...) PRINTF_LIKE(1, 2);
 int cli_finish_output(void);
 
 /*
- * Progress of long work: shown on standard error where that is a terminal or --progress was given; SIGINT and SIGTERM
- * make cli_progress ask the work to stop. A second signal ends the program at once.
+ * Progress of long work: shown on standard error where that is a terminal or --progress was given; SIGINT and
+ * SIGTERM make cli_progress ask the work to stop. A second signal ends the program at once.
  */
 struct cli_progress {
 	bool shown;

@@ -13,13 +13,13 @@
 #include "sim/simulate.h"
 #include "size.h"
 
-
-#define OPTION_JSON {"json", NULL, "print one JSON object"}
-#define OPTION_PROGRESS {"progress", NULL, "show progress also where standard error is no terminal"}
+#define JSON_HELP     "print one JSON object"
+#define PROGRESS_HELP "show progress also where standard error is no terminal"
 
 static const struct cli_option create_options[] = {
 	{"size", "SIZE", "size of the pool; the whole of a file or device that exists if not given"},
-	{"metaslab", "SIZE", "size of a metaslab, a power of two from 1M to 64M; chosen by the pool's size if not given"},
+	{"metaslab", "SIZE",
+	 "size of a metaslab, a power of two from 1M to 64M; chosen by the pool's size if not given"},
 	{"force", NULL, "also over something that is there already"},
 	{0},
 };
@@ -28,22 +28,23 @@ static const struct cli_option add_options[] = {
 	{"max", "SIZE", "it never gets larger than this (required)"},
 	{"size", "SIZE", "what it starts with; min if not given"},
 	{"volume", "SIZE", "length of the volume that clients see; max if not given"},
-	OPTION_JSON,
+	{"json", NULL, JSON_HELP},
 	{0},
 };
-static const struct cli_option json_options[] = {OPTION_JSON, {0}};
-static const struct cli_option long_work_options[] = {OPTION_JSON, OPTION_PROGRESS, {0}};
+static const struct cli_option json_options[] = {{"json", NULL, JSON_HELP}, {0}};
+static const struct cli_option long_work_options[] = {
+	{"json", NULL, JSON_HELP}, {"progress", NULL, PROGRESS_HELP}, {0}};
 static const struct cli_option log_options[] = {
 	{"follow", NULL, "go on with what happens from now on, until interrupted"},
 	{"last", "N", "how many events (100)"},
 	{"after", "NUMBER", "only events after the one of this number"},
-	OPTION_JSON,
+	{"json", NULL, JSON_HELP},
 	{0},
 };
 static const struct cli_option check_options[] = {
 	{"data", NULL, "read and verify the users' data, too"},
-	OPTION_JSON,
-	OPTION_PROGRESS,
+	{"json", NULL, JSON_HELP},
+	{"progress", NULL, PROGRESS_HELP},
 	{0},
 };
 static const struct cli_option serve_options[] = {
@@ -66,11 +67,13 @@ static const struct cli_command commands[] = {
 	{"add", "POOL NAME", "add a partition", pool_add, add_options},
 	{"remove", "POOL NAME", "remove a partition with all that is in it", pool_remove, json_options},
 	{"list", "POOL", "partitions: size, min, max, live, pressure, epsilon …", pool_list, json_options},
-	{"status", "POOL", "the pool: totals, health, engine, thresholds with confidence", pool_status, json_options},
+	{"status", "POOL", "the pool: totals, health, engine, thresholds with confidence", pool_status,
+	 json_options},
 	{"serve", "POOL", "serve the partitions to NBD clients until SIGTERM", serve_run, serve_options},
 	{"resize", "POOL NAME SIZE", "give a partition another size by hand, also while it is served", pool_resize,
 	 long_work_options},
-	{"tune", "POOL [MODE]", "whether boundaries move by themselves: off, observe or on", pool_tune, json_options},
+	{"tune", "POOL [MODE]", "whether boundaries move by themselves: off, observe or on", pool_tune,
+	 json_options},
 	{"explain", "POOL [NAME]", "what the engine sees and wants, and why it does or does not act", pool_explain,
 	 json_options},
 	{"log", "POOL", "boundary moves, their reasons and their outcomes", pool_log, log_options},

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 
 #include "cli.h"
-#include "control/field.h"
 #include "control/describe.h"
+#include "control/field.h"
 #include "show.h"
 #include "size.h"
 

@@ -42,7 +42,8 @@ static int run(const struct cli *cli, struct json_object *arguments, show *show_
 }
 
 /* For work that may take long. */
-static int run_long(const struct cli *cli, struct json_object *arguments, show *show_text, struct json_object **kept)
+static int run_long(const struct cli *cli, struct json_object *arguments, show *show_text,
+		    struct json_object **kept)
 {
 	struct cli_progress progress;
 	struct session_call call = {.arguments = arguments, .progress = cli_progress, .context = &progress};
@@ -156,7 +157,8 @@ static void show_scrub(struct json_object *result)
 
 	show_findings(field_get(result, "findings"));
 	size_print_blocks(read, field_count(result, "checked_blocks"));
-	printf("%s verified, %llu damaged, %llu repaired\n", read, (unsigned long long)field_count(result, "damaged"),
+	printf("%s verified, %llu damaged, %llu repaired\n", read,
+	       (unsigned long long)field_count(result, "damaged"),
 	       (unsigned long long)field_count(result, "repaired"));
 }
 

@@ -2,8 +2,9 @@
 /*
  * lcpfs serve: opens the sockets, then becomes nbdkit with our plugin, which opens the pool.
  *
- * The sockets are handed over as systemd does it (LISTEN_FDS): so that a Unix socket and TCP can be served together,
- * that the socket file never exists with other permissions than the owner's, and that every refusal is one line of ours.
+ * The sockets are handed over as systemd does it (LISTEN_FDS): so that a Unix socket and TCP can be served
+ * together, that the socket file never exists with other permissions than the owner's, and that every refusal is
+ * one line of ours.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -50,7 +51,8 @@ static bool is_readable(const char *path)
 	return access(path, R_OK) == 0;
 }
 
-/* Beside the executable (built, not installed), in nbdkit's folder beside it, else where it was to be installed. */
+/* Beside the executable (built, not installed), in nbdkit's folder beside it, else where it was to be installed.
+ */
 static int find_plugin(struct serving *s)
 {
 	static const char *const beside[] = {"", "nbdkit/"};
@@ -71,7 +73,8 @@ static int find_plugin(struct serving *s)
 			return 0;
 	}
 	snprintf(s->plugin_path, sizeof(s->plugin_path), "%s/%s", LCPFS_PLUGIN_DIR, plugin_file);
-	return is_readable(s->plugin_path) ? 0 : cli_failed("%s is missing: install lcpfs as a whole", s->plugin_path);
+	return is_readable(s->plugin_path) ? 0
+					   : cli_failed("%s is missing: install lcpfs as a whole", s->plugin_path);
 }
 
 static int find_paths(struct serving *s)
@@ -85,8 +88,8 @@ static int find_paths(struct serving *s)
 		return cli_failed("%s: %s", pool, strerror(errno));
 	if (*path != '/' && !getcwd(folder, sizeof(folder)))
 		return cli_failed("current folder: %s", strerror(errno));
-	if (snprintf(s->socket_path, PATH_MAX, "%s%s%s", *path == '/' ? "" : folder, *path == '/' ? "" : "/", path) >=
-	    PATH_MAX)
+	if (snprintf(s->socket_path, PATH_MAX, "%s%s%s", *path == '/' ? "" : folder, *path == '/' ? "" : "/",
+		     path) >= PATH_MAX)
 		return cli_failed("%s: too long", path);
 	snprintf(s->control_path, sizeof(s->control_path), "%s.control", s->socket_path);
 	return 0;
@@ -207,8 +210,8 @@ static void ready_argument(struct serving *s)
 
 	if (listen_text)
 		snprintf(tcp, sizeof(tcp), " and %s://%s/NAME", scheme, listen_text);
-	argument(s, "serve-ready=lcpfs: serving %s at %s+unix:///NAME?socket=%s%s", s->pool_path, scheme, s->socket_path,
-		 tcp);
+	argument(s, "serve-ready=lcpfs: serving %s at %s+unix:///NAME?socket=%s%s", s->pool_path, scheme,
+		 s->socket_path, tcp);
 }
 
 static int build_arguments(struct serving *s)
@@ -255,7 +258,8 @@ static int become_nbdkit(struct serving *s)
 
 int serve_run(const struct cli *cli)
 {
-	struct serving *s = calloc(1, sizeof(*s)); /* ends with this process, or with its memory when it becomes nbdkit */
+	struct serving *s =
+		calloc(1, sizeof(*s)); /* ends with this process, or with its memory when it becomes nbdkit */
 	int status;
 
 	CHECK(s);

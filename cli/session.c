@@ -13,7 +13,8 @@ enum {
 	TRY_MS = 100,
 };
 
-static int run_unserved(const struct session_call *call, struct json_object **result, struct lcpfs_failure *failure)
+static int run_unserved(const struct session_call *call, struct json_object **result,
+			struct lcpfs_failure *failure)
 {
 	const struct command *command = command_find(call->command);
 	struct lcpfs_open_options options = {.read_only = !command->changes || call->only_asks};
@@ -54,8 +55,8 @@ int session_run(const struct session_call *call, struct json_object **result, st
 		if (error != -LCPFS_E_BUSY)
 			break;
 		if (find_server(call->pool_path, &fd)) {
-			error = control_client_call(fd, call->command, call->arguments, call->progress, call->context,
-						    result, failure);
+			error = control_client_call(fd, call->command, call->arguments, call->progress,
+						    call->context, result, failure);
 			break;
 		}
 		nanosleep(&pause, NULL);

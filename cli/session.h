@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One command on a pool, wherever that is: through its server's control socket, else on the pool that this opens. */
+/* One command on a pool, wherever that is: through its server's control socket, else on the pool that this opens.
+ */
 #ifndef CLI_SESSION_H
 #define CLI_SESSION_H
 
@@ -10,14 +11,15 @@
 
 struct session_call {
 	const char *pool_path;
-	const char *command;          /* of the table in control/command.h */
+	const char *command;           /* of the table in control/command.h */
 	struct json_object *arguments; /* taken over; NULL: none */
-	bool only_asks;               /* of a command that may change something: this call does not */
-	lcpfs_progress *progress;     /* may be NULL */
+	bool only_asks;                /* of a command that may change something: this call does not */
+	lcpfs_progress *progress;      /* may be NULL */
 	void *context;
 };
 
 /* *result is a new object, NULL on failure. */
-int session_run(const struct session_call *call, struct json_object **result, struct lcpfs_failure *failure) MUST_CHECK;
+int session_run(const struct session_call *call, struct json_object **result,
+		struct lcpfs_failure *failure) MUST_CHECK;
 
 #endif

@@ -45,9 +45,9 @@ static void cell_us(struct table *table, struct json_object *object, const char 
 
 static void list_row(struct table *table, struct json_object *partition)
 {
-	const char *state = field_flag(partition, "faulted") ? "FAULTED" :
-			    field_flag(partition, "moving")  ? "moving" :
-							       "";
+	const char *state = field_flag(partition, "faulted")  ? "FAULTED"
+			    : field_flag(partition, "moving") ? "moving"
+							      : "";
 
 	table_row(table);
 	table_cell(table, "%s", text_of(partition, "name"));
@@ -91,8 +91,9 @@ static void threshold_row(struct table *table, const char *name, struct json_obj
 
 static void show_thresholds(struct json_object *thresholds)
 {
-	static const char *const titles[] = {"<THRESHOLD",   "VALUE",    "UNCERTAINTY", "OBSERVATIONS", "LEARNING_RATE",
-					     "MEAN_OUTCOME", "VARIANCE", "CONFIDENCE",  NULL};
+	static const char *const titles[] = {"<THRESHOLD",   "VALUE",         "UNCERTAINTY",
+					     "OBSERVATIONS", "LEARNING_RATE", "MEAN_OUTCOME",
+					     "VARIANCE",     "CONFIDENCE",    NULL};
 	struct table *table = table_new(titles);
 
 	threshold_row(table, "pressure", field_get(thresholds, "pressure"));
@@ -128,7 +129,8 @@ static void show_totals(struct json_object *pool)
 	       text_of(pool, "health_text"));
 	printf("size        %s in %llu metaslabs of %s; owned by nobody: %s\n", size, count_of(pool, "metaslabs"),
 	       metaslab, free_space);
-	printf("partitions  %llu of at most %llu\n", count_of(pool, "partitions"), count_of(pool, "partitions_max"));
+	printf("partitions  %llu of at most %llu\n", count_of(pool, "partitions"),
+	       count_of(pool, "partitions_max"));
 	print_time("created     ", field_count(pool, "created_s"));
 	printf(", txg %llu, guid %016llx\n", count_of(pool, "txg"), count_of(pool, "guid"));
 }

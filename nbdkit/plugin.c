@@ -2,9 +2,9 @@
 /*
  * nbdkit-lcpfs-plugin: the partitions of a pool as NBD exports.
  *
- * It only maps callbacks: nbdkit has the protocol, TLS and sockets, liblcpfs everything else. `lcpfs serve` starts it;
- * by hand: nbdkit lcpfs pool=FILE. The pool is opened after nbdkit has forked (threads do not survive a fork), and
- * closed, with everything durable, when nbdkit ends.
+ * It only maps callbacks: nbdkit has the protocol, TLS and sockets, liblcpfs everything else. `lcpfs serve` starts
+ * it; by hand: nbdkit lcpfs pool=FILE. The pool is opened after nbdkit has forked (threads do not survive a fork),
+ * and closed, with everything durable, when nbdkit ends.
  */
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
@@ -32,8 +32,8 @@ enum {
 static struct {
 	char *pool_path;
 	const char *control_path, *nbd_path;
-	const char *ready_text;  /* printed to standard output once clients are served */
-	bool is_served;          /* by `lcpfs serve`: its messages are the CLI's, one line each */
+	const char *ready_text; /* printed to standard output once clients are served */
+	bool is_served;         /* by `lcpfs serve`: its messages are the CLI's, one line each */
 	struct lcpfs_open_options options;
 	struct lcpfs_pool *pool;
 	struct control_server *control;
@@ -123,11 +123,11 @@ static int lcpfs_config_complete(void)
 	return -1;
 }
 
-#define lcpfs_config_help                                                                                    \
-	"pool=FILE      (required) The pool: a file or a block device.\n"                                      \
-	"cache=SIZE     Memory for tables, all partitions together (256M).\n"                                  \
-	"tune=MODE      off, observe or on: whether boundaries move by themselves.\n"                          \
-	"control=PATH   Control socket, for the lcpfs command.\n"                                              \
+#define lcpfs_config_help                                                                                         \
+	"pool=FILE      (required) The pool: a file or a block device.\n"                                         \
+	"cache=SIZE     Memory for tables, all partitions together (256M).\n"                                     \
+	"tune=MODE      off, observe or on: whether boundaries move by themselves.\n"                             \
+	"control=PATH   Control socket, for the lcpfs command.\n"                                                 \
 	"no-uring=BOOL  Do without io_uring (false)."
 
 /* ---- the pool's life ---- */
@@ -140,7 +140,8 @@ static int open_pool(struct lcpfs_failure *failure)
 		return error;
 	error = control_server_start(plugin.control_path, plugin.pool, &plugin.control, failure);
 	if (!error)
-		error = lcpfs_pool_set_lease(plugin.pool, plugin.control_path, plugin.nbd_path ? plugin.nbd_path : "");
+		error = lcpfs_pool_set_lease(plugin.pool, plugin.control_path,
+					     plugin.nbd_path ? plugin.nbd_path : "");
 	if (error && plugin.control)
 		snprintf(failure->message, sizeof(failure->message), "%s: cannot note who serves it: %s",
 			 plugin.pool_path, lcpfs_error_sentence(error));
@@ -249,7 +250,8 @@ static void lcpfs_close(void *handle)
 
 static const char *lcpfs_export_description(void *handle)
 {
-	return nbdkit_printf_intern("lcpfs partition of %llu bytes", (unsigned long long)lcpfs_volume_bytes(handle));
+	return nbdkit_printf_intern("lcpfs partition of %llu bytes",
+				    (unsigned long long)lcpfs_volume_bytes(handle));
 }
 
 static int64_t lcpfs_get_size(void *handle)

@@ -47,8 +47,7 @@ static int send_request(struct call *call, const char *command, struct json_obje
 
 	field_put_text(request, "command", command);
 	if (arguments) {
-		json_object_object_foreach(arguments, key, value)
-			field_put(request, key, json_object_get(value));
+		json_object_object_foreach(arguments, key, value) field_put(request, key, json_object_get(value));
 	}
 	error = lines_send(&call->lines, request);
 	json_object_put(request);
@@ -110,9 +109,8 @@ static int converse(struct call *call, const char *command, struct json_object *
 	return error;
 }
 
-int control_client_call(int fd, const char *command, struct json_object *arguments,
-			lcpfs_progress *progress, void *context, struct json_object **result,
-			struct lcpfs_failure *failure)
+int control_client_call(int fd, const char *command, struct json_object *arguments, lcpfs_progress *progress,
+			void *context, struct json_object **result, struct lcpfs_failure *failure)
 {
 	struct call call = {.progress = progress, .context = context, .result = result, .failure = failure};
 	int error;

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "control/field.h"
 #include "control/describe.h"
+#include "control/field.h"
 
 enum {
 	EVENTS_DEFAULT = 100,
@@ -16,7 +16,8 @@ enum {
 
 static int without_sentence(struct command_call *call, int error)
 {
-	return error ? failure_set(call->failure, (enum lcpfs_error) - error, "%s", lcpfs_error_sentence(error)) : 0;
+	return error ? failure_set(call->failure, (enum lcpfs_error) - error, "%s", lcpfs_error_sentence(error))
+		     : 0;
 }
 
 static int run_list(struct command_call *call)
@@ -85,7 +86,8 @@ static int run_resize(struct command_call *call)
 {
 	const char *name = field_text(call->arguments, "name");
 	uint64_t size_bytes = field_count(call->arguments, "size_bytes");
-	int error = lcpfs_partition_resize(call->pool, name, size_bytes, call->progress, call->context, call->failure);
+	int error =
+		lcpfs_partition_resize(call->pool, name, size_bytes, call->progress, call->context, call->failure);
 
 	return error ? error : put_partition(call, name);
 }
@@ -185,9 +187,14 @@ static int run_scrub(struct command_call *call)
 static const struct command commands[] = {
 	{"list", false, run_list, {{0}}},
 	{"status", false, run_status, {{0}}},
-	{"add", true, run_add,
-	 {{"name", COMMAND_TEXT, true}, {"min_bytes", COMMAND_COUNT, true}, {"max_bytes", COMMAND_COUNT, true},
-	  {"size_bytes", COMMAND_COUNT, false}, {"volume_bytes", COMMAND_COUNT, false}}},
+	{"add",
+	 true,
+	 run_add,
+	 {{"name", COMMAND_TEXT, true},
+	  {"min_bytes", COMMAND_COUNT, true},
+	  {"max_bytes", COMMAND_COUNT, true},
+	  {"size_bytes", COMMAND_COUNT, false},
+	  {"volume_bytes", COMMAND_COUNT, false}}},
 	{"remove", true, run_remove, {{"name", COMMAND_TEXT, true}}},
 	{"resize", true, run_resize, {{"name", COMMAND_TEXT, true}, {"size_bytes", COMMAND_COUNT, true}}},
 	{"tune", true, run_tune, {{"mode", COMMAND_TEXT, false}}},
@@ -229,22 +236,28 @@ static int check_arguments(const struct command *command, struct json_object *ar
 	{
 		a = argument_find(command, name);
 		if (!a)
-			return failure_set(failure, LCPFS_E_INVALID, "%s takes no argument %s", command->name, name);
+			return failure_set(failure, LCPFS_E_INVALID, "%s takes no argument %s", command->name,
+					   name);
 		if (!is_of_kind(value, a->kind))
 			return failure_set(failure, LCPFS_E_INVALID, "%s: %s must be %s", command->name, name,
 					   a->kind == COMMAND_TEXT ? "a text" : "a whole number from 0 on");
 	}
 	for (a = command->arguments; a->name; a++)
 		if (a->required && !field_get(arguments, a->name))
-			return failure_set(failure, LCPFS_E_INVALID, "%s needs the argument %s", command->name, a->name);
+			return failure_set(failure, LCPFS_E_INVALID, "%s needs the argument %s", command->name,
+					   a->name);
 	return 0;
 }
 
 int command_run(const struct command *command, struct lcpfs_pool *pool, struct json_object *arguments,
-		lcpfs_progress *progress, void *context, struct json_object **result, struct lcpfs_failure *failure)
+		lcpfs_progress *progress, void *context, struct json_object **result,
+		struct lcpfs_failure *failure)
 {
-	struct command_call call = {
-		.pool = pool, .arguments = arguments, .progress = progress, .context = context, .failure = failure};
+	struct command_call call = {.pool = pool,
+				    .arguments = arguments,
+				    .progress = progress,
+				    .context = context,
+				    .failure = failure};
 	int error = 0;
 
 	*result = NULL;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The one table of commands on an open pool. The CLI runs them on a pool that it opened itself, the control socket on
- * a pool that is served: same arguments, same results (docs/control.md).
+ * The one table of commands on an open pool. The CLI runs them on a pool that it opened itself, the control socket
+ * on a pool that is served: same arguments, same results (docs/control.md).
  */
 #ifndef CONTROL_COMMAND_H
 #define CONTROL_COMMAND_H
@@ -40,8 +40,8 @@ struct command {
 const struct command *command_find(const char *name); /* NULL: none */
 
 /*
- * Checks the arguments (NULL: none) against the table and runs. *result is a new object, NULL on failure. `progress`
- * is called from the calling thread.
+ * Checks the arguments (NULL: none) against the table and runs. *result is a new object, NULL on failure.
+ * `progress` is called from the calling thread.
  */
 int command_run(const struct command *command, struct lcpfs_pool *pool, struct json_object *arguments,
 		lcpfs_progress *progress, void *context, struct json_object **result,

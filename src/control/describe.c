@@ -250,7 +250,8 @@ static const char *action_name(enum lcpfs_engine_action action)
 	return (unsigned)action < ARRAY_LENGTH(names) ? names[action] : "unknown";
 }
 
-struct json_object *describe_decision(const struct lcpfs_engine_decision *d, const struct describe_partitions *partitions)
+struct json_object *describe_decision(const struct lcpfs_engine_decision *d,
+				      const struct describe_partitions *partitions)
 {
 	struct json_object *object = json_object_new_object();
 

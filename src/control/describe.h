@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the pool knows, as JSON. The names of fields are a contract (docs/control.md): they are the names of the public
- * structs. Sizes are blocks, times µs where the name says so. Every function returns a new object, NULL without memory.
+ * What the pool knows, as JSON. The names of fields are a contract (docs/control.md): they are the names of the
+ * public structs. Sizes are blocks, times µs where the name says so. Every function returns a new object, NULL
+ * without memory.
  */
 #ifndef CONTROL_DESCRIBE_H
 #define CONTROL_DESCRIBE_H
@@ -21,7 +22,7 @@ void describe_partitions_free(struct describe_partitions *partitions);
 struct json_object *describe_partition(const struct lcpfs_partition_info *info);
 struct json_object *describe_pool(const struct lcpfs_pool_info *info);
 struct json_object *describe_decision(const struct lcpfs_engine_decision *decision,
-				    const struct describe_partitions *partitions);
+				      const struct describe_partitions *partitions);
 struct json_object *describe_event(const struct lcpfs_event *event);
 struct json_object *describe_finding(const struct lcpfs_finding *finding);
 

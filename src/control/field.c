@@ -5,7 +5,8 @@
 
 void field_put(struct json_object *object, const char *key, struct json_object *value)
 {
-	if (!object || json_object_object_add(object, key, value)) /* no memory: the caller finds out by its own object */
+	if (!object ||
+	    json_object_object_add(object, key, value)) /* no memory: the caller finds out by its own object */
 		json_object_put(value);
 }
 

@@ -20,7 +20,8 @@ void lines_open(struct lines *lines, int fd, size_t line_bytes_max);
 void lines_close(struct lines *lines);
 
 /*
- * The next whole line that is here already: true, with *line valid until the next call; its end is cut off. Never waits.
+ * The next whole line that is here already: true, with *line valid until the next call; its end is cut off. Never
+ * waits.
  */
 bool lines_next(struct lines *lines, char **line);
 /* Receives what there is: 0, STOPPED at the end of the stream, RANGE when a line is too long, NOMEM, IO. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The control socket of a pool that is served (docs/control.md): a thread that accepts, and one for each client.
- * Clients are other processes of the same user and are not trusted to be well-behaved: none of them can hold up the
- * pool, another client or the server's end.
+ * Clients are other processes of the same user and are not trusted to be well-behaved: none of them can hold up
+ * the pool, another client or the server's end.
  */
 #ifndef CONTROL_SERVER_H
 #define CONTROL_SERVER_H

@@ -61,8 +61,8 @@ static int remove_stale(const char *path, struct lcpfs_failure *failure)
 	if (lstat(path, &status))
 		return errno == ENOENT ? 0 : failed(-1, path, failure);
 	if (!S_ISSOCK(status.st_mode))
-		return failure_set(failure, LCPFS_E_EXISTS,
-				   "%s exists and is not a socket; choose another path", path);
+		return failure_set(failure, LCPFS_E_EXISTS, "%s exists and is not a socket; choose another path",
+				   path);
 	error = socket_connect(path, &fd, failure);
 	if (!error) {
 		close(fd);
