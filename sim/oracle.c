@@ -11,7 +11,7 @@
 #include "base/check.h"
 #include "policy.h"
 
-#define GRID 12
+#define GRID 10
 
 struct curve {
 	double spare_log[GRID], copies[GRID], latency_us[GRID]; /* copies: device blocks per user block */
@@ -19,11 +19,12 @@ struct curve {
 	uint32_t min;
 };
 
-/* The k-th size of a geometric row from the least possible to all of the pool's spare. */
-static uint32_t grid_size(const struct sim_config *c, const struct curve *curve, uint32_t extra, int k)
+/* The k-th size of a geometric row, from a fiftieth of live data to all of the pool's spare. */
+static uint32_t grid_size(const struct curve *curve, uint32_t extra, int k)
 {
-	(void)c;
-	return curve->min + (uint32_t)lround(pow(extra + 1.0, k / (GRID - 1.0))) - 1;
+	double least = 1 + curve->min / 50.0, most = fmax(extra, least + GRID);
+
+	return curve->min + (uint32_t)lround(least * pow(most / least, k / (GRID - 1.0)));
 }
 
 static double spare_log(const struct sim_config *c, const struct curve *curve, double metaslabs)
@@ -41,7 +42,7 @@ static void measure(struct sim_config *c, struct curve *curves, uint32_t extra, 
 
 	CHECK(sizes);
 	for (uint32_t i = 0; i < c->load.count; i++) {
-		sizes[i] = grid_size(c, &curves[i], extra, k);
+		sizes[i] = grid_size(&curves[i], extra, k);
 		sum += sizes[i];
 	}
 	options.pool_blocks = sum * options.log.metaslab_blocks; /* each as if it were alone with all the spare */
@@ -74,7 +75,8 @@ static double interpolate(const struct curve *curve, const double *values, doubl
 	x = (x - curve->spare_log[k - 1]) / (curve->spare_log[k] - curve->spare_log[k - 1]);
 	if (!(values[k] > 0) || !(values[k - 1] > 0))
 		return values[k];
-	return values[k - 1] * pow(values[k] / values[k - 1], fmin(fmax(x, 0), 1));
+	/* below the row the first stretch goes on: cleaning costs ever more */
+	return values[k - 1] * pow(values[k] / values[k - 1], fmin(x, 1));
 }
 
 static double cost(const struct sim_config *c, const struct curve *curve, double metaslabs)
