@@ -220,7 +220,7 @@ static int follow(const struct cli *cli, uint64_t after)
 {
 	struct timespec pause = {.tv_sec = 1};
 	struct session_call call = {.pool_path = cli->operands[0], .command = "log"};
-	struct json_object *result;
+	struct json_object *result = NULL; /* GCC at -O3 cannot see that session_run sets it */
 	struct lcpfs_failure failure;
 
 	while (nanosleep(&pause, NULL) == 0 && !cli_interrupted()) {
