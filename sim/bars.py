@@ -81,7 +81,7 @@ def scenarios(trace):
 		"rhythm"))
 	if trace:
 		out.append(Scenario("real trace", ["--trace", trace, "--format", "vscsi", "--split", "1G", "--spare", "10%",
-			"--repeat", "5"], None, None, ("static", "equal", "threshold"), ["proportional"], None, "trace"))
+			"--repeat", "5"], None, None, ("static", "equal", "threshold"), STARTS, None, "trace"))
 	out.append(Scenario("pure noise", synthetic(0.2, [
 		partition("a", LIVE * 0.5, 0.5, "pattern=sequential"),
 		partition("b", LIVE * 0.5, 0.5, "pattern=sequential")], 16, "--random-latency"), None, None, (),

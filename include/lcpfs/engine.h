@@ -180,6 +180,7 @@ struct lcpfs_engine_side {
 	double utilization, pressure, epsilon;
 	/* Copied blocks per user block at a size with spare s: cleaning_cost · (u(s) / u(now))^curve_power, u = uniform WA − 1. */
 	double cleaning_cost, cleaning_error; /* at this size; relative */
+	double uniform_copies;                /* u(now) */
 	double curve_power, power_error;
 	double gain_per_block; /* what ε falls by per block that it gets (receiver) or rises by (giver) */
 	bool measured;         /* at this size; else what is known from other sizes, or only the prior */

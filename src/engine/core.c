@@ -233,6 +233,7 @@ static void side_curve(const struct engine_partition *p, struct lcpfs_engine_sid
 						 (double)p->size - (double)p->live);
 
 	side->cleaning_cost = fit.copies;
+	side->uniform_copies = p->live ? engine_uniform_copies((double)p->size / (double)p->live - 1) : 0;
 	side->cleaning_error = fit.copies_error;
 	side->curve_power = fit.power;
 	side->power_error = fit.power_error;

@@ -134,7 +134,8 @@ double engine_decide_trust(const struct engine_core *core);
 int engine_judge_report(struct engine_core *core, uint64_t sequence, const struct lcpfs_engine_moved *moved) MUST_CHECK;
 void engine_judge_all(struct engine_core *core);
 void engine_judge_cut_off(struct engine_core *core, uint32_t id); /* its awaited move can no longer be judged */
-void engine_judge_past(const struct engine_core *core, uint32_t to_id, double pressure, double *ratio, double *error);
+void engine_judge_past(const struct engine_core *core, const struct engine_partition *to, double *ratio,
+		       double *error);
 
 /* explain.c */
 void engine_explain_sentence(const struct engine_core *core, struct lcpfs_engine_decision *decision);

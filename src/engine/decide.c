@@ -61,7 +61,7 @@ static void set_pair(const struct engine_core *core, struct lcpfs_engine_decisio
 	d->to_id = d->to.id;
 	d->copy_share = copy_share(core, &d->from);
 	d->horizon_s = to ? to->demand.seconds : 0;
-	engine_judge_past(core, d->to_id, d->to.pressure, &d->past_ratio, &d->past_error);
+	engine_judge_past(core, to, &d->past_ratio, &d->past_error);
 }
 
 static bool can_give(const struct engine_core *core, const struct engine_partition *p)

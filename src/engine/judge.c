@@ -305,19 +305,24 @@ void engine_judge_cut_off(struct engine_core *core, uint32_t id)
 	}
 }
 
-/* Realised / expected of this receiver's past moves at a pressure within 30 %; the prior is one move that kept its word. */
-void engine_judge_past(const struct engine_core *core, uint32_t to_id, double pressure, double *ratio, double *error)
+/*
+ * Realised / expected of this receiver's past moves at a pressure within 30 %; the prior is one move that kept its word. Like
+ * demand, outcomes are forgotten over the time that the pool's turnover takes.
+ */
+void engine_judge_past(const struct engine_core *core, const struct engine_partition *to, double *ratio, double *error)
 {
-	double weights = 1, sum = 1, squares = 0;
+	double weights = 1, sum = 1, squares = 0, pressure = to ? to->side.pressure : 0;
+	double memory_us = to ? 1e6 * to->demand.seconds : 0;
 
 	for (size_t i = 0; i < MIN_OF(core->outcome_count, LCPFS_ENGINE_OUTCOMES_MAX); i++) {
 		const struct lcpfs_engine_outcome *o = &core->outcomes[i];
 		double se = o->standard_error / o->expected_gain, r, w;
-		if (o->to_id != to_id || o->verdict == LCPFS_ENGINE_NOT_JUDGED || !(o->expected_gain > 0) ||
+		if (!to || o->to_id != to->id || o->verdict == LCPFS_ENGINE_NOT_JUDGED || !(o->expected_gain > 0) ||
 		    !(fabs(o->pressure - pressure) <= ENGINE_SIMILAR_PRESSURE * pressure))
 			continue;
 		r = fmin(fmax((o->epsilon_before - o->epsilon_after) / o->expected_gain, -3), 3);
 		w = 1 / (1 + se * se);
+		w *= exp(-(double)(core->now_us - MIN_OF(core->now_us, o->moved_us)) / fmax(memory_us, 1));
 		weights += w;
 		sum += w * r;
 		squares += w * (r - 1) * (r - 1);

@@ -11,13 +11,12 @@
 /* Copies per user block at another size. */
 double engine_weigh_copies(const struct lcpfs_engine_side *side, double size_blocks)
 {
-	double live = (double)side->live_blocks, now = (double)side->size_blocks;
+	double live = (double)side->live_blocks;
 
-	if (!(live > 0) || !(side->cleaning_cost > 0))
+	if (!(live > 0) || !(side->cleaning_cost > 0) || !(side->uniform_copies > 0))
 		return 0;
-	return side->cleaning_cost * pow(engine_uniform_copies((size_blocks - live) / live) /
-						 engine_uniform_copies((now - live) / live),
-					 side->curve_power);
+	return side->cleaning_cost *
+	       pow(engine_uniform_copies(size_blocks / live - 1) / side->uniform_copies, side->curve_power);
 }
 
 /* Reads do not wait for cleaning; the part that writes cause grows with what is written for each of them. */
@@ -157,12 +156,15 @@ static bool pays_back(const struct lcpfs_engine_decision *d)
 	return d->expected_saving_blocks_s * d->horizon_s >= d->cost_blocks;
 }
 
-/* Measured beyond doubt, or at least so far as measurement goes: then the curve may be explored. */
+/*
+ * Measured beyond doubt, or at least so far as measurement goes: then the curve may be explored. Moves of this kind that
+ * came to nothing before count as noise.
+ */
 static enum lcpfs_engine_reason sureness(const struct lcpfs_engine_decision *d)
 {
 	double quantile = engine_t_quantile(d->significance, 1e9);
 
-	if (!(d->expected_gain > quantile * d->measurement_error))
+	if (!(d->expected_gain > quantile * d->measurement_error) || !(d->past_ratio > quantile * d->past_error))
 		return LCPFS_ENGINE_WITHIN_NOISE;
 	return d->expected_gain > quantile * d->expected_error ? LCPFS_ENGINE_GAIN : LCPFS_ENGINE_EXPLORE;
 }
