@@ -290,7 +290,7 @@ struct fmt_root {
 	le64 id_end;        /* ids at or above were never used */
 	le64 data_blocks;   /* live data blocks = ids in use */
 	le64 page_count;    /* tree pages, space tree left out; each lies there twice */
-	le64 clean;         /* 1: closed cleanly, nothing follows */
+	le64 zero0;
 	le64 counter[16];   /* lifetime totals, see store_counters */
 	uint8_t zero[4096 - 32 - 32 - 24 - 96 - 40 - 128];
 };

@@ -1,0 +1,439 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Opening: the newest root, then the log rolled forward.
+ *
+ * The root says where each head stood at record S. From there records are taken in sequence, from whichever head has the
+ * next one; each must carry the checksum of the one before it and the root's epoch, so that nothing left over from an
+ * earlier life of a metaslab can be mistaken for the log.
+ *
+ * Where the log ends. First pass: follow the headers as far as they go, and note the highest record that any header
+ * declares durable. Second pass: apply. Up to that mark a block that fails its checksum is damage: its mapping is
+ * applied and reads of it fail. Beyond the mark it may be the torn end of what was never flushed: the first record
+ * with such a block, and all behind it, never happened. If the chain breaks before the mark, flushed data cannot be found
+ * any more: that is an error, not an end.
+ *
+ * Costs reading what was written since the last checkpoint, and the space tree. Everything read is untrusted.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "store/internal.h"
+
+/* -- record headers ----------------------------------------------------------------------------------------------- */
+
+static bool record_valid(const struct store *s, const struct fmt_record *header, uint64_t block)
+{
+	if (fmt_verify(header, FMT_RECORD, s->config.guid, s->config.partition) != FMT_GOOD ||
+	    le64_get(header->place) != block || le32_get(header->head.count) > RECORD_ENTRIES)
+		return false;
+	unsigned blocks = 0;
+	for (unsigned i = 0; i < le32_get(header->head.count); i++)
+		blocks += entry_has_block(fmt_entry_kind(&header->entry[i]));
+	return blocks == le16_get(header->blocks);
+}
+
+int record_read(struct store *s, uint64_t block, struct fmt_record *header, bool good[2])
+{
+	struct fmt_record copy[2];
+	int error[2];
+	for (unsigned i = 0; i < 2; i++) {
+		error[i] = vdev_read(s->config.vdev, (block + i) << BLOCK_SHIFT, &copy[i], BLOCK_SIZE);
+		good[i] = !error[i] && record_valid(s, &copy[i], block);
+	}
+	if (!good[0] && !good[1])
+		return error[0] ? error[0] : error[1];
+	*header = copy[good[0] ? 0 : 1];
+	return 1;
+}
+
+int record_next(struct store *s, struct record_walk *walk, struct fmt_record *header)
+{
+	uint32_t end = s->config.metaslab_blocks;
+	if (walk->offset + RECORD_HEADERS > end)
+		return 0;
+	walk->block = space_first_block(&s->space, walk->metaslab) + walk->offset;
+	int found = record_read(s, walk->block, header, walk->good);
+	if (found <= 0)
+		return found == -LCPFS_E_IO ? 0 : found; /* an unreadable header: as if it were damaged */
+	walk->offset += RECORD_HEADERS + le16_get(header->blocks);
+	if (walk->offset > end)
+		return 0;
+	if (le32_get(header->next) != NO_METASLAB)
+		walk->offset = end;
+	return 1;
+}
+
+/* -- root --------------------------------------------------------------------------------------------------------- */
+
+static int root_load(struct store *s, struct fmt_root *best, struct lcpfs_failure *failure)
+{
+	struct fmt_root root;
+	uint64_t generation = 0;
+	bool newer = false;
+	int error = 0;
+	for (unsigned i = 0; i < 4; i++) {
+		int failed = vdev_read(s->config.vdev, s->config.root_block[i / 2][i % 2] << BLOCK_SHIFT, &root, BLOCK_SIZE);
+		enum fmt_verdict verdict = failed ? FMT_DAMAGED :
+						    fmt_verify(&root, FMT_ROOT, s->config.guid, s->config.partition);
+		error = failed ? failed : error;
+		newer |= verdict == FMT_NEWER;
+		if (verdict != FMT_GOOD || le64_get(root.generation) <= generation)
+			continue;
+		generation = le64_get(root.generation);
+		s->root_slot = i / 2;
+		*best = root;
+	}
+	if (newer)
+		return failure_set(failure, LCPFS_E_VERSION, "partition %s was written by a newer lcpfs", s->name);
+	if (generation)
+		return 0;
+	return failure_set(failure, error ? (enum lcpfs_error)-error : LCPFS_E_CORRUPT,
+			   "partition %s: all copies of its root are damaged", s->name);
+}
+
+static bool root_sane(const struct store *s, const struct fmt_root *root)
+{
+	const struct tree *table = &s->tree[TREE_TABLE - 1], *volume = &s->tree[TREE_VOLUME - 1];
+	return le32_get(root->table.levels) == table->levels && le32_get(root->volume.levels) == volume->levels &&
+	       le32_get(root->space.levels) <= TREE_LEVELS_MAX && le64_get(root->id_end) <= table->capacity * PAGE_SLOTS &&
+	       le64_get(root->data_blocks) <= le64_get(root->id_end);
+}
+
+static int root_apply(struct store *s, const struct fmt_root *root, struct lcpfs_failure *failure)
+{
+	uint64_t blocks = le64_get(root->volume_blocks);
+	if (blocks == 0 || blocks > UINT64_C(1) << 40)
+		return failure_set(failure, LCPFS_E_CORRUPT, "partition %s: impossible volume size in its root", s->name);
+	tree_init(s, blocks);
+	if (!root_sane(s, root))
+		return failure_set(failure, LCPFS_E_CORRUPT, "partition %s: its root contradicts itself", s->name);
+	tree_of(s, TREE_TABLE)->at = root->table.top;
+	tree_of(s, TREE_VOLUME)->at = root->volume.top;
+	s->generation = le64_get(root->generation);
+	s->epoch = le64_get(root->epoch);
+	s->seq = s->root_seq = s->durable = s->claimed = s->work_seq = le64_get(root->seq);
+	s->chain = le64_get(root->chain);
+	s->id_end = le64_get(root->id_end);
+	s->data_blocks = le64_get(root->data_blocks);
+	s->page_count = le64_get(root->page_count);
+	uint64_t *counters = (uint64_t *)&s->counters;
+	for (unsigned i = 0; i < ARRAY_LENGTH(root->counter); i++)
+		counters[i] = le64_get(root->counter[i]);
+	for (unsigned i = 0; i < LOG_HEADS; i++)
+		s->head[i] = (struct head){le32_get(root->position[i].metaslab), le32_get(root->position[i].offset)};
+	s->heads = s->head[1].metaslab == NO_METASLAB ? 1 : LOG_HEADS;
+	return 0;
+}
+
+/* -- the space tree ----------------------------------------------------------------------------------------------- */
+
+static int note_space_page(struct store *s, const struct fmt_pointer *at)
+{
+	struct fmt_pointer *list = realloc(s->space_pages, (s->space_page_count + 1) * sizeof(*list));
+	if (!list)
+		return -LCPFS_E_NOMEM;
+	s->space_pages = list;
+	list[s->space_page_count++] = *at;
+	return 0;
+}
+
+static int load_space_slot(struct store *s, const struct fmt_space *e)
+{
+	uint32_t index = le32_get(e->metaslab);
+	struct metaslab *m = space_find(&s->space, index);
+	if (!m) {
+		int error = space_add(&s->space, index);
+		if (error)
+			return error == -LCPFS_E_NOMEM ? error : -LCPFS_E_CORRUPT;
+		m = space_find(&s->space, index);
+		m->foreign = true; /* handed over since: the log must empty it */
+	}
+	if (m->live || le32_get(e->live) > s->config.metaslab_blocks)
+		return -LCPFS_E_CORRUPT;
+	m->live = le32_get(e->live);
+	m->age = MIN_OF(le64_get(e->age), s->root_seq + 1);
+	return 0;
+}
+
+static int load_space_page(struct store *s, const struct fmt_pointer *at, unsigned level, uint64_t index)
+{
+	if (s->space_page_count > 2 * s->space.pool_count / PAGE_SLOTS + TREE_LEVELS_MAX)
+		return -LCPFS_E_CORRUPT;
+	struct fmt_page *page = malloc(sizeof(*page));
+	int error = page ? tree_read_page(s, at, TREE_SPACE, level, index, page, NULL) : -LCPFS_E_NOMEM;
+	if (!error)
+		error = note_space_page(s, at);
+	for (unsigned i = 0; i < PAGE_SLOTS && !error; i++) {
+		if (level && !pointer_null(&page->child[i]))
+			error = load_space_page(s, &page->child[i], level - 1, index * PAGE_SLOTS + i);
+		else if (!level && le32_get(page->space[i].live))
+			error = load_space_slot(s, &page->space[i]);
+	}
+	free(page);
+	return error;
+}
+
+static int load_space(struct store *s, const struct fmt_root *root)
+{
+	unsigned levels = le32_get(root->space.levels);
+	int error = levels ? load_space_page(s, &root->space.top, levels - 1, 0) : 0;
+	for (size_t i = 0; i < 2 * s->space_page_count && !error; i++)
+		error = space_live_add(&s->space, le64_get(s->space_pages[i / 2].place[i % 2]));
+	return error;
+}
+
+/* -- rolling forward ---------------------------------------------------------------------------------------------- */
+
+struct forward {
+	struct store *s;
+	struct head head[LOG_HEADS];
+	struct fmt_record peeked[LOG_HEADS];
+	bool have[LOG_HEADS];
+	uint64_t seq, chain;
+	uint64_t durable; /* the highest that a header declares */
+};
+
+static void forward_start(struct forward *f)
+{
+	f->seq = f->s->root_seq;
+	f->chain = f->s->chain;
+	memcpy(f->head, f->s->head, sizeof(f->head));
+	memset(f->have, 0, sizeof(f->have));
+}
+
+static int peek(struct forward *f, unsigned head)
+{
+	struct store *s = f->s;
+	struct head *h = &f->head[head];
+	bool good[2];
+	if (f->have[head] || h->metaslab == NO_METASLAB || h->offset + RECORD_HEADERS > s->config.metaslab_blocks)
+		return 0;
+	if (!space_find(&s->space, h->metaslab))
+		return -LCPFS_E_CORRUPT;
+	struct fmt_record *r = &f->peeked[head];
+	int found = record_read(s, space_first_block(&s->space, h->metaslab) + h->offset, r, good);
+	if (found < 0)
+		return found;
+	f->have[head] = found && le64_get(r->epoch) == s->epoch && le64_get(r->seq) > f->seq &&
+			h->offset + RECORD_HEADERS + le16_get(r->blocks) <= s->config.metaslab_blocks;
+	if (f->have[head])
+		f->durable = MAX_OF(f->durable, le64_get(r->durable));
+	return 0;
+}
+
+/* The head that has the next record: 0.., or LOG_HEADS if none has, or an error. */
+static int find_next(struct forward *f)
+{
+	for (unsigned i = 0; i < LOG_HEADS; i++) {
+		int error = peek(f, i);
+		if (error)
+			return error;
+	}
+	for (unsigned i = 0; i < LOG_HEADS; i++) {
+		const struct fmt_record *r = &f->peeked[i];
+		if (f->have[i] && le64_get(r->seq) == f->seq + 1 && le64_get(r->previous) == f->chain)
+			return (int)i;
+	}
+	return LOG_HEADS;
+}
+
+static void advance(struct forward *f, unsigned head)
+{
+	const struct fmt_record *r = &f->peeked[head];
+	f->seq++;
+	f->chain = fmt_checksum_of(r);
+	f->head[head].offset += RECORD_HEADERS + le16_get(r->blocks);
+	if (le32_get(r->next) != NO_METASLAB)
+		f->head[head] = (struct head){le32_get(r->next), 0};
+	f->have[head] = false;
+}
+
+/* Do all blocks of a record match their checksums? 1, 0, or an error. LOST ones are not expected to. */
+static int blocks_good(struct store *s, const struct fmt_record *r)
+{
+	unsigned blocks = le16_get(r->blocks), at = 0;
+	uint8_t *data = malloc((size_t)blocks * BLOCK_SIZE + 1);
+	uint64_t first = le64_get(r->place) + RECORD_HEADERS;
+	int good = data ? 0 : -LCPFS_E_NOMEM;
+	if (data && blocks)
+		good = vdev_read(s->config.vdev, first << BLOCK_SHIFT, data, (size_t)blocks * BLOCK_SIZE);
+	if (data && good == 0)
+		good = 1;
+	for (unsigned i = 0; i < le32_get(r->head.count) && good > 0; i++) {
+		const struct fmt_entry *e = &r->entry[i];
+		unsigned kind = fmt_entry_kind(e);
+		if (!entry_has_block(kind))
+			continue;
+		const uint8_t *block = data + (size_t)at++ * BLOCK_SIZE;
+		if (kind == ENTRY_LOST)
+			continue;
+		uint64_t sum = kind == ENTRY_PAGE ? fmt_checksum_of(block) : hash64(block, BLOCK_SIZE);
+		if (kind == ENTRY_PAGE && fmt_verify(block, FMT_PAGE, s->config.guid, s->config.partition) != FMT_GOOD)
+			good = 0;
+		if (sum != le64_get(e->checksum))
+			good = 0;
+	}
+	free(data);
+	return good;
+}
+
+static int apply_write(struct store *s, const struct fmt_entry *e, uint64_t block)
+{
+	uint64_t id = le64_get(e->id), address = fmt_entry_address(e);
+	bool fresh;
+	int error = map_prepare(s, address, &id, &fresh);
+	return error ? error : map_bind(s, address, id, block, le64_get(e->checksum));
+}
+
+static int apply_move(struct store *s, const struct fmt_entry *e, uint64_t block)
+{
+	struct page *leaf;
+	struct fmt_block *entry;
+	int error = map_entry(s, le64_get(e->id), &leaf, &entry);
+	if (!error && (!entry || le64_get(entry->checksum) != le64_get(e->checksum)))
+		error = -LCPFS_E_CORRUPT;
+	return error ? error : map_move(s, leaf, entry, block);
+}
+
+static int apply_trim(struct store *s, const struct fmt_entry *e)
+{
+	uint64_t address = fmt_entry_address(e), left = le64_get(e->id);
+	if (address > s->volume_blocks || left > s->volume_blocks - address)
+		return -LCPFS_E_CORRUPT;
+	while (left) {
+		bool mapped;
+		uint64_t count = left, drops = s->drops;
+		int error = map_trim_prepare(s, address, &count, &mapped);
+		if (error)
+			return error;
+		if (s->drops != drops)
+			continue;
+		error = map_trim(s, address, count);
+		if (error)
+			return error;
+		address += count;
+		left -= count;
+	}
+	return 0;
+}
+
+static int apply_record(struct store *s, const struct fmt_record *r)
+{
+	uint64_t block = le64_get(r->place) + RECORD_HEADERS;
+	int error = 0;
+	for (unsigned i = 0; i < le32_get(r->head.count) && !error; i++) {
+		const struct fmt_entry *e = &r->entry[i];
+		unsigned kind = fmt_entry_kind(e);
+		if (kind == ENTRY_WRITE)
+			error = apply_write(s, e, block);
+		else if (kind == ENTRY_MOVE || kind == ENTRY_LOST)
+			error = apply_move(s, e, block);
+		else if (kind == ENTRY_TRIM)
+			error = apply_trim(s, e);
+		else if (kind != ENTRY_PAGE)
+			error = -LCPFS_E_VERSION;
+		block += entry_has_block(kind);
+	}
+	uint32_t next = le32_get(r->next);
+	if (error || next == NO_METASLAB)
+		return error;
+	struct metaslab *m = space_find(&s->space, next);
+	return !m || m->foreign || m->live ? -LCPFS_E_CORRUPT : 0; /* a head goes on in an empty metaslab only */
+}
+
+static int follow(struct forward *f, bool apply)
+{
+	int head;
+	forward_start(f);
+	while ((head = find_next(f)) >= 0 && head < LOG_HEADS) {
+		const struct fmt_record *r = &f->peeked[head];
+		int good = !apply || f->seq + 1 <= f->durable ? 1 : blocks_good(f->s, r);
+		if (good <= 0)
+			return good;
+		int error = apply ? apply_record(f->s, r) : 0;
+		if (error)
+			return error;
+		if (apply)
+			space_of_block(&f->s->space, le64_get(r->place))->age = f->seq + 1;
+		if (apply)
+			f->s->log_blocks += RECORD_HEADERS + le16_get(r->blocks);
+		advance(f, (unsigned)head);
+	}
+	return head < 0 ? head : 0;
+}
+
+/* -- afterwards --------------------------------------------------------------------------------------------------- */
+
+static bool is_head(const struct store *s, uint32_t metaslab)
+{
+	for (unsigned i = 0; i < LOG_HEADS; i++) {
+		if (s->head[i].metaslab == metaslab)
+			return true;
+	}
+	return false;
+}
+
+static int settle_space(struct store *s)
+{
+	for (uint32_t i = s->space.count; i-- > 0;) {
+		struct metaslab *m = &s->space.slab[i];
+		bool used = m->live || m->age > s->root_seq;
+		if (is_head(s, m->index))
+			space_set_state(&s->space, m, METASLAB_OPEN);
+		else if (used)
+			space_set_state(&s->space, m, METASLAB_CLOSED);
+		if (m->foreign && (m->live || is_head(s, m->index)))
+			return -LCPFS_E_CORRUPT;
+		if (m->foreign)
+			space_remove(&s->space, m->index);
+	}
+	for (unsigned i = 0; i < LOG_HEADS; i++) {
+		bool none = i > 0 && s->heads == 1;
+		if (none ? s->head[i].metaslab != NO_METASLAB :
+			   !space_find(&s->space, s->head[i].metaslab) || s->head[i].offset > s->config.metaslab_blocks)
+			return -LCPFS_E_CORRUPT;
+	}
+	return 0;
+}
+
+static int roll_forward(struct store *s, struct lcpfs_failure *failure)
+{
+	struct forward *f = calloc(1, sizeof(*f));
+	if (!f)
+		return -LCPFS_E_NOMEM;
+	f->s = s;
+	int error = follow(f, false);
+	if (!error && f->durable > f->seq)
+		error = failure_set(failure, LCPFS_E_CORRUPT,
+				    "partition %s: record %llu of its log was flushed and is damaged in both copies", s->name,
+				    (unsigned long long)f->seq + 1);
+	if (!error)
+		error = follow(f, true);
+	s->seq = s->work_seq = f->seq;
+	s->chain = f->chain;
+	memcpy(s->head, f->head, sizeof(s->head));
+	free(f);
+	return error;
+}
+
+int recover(struct store *s, struct lcpfs_failure *failure)
+{
+	struct fmt_root *root = calloc(1, sizeof(*root));
+	int error = root ? root_load(s, root, failure) : -LCPFS_E_NOMEM;
+	store_lock(s);
+	if (!error)
+		error = root_apply(s, root, failure);
+	if (!error)
+		error = load_space(s, root);
+	if (!error)
+		error = roll_forward(s, failure);
+	if (!error)
+		error = settle_space(s);
+	store_unlock(s);
+	free(root);
+	if (error && failure && !failure->message[0])
+		failure_set(failure, (enum lcpfs_error)-error, "partition %s: its metadata is damaged (%s)", s->name,
+			    lcpfs_error_sentence(error));
+	return error;
+}

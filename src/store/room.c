@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Who may take an EMPTY metaslab, and where the next one comes from.
+ *
+ * What must always be possible, however full the partition: a checkpoint (so: metaslabs kept back for the pages that it would
+ * have to write now, twice each), the cleaning of one metaslab (one more kept back), and on top of that a trim. A writer gets what is left;
+ * when there is nothing left it makes some itself, one unit at a time, or waits for the background to.
+ *
+ * Empty for good: a CLOSED metaslab without live blocks may be used again once (1) roll-forward does not need the records in
+ * it (its age <= root_seq) and (2) the state in which it is empty was flushed. Until then whoever reads what it held
+ * (a crash's recovery, mainly) still finds it. Relocations count as soon as the log that tells them is
+ * durable: no checkpoint is needed for that.
+ */
+#include "store/internal.h"
+
+/* Blocks of a metaslab that can hold something when it is filled with full records. */
+static uint64_t usable_blocks(const struct store *s)
+{
+	uint64_t left = s->config.metaslab_blocks - LINK_BLOCKS;
+	uint64_t record = RECORD_HEADERS + RECORD_ENTRIES;
+	uint64_t rest = left % record;
+	return left / record * RECORD_ENTRIES + (rest > RECORD_HEADERS ? rest - RECORD_HEADERS : 0);
+}
+
+/* Open heads, and one metaslab for each thing that must stay possible (see above). */
+static uint32_t overhead_metaslabs(uint32_t metaslabs)
+{
+	return metaslabs < HEADS_METASLABS_MIN ? 3 : LOG_HEADS + 3;
+}
+
+uint64_t room_limit(const struct store *s, uint32_t metaslabs)
+{
+	uint32_t overhead = overhead_metaslabs(metaslabs);
+	return metaslabs > overhead ? (metaslabs - overhead) * usable_blocks(s) : 0;
+}
+
+static uint64_t space_tree_pages(const struct store *s)
+{
+	return DIV_UP(s->space.count, PAGE_SLOTS) + (s->space.count > PAGE_SLOTS ? 1 + s->space.count / 28224 : 0);
+}
+
+uint64_t room_live(const struct store *s)
+{
+	return s->data_blocks + 2 * (s->page_count + space_tree_pages(s));
+}
+
+uint32_t room_kept(const struct store *s, uint64_t pages)
+{
+	pages += s->closure + s->closure_frozen + space_tree_pages(s);
+	/* Records are cut at level changes, so a few are not full. */
+	uint64_t blocks = 2 * pages + 2 * RECORD_HEADERS * (pages / RECORD_ENTRIES + 2 * TREE_LEVELS_MAX);
+	uint64_t have = log_room(s, HEAD_META);
+	uint64_t missing = blocks > have ? blocks - have : 0;
+	return 1 + (uint32_t)DIV_UP(missing, usable_blocks(s));
+}
+
+/*
+ * Cleaning ahead of the writers: a little more than what they must leave, and no faster than they write, so that a full or an
+ * idle partition is not copied about for nothing.
+ */
+bool room_low(const struct store *s)
+{
+	uint64_t written = s->counters.written_blocks - s->written_at_clean;
+	return s->space.empty < room_kept(s, 0) + MIN_OF(2u, s->space.count / 16) && written >= usable_blocks(s) / 8;
+}
+
+/* Pages that one operation may change: two leaves and all above them, or a step of a trim. */
+static uint64_t step_pages(const struct store *s, bool urgent)
+{
+	unsigned levels = s->tree[0].levels + s->tree[1].levels;
+	return urgent ? 32 + levels : 2 * levels;
+}
+
+bool room_cache_full(const struct store *s)
+{
+	return s->closure + s->closure_frozen > s->pages_max / 2;
+}
+
+static bool room_enough(const struct store *s, bool urgent)
+{
+	if (room_cache_full(s))
+		return false;
+	uint32_t kept = room_kept(s, step_pages(s, urgent));
+	bool full = !s->open && log_room(s, HEAD_USER) < RECORD_HEADERS + 1;
+	bool next = s->open && s->open->entries + 1 >= MIN_OF(s->open->blocks_max, (unsigned)RECORD_ENTRIES);
+	uint32_t wanted = kept - urgent + (full || next);
+	return s->space.empty >= wanted;
+}
+
+/* Drops the lock. */
+static int make_room(struct store *s, bool urgent, bool *progress)
+{
+	store_drop(s);
+	pthread_mutex_lock(&s->work);
+	store_lock(s);
+	bool enough = room_enough(s, urgent); /* somebody else may have made it meanwhile */
+	store_unlock(s);
+	int done = enough ? 1 : room_make(s);
+	pthread_mutex_unlock(&s->work);
+	store_lock(s);
+	*progress = done > 0;
+	return done < 0 ? done : 0;
+}
+
+/* Asks the pool for more. Drops the lock. */
+static bool ask_pool(struct store *s)
+{
+	if (!s->config.need_space)
+		return false;
+	store_drop(s);
+	bool got = s->config.need_space(s->config.context);
+	store_lock(s);
+	return got;
+}
+
+int room_wait(struct store *s, bool urgent)
+{
+	/* Each unit gains something where anything is to be gained, so this many are enough to go through all of it twice. */
+	for (uint32_t units = 0; !room_enough(s, urgent); units++) {
+		bool progress;
+		if (s->faulted)
+			return -LCPFS_E_FAULTED;
+		int error = make_room(s, urgent, &progress);
+		if (error && error != -LCPFS_E_NOSPC)
+			return error;
+		progress &= units < 2 * s->space.count + 16;
+		if (!progress && !room_enough(s, urgent) && !ask_pool(s))
+			return urgent ? 0 : -LCPFS_E_NOSPC; /* a trim may find that its log space is there after all */
+	}
+	return 0;
+}
+
+int room_admit(struct store *s)
+{
+	while (room_live(s) + 1 > room_limit(s, s->space.count)) {
+		if (!ask_pool(s))
+			return -LCPFS_E_NOSPC;
+	}
+	return 0;
+}
+
+void room_note_ready(struct store *s)
+{
+	CHECK(!s->open); /* what emptied it is in a sealed record */
+	for (uint32_t i = 0; i < s->space.count; i++) {
+		struct metaslab *m = &s->space.slab[i];
+		if (m->state == METASLAB_CLOSED && m->live == 0 && !m->ready)
+			m->ready = MAX_OF(s->seq, (uint64_t)1);
+	}
+}
+
+void room_reclaim(struct store *s)
+{
+	for (uint32_t i = 0; i < s->space.count; i++) {
+		struct metaslab *m = &s->space.slab[i];
+		if (m->state == METASLAB_CLOSED && m->live == 0 && m->age <= s->root_seq && m->ready && m->ready <= MAX_OF(s->durable, (uint64_t)1))
+			space_set_state(&s->space, m, METASLAB_EMPTY);
+	}
+	pthread_cond_broadcast(&s->changed);
+}
+
+struct prospect {
+	uint32_t flush;      /* metaslabs that only wait for a flush */
+	uint32_t checkpoint; /* and for a checkpoint */
+	bool younger;        /* a checkpoint would make more metaslabs cleanable */
+	struct metaslab *victim;
+};
+
+static struct prospect look_around(const struct store *s)
+{
+	struct prospect p = {0};
+	for (uint32_t i = 0; i < s->space.count; i++) {
+		const struct metaslab *m = &s->space.slab[i];
+		if (m->state != METASLAB_CLOSED)
+			continue;
+		p.flush += m->live == 0 && m->age <= s->root_seq;
+		p.checkpoint += m->live == 0 && m->age > s->root_seq;
+		p.younger |= m->live < usable_blocks(s) && m->age > s->root_seq;
+	}
+	/* Copying has to gain something: a link and the headers of the copies go off. */
+	p.victim = space_victim(&s->space, s->root_seq, s->seq, (uint32_t)usable_blocks(s) - 1);
+	return p;
+}
+
+/* Is a checkpoint the cheaper way to the next EMPTY metaslab, by blocks written for each metaslab gained? */
+static bool checkpoint_pays(const struct store *s, const struct prospect *p)
+{
+	uint32_t held = room_kept(s, 0);
+	uint64_t pages = s->closure + space_tree_pages(s);
+	uint64_t idle = 2 * pages / usable_blocks(s); /* what is kept back for the pages that it would write */
+	uint64_t gain = p->checkpoint + s->page_pending + MIN_OF(idle, (uint64_t)held);
+	if (!p->victim)
+		return gain > 0 || p->younger;
+	double clean_gain = 1 - (double)p->victim->live / (double)usable_blocks(s);
+	return gain > 0 && (double)(2 * pages) / (double)gain < p->victim->live / clean_gain;
+}
+
+/* With the lock held. */
+static int flush_for_room(struct store *s)
+{
+	uint32_t empty = s->space.empty;
+	int error = log_flush(s);
+	return error ? error : s->space.empty > empty;
+}
+
+int room_make(struct store *s)
+{
+	store_lock(s);
+	room_reclaim(s);
+	s->written_at_clean = s->counters.written_blocks;
+	struct prospect p = look_around(s);
+	uint32_t victim = p.victim && !checkpoint_pays(s, &p) ? p.victim->index : NO_METASLAB;
+	bool checkpoint = p.checkpoint || p.younger || s->closure || s->page_pending;
+	bool cache_full = room_cache_full(s);
+	int done = p.flush && !cache_full ? flush_for_room(s) : 0;
+	store_unlock(s);
+	if (done)
+		return done;
+	if (cache_full)
+		victim = NO_METASLAB;
+	if (victim != NO_METASLAB) {
+		int error = clean_metaslab(s, victim);
+		if (error != -LCPFS_E_NOSPC)
+			return error ? error : 1;
+	}
+	if (!checkpoint)
+		return 0;
+	int error = checkpoint_write(s);
+	return error ? error : 1;
+}

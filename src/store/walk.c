@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Looking at everything: scrub (online, repairs metadata from its second copy) and check (offline, all invariants).
+ *
+ * Both visit the same structures: root copies, tree pages (both copies), record headers (both copies), user data. A copy is repaired
+ * in place: the same bytes, where they belong. That holds `work`, so that no checkpoint or cleaning gives
+ * the place away meanwhile.
+ */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/internal.h"
+
+struct walker {
+	struct store *s;
+	struct store_walk *walk;
+	uint8_t *used;           /* check: bitmap over the device */
+	uint32_t *live;          /* check: counted live blocks by position in space.slab */
+	uint64_t done, total;
+	struct fmt_page scratch;
+};
+
+static void found(struct walker *w, bool repaired, bool data, uint64_t block, uint64_t address, const char *format, ...)
+	PRINTF_LIKE(6, 7);
+
+static void found(struct walker *w, bool repaired, bool data, uint64_t block, uint64_t address, const char *format, ...)
+{
+	char text[240];
+	va_list args;
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	w->walk->damaged_blocks++;
+	w->walk->repaired_blocks += repaired;
+	struct store_finding finding = {repaired, data, block, address, text};
+	if (w->walk->found)
+		w->walk->found(w->walk->context, &finding);
+}
+
+static int progress(struct walker *w, uint64_t blocks)
+{
+	w->done += blocks;
+	w->walk->checked_blocks += blocks;
+	if (w->walk->progress && !w->walk->progress(w->walk->context, MIN_OF(w->done, w->total), w->total))
+		return -LCPFS_E_STOPPED;
+	return 0;
+}
+
+/* Writes a good copy over a bad one; false if that is not wanted or fails. */
+static bool repair(struct walker *w, uint64_t block, const void *good)
+{
+	return w->walk->repair && !w->s->config.read_only &&
+	       !vdev_write(w->s->config.vdev, block << BLOCK_SHIFT, good, BLOCK_SIZE);
+}
+
+/* -- places (check only) ------------------------------------------------------------------------------------------ */
+
+static void use_block(struct walker *w, uint64_t block, const char *what)
+{
+	if (!w->used)
+		return;
+	struct metaslab *m = space_of_block(&w->s->space, block);
+	if (!m) {
+		found(w, false, false, block, UINT64_MAX, "%s lies in a metaslab that the partition does not own", what);
+		return;
+	}
+	if (w->used[block / 8] >> block % 8 & 1)
+		found(w, false, false, block, UINT64_MAX, "%s lies in a block that something else uses too", what);
+	w->used[block / 8] |= (uint8_t)(1u << block % 8);
+	w->live[m - w->s->space.slab]++;
+}
+
+/* -- roots -------------------------------------------------------------------------------------------------------- */
+
+static int walk_root(struct walker *w)
+{
+	struct store *s = w->s;
+	struct fmt_root root[2];
+	bool good[2];
+	for (unsigned i = 0; i < 2; i++)
+		good[i] = !vdev_read(s->config.vdev, s->config.root_block[s->root_slot][i] << BLOCK_SHIFT, &root[i], BLOCK_SIZE) &&
+			  fmt_verify(&root[i], FMT_ROOT, s->config.guid, s->config.partition) == FMT_GOOD;
+	if (good[0] && good[1]) { /* a copy from before is as bad as none */
+		good[0] = le64_get(root[0].generation) >= le64_get(root[1].generation);
+		good[1] = le64_get(root[1].generation) >= le64_get(root[0].generation);
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		uint64_t block = s->config.root_block[s->root_slot][i];
+		if (!good[i])
+			found(w, good[1 - i] && repair(w, block, &root[1 - i]), false, block, UINT64_MAX, "copy %u of the root is damaged",
+			      i);
+	}
+	return progress(w, 2);
+}
+
+/* -- tree pages --------------------------------------------------------------------------------------------------- */
+
+static int walk_pointer(struct walker *w, const struct fmt_pointer *at, unsigned tree, unsigned level, uint64_t index)
+{
+	static const char *const name[] = {"", "block table", "volume", "space"};
+	bool good[2];
+	(void)!tree_read_page(w->s, at, tree, level, index, &w->scratch, good);
+	for (unsigned i = 0; i < 2; i++) {
+		uint64_t block = le64_get(at->place[i]);
+		use_block(w, block, "a tree page");
+		if (!good[i])
+			found(w, good[1 - i] && repair(w, block, &w->scratch), false, block, UINT64_MAX,
+			      "copy %u of page %" PRIu64 " (level %u) of the %s tree is damaged", i, index, level, name[tree]);
+	}
+	return good[0] || good[1] ? progress(w, 2) : -LCPFS_E_CORRUPT;
+}
+
+/* Each page that the durable trees have, from its pointer; `work` is held for one page at a time. Returns how it went on below. */
+static int walk_pages(struct walker *w, unsigned tree, unsigned level, uint64_t index)
+{
+	struct store *s = w->s;
+	struct page *p;
+	store_lock(s);
+	int error = tree_page(s, tree, level, index, false, &p);
+	struct fmt_pointer at = {0};
+	if (!error && p)
+		at = p->at;
+	store_unlock(s);
+	if (!error && p && !pointer_null(&at))
+		error = walk_pointer(w, &at, tree, level, index);
+	else if (error == -LCPFS_E_CORRUPT)
+		found(w, false, false, UINT64_MAX, UINT64_MAX, "page %" PRIu64 " (level %u) of tree %u is damaged in both copies: what it "
+		      "describes is lost", index, level, tree);
+	return error;
+}
+
+static int walk_tree(struct walker *w, unsigned tree)
+{
+	struct store *s = w->s;
+	for (unsigned level = s->tree[tree - 1].levels; level-- > 0;) {
+		uint64_t pages = s->tree[tree - 1].capacity;
+		for (unsigned l = 0; l < level; l++)
+			pages = DIV_UP(pages, PAGE_SLOTS);
+		for (uint64_t index = 0; index < pages; index++) {
+			bool any = true;
+			int error = 0;
+			pthread_mutex_lock(&s->work);
+			if (level == 0) {
+				store_lock(s);
+				error = tree_next_leaf(s, tree, &index, &any);
+				store_unlock(s);
+			}
+			if (!error && any)
+				error = walk_pages(w, tree, level, index);
+			pthread_mutex_unlock(&s->work);
+			if (error == -LCPFS_E_STOPPED || (error && error != -LCPFS_E_CORRUPT && error != -LCPFS_E_IO))
+				return error;
+			if (!any)
+				break;
+		}
+	}
+	return 0;
+}
+
+/* The space tree's pages are only known by the list of the durable root. */
+static int walk_space_tree(struct walker *w)
+{
+	struct store *s = w->s;
+	int error = 0;
+	pthread_mutex_lock(&s->work);
+	for (size_t i = 0; i < s->space_page_count && !error; i++) {
+		const struct fmt_pointer *at = &s->space_pages[i];
+		struct fmt_page head;
+		if (vdev_read(s->config.vdev, le64_get(at->place[0]) << BLOCK_SHIFT, &head, BLOCK_SIZE) ||
+		    fmt_checksum_of(&head) != le64_get(at->checksum))
+			(void)!vdev_read(s->config.vdev, le64_get(at->place[1]) << BLOCK_SHIFT, &head, BLOCK_SIZE);
+		error = walk_pointer(w, at, TREE_SPACE, head.level, le64_get(head.index));
+		error = error == -LCPFS_E_STOPPED ? error : 0;
+	}
+	pthread_mutex_unlock(&s->work);
+	return error;
+}
+
+/* -- record headers ----------------------------------------------------------------------------------------------- */
+
+static int walk_record(struct walker *w, const struct record_walk *at, const struct fmt_record *header)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		if (!at->good[i])
+			found(w, repair(w, at->block + i, header), false, at->block + i, UINT64_MAX, "copy %u of a log record's header is damaged",
+			      i);
+	}
+	return progress(w, 2);
+}
+
+/*
+ * Records up to where the metaslab's own chain ends. A metaslab whose first record is damaged in both copies ends there, too: then
+ * cleaning finds out what is live from the tables instead, and nothing is lost by it.
+ */
+static int walk_metaslab(struct walker *w, uint32_t index, uint64_t age, uint32_t live)
+{
+	struct record_walk at = {.metaslab = index};
+	struct fmt_record header;
+	uint64_t last = 0;
+	int more;
+	while ((more = record_next(w->s, &at, &header)) > 0) {
+		if (le64_get(header.seq) <= last)
+			return 0; /* left over from an earlier life of the metaslab */
+		last = le64_get(header.seq);
+		int error = walk_record(w, &at, &header);
+		if (error)
+			return error;
+		if (last == age)
+			return 0;
+	}
+	if (more == 0 && live && last < age && age <= w->s->seq && age > w->s->root_seq)
+		found(w, false, false, at.block, UINT64_MAX, "both copies of a log record's header in metaslab %" PRIu32 " are damaged",
+		      index);
+	return more;
+}
+
+static int walk_metaslabs(struct walker *w)
+{
+	struct store *s = w->s;
+	int error = 0;
+	for (uint32_t i = 0; !error; i++) {
+		pthread_mutex_lock(&s->work);
+		store_lock(s);
+		bool end = i >= s->space.count;
+		struct metaslab m = end ? (struct metaslab){0} : s->space.slab[i];
+		store_unlock(s);
+		if (!end && m.state == METASLAB_CLOSED && m.live)
+			error = walk_metaslab(w, m.index, m.age, m.live);
+		pthread_mutex_unlock(&s->work);
+		if (end)
+			return 0;
+	}
+	return error;
+}
+
+/* -- user data ---------------------------------------------------------------------------------------------------- */
+
+static int walk_address(struct walker *w, uint64_t address, uint8_t *data)
+{
+	struct mapping mapping = {0};
+	int error = volume_read_block(w->s, address, data, &mapping);
+	if (error == -LCPFS_E_CORRUPT || error == -LCPFS_E_IO)
+		found(w, false, true, mapping.id ? mapping.block : UINT64_MAX, address, "block %" PRIu64 " cannot be read: %s", address,
+		      lcpfs_error_sentence(error));
+	else if (error)
+		return error;
+	return progress(w, mapping.id != 0);
+}
+
+/* In the order of addresses: the 64 blocks of a chunk are read at once by the caches below. */
+static int walk_data(struct walker *w)
+{
+	uint8_t *data = malloc(BLOCK_SIZE);
+	int error = data ? 0 : -LCPFS_E_NOMEM;
+	for (uint64_t leaf = 0; !error; leaf++) {
+		bool any = false;
+		store_lock(w->s);
+		error = tree_next_leaf(w->s, TREE_VOLUME, &leaf, &any);
+		store_unlock(w->s);
+		if (error == -LCPFS_E_CORRUPT || error == -LCPFS_E_IO) {
+			error = 0; /* reported with the page */
+			continue;
+		}
+		if (error || !any)
+			break;
+		uint64_t end = MIN_OF((leaf + 1) * VOLUME_SLOTS, w->s->volume_blocks);
+		for (uint64_t a = leaf * VOLUME_SLOTS; a < end && !error; a++)
+			error = walk_address(w, a, data);
+	}
+	free(data);
+	return error;
+}
+
+/* -- check: references -------------------------------------------------------------------------------------------- */
+
+enum { WINDOW_IDS = 4 * 1024 * 1024 }; /* references counted at a time: 16 MiB of memory, whatever the pool's size */
+
+/* Counts how often the volume refers to ids first .. first + WINDOW_IDS. */
+static int count_references(struct walker *w, uint64_t first, uint32_t *count)
+{
+	struct store *s = w->s;
+	for (uint64_t leaf = 0;; leaf++) {
+		struct page *p;
+		bool any;
+		int error = tree_next_leaf(s, TREE_VOLUME, &leaf, &any);
+		if (!error && any)
+			error = tree_page(s, TREE_VOLUME, 0, leaf, false, &p);
+		if (error == -LCPFS_E_CORRUPT || error == -LCPFS_E_IO)
+			continue;
+		if (error || !any)
+			return error;
+		for (unsigned i = 0; p && i < VOLUME_SLOTS; i++) {
+			uint64_t slot = le64_get(p->data.id[i]);
+			if (slot > s->id_end && first == 0)
+				found(w, false, false, UINT64_MAX, leaf * VOLUME_SLOTS + i, "an address refers to a block id that was never given out");
+			if (slot && slot - 1 >= first && slot - 1 < first + WINDOW_IDS)
+				count[slot - 1 - first]++;
+		}
+	}
+}
+
+static void check_entry(struct walker *w, uint64_t id, const struct fmt_block *e, uint32_t references)
+{
+	uint64_t block = le64_get(e->place) / BLOCK_SECTORS;
+	if (le32_get(e->references) != references)
+		found(w, false, false, UINT64_MAX, UINT64_MAX, "block id %" PRIu64 " says that %" PRIu32 " refer to it; %" PRIu32 " do", id,
+		      le32_get(e->references), references);
+	if (!le32_get(e->references))
+		return;
+	if (le64_get(e->place) % BLOCK_SECTORS || le16_get(e->length) != BLOCK_SECTORS || e->compression || e->flags)
+		found(w, false, false, block, UINT64_MAX, "block id %" PRIu64 " has an entry that makes no sense", id);
+	else
+		use_block(w, block, "a data block");
+}
+
+static int check_window(struct walker *w, uint64_t first, const uint32_t *count, uint64_t *in_use)
+{
+	struct store *s = w->s;
+	for (uint64_t leaf = first / PAGE_SLOTS; leaf <= (first + WINDOW_IDS - 1) / PAGE_SLOTS; leaf++) {
+		struct page *p = NULL;
+		int error = tree_page(s, TREE_TABLE, 0, leaf, false, &p);
+		if (error == -LCPFS_E_CORRUPT || error == -LCPFS_E_IO)
+			continue;
+		if (error)
+			return error;
+		for (unsigned i = 0; i < PAGE_SLOTS; i++) {
+			static const struct fmt_block none;
+			uint64_t id = leaf * PAGE_SLOTS + i;
+			if (id < first || id >= first + WINDOW_IDS || id >= s->id_end)
+				continue;
+			const struct fmt_block *e = p ? &p->data.block[i] : &none;
+			*in_use += le32_get(e->references) != 0;
+			check_entry(w, id, e, count[id - first]);
+		}
+		if (leaf * PAGE_SLOTS >= s->id_end)
+			break;
+	}
+	return 0;
+}
+
+static int check_references(struct walker *w)
+{
+	struct store *s = w->s;
+	uint64_t in_use = 0;
+	uint32_t *count = malloc(WINDOW_IDS * sizeof(*count));
+	int error = count ? 0 : -LCPFS_E_NOMEM;
+	store_lock(s);
+	for (uint64_t first = 0; first < s->id_end && !error; first += WINDOW_IDS) {
+		memset(count, 0, WINDOW_IDS * sizeof(*count));
+		error = count_references(w, first, count);
+		if (!error)
+			error = check_window(w, first, count, &in_use);
+	}
+	if (!error && in_use != s->data_blocks)
+		found(w, false, false, UINT64_MAX, UINT64_MAX, "%" PRIu64 " data blocks are live; the root says %" PRIu64, in_use,
+		      s->data_blocks);
+	store_unlock(s);
+	free(count);
+	return error;
+}
+
+static void check_live(struct walker *w)
+{
+	struct store *s = w->s;
+	for (uint32_t i = 0; i < s->space.count; i++) {
+		const struct metaslab *m = &s->space.slab[i];
+		if (w->live[i] != m->live)
+			found(w, false, false, UINT64_MAX, UINT64_MAX, "metaslab %" PRIu32 " has %" PRIu32 " live blocks; its count says %" PRIu32,
+			      m->index, w->live[i], m->live);
+	}
+}
+
+/* -- the two ------------------------------------------------------------------------------------------------------ */
+
+static int walk_metadata(struct walker *w)
+{
+	pthread_mutex_lock(&w->s->work);
+	int error = walk_root(w);
+	pthread_mutex_unlock(&w->s->work);
+	for (unsigned tree = TREE_TABLE; tree <= TREE_VOLUME && !error; tree++)
+		error = walk_tree(w, tree);
+	if (!error)
+		error = walk_space_tree(w);
+	return error ? error : walk_metaslabs(w);
+}
+
+static struct walker *walker_new(struct store *s, struct store_walk *walk)
+{
+	struct walker *w = calloc(1, sizeof(*w));
+	if (!w)
+		return NULL;
+	walk->checked_blocks = walk->damaged_blocks = walk->repaired_blocks = 0;
+	w->s = s;
+	w->walk = walk;
+	store_lock(s);
+	w->total = 2 * (s->page_count + s->space_page_count) + (walk->data ? s->data_blocks : 0);
+	store_unlock(s);
+	return w;
+}
+
+int store_scrub(struct store *s, struct store_walk *walk)
+{
+	struct walker *w = walker_new(s, walk);
+	if (!w)
+		return -LCPFS_E_NOMEM;
+	int error = walk_metadata(w);
+	if (!error && walk->data)
+		error = walk_data(w);
+	free(w);
+	return error;
+}
+
+int store_check(struct store *s, uint8_t *used, struct store_walk *walk)
+{
+	struct walker *w = walker_new(s, walk);
+	if (!w)
+		return -LCPFS_E_NOMEM;
+	w->used = used;
+	w->live = calloc(s->space.count + 1, sizeof(*w->live));
+	int error = w->live ? walk_metadata(w) : -LCPFS_E_NOMEM;
+	if (!error)
+		error = check_references(w);
+	if (!error)
+		check_live(w);
+	if (!error && walk->data)
+		error = walk_data(w);
+	free(w->live);
+	free(w);
+	return error;
+}
