@@ -132,8 +132,8 @@ static void history_text(const struct fmt_history *h, struct text *out)
 
 static void tree_text(const char *name, const struct fmt_tree_root *t, struct text *out)
 {
-	text_append(out, "%s: levels %" PRIu32 ", place %" PRIu64 " and %" PRIu64 ", checksum %016" PRIx64 "\n", name,
-		    le32_get(t->levels), le64_get(t->top.place[0]), le64_get(t->top.place[1]),
+	text_append(out, "%s: levels %" PRIu32 ", place %" PRIu64 " and %" PRIu64 ", checksum %016" PRIx64 "\n",
+		    name, le32_get(t->levels), le64_get(t->top.place[0]), le64_get(t->top.place[1]),
 		    le64_get(t->top.checksum));
 }
 
@@ -153,7 +153,6 @@ static void root_text(const struct fmt_root *r, struct text *out)
 	number(out, "id_end", le64_get(r->id_end));
 	number(out, "data_blocks", le64_get(r->data_blocks));
 	number(out, "page_count", le64_get(r->page_count));
-	number(out, "clean", le64_get(r->clean));
 	text_append(out, "counter:");
 	for (unsigned i = 0; i < ARRAY_LENGTH(r->counter); i++)
 		text_append(out, " %" PRIu64, le64_get(r->counter[i]));
@@ -162,7 +161,7 @@ static void root_text(const struct fmt_root *r, struct text *out)
 
 static void entry_text(const struct fmt_entry *e, uint32_t index, struct text *out)
 {
-	static const char *const kinds[] = {"none", "write", "move", "page", "trim"};
+	static const char *const kinds[] = {"none", "write", "move", "page", "trim", "lost"};
 	unsigned kind = fmt_entry_kind(e);
 
 	text_append(out, "entry[%" PRIu32 "]: %s, address %" PRIu64 ", id %" PRIu64 ", checksum %016" PRIx64 "\n",
@@ -196,10 +195,11 @@ static void pointer_text(const struct fmt_pointer *p, unsigned i, struct text *o
 static void block_text(const struct fmt_block *b, unsigned i, struct text *out)
 {
 	if (le64_get(b->place) || le32_get(b->references))
-		text_append(out, "block[%u]: sector %" PRIu64 ", checksum %016" PRIx64 ", references %" PRIu32
-			    ", length %u, compression %u, flags %u\n", i, le64_get(b->place),
-			    le64_get(b->checksum), le32_get(b->references), le16_get(b->length), b->compression,
-			    b->flags);
+		text_append(out,
+			    "block[%u]: sector %" PRIu64 ", checksum %016" PRIx64 ", references %" PRIu32
+			    ", length %u, compression %u, flags %u\n",
+			    i, le64_get(b->place), le64_get(b->checksum), le32_get(b->references),
+			    le16_get(b->length), b->compression, b->flags);
 }
 
 static void space_text(const struct fmt_space *s, unsigned i, struct text *out)

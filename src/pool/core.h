@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a pool is in memory, and what the files of this folder offer each other.
+ *
+ * Locks, outermost first: pool.round, pool.lock, a store's own, the engine's. The pool's lock covers everything below
+ * that is not marked otherwise. It is held while a pool transaction commits (two device flushes), never while a store
+ * cleans or serves a client. A store is called with the lock held only to ask it for numbers, and by adding and
+ * removing a partition, while nobody else knows of its store.
+ *
+ * A part (one partition) is kept alive by `users`: open handles, moves, scrubs. Removing waits until there are none,
+ * and what wants to begin then finds `removing` set.
+ */
+#ifndef POOL_CORE_H
+#define POOL_CORE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <lcpfs/pool.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "pool/layout.h"
+#include "pool/pool.h"
+#include "pool/report.h"
+#include "store/store.h"
+
+struct part {
+	struct lcpfs_pool *pool; /* fixed, as are the next three lines */
+	uint32_t slot, id;
+	char name[LCPFS_NAME_MAX + 1];
+	uint64_t min_blocks, max_blocks, volume_blocks, created_s;
+
+	struct store *store; /* NULL: it could not be opened, `fault` says why; fixed from opening to removal */
+	char fault[300];
+	size_t cache_bytes;
+	uint32_t metaslabs; /* that the map says are its own */
+	uint32_t releasing; /* of these, being cleaned out at this moment */
+	uint32_t incoming;  /* on their way to it */
+	int64_t unreported; /* metaslabs got by a move of the engine that it has not been told of yet */
+	uint32_t clients;   /* open handles */
+	uint32_t users;     /* open handles, moves, scrubs */
+	uint32_t moves;     /* under way */
+	uint64_t emergencies;
+	bool removing, resizing;
+	bool wants_space; /* a writer of it is waiting for an emergency's metaslab: spare it as a giver */
+	pthread_t service;
+	bool has_service;
+};
+
+struct event_list {
+	struct fmt_history_entry *list;
+	uint32_t count, room;
+};
+
+struct lcpfs_pool {
+	struct vdev *device; /* the caller's, or our own to close */
+	struct vdev *vdev;   /* the guard over it: everyone writes through this one */
+	bool owns_device;
+	struct clock clock;
+	struct lcpfs_open_options options;
+	struct layout layout;
+
+	pthread_mutex_t lock;
+	pthread_cond_t changed; /* something that somebody waits for under the lock */
+
+	uint8_t *pages;   /* the current contents of all pool pages, one behind the other */
+	bool *lost;       /* pages that are damaged in both copies */
+	uint8_t *scratch; /* where a transaction writes that has run out of memory */
+	struct fmt_uberblock uberblock;
+	bool suspended; /* an uberblock may or may not have reached the device: no more transactions */
+	bool was_open;  /* it had not been closed cleanly */
+
+	struct part **parts; /* one per partition slot, NULL: free */
+	uint32_t free_metaslabs;
+	uint8_t *blocked; /* metaslabs that are free but not to be given out yet: discards are pending */
+	uint32_t blocked_count;
+	uint32_t discarding, discarding_count; /* the run that is being discarded at this moment */
+
+	struct lcpfs_engine *engine; /* locks itself */
+	struct event_list pending;   /* events for the next transaction */
+	struct {
+		uint64_t measured_us, events_us, saved_us, decision_us;
+		uint64_t decision_sequence;
+		uint64_t outcome_sequence, outcome_moved_us; /* the newest one in the history */
+	} keeper;
+
+	size_t cache_left; /* for partitions to come */
+	pthread_t thread;
+	bool has_thread, stopping;
+	pthread_mutex_t round; /* one keeper round at a time; outside of `lock` */
+
+	uint64_t damaged, repaired; /* found while it was opened or scrubbed */
+	char damage_text[160];      /* the first of them */
+	uint64_t last_scrub_s, last_scrub_errors;
+	bool lease_set;
+};
+
+/* -- txg.c: pool pages and transactions -- */
+
+struct txg_page {
+	uint32_t page;
+	uint8_t *block;
+};
+
+struct txg {
+	struct lcpfs_pool *pool;
+	struct txg_page *list;
+	struct vdev_io *ios;
+	uint32_t count, room;
+	struct fmt_uberblock uberblock; /* the new one; txg, time and slot map are filled in by txg_commit */
+	int error;
+};
+
+static inline void *txg_current(const struct lcpfs_pool *pool, uint32_t page)
+{
+	return pool->pages + (size_t)page * BLOCK_SIZE;
+}
+
+/* All of these with the lock. A transaction holds nothing but memory: abort frees it, commit does so too. */
+void txg_begin(struct lcpfs_pool *pool, struct txg *txg);
+/* A copy of the page to change; never NULL (when memory ran out, commit will refuse). */
+void *txg_change(struct txg *txg, uint32_t page);
+void txg_abort(struct txg *txg);
+/*
+ * 0: durable, and pool->pages, counts and history show it. Else nothing has changed, or, when the uberblock's own
+ * write or flush failed, the pool is suspended.
+ */
+int txg_commit(struct txg *txg, struct lcpfs_failure *failure) MUST_CHECK;
+
+/* Reads the uberblocks and all pages; damaged pages that the other copy still has are reported and repaired. */
+int txg_load(struct lcpfs_pool *pool, struct report *report, struct lcpfs_failure *failure) MUST_CHECK;
+/* Verifies both copies of everything again; for scrub. */
+void txg_verify_page(struct lcpfs_pool *pool, uint32_t page, struct report *report);
+void txg_verify_uberblocks(struct lcpfs_pool *pool, struct report *report);
+/* Writes the current uberblock anew in place, marked as open or closed. */
+int txg_mark_open(struct lcpfs_pool *pool, bool open) MUST_CHECK;
+int txg_refuse(const struct lcpfs_pool *pool,
+	       struct lcpfs_failure *failure); /* 0, or why nothing can be changed */
+
+/* -- map.c: who owns which metaslab -- */
+
+uint32_t map_owner(const struct lcpfs_pool *pool, uint32_t metaslab);
+void map_set(struct txg *txg, uint32_t metaslab, uint32_t owner);
+/* Up to `count` free metaslabs, lowest first, into list; how many there were. */
+uint32_t map_pick_free(const struct lcpfs_pool *pool, uint32_t *list, uint32_t count);
+uint32_t map_list(const struct lcpfs_pool *pool, uint32_t owner, uint32_t *list, uint32_t room);
+void map_count(struct lcpfs_pool *pool);
+/* After a transaction: brings the counts in line with a changed page. */
+void map_page_changed(struct lcpfs_pool *pool, uint32_t page, const struct fmt_map *before);
+/* Invariants 1 and 2, as far as the map and the partitions show them. */
+void map_verify(struct lcpfs_pool *pool, struct report *report);
+/* Gives freed metaslabs back to the device, up to `metaslabs` of them. */
+void map_discard(struct lcpfs_pool *pool, uint32_t metaslabs);
+static inline uint32_t map_available(const struct lcpfs_pool *pool)
+{
+	return pool->free_metaslabs - pool->blocked_count;
+}
+
+/* -- partition.c -- */
+
+struct part *part_find(const struct lcpfs_pool *pool, uint32_t id);
+struct part *part_named(const struct lcpfs_pool *pool, const char *name);
+bool part_name_is_valid(const char *name);
+/* Reads all partition pages; a partition that makes no sense is reported and faulted. */
+int part_load_all(struct lcpfs_pool *pool, struct report *report) MUST_CHECK;
+/* Opens its store; on failure it is faulted, and *failure says why. */
+int part_open_store(struct part *part, size_t cache_bytes, struct lcpfs_failure *failure);
+void part_start_service(struct part *part);
+void part_stop_service(struct part *part);
+void part_free(struct part *part);
+int part_refuse(const struct part *part, struct lcpfs_failure *failure); /* 0, or why it cannot be worked with */
+void part_hold(struct part *part);                                       /* with the lock */
+void part_drop(struct part *part);                                       /* with the lock */
+uint64_t part_size_blocks(const struct part *part);
+/* The least blocks it can be made; with or without the lock. */
+uint64_t part_least_blocks(struct part *part);
+
+/* -- move.c -- */
+
+struct move {
+	struct part *from, *to; /* NULL: free space; both held by the caller */
+	uint32_t wanted, moved; /* metaslabs */
+	bool by_engine;         /* reported to it afterwards, so that its own books stay right meanwhile */
+	uint64_t emergencies;   /* internal: of `from`, when it began */
+	lcpfs_progress *progress;
+	void *context;
+};
+
+/* Without the lock. Stops early where it has to: then an error, and `moved` says how far it came. */
+int move_run(struct move *move, struct lcpfs_failure *failure) MUST_CHECK;
+/*
+ * Discards what waits for it, and in mode `on` has the engine call back what partitions other than `but_not` (id,
+ * or 0) can spare, until `missing` more metaslabs are free or nobody can give.
+ */
+void move_make_room(struct lcpfs_pool *pool, uint64_t missing, uint32_t but_not);
+
+/* -- emergency.c -- */
+
+bool emergency_need_space(void *part);
+
+/* -- keeper.c -- */
+
+int keeper_start_engine(struct lcpfs_pool *pool) MUST_CHECK;
+int keeper_add_part(struct lcpfs_pool *pool, const struct part *part) MUST_CHECK;
+/* Tells the engine every size that it does not know yet; with the lock. */
+void keeper_tell_sizes(struct lcpfs_pool *pool, enum lcpfs_engine_cause cause);
+void keeper_measure(struct lcpfs_pool *pool); /* without the lock */
+/* Both with `round`. Carries out a decision to move, reports it and writes it down; how many blocks moved. */
+uint64_t keeper_carry_out(struct lcpfs_pool *pool, const struct lcpfs_engine_decision *d);
+void keeper_report(struct lcpfs_pool *pool, const struct lcpfs_engine_decision *d,
+		   const struct lcpfs_engine_moved *moved);
+/* Puts the engine's state into the transaction where it changed. */
+void keeper_save(struct txg *txg);
+void keeper_start(struct lcpfs_pool *pool);
+void keeper_stop(struct lcpfs_pool *pool);
+
+/* -- history.c -- */
+
+/* With the lock; numbers and dates it. Kept in memory and written with the next transaction. */
+void history_add(struct lcpfs_pool *pool, const struct lcpfs_event *event);
+void history_into(struct txg *txg);
+void history_written(struct lcpfs_pool *pool, const struct txg *txg);
+void history_note(struct lcpfs_pool *pool, enum lcpfs_event_kind kind, uint32_t from, uint32_t to,
+		  uint32_t metaslabs, const char *format, ...) PRINTF_LIKE(6, 7);
+int history_flush(struct lcpfs_pool *pool); /* a transaction of its own if something is pending */
+
+/* -- open.c, create.c, signature.c, lease.c -- */
+
+/* Everything but stores, engine and threads; for opening and checking. */
+int pool_new(struct vdev *vdev, const struct clock *clock, const struct lcpfs_open_options *options,
+	     struct report *report, struct lcpfs_pool **pool, struct lcpfs_failure *failure) MUST_CHECK;
+void pool_free(struct lcpfs_pool *pool);
+
+/* What lies on the device, for a refusal; 0 if nothing known does. Fills text. */
+int signature_find(const char *path, char *text, size_t room);
+
+int lease_write(struct vdev *vdev, const struct layout *layout, uint64_t pid, const char *control_path,
+		const char *nbd_path) MUST_CHECK;
+void lease_verify(struct lcpfs_pool *pool, struct report *report);
+
+#endif

@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Creating a pool: what was there is looked at first, and the labels come last, so that there is a pool wholly or
+ * not at all.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "pool/core.h"
+
+enum { CHUNK_BLOCKS = 256, MIB = 1 << 20 };
+
+/* -- on a vdev -- */
+
+/* Writes only where there is something, so that a sparse file stays sparse. */
+static int zero_blocks(struct vdev *vdev, uint64_t block, uint64_t count, uint8_t *chunk)
+{
+	int error = 0;
+
+	while (count && !error) {
+		size_t length = (size_t)MIN_OF(count, (uint64_t)CHUNK_BLOCKS) * BLOCK_SIZE;
+
+		error = vdev_read(vdev, block * BLOCK_SIZE, chunk, length);
+		if (!error && (chunk[0] || memcmp(chunk, chunk + 1, length - 1))) {
+			memset(chunk, 0, length);
+			error = vdev_write(vdev, block * BLOCK_SIZE, chunk, length);
+		}
+		block += length / BLOCK_SIZE;
+		count -= length / BLOCK_SIZE;
+	}
+	return error;
+}
+
+static int zero_areas(struct vdev *vdev, const struct layout *l, uint8_t *chunk)
+{
+	int error = 0;
+
+	for (unsigned copy = 0; copy < COPIES && !error; copy++)
+		error = zero_blocks(vdev, layout_area_block(l, copy, 0), l->area_blocks, chunk);
+	return error ? error : vdev_flush(vdev);
+}
+
+static int write_both(struct vdev *vdev, const struct layout *l, uint64_t area_block, void *block)
+{
+	int error = 0;
+
+	for (unsigned copy = 0; copy < COPIES && !error; copy++)
+		error = vdev_write(vdev, layout_area_block(l, copy, area_block) * BLOCK_SIZE, block, BLOCK_SIZE);
+	return error;
+}
+
+static uint32_t map_entries_of(const struct layout *l, uint32_t page)
+{
+	uint32_t first = page * MAP_ENTRIES;
+
+	return l->metaslab_count > first ? MIN_OF(l->metaslab_count - first, (uint32_t)MAP_ENTRIES) : 0;
+}
+
+/* All pages, empty, in slot 0, as of txg 1. */
+static int write_pages(struct vdev *vdev, const struct layout *l)
+{
+	int error = 0;
+
+	for (uint32_t page = 0; page < layout_page_count(l) && !error; page++) {
+		enum fmt_kind kind = layout_page_kind(l, page);
+		union {
+			struct fmt_pool_page page;
+			uint8_t bytes[BLOCK_SIZE];
+		} block = {.bytes = {0}};
+
+		block.page.txg = le64_of(1);
+		block.page.page = le32_of(page);
+		fmt_seal(&block, kind, l->guid, 0, kind == FMT_MAP ? map_entries_of(l, page) : 0);
+		error = write_both(vdev, l, AREA_PAGES + 2 * (uint64_t)page, &block);
+	}
+	return error;
+}
+
+static int write_uberblock(struct vdev *vdev, const struct layout *l)
+{
+	struct fmt_uberblock u = {
+		.txg = le64_of(1),
+		.time_s = le64_of(l->created_s),
+		.partition_next = le32_of(1),
+		.page_count = le32_of(layout_page_count(l)),
+		/* Nothing moves before its owner has asked for it. */
+		.tune_mode = le32_of(LCPFS_ENGINE_OBSERVE),
+	};
+
+	fmt_seal(&u, FMT_UBERBLOCK, l->guid, 0, 0);
+	return write_both(vdev, l, AREA_UBERBLOCKS + 1 % UBERBLOCK_SLOTS, &u);
+}
+
+static int write_label(struct vdev *vdev, const struct layout *l)
+{
+	struct fmt_label label;
+	int error;
+
+	layout_to_label(l, &label);
+	error = write_both(vdev, l, AREA_LABEL, &label);
+	return error ? error : vdev_flush(vdev);
+}
+
+static int write_pool(struct vdev *vdev, const struct layout *l, const struct layout *old)
+{
+	uint8_t *chunk = malloc((size_t)CHUNK_BLOCKS * BLOCK_SIZE);
+	int error = chunk ? 0 : -LCPFS_E_NOMEM;
+
+	if (!error && old)
+		error = zero_areas(vdev, old, chunk);
+	if (!error)
+		error = zero_areas(vdev, l, chunk);
+	if (!error)
+		error = write_pages(vdev, l);
+	if (!error)
+		error = write_uberblock(vdev, l);
+	if (!error)
+		error = vdev_flush(vdev);
+	if (!error)
+		error = write_label(vdev, l);
+	free(chunk);
+	return error;
+}
+
+static int refuse_pool(const char *name, struct lcpfs_failure *failure)
+{
+	return failure_set(failure, LCPFS_E_EXISTS, "%s is an lcpfs pool already; --force makes a new one of it",
+			   name);
+}
+
+int pool_create_vdev(struct vdev *vdev, const struct clock *clock, const struct lcpfs_create_options *options,
+		     uint64_t guid, struct lcpfs_failure *failure)
+{
+	struct layout layout, old;
+	bool has_old;
+	int error;
+
+	if (!options->force && layout_is_pool(vdev))
+		return refuse_pool(vdev->name, failure);
+	error = layout_plan(vdev->size_bytes, options->size_bytes, options->metaslab_bytes, &layout, failure);
+	if (error)
+		return error;
+	layout.guid = guid;
+	layout.created_s = clock->wall_s(clock->context);
+	has_old = layout_find(vdev, &old);
+	error = write_pool(vdev, &layout, has_old ? &old : NULL);
+	if (error)
+		return failure_set(failure, (enum lcpfs_error) - error, "%s: writing the new pool failed: %s",
+				   vdev->name, lcpfs_error_sentence(error));
+	return 0;
+}
+
+/* -- on a path -- */
+
+/* A pool file has whole MiB, so that its back area ends where the file ends. */
+static uint64_t file_size_for(uint64_t bytes)
+{
+	return bytes > UINT64_MAX - MIB ? bytes : (bytes + MIB - 1) / MIB * MIB;
+}
+
+/* Nothing is made before it is known that it can work. */
+static int check_plan(const struct lcpfs_create_options *options, bool exists, const struct stat *status,
+		      struct lcpfs_failure *failure)
+{
+	struct layout layout;
+	uint64_t bytes = file_size_for(options->size_bytes);
+
+	if (exists && S_ISBLK(status->st_mode))
+		return 0; /* its size is known once it is open */
+	if (!options->size_bytes && !exists)
+		return failure_set(failure, LCPFS_E_INVALID, "a new pool file needs a size");
+	if (!options->size_bytes)
+		bytes = (uint64_t)status->st_size;
+	return layout_plan(bytes, 0, options->metaslab_bytes, &layout, failure);
+}
+
+static int check_contents(struct vdev *vdev, struct lcpfs_failure *failure)
+{
+	char what[160];
+
+	if (layout_is_pool(vdev))
+		return refuse_pool(vdev->name, failure);
+	if (signature_find(vdev->name, what, sizeof(what)))
+		return failure_set(failure, LCPFS_E_EXISTS,
+				   "%s holds %s; --force makes a pool of it and destroys that", vdev->name, what);
+	return 0;
+}
+
+/* The vdev learns of its size when it is opened. */
+static int set_file_size(const char *path, uint64_t bytes, struct vdev **vdev, struct lcpfs_failure *failure)
+{
+	struct layout old;
+
+	if ((*vdev)->size_bytes == bytes)
+		return 0;
+	/* An old pool's back area must not be found any more, should the file become longer. */
+	if (layout_find(*vdev, &old)) {
+		uint8_t *chunk = malloc((size_t)CHUNK_BLOCKS * BLOCK_SIZE);
+		int error = chunk ? zero_areas(*vdev, &old, chunk) : -LCPFS_E_NOMEM;
+
+		free(chunk);
+		if (error)
+			return failure_set(failure, (enum lcpfs_error) - error, "%s: wiping the old pool failed",
+					   path);
+	}
+	if (truncate(path, (off_t)bytes))
+		return failure_set(failure, LCPFS_E_SYSTEM, "%s: cannot set its size: %m", path);
+	vdev_close(*vdev);
+	return vdev_file_open(path, 0, 0, vdev, failure);
+}
+
+static uint64_t random_guid(void)
+{
+	uint64_t guid = 0;
+
+	while (!guid) {
+		if (getrandom(&guid, sizeof(guid), 0) != sizeof(guid))
+			guid = clock_us(&clock_system) ^ (uint64_t)getpid() << 40;
+	}
+	return guid;
+}
+
+static int create_on(const char *path, const struct lcpfs_create_options *options, const struct stat *status,
+		     struct vdev **vdev, struct lcpfs_failure *failure)
+{
+	struct lcpfs_create_options sized = *options;
+	bool exists = status != NULL, is_file = !exists || S_ISREG(status->st_mode);
+	int error = exists && !options->force ? check_contents(*vdev, failure) : 0;
+
+	if (!error && exists && is_file && options->size_bytes)
+		error = set_file_size(path, file_size_for(options->size_bytes), vdev, failure);
+	if (error)
+		return error;
+	if (is_file)
+		sized.size_bytes = 0; /* the file has it now */
+	if (sized.size_bytes > (*vdev)->size_bytes)
+		return failure_set(failure, LCPFS_E_INVALID, "%s has only %" PRIu64 " bytes", path,
+				   (*vdev)->size_bytes);
+	sized.force = true; /* looked at already */
+	return pool_create_vdev(*vdev, &clock_system, &sized, random_guid(), failure);
+}
+
+int lcpfs_pool_create(const char *path, const struct lcpfs_create_options *options, struct lcpfs_failure *failure)
+{
+	static const struct lcpfs_create_options defaults;
+	const struct lcpfs_create_options *o = options ? options : &defaults;
+	struct stat status;
+	bool exists = stat(path, &status) == 0;
+	struct vdev *vdev;
+	int error;
+
+	if (!exists && errno != ENOENT)
+		return failure_set(failure, LCPFS_E_SYSTEM, "%s: %m", path);
+	error = check_plan(o, exists, &status, failure);
+	if (error)
+		return error;
+	error = vdev_file_open(path, VDEV_OPEN_CREATE, file_size_for(o->size_bytes), &vdev, failure);
+	if (error)
+		return error;
+	error = create_on(path, o, exists ? &status : NULL, &vdev, failure);
+	if (error && !exists)
+		unlink(path);
+	vdev_close(vdev);
+	return error;
+}

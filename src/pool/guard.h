@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A vdev over the pool's vdev, through which all partitions and the pool itself flush.
+ *
+ * Flushing a device is one act for all who write to it. When it fails, nobody knows whose writes were lost, and
+ * Linux reports that once: the next fsync succeeds, without the lost data. So one flush runs at a time, those who
+ * come meanwhile share the next, and after a failed one every later flush fails too, until the pool is opened
+ * anew.
+ */
+#ifndef POOL_GUARD_H
+#define POOL_GUARD_H
+
+#include <stdbool.h>
+
+#include "vdev/vdev.h"
+
+/* NULL: out of memory. `inner` must outlive it and is not closed with it. */
+struct vdev *guard_new(struct vdev *inner);
+bool guard_has_failed(struct vdev *guard);
+
+#endif

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a pool tells about itself. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pool/core.h"
+#include "pool/guard.h"
+
+/* -- partitions -- */
+
+static void fill_counters(struct lcpfs_partition_info *info, const struct store_counters *c)
+{
+	info->read_ops = c->reads;
+	info->write_ops = c->writes;
+	info->trim_ops = c->trims;
+	info->flush_ops = c->flushes;
+	info->read_blocks = c->read_blocks;
+	info->written_blocks = c->written_blocks;
+	info->trimmed_blocks = c->trimmed_blocks;
+	info->read_us = c->read_us;
+	info->write_us = c->write_us;
+	info->flush_us = c->flush_us;
+	info->device_blocks = c->device_blocks;
+	info->copied_blocks = c->copied_blocks;
+	info->table_blocks = c->page_blocks;
+	info->checkpoints = c->checkpoints;
+	info->cleaned_metaslabs = c->cleaned;
+	info->errors = c->errors;
+}
+
+static void fill_from_store(struct lcpfs_partition_info *info, struct part *part)
+{
+	struct store_stats stats;
+
+	store_stats(part->store, &stats);
+	fill_counters(info, &stats.counters);
+	info->live_blocks = stats.live_blocks;
+	info->data_blocks = stats.data_blocks;
+	info->memory_bytes = stats.memory_bytes;
+	info->faulted = stats.faulted;
+	info->utilization = info->size_blocks ? (double)stats.live_blocks / (double)info->size_blocks : 0;
+}
+
+static void fill_from_engine(struct lcpfs_partition_info *info, const struct part *part)
+{
+	struct lcpfs_engine_partition p;
+
+	info->write_amplification = 1;
+	if (lcpfs_engine_get_partition(part->pool->engine, part->id, &p))
+		return;
+	info->access_frequency = p.access_frequency;
+	info->avg_latency_us = p.avg_latency_us;
+	info->pressure = p.pressure;
+	info->epsilon = p.epsilon;
+	info->write_amplification = p.write_amplification;
+	info->moving |= p.moving;
+}
+
+static void fill_info(struct lcpfs_partition_info *info, struct part *part)
+{
+	*info = (struct lcpfs_partition_info){
+		.id = part->id,
+		.size_blocks = part_size_blocks(part),
+		.min_size_blocks = part->min_blocks,
+		.max_size_blocks = part->max_blocks,
+		.volume_blocks = part->volume_blocks,
+		.least_size_blocks = part_least_blocks(part),
+		.moving = part->releasing || part->incoming || part->resizing,
+		.faulted = !part->store,
+	};
+	memcpy(info->name, part->name, sizeof(info->name));
+	if (part->store)
+		fill_from_store(info, part);
+	fill_from_engine(info, part);
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+	const struct part *x = *(struct part *const *)a, *y = *(struct part *const *)b;
+
+	return x->id < y->id ? -1 : x->id > y->id;
+}
+
+int lcpfs_pool_list(struct lcpfs_pool *pool, struct lcpfs_partition_info *list, size_t room, size_t *count)
+{
+	struct part **sorted = calloc(pool->layout.partition_slots, sizeof(*sorted));
+
+	*count = 0;
+	if (!sorted)
+		return -LCPFS_E_NOMEM;
+	pthread_mutex_lock(&pool->lock);
+	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
+		if (pool->parts[slot])
+			sorted[(*count)++] = pool->parts[slot];
+	}
+	qsort(sorted, *count, sizeof(*sorted), compare_ids);
+	for (size_t i = 0; i < MIN_OF(*count, room); i++)
+		fill_info(&list[i], sorted[i]);
+	pthread_mutex_unlock(&pool->lock);
+	free(sorted);
+	return 0;
+}
+
+int lcpfs_partition_get_info(struct lcpfs_pool *pool, const char *name, struct lcpfs_partition_info *info,
+			     struct lcpfs_failure *failure)
+{
+	struct part *part;
+
+	pthread_mutex_lock(&pool->lock);
+	part = part_named(pool, name);
+	if (part)
+		fill_info(info, part);
+	pthread_mutex_unlock(&pool->lock);
+	return part ? 0 : failure_set(failure, LCPFS_E_NOT_FOUND, "there is no partition %s", name ? name : "");
+}
+
+/* -- the pool -- */
+
+static const char *why_faulted(const struct part *part)
+{
+	struct store_stats stats;
+
+	if (!part->store)
+		return part->fault;
+	store_stats(part->store, &stats);
+	if (stats.faulted)
+		return "it stopped after a failed device flush; open the pool anew";
+	return stats.write_error ? lcpfs_error_sentence(stats.write_error) : NULL;
+}
+
+static void set_health(struct lcpfs_pool_info *info, enum lcpfs_health health, const char *about, const char *text)
+{
+	if (health <= info->health)
+		return;
+	info->health = health;
+	snprintf(info->health_text, sizeof(info->health_text), "%s%s%.*s", about, about[0] ? ": " : "",
+		 (int)sizeof(info->health_text) - LCPFS_NAME_MAX - 16, text);
+}
+
+static void fill_health(struct lcpfs_pool *pool, struct lcpfs_pool_info *info)
+{
+	char text[100];
+
+	info->health = LCPFS_HEALTH_ONLINE;
+	if (pool->suspended)
+		set_health(info, LCPFS_HEALTH_FAULTED, "",
+			   "a write of the pool's metadata failed; open the pool anew");
+	if (guard_has_failed(pool->vdev))
+		set_health(info, LCPFS_HEALTH_FAULTED, "", "a device flush failed; open the pool anew");
+	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
+		const char *why = pool->parts[slot] ? why_faulted(pool->parts[slot]) : NULL;
+
+		if (why)
+			set_health(info, LCPFS_HEALTH_DEGRADED, pool->parts[slot]->name, why);
+	}
+	if (pool->damaged > pool->repaired) {
+		set_health(info, LCPFS_HEALTH_DEGRADED, "metadata", pool->damage_text);
+	} else if (pool->last_scrub_errors) {
+		snprintf(text, sizeof(text), "the last scrub found %" PRIu64 " damaged blocks",
+			 pool->last_scrub_errors);
+		set_health(info, LCPFS_HEALTH_DEGRADED, "", text);
+	}
+}
+
+int lcpfs_pool_get_info(struct lcpfs_pool *pool, struct lcpfs_pool_info *info)
+{
+	const struct layout *l = &pool->layout;
+
+	pthread_mutex_lock(&pool->lock);
+	*info = (struct lcpfs_pool_info){
+		.guid = l->guid,
+		.txg = le64_get(pool->uberblock.txg),
+		.size_blocks = layout_pool_blocks(l),
+		.free_blocks = (uint64_t)pool->free_metaslabs * l->metaslab_blocks,
+		.metaslab_blocks = l->metaslab_blocks,
+		.metaslabs = l->metaslab_count,
+		.created_s = l->created_s,
+		.partitions_max = l->partition_slots,
+		.last_scrub_s = pool->last_scrub_s,
+		.last_scrub_errors = pool->last_scrub_errors,
+	};
+	for (uint32_t slot = 0; slot < l->partition_slots; slot++)
+		info->partitions += pool->parts[slot] != NULL;
+	fill_health(pool, info);
+	pthread_mutex_unlock(&pool->lock);
+	return lcpfs_engine_get_statistics(pool->engine, &info->engine);
+}
+
+int lcpfs_pool_explain(struct lcpfs_pool *pool, const char *name, struct lcpfs_engine_decision *decision,
+		       struct lcpfs_failure *failure)
+{
+	uint32_t id = 0;
+	bool known = true;
+	int error;
+
+	if (name) {
+		struct part *part;
+
+		pthread_mutex_lock(&pool->lock);
+		part = part_named(pool, name);
+		known = part != NULL;
+		id = part ? part->id : 0;
+		pthread_mutex_unlock(&pool->lock);
+	}
+	if (!known)
+		return failure_set(failure, LCPFS_E_NOT_FOUND, "there is no partition %s", name);
+	error = lcpfs_engine_explain(pool->engine, id, decision);
+	return error ? failure_set(failure, (enum lcpfs_error) - error, "the engine does not know partition %s",
+				   name ? name : "")
+		     : 0;
+}

@@ -1,0 +1,525 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The keeper: statistics → engine → move, once a second, and the engine's memory across restarts.
+ *
+ * A round measures every partition, lets the engine judge and decide, carries a decision to move out, reports it,
+ * and writes down what happened. While a move runs the engine is told of other changes of size at once, but not of
+ * this move's own progress (`unreported`): that it learns from the report.
+ *
+ * Locks: `round` is held by whoever has a decision to carry out, since the engine hands out one at a time; the
+ * pool's lock is taken inside it, for short.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "pool/core.h"
+
+enum {
+	ROUND_US = 1000000,             /* the engine's own rhythm, see <lcpfs/engine.h> */
+	EVENTS_US_MAX = 5 * 1000000,    /* how long an event may wait for a transaction to ride on */
+	SAVE_US = 60 * 1000000,         /* what a crash may cost of what was learned, outcomes aside: a minute */
+	DECISION_US_MIN = 30 * 1000000, /* between two lines that say that nothing was done */
+	EVENTS_PENDING_MAX = HISTORY_ENTRIES,
+	DISCARD_METASLABS = 64, /* per round, so that a round stays short */
+};
+
+/* -- telling the engine -- */
+
+int keeper_add_part(struct lcpfs_pool *pool, const struct part *part)
+{
+	uint64_t size = part_size_blocks(part);
+	struct lcpfs_engine_spec spec = {
+		.id = part->id,
+		.name = part->name,
+		.size_blocks = size,
+		/* A damaged pool may have sizes outside the limits. */
+		.min_size_blocks = MIN_OF(part->min_blocks, size),
+		.max_size_blocks = MAX_OF(part->max_blocks, size),
+	};
+
+	return lcpfs_engine_add(pool->engine, &spec, NULL);
+}
+
+static uint64_t told_size(const struct part *part)
+{
+	return (uint64_t)((int64_t)part->metaslabs - part->unreported) * part->pool->layout.metaslab_blocks;
+}
+
+/* Shrinking first: what grows takes from what is free. Telling it what it knows changes nothing. */
+void keeper_tell_sizes(struct lcpfs_pool *pool, enum lcpfs_engine_cause cause)
+{
+	uint64_t now_us = clock_us(&pool->clock);
+
+	for (unsigned growing = 0; growing < 2; growing++) {
+		for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
+			const struct part *part = pool->parts[slot];
+			struct lcpfs_engine_partition known;
+
+			if (!part || lcpfs_engine_get_partition(pool->engine, part->id, &known))
+				continue;
+			if ((told_size(part) > known.size_blocks) == (growing == 1))
+				(void)lcpfs_engine_resized(pool->engine, part->id, now_us, told_size(part), cause);
+		}
+	}
+}
+
+static void measure_part(struct lcpfs_pool *pool, struct part *part, uint64_t now_us)
+{
+	struct lcpfs_engine_counters counters;
+	struct store_stats s;
+
+	store_stats(part->store, &s);
+	counters = (struct lcpfs_engine_counters){
+		.read_ops = s.counters.reads,
+		.write_ops = s.counters.writes,
+		.read_latency_us = (double)s.counters.read_us,
+		.write_latency_us = (double)s.counters.write_us,
+		.user_blocks = s.counters.written_blocks,
+		.copied_blocks = s.counters.copied_blocks,
+		.device_blocks = s.counters.device_blocks,
+		.live_blocks = s.live_blocks,
+	};
+	(void)lcpfs_engine_update(pool->engine, part->id, now_us, &counters);
+}
+
+static void measure(struct lcpfs_pool *pool, bool only_if_due)
+{
+	uint64_t now_us = clock_us(&pool->clock);
+
+	pthread_mutex_lock(&pool->lock);
+	if (!only_if_due || now_us - pool->keeper.measured_us >= ROUND_US) {
+		pool->keeper.measured_us = now_us;
+		for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
+			if (pool->parts[slot] && pool->parts[slot]->store)
+				measure_part(pool, pool->parts[slot], now_us);
+		}
+	}
+	pthread_mutex_unlock(&pool->lock);
+}
+
+void keeper_measure(struct lcpfs_pool *pool)
+{
+	measure(pool, true);
+}
+
+/* -- carrying out -- */
+
+static struct part *hold(struct lcpfs_pool *pool, uint32_t id)
+{
+	struct part *part = id ? part_find(pool, id) : NULL;
+
+	if (part)
+		part_hold(part);
+	return part;
+}
+
+static uint64_t copied_blocks(const struct part *part)
+{
+	struct store_stats stats;
+
+	if (!part || !part->store)
+		return 0;
+	store_stats(part->store, &stats);
+	return stats.counters.copied_blocks;
+}
+
+void keeper_report(struct lcpfs_pool *pool, const struct lcpfs_engine_decision *d,
+		   const struct lcpfs_engine_moved *moved)
+{
+	pthread_mutex_lock(&pool->lock);
+	(void)lcpfs_engine_report(pool->engine, clock_us(&pool->clock), d->sequence, moved);
+	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
+		if (pool->parts[slot])
+			pool->parts[slot]->unreported = 0;
+	}
+	pthread_mutex_unlock(&pool->lock);
+}
+
+static struct lcpfs_event event_of(const struct lcpfs_engine_decision *d, enum lcpfs_event_kind kind)
+{
+	struct lcpfs_event event = {
+		.kind = kind,
+		.from_id = d->from_id,
+		.to_id = d->to_id,
+		.blocks = d->blocks,
+		.sequence = d->sequence,
+		.expected_gain = d->expected_gain,
+		.expected_error = d->expected_error,
+		.pressure = d->to.pressure,
+		.verdict = -1,
+		.reason = (int)d->reason,
+	};
+
+	snprintf(event.text, sizeof(event.text), "%.*s", (int)sizeof(event.text) - 1, d->sentence);
+	return event;
+}
+
+static double size_or_free(const struct lcpfs_pool *pool, const struct part *part)
+{
+	return part ? (double)part_size_blocks(part) : (double)pool->free_metaslabs * pool->layout.metaslab_blocks;
+}
+
+static void note_move(struct lcpfs_pool *pool, const struct lcpfs_engine_decision *d, const struct move *move,
+		      const struct lcpfs_engine_moved *moved)
+{
+	struct lcpfs_event event = event_of(d, LCPFS_EVENT_MOVED);
+
+	event.blocks = moved->blocks;
+	event.duration_us = moved->duration_us;
+	event.from_new_blocks = size_or_free(pool, move->from);
+	event.from_old_blocks = event.from_new_blocks + (double)moved->blocks;
+	event.to_new_blocks = size_or_free(pool, move->to);
+	event.to_old_blocks = event.to_new_blocks - (double)moved->blocks;
+	history_add(pool, &event);
+	(void)history_flush(pool);
+}
+
+static bool can_run(const struct move *move, const struct lcpfs_engine_decision *d)
+{
+	return (move->from || d->from_id == LCPFS_ENGINE_FREE) && (move->to || d->to_id == LCPFS_ENGINE_FREE) &&
+	       move->from != move->to;
+}
+
+/* A move between nobody and free space: given back without asking anyone. */
+static int run(struct move *move)
+{
+	return move->from || move->to ? move_run(move, NULL) : -LCPFS_E_INVALID;
+}
+
+uint64_t keeper_carry_out(struct lcpfs_pool *pool, const struct lcpfs_engine_decision *d)
+{
+	struct move move = {.wanted = (uint32_t)(d->blocks / pool->layout.metaslab_blocks), .by_engine = true};
+	struct lcpfs_engine_moved moved = {0};
+	uint64_t begin_us = clock_us(&pool->clock), copied;
+
+	pthread_mutex_lock(&pool->lock);
+	move.from = hold(pool, d->from_id);
+	move.to = hold(pool, d->to_id);
+	pthread_mutex_unlock(&pool->lock);
+	copied = copied_blocks(move.from);
+	if (can_run(&move, d))
+		(void)run(&move); /* the report says how far it came */
+	moved.blocks = (uint64_t)move.moved * pool->layout.metaslab_blocks;
+	moved.duration_us = clock_us(&pool->clock) - begin_us;
+	moved.copied_blocks = copied_blocks(move.from) - copied;
+	keeper_report(pool, d, &moved);
+	pthread_mutex_lock(&pool->lock);
+	keeper_tell_sizes(pool, LCPFS_ENGINE_BY_HAND);
+	if (move.moved)
+		note_move(pool, d, &move, &moved);
+	if (move.from)
+		part_drop(move.from);
+	if (move.to)
+		part_drop(move.to);
+	pthread_mutex_unlock(&pool->lock);
+	return moved.blocks;
+}
+
+/* -- writing down -- */
+
+/* Waiting is not worth a line each time; what would have been done, and why nothing is, are. */
+static bool worth_noting(const struct lcpfs_pool *pool, const struct lcpfs_engine_decision *d, uint64_t now_us)
+{
+	if (d->sequence == pool->keeper.decision_sequence)
+		return false;
+	if (d->action == LCPFS_ENGINE_WOULD_MOVE)
+		return true;
+	if (d->action == LCPFS_ENGINE_MOVE || d->reason == LCPFS_ENGINE_WAIT_REPORT ||
+	    d->reason == LCPFS_ENGINE_WAIT_EFFECT || d->reason == LCPFS_ENGINE_WAIT_MEASURE)
+		return false;
+	return now_us - pool->keeper.decision_us >= DECISION_US_MIN || !pool->keeper.decision_us;
+}
+
+static void note_decision(struct lcpfs_pool *pool, const struct lcpfs_engine_decision *d)
+{
+	uint64_t now_us = clock_us(&pool->clock);
+
+	if (worth_noting(pool, d, now_us)) {
+		struct lcpfs_event event = event_of(d, LCPFS_EVENT_DECISION);
+
+		history_add(pool, &event);
+		pool->keeper.decision_us = now_us;
+		pool->keeper.decision_sequence = d->sequence;
+	}
+}
+
+static void note_outcome(struct lcpfs_pool *pool, const struct lcpfs_engine_outcome *o)
+{
+	struct lcpfs_event event = {
+		.kind = LCPFS_EVENT_OUTCOME,
+		.from_id = o->from_id,
+		.to_id = o->to_id,
+		.blocks = o->blocks,
+		.duration_us = o->taken_us,
+		.sequence = o->sequence,
+		.from_old_blocks = (double)o->from_old_blocks,
+		.from_new_blocks = (double)o->from_new_blocks,
+		.to_old_blocks = (double)o->to_old_blocks,
+		.to_new_blocks = (double)o->to_new_blocks,
+		.expected_gain = o->expected_gain,
+		.expected_error = o->expected_error,
+		.epsilon_before = o->epsilon_before,
+		.epsilon_after = o->epsilon_after,
+		.standard_error = o->standard_error,
+		.pressure = o->pressure,
+		.verdict = (int)o->verdict,
+		.reason = (int)o->reason,
+	};
+
+	snprintf(event.text, sizeof(event.text), "%s: ε of the two %.4g → %.4g ± %.2g, expected to fall %.3g",
+		 lcpfs_engine_verdict_name(o->verdict), o->epsilon_before, o->epsilon_after, o->standard_error,
+		 o->expected_gain);
+	history_add(pool, &event);
+}
+
+static bool is_newest_known(const struct lcpfs_pool *pool, const struct lcpfs_engine_outcome *o)
+{
+	return o->sequence == pool->keeper.outcome_sequence && o->moved_us == pool->keeper.outcome_moved_us;
+}
+
+static void remember_newest(struct lcpfs_pool *pool, const struct lcpfs_engine_outcome *o)
+{
+	pool->keeper.outcome_sequence = o->sequence;
+	pool->keeper.outcome_moved_us = o->moved_us;
+}
+
+/* They come in the order in which they were judged, the newest last. True if there were new ones. */
+static bool note_outcomes(struct lcpfs_pool *pool, bool quietly)
+{
+	struct lcpfs_engine_outcome *list = calloc(LCPFS_ENGINE_OUTCOMES_MAX, sizeof(*list));
+	size_t count, first;
+
+	if (!list)
+		return false;
+	count = lcpfs_engine_get_outcomes(pool->engine, list, LCPFS_ENGINE_OUTCOMES_MAX);
+	for (first = count; first > 0 && !is_newest_known(pool, &list[first - 1]); first--)
+		;
+	for (size_t i = first; i < count && !quietly; i++)
+		note_outcome(pool, &list[i]);
+	if (count)
+		remember_newest(pool, &list[count - 1]);
+	free(list);
+	return first < count;
+}
+
+/* -- what was learned -- */
+
+static size_t blob_room(const struct lcpfs_pool *pool)
+{
+	return (size_t)pool->layout.engine_pages * BLOB_BYTES;
+}
+
+static bool blob_differs(const struct lcpfs_pool *pool, uint32_t i, const uint8_t *bytes, size_t length)
+{
+	const struct fmt_blob *page = txg_current(pool, layout_engine_page(&pool->layout) + i);
+
+	return le32_get(page->page.head.count) != length || memcmp(page->bytes, bytes, length) != 0;
+}
+
+static void save_page(struct txg *txg, uint32_t i, const uint8_t *bytes, size_t length)
+{
+	struct fmt_blob *page;
+
+	if (!blob_differs(txg->pool, i, bytes, length))
+		return;
+	page = txg_change(txg, layout_engine_page(&txg->pool->layout) + i);
+	memset(page->bytes, 0, sizeof(page->bytes));
+	memcpy(page->bytes, bytes, length);
+	page->page.head.count = le32_of((uint32_t)length);
+}
+
+void keeper_save(struct txg *txg)
+{
+	struct lcpfs_pool *pool = txg->pool;
+	uint8_t *bytes = malloc(blob_room(pool) + 1);
+	size_t length = bytes ? lcpfs_engine_save(pool->engine, bytes, blob_room(pool)) : 0;
+
+	/* What does not fit is not kept: the pool works without, and learns it again. */
+	for (uint32_t i = 0; length && length <= blob_room(pool) && i < pool->layout.engine_pages; i++) {
+		size_t at = MIN_OF((size_t)i * BLOB_BYTES, length);
+
+		save_page(txg, i, bytes + at, MIN_OF(length - at, (size_t)BLOB_BYTES));
+	}
+	free(bytes);
+	pool->keeper.saved_us = clock_us(&pool->clock);
+}
+
+static void load(struct lcpfs_pool *pool)
+{
+	uint8_t *bytes = malloc(blob_room(pool) + 1);
+	size_t length = 0;
+
+	for (uint32_t i = 0; bytes && i < pool->layout.engine_pages; i++) {
+		const struct fmt_blob *page = txg_current(pool, layout_engine_page(&pool->layout) + i);
+		size_t part = MIN_OF(le32_get(page->page.head.count), (uint32_t)BLOB_BYTES);
+
+		memcpy(bytes + length, page->bytes, part);
+		length += part;
+	}
+	if (length)
+		(void)lcpfs_engine_load(pool->engine, bytes, length); /* what is damaged is learned again */
+	free(bytes);
+}
+
+static struct part *next_id(const struct lcpfs_pool *pool, uint32_t after)
+{
+	struct part *next = NULL;
+
+	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
+		struct part *part = pool->parts[slot];
+
+		if (part && part->id > after && (!next || part->id < next->id))
+			next = part;
+	}
+	return next;
+}
+
+int keeper_start_engine(struct lcpfs_pool *pool)
+{
+	struct lcpfs_engine_options options = {
+		.pool_blocks = layout_pool_blocks(&pool->layout),
+		.step_blocks = pool->layout.metaslab_blocks,
+		.mode = (enum lcpfs_engine_mode)le32_get(pool->uberblock.tune_mode),
+	};
+	int error = lcpfs_engine_create(&options, &pool->engine);
+
+	/* One that the engine does not take is one of a damaged pool: it is not moved then. */
+	for (struct part *part = next_id(pool, 0); part && !error; part = next_id(pool, part->id))
+		(void)keeper_add_part(pool, part);
+	if (error)
+		return error;
+	load(pool);
+	pool->keeper.saved_us = clock_us(&pool->clock);
+	note_outcomes(pool, true);
+	return 0;
+}
+
+/* -- rounds -- */
+
+static void write_down(struct lcpfs_pool *pool, bool outcomes)
+{
+	uint64_t now_us = clock_us(&pool->clock);
+	bool save = outcomes || now_us - pool->keeper.saved_us >= SAVE_US;
+	bool events = pool->pending.count >= EVENTS_PENDING_MAX ||
+		      (pool->pending.count && now_us - pool->keeper.events_us >= EVENTS_US_MAX);
+	struct txg txg;
+
+	if (txg_refuse(pool, NULL) || !(save || events))
+		return;
+	txg_begin(pool, &txg);
+	if (save)
+		keeper_save(&txg);
+	if (txg.count || pool->pending.count || txg.error)
+		(void)txg_commit(&txg, NULL); /* the next round tries again */
+	else
+		txg_abort(&txg);
+}
+
+void pool_tick(struct lcpfs_pool *pool)
+{
+	struct lcpfs_engine_decision d;
+	bool outcomes;
+
+	pthread_mutex_lock(&pool->round);
+	measure(pool, false);
+	if (!lcpfs_engine_decide(pool->engine, clock_us(&pool->clock), &d) && d.action == LCPFS_ENGINE_MOVE)
+		keeper_carry_out(pool, &d);
+	pthread_mutex_lock(&pool->lock);
+	note_decision(pool, &d);
+	outcomes = note_outcomes(pool, false);
+	write_down(pool, outcomes);
+	pthread_mutex_unlock(&pool->lock);
+	pthread_mutex_unlock(&pool->round);
+	map_discard(pool, DISCARD_METASLABS);
+}
+
+static bool wait_for_next(struct lcpfs_pool *pool)
+{
+	struct timespec until;
+	bool stopping;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += ROUND_US / 1000000;
+	pthread_mutex_lock(&pool->lock);
+	while (!pool->stopping && pthread_cond_timedwait(&pool->changed, &pool->lock, &until) == 0)
+		;
+	stopping = pool->stopping;
+	pthread_mutex_unlock(&pool->lock);
+	return !stopping;
+}
+
+static void *keep(void *context)
+{
+	while (wait_for_next(context))
+		pool_tick(context);
+	return NULL;
+}
+
+void keeper_start(struct lcpfs_pool *pool)
+{
+	if (pool->options.background && !pool->options.read_only)
+		pool->has_thread = pthread_create(&pool->thread, NULL, keep, pool) == 0;
+}
+
+void keeper_stop(struct lcpfs_pool *pool)
+{
+	pthread_mutex_lock(&pool->lock);
+	pool->stopping = true;
+	pthread_cond_broadcast(&pool->changed);
+	pthread_mutex_unlock(&pool->lock);
+	if (pool->has_thread)
+		pthread_join(pool->thread, NULL);
+	pool->has_thread = false;
+}
+
+unsigned pool_step(struct lcpfs_pool *pool)
+{
+	unsigned busy = 0;
+
+	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
+		struct part *part;
+
+		pthread_mutex_lock(&pool->lock);
+		part = pool->parts[slot];
+		if (part && (part->removing || !part->store))
+			part = NULL;
+		if (part)
+			part_hold(part);
+		pthread_mutex_unlock(&pool->lock);
+		if (!part)
+			continue;
+		busy += store_step(part->store) > 0;
+		pthread_mutex_lock(&pool->lock);
+		part_drop(part);
+		pthread_mutex_unlock(&pool->lock);
+	}
+	return busy;
+}
+
+int lcpfs_pool_set_tune(struct lcpfs_pool *pool, enum lcpfs_engine_mode mode, struct lcpfs_failure *failure)
+{
+	static const char *const names[] = {"off", "observe", "on"};
+	struct txg txg;
+	int error;
+
+	if ((unsigned)mode > LCPFS_ENGINE_ON)
+		return failure_set(failure, LCPFS_E_INVALID, "the mode is off, observe or on");
+	pthread_mutex_lock(&pool->lock);
+	if (le32_get(pool->uberblock.tune_mode) == mode) {
+		pthread_mutex_unlock(&pool->lock);
+		return 0;
+	}
+	history_note(pool, LCPFS_EVENT_TUNE, 0, 0, 0, "tune %s, was %s", names[mode],
+		     names[le32_get(pool->uberblock.tune_mode)]);
+	txg_begin(pool, &txg);
+	txg.uberblock.tune_mode = le32_of(mode);
+	error = txg_commit(&txg, failure);
+	if (!error)
+		error = lcpfs_engine_set_mode(pool->engine, mode);
+	else if (pool->pending.count)
+		pool->pending.count--; /* the line that was not to be */
+	pthread_mutex_unlock(&pool->lock);
+	return error;
+}

@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Boundary moves: metaslabs from one partition to another, from one to free space, from free space to one.
+ *
+ * One metaslab at a time goes through these states:
+ *
+ *	owner in the map   used by      step
+ *	from               from
+ *	from               nobody       store_release: cleaned out, empty in every state a crash can leave
+ *	to                 nobody       the transaction
+ *	to                 to           store_add
+ *
+ * In each of them the map names one owner or none, and only that owner ever uses it: invariant 1. A crash leaves
+ *the map before or after the transaction. Before: it is `from`'s, and opening finds it empty there. After: it is
+ *`to`'s. No data is in it in either case, since releasing made the new places of all live blocks durable first.
+ *
+ * Cleaning takes its time and holds no lock of the pool; `releasing` and `incoming` keep moves that run at the
+ *same time from going below a min or above a max together. Between two metaslabs everything else can go on.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "pool/core.h"
+
+static uint64_t in_mib(uint64_t blocks)
+{
+	return blocks * BLOCK_SIZE >> 20;
+}
+
+/* -- one step -- */
+
+static bool is_at_min(const struct part *part)
+{
+	uint64_t left = part->metaslabs - part->releasing;
+
+	return left == 0 || (left - 1) * part->pool->layout.metaslab_blocks < part->min_blocks ||
+	       left <= STORE_METASLABS_MIN;
+}
+
+/* How many metaslabs it may still get. */
+static uint64_t room_below_max(const struct part *part)
+{
+	uint64_t max = part->max_blocks / part->pool->layout.metaslab_blocks;
+	uint64_t has = (uint64_t)part->metaslabs + part->incoming;
+
+	return max - MIN_OF(max, has);
+}
+
+static struct lcpfs_pool *pool_of(const struct move *move)
+{
+	return move->from ? move->from->pool : move->to->pool;
+}
+
+/* With the lock: may another metaslab move? */
+static int check_step(const struct move *move, struct lcpfs_failure *failure)
+{
+	const struct lcpfs_pool *pool = pool_of(move);
+	int error = txg_refuse(pool, failure);
+
+	if (!error && move->from)
+		error = part_refuse(move->from, failure);
+	if (!error && move->to)
+		error = part_refuse(move->to, failure);
+	if (error)
+		return error;
+	if (pool->stopping && move->by_engine)
+		return failure_set(failure, LCPFS_E_STOPPED, "the pool is being closed");
+	if (move->moved && move->from && move->from->emergencies != move->emergencies)
+		return failure_set(failure, LCPFS_E_TOO_SMALL,
+				   "partition %s needed space for its writers meanwhile", move->from->name);
+	if (move->from && is_at_min(move->from))
+		return failure_set(failure, LCPFS_E_TOO_SMALL, "partition %s is at its min", move->from->name);
+	if (move->to && room_below_max(move->to) == 0)
+		return failure_set(failure, LCPFS_E_INVALID, "partition %s is at its max", move->to->name);
+	return 0;
+}
+
+static void count_moved(struct move *move, uint32_t metaslabs)
+{
+	move->moved += metaslabs;
+	if (!move->by_engine)
+		return;
+	if (move->from)
+		move->from->unreported -= metaslabs;
+	if (move->to)
+		move->to->unreported += metaslabs;
+}
+
+static int commit_owner(struct lcpfs_pool *pool, const uint32_t *metaslabs, uint32_t count, const struct part *to,
+			struct lcpfs_failure *failure)
+{
+	struct txg txg;
+
+	txg_begin(pool, &txg);
+	for (uint32_t i = 0; i < count; i++)
+		map_set(&txg, metaslabs[i], to ? to->id : NO_PARTITION);
+	return txg_commit(&txg, failure);
+}
+
+static int hand_to(struct part *to, const uint32_t *metaslabs, uint32_t count, struct lcpfs_failure *failure)
+{
+	int error = store_add(to->store, metaslabs, count);
+
+	if (error)
+		failure_set(failure, (enum lcpfs_error) - error,
+			    "partition %s owns %" PRIu32 " metaslabs more, but will "
+			    "use them only when the pool is opened anew: %s",
+			    to->name, count, lcpfs_error_sentence(error));
+	return error;
+}
+
+static int release(struct part *from, uint32_t *metaslab, struct lcpfs_failure *failure)
+{
+	int error = store_release(from->store, metaslab);
+
+	if (error == -LCPFS_E_TOO_SMALL)
+		failure_set(failure, LCPFS_E_TOO_SMALL,
+			    "partition %s cannot give more: with what it holds it needs %" PRIu64 "M", from->name,
+			    in_mib(part_least_blocks(from)));
+	else if (error)
+		failure_set(failure, (enum lcpfs_error) - error,
+			    "partition %s: cleaning out a metaslab failed: %s", from->name,
+			    lcpfs_error_sentence(error));
+	return error;
+}
+
+/* The metaslab is released; give it a new owner, or back to the old one. */
+static int pass_on(struct move *move, uint32_t metaslab, struct lcpfs_failure *failure)
+{
+	struct lcpfs_pool *pool = move->from->pool;
+	bool give_back;
+	int error;
+
+	pthread_mutex_lock(&pool->lock);
+	error = commit_owner(pool, &metaslab, 1, move->to, failure);
+	if (!error)
+		count_moved(move, 1);
+	/* Suspended, nobody knows whose it is: then nobody uses it. */
+	give_back = error && !pool->suspended;
+	pthread_mutex_unlock(&pool->lock);
+	if (give_back && hand_to(move->from, &metaslab, 1, NULL))
+		return error;
+	return error || !move->to ? error : hand_to(move->to, &metaslab, 1, failure);
+}
+
+static int move_one(struct move *move, struct lcpfs_failure *failure)
+{
+	struct lcpfs_pool *pool = move->from->pool;
+	const struct layout *l = &pool->layout;
+	uint32_t metaslab;
+	int error;
+
+	pthread_mutex_lock(&pool->lock);
+	error = check_step(move, failure);
+	if (!move->moved)
+		move->emergencies = move->from->emergencies;
+	move->from->releasing += !error;
+	if (move->to)
+		move->to->incoming += !error;
+	pthread_mutex_unlock(&pool->lock);
+	if (error)
+		return error;
+	error = release(move->from, &metaslab, failure);
+	if (!error && !move->to) /* nobody uses it now, and nobody can be given it yet */
+		vdev_discard(pool->vdev, layout_metaslab_block(l, metaslab) * BLOCK_SIZE,
+			     (uint64_t)l->metaslab_blocks * BLOCK_SIZE);
+	if (!error)
+		error = pass_on(move, metaslab, failure);
+	pthread_mutex_lock(&pool->lock);
+	move->from->releasing--;
+	if (move->to)
+		move->to->incoming--;
+	pthread_cond_broadcast(&pool->changed);
+	pthread_mutex_unlock(&pool->lock);
+	return error;
+}
+
+/* From free space nothing has to be cleaned: as many as there are, in one transaction. */
+static int move_from_free(struct move *move, struct lcpfs_failure *failure)
+{
+	struct lcpfs_pool *pool = move->to->pool;
+	uint32_t count = 0, *list = NULL;
+	int error;
+
+	pthread_mutex_lock(&pool->lock);
+	error = check_step(move, failure);
+	if (!error) {
+		count = (uint32_t)MIN_OF(room_below_max(move->to), (uint64_t)(move->wanted - move->moved));
+		count = MIN_OF(count, map_available(pool));
+		list = malloc((count + 1) * sizeof(*list));
+	}
+	if (!error && !count)
+		error = failure_set(failure, LCPFS_E_NOSPC, "the pool has no free space");
+	if (!error && !list)
+		error = failure_set(failure, LCPFS_E_NOMEM, "out of memory");
+	if (!error) {
+		CHECK(map_pick_free(pool, list, count) == count);
+		error = commit_owner(pool, list, count, move->to, failure);
+	}
+	if (!error)
+		count_moved(move, count);
+	pthread_mutex_unlock(&pool->lock);
+	if (!error)
+		error = hand_to(move->to, list, count, failure);
+	free(list);
+	return error;
+}
+
+int move_run(struct move *move, struct lcpfs_failure *failure)
+{
+	struct lcpfs_pool *pool = pool_of(move);
+	int error = 0;
+
+	CHECK(move->from != move->to);
+	while (!error && move->moved < move->wanted) {
+		error = move->from ? move_one(move, failure) : move_from_free(move, failure);
+		if (error)
+			break;
+		if (move->progress && !move->progress(move->context, move->moved, move->wanted))
+			return failure_set(failure, LCPFS_E_STOPPED,
+					   "stopped after %" PRIu32 " of %" PRIu32 " metaslabs", move->moved,
+					   move->wanted);
+		keeper_measure(pool);
+	}
+	return error;
+}
+
+/* -- making room -- */
+
+static uint64_t available(struct lcpfs_pool *pool)
+{
+	uint64_t metaslabs;
+
+	pthread_mutex_lock(&pool->lock);
+	metaslabs = map_available(pool);
+	pthread_mutex_unlock(&pool->lock);
+	return metaslabs;
+}
+
+void move_make_room(struct lcpfs_pool *pool, uint64_t missing, uint32_t but_not)
+{
+	uint64_t target = available(pool) + missing, has;
+
+	map_discard(pool, UINT32_MAX);
+	if (missing > pool->layout.metaslab_count || lcpfs_engine_get_mode(pool->engine) != LCPFS_ENGINE_ON)
+		return;
+	pthread_mutex_lock(&pool->round);
+	while ((has = available(pool)) < target) {
+		struct lcpfs_engine_decision d;
+		uint64_t blocks = (target - has) * pool->layout.metaslab_blocks;
+
+		if (lcpfs_engine_call_back(pool->engine, clock_us(&pool->clock), blocks, but_not, &d) ||
+		    d.action != LCPFS_ENGINE_MOVE || keeper_carry_out(pool, &d) == 0)
+			break;
+	}
+	pthread_mutex_unlock(&pool->round);
+}
+
+/* -- by hand -- */
+
+static int begin_resize(struct lcpfs_pool *pool, const char *name, struct part **part,
+			struct lcpfs_failure *failure)
+{
+	int error = txg_refuse(pool, failure);
+
+	if (error)
+		return error;
+	*part = part_named(pool, name);
+	if (!*part)
+		return failure_set(failure, LCPFS_E_NOT_FOUND, "there is no partition %s", name ? name : "");
+	error = part_refuse(*part, failure);
+	if (error)
+		return error;
+	if ((*part)->resizing)
+		return failure_set(failure, LCPFS_E_BUSY, "partition %s is being resized already", name);
+	(*part)->resizing = true;
+	part_hold(*part);
+	return 0;
+}
+
+static void end_resize(struct part *part, uint32_t before)
+{
+	struct lcpfs_pool *pool = part->pool;
+	bool grew = part->metaslabs > before;
+	uint32_t by = grew ? part->metaslabs - before : before - part->metaslabs;
+	double was = (double)before * pool->layout.metaslab_blocks, is = (double)part_size_blocks(part);
+	struct lcpfs_event event = {
+		.kind = LCPFS_EVENT_RESIZED,
+		.from_id = grew ? LCPFS_ENGINE_FREE : part->id,
+		.to_id = grew ? part->id : LCPFS_ENGINE_FREE,
+		.blocks = (uint64_t)by * pool->layout.metaslab_blocks,
+		.from_old_blocks = grew ? 0 : was,
+		.from_new_blocks = grew ? 0 : is,
+		.to_old_blocks = grew ? was : 0,
+		.to_new_blocks = grew ? is : 0,
+		.verdict = -1,
+		.reason = -1,
+		.text = "by hand",
+	};
+
+	part->resizing = false;
+	if (by) {
+		keeper_tell_sizes(pool, LCPFS_ENGINE_BY_HAND);
+		history_add(pool, &event);
+		(void)history_flush(pool); /* it stays pending if that fails */
+	}
+	part_drop(part);
+}
+
+static int grow(struct part *part, uint64_t by, lcpfs_progress *progress, void *context,
+		struct lcpfs_failure *failure)
+{
+	struct lcpfs_pool *pool = part->pool;
+	struct move move = {.to = part, .wanted = (uint32_t)by, .progress = progress, .context = context};
+	uint64_t has = available(pool);
+
+	if (has < by)
+		move_make_room(pool, by - has, part->id);
+	has = available(pool);
+	if (has < by)
+		return failure_set(failure, LCPFS_E_NOSPC,
+				   "only %" PRIu64 "M of the pool are free, %" PRIu64
+				   "M more are needed; shrink another partition",
+				   in_mib(has * pool->layout.metaslab_blocks),
+				   in_mib((by - has) * pool->layout.metaslab_blocks));
+	return move_run(&move, failure);
+}
+
+static int shrink(struct part *part, uint64_t size, uint64_t by, lcpfs_progress *progress, void *context,
+		  struct lcpfs_failure *failure)
+{
+	struct lcpfs_pool *pool = part->pool;
+	struct move move = {.from = part, .wanted = (uint32_t)by, .progress = progress, .context = context};
+	uint64_t least = part_least_blocks(part);
+
+	if (least > size * pool->layout.metaslab_blocks)
+		return failure_set(failure, LCPFS_E_TOO_SMALL,
+				   "partition %s cannot get that small: with what it holds it "
+				   "needs %" PRIu64 "M",
+				   part->name, in_mib(least));
+	return move_run(&move, failure);
+}
+
+/* `size` in metaslabs. The limits come first: they are why, even when the pool is full as well. */
+static int resize_to(struct part *part, uint64_t size, uint32_t before, lcpfs_progress *progress, void *context,
+		     struct lcpfs_failure *failure)
+{
+	struct lcpfs_pool *pool = part->pool;
+	uint64_t metaslab_blocks = pool->layout.metaslab_blocks;
+
+	if (size > part->max_blocks / metaslab_blocks)
+		return failure_set(failure, LCPFS_E_INVALID, "partition %s has a max of %" PRIu64 "M", part->name,
+				   in_mib(part->max_blocks));
+	if (size < part->min_blocks / metaslab_blocks)
+		return failure_set(failure, LCPFS_E_TOO_SMALL, "partition %s has a min of %" PRIu64 "M",
+				   part->name, in_mib(part->min_blocks));
+	if (size > before)
+		return grow(part, size - before, progress, context, failure);
+	return size < before ? shrink(part, size, before - size, progress, context, failure) : 0;
+}
+
+int lcpfs_partition_resize(struct lcpfs_pool *pool, const char *name, uint64_t size_bytes,
+			   lcpfs_progress *progress, void *context, struct lcpfs_failure *failure)
+{
+	uint64_t metaslab_bytes = (uint64_t)pool->layout.metaslab_blocks * BLOCK_SIZE;
+	uint64_t size = size_bytes / metaslab_bytes + (size_bytes % metaslab_bytes != 0);
+	struct part *part = NULL;
+	uint32_t before = 0;
+	int error;
+
+	pthread_mutex_lock(&pool->lock);
+	error = begin_resize(pool, name, &part, failure);
+	if (!error)
+		before = part->metaslabs;
+	pthread_mutex_unlock(&pool->lock);
+	if (error)
+		return error;
+	error = resize_to(part, size, before, progress, context, failure);
+	pthread_mutex_lock(&pool->lock);
+	end_resize(part, before);
+	pthread_mutex_unlock(&pool->lock);
+	return error;
+}

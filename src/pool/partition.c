@@ -1,0 +1,610 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Partitions: their pages, their stores, adding and removing.
+ *
+ * Adding: the new store's roots are written first, into root slots and metaslabs that nobody owns; then one
+ * transaction makes the partition known. Removing: first the transaction, then the store is dropped in memory. A
+ * crash in between leaves at most unused roots behind, which carry an id that is never given out again.
+ *
+ * A partition that does not open is faulted: it keeps its metaslabs, and the others do not notice.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pool/core.h"
+
+#define VOLUME_BLOCKS_MAX (UINT64_C(1) << 40) /* what a log entry's address can name */
+
+/* -- finding -- */
+
+struct part *part_find(const struct lcpfs_pool *pool, uint32_t id)
+{
+	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
+		if (pool->parts[slot] && pool->parts[slot]->id == id)
+			return pool->parts[slot];
+	}
+	return NULL;
+}
+
+struct part *part_named(const struct lcpfs_pool *pool, const char *name)
+{
+	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
+		if (name && pool->parts[slot] && strcmp(pool->parts[slot]->name, name) == 0)
+			return pool->parts[slot];
+	}
+	return NULL;
+}
+
+bool part_name_is_valid(const char *name)
+{
+	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+	size_t length = name ? strlen(name) : 0;
+
+	return length > 0 && length <= LCPFS_NAME_MAX && strspn(name, allowed) == length && name[0] != '.' &&
+	       name[0] != '-';
+}
+
+uint64_t part_size_blocks(const struct part *part)
+{
+	return (uint64_t)part->metaslabs * part->pool->layout.metaslab_blocks;
+}
+
+uint64_t part_least_blocks(struct part *part)
+{
+	uint64_t least = part->store ? store_size_least(part->store) : STORE_METASLABS_MIN;
+
+	return MAX_OF(least * part->pool->layout.metaslab_blocks, part->min_blocks);
+}
+
+int part_refuse(const struct part *part, struct lcpfs_failure *failure)
+{
+	if (part->removing)
+		return failure_set(failure, LCPFS_E_NOT_FOUND, "partition %s is being removed", part->name);
+	if (!part->store)
+		return failure_set(failure, LCPFS_E_FAULTED, "partition %s is faulted: %s", part->name,
+				   part->fault);
+	return 0;
+}
+
+void part_hold(struct part *part)
+{
+	part->users++;
+}
+
+void part_drop(struct part *part)
+{
+	CHECK(part->users > 0);
+	if (--part->users == 0)
+		pthread_cond_broadcast(&part->pool->changed);
+}
+
+/* -- loading -- */
+
+static struct part *part_new(struct lcpfs_pool *pool, uint32_t slot, uint32_t id)
+{
+	struct part *part = calloc(1, sizeof(*part));
+
+	if (!part)
+		return NULL;
+	part->pool = pool;
+	part->slot = slot;
+	part->id = id;
+	return part;
+}
+
+void part_free(struct part *part)
+{
+	if (!part)
+		return;
+	CHECK(!part->store && !part->has_service);
+	free(part);
+}
+
+static void take_fields(struct part *part, const struct fmt_partition *page)
+{
+	part->min_blocks = le64_get(page->min_blocks);
+	part->max_blocks = le64_get(page->max_blocks);
+	part->volume_blocks = le64_get(page->volume_blocks);
+	part->created_s = le64_get(page->created_s);
+}
+
+/* NULL: sane. The page was sealed by somebody, but not by us. */
+static const char *why_not_sane(const struct part *part, const struct fmt_partition *page)
+{
+	const uint32_t metaslab_blocks = part->pool->layout.metaslab_blocks;
+
+	if (!memchr(page->name, 0, sizeof(page->name)) || !part_name_is_valid((const char *)page->name))
+		return "its name is not acceptable";
+	if (part_named(part->pool, (const char *)page->name))
+		return "another partition has the same name";
+	if (part->min_blocks > part->max_blocks || part->min_blocks % metaslab_blocks ||
+	    part->max_blocks % metaslab_blocks)
+		return "its limits make no sense";
+	if (!part->volume_blocks || part->volume_blocks > VOLUME_BLOCKS_MAX)
+		return "its volume's size makes no sense";
+	return NULL;
+}
+
+static int load_one(struct lcpfs_pool *pool, uint32_t slot, struct report *report)
+{
+	uint32_t number = layout_partition_page(&pool->layout, slot);
+	const struct fmt_partition *page = txg_current(pool, number);
+	uint32_t id = le32_get(page->page.head.partition);
+	struct part *part;
+	const char *why;
+
+	if (pool->lost[number] || id == NO_PARTITION)
+		return 0;
+	if (part_find(pool, id)) {
+		report_found(report, UINT64_MAX, false, "partition id %" PRIu32 " is there twice", id);
+		pool->lost[number] = true; /* so that it is not overwritten */
+		return 0;
+	}
+	part = part_new(pool, slot, id);
+	if (!part)
+		return -LCPFS_E_NOMEM;
+	take_fields(part, page);
+	why = why_not_sane(part, page);
+	if (why) {
+		snprintf(part->name, sizeof(part->name), "damaged.%" PRIu32, id);
+		snprintf(part->fault, sizeof(part->fault), "%s", why);
+		report_found(report, UINT64_MAX, false, "the page of partition %" PRIu32 ": %s", id, why);
+	} else {
+		memcpy(part->name, page->name, strlen((const char *)page->name));
+	}
+	pool->parts[slot] = part;
+	return 0;
+}
+
+int part_load_all(struct lcpfs_pool *pool, struct report *report)
+{
+	int error = 0;
+
+	for (uint32_t slot = 0; !error && slot < pool->layout.partition_slots; slot++)
+		error = load_one(pool, slot, report);
+	map_count(pool);
+	return error;
+}
+
+/* -- stores -- */
+
+static struct store_config config_of(struct part *part)
+{
+	struct lcpfs_pool *pool = part->pool;
+	struct store_config config = {
+		.vdev = pool->vdev,
+		.clock = &pool->clock,
+		.guid = pool->layout.guid,
+		.partition = part->id,
+		.name = part->name,
+		.metaslab_base = pool->layout.metaslab_base,
+		.metaslab_blocks = pool->layout.metaslab_blocks,
+		.metaslab_count = pool->layout.metaslab_count,
+		.cache_bytes = part->cache_bytes,
+		.read_only = pool->options.read_only,
+		.need_space = pool->options.read_only ? NULL : emergency_need_space,
+		.context = part,
+	};
+
+	for (unsigned slot = 0; slot < 2; slot++) {
+		for (unsigned copy = 0; copy < COPIES; copy++)
+			config.root_block[slot][copy] = layout_root_block(&pool->layout, copy, part->slot, slot);
+	}
+	return config;
+}
+
+static uint32_t *list_metaslabs(const struct part *part)
+{
+	uint32_t *list = malloc((part->metaslabs + 1) * sizeof(*list));
+
+	if (list)
+		map_list(part->pool, part->id, list, part->metaslabs);
+	return list;
+}
+
+static int set_fault(struct part *part, const struct lcpfs_failure *why, struct lcpfs_failure *failure)
+{
+	snprintf(part->fault, sizeof(part->fault), "%.*s", (int)sizeof(part->fault) - 1, why->message);
+	if (failure)
+		*failure = *why;
+	return -why->code;
+}
+
+static int open_store(struct part *part, struct lcpfs_failure *why)
+{
+	struct store_config config = config_of(part);
+	uint32_t *metaslabs = list_metaslabs(part);
+	int error;
+
+	if (!metaslabs)
+		return failure_set(why, LCPFS_E_NOMEM, "partition %s: out of memory", part->name);
+	error = store_open(&config, metaslabs, part->metaslabs, &part->store, why);
+	free(metaslabs);
+	if (!error && store_volume_blocks(part->store) != part->volume_blocks) {
+		store_abandon(part->store);
+		error = failure_set(why, LCPFS_E_CORRUPT,
+				    "partition %s: its root and the pool disagree about its volume", part->name);
+	}
+	if (error) {
+		part->store = NULL;
+		why->code = -error;
+		if (!why->message[0])
+			failure_set(why, (enum lcpfs_error) - error, "partition %s: %s", part->name,
+				    lcpfs_error_sentence(error));
+	}
+	return error;
+}
+
+int part_open_store(struct part *part, size_t cache_bytes, struct lcpfs_failure *failure)
+{
+	struct lcpfs_failure why = {0};
+
+	if (part->fault[0]) /* its page makes no sense */
+		return failure_set(failure, LCPFS_E_CORRUPT, "partition %s: %s", part->name, part->fault);
+	if (part->metaslabs < STORE_METASLABS_MIN)
+		failure_set(&why, LCPFS_E_CORRUPT, "partition %s owns only %" PRIu32 " metaslabs", part->name,
+			    part->metaslabs);
+	part->cache_bytes = cache_bytes;
+	if (why.code || open_store(part, &why))
+		return set_fault(part, &why, failure);
+	return 0;
+}
+
+static void *serve_store(void *context)
+{
+	store_service(((struct part *)context)->store);
+	return NULL;
+}
+
+void part_start_service(struct part *part)
+{
+	if (!part->store || !part->pool->options.background || part->pool->options.read_only)
+		return;
+	part->has_service = pthread_create(&part->service, NULL, serve_store, part) == 0;
+}
+
+void part_stop_service(struct part *part)
+{
+	if (!part->has_service)
+		return;
+	store_stop(part->store);
+	pthread_join(part->service, NULL);
+	part->has_service = false;
+}
+
+/* -- adding -- */
+
+struct plan { /* of a new partition, in metaslabs */
+	uint64_t min, max, size, volume_blocks;
+	uint64_t missing; /* out: free ones that it lacked */
+};
+
+static uint64_t divide_up(uint64_t bytes, uint64_t unit)
+{
+	return bytes / unit + (bytes % unit != 0);
+}
+
+static int refuse_small_min(const struct lcpfs_pool *pool, struct lcpfs_failure *failure)
+{
+	uint64_t least = (uint64_t)STORE_METASLABS_MIN * pool->layout.metaslab_blocks * BLOCK_SIZE >> 20;
+
+	return failure_set(failure, LCPFS_E_INVALID,
+			   "min is too small: a partition of this pool has at least %" PRIu64 "M (%d metaslabs)",
+			   least, STORE_METASLABS_MIN);
+}
+
+static int plan_sizes(const struct lcpfs_pool *pool, const struct lcpfs_partition_spec *spec, struct plan *plan,
+		      struct lcpfs_failure *failure)
+{
+	uint64_t metaslab_bytes = (uint64_t)pool->layout.metaslab_blocks * BLOCK_SIZE;
+	uint64_t size_bytes = spec->size_bytes ? spec->size_bytes : spec->min_bytes;
+	uint64_t volume_bytes = spec->volume_bytes ? spec->volume_bytes : spec->max_bytes;
+
+	if (spec->min_bytes > spec->max_bytes)
+		return failure_set(failure, LCPFS_E_INVALID, "min is larger than max");
+	if (size_bytes < spec->min_bytes || size_bytes > spec->max_bytes)
+		return failure_set(failure, LCPFS_E_INVALID, "size is not between min and max");
+	*plan = (struct plan){
+		.min = divide_up(spec->min_bytes, metaslab_bytes),
+		.max = spec->max_bytes / metaslab_bytes,
+		.size = divide_up(size_bytes, metaslab_bytes),
+		.volume_blocks = divide_up(volume_bytes, BLOCK_SIZE),
+	};
+	if (plan->min < STORE_METASLABS_MIN)
+		return refuse_small_min(pool, failure);
+	if (plan->min > plan->max)
+		return failure_set(failure, LCPFS_E_INVALID,
+				   "max is below min when both are whole metaslabs of %" PRIu64 "M",
+				   metaslab_bytes >> 20);
+	plan->size = MIN_OF(plan->size, plan->max);
+	if (plan->volume_blocks > VOLUME_BLOCKS_MAX)
+		return failure_set(failure, LCPFS_E_INVALID, "the volume is too large: it can have up to 4 PiB");
+	return 0;
+}
+
+static int check_name(const struct lcpfs_pool *pool, const char *name, struct lcpfs_failure *failure)
+{
+	if (!part_name_is_valid(name))
+		return failure_set(failure, LCPFS_E_INVALID,
+				   "a partition's name is 1 to 63 of A-Z a-z 0-9 . _ - and "
+				   "does not start with . or -");
+	if (part_named(pool, name))
+		return failure_set(failure, LCPFS_E_EXISTS, "partition %s exists already", name);
+	return 0;
+}
+
+static int free_slot(const struct lcpfs_pool *pool, uint32_t *slot, struct lcpfs_failure *failure)
+{
+	for (*slot = 0; *slot < pool->layout.partition_slots; ++*slot) {
+		if (!pool->parts[*slot] && !pool->lost[layout_partition_page(&pool->layout, *slot)])
+			return 0;
+	}
+	return failure_set(failure, LCPFS_E_NOSPC, "the pool has all the %" PRIu32 " partitions that it can have",
+			   pool->layout.partition_slots);
+}
+
+static int check_min_sum(const struct lcpfs_pool *pool, const struct plan *plan, struct lcpfs_failure *failure)
+{
+	uint64_t sum = 0, total = layout_pool_blocks(&pool->layout);
+	uint32_t metaslab_blocks = pool->layout.metaslab_blocks;
+
+	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
+		if (pool->parts[slot])
+			sum += MIN_OF(pool->parts[slot]->min_blocks, total);
+	}
+	if (plan->min <= total / metaslab_blocks && sum + plan->min * metaslab_blocks <= total)
+		return 0;
+	return failure_set(failure, LCPFS_E_NOSPC,
+			   "the min of all partitions would add up to more than the pool: %" PRIu64
+			   "M are left for a min",
+			   (total - MIN_OF(sum, total)) * BLOCK_SIZE >> 20);
+}
+
+static int check_free(const struct lcpfs_pool *pool, struct plan *plan, struct lcpfs_failure *failure)
+{
+	uint64_t metaslab_bytes = (uint64_t)pool->layout.metaslab_blocks * BLOCK_SIZE;
+
+	plan->missing = plan->size - MIN_OF(plan->size, (uint64_t)map_available(pool));
+	if (!plan->missing)
+		return 0;
+	return failure_set(failure, LCPFS_E_NOSPC,
+			   "only %" PRIu64 "M of the pool are free; shrink a partition, or give "
+			   "a smaller size",
+			   map_available(pool) * metaslab_bytes >> 20);
+}
+
+static void fill_page(struct txg *txg, const struct part *part)
+{
+	struct fmt_partition *page = txg_change(txg, layout_partition_page(&part->pool->layout, part->slot));
+
+	memset(page, 0, sizeof(*page));
+	page->page.head.partition = le32_of(part->id);
+	memcpy(page->name, part->name, strlen(part->name));
+	page->min_blocks = le64_of(part->min_blocks);
+	page->max_blocks = le64_of(part->max_blocks);
+	page->volume_blocks = le64_of(part->volume_blocks);
+	page->created_s = le64_of(part->created_s);
+}
+
+static int format_store(struct part *part, const uint32_t *metaslabs, uint32_t count,
+			struct lcpfs_failure *failure)
+{
+	struct store_config config = config_of(part);
+	int error = store_format(&config, part->volume_blocks, metaslabs, count);
+
+	if (error)
+		failure_set(failure, (enum lcpfs_error) - error, "partition %s: writing its roots failed: %s",
+			    part->name, lcpfs_error_sentence(error));
+	return error;
+}
+
+static int commit_part(struct part *part, const uint32_t *metaslabs, uint32_t count, struct lcpfs_failure *failure)
+{
+	struct lcpfs_pool *pool = part->pool;
+	uint32_t events = pool->pending.count;
+	struct txg txg;
+	int error;
+
+	pool->parts[part->slot] = part; /* so that its metaslabs are counted */
+	history_note(pool, LCPFS_EVENT_ADDED, LCPFS_ENGINE_FREE, part->id, count, "added %s", part->name);
+	txg_begin(pool, &txg);
+	fill_page(&txg, part);
+	for (uint32_t i = 0; i < count; i++)
+		map_set(&txg, metaslabs[i], part->id);
+	txg.uberblock.partition_next = le32_of(part->id + 1);
+	error = txg_commit(&txg, failure);
+	if (error) {
+		pool->parts[part->slot] = NULL;
+		pool->pending.count = MIN_OF(pool->pending.count, events);
+	}
+	return error;
+}
+
+/* From here on it is there; that its store does not open makes it faulted, not absent. */
+static int bring_up(struct part *part, struct lcpfs_failure *failure)
+{
+	struct lcpfs_pool *pool = part->pool;
+	size_t cache_bytes = pool->cache_left / 2;
+	int error = keeper_add_part(pool, part);
+
+	if (error)
+		return failure_set(failure, (enum lcpfs_error) - error,
+				   "partition %s was added, but the engine does not "
+				   "take it: %s",
+				   part->name, lcpfs_error_sentence(error));
+	pool->cache_left -= cache_bytes;
+	error = part_open_store(part, cache_bytes, failure);
+	if (!error)
+		part_start_service(part);
+	return error;
+}
+
+static int add_planned(struct lcpfs_pool *pool, const char *name, const struct plan *plan, uint32_t slot,
+		       struct lcpfs_failure *failure)
+{
+	uint32_t metaslab_blocks = pool->layout.metaslab_blocks, count = (uint32_t)plan->size;
+	struct part *part = part_new(pool, slot, le32_get(pool->uberblock.partition_next));
+	uint32_t *metaslabs = malloc(count * sizeof(*metaslabs));
+	int error = 0;
+
+	if (!part || !metaslabs) {
+		free(metaslabs);
+		part_free(part);
+		return failure_set(failure, LCPFS_E_NOMEM, "out of memory");
+	}
+	snprintf(part->name, sizeof(part->name), "%s", name);
+	part->min_blocks = plan->min * metaslab_blocks;
+	part->max_blocks = plan->max * metaslab_blocks;
+	part->volume_blocks = plan->volume_blocks;
+	part->created_s = pool->clock.wall_s(pool->clock.context);
+	CHECK(map_pick_free(pool, metaslabs, count) == count);
+	error = format_store(part, metaslabs, count, failure);
+	if (!error)
+		error = commit_part(part, metaslabs, count, failure);
+	free(metaslabs);
+	if (error) {
+		part_free(part);
+		return error;
+	}
+	return bring_up(part, failure);
+}
+
+static int add_locked(struct lcpfs_pool *pool, const char *name, struct plan *plan, struct lcpfs_failure *failure)
+{
+	uint32_t slot = 0;
+	int error = txg_refuse(pool, failure);
+
+	if (!error)
+		error = check_name(pool, name, failure);
+	if (!error)
+		error = free_slot(pool, &slot, failure);
+	if (!error && le32_get(pool->uberblock.partition_next) == UINT32_MAX)
+		error = failure_set(failure, LCPFS_E_NOSPC, "all partition ids were given out");
+	if (!error)
+		error = check_min_sum(pool, plan, failure);
+	if (!error)
+		error = check_free(pool, plan, failure);
+	return error ? error : add_planned(pool, name, plan, slot, failure);
+}
+
+static int add(struct lcpfs_pool *pool, const char *name, struct plan *plan, struct lcpfs_failure *failure)
+{
+	int error;
+
+	pthread_mutex_lock(&pool->lock);
+	error = add_locked(pool, name, plan, failure);
+	pthread_mutex_unlock(&pool->lock);
+	return error;
+}
+
+int lcpfs_partition_add(struct lcpfs_pool *pool, const struct lcpfs_partition_spec *spec,
+			struct lcpfs_failure *failure)
+{
+	struct plan plan;
+	int error = plan_sizes(pool, spec, &plan, failure);
+
+	if (error)
+		return error;
+	error = add(pool, spec->name, &plan, failure);
+	if (!error || !plan.missing)
+		return error;
+	move_make_room(pool, plan.missing, LCPFS_ENGINE_FREE);
+	return add(pool, spec->name, &plan, failure);
+}
+
+/* -- removing -- */
+
+static int begin_removing(struct part *part, struct lcpfs_failure *failure)
+{
+	struct lcpfs_pool *pool = part->pool;
+
+	if (part->clients)
+		return failure_set(failure, LCPFS_E_BUSY,
+				   "partition %s is in use by %" PRIu32 " client%s; disconnect "
+				   "%s first",
+				   part->name, part->clients, part->clients == 1 ? "" : "s",
+				   part->clients == 1 ? "it" : "them");
+	if (part->removing)
+		return failure_set(failure, LCPFS_E_BUSY, "partition %s is being removed already", part->name);
+	part->removing = true;
+	while (part->users)
+		pthread_cond_wait(&pool->changed, &pool->lock);
+	return 0;
+}
+
+static int commit_removal(struct part *part, const uint32_t *metaslabs, uint32_t count,
+			  struct lcpfs_failure *failure)
+{
+	struct lcpfs_pool *pool = part->pool;
+	uint32_t events = pool->pending.count;
+	struct txg txg;
+	int error;
+
+	history_note(pool, LCPFS_EVENT_REMOVED, part->id, LCPFS_ENGINE_FREE, count, "removed %s", part->name);
+	txg_begin(pool, &txg);
+	memset(txg_change(&txg, layout_partition_page(&pool->layout, part->slot)), 0, BLOCK_SIZE);
+	for (uint32_t i = 0; i < count; i++)
+		map_set(&txg, metaslabs[i], NO_PARTITION);
+	error = txg_commit(&txg, failure);
+	if (error) {
+		pool->pending.count = MIN_OF(pool->pending.count, events);
+		return error;
+	}
+	for (uint32_t i = 0; i < count; i++)
+		pool->blocked[metaslabs[i]] = 1;
+	pool->blocked_count += count;
+	return 0;
+}
+
+/* With the lock; nothing works on the store any more. */
+static int remove_quiet(struct part *part, struct lcpfs_failure *failure)
+{
+	struct lcpfs_pool *pool = part->pool;
+	uint32_t *metaslabs = list_metaslabs(part);
+	int error;
+
+	if (!metaslabs)
+		return failure_set(failure, LCPFS_E_NOMEM, "out of memory");
+	error = commit_removal(part, metaslabs, part->metaslabs, failure);
+	free(metaslabs);
+	if (error)
+		return error;
+	pool->parts[part->slot] = NULL;
+	lcpfs_engine_remove(pool->engine, part->id);
+	if (part->store)
+		store_abandon(part->store);
+	pool->cache_left += part->cache_bytes;
+	part->store = NULL;
+	part_free(part);
+	return 0;
+}
+
+int lcpfs_partition_remove(struct lcpfs_pool *pool, const char *name, struct lcpfs_failure *failure)
+{
+	struct part *part;
+	int error;
+
+	pthread_mutex_lock(&pool->lock);
+	error = txg_refuse(pool, failure);
+	part = error ? NULL : part_named(pool, name);
+	if (!error && !part)
+		error = failure_set(failure, LCPFS_E_NOT_FOUND, "there is no partition %s", name);
+	if (!error)
+		error = begin_removing(part, failure);
+	pthread_mutex_unlock(&pool->lock);
+	if (error)
+		return error;
+	part_stop_service(part); /* not under the lock: it may be waiting for space */
+	pthread_mutex_lock(&pool->lock);
+	error = remove_quiet(part, failure);
+	if (error) {
+		part->removing = false;
+		part_start_service(part);
+	}
+	pthread_mutex_unlock(&pool->lock);
+	if (!error && !pool->options.background)
+		map_discard(pool, UINT32_MAX);
+	return error;
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The pool as the simulator and the tests drive it: any vdev, any clock, no threads of its own unless asked for.
+ *
+ * The caller keeps the vdev and closes it after the pool. Everything else is as in <lcpfs/pool.h>, and all of its
+ * functions work on a pool that was opened here.
+ */
+#ifndef POOL_POOL_H
+#define POOL_POOL_H
+
+#include <lcpfs/pool.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "vdev/vdev.h"
+
+/* `guid` must not be 0. Without `force` it refuses a device that holds a pool; other contents are not looked at.
+ */
+int pool_create_vdev(struct vdev *vdev, const struct clock *clock, const struct lcpfs_create_options *options,
+		     uint64_t guid, struct lcpfs_failure *failure) MUST_CHECK;
+
+int pool_open_vdev(struct vdev *vdev, const struct clock *clock, const struct lcpfs_open_options *options,
+		   struct lcpfs_pool **pool, struct lcpfs_failure *failure) MUST_CHECK;
+
+int pool_check_vdev(struct vdev *vdev, const struct clock *clock, struct lcpfs_care *care,
+		    struct lcpfs_failure *failure) MUST_CHECK;
+
+/* Frees without writing anything: what a crash leaves. */
+void pool_abandon(struct lcpfs_pool *pool);
+
+/* One round of the keeper: measure, decide, carry out, report, remember. For pools opened without `background`. */
+void pool_tick(struct lcpfs_pool *pool);
+
+/* One store_step of each partition; how many of them did something. For pools opened without `background`. */
+unsigned pool_step(struct lcpfs_pool *pool);
+
+#endif

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Handles of partitions, and I/O through them. A handle keeps its part, so I/O needs no lock and no look-up here:
+ * it goes straight to the store.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "pool/core.h"
+
+struct lcpfs_partition {
+	struct part *part;
+	struct store *store;
+	uint64_t bytes;
+};
+
+static int hold_client(struct lcpfs_pool *pool, const char *name, struct part **part,
+		       struct lcpfs_failure *failure)
+{
+	int error;
+
+	*part = part_named(pool, name);
+	if (!*part)
+		return failure_set(failure, LCPFS_E_NOT_FOUND, "there is no partition %s", name ? name : "");
+	error = part_refuse(*part, failure);
+	if (error)
+		return error;
+	(*part)->clients++;
+	part_hold(*part);
+	return 0;
+}
+
+int lcpfs_partition_open(struct lcpfs_pool *pool, const char *name, struct lcpfs_partition **partition,
+			 struct lcpfs_failure *failure)
+{
+	struct lcpfs_partition *handle = malloc(sizeof(*handle));
+	struct part *part;
+	int error;
+
+	*partition = NULL;
+	if (!handle)
+		return failure_set(failure, LCPFS_E_NOMEM, "out of memory");
+	pthread_mutex_lock(&pool->lock);
+	error = hold_client(pool, name, &part, failure);
+	pthread_mutex_unlock(&pool->lock);
+	if (error) {
+		free(handle);
+		return error;
+	}
+	*handle = (struct lcpfs_partition){part, part->store, part->volume_blocks * BLOCK_SIZE};
+	*partition = handle;
+	return 0;
+}
+
+void lcpfs_partition_close(struct lcpfs_partition *partition)
+{
+	struct lcpfs_pool *pool;
+
+	if (!partition)
+		return;
+	pool = partition->part->pool;
+	pthread_mutex_lock(&pool->lock);
+	partition->part->clients--;
+	part_drop(partition->part);
+	pthread_mutex_unlock(&pool->lock);
+	free(partition);
+}
+
+uint64_t lcpfs_volume_bytes(const struct lcpfs_partition *partition)
+{
+	return partition->bytes;
+}
+
+static int check_range(const struct lcpfs_partition *partition, uint64_t offset, uint64_t length,
+		       struct lcpfs_failure *failure)
+{
+	if (offset <= partition->bytes && length <= partition->bytes - offset)
+		return 0;
+	return failure_set(failure, LCPFS_E_RANGE,
+			   "partition %s: bytes %" PRIu64 " to %" PRIu64 " lie outside of its "
+			   "volume of %" PRIu64 " bytes",
+			   partition->part->name, offset, offset + length, partition->bytes);
+}
+
+int lcpfs_volume_read(struct lcpfs_partition *partition, uint64_t offset, void *buffer, size_t length,
+		      struct lcpfs_failure *failure)
+{
+	int error = check_range(partition, offset, length, failure);
+
+	return error ? error : store_read(partition->store, offset, buffer, length, failure);
+}
+
+int lcpfs_volume_write(struct lcpfs_partition *partition, uint64_t offset, const void *buffer, size_t length,
+		       bool fua, struct lcpfs_failure *failure)
+{
+	int error = check_range(partition, offset, length, failure);
+
+	return error ? error : store_write(partition->store, offset, buffer, length, fua, failure);
+}
+
+int lcpfs_volume_trim(struct lcpfs_partition *partition, uint64_t offset, uint64_t length, bool fua,
+		      struct lcpfs_failure *failure)
+{
+	int error = check_range(partition, offset, length, failure);
+
+	return error ? error : store_trim(partition->store, offset, length, fua, failure);
+}
+
+int lcpfs_volume_flush(struct lcpfs_partition *partition, struct lcpfs_failure *failure)
+{
+	return store_flush(partition->store, failure);
+}
+
+int lcpfs_volume_extent(struct lcpfs_partition *partition, uint64_t offset, uint64_t length, bool *data,
+			uint64_t *end)
+{
+	int error = check_range(partition, offset, length, NULL);
+
+	return error ? error : store_extent(partition->store, offset, length, data, end);
+}
