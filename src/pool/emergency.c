@@ -47,7 +47,7 @@ static uint32_t take_free(struct part *part)
 
 	if (move_run(&move, NULL) && !move.moved) {
 		map_discard(part->pool, move.wanted);
-		(void)move_run(&move, NULL);
+		may_fail(move_run(&move, NULL));
 	}
 	return move.moved;
 }
@@ -106,7 +106,7 @@ static uint32_t take_proposed(struct part *to, const struct lcpfs_engine_decisio
 	pthread_mutex_unlock(&pool->lock);
 	if (move.from) {
 		*from_id = d->from_id;
-		(void)move_run(&move, NULL);
+		may_fail(move_run(&move, NULL));
 		moved.blocks = (uint64_t)move.moved * pool->layout.metaslab_blocks;
 		drop(move.from);
 	}
@@ -143,7 +143,7 @@ static uint32_t take_empty(struct part *to, uint32_t *from_id)
 	if (!move.from)
 		return 0;
 	*from_id = move.from->id;
-	(void)move_run(&move, NULL);
+	may_fail(move_run(&move, NULL));
 	drop(move.from);
 	return move.moved;
 }

@@ -60,7 +60,7 @@ void keeper_tell_sizes(struct lcpfs_pool *pool, enum lcpfs_engine_cause cause)
 			if (!part || lcpfs_engine_get_partition(pool->engine, part->id, &known))
 				continue;
 			if ((told_size(part) > known.size_blocks) == (growing == 1))
-				(void)lcpfs_engine_resized(pool->engine, part->id, now_us, told_size(part), cause);
+				may_fail(lcpfs_engine_resized(pool->engine, part->id, now_us, told_size(part), cause));
 		}
 	}
 }
@@ -81,7 +81,7 @@ static void measure_part(struct lcpfs_pool *pool, struct part *part, uint64_t no
 		.device_blocks = s.counters.device_blocks,
 		.live_blocks = s.live_blocks,
 	};
-	(void)lcpfs_engine_update(pool->engine, part->id, now_us, &counters);
+	may_fail(lcpfs_engine_update(pool->engine, part->id, now_us, &counters));
 }
 
 static void measure(struct lcpfs_pool *pool, bool only_if_due)
@@ -129,7 +129,7 @@ void keeper_report(struct lcpfs_pool *pool, const struct lcpfs_engine_decision *
 		   const struct lcpfs_engine_moved *moved)
 {
 	pthread_mutex_lock(&pool->lock);
-	(void)lcpfs_engine_report(pool->engine, clock_us(&pool->clock), d->sequence, moved);
+	may_fail(lcpfs_engine_report(pool->engine, clock_us(&pool->clock), d->sequence, moved));
 	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
 		if (pool->parts[slot])
 			pool->parts[slot]->unreported = 0;
@@ -173,7 +173,7 @@ static void note_move(struct lcpfs_pool *pool, const struct lcpfs_engine_decisio
 	event.to_new_blocks = size_or_free(pool, move->to);
 	event.to_old_blocks = event.to_new_blocks - (double)moved->blocks;
 	history_add(pool, &event);
-	(void)history_flush(pool);
+	may_fail(history_flush(pool));
 }
 
 static bool can_run(const struct move *move, const struct lcpfs_engine_decision *d)
@@ -200,7 +200,7 @@ uint64_t keeper_carry_out(struct lcpfs_pool *pool, const struct lcpfs_engine_dec
 	pthread_mutex_unlock(&pool->lock);
 	copied = copied_blocks(move.from);
 	if (can_run(&move, d))
-		(void)run(&move); /* the report says how far it came */
+		may_fail(run(&move)); /* the report says how far it came */
 	moved.blocks = (uint64_t)move.moved * pool->layout.metaslab_blocks;
 	moved.duration_us = clock_us(&pool->clock) - begin_us;
 	moved.copied_blocks = copied_blocks(move.from) - copied;
@@ -359,7 +359,7 @@ static void load(struct lcpfs_pool *pool)
 		length += part;
 	}
 	if (length)
-		(void)lcpfs_engine_load(pool->engine, bytes, length); /* what is damaged is learned again */
+		may_fail(lcpfs_engine_load(pool->engine, bytes, length)); /* what is damaged is learned again */
 	free(bytes);
 }
 
@@ -387,7 +387,7 @@ int keeper_start_engine(struct lcpfs_pool *pool)
 
 	/* One that the engine does not take is one of a damaged pool: it is not moved then. */
 	for (struct part *part = next_id(pool, 0); part && !error; part = next_id(pool, part->id))
-		(void)keeper_add_part(pool, part);
+		may_fail(keeper_add_part(pool, part));
 	if (error)
 		return error;
 	load(pool);
@@ -412,7 +412,7 @@ static void write_down(struct lcpfs_pool *pool, bool outcomes)
 	if (save)
 		keeper_save(&txg);
 	if (txg.count || pool->pending.count || txg.error)
-		(void)txg_commit(&txg, NULL); /* the next round tries again */
+		may_fail(txg_commit(&txg, NULL)); /* the next round tries again */
 	else
 		txg_abort(&txg);
 }

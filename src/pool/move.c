@@ -302,7 +302,7 @@ static void end_resize(struct part *part, uint32_t before)
 	if (by) {
 		keeper_tell_sizes(pool, LCPFS_ENGINE_BY_HAND);
 		history_add(pool, &event);
-		(void)history_flush(pool); /* it stays pending if that fails */
+		may_fail(history_flush(pool)); /* it stays pending if that fails */
 	}
 	part_drop(part);
 }

@@ -177,7 +177,7 @@ static void remember(struct scrub *scrub)
 			     "repaired %" PRIu64,
 			     scrub->care->damaged, scrub->care->repaired);
 	}
-	(void)history_flush(pool);
+	may_fail(history_flush(pool));
 	pthread_mutex_unlock(&pool->lock);
 }
 
