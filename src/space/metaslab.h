@@ -24,6 +24,8 @@ struct metaslab {
 	uint32_t live;  /* blocks that something refers to */
 	uint32_t frozen_live; /* as the checkpoint being written will have it */
 	uint8_t state;
+	bool held;      /* the durable root still has a log head here */
+	bool waiting;   /* cleaned, but for tree pages that the next checkpoint writes elsewhere */
 	bool foreign;   /* named by the root but not owned any more; exists during recovery only */
 	uint64_t age;   /* sequence number of the youngest log record in it */
 	uint64_t ready; /* empty in the state that this sequence number makes; 0: not looked at yet */
@@ -62,7 +64,8 @@ int space_live_sub(struct space *space, uint64_t block) MUST_CHECK;
 
 /*
  * The CLOSED metaslab that is best cleaned: most space gained for least copying, older preferred (cost-benefit of
- * Rosenblum and Ousterhout, 1992). Only those with age <= age_max and live blocks 1..live_max. NULL if there is none.
+ * Rosenblum and Ousterhout, 1992). Only those with age <= age_max and live blocks 1..live_max,
+ * not waiting. NULL if there is none.
  */
 struct metaslab *space_victim(const struct space *space, uint64_t age_max, uint64_t age_now, uint32_t live_max);
 

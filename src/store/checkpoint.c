@@ -24,7 +24,6 @@ struct checkpoint {
 	struct page **list; /* frozen pages, leaves first */
 	size_t count;
 	uint64_t log_blocks; /* at the freeze */
-	bool page_pending;
 	unsigned heads; /* as the root will have it */
 	struct fmt_root root;
 	struct fmt_pointer *space_pages;
@@ -133,7 +132,7 @@ static void choose_heads(struct checkpoint *c)
 		if (!m)
 			continue;
 		space_set_state(&s->space, m, METASLAB_CLOSED);
-		m->age = s->seq + 1; /* the old root still looks for records there */
+		m->held = true; /* the old root still looks for records there */
 		s->head[i].metaslab = NO_METASLAB;
 	}
 	if (few)
@@ -163,7 +162,6 @@ static int freeze(struct checkpoint *c)
 	root->data_blocks = le64_of(s->data_blocks);
 	root->page_count = le64_of(s->page_count);
 	c->log_blocks = s->log_blocks;
-	c->page_pending = s->page_pending;
 	freeze_counts(s);
 	return collect_pages(c);
 }
@@ -436,7 +434,6 @@ static int settle(struct checkpoint *c)
 	s->root_seq = le64_get(c->root.seq);
 	s->log_blocks -= c->log_blocks;
 	s->heads = c->heads;
-	s->page_pending &= !c->page_pending;
 	for (size_t i = 0; i < s->freed_count && !error; i++)
 		error = space_live_sub(&s->space, s->freed[i]);
 	s->freed_count = 0;
@@ -446,6 +443,8 @@ static int settle(struct checkpoint *c)
 	s->space_pages = c->space_pages;
 	s->space_page_count = c->space_page_count;
 	c->space_pages = NULL;
+	for (uint32_t i = 0; i < s->space.count; i++)
+		s->space.slab[i].held = s->space.slab[i].waiting = false;
 	room_reclaim(s);
 	return error;
 }

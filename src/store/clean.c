@@ -49,7 +49,7 @@ static int look_at_id(struct cleaning *c, uint64_t id, uint64_t block)
 	int error = map_entry(c->s, id, &leaf, &entry);
 	if (!error && entry && le64_get(entry->place) == block * BLOCK_SECTORS)
 		add_candidate(c, id, entry);
-	return error == -LCPFS_E_CORRUPT && id >= c->s->id_end ? 0 : error; /* a stale header's id may be out of range */
+	return id >= c->s->id_end && error == -LCPFS_E_CORRUPT ? 0 : error; /* a stale header's id may be out of range */
 }
 
 /* Marks a page that lies in the metaslab. */
@@ -273,15 +273,17 @@ int clean_metaslab(struct store *s, uint32_t index)
 	int error = c.list ? look_by_headers(&c) : -LCPFS_E_NOMEM;
 	store_lock(s);
 	struct metaslab *m = space_find(&s->space, index);
+	CHECK(m);
 	c.pages += held_by_root(&c);
-	bool complete = m && c.count + c.pages >= m->live;
+	bool complete = c.count + c.pages >= m->live;
 	store_unlock(s);
 	if (!error && !complete)
 		error = look_by_tables(&c);
 	if (!error)
 		error = move_all(&c);
 	store_lock(s);
-	s->page_pending |= c.pages > 0;
+	m = space_find(&s->space, index);
+	m->waiting = !error && c.pages > 0;
 	s->counters.cleaned += error == 0;
 	store_unlock(s);
 	free(c.list);

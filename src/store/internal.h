@@ -137,7 +137,6 @@ struct store {
 	uint64_t *freed;     /* blocks that the durable root still needs, free when the next one is durable */
 	size_t freed_count, freed_room;
 	uint64_t written_at_clean; /* counters.written_blocks when room was last made */
-	bool page_pending;   /* a cleaned metaslab waits for a checkpoint to move its pages */
 
 	uint64_t id_end, id_cursor, data_blocks;
 	struct store_counters counters;

@@ -339,7 +339,7 @@ static int apply_record(struct store *s, const struct fmt_record *r)
 	if (error || next == NO_METASLAB)
 		return error;
 	struct metaslab *m = space_find(&s->space, next);
-	return !m || m->foreign || m->live ? -LCPFS_E_CORRUPT : 0; /* a head goes on in an empty metaslab only */
+	return !m || m->foreign ? -LCPFS_E_CORRUPT : 0; /* it may hold live blocks: pages of the checkpoint itself */
 }
 
 static int follow(struct forward *f, bool apply)

@@ -125,7 +125,7 @@ int room_wait(struct store *s, bool urgent)
 			return error;
 		progress &= units < 2 * s->space.count + 16;
 		if (!progress && !room_enough(s, urgent) && !ask_pool(s))
-			return urgent ? 0 : -LCPFS_E_NOSPC; /* a trim may find that its log space is there after all */
+			return -LCPFS_E_NOSPC;
 	}
 	return 0;
 }
@@ -153,7 +153,7 @@ void room_reclaim(struct store *s)
 {
 	for (uint32_t i = 0; i < s->space.count; i++) {
 		struct metaslab *m = &s->space.slab[i];
-		if (m->state == METASLAB_CLOSED && m->live == 0 && m->age <= s->root_seq && m->ready && m->ready <= MAX_OF(s->durable, (uint64_t)1))
+		if (m->state == METASLAB_CLOSED && m->live == 0 && !m->held && m->age <= s->root_seq && m->ready && m->ready <= MAX_OF(s->durable, (uint64_t)1))
 			space_set_state(&s->space, m, METASLAB_EMPTY);
 	}
 	pthread_cond_broadcast(&s->changed);
@@ -173,8 +173,9 @@ static struct prospect look_around(const struct store *s)
 		const struct metaslab *m = &s->space.slab[i];
 		if (m->state != METASLAB_CLOSED)
 			continue;
-		p.flush += m->live == 0 && m->age <= s->root_seq;
-		p.checkpoint += m->live == 0 && m->age > s->root_seq;
+		bool needed = m->held || m->age > s->root_seq; /* by roll-forward */
+		p.flush += m->live == 0 && !needed;
+		p.checkpoint += (m->live == 0 && needed) || m->waiting;
 		p.younger |= m->live < usable_blocks(s) && m->age > s->root_seq;
 	}
 	/* Copying has to gain something: a link and the headers of the copies go off. */
@@ -188,7 +189,7 @@ static bool checkpoint_pays(const struct store *s, const struct prospect *p)
 	uint32_t held = room_kept(s, 0);
 	uint64_t pages = s->closure + space_tree_pages(s);
 	uint64_t idle = 2 * pages / usable_blocks(s); /* what is kept back for the pages that it would write */
-	uint64_t gain = p->checkpoint + s->page_pending + MIN_OF(idle, (uint64_t)held);
+	uint64_t gain = p->checkpoint + MIN_OF(idle, (uint64_t)held);
 	if (!p->victim)
 		return gain > 0 || p->younger;
 	double clean_gain = 1 - (double)p->victim->live / (double)usable_blocks(s);
@@ -210,7 +211,7 @@ int room_make(struct store *s)
 	s->written_at_clean = s->counters.written_blocks;
 	struct prospect p = look_around(s);
 	uint32_t victim = p.victim && !checkpoint_pays(s, &p) ? p.victim->index : NO_METASLAB;
-	bool checkpoint = p.checkpoint || p.younger || s->closure || s->page_pending;
+	bool checkpoint = p.checkpoint || p.younger || s->closure;
 	bool cache_full = room_cache_full(s);
 	int done = p.flush && !cache_full ? flush_for_room(s) : 0;
 	store_unlock(s);

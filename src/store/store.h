@@ -148,6 +148,11 @@ struct store_walk {
 	void *context;
 	bool repair; /* write damaged copies of metadata anew (not when read_only) */
 	bool data;   /* read and verify user data too */
+	/*
+	 * The pool was not closed cleanly: a newest root of which one copy is missing may be a write that a power cut interrupted, and
+	 * is not reported. (The next opening writes a new one.)
+	 */
+	bool after_crash;
 	uint64_t checked_blocks, damaged_blocks, repaired_blocks; /* out */
 };
 

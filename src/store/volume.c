@@ -308,15 +308,18 @@ static int trim_some(struct store *s, uint64_t address, uint64_t *count)
 {
 	uint64_t drops, wanted = *count;
 	struct record *record;
-	bool mapped;
+	bool mapped, scarce = false;
 	do {
-		drops = s->drops;
 		*count = wanted;
 		if (s->faulted)
 			return -LCPFS_E_FAULTED;
-		int error = room_wait(s, true);
+		int error = scarce ? 0 : room_wait(s, true);
+		scarce |= error == -LCPFS_E_NOSPC; /* the space kept back is for just this */
+		drops = s->drops;
+		if (scarce)
+			error = 0;
 		if (!error)
-			error = log_open_user(s, room_kept(s, 0) - 1, &record);
+			error = log_open_user(s, scarce ? 0 : room_kept(s, 0) - 1, &record);
 		if (!error)
 			error = map_trim_prepare(s, address, count, &mapped);
 		if (error)

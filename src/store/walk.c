@@ -89,7 +89,7 @@ static int walk_root(struct walker *w)
 	}
 	for (unsigned i = 0; i < 2; i++) {
 		uint64_t block = s->config.root_block[s->root_slot][i];
-		if (!good[i])
+		if (!good[i] && !w->walk->after_crash)
 			found(w, good[1 - i] && repair(w, block, &root[1 - i]), false, block, UINT64_MAX, "copy %u of the root is damaged",
 			      i);
 	}
@@ -192,8 +192,8 @@ static int walk_record(struct walker *w, const struct record_walk *at, const str
 }
 
 /*
- * Records up to where the metaslab's own chain ends. A metaslab whose first record is damaged in both copies ends there, too: then
- * cleaning finds out what is live from the tables instead, and nothing is lost by it.
+ * Its records up to the youngest. If one is damaged in both copies, those behind it cannot be reached either; cleaning then
+ * finds out from the tables what is live, so nothing is lost by it, but roll-forward would miss it.
  */
 static int walk_metaslab(struct walker *w, uint32_t index, uint64_t age, uint32_t live)
 {
@@ -211,7 +211,7 @@ static int walk_metaslab(struct walker *w, uint32_t index, uint64_t age, uint32_
 		if (last == age)
 			return 0;
 	}
-	if (more == 0 && live && last < age && age <= w->s->seq && age > w->s->root_seq)
+	if (more == 0 && live && last < age)
 		found(w, false, false, at.block, UINT64_MAX, "both copies of a log record's header in metaslab %" PRIu32 " are damaged",
 		      index);
 	return more;
