@@ -2,12 +2,12 @@
 /*
  * The metaslabs that one partition owns, in memory: what state each is in and how many of its blocks are live.
  *
- * Knows nothing of how that is stored: the store's checkpoint writes the counts out and recovery puts them back, so the
- * allocator's state never has to be allocated for while it is being written. Not thread-safe: the store's lock
- * covers it.
+ * Knows nothing of how that is stored: the store's checkpoint writes the counts out and recovery puts them back,
+ * so the allocator's state never has to be allocated for while it is being written. Not thread-safe: the store's
+ * lock covers it.
  *
- * States:  EMPTY -> OPEN (a log head writes into it) -> CLOSED -> (live == 0, log no longer needed, flushed) -> EMPTY
- * Only an EMPTY metaslab can leave the partition.
+ * States:  EMPTY -> OPEN (a log head writes into it) -> CLOSED -> (live == 0, log no longer needed, flushed) ->
+ * EMPTY Only an EMPTY metaslab can leave the partition.
  */
 #ifndef SPACE_METASLAB_H
 #define SPACE_METASLAB_H

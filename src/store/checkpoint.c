@@ -2,17 +2,19 @@
 /*
  * Checkpoint: the state at one record of the log, S, is written as trees, and a new root makes it current.
  *
- * 1. Freeze, under the lock: seal the users' record (that is S), note where the heads stand, the live counts and which pages have
+ * 1. Freeze, under the lock: seal the users' record (that is S), note where the heads stand, the live counts and
+ * which pages have
  *    changed. Users go on at once; a page that they change before it is written keeps its frozen version aside.
- * 2. Write the frozen pages level by level, leaves first, each twice, through the log's META head. Once both copies are
+ * 2. Write the frozen pages level by level, leaves first, each twice, through the log's META head. Once both
+ * copies are
  *    written, its parent (which only checkpoints change) points at the new places.
  * 3. Write the space tree from the frozen counts.
  * 4. Flush; write the root into the slot that is not current, in both areas; flush.
  * 5. What the old root needed is free now.
  *
- * Fails at any point: the old root stands, pages not yet written are marked for the next one, and blocks that the old root refers
- * to stay live (store.freed) until a root is durable. The new root goes to the same slot again, so the last good one is never
- * overwritten.
+ * Fails at any point: the old root stands, pages not yet written are marked for the next one, and blocks that the
+ * old root refers to stay live (store.freed) until a root is durable. The new root goes to the same slot again, so
+ * the last good one is never overwritten.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +32,7 @@ struct checkpoint {
 	size_t space_page_count, space_page_room;
 };
 
-/* -- freeing when durable ----------------------------------------------------------------------------------------- */
+/* --- freeing when durable --- */
 
 static int freed_reserve(struct store *s, size_t more)
 {
@@ -75,7 +77,7 @@ static int drop_place(struct store *s, const struct fmt_pointer *at)
 	return first ? first : second;
 }
 
-/* -- 1. freeze ---------------------------------------------------------------------------------------------------- */
+/* --- 1. freeze --- */
 
 static int by_level(const void *a, const void *b)
 {
@@ -119,8 +121,8 @@ static void freeze_counts(struct store *s)
 }
 
 /*
- * With few metaslabs one head writes everything. More heads come into use only when a root that names them is durable, else
- * roll-forward would not find what they wrote; fewer at once.
+ * With few metaslabs one head writes everything. More heads come into use only when a root that names them is
+ * durable, else roll-forward would not find what they wrote; fewer at once.
  */
 static void choose_heads(struct checkpoint *c)
 {
@@ -166,7 +168,7 @@ static int freeze(struct checkpoint *c)
 	return collect_pages(c);
 }
 
-/* -- 2. pages ----------------------------------------------------------------------------------------------------- */
+/* --- 2. pages --- */
 
 static struct fmt_entry page_entry(const struct fmt_page *page)
 {
@@ -213,7 +215,9 @@ static int append_copy(struct store *s, struct group *g, unsigned copy)
 	return 0;
 }
 
-/* With the lock, which is dropped. Waits for all records up to the group's last: they are its own or earlier ones. */
+/*
+ * With the lock, which is dropped. Waits for all records up to the group's last: they are its own or earlier ones.
+ */
 static int write_group(struct store *s, struct group *g)
 {
 	uint64_t first = s->seq + 1;
@@ -291,7 +295,7 @@ static int write_pages(struct checkpoint *c)
 	return error;
 }
 
-/* -- 3. the space tree -------------------------------------------------------------------------------------------- */
+/* --- 3. the space tree --- */
 
 static int note_space_page(struct checkpoint *c, const struct fmt_pointer *at)
 {
@@ -371,7 +375,7 @@ static int write_space(struct checkpoint *c)
 	return error;
 }
 
-/* -- 4. root ------------------------------------------------------------------------------------------------------ */
+/* --- 4. root --- */
 
 int root_write(struct store *s, struct fmt_root *root, unsigned slot)
 {
@@ -424,7 +428,7 @@ static int publish(struct checkpoint *c)
 	return error;
 }
 
-/* -- 5. afterwards ------------------------------------------------------------------------------------------------ */
+/* --- 5. afterwards --- */
 
 static int settle(struct checkpoint *c)
 {

@@ -2,12 +2,14 @@
 /*
  * Cleaning: what is live in a metaslab is appended again elsewhere, so that the metaslab is empty.
  *
- * Who lives there is told by the record headers in the metaslab itself and verified against the block table: a block is
- * live if the table says that its id lies right here. If a header is damaged, the live count does not come out, and the
- * whole table is searched instead. Tree pages are only marked: the next checkpoint writes them elsewhere.
+ * Who lives there is told by the record headers in the metaslab itself and verified against the block table: a
+ * block is live if the table says that its id lies right here. If a header is damaged, the live count does not
+ * come out, and the whole table is searched instead. Tree pages are only marked: the next checkpoint writes them
+ * elsewhere.
  *
- * A block is read without the lock and moved under it only if the table still says the same. One that cannot be read, or fails
- * its checksum, is carried along as LOST, with its old checksum: reads go on failing, and the space comes free.
+ * A block is read without the lock and moved under it only if the table still says the same. One that cannot be
+ * read, or fails its checksum, is carried along as LOST, with its old checksum: reads go on failing, and the space
+ * comes free.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -33,7 +35,7 @@ static bool inside(const struct cleaning *c, uint64_t block)
 	return block >= c->first && block < c->end;
 }
 
-/* -- finding what is live ----------------------------------------------------------------------------------------- */
+/* --- finding what is live --- */
 
 static void add_candidate(struct cleaning *c, uint64_t id, const struct fmt_block *entry)
 {
@@ -147,7 +149,7 @@ static int look_by_tables(struct cleaning *c)
 	return error;
 }
 
-/* -- moving it ---------------------------------------------------------------------------------------------------- */
+/* --- moving it --- */
 
 static int by_block(const void *a, const void *b)
 {
@@ -186,7 +188,10 @@ static void peek_batch(struct store *s, const struct candidate *list, unsigned c
 	}
 }
 
-/* One candidate, if the table still has it there. Sets *record aside (sealed) before the lock is dropped to load a page. */
+/*
+ * One candidate, if the table still has it there. Sets *record aside (sealed) before the lock is dropped to load a
+ * page.
+ */
 static int move_one(struct store *s, const struct candidate *c, const uint8_t *data, unsigned left,
 		    struct record **record)
 {
@@ -254,7 +259,9 @@ static int move_all(struct cleaning *c)
 	return error;
 }
 
-/* Blocks here that only a checkpoint can free: the space tree's, and old versions that the durable root refers to. */
+/*
+ * Blocks here that only a checkpoint can free: the space tree's, and old versions that the durable root refers to.
+ */
 static uint32_t held_by_root(const struct cleaning *c)
 {
 	uint32_t held = 0;

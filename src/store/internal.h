@@ -121,6 +121,7 @@ struct store {
 	uint64_t chain;    /* checksum of its header */
 	uint64_t durable;  /* records up to this one are flushed */
 	uint64_t claimed;  /* the highest `durable` that a header says */
+	uint64_t claimed_before; /* the same, as found when it was opened */
 	uint64_t work_seq; /* the last record that was more than a claim */
 	uint64_t flushed_us;
 	uint64_t epoch;

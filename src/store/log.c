@@ -2,16 +2,17 @@
 /*
  * The log: everything a partition writes is a record appended to one of its heads.
  *
- * Order. Sealing a record gives it the next sequence number and the checksum of the one before it, over all heads. The users'
- * record is open for a while; the others are filled and sealed in one go under the lock. So for any block, what
- * is sealed later was also decided later, and roll-forward may simply apply records in sequence.
+ * Order. Sealing a record gives it the next sequence number and the checksum of the one before it, over all heads.
+ * The users' record is open for a while; the others are filled and sealed in one go under the lock. So for any
+ * block, what is sealed later was also decided later, and roll-forward may simply apply records in sequence.
  *
- * Places. A record's place is fixed when it is begun, and a block's when it is appended; until the record is written, reads
- * find it in memory (log_peek). A head's metaslab ends with a link: an empty record that names the next metaslab.
+ * Places. A record's place is fixed when it is begun, and a block's when it is appended; until the record is
+ * written, reads find it in memory (log_peek). A head's metaslab ends with a link: an empty record that names the
+ * next metaslab.
  *
- * Failure. A record that could not be written stays in memory, readable, and is tried again by every flush and by the
- * background; flush fails as long as it does. After a failed device flush nobody knows what of the unflushed the device
- * has lost: the store stops (FAULTED) until it is opened anew from what is really there.
+ * Failure. A record that could not be written stays in memory, readable, and is tried again by every flush and by
+ * the background; flush fails as long as it does. After a failed device flush nobody knows what of the unflushed
+ * the device has lost: the store stops (FAULTED) until it is opened anew from what is really there.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +20,7 @@
 #include "base/hash.h"
 #include "store/internal.h"
 
-/* -- buffers ------------------------------------------------------------------------------------------------------ */
+/* --- buffers --- */
 
 static struct record *record_new(struct store *s, unsigned blocks)
 {
@@ -76,7 +77,7 @@ void log_free(struct store *s)
 	s->unused = s->inflight = s->open = NULL;
 }
 
-/* -- heads -------------------------------------------------------------------------------------------------------- */
+/* --- heads --- */
 
 static struct head *head_of(struct store *s, enum log_head head)
 {
@@ -119,7 +120,7 @@ static int head_advance(struct store *s, struct head *h, uint32_t kept)
 	return 0;
 }
 
-/* -- filling ------------------------------------------------------------------------------------------------------ */
+/* --- filling --- */
 
 static void drop_empty_open(struct store *s)
 {
@@ -197,7 +198,7 @@ uint64_t log_append(struct record *r, struct fmt_entry entry, const void *data)
 	return r->block + at;
 }
 
-/* -- sealing ------------------------------------------------------------------------------------------------------ */
+/* --- sealing --- */
 
 static void header_finish(struct store *s, struct record *r)
 {
@@ -261,7 +262,7 @@ void log_confirm(struct store *s)
 	log_drain(s);
 }
 
-/* -- writing ------------------------------------------------------------------------------------------------------ */
+/* --- writing --- */
 
 static struct record *record_in_state(const struct store *s, enum record_state state)
 {
@@ -354,7 +355,7 @@ const void *log_peek(const struct store *s, uint64_t block)
 	return r ? (const uint8_t *)r->header + (block - r->block) * BLOCK_SIZE : NULL;
 }
 
-/* -- flushing ----------------------------------------------------------------------------------------------------- */
+/* --- flushing --- */
 
 /* The records up to which all are written. */
 static uint64_t written_seq(const struct store *s)

@@ -190,6 +190,7 @@ struct forward {
 	struct head head[LOG_HEADS];
 	struct fmt_record peeked[LOG_HEADS];
 	bool have[LOG_HEADS];
+	bool good[LOG_HEADS][2]; /* which copy of the header */
 	uint64_t seq, chain;
 	uint64_t durable; /* the highest that a header declares */
 };
@@ -206,13 +207,12 @@ static int peek(struct forward *f, unsigned head)
 {
 	struct store *s = f->s;
 	struct head *h = &f->head[head];
-	bool good[2];
 	if (f->have[head] || h->metaslab == NO_METASLAB || h->offset + RECORD_HEADERS > s->config.metaslab_blocks)
 		return 0;
 	if (!space_find(&s->space, h->metaslab))
 		return -LCPFS_E_CORRUPT;
 	struct fmt_record *r = &f->peeked[head];
-	int found = record_read(s, space_first_block(&s->space, h->metaslab) + h->offset, r, good);
+	int found = record_read(s, space_first_block(&s->space, h->metaslab) + h->offset, r, f->good[head]);
 	if (found < 0)
 		return found;
 	f->have[head] = found && le64_get(r->epoch) == s->epoch && le64_get(r->seq) > f->seq &&
@@ -342,6 +342,16 @@ static int apply_record(struct store *s, const struct fmt_record *r)
 	return !m || m->foreign ? -LCPFS_E_CORRUPT : 0; /* it may hold live blocks: pages of the checkpoint itself */
 }
 
+/* A record's second header that was torn, or is damaged, is written anew. */
+static int mend_header(const struct forward *f, unsigned head)
+{
+	const struct fmt_record *r = &f->peeked[head];
+	if (f->s->config.read_only || (f->good[head][0] && f->good[head][1]))
+		return 0;
+	uint64_t block = le64_get(r->place) + (f->good[head][0] ? 1 : 0);
+	return vdev_write(f->s->config.vdev, block << BLOCK_SHIFT, r, BLOCK_SIZE);
+}
+
 static int follow(struct forward *f, bool apply)
 {
 	int head;
@@ -352,6 +362,8 @@ static int follow(struct forward *f, bool apply)
 		if (good <= 0)
 			return good;
 		int error = apply ? apply_record(f->s, r) : 0;
+		if (!error && apply)
+			error = mend_header(f, (unsigned)head);
 		if (error)
 			return error;
 		if (apply)
@@ -410,6 +422,7 @@ static int roll_forward(struct store *s, struct lcpfs_failure *failure)
 				    (unsigned long long)f->seq + 1);
 	if (!error)
 		error = follow(f, true);
+	s->claimed_before = f->durable;
 	s->seq = s->work_seq = f->seq;
 	s->chain = f->chain;
 	memcpy(s->head, f->head, sizeof(s->head));

@@ -2,14 +2,15 @@
 /*
  * Who may take an EMPTY metaslab, and where the next one comes from.
  *
- * What must always be possible, however full the partition: a checkpoint (so: metaslabs kept back for the pages that it would
- * have to write now, twice each), the cleaning of one metaslab (one more kept back), and on top of that a trim. A writer gets what is left;
- * when there is nothing left it makes some itself, one unit at a time, or waits for the background to.
+ * What must always be possible, however full the partition: a checkpoint (so: metaslabs kept back for the pages
+ * that it would have to write now, twice each), the cleaning of one metaslab (one more kept back), and on top of
+ * that a trim. A writer gets what is left; when there is nothing left it makes some itself, one unit at a time, or
+ * waits for the background to.
  *
- * Empty for good: a CLOSED metaslab without live blocks may be used again once (1) roll-forward does not need the records in
- * it (its age <= root_seq) and (2) the state in which it is empty was flushed. Until then whoever reads what it held
- * (a crash's recovery, mainly) still finds it. Relocations count as soon as the log that tells them is
- * durable: no checkpoint is needed for that.
+ * Empty for good: a CLOSED metaslab without live blocks may be used again once (1) roll-forward does not need the
+ * records in it (its age <= root_seq) and (2) the state in which it is empty was flushed. Until then whoever reads
+ * what it held (a crash's recovery, mainly) still finds it. Relocations count as soon as the log that tells them
+ * is durable: no checkpoint is needed for that.
  */
 #include "store/internal.h"
 
@@ -55,8 +56,8 @@ uint32_t room_kept(const struct store *s, uint64_t pages)
 }
 
 /*
- * Cleaning ahead of the writers: a little more than what they must leave, and no faster than they write, so that a full or an
- * idle partition is not copied about for nothing.
+ * Cleaning ahead of the writers: a little more than what they must leave, and no faster than they write, so that a
+ * full or an idle partition is not copied about for nothing.
  */
 bool room_low(const struct store *s)
 {
@@ -115,7 +116,10 @@ static bool ask_pool(struct store *s)
 
 int room_wait(struct store *s, bool urgent)
 {
-	/* Each unit gains something where anything is to be gained, so this many are enough to go through all of it twice. */
+	/*
+	 * Each unit gains something where anything is to be gained, so this many are enough to go through all of
+	 * it twice.
+	 */
 	for (uint32_t units = 0; !room_enough(s, urgent); units++) {
 		bool progress;
 		if (s->faulted)

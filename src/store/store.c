@@ -21,7 +21,7 @@ uint64_t store_volume_blocks(const struct store *s)
 	return s->volume_blocks;
 }
 
-/* -- making and opening ------------------------------------------------------------------------------------------- */
+/* --- making and opening --- */
 
 static void init_locks(struct store *s)
 {
@@ -145,7 +145,7 @@ int store_close(struct store *s)
 	return error;
 }
 
-/* -- metaslabs in and out ----------------------------------------------------------------------------------------- */
+/* --- metaslabs in and out --- */
 
 int store_add(struct store *s, const uint32_t *metaslabs, uint32_t count)
 {
@@ -224,7 +224,7 @@ uint32_t store_size_least(struct store *s)
 	return low;
 }
 
-/* -- background --------------------------------------------------------------------------------------------------- */
+/* --- background --- */
 
 /* What needs only the lock. 1: did something. */
 static int tend_log(struct store *s)
@@ -306,7 +306,7 @@ void store_stop(struct store *s)
 	store_unlock(s);
 }
 
-/* -- what it knows ------------------------------------------------------------------------------------------------ */
+/* --- what it knows --- */
 
 static size_t memory_used(const struct store *s)
 {

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * store: one partition's self-contained, log-structured, copy-on-write block store over the metaslabs that it owns.
+ * store: one partition's self-contained, log-structured, copy-on-write block store over the metaslabs that it
+ * owns.
  *
- * The pool gives it metaslabs and takes them back; nothing else passes between them. All functions may be called from
- * any thread unless they say otherwise. Errors are negative lcpfs codes. Addresses and counts are blocks of 4 KiB.
- * docs/design.md has the theory, docs/format.md the bytes.
+ * The pool gives it metaslabs and takes them back; nothing else passes between them. All functions may be called
+ * from any thread unless they say otherwise. Errors are negative lcpfs codes. Addresses and counts are blocks of 4
+ * KiB. docs/design.md has the theory, docs/format.md the bytes.
  */
 #ifndef STORE_STORE_H
 #define STORE_STORE_H
@@ -34,8 +35,8 @@ struct store_config {
 	bool read_only;
 
 	/*
-	 * Called without locks when a writer finds no room although cleaning was tried: get the store another metaslab
-	 * (through store_add). Returns true if it did. May be NULL.
+	 * Called without locks when a writer finds no room although cleaning was tried: get the store another
+	 * metaslab (through store_add). Returns true if it did. May be NULL.
 	 */
 	bool (*need_space)(void *context);
 	void *context;
@@ -52,8 +53,8 @@ int store_format(const struct store_config *config, uint64_t volume_blocks, cons
 		 uint32_t count) MUST_CHECK;
 
 /*
- * Reads the newest root and rolls the log forward. Unless read_only, ends with a checkpoint. `metaslabs` are those the
- * pool says it owns. On failure fills *failure.
+ * Reads the newest root and rolls the log forward. Unless read_only, ends with a checkpoint. `metaslabs` are those
+ * the pool says it owns. On failure fills *failure.
  */
 int store_open(const struct store_config *config, const uint32_t *metaslabs, uint32_t count, struct store **store,
 	       struct lcpfs_failure *failure) MUST_CHECK;
@@ -78,23 +79,27 @@ int store_flush(struct store *store, struct lcpfs_failure *failure) MUST_CHECK;
 /* From offset on: is there data, and up to which byte (<= offset + length) does that stay so? */
 int store_extent(struct store *store, uint64_t offset, uint64_t length, bool *data, uint64_t *end) MUST_CHECK;
 
-/* -- space -------------------------------------------------------------------------------------------------------- */
+/* --- space --- */
 
 /* Metaslabs that are durably this partition's in the pool; from now on the store uses them. */
 int store_add(struct store *store, const uint32_t *metaslabs, uint32_t count) MUST_CHECK;
 
 /*
- * Cleans out one metaslab and takes it off the store: *metaslab is then empty, in every state a crash can leave, and
- * no longer used. TOO_SMALL: nothing more can be given (see store_size_least). A second call may run elsewhere.
+ * Cleans out one metaslab and takes it off the store: *metaslab is then empty, in every state a crash can leave,
+ * and no longer used. TOO_SMALL: nothing more can be given (see store_size_least). A second call may run
+ * elsewhere.
  */
 int store_release(struct store *store, uint32_t *metaslab) MUST_CHECK;
 
 /* The least metaslabs this store can live in with what it holds now. */
 uint32_t store_size_least(struct store *store);
 
-/* -- background work ---------------------------------------------------------------------------------------------- */
+/* --- background work --- */
 
-/* Does one unit of cleaning, checkpointing or writing out, if any is due; returns 1 if it did something, 0 if not, or an error. */
+/*
+ * Does one unit of cleaning, checkpointing or writing out, if any is due; returns 1 if it did something, 0 if not,
+ * or an error.
+ */
 int store_step(struct store *store);
 /* Runs store_step whenever there is work, until store_stop; for a thread of its own. */
 void store_service(struct store *store);
@@ -102,9 +107,11 @@ void store_stop(struct store *store);
 
 int store_checkpoint(struct store *store) MUST_CHECK;
 
-/* -- what it knows ------------------------------------------------------------------------------------------------ */
+/* --- what it knows --- */
 
-/* Totals since the partition was created (kept in the root, in this order). Blocks unless the name says otherwise. */
+/*
+ * Totals since the partition was created (kept in the root, in this order). Blocks unless the name says otherwise.
+ */
 struct store_counters {
 	uint64_t reads, writes, trims, flushes; /* operations of users */
 	uint64_t read_blocks, written_blocks, trimmed_blocks;
@@ -149,8 +156,8 @@ struct store_walk {
 	bool repair; /* write damaged copies of metadata anew (not when read_only) */
 	bool data;   /* read and verify user data too */
 	/*
-	 * The pool was not closed cleanly: a newest root of which one copy is missing may be a write that a power cut interrupted, and
-	 * is not reported. (The next opening writes a new one.)
+	 * The pool was not closed cleanly: a newest root of which one copy is missing may be a write that a power
+	 * cut interrupted, and is not reported. (The next opening writes a new one.)
 	 */
 	bool after_crash;
 	uint64_t checked_blocks, damaged_blocks, repaired_blocks; /* out */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The two trees of a store: the block table and the volume. Fixed depth, 168 children a page, pages that would be all
- * zero do not exist. Leaves change by what users do; the pages above only when a checkpoint gives their children new places.
+ * The two trees of a store: the block table and the volume. Fixed depth, 168 children a page, pages that would be
+ * all zero do not exist. Leaves change by what users do; the pages above only when a checkpoint gives their
+ * children new places.
  */
 #include <string.h>
 
@@ -71,7 +72,10 @@ static struct fmt_pointer pointer_below(struct store *s, unsigned tree, struct p
 	return parent ? parent->data.child[index % PAGE_SLOTS] : tree_of(s, tree)->at;
 }
 
-/* Loads without the lock; the parent is held meanwhile. *page stays NULL if things changed and one has to look again. */
+/*
+ * Loads without the lock; the parent is held meanwhile. *page stays NULL if things changed and one has to look
+ * again.
+ */
 static int load(struct store *s, unsigned tree, unsigned level, uint64_t index, struct page *parent, struct page **page)
 {
 	struct fmt_pointer at = pointer_below(s, tree, parent, index);

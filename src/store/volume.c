@@ -2,12 +2,12 @@
 /*
  * The volume as its users see it: byte ranges to read, write, trim and flush.
  *
- * Reading takes the lock only to look up places, reads without it and verifies. If a block fails, its mapping is looked
- * up again: cleaning may have moved it and its old place may be in use anew. Only a block that fails where the table
- * says that it lies is an error.
+ * Reading takes the lock only to look up places, reads without it and verifies. If a block fails, its mapping is
+ * looked up again: cleaning may have moved it and its old place may be in use anew. Only a block that fails where
+ * the table says that it lies is an error.
  *
- * Writing computes checksums without the lock and copies into the users' open record under it. A write of a part of a block
- * reads the rest first and is done only if the block has not changed in between.
+ * Writing computes checksums without the lock and copies into the users' open record under it. A write of a part
+ * of a block reads the rest first and is done only if the block has not changed in between.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -35,9 +35,12 @@ static int check_range(struct store *s, uint64_t offset, uint64_t length, struct
 			   s->name, offset, offset + length, end);
 }
 
-/* -- reading ------------------------------------------------------------------------------------------------------ */
+/* --- reading --- */
 
-/* Looks a block up and, if it is a hole or not written yet, fills it in: 1. Else 0: it has to be read. Takes the lock. */
+/*
+ * Looks a block up and, if it is a hole or not written yet, fills it in: 1. Else 0: it has to be read. Takes the
+ * lock.
+ */
 static int look_up(struct store *s, uint64_t address, void *data, struct mapping *mapping)
 {
 	store_lock(s);
@@ -125,7 +128,10 @@ static int read_part(struct store *s, uint64_t offset, void *buffer, size_t leng
 	return 0;
 }
 
-/* How much of a range to do at a time: up to the next block border if it does not begin on one or is shorter, else whole blocks. */
+/*
+ * How much of a range to do at a time: up to the next block border if it does not begin on one or is shorter, else
+ * whole blocks.
+ */
 static size_t piece(uint64_t offset, uint64_t length, bool *whole)
 {
 	size_t in_block = BLOCK_SIZE - offset % BLOCK_SIZE;
@@ -158,14 +164,17 @@ int store_read(struct store *s, uint64_t offset, void *buffer, size_t length, st
 	return error;
 }
 
-/* -- writing ------------------------------------------------------------------------------------------------------ */
+/* --- writing --- */
 
 static bool mapping_same(const struct mapping *a, const struct mapping *b)
 {
 	return a->id == b->id && (a->id == 0 || (a->block == b->block && a->checksum == b->checksum));
 }
 
-/* Everything that has to be there before a block can be appended; when it returns 0 the lock was not dropped since. */
+/*
+ * Everything that has to be there before a block can be appended; when it returns 0 the lock was not dropped
+ * since.
+ */
 static int write_prepare(struct store *s, uint64_t address, struct record **record, uint64_t *id)
 {
 	uint64_t drops;
@@ -301,7 +310,7 @@ int store_write(struct store *s, uint64_t offset, const void *buffer, size_t len
 	return error;
 }
 
-/* -- trimming ----------------------------------------------------------------------------------------------------- */
+/* --- trimming --- */
 
 /* Unmaps the first part of a range, as much as can be done in one go; with the lock. */
 static int trim_some(struct store *s, uint64_t address, uint64_t *count)
@@ -375,7 +384,7 @@ int store_trim(struct store *s, uint64_t offset, uint64_t length, bool fua, stru
 	return error;
 }
 
-/* -- the rest ----------------------------------------------------------------------------------------------------- */
+/* --- the rest --- */
 
 int store_flush(struct store *s, struct lcpfs_failure *failure)
 {

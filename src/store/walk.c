@@ -183,8 +183,9 @@ static int walk_space_tree(struct walker *w)
 
 static int walk_record(struct walker *w, const struct record_walk *at, const struct fmt_record *header)
 {
+	bool torn = w->walk->after_crash && le64_get(header->seq) > w->s->claimed_before; /* maybe: it was not flushed */
 	for (unsigned i = 0; i < 2; i++) {
-		if (!at->good[i])
+		if (!at->good[i] && !torn)
 			found(w, repair(w, at->block + i, header), false, at->block + i, UINT64_MAX, "copy %u of a log record's header is damaged",
 			      i);
 	}
