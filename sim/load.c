@@ -5,7 +5,10 @@
 
 #include "trace.h"
 
-/* ---- zipf: W. Hörmann, G. Derflinger, Rejection-inversion to generate variates from monotone discrete distributions ---- */
+/*
+ * ---- zipf: W. Hörmann, G. Derflinger, Rejection-inversion to generate variates from monotone discrete
+ * distributions ----
+ */
 
 static double h_integral(const struct sim_tenant *t, double x)
 {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What users do, operation by operation: synthetic patterns with weights that may change, or a trace that is repeated. */
+/*
+ * What users do, operation by operation: synthetic patterns with weights that may change, or a trace that is
+ * repeated.
+ */
 #ifndef SIM_LOAD_H
 #define SIM_LOAD_H
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A model of one partition's store, in memory: metaslabs, separate open metaslabs for user data, cleaned data and table
- * pages, cleaning, checkpoints that rewrite dirty table pages twice. It moves block numbers instead of blocks and counts.
+ * A model of one partition's store, in memory: metaslabs, separate open metaslabs for user data, cleaned data and
+ * table pages, cleaning, checkpoints that rewrite dirty table pages twice. It moves block numbers instead of
+ * blocks and counts.
  */
 #ifndef SIM_LOG_MODEL_H
 #define SIM_LOG_MODEL_H

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The best static split for the known load, found numerically: partitions share no log, so a few runs of the whole load, each with
- * every partition at another spare, measure what each costs at any size. Between the sizes measured, cost is interpolated
- * over the logarithm of spare. Then space goes, step by step, to where it gains most.
+ * The best static split for the known load, found numerically: partitions share no log, so a few runs of the whole
+ * load, each with every partition at another spare, measure what each costs at any size. Between the sizes
+ * measured, cost is interpolated over the logarithm of spare. Then space goes, step by step, to where it gains
+ * most.
  */
 #include <math.h>
 #include <stdlib.h>

@@ -42,7 +42,10 @@ static uint32_t min_of(const struct sim_config *c, uint32_t i)
 	return MAX_OF(floor, (uint32_t)DIV_UP(t->min_blocks, c->world.log.metaslab_blocks));
 }
 
-/* Whole metaslabs that come as near as can be to live + share · spare, none below its minimum, all of the pool used. */
+/*
+ * Whole metaslabs that come as near as can be to live + share · spare, none below its minimum, all of the pool
+ * used.
+ */
 static void fill_sizes(const struct sim_config *c, const double *weights, double weight, uint32_t *sizes)
 {
 	double metaslab = c->world.log.metaslab_blocks, live = 0, *want = calloc(c->load.count, sizeof(double));
@@ -114,7 +117,10 @@ struct driver {
 	bool restarted;
 };
 
-/* LVM's dmeventd with thin_pool_autoextend_threshold 70 and _percent 20: grow by a fifth at 70 % full; never shrink. */
+/*
+ * LVM's dmeventd with thin_pool_autoextend_threshold 70 and _percent 20: grow by a fifth at 70 % full; never
+ * shrink.
+ */
 static void threshold_tick(void *context, struct sim_world *world)
 {
 	uint64_t copied;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A trace is read once into operations on dense block numbers: what was never touched takes no space. An operation that crosses
- * a region or a gap in the dense numbers becomes several.
+ * A trace is read once into operations on dense block numbers: what was never touched takes no space. An operation
+ * that crosses a region or a gap in the dense numbers becomes several.
  */
 #include "trace.h"
 

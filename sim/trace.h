@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Traces: CloudPhysics vscsi v1, MSR Cambridge CSV, and time_us,op,offset,length CSV; split into partitions by region. */
+/*
+ * Traces: CloudPhysics vscsi v1, MSR Cambridge CSV, and time_us,op,offset,length CSV; split into partitions by
+ * region.
+ */
 #ifndef SIM_TRACE_H
 #define SIM_TRACE_H
 
@@ -9,7 +12,10 @@ enum sim_trace_format { SIM_VSCSI, SIM_MSR, SIM_CSV };
 
 struct sim_trace;
 
-/* Every region of split_blocks becomes a tenant; its volume holds the blocks ever touched, in the order of their addresses. */
+/*
+ * Every region of split_blocks becomes a tenant; its volume holds the blocks ever touched, in the order of their
+ * addresses.
+ */
 struct sim_trace *sim_trace_load(const char *path, enum sim_trace_format format, uint64_t split_blocks);
 void sim_trace_free(struct sim_trace *trace);
 struct sim_tenant *sim_trace_tenants(const struct sim_trace *trace, uint32_t *count); /* the caller frees */

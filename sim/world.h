@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One run of one policy: a pool of log models under a load, device time, and the measurements that policies and reports
- * see. Device time: every block written or read takes its time, and whoever's write makes cleaning necessary waits for it.
- * Operations arrive when the load says and do not queue behind other partitions' (docs/engine.md says what that leaves out).
+ * One run of one policy: a pool of log models under a load, device time, and the measurements that policies and
+ * reports see. Device time: every block written or read takes its time, and whoever's write makes cleaning
+ * necessary waits for it. Operations arrive when the load says and do not queue behind other partitions'
+ * (docs/engine.md says what that leaves out).
  */
 #ifndef SIM_WORLD_H
 #define SIM_WORLD_H

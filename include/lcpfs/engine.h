@@ -3,9 +3,9 @@
  * The engine of lcpfs: it decides which partition should give space to which, and learns from what came of it.
  *
  * It is pure: no I/O, no clock, no threads, no globals. Time and measurements come in, decisions go out; the same
- * calls in the same order give the same answers. It moves nothing itself: the caller carries a decision out and reports.
- * One handle may be used from several threads (a mutex inside the handle; every call is short). docs/engine.md derives
- * the arithmetic.
+ * calls in the same order give the same answers. It moves nothing itself: the caller carries a decision out and
+ * reports. One handle may be used from several threads (a mutex inside the handle; every call is short).
+ * docs/engine.md derives the arithmetic.
  *
  * The caller's loop, about once a second:
  *
@@ -16,9 +16,9 @@
  *		lcpfs_engine_report(e, now_us, d.sequence, &moved);                 always, also when nothing was moved
  *	}
  *
- * or lcpfs_engine_step(), which does the second half through an actuator function. Until a move is reported, decide
- * answers LCPFS_ENGINE_WAIT_REPORT. Every change of size that the engine did not decide (by hand, a full writer's
- * emergency) is told with lcpfs_engine_resized().
+ * or lcpfs_engine_step(), which does the second half through an actuator function. Until a move is reported,
+ * decide answers LCPFS_ENGINE_WAIT_REPORT. Every change of size that the engine did not decide (by hand, a full
+ * writer's emergency) is told with lcpfs_engine_resized().
  *
  * Units: blocks are the pool's blocks (4 KiB); times are µs of any monotonic clock (one that runs backwards is
  * tolerated: the engine's own time then stands still); latencies are µs; frequencies are operations/s.
@@ -91,8 +91,8 @@ int lcpfs_engine_set_limits(struct lcpfs_engine *engine, uint32_t id, uint64_t m
 			    uint64_t max_size_blocks);
 
 /*
- * What a partition has done since it was opened: CUMULATIVE counters that only grow, plus live_blocks as of now. A counter
- * below its last value means a restart: it is taken as the new baseline. An operation counts when it ends.
+ * What a partition has done since it was opened: CUMULATIVE counters that only grow, plus live_blocks as of now. A
+ * counter below its last value means a restart: it is taken as the new baseline. An operation counts when it ends.
  */
 struct lcpfs_engine_counters {
 	uint64_t read_ops, write_ops;
@@ -106,7 +106,10 @@ struct lcpfs_engine_counters {
 int lcpfs_engine_update(struct lcpfs_engine *engine, uint32_t id, uint64_t now_us,
 			const struct lcpfs_engine_counters *counters);
 
-/* A size changed without the engine's decision. `blocks` is the new size; kept even outside min and max, not above the pool. */
+/*
+ * A size changed without the engine's decision. `blocks` is the new size; kept even outside min and max, not above
+ * the pool.
+ */
 enum lcpfs_engine_cause {
 	LCPFS_ENGINE_BY_HAND,
 	LCPFS_ENGINE_EMERGENCY, /* a full writer took a free metaslab */
@@ -178,7 +181,10 @@ struct lcpfs_engine_side {
 	double latency_error;    /* relative */
 	double write_share;      /* share of the latency sum that writes cause: the part that spare can change */
 	double utilization, pressure, epsilon;
-	/* Copied blocks per user block at a size with spare s: cleaning_cost · (u(s) / u(now))^curve_power, u = uniform WA − 1. */
+	/*
+	 * Copied blocks per user block at a size with spare s: cleaning_cost · (u(s) / u(now))^curve_power, u =
+	 * uniform WA − 1.
+	 */
 	double cleaning_cost, cleaning_error; /* at this size; relative */
 	double uniform_copies;                /* u(now) */
 	double curve_power, power_error;
@@ -229,7 +235,10 @@ struct lcpfs_engine_moved {
 int lcpfs_engine_report(struct lcpfs_engine *engine, uint64_t now_us, uint64_t sequence,
 			const struct lcpfs_engine_moved *moved);
 
-/* Moves up to `blocks`; fills *moved; 0 or a negative code (then moved->blocks still counts). Called without the lock. */
+/*
+ * Moves up to `blocks`; fills *moved; 0 or a negative code (then moved->blocks still counts). Called without the
+ * lock.
+ */
 typedef int lcpfs_engine_actuator(void *context, uint32_t from_id, uint32_t to_id, uint64_t blocks,
 				  struct lcpfs_engine_moved *moved);
 /* decide, and if it is a move: actuator, report. *decision may be NULL. */
@@ -237,9 +246,9 @@ int lcpfs_engine_step(struct lcpfs_engine *engine, uint64_t now_us, lcpfs_engine
 		      struct lcpfs_engine_decision *decision);
 
 /*
- * Free space is wanted now (a newcomer, a sudden writer): who should give? One answer at a time, to be carried out and
- * reported like any move (from a partition to LCPFS_ENGINE_FREE, or NONE with its reason). Answers in every mode: it is asked
- * for by a user, not a tuning question. `but_not` (0 = none) is spared.
+ * Free space is wanted now (a newcomer, a sudden writer): who should give? One answer at a time, to be carried out
+ * and reported like any move (from a partition to LCPFS_ENGINE_FREE, or NONE with its reason). Answers in every
+ * mode: it is asked for by a user, not a tuning question. `but_not` (0 = none) is spared.
  */
 int lcpfs_engine_call_back(struct lcpfs_engine *engine, uint64_t now_us, uint64_t blocks, uint32_t but_not,
 			   struct lcpfs_engine_decision *decision);
@@ -247,7 +256,9 @@ int lcpfs_engine_call_back(struct lcpfs_engine *engine, uint64_t now_us, uint64_
 /* ---- questions ---- */
 
 int lcpfs_engine_should_move(struct lcpfs_engine *engine, uint32_t id, bool *should); /* grow this one, now? */
-/* What ε would fall by if `blocks` (negative: given away) came to partition `id`, and the standard error of that. */
+/*
+ * What ε would fall by if `blocks` (negative: given away) came to partition `id`, and the standard error of that.
+ */
 int lcpfs_engine_expected_gain(struct lcpfs_engine *engine, uint32_t id, int64_t blocks, double *gain, double *error);
 /* Judges what can be judged, without deciding; *epsilon (may be NULL) gets the total. */
 int lcpfs_engine_update_epsilon(struct lcpfs_engine *engine, uint64_t now_us, double *epsilon);
@@ -316,10 +327,11 @@ bool lcpfs_engine_decision_holds(const struct lcpfs_engine_decision *decision);
 /* ---- what was learned, across restarts ---- */
 
 /*
- * A fixed little-endian layout with version and checksum; 64 KiB hold 256 partitions and 100 outcomes. Save returns the bytes
- * needed; it writes only if they fit in `room` (bytes may be NULL to ask). Load into an engine that already has its
- * partitions: those are matched by id, sizes come from the caller, only what was learned is taken over; what is unknown is
- * skipped. A bad checksum is -LCPFS_E_CORRUPT, a newer version -LCPFS_E_VERSION; then nothing was changed.
+ * A fixed little-endian layout with version and checksum; 64 KiB hold 256 partitions and 100 outcomes. Save
+ * returns the bytes needed; it writes only if they fit in `room` (bytes may be NULL to ask). Load into an engine
+ * that already has its partitions: those are matched by id, sizes come from the caller, only what was learned is
+ * taken over; what is unknown is skipped. A bad checksum is -LCPFS_E_CORRUPT, a newer version -LCPFS_E_VERSION;
+ * then nothing was changed.
  */
 size_t lcpfs_engine_save(struct lcpfs_engine *engine, void *bytes, size_t room);
 int lcpfs_engine_load(struct lcpfs_engine *engine, const void *bytes, size_t length);

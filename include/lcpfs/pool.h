@@ -2,10 +2,10 @@
 /*
  * Pools and partitions for C programs: open, read and write, change, ask.
  *
- * A pool is open in one process at a time. All functions may be called from any thread; a partition handle stays valid
- * until it is closed, also when the partition is removed meanwhile (its calls then fail with NOT_FOUND). Functions
- * return 0 or a negative code of <lcpfs/error.h> and fill *failure (may be NULL) with one line that says what to do.
- * Sizes are blocks of 4 KiB where the name ends in _blocks, else bytes.
+ * A pool is open in one process at a time. All functions may be called from any thread; a partition handle stays
+ * valid until it is closed, also when the partition is removed meanwhile (its calls then fail with NOT_FOUND).
+ * Functions return 0 or a negative code of <lcpfs/error.h> and fill *failure (may be NULL) with one line that says
+ * what to do. Sizes are blocks of 4 KiB where the name ends in _blocks, else bytes.
  */
 #ifndef LCPFS_POOL_H
 #define LCPFS_POOL_H
@@ -134,7 +134,9 @@ int lcpfs_pool_set_tune(struct lcpfs_pool *pool, enum lcpfs_engine_mode mode, st
 int lcpfs_pool_explain(struct lcpfs_pool *pool, const char *name, struct lcpfs_engine_decision *decision,
 		       struct lcpfs_failure *failure);
 
-/* One line of the pool's history: moves, their outcomes, decisions not to act, by-hand changes. Survives restarts. */
+/*
+ * One line of the pool's history: moves, their outcomes, decisions not to act, by-hand changes. Survives restarts.
+ */
 enum lcpfs_event_kind {
 	LCPFS_EVENT_ADDED = 1, /* a partition */
 	LCPFS_EVENT_REMOVED,
@@ -187,7 +189,9 @@ struct lcpfs_care {
 	uint64_t checked_blocks, damaged, repaired; /* out */
 };
 
-/* Reads and verifies every live block, all partitions; repairs metadata from its second copy. Runs beside clients. */
+/*
+ * Reads and verifies every live block, all partitions; repairs metadata from its second copy. Runs beside clients.
+ */
 int lcpfs_pool_scrub(struct lcpfs_pool *pool, struct lcpfs_care *care, struct lcpfs_failure *failure);
 /* Offline and read-only. 0: it ran (care->damaged says what it found); else it could not check. */
 int lcpfs_pool_check(const char *path, struct lcpfs_care *care, struct lcpfs_failure *failure);

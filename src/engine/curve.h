@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What cleaning costs a partition as a function of its spare: the uniform formula, corrected by what was measured at the
- * sizes that the partition has had. ln(copies) is fitted as a line over ln(uniform copies), by least squares with a prior.
+ * What cleaning costs a partition as a function of its spare: the uniform formula, corrected by what was measured
+ * at the sizes that the partition has had. ln(copies) is fitted as a line over ln(uniform copies), by least
+ * squares with a prior.
  */
 #ifndef ENGINE_CURVE_H
 #define ENGINE_CURVE_H
@@ -26,7 +27,9 @@ struct engine_fit {
 	double power, power_error;
 };
 
-/* A point from copies per write, its standard error, and the user blocks it was counted over (their resolution). */
+/*
+ * A point from copies per write, its standard error, and the user blocks it was counted over (their resolution).
+ */
 bool engine_point_of(struct engine_point *point, double live, double spare, double copies, double error, double user);
 void engine_curve_keep(struct engine_curve *curve, const struct engine_point *point);
 /* `current` (may be NULL) is the measurement at the present size, not kept yet. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which transfer, or why none: the partition that gains most from another step, and the one (or the free space) that
- * loses least by giving it. Weighing them is weigh.c's; this file chooses and logs.
+ * Which transfer, or why none: the partition that gains most from another step, and the one (or the free space)
+ * that loses least by giving it. Weighing them is weigh.c's; this file chooses and logs.
  */
 #include <math.h>
 #include <string.h>

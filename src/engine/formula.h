@@ -5,7 +5,10 @@
 
 #include <stddef.h>
 
-/* Copied blocks per user block under uniform overwrites and oldest-first cleaning, at spare/live = `ratio`; > 0, finite. */
+/*
+ * Copied blocks per user block under uniform overwrites and oldest-first cleaning, at spare/live = `ratio`; > 0,
+ * finite.
+ */
 double engine_uniform_copies(double ratio);
 
 /* One-sided quantile of Student's t: exceeded with probability `significance` at `freedom` ≥ 1 degrees. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What was learned, as bytes: fixed little-endian fields, a version, a checksum. One description of the fields serves
- * both directions, so that they cannot drift apart. Measurements under way and a move whose effect is awaited are not kept: they
- * are made again after a restart.
+ * What was learned, as bytes: fixed little-endian fields, a version, a checksum. One description of the fields
+ * serves both directions, so that they cannot drift apart. Measurements under way and a move whose effect is
+ * awaited are not kept: they are made again after a restart.
  *
  *	header   "LCPFSENG", u32 version, u32 length of all, u64 FNV-1a of what follows
  *	engine   4 thresholds, trust, copying, counts, highest id, numbers of partitions and outcomes

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A learned threshold: a value that outcomes pull toward what helped and push away from what hurt, with what is known about
- * how sure that is (Welford's online mean and variance of Δε). Differs from the first version in two ways: only finite
- * observations teach, and the value stays within the range of the actions seen.
+ * A learned threshold: a value that outcomes pull toward what helped and push away from what hurt, with what is
+ * known about how sure that is (Welford's online mean and variance of Δε). Differs from the first version in two
+ * ways: only finite observations teach, and the value stays within the range of the actions seen.
  */
 #include <math.h>
 

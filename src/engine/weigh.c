@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Is one transfer, from one side to another, worth it, and how large should it be? Pure functions of the inputs that a
- * decision records, so that anyone can compute them again from the log.
+ * Is one transfer, from one side to another, worth it, and how large should it be? Pure functions of the inputs
+ * that a decision records, so that anyone can compute them again from the log.
  */
 #include <math.h>
 
@@ -127,7 +127,10 @@ static uint64_t balance_steps(const struct lcpfs_engine_decision *d, uint64_t ro
 	return low;
 }
 
-/* The smallest move whose effect could be told from noise afterwards; the very first is one step, whatever its effect. */
+/*
+ * The smallest move whose effect could be told from noise afterwards; the very first is one step, whatever its
+ * effect.
+ */
 static uint64_t explore_steps(const struct lcpfs_engine_decision *d, uint64_t balance)
 {
 	double to = d->to.measured ? d->to.epsilon * d->to.latency_error : 0;
@@ -141,7 +144,9 @@ static uint64_t explore_steps(const struct lcpfs_engine_decision *d, uint64_t ba
 	return steps;
 }
 
-/* How far the learned steps let it go; they may be tried beyond by as much as they are still unsure of themselves. */
+/*
+ * How far the learned steps let it go; they may be tried beyond by as much as they are still unsure of themselves.
+ */
 static uint64_t cap_steps(const struct lcpfs_engine_decision *d)
 {
 	double growth = d->growth_step * (1 + d->growth_rate) * (double)d->to.size_blocks;
@@ -157,8 +162,8 @@ static bool pays_back(const struct lcpfs_engine_decision *d)
 }
 
 /*
- * Measured beyond doubt, or at least so far as measurement goes: then the curve may be explored. Moves of this kind that
- * came to nothing before count as noise.
+ * Measured beyond doubt, or at least so far as measurement goes: then the curve may be explored. Moves of this
+ * kind that came to nothing before count as noise.
  */
 static enum lcpfs_engine_reason sureness(const struct lcpfs_engine_decision *d)
 {
@@ -169,7 +174,9 @@ static enum lcpfs_engine_reason sureness(const struct lcpfs_engine_decision *d)
 	return d->expected_gain > quantile * d->expected_error ? LCPFS_ENGINE_GAIN : LCPFS_ENGINE_EXPLORE;
 }
 
-/* At a pressure like those at which moves helped, or above, it may go as far as trust allows; below it explores. */
+/*
+ * At a pressure like those at which moves helped, or above, it may go as far as trust allows; below it explores.
+ */
 static bool pressed(const struct lcpfs_engine_decision *d)
 {
 	return d->to.pressure >= (1 - ENGINE_SIMILAR_PRESSURE) * d->pressure_threshold;

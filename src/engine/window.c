@@ -30,7 +30,10 @@ static void merge_pairs(struct engine_window *w)
 	w->count /= 2;
 }
 
-/* A row of 32 batches of a sixteenth turnover spans two: long enough to be steady, short enough to follow the load. */
+/*
+ * A row of 32 batches of a sixteenth turnover spans two: long enough to be steady, short enough to follow the
+ * load.
+ */
 static void make_room(struct engine_window *w, double turnover_blocks)
 {
 	double mean_work = engine_window_sum(w).work / w->count;

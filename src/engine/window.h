@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a partition did at one size, as a row of batches: means with standard errors that hold for measurements that
- * hang together in time (method of batch means). Batches grow by merging until the row spans two turnovers of
+ * What a partition did at one size, as a row of batches: means with standard errors that hold for measurements
+ * that hang together in time (method of batch means). Batches grow by merging until the row spans two turnovers of
  * the partition; then the oldest goes.
  */
 #ifndef ENGINE_WINDOW_H

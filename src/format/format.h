@@ -2,9 +2,9 @@
 /*
  * The on-disk structs of lcpfs, all of them. docs/format.md describes the same bytes in words.
  *
- * Everything is made of 4 KiB blocks, addressed by block number from the start of the device. Fields are little-endian.
- * Every structure is one whole block that starts with struct fmt_head: magic, version, kind, pool guid and a checksum
- * over the block. Nothing here does I/O or allocates.
+ * Everything is made of 4 KiB blocks, addressed by block number from the start of the device. Fields are
+ * little-endian. Every structure is one whole block that starts with struct fmt_head: magic, version, kind, pool
+ * guid and a checksum over the block. Nothing here does I/O or allocates.
  *
  *   | front area | metaslab 0 | metaslab 1 | ... | back area |
  *
@@ -12,10 +12,13 @@
  *   0                label: fixed when the pool is created
  *   1                lease: who serves the pool at this moment
  *   2 .. 9           uberblock ring, slot = txg % 8
- *   10 ..            pool pages, two slots each (page p: slots 10 + 2p and 11 + 2p); the uberblock says which is current
- *   .. end           partition roots, two slots per partition slot, the valid one with the higher generation is current
+ *   10 ..            pool pages, two slots each (page p: slots 10 + 2p and 11 + 2p); the uberblock says
+ *                    which is current
+ *   .. end           partition roots, two slots per partition slot, the valid one with the
+ *                    higher generation is current
  *
- * Inside metaslabs everything belongs to a log record: two copies of a record header, then the blocks it describes.
+ * Inside metaslabs everything belongs to a log record: two copies of a record header, then the blocks it
+ * describes.
  */
 #ifndef FORMAT_FORMAT_H
 #define FORMAT_FORMAT_H
@@ -78,7 +81,7 @@ struct fmt_head {
 };
 static_assert(sizeof(struct fmt_head) == 32, "head");
 
-/* -- pool level --------------------------------------------------------------------------------------------------- */
+/* --- pool level --- */
 
 struct fmt_label {
 	struct fmt_head head;
@@ -177,7 +180,7 @@ struct fmt_history {
 };
 static_assert(sizeof(struct fmt_history) == BLOCK_SIZE, "history");
 
-/* -- a partition's store ------------------------------------------------------------------------------------------ */
+/* --- a partition's store --- */
 
 /* Where a tree page lies: twice, with its checksum. place 0: no such page, all its entries are zero. */
 struct fmt_pointer {
@@ -230,8 +233,8 @@ struct fmt_page {
 static_assert(sizeof(struct fmt_page) == BLOCK_SIZE, "page");
 
 /*
- * Log record: header, the same header again, then `blocks` blocks. Entries stand in the order in which things happened;
- * those of a kind that has a block describe the blocks in the order in which they lie.
+ * Log record: header, the same header again, then `blocks` blocks. Entries stand in the order in which things
+ * happened; those of a kind that has a block describe the blocks in the order in which they lie.
  */
 enum fmt_entry_kind {
 	ENTRY_WRITE = 1, /* address now refers to id, id lies in this block */
@@ -296,7 +299,7 @@ struct fmt_root {
 };
 static_assert(sizeof(struct fmt_root) == BLOCK_SIZE, "root");
 
-/* -- functions ---------------------------------------------------------------------------------------------------- */
+/* --- functions --- */
 
 /* Fills magic, version, kind, guid, partition and count; then the checksum over the block. */
 void fmt_seal(void *block, enum fmt_kind kind, uint64_t guid, uint32_t partition, uint32_t count);

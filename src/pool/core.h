@@ -2,13 +2,13 @@
 /*
  * What a pool is in memory, and what the files of this folder offer each other.
  *
- * Locks, outermost first: pool.round, pool.lock, a store's own, the engine's. The pool's lock covers everything below
- * that is not marked otherwise. It is held while a pool transaction commits (two device flushes), never while a store
- * cleans or serves a client. A store is called with the lock held only to ask it for numbers, and by adding and
- * removing a partition, while nobody else knows of its store.
+ * Locks, outermost first: pool.round, pool.lock, a store's own, the engine's. The pool's lock covers everything
+ * below that is not marked otherwise. It is held while a pool transaction commits (two device flushes), never
+ * while a store cleans or serves a client. A store is called with the lock held only to ask it for numbers, and by
+ * adding and removing a partition, while nobody else knows of its store.
  *
- * A part (one partition) is kept alive by `users`: open handles, moves, scrubs. Removing waits until there are none,
- * and what wants to begin then finds `removing` set.
+ * A part (one partition) is kept alive by `users`: open handles, moves, scrubs. Removing waits until there are
+ * none, and what wants to begin then finds `removing` set.
  */
 #ifndef POOL_CORE_H
 #define POOL_CORE_H

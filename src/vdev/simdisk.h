@@ -4,14 +4,14 @@
  *
  * Writes and discards go into the cache, in order, and reads see them at once. A flush makes all of them durable.
  * What a power cut leaves of the cache is up to the harness (a "fate"): the disk may have persisted any of it, in
- * any order, torn at sectors, so each sector may hold any version written to it since the last flush, or the old one.
- * What was flushed stays.
+ * any order, torn at sectors, so each sector may hold any version written to it since the last flush, or the old
+ * one. What was flushed stays.
  *
  * Operations are counted from 0. A "change" is a write, a flush or a discard (a batch is as many changes as it has
  * writes); power cuts are at changes, since between them nothing differs.
  *
- * The vdev's functions may be called from several threads; which operation is the n-th is then up to the scheduler.
- * All others are for one thread, while no operation runs, or from the change hook.
+ * The vdev's functions may be called from several threads; which operation is the n-th is then up to the
+ * scheduler. All others are for one thread, while no operation runs, or from the change hook.
  */
 #ifndef VDEV_SIMDISK_H
 #define VDEV_SIMDISK_H
@@ -47,14 +47,16 @@ const struct simdisk_counts *simdisk_counts(const struct simdisk *disk);
 
 /* --- power cuts --- */
 
-/* Change number `change` and every operation after it fail with LCPFS_E_STOPPED and do nothing. UINT64_MAX: never. */
+/*
+ * Change number `change` and every operation after it fail with LCPFS_E_STOPPED and do nothing. UINT64_MAX: never.
+ */
 void simdisk_stop_at(struct simdisk *disk, uint64_t change);
 void simdisk_stop(struct simdisk *disk); /* now */
 bool simdisk_is_stopped(const struct simdisk *disk);
 
 /*
- * Called before each change with its number, in the thread that makes it. From there, simdisk_image tells what a cut
- * at this change would leave, so one run of a workload visits all of its cuts.
+ * Called before each change with its number, in the thread that makes it. From there, simdisk_image tells what a
+ * cut at this change would leave, so one run of a workload visits all of its cuts.
  */
 typedef void (*simdisk_hook)(void *context, struct simdisk *disk, uint64_t change);
 void simdisk_on_change(struct simdisk *disk, simdisk_hook hook, void *context); /* NULL: none */
@@ -80,7 +82,10 @@ struct simdisk_fate {
 	enum simdisk_fate_kind kind;
 	uint64_t mask;
 	uint64_t seed;
-	/* MASK: of cached operation `torn_index`, whatever its bit, only the sectors set in `torn_mask` (the first 64). */
+	/*
+	 * MASK: of cached operation `torn_index`, whatever its bit, only the sectors set in `torn_mask` (the first
+	 * 64).
+	 */
 	bool has_torn;
 	unsigned torn_index;
 	uint64_t torn_mask;
@@ -98,8 +103,8 @@ enum simdisk_kind { SIMDISK_READ, SIMDISK_WRITE, SIMDISK_FLUSH, SIMDISK_DISCARD,
 
 enum simdisk_effect {
 	/*
-	 * The operation fails with `error`. Of a write, the first `done_bytes` (whole sectors) reach the cache all the
-	 * same (a short transfer). A flush drops cached operations, as Linux does after a failed fsync: all if
+	 * The operation fails with `error`. Of a write, the first `done_bytes` (whole sectors) reach the cache all
+	 * the same (a short transfer). A flush drops cached operations, as Linux does after a failed fsync: all if
 	 * drop_seed is 0, else some; reads then see what is left, later flushes succeed without them.
 	 */
 	SIMDISK_FAILS,

@@ -14,8 +14,8 @@
 #include "base/hash.h"
 
 /*
- * Two levels: an image has leaves, a leaf has chunks. Both are shared by clones until one writes, so a clone costs a
- * reference per leaf, and the first write somewhere a copy of a leaf's table and of one small chunk.
+ * Two levels: an image has leaves, a leaf has chunks. Both are shared by clones until one writes, so a clone costs
+ * a reference per leaf, and the first write somewhere a copy of a leaf's table and of one small chunk.
  */
 enum { CHUNK_BYTES = 4096, LEAF_CHUNKS = 256, LEAF_BYTES = CHUNK_BYTES * LEAF_CHUNKS };
 

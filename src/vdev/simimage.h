@@ -3,8 +3,8 @@
  * The content of a simulated disk, for tests: a sparse array of bytes that clones in microseconds, because clones
  * share chunks until one of them is written (copy on write). Exhaustive crash tests make hundreds of thousands.
  *
- * One image is used by one thread at a time; different images may be used by different threads, also when they share
- * chunks. Running out of memory aborts: this is for tests only.
+ * One image is used by one thread at a time; different images may be used by different threads, also when they
+ * share chunks. Running out of memory aborts: this is for tests only.
  */
 #ifndef VDEV_SIMIMAGE_H
 #define VDEV_SIMIMAGE_H

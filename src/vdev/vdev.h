@@ -44,7 +44,8 @@ struct vdev {
 	uint64_t size_bytes;
 	const char *name; /* for messages; owned by the vdev */
 	/*
-	 * How many flushes failed. A system reports a lost write to one caller of flush only: all others find out here.
+	 * How many flushes failed. A system reports a lost write to one caller of flush only: all others find out
+	 * here.
 	 */
 	atomic_uint flush_failures;
 };

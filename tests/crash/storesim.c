@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A store on a simulated disk, driven by a random workload beside a plain model of what must be read back, with power
- * cuts at every change of the device. One thread, an injected clock: a run is its seed.
+ * A store on a simulated disk, driven by a random workload beside a plain model of what must be read back, with
+ * power cuts at every change of the device. One thread, an injected clock: a run is its seed.
  *
  *	storesim [--seed N] [--seeds COUNT] [--ops N] [--cut-every N] [--fates N] [--verbose]
  *
- * After each cut the store is opened from what the disk may have kept (cached writes kept, lost, torn, reordered), every
- * block is compared with the model, every invariant is checked, and a little work is done on it, itself with cuts now and
- * then. Prints what it covered. Exit status 1 and the seed at the first difference.
+ * After each cut the store is opened from what the disk may have kept (cached writes kept, lost, torn, reordered),
+ * every block is compared with the model, every invariant is checked, and a little work is done on it, itself with
+ * cuts now and then. Prints what it covered. Exit status 1 and the seed at the first difference.
  */
 #include <getopt.h>
 #include <inttypes.h>
@@ -87,7 +87,7 @@ static uint64_t sim_wall_s(void *context)
 	return ((struct run *)context)->now_us / 1000000;
 }
 
-/* -- content ------------------------------------------------------------------------------------------------------ */
+/* --- content --- */
 
 static void fill(uint8_t *data, uint32_t block, uint32_t version)
 {
@@ -108,7 +108,7 @@ static int64_t version_of(const uint8_t *data, uint32_t block)
 	return memcmp(data, want, BLOCK_SIZE) == 0 ? (int64_t)version : -1;
 }
 
-/* -- model -------------------------------------------------------------------------------------------------------- */
+/* --- model --- */
 
 static void model_init(struct model *m, uint64_t blocks)
 {
@@ -149,7 +149,7 @@ static void model_flushed(struct model *m)
 	m->journal_count = 0;
 }
 
-/* -- verifying ---------------------------------------------------------------------------------------------------- */
+/* --- verifying --- */
 
 static uint32_t read_version(struct run *r, uint32_t block)
 {
@@ -174,8 +174,8 @@ static void verify_current(struct run *r)
 }
 
 /*
- * After a cut: what is there must be the durable state plus the first k changes of the journal, for one k. Takes what it finds
- * as the new state of the model.
+ * After a cut: what is there must be the durable state plus the first k changes of the journal, for one k. Takes
+ * what it finds as the new state of the model.
  */
 static void verify_cut(struct run *r)
 {
@@ -240,7 +240,7 @@ static void check_store(struct run *r)
 	store_abandon(store);
 }
 
-/* -- operations --------------------------------------------------------------------------------------------------- */
+/* --- operations --- */
 
 static bool allowed(struct run *r, int error)
 {
@@ -395,7 +395,7 @@ static void one_op(struct run *r)
 		op_reopen(r);
 }
 
-/* -- cuts --------------------------------------------------------------------------------------------------------- */
+/* --- cuts --- */
 
 static void on_change(void *context, struct simdisk *disk, uint64_t change);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The engine through its public API, against a small world of its own: partitions whose cleaning follows the uniform
- * formula at once. (sim/ has the faithful store; here what matters is that every promise can be broken by a change.)
+ * The engine through its public API, against a small world of its own: partitions whose cleaning follows the
+ * uniform formula at once. (sim/ has the faithful store; here what matters is that every promise can be broken by
+ * a change.)
  */
 #include <math.h>
 #include <setjmp.h>
@@ -350,7 +351,8 @@ static void pure_noise_moves_nothing(void **state)
 }
 
 /*
- * The same where cleaning is seen, costs the same at every size, and the two differ: the formula promises gains that never come.
+ * The same where cleaning is seen, costs the same at every size, and the two differ: the formula promises gains
+ * that never come.
  */
 static void promises_that_are_not_kept_stop_the_exploring(void **state)
 {

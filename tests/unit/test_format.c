@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The bytes of each on-disk struct against golden vectors (tests/golden: NAME.bin and what fmt_to_text says of it in
- * NAME.txt), and what becomes of a block when any of its bytes changes.
+ * The bytes of each on-disk struct against golden vectors (tests/golden: NAME.bin and what fmt_to_text says of it
+ * in NAME.txt), and what becomes of a block when any of its bytes changes.
  *
  * A vector gives every field another value, so that a field that moves, changes its width or is forgotten shows.
  * LCPFS_GOLDEN_WRITE=1 writes them anew: only for a new format version.
