@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# A help page that calls meson. Everything works without it, too: meson setup, meson compile, meson test, meson install.
+# A help page that calls meson. Everything works without it, too: meson setup, compile, test, install.
 
 BUILD = build
 WERROR = false

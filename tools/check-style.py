@@ -99,7 +99,7 @@ def main():
 		print(f"half of the functions are longer than {FUNCTION_LINES_MEDIAN_MAX} lines", file=sys.stderr)
 		count += 1
 	if len(long_lines) > LONG_LINES_MAX:
-		print(f"more than {LONG_LINES_MAX} lines longer than {COLUMNS_MAX} columns:", *long_lines, file=sys.stderr)
+		print(f"more than {LONG_LINES_MAX} lines longer than {COLUMNS_MAX}:", *long_lines, file=sys.stderr)
 		count += 1
 	longest = max(lengths, default=0)
 	print(f"{len(lengths)} functions, median {median:g} lines, longest {longest}")

@@ -373,7 +373,8 @@ struct simdisk_cached simdisk_cached(const struct simdisk *disk, unsigned index)
 
 /* --- fates --- */
 
-static void apply_torn(const struct simdisk *disk, const struct entry *entry, uint64_t mask, struct simimage *image)
+static void apply_torn(const struct simdisk *disk, const struct entry *entry, uint64_t mask,
+		       struct simimage *image)
 {
 	for (unsigned i = 0; i < 64 && (uint64_t)i * VDEV_SECTOR < entry->what.length; i++) {
 		if (mask >> i & 1)

@@ -75,7 +75,7 @@ enum simdisk_fate_kind {
 	SIMDISK_NONE,    /* nothing in the cache was persisted */
 	SIMDISK_ALL,     /* everything was */
 	SIMDISK_MASK,    /* those were whose bit in `mask` is set; of those from the 64th on, none */
-	SIMDISK_SCATTER, /* by `seed`: some whole, some not at all, some in part; the versions of a sector in any order */
+	SIMDISK_SCATTER, /* by `seed`: some whole, some not at all, some in part, each sector for itself */
 };
 
 struct simdisk_fate {
@@ -124,7 +124,8 @@ struct simdisk_fault {
 	uint64_t to_offset;
 };
 
-void simdisk_add_fault(struct simdisk *disk, const struct simdisk_fault *fault); /* the first that matches counts */
+/* Where several match an operation, the one added first strikes. */
+void simdisk_add_fault(struct simdisk *disk, const struct simdisk_fault *fault);
 void simdisk_clear_faults(struct simdisk *disk);
 uint64_t simdisk_fault_hits(const struct simdisk *disk); /* operations that a fault met, since the disk was made */
 

@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Runs the simulators with ever new seeds for so many minutes; stops at the first difference, whose seed replays it.
+# Runs the simulators with ever new seeds for so many minutes; stops at the first difference, which its seed
+# replays.
 # usage: tests/crash/soak.sh BUILD MINUTES [FIRST_SEED]
 set -eu
 build=$1

@@ -497,7 +497,8 @@ static void a_failed_flush_with_a_seed_loses_some(void **state)
 	unsigned kept = 0;
 
 	(void)state;
-	simdisk_add_fault(disk, &(struct simdisk_fault){.kind = SIMDISK_FLUSH, .error = LCPFS_E_IO, .drop_seed = 5});
+	simdisk_add_fault(disk, &(struct simdisk_fault){.kind = SIMDISK_FLUSH, .error = LCPFS_E_IO,
+							.drop_seed = 5});
 	for (unsigned i = 0; i < 64; i++)
 		assert_int_equal(put(disk, i, 1, 'a'), 0);
 	assert_int_equal(flush(disk), -LCPFS_E_IO);
