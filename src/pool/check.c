@@ -144,6 +144,7 @@ static int check_store(struct check *check, struct report *report, struct lcpfs_
 		.progress = progress,
 		.context = check,
 		.data = check->care->data,
+		.after_crash = check->pool->was_open,
 	};
 	int error = store_check(check->part->store, check->used, &walk);
 

@@ -81,7 +81,8 @@ static int write_pages(struct vdev *vdev, const struct layout *l)
 	return error;
 }
 
-static int write_uberblock(struct vdev *vdev, const struct layout *l)
+/* Open until the labels are there: then a label that a crash cut off is known to be no damage. */
+static int write_uberblock(struct vdev *vdev, const struct layout *l, bool open)
 {
 	struct fmt_uberblock u = {
 		.txg = le64_of(1),
@@ -90,10 +91,13 @@ static int write_uberblock(struct vdev *vdev, const struct layout *l)
 		.page_count = le32_of(layout_page_count(l)),
 		/* Nothing moves before its owner has asked for it. */
 		.tune_mode = le32_of(LCPFS_ENGINE_OBSERVE),
+		.open = le32_of(open),
 	};
+	int error;
 
 	fmt_seal(&u, FMT_UBERBLOCK, l->guid, 0, 0);
-	return write_both(vdev, l, AREA_UBERBLOCKS + 1 % UBERBLOCK_SLOTS, &u);
+	error = write_both(vdev, l, AREA_UBERBLOCKS + 1 % UBERBLOCK_SLOTS, &u);
+	return error ? error : vdev_flush(vdev);
 }
 
 static int write_label(struct vdev *vdev, const struct layout *l)
@@ -118,11 +122,11 @@ static int write_pool(struct vdev *vdev, const struct layout *l, const struct la
 	if (!error)
 		error = write_pages(vdev, l);
 	if (!error)
-		error = write_uberblock(vdev, l);
-	if (!error)
-		error = vdev_flush(vdev);
+		error = write_uberblock(vdev, l, true);
 	if (!error)
 		error = write_label(vdev, l);
+	if (!error)
+		error = write_uberblock(vdev, l, false);
 	free(chunk);
 	return error;
 }

@@ -152,7 +152,6 @@ static int dump_from_pool(struct vdev *vdev, const char *what, struct text *out,
 static int dump(struct vdev *vdev, const char *what, struct text *out, struct lcpfs_failure *failure)
 {
 	bool labels = what && strcmp(what, "label") == 0, uberblocks = what && strcmp(what, "uberblocks") == 0;
-	struct report silent = {0};
 	struct layout layout;
 	uint64_t block;
 	int error;
@@ -163,7 +162,7 @@ static int dump(struct vdev *vdev, const char *what, struct text *out, struct lc
 	}
 	if (!labels && !uberblocks)
 		return dump_from_pool(vdev, what, out, failure);
-	error = layout_read(vdev, &layout, &silent, failure);
+	error = layout_read(vdev, &layout, failure);
 	if (!error && labels)
 		dump_labels(vdev, &layout, out);
 	if (!error && uberblocks)

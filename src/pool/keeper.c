@@ -60,7 +60,8 @@ void keeper_tell_sizes(struct lcpfs_pool *pool, enum lcpfs_engine_cause cause)
 			if (!part || lcpfs_engine_get_partition(pool->engine, part->id, &known))
 				continue;
 			if ((told_size(part) > known.size_blocks) == (growing == 1))
-				may_fail(lcpfs_engine_resized(pool->engine, part->id, now_us, told_size(part), cause));
+				may_fail(lcpfs_engine_resized(pool->engine, part->id, now_us, told_size(part),
+							      cause));
 		}
 	}
 }

@@ -296,28 +296,31 @@ static int refuse(struct vdev *vdev, enum label_state state, const struct layout
 	}
 }
 
-static void verify_copy(struct vdev *vdev, const struct layout *l, unsigned copy, struct report *report)
+static void verify_copy(struct vdev *vdev, const struct layout *l, unsigned copy, bool may_be_missing,
+			struct report *report)
 {
 	uint64_t block = layout_area_block(l, copy, AREA_LABEL);
-	struct fmt_label wanted, found;
+	struct fmt_label wanted, found = {0};
+	bool repaired;
 
 	layout_to_label(l, &wanted);
 	report->checked_blocks++;
 	if (!vdev_read(vdev, block * BLOCK_SIZE, &found, sizeof(found)) &&
 	    !memcmp(&wanted, &found, sizeof(wanted)))
 		return;
-	report_found(report, block,
-		     report->repair && !vdev_write(vdev, block * BLOCK_SIZE, &wanted, sizeof(wanted)),
-		     "the label's copy %u differs from the other one or is damaged", copy);
+	repaired = report->repair && !vdev_write(vdev, block * BLOCK_SIZE, &wanted, sizeof(wanted));
+	if (!may_be_missing || fmt_verify(&found, FMT_LABEL, 0, 0) != FMT_BLANK)
+		report_found(report, block, repaired,
+			     "the label's copy %u differs from the other one or is damaged", copy);
 }
 
-void layout_verify(struct vdev *vdev, const struct layout *l, struct report *report)
+void layout_verify(struct vdev *vdev, const struct layout *l, bool may_be_missing, struct report *report)
 {
 	for (unsigned copy = 0; copy < COPIES; copy++)
-		verify_copy(vdev, l, copy, report);
+		verify_copy(vdev, l, copy, may_be_missing, report);
 }
 
-int layout_read(struct vdev *vdev, struct layout *l, struct report *report, struct lcpfs_failure *failure)
+int layout_read(struct vdev *vdev, struct layout *l, struct lcpfs_failure *failure)
 {
 	enum label_state front;
 
@@ -332,6 +335,5 @@ int layout_read(struct vdev *vdev, struct layout *l, struct report *report, stru
 		return refuse(vdev, front, l, failure);
 	if (front != LABEL_GOOD && !find_back_label(vdev, l))
 		return refuse(vdev, front, l, failure);
-	layout_verify(vdev, l, report);
 	return 0;
 }

@@ -30,15 +30,13 @@ int layout_plan(uint64_t device_bytes, uint64_t limit_bytes, uint64_t metaslab_b
 
 void layout_to_label(const struct layout *layout, struct fmt_label *label);
 
+/* Finds a good label; either one is enough. */
+int layout_read(struct vdev *vdev, struct layout *layout, struct lcpfs_failure *failure) MUST_CHECK;
 /*
- * Finds and verifies both labels; either one is enough. A damaged copy is reported, and written anew from the
- * other one when `report` repairs.
+ * Compares both labels with what they should be. A damaged one is reported, and written anew when `report`
+ * repairs. One that `may_be_missing`, since a crash may have cut off creating the pool, is written without a word.
  */
-int layout_read(struct vdev *vdev, struct layout *layout, struct report *report,
-		struct lcpfs_failure *failure) MUST_CHECK;
-
-/* Compares both labels with what they should be; they are repaired as by layout_read. */
-void layout_verify(struct vdev *vdev, const struct layout *layout, struct report *report);
+void layout_verify(struct vdev *vdev, const struct layout *layout, bool may_be_missing, struct report *report);
 
 /* Is there a good label, in front or in the back? Fills *layout from it if so. */
 bool layout_find(struct vdev *vdev, struct layout *layout);

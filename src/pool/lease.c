@@ -153,9 +153,8 @@ static int peek_open(const char *path, struct peek *peek, struct lcpfs_failure *
 
 static int read_lease(struct vdev *vdev, struct fmt_lease *lease, struct lcpfs_failure *failure)
 {
-	struct report silent = {0};
 	struct layout layout;
-	int error = layout_read(vdev, &layout, &silent, failure);
+	int error = layout_read(vdev, &layout, failure);
 
 	if (error)
 		return error;

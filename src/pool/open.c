@@ -2,9 +2,9 @@
 /*
  * Opening and closing a pool.
  *
- * Opening: label, uberblock, pool pages, partitions, engine, stores, threads, in this order. What is damaged in one
- * copy is repaired on the way when the pool may be written. A partition that fails is faulted and the rest goes on;
- * only a lost label, uberblock or map keep the pool from opening.
+ * Opening: label, uberblock, pool pages, partitions, engine, stores, threads, in this order. What is damaged in
+ * one copy is repaired on the way when the pool may be written. A partition that fails is faulted and the rest
+ * goes on; only a lost label, uberblock or map keep the pool from opening.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -81,11 +81,14 @@ int pool_new(struct vdev *vdev, const struct clock *clock, const struct lcpfs_op
 	pool->device = vdev;
 	pool->clock = *clock;
 	pool->options = *options;
-	error = layout_read(vdev, &pool->layout, report, failure);
+	error = layout_read(vdev, &pool->layout, failure);
 	if (!error && !allocate(pool))
 		error = failure_set(failure, LCPFS_E_NOMEM, "%s: out of memory", vdev->name);
 	if (!error)
 		error = txg_load(pool, report, failure);
+	if (!error) /* creating closes the pool once both labels are there */
+		layout_verify(pool->vdev, &pool->layout, pool->was_open && le64_get(pool->uberblock.txg) == 1,
+			      report);
 	if (!error && part_load_all(pool, report))
 		error = failure_set(failure, LCPFS_E_NOMEM, "%s: out of memory", vdev->name);
 	if (error) {

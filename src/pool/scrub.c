@@ -92,7 +92,7 @@ static void scrub_pool(struct scrub *scrub)
 
 	pthread_mutex_lock(&pool->lock);
 	report.repair = report.repair && !pool->suspended;
-	layout_verify(pool->vdev, &pool->layout, &report);
+	layout_verify(pool->vdev, &pool->layout, false, &report);
 	txg_verify_uberblocks(pool, &report);
 	lease_verify(pool, &report);
 	pthread_mutex_unlock(&pool->lock);

@@ -381,7 +381,8 @@ static void hostile_blocks_can_be_put_in_words(void **state)
 			memcpy(block.bytes + at, &word, 8);
 		}
 		if (i % 8 < 6)
-			fmt_seal(&block, (enum fmt_kind)(i % (FMT_KIND_END + 2)), seed, (uint32_t)seed, (uint32_t)(seed >> 32));
+			fmt_seal(&block, (enum fmt_kind)(i % (FMT_KIND_END + 2)), seed, (uint32_t)seed,
+				 (uint32_t)(seed >> 32));
 		fmt_to_text(&block, &text);
 		assert_false(text.failed);
 		assert_true(strlen(text_get(&text)) > 0);

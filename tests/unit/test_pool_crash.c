@@ -1,0 +1,585 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Power cuts, device errors and rot in the pool's own structures.
+ *
+ * Power cuts: one run of a workload of pool transactions, stopped in thought at every change that it makes to the
+ * device; each time with the cached writes kept, lost, and scattered. What is left must open, keep the invariants,
+ * and hold what was flushed; and check must find it clean, both as it is and after it was opened and closed.
+ */
+#include "pool_fixture.h"
+
+enum { SCATTERS = 4 };
+
+/* -- power cuts -- */
+
+struct cuts {
+	struct fixture *f;
+	uint64_t states, refused;
+	bool created;      /* from here on there must be a pool */
+	bool has_a, has_b; /* must be there; their contents must be, too */
+	bool may_have_a, may_have_b;
+	uint64_t blocks_a;
+};
+
+static bool has(struct fixture *f, const char *name)
+{
+	return lcpfs_partition_get_info(f->pool, name, &(struct lcpfs_partition_info){0}, NULL) == 0;
+}
+
+static void verify_partition(struct cuts *cuts, struct fixture *f, const char *name, bool must, bool may)
+{
+	if (must)
+		assert_true(has(f, name));
+	if (!may)
+		assert_false(has(f, name));
+}
+
+static void verify_state(struct cuts *cuts, const struct simimage *image)
+{
+	struct fixture f;
+	int error;
+
+	fixture_init(&f, image);
+	error = fixture_open(&f, true);
+	if (error) {
+		if (cuts->created)
+			fail_msg("it does not open: %s", f.failure.message);
+		assert_int_equal(error, -LCPFS_E_NOT_A_POOL);
+		cuts->refused++;
+		fixture_done(&f);
+		return;
+	}
+	assert_int_equal(fixture_close(&f), 0);
+	assert_int_equal(fixture_check(&f, true), 0);
+	assert_int_equal(fixture_open(&f, false), 0);
+	fixture_invariants(&f);
+	verify_partition(cuts, &f, "a", cuts->has_a, cuts->may_have_a);
+	verify_partition(cuts, &f, "b", cuts->has_b, cuts->may_have_b);
+	if (cuts->has_a && cuts->blocks_a)
+		fixture_expect(&f, "a", 0, cuts->blocks_a, 1);
+	assert_int_equal(fixture_close(&f), 0);
+	assert_int_equal(fixture_check(&f, true), 0);
+	fixture_done(&f);
+}
+
+static void cut_here(void *context, struct simdisk *disk, uint64_t change)
+{
+	struct cuts *cuts = context;
+
+	for (unsigned i = 0; i < 2 + SCATTERS; i++) {
+		struct simdisk_fate fate = {
+			.kind = i == 0   ? SIMDISK_NONE
+				: i == 1 ? SIMDISK_ALL
+					 : SIMDISK_SCATTER,
+			.seed = change * 31 + i,
+		};
+		struct simimage *image = simdisk_image(disk, &fate);
+
+		verify_state(cuts, image);
+		simimage_free(image);
+		cuts->states++;
+	}
+}
+
+static void begin(struct cuts *cuts, struct fixture *f)
+{
+	struct simimage *image = simimage_new(24 * MB);
+
+	memset(cuts, 0, sizeof(*cuts));
+	cuts->f = f;
+	fixture_init(f, image);
+	simimage_free(image);
+}
+
+static void create(struct fixture *f)
+{
+	struct lcpfs_create_options options = {0};
+
+	assert_int_equal(pool_create_vdev(f->vdev, &f->clock, &options, POOL_GUID, &f->failure), 0);
+}
+
+static void creating_is_all_or_nothing(void **state)
+{
+	struct fixture f;
+	struct cuts cuts;
+
+	(void)state;
+	begin(&cuts, &f);
+	simdisk_on_change(f.disk, cut_here, &cuts);
+	create(&f);
+	assert_true(cuts.refused > 0);
+	print_message("# %lu states, %lu of them no pool yet\n", (unsigned long)cuts.states,
+		      (unsigned long)cuts.refused);
+	fixture_done(&f);
+}
+
+static void a_pool_survives_power_cuts_everywhere(void **state)
+{
+	struct fixture f;
+	struct cuts cuts;
+
+	(void)state;
+	begin(&cuts, &f);
+	create(&f);
+	cuts.created = true;
+	simdisk_on_change(f.disk, cut_here, &cuts);
+	assert_int_equal(fixture_open(&f, false), 0);
+
+	cuts.may_have_a = true;
+	assert_int_equal(fixture_add(&f, "a", 4 * MB, 7 * MB, 12 * MB), 0);
+	cuts.has_a = true;
+	assert_int_equal(fixture_write(&f, "a", 0, 200, 1), 0);
+	cuts.blocks_a = 200;
+	cuts.may_have_b = true;
+	assert_int_equal(fixture_add(&f, "b", 4 * MB, 4 * MB, 12 * MB), 0);
+	cuts.has_b = true;
+	assert_int_equal(fixture_resize(&f, "a", 10 * MB), 0);
+	assert_int_equal(fixture_resize(&f, "a", 8 * MB), 0);
+
+	struct move move = {.from = part_named(f.pool, "a"), .to = part_named(f.pool, "b"), .wanted = 2};
+	part_hold(move.from);
+	part_hold(move.to);
+	assert_int_equal(move_run(&move, &f.failure), 0);
+	part_drop(move.from);
+	part_drop(move.to);
+
+	assert_int_equal(lcpfs_pool_set_tune(f.pool, LCPFS_ENGINE_ON, NULL), 0);
+	assert_int_equal(lcpfs_pool_set_lease(f.pool, "/run/control", "/run/nbd"), 0);
+	cuts.has_b = false;
+	assert_int_equal(lcpfs_partition_remove(f.pool, "b", NULL), 0);
+	cuts.may_have_b = false;
+	assert_int_equal(fixture_resize(&f, "a", 12 * MB), 0);
+	assert_int_equal(fixture_close(&f), 0);
+	print_message("# %lu states\n", (unsigned long)cuts.states);
+	simdisk_on_change(f.disk, NULL, NULL);
+	fixture_done(&f);
+}
+
+/* Cut while what an earlier cut left is being recovered. */
+static void recovery_survives_power_cuts(void **state)
+{
+	struct fixture f, again;
+	struct cuts cuts;
+	struct simimage *image;
+
+	(void)state;
+	begin(&cuts, &f);
+	create(&f);
+	assert_int_equal(fixture_open(&f, false), 0);
+	assert_int_equal(fixture_add(&f, "a", 4 * MB, 7 * MB, 12 * MB), 0);
+	assert_int_equal(fixture_write(&f, "a", 0, 200, 1), 0);
+	simdisk_stop(f.disk);
+	for (unsigned i = 0; i < 2; i++) {
+		image = simdisk_image(f.disk, &(struct simdisk_fate){.kind = SIMDISK_SCATTER, .seed = i});
+		fixture_init(&again, image);
+		simimage_free(image);
+		cuts = (struct cuts){
+			.f = &again, .created = true, .has_a = true, .may_have_a = true, .blocks_a = 200};
+		simdisk_on_change(again.disk, cut_here, &cuts);
+		assert_int_equal(fixture_open(&again, false), 0);
+		simdisk_on_change(again.disk, NULL, NULL);
+		fixture_expect(&again, "a", 0, 200, 1);
+		fixture_done(&again);
+		assert_true(cuts.states > 0);
+	}
+	fixture_done(&f);
+}
+
+/* -- device errors -- */
+
+/* Every change to the device fails in turn, once; then the pool is used on, or opened anew. */
+static void every_write_error_leaves_a_whole_pool(void **state)
+{
+	unsigned failed = 0, run = 0;
+
+	(void)state;
+	for (;; run++) {
+		struct simdisk_fault fault = {
+			.kind = SIMDISK_CHANGE, .at = run, .effect = SIMDISK_FAILS, .error = LCPFS_E_IO};
+		struct fixture f;
+		bool added, hit;
+		int error;
+
+		fixture_new(&f, 24 * MB);
+		assert_int_equal(fixture_add(&f, "a", 4 * MB, 7 * MB, 12 * MB), 0);
+		assert_int_equal(fixture_write(&f, "a", 0, 100, 1), 0);
+		simdisk_add_fault(f.disk, &fault);
+		added = fixture_add(&f, "b", 4 * MB, 4 * MB, 8 * MB) == 0;
+		error = fixture_resize(&f, "a", 9 * MB);
+		error |= fixture_resize(&f, "a", 6 * MB);
+		error |= added ? lcpfs_partition_remove(f.pool, "b", &f.failure) : 0;
+		hit = simdisk_fault_hits(f.disk) > 0;
+		error |= fixture_close(&f);
+		failed += error || !added;
+		simdisk_clear_faults(f.disk);
+		if (fixture_open(&f, false))
+			fail_msg("fault %u: %s", run, f.failure.message);
+		fixture_invariants(&f);
+		fixture_expect(&f, "a", 0, 100, 1);
+		assert_int_equal(fixture_close(&f), 0);
+		assert_int_equal(fixture_check(&f, true), 0);
+		fixture_done(&f);
+		if (!hit)
+			break;
+	}
+	print_message("# %u faults, %u of them were noticed\n", run, failed);
+	assert_true(run > 20 && failed > run / 2);
+}
+
+static void a_failed_uberblock_suspends_the_pool(void **state)
+{
+	struct fixture f;
+	struct lcpfs_pool_info info;
+
+	(void)state;
+	fixture_new(&f, 24 * MB);
+	assert_int_equal(fixture_add(&f, "a", 4 * MB, 7 * MB, 12 * MB), 0);
+	simdisk_add_fault(f.disk, &(struct simdisk_fault){.kind = SIMDISK_WRITE,
+							  .offset = AREA_UBERBLOCKS * BLOCK_SIZE,
+							  .length = UBERBLOCK_SLOTS * BLOCK_SIZE,
+							  .effect = SIMDISK_FAILS,
+							  .error = LCPFS_E_IO});
+	assert_int_equal(lcpfs_pool_set_tune(f.pool, LCPFS_ENGINE_ON, &f.failure), -LCPFS_E_IO);
+	assert_int_equal(fixture_resize(&f, "a", 9 * MB), -LCPFS_E_FAULTED);
+	assert_non_null(strstr(f.failure.message, "anew"));
+	assert_int_equal(lcpfs_pool_get_info(f.pool, &info), 0);
+	assert_int_equal(info.health, LCPFS_HEALTH_FAULTED);
+	assert_int_equal(fixture_write(&f, "a", 0, 10, 1), 0); /* clients go on */
+	fixture_expect(&f, "a", 0, 10, 1);
+	assert_int_equal(fixture_close(&f), -LCPFS_E_FAULTED);
+	assert_int_equal(fixture_open(&f, false), 0);
+	fixture_invariants(&f);
+	fixture_expect(&f, "a", 0, 10, 1);
+	assert_int_equal(fixture_resize(&f, "a", 9 * MB), 0);
+	fixture_done(&f);
+}
+
+static void a_failed_page_write_changes_nothing(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	fixture_new(&f, 24 * MB);
+	assert_int_equal(fixture_add(&f, "a", 4 * MB, 7 * MB, 12 * MB), 0);
+	simdisk_add_fault(
+		f.disk, &(struct simdisk_fault){.kind = SIMDISK_WRITE,
+						.offset = layout_page_block(&f.pool->layout, 0, 0, 0) * BLOCK_SIZE,
+						.length = 2 * BLOCK_SIZE,
+						.effect = SIMDISK_FAILS,
+						.error = LCPFS_E_IO});
+	assert_int_equal(fixture_resize(&f, "a", 9 * MB), -LCPFS_E_IO);
+	assert_non_null(strstr(f.failure.message, "nothing was changed"));
+	assert_int_equal(fixture_size(&f, "a"), 7 * MB);
+	fixture_invariants(&f);
+	assert_int_equal(fixture_resize(&f, "a", 9 * MB), 0);
+	assert_int_equal(fixture_close(&f), 0);
+	assert_int_equal(fixture_check(&f, true), 0);
+	fixture_done(&f);
+}
+
+static void a_failed_flush_reaches_everybody(void **state)
+{
+	struct lcpfs_pool_info info;
+	struct fixture f;
+
+	(void)state;
+	fixture_new(&f, 24 * MB);
+	assert_int_equal(fixture_add(&f, "a", 4 * MB, 6 * MB, 6 * MB), 0);
+	assert_int_equal(fixture_add(&f, "b", 4 * MB, 6 * MB, 6 * MB), 0);
+	assert_int_equal(fixture_write(&f, "a", 0, 10, 1), 0);
+	simdisk_add_fault(f.disk, &(struct simdisk_fault){
+					  .kind = SIMDISK_FLUSH, .effect = SIMDISK_FAILS, .error = LCPFS_E_IO});
+	assert_true(fixture_write(&f, "a", 0, 10, 2) != 0);
+	assert_true(fixture_write(&f, "b", 0, 10, 2) != 0); /* its writes may be the ones that were lost */
+	assert_true(fixture_resize(&f, "b", 5 * MB) != 0);
+	assert_int_equal(lcpfs_pool_get_info(f.pool, &info), 0);
+	assert_int_equal(info.health, LCPFS_HEALTH_FAULTED);
+	assert_true(fixture_close(&f) != 0);
+	assert_int_equal(fixture_open(&f, false), 0);
+	fixture_invariants(&f);
+	assert_int_equal(fixture_write(&f, "b", 0, 10, 3), 0);
+	fixture_done(&f);
+}
+
+/* -- rot -- */
+
+static void flip(struct fixture *f, uint64_t block)
+{
+	struct simimage_damage damage = {.kind = SIMIMAGE_FLIP,
+					 .offset = block * BLOCK_SIZE + hash_mix(block) % BLOCK_SIZE};
+
+	simdisk_damage(f->disk, &damage);
+}
+
+static bool is_blank(struct fixture *f, uint64_t block)
+{
+	uint8_t bytes[BLOCK_SIZE];
+
+	assert_int_equal(vdev_read(f->vdev, block * BLOCK_SIZE, bytes, BLOCK_SIZE), 0);
+	return bytes[0] == 0 && memcmp(bytes, bytes + 1, BLOCK_SIZE - 1) == 0;
+}
+
+/* Every block of an area that means anything, one at a time: check finds it, opening repairs it. */
+static void rot_of_any_pool_block_is_found_and_repaired(void **state)
+{
+	struct fixture f;
+	struct layout l;
+	unsigned injected = 0, found = 0;
+
+	(void)state;
+	fixture_new(&f, 24 * MB);
+	assert_int_equal(fixture_add(&f, "a", 4 * MB, 7 * MB, 12 * MB), 0);
+	assert_int_equal(lcpfs_pool_set_lease(f.pool, "/c", "/n"), 0);
+	l = f.pool->layout;
+	assert_int_equal(fixture_close(&f), 0);
+	assert_int_equal(fixture_check(&f, true), 0);
+	for (unsigned copy = 0; copy < COPIES; copy++) {
+		for (uint64_t i = 0; i < AREA_PAGES + 2 * (uint64_t)layout_page_count(&l); i++) {
+			uint64_t block = layout_area_block(&l, copy, i), damaged;
+
+			if (i >= AREA_PAGES) {
+				/* Only the current slot of a page means anything. */
+				uint32_t page = (uint32_t)(i - AREA_PAGES) / 2;
+
+				assert_int_equal(fixture_open(&f, true), 0);
+				unsigned slot = f.pool->uberblock.slot_map[page / 8] >> page % 8 & 1;
+				assert_int_equal(fixture_close(&f), 0);
+				if (slot != (i - AREA_PAGES) % 2)
+					continue;
+			}
+			if (is_blank(&f, block))
+				continue;
+			flip(&f, block);
+			injected++;
+			damaged = fixture_check(&f, false);
+			found += damaged > 0;
+			if (damaged != 1)
+				print_message("# block %lu of copy %u: found %lu\n", (unsigned long)i, copy,
+					      (unsigned long)damaged);
+			assert_int_equal(fixture_open(&f, false), 0);
+			fixture_invariants(&f);
+			assert_int_equal(f.pool->damaged, f.pool->repaired);
+			assert_int_equal(fixture_close(&f), 0);
+			assert_int_equal(fixture_check(&f, true), 0);
+		}
+	}
+	print_message("# %u injected, %u found\n", injected, found);
+	assert_int_equal(found, injected);
+	assert_true(injected > 200);
+	fixture_done(&f);
+}
+
+static void scrub_repairs_what_rots_meanwhile(void **state)
+{
+	struct lcpfs_care care = {0};
+	struct fixture f;
+	uint32_t pages;
+
+	(void)state;
+	fixture_new(&f, 24 * MB);
+	assert_int_equal(fixture_add(&f, "a", 4 * MB, 7 * MB, 12 * MB), 0);
+	assert_int_equal(lcpfs_pool_scrub(f.pool, &care, &f.failure), 0);
+	assert_int_equal(care.damaged, 0);
+	pages = layout_page_count(&f.pool->layout);
+	for (uint32_t page = 0; page < pages; page++) {
+		unsigned slot = f.pool->uberblock.slot_map[page / 8] >> page % 8 & 1;
+
+		flip(&f, layout_page_block(&f.pool->layout, page % 2, page, slot));
+		if (page % 3 == 0) /* memory still has it */
+			flip(&f, layout_page_block(&f.pool->layout, 1 - page % 2, page, slot));
+	}
+	flip(&f, layout_area_block(&f.pool->layout, 1, AREA_LABEL));
+	flip(&f, layout_area_block(&f.pool->layout, 0, AREA_UBERBLOCKS + le64_get(f.pool->uberblock.txg) % 8));
+	assert_int_equal(lcpfs_pool_scrub(f.pool, &care, &f.failure), 0);
+	assert_int_equal(care.damaged, pages + DIV_UP(pages, 3) + 2);
+	assert_int_equal(care.repaired, care.damaged);
+	assert_int_equal(lcpfs_pool_scrub(f.pool, &care, &f.failure), 0);
+	assert_int_equal(care.damaged, 0);
+	assert_int_equal(fixture_close(&f), 0);
+	assert_int_equal(fixture_check(&f, true), 0);
+	fixture_done(&f);
+}
+
+/* Everything of a partition that the pool can lose: the others do not notice. */
+static void a_lost_partition_leaves_the_others_alone(void **state)
+{
+	struct lcpfs_partition_info info;
+	struct lcpfs_partition *partition;
+	struct lcpfs_pool_info pool_info;
+	struct fixture f;
+
+	(void)state;
+	fixture_new(&f, 24 * MB);
+	assert_int_equal(fixture_add(&f, "a", 4 * MB, 6 * MB, 6 * MB), 0);
+	assert_int_equal(fixture_add(&f, "b", 4 * MB, 6 * MB, 12 * MB), 0);
+	assert_int_equal(fixture_write(&f, "b", 0, 50, 1), 0);
+	struct layout l = f.pool->layout;
+	assert_int_equal(fixture_close(&f), 0);
+	for (unsigned i = 0; i < 4; i++) {
+		if (!is_blank(&f, layout_root_block(&l, i / 2, 0, i % 2)))
+			flip(&f, layout_root_block(&l, i / 2, 0, i % 2));
+	}
+	assert_true(fixture_check(&f, false) > 0);
+	assert_int_equal(fixture_open(&f, false), 0);
+	assert_int_equal(lcpfs_pool_get_info(f.pool, &pool_info), 0);
+	assert_int_equal(pool_info.health, LCPFS_HEALTH_DEGRADED);
+	info = fixture_info(&f, "a");
+	assert_true(info.faulted);
+	assert_int_equal(info.size_blocks, 6 * MB / BLOCK_SIZE);
+	assert_true(lcpfs_partition_open(f.pool, "a", &partition, &f.failure) < 0);
+	assert_non_null(strstr(f.failure.message, "partition a is faulted"));
+	assert_true(fixture_resize(&f, "a", 5 * MB) < 0);
+	fixture_expect(&f, "b", 0, 50, 1);
+	assert_int_equal(fixture_resize(&f, "b", 8 * MB), 0);
+	assert_int_equal(lcpfs_partition_remove(f.pool, "a", &f.failure), 0); /* its space comes back */
+	fixture_invariants(&f);
+	assert_int_equal(fixture_add(&f, "a", 4 * MB, 10 * MB, 10 * MB), 0);
+	assert_int_equal(fixture_close(&f), 0);
+	assert_int_equal(fixture_check(&f, true), 0);
+	fixture_done(&f);
+}
+
+static void pages_lost_twice_are_told(void **state)
+{
+	struct fixture f;
+	struct layout l;
+
+	(void)state;
+	fixture_new(&f, 24 * MB);
+	assert_int_equal(fixture_add(&f, "a", 4 * MB, 6 * MB, 6 * MB), 0);
+	assert_int_equal(fixture_add(&f, "b", 4 * MB, 6 * MB, 6 * MB), 0);
+	l = f.pool->layout;
+	assert_int_equal(fixture_close(&f), 0);
+	uint32_t page = layout_partition_page(&l, 0);
+	for (unsigned i = 0; i < 4; i++)
+		flip(&f, layout_page_block(&l, i / 2, page, i % 2));
+	assert_true(fixture_check(&f, false) >= 3); /* both copies, and metaslabs of nobody */
+	assert_int_equal(fixture_open(&f, false), 0);
+	assert_false(has(&f, "a"));
+	assert_true(has(&f, "b"));
+	assert_int_equal(fixture_free(&f), 10 * MB); /* what was a's is not given to others */
+	assert_int_equal(fixture_add(&f, "c", 4 * MB, 10 * MB, 10 * MB), 0);
+	assert_int_equal(fixture_close(&f), 0);
+	for (unsigned i = 0; i < 4; i++)
+		flip(&f, layout_page_block(&l, i / 2, 0, i % 2));
+	assert_int_equal(fixture_open(&f, false), -LCPFS_E_CORRUPT);
+	assert_non_null(strstr(f.failure.message, "map"));
+	assert_true(fixture_check(&f, false) > 0);
+	for (unsigned i = 0; i < 2 * UBERBLOCK_SLOTS; i++)
+		flip(&f, layout_area_block(&l, i / UBERBLOCK_SLOTS, AREA_UBERBLOCKS + i % UBERBLOCK_SLOTS));
+	assert_int_equal(fixture_open(&f, false), -LCPFS_E_CORRUPT);
+	assert_non_null(strstr(f.failure.message, "uberblocks"));
+	assert_true(fixture_check(&f, false) > 0);
+	fixture_done(&f);
+}
+
+static void check_finds_pages_that_make_no_sense(void **state)
+{
+	static const char *const cases[] = {"owner", "min", "id", "same name", "name", "volume"};
+	struct fixture f;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
+		struct fmt_partition *page;
+		struct txg txg;
+
+		fixture_new(&f, 24 * MB);
+		assert_int_equal(fixture_add(&f, "a", 4 * MB, 6 * MB, 6 * MB), 0);
+		assert_int_equal(fixture_add(&f, "b", 4 * MB, 6 * MB, 6 * MB), 0);
+		txg_begin(f.pool, &txg);
+		page = txg_change(&txg, layout_partition_page(&f.pool->layout, 0));
+		if (i == 0)
+			map_set(&txg, f.pool->layout.metaslab_count - 1, 99);
+		else if (i == 1)
+			page->min_blocks = le64_of(7 * MB / BLOCK_SIZE);
+		else if (i == 2)
+			txg.uberblock.partition_next = le32_of(1);
+		else if (i == 3)
+			page->name[0] = 'b';
+		else if (i == 4)
+			memset(page->name, 'x', sizeof(page->name));
+		else
+			page->volume_blocks = le64_of(1);
+		assert_int_equal(txg_commit(&txg, &f.failure), 0);
+		assert_int_equal(fixture_close(&f), 0);
+		if (fixture_check(&f, false) == 0)
+			fail_msg("check does not find: %s", cases[i]);
+		assert_int_equal(fixture_open(&f, false), 0); /* and it opens, somehow */
+		assert_int_equal(fixture_close(&f), 0);
+		fixture_done(&f);
+	}
+}
+
+/* Bytes of sealed pages changed at random and sealed again: nothing may crash or hang. */
+static void hostile_pools_do_no_harm(void **state)
+{
+	struct fixture f;
+	struct simimage *good;
+	struct layout l;
+
+	(void)state;
+	fixture_new(&f, 24 * MB);
+	assert_int_equal(fixture_add(&f, "a", 4 * MB, 6 * MB, 6 * MB), 0);
+	assert_int_equal(fixture_add(&f, "b", 4 * MB, 6 * MB, 6 * MB), 0);
+	assert_int_equal(fixture_write(&f, "a", 0, 50, 1), 0);
+	l = f.pool->layout;
+	assert_int_equal(fixture_close(&f), 0);
+	good = simimage_clone(simdisk_content(f.disk));
+	fixture_done(&f);
+	for (unsigned run = 0; run < 600; run++) {
+		uint64_t seed = hash_mix(run + 1);
+		uint64_t first = run % 3 == 0 ? AREA_UBERBLOCKS : run % 3 == 1 ? AREA_PAGES : 0;
+		uint64_t count = run % 3 == 0 ? UBERBLOCK_SLOTS : run % 3 == 1 ? 2 * l.map_pages + 8 : 2;
+		uint64_t victim = first + hash_mix(seed + 1) % count;
+		unsigned at = 32 + (unsigned)(hash_mix(seed + 2) % (run % 2 ? 100 : BLOCK_SIZE - 40));
+		uint64_t word = run % 5 ? hash_mix(seed + 3) : UINT64_MAX;
+
+		fixture_init(&f, good);
+		for (unsigned copy = 0; copy < COPIES; copy++) {
+			union {
+				struct fmt_head head;
+				uint8_t bytes[BLOCK_SIZE];
+			} b;
+			uint64_t block = layout_area_block(&l, copy, victim);
+
+			assert_int_equal(vdev_read(f.vdev, block * BLOCK_SIZE, &b, BLOCK_SIZE), 0);
+			memcpy(b.bytes + at, &word, 1 + seed % 8);
+			fmt_seal(&b, (enum fmt_kind)le16_get(b.head.kind), POOL_GUID, le32_get(b.head.partition),
+				 le32_get(b.head.count));
+			assert_int_equal(vdev_write(f.vdev, block * BLOCK_SIZE, &b, BLOCK_SIZE), 0);
+		}
+		struct lcpfs_care care = {.data = true};
+		int ignored = pool_check_vdev(f.vdev, &f.clock, &care, &f.failure);
+		(void)ignored;
+		if (fixture_open(&f, false) == 0) {
+			fixture_resize(&f, "a", 5 * MB);
+			fixture_add(&f, "c", 4 * MB, 0, 8 * MB);
+			f.now_us += 1000000;
+			pool_tick(f.pool);
+			fixture_close(&f);
+		}
+		fixture_done(&f);
+	}
+	simimage_free(good);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(creating_is_all_or_nothing),
+		cmocka_unit_test(a_pool_survives_power_cuts_everywhere),
+		cmocka_unit_test(recovery_survives_power_cuts),
+		cmocka_unit_test(every_write_error_leaves_a_whole_pool),
+		cmocka_unit_test(a_failed_uberblock_suspends_the_pool),
+		cmocka_unit_test(a_failed_page_write_changes_nothing),
+		cmocka_unit_test(a_failed_flush_reaches_everybody),
+		cmocka_unit_test(rot_of_any_pool_block_is_found_and_repaired),
+		cmocka_unit_test(scrub_repairs_what_rots_meanwhile),
+		cmocka_unit_test(a_lost_partition_leaves_the_others_alone),
+		cmocka_unit_test(pages_lost_twice_are_told),
+		cmocka_unit_test(check_finds_pages_that_make_no_sense),
+		cmocka_unit_test(hostile_pools_do_no_harm),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
