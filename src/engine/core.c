@@ -202,6 +202,11 @@ int engine_core_limits(struct engine_core *core, uint32_t id, uint64_t min, uint
 	return 0;
 }
 
+double engine_core_utilization(const struct engine_partition *p)
+{
+	return p->size ? fmin((double)p->live / (double)p->size, 1) : 0;
+}
+
 /*
  * The effect of a change of size has arrived when the log has gone round once: only then has every metaslab been filled and
  * emptied under the new size. A partition that writes nothing has no such clock; the learned cooldown stands in.
@@ -270,7 +275,7 @@ void engine_core_side(const struct engine_core *core, const struct engine_partit
 	side->access_frequency = engine_demand_frequency(&p->demand);
 	side->write_frequency = engine_demand_writes(&p->demand);
 	side->frequency_error = engine_demand_error(&p->demand);
-	side->utilization = p->size ? fmin((double)p->live / (double)p->size, 1) : 0;
+	side->utilization = engine_core_utilization(p);
 	side_latency(p, side);
 	side_curve(p, side);
 	side->measured = engine_window_ready(&p->window);
@@ -308,6 +313,7 @@ void engine_core_set_size(struct engine_core *core, struct engine_partition *p, 
 	p->latency_us *= engine_finite_or(engine_weigh_latency_ratio(&p->side, (double)size), 1);
 	if (engine_core_point(p, &point))
 		engine_curve_keep(&p->curve, &point);
+	engine_judge_giver_changed(core, p->id);
 	engine_window_reset(&p->window);
 	p->since_blocks = 0;
 	p->changed_us = core->now_us;

@@ -2,7 +2,7 @@
 /*
  * The engine's state and its parts. Everything under this header is pure and takes no lock; engine.c is the thin shell
  * with the mutex. Invariants, checked by core_check in tests and audits:
- *   Σ size + free = pool; every partition is party to at most one awaited move; at most one move is being carried out.
+ *   Σ size + free = pool; every partition receives in at most one awaited move; at most one move is being carried out.
  *
  *   threshold.c  a learned threshold               window.c  what was measured at one size, with standard errors
  *   formula.c    pressure, ε, uniform WA, t        curve.c   cleaning cost over spare, corrected by measurement
@@ -48,7 +48,7 @@ struct engine_partition {
 
 	struct lcpfs_engine_side side; /* as of the last update */
 	double gain_step, loss_step;   /* ε that one more step saves, one less costs */
-	bool awaited;                  /* party to a pending move */
+	bool awaited;                  /* receiver of a pending move: held still until that is judged */
 };
 
 /* One party of a move whose effect is awaited, as it was before. */
@@ -56,6 +56,8 @@ struct engine_before {
 	double frequency, latency_us, latency_error, utilization; /* error in µs */
 	double freedom;
 	bool measured;
+	bool changed; /* its size changed again since: what is measured now is not this move's effect */
+	double new_utilization;
 	double expected_ratio; /* latency after / before, by the curve: stands in where the effect takes too long to arrive */
 };
 
@@ -109,6 +111,7 @@ int engine_core_limits(struct engine_core *core, uint32_t id, uint64_t min, uint
 int engine_core_update(struct engine_core *core, uint32_t id, const struct lcpfs_engine_counters *counters) MUST_CHECK;
 int engine_core_resized(struct engine_core *core, uint32_t id, uint64_t size, enum lcpfs_engine_cause cause) MUST_CHECK;
 void engine_core_set_size(struct engine_core *core, struct engine_partition *p, uint64_t size);
+double engine_core_utilization(const struct engine_partition *p);
 bool engine_core_settled(const struct engine_core *core, const struct engine_partition *p);
 void engine_core_side(const struct engine_core *core, const struct engine_partition *p, struct lcpfs_engine_side *side);
 void engine_core_free_side(const struct engine_core *core, struct lcpfs_engine_side *side);
@@ -133,6 +136,7 @@ double engine_decide_trust(const struct engine_core *core);
 /* judge.c */
 int engine_judge_report(struct engine_core *core, uint64_t sequence, const struct lcpfs_engine_moved *moved) MUST_CHECK;
 void engine_judge_all(struct engine_core *core);
+void engine_judge_giver_changed(struct engine_core *core, uint32_t id);
 void engine_judge_cut_off(struct engine_core *core, uint32_t id); /* its awaited move can no longer be judged */
 void engine_judge_past(const struct engine_core *core, const struct engine_partition *to, double *ratio,
 		       double *error);

@@ -47,9 +47,13 @@ struct normal {
 	double ll, lp, pp, ly, py;
 };
 
-static void normal_add(struct normal *n, const struct engine_point *point, double here)
+struct line {
+	double level, power, level_error, power_error;
+};
+
+static void normal_add(struct normal *n, const struct engine_point *point, double here, double misfit)
 {
-	double weight = 1 / ((double)point->error * point->error + MISFIT_ERROR * MISFIT_ERROR);
+	double weight = 1 / ((double)point->error * point->error + misfit);
 	double x = point->uniform - here, y = point->measured - here;
 
 	n->ll += weight;
@@ -59,24 +63,58 @@ static void normal_add(struct normal *n, const struct engine_point *point, doubl
 	n->py += weight * x * y;
 }
 
+static struct line fit_line(const struct engine_point *points, int count, double here, double misfit)
+{
+	double prior_power = 1 / (POWER_ERROR * POWER_ERROR), determinant;
+	struct normal n = {.ll = 1 / (LEVEL_ERROR * LEVEL_ERROR), .pp = prior_power, .py = prior_power};
+
+	for (int i = 0; i < count; i++)
+		normal_add(&n, &points[i], here, misfit);
+	determinant = n.ll * n.pp - n.lp * n.lp;
+	return (struct line){
+		.level = (n.ly * n.pp - n.py * n.lp) / determinant,
+		.power = (n.py * n.ll - n.ly * n.lp) / determinant,
+		.level_error = sqrt(n.pp / determinant),
+		.power_error = sqrt(n.ll / determinant),
+	};
+}
+
+/* How far the points scatter along the line (its level aside), beyond the prior misfit that counts as one of them. */
+static double misfit_of(const struct engine_point *points, int count, double power)
+{
+	double squares = MISFIT_ERROR * MISFIT_ERROR, mean = 0;
+
+	for (int i = 0; i < count; i++)
+		mean += (points[i].measured - power * points[i].uniform) / count;
+	for (int i = 0; i < count; i++) {
+		double off = points[i].measured - power * points[i].uniform - mean;
+		squares += off * off;
+	}
+	return squares / (1 + count);
+}
+
+/*
+ * A load that changes puts points off any line. How far, is learned with the line (expectation and maximisation in turn,
+ * starting from a line of the prior power), so that such points do not pass for a steep or a flat curve.
+ */
 struct engine_fit engine_curve_fit(const struct engine_curve *curve, const struct engine_point *current, double live,
 				   double spare)
 {
-	double here = uniform_log(live, spare), determinant, level, power;
-	double prior_power = 1 / (POWER_ERROR * POWER_ERROR);
-	struct normal n = {.ll = 1 / (LEVEL_ERROR * LEVEL_ERROR), .pp = prior_power, .py = prior_power};
+	struct engine_point points[ENGINE_CURVE_POINTS + 1];
+	double here = uniform_log(live, spare);
+	int count = curve->count;
+	struct line line;
 
-	for (int i = 0; i < curve->count; i++)
-		normal_add(&n, &curve->points[i], here);
+	memcpy(points, curve->points, sizeof(curve->points));
 	if (current)
-		normal_add(&n, current, here);
-	determinant = n.ll * n.pp - n.lp * n.lp;
-	level = (n.ly * n.pp - n.py * n.lp) / determinant;
-	power = (n.py * n.ll - n.ly * n.lp) / determinant;
+		points[count++] = *current;
+	line.power = 1;
+	for (int i = 0; i < 4; i++)
+		line = fit_line(points, count, here, misfit_of(points, count, line.power));
 	return (struct engine_fit){
-		.copies = exp(here + level),
-		.copies_error = sqrt(n.pp / determinant),
-		.power = fmax(power, 0), /* more spare never means more copying */
-		.power_error = sqrt(n.ll / determinant),
+		.copies = exp(here + line.level),
+		.copies_error = line.level_error,
+		.power = fmax(line.power, 0), /* more spare never means more copying */
+		.power_error = line.power_error,
 	};
 }

@@ -4,7 +4,8 @@
  *
  * Only the two parties are compared: the others did not change size, so that including them would add their noise and
  * no signal. A giver so slow that its log does not go round while the receiver's does enters with what the curve expects of it;
- * its own measurement corrects the curve when it comes.
+ * its own measurement corrects the curve when it comes. So does one that took part in another move meanwhile: only the
+ * receiver is held still.
  */
 #include <math.h>
 #include <string.h>
@@ -25,6 +26,7 @@ static void remember_before(const struct engine_partition *p, const struct lcpfs
 		.latency_us = side->avg_latency_us,
 		.latency_error = side->avg_latency_us * side->latency_error,
 		.utilization = side->utilization,
+		.new_utilization = new_size ? fmin((double)p->live / (double)new_size, 1) : 1,
 		.freedom = fmax(p->window.count - 1, 1),
 		.measured = side->measured,
 		.expected_ratio = engine_finite_or(engine_weigh_latency_ratio(side, (double)new_size), 1),
@@ -70,8 +72,6 @@ static void await(struct engine_core *core, struct engine_partition *from, struc
 	pending->pool_work = core->work;
 	core->pending_count++;
 	to->awaited = true;
-	if (from)
-		from->awaited = true;
 }
 
 static void note_refusal(const struct engine_core *core, struct engine_partition *from,
@@ -108,7 +108,7 @@ int engine_judge_report(struct engine_core *core, uint64_t sequence, const struc
 	const struct lcpfs_engine_decision *d = &core->carried;
 	struct engine_partition *from = engine_core_find(core, d->from_id), *to = engine_core_find(core, d->to_id);
 	int error = check_report(core, sequence, moved);
-	bool judged = d->reason == LCPFS_ENGINE_GAIN || d->reason == LCPFS_ENGINE_EXPLORE;
+	bool judged = d->reason == LCPFS_ENGINE_GAIN || d->reason == LCPFS_ENGINE_EXPLORE, awaited = false;
 
 	if (error)
 		return error;
@@ -116,7 +116,8 @@ int engine_judge_report(struct engine_core *core, uint64_t sequence, const struc
 	if (moved->blocks) {
 		core->moves++;
 		learn_copying(core, moved);
-		if (judged && to && !to->awaited && (from || d->from_id == LCPFS_ENGINE_FREE))
+		awaited = judged && to && !to->awaited && (from || d->from_id == LCPFS_ENGINE_FREE);
+		if (awaited)
 			await(core, from, to, moved);
 		if (d->reason == LCPFS_ENGINE_UNDO)
 			mark_undone(core);
@@ -125,6 +126,8 @@ int engine_judge_report(struct engine_core *core, uint64_t sequence, const struc
 			engine_core_set_size(core, from, from->size - moved->blocks);
 		if (to)
 			engine_core_set_size(core, to, to->size + moved->blocks);
+		if (awaited)
+			core->pending[core->pending_count - 1].from.changed = false;
 	}
 	note_refusal(core, from, moved);
 	return 0;
@@ -147,8 +150,8 @@ static struct side_after compare(const struct engine_core *core, const struct en
 
 	if (!p)
 		return (struct side_after){.freedom = 1e9};
-	utilization = p->size ? fmin((double)p->live / (double)p->size, 1) : 0;
-	if (engine_core_settled(core, p) && engine_window_ready(&p->window)) {
+	utilization = before->changed ? before->new_utilization : engine_core_utilization(p);
+	if (!before->changed && engine_core_settled(core, p) && engine_window_ready(&p->window)) {
 		mean = engine_window_latency(&p->window);
 		if (isfinite(mean.error)) {
 			latency = mean.value;
@@ -194,11 +197,9 @@ static void learn(struct engine_core *core, const struct lcpfs_engine_outcome *o
 static void release(struct engine_core *core, size_t index)
 {
 	struct lcpfs_engine_outcome *o = &core->pending[index].outcome;
-	struct engine_partition *from = engine_core_find(core, o->from_id), *to = engine_core_find(core, o->to_id);
+	struct engine_partition *to = engine_core_find(core, o->to_id);
 
 	core->outcomes[core->outcome_count++ % LCPFS_ENGINE_OUTCOMES_MAX] = *o;
-	if (from)
-		from->awaited = false;
 	if (to)
 		to->awaited = false;
 	core->pending_count--;
@@ -297,12 +298,18 @@ void engine_judge_all(struct engine_core *core)
 void engine_judge_cut_off(struct engine_core *core, uint32_t id)
 {
 	for (size_t i = 0; i < core->pending_count;) {
-		struct lcpfs_engine_outcome *o = &core->pending[i].outcome;
-		if (o->from_id == id || o->to_id == id)
+		if (core->pending[i].outcome.to_id == id)
 			give_up(core, i);
 		else
 			i++;
 	}
+}
+
+void engine_judge_giver_changed(struct engine_core *core, uint32_t id)
+{
+	for (size_t i = 0; i < core->pending_count; i++)
+		if (core->pending[i].outcome.from_id == id)
+			core->pending[i].from.changed = true;
 }
 
 /*
