@@ -52,12 +52,12 @@ coverage: ## which lines the tests reach: build-coverage/coverage.html
 test-asan: ## the unit tests with address and undefined-behaviour sanitizers
 	@tools/install-deps.sh test
 	@tools/configure.sh build-asan $(SANITIZED) -Db_sanitize=address,undefined
-	@UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 tools/run-tests.py build-asan --suite unit
+	@UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 tools/run-tests.py build-asan --suite unit --timeout-multiplier 5
 
 test-tsan: ## the unit tests with the thread sanitizer
 	@tools/install-deps.sh test
 	@tools/configure.sh build-tsan $(SANITIZED) -Db_sanitize=thread
-	@TSAN_OPTIONS=halt_on_error=1 tools/run-tests.py build-tsan --suite unit
+	@TSAN_OPTIONS=halt_on_error=1 tools/run-tests.py build-tsan --suite unit --timeout-multiplier 5
 
 install: all ## install all but the tests (DESTDIR and MESON_FLAGS=--prefix=... apply)
 	@meson install -C $(BUILD) --no-rebuild

@@ -26,7 +26,7 @@ static bool has(struct fixture *f, const char *name)
 	return lcpfs_partition_get_info(f->pool, name, &(struct lcpfs_partition_info){0}, NULL) == 0;
 }
 
-static void verify_partition(struct cuts *cuts, struct fixture *f, const char *name, bool must, bool may)
+static void verify_partition(struct fixture *f, const char *name, bool must, bool may)
 {
 	if (must)
 		assert_true(has(f, name));
@@ -53,8 +53,8 @@ static void verify_state(struct cuts *cuts, const struct simimage *image)
 	assert_int_equal(fixture_check(&f, true), 0);
 	assert_int_equal(fixture_open(&f, false), 0);
 	fixture_invariants(&f);
-	verify_partition(cuts, &f, "a", cuts->has_a, cuts->may_have_a);
-	verify_partition(cuts, &f, "b", cuts->has_b, cuts->may_have_b);
+	verify_partition(&f, "a", cuts->has_a, cuts->may_have_a);
+	verify_partition(&f, "b", cuts->has_b, cuts->may_have_b);
 	if (cuts->has_a && cuts->blocks_a)
 		fixture_expect(&f, "a", 0, cuts->blocks_a, 1);
 	assert_int_equal(fixture_close(&f), 0);

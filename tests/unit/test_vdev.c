@@ -77,19 +77,19 @@ static void fill(uint8_t *bytes, size_t length, uint64_t seed)
 
 static void memory_reads_zeros_then_what_was_written(void **state)
 {
-	struct vdev *vdev = vdev_memory_new(UINT64_C(1) << 40);
+	struct vdev *vdev = vdev_memory_new(UINT64_C(1) << 36);
 	uint8_t wrote[8192], read[8192];
 
 	(void)state;
-	assert_int_equal(vdev_read(vdev, UINT64_C(1) << 39, read, sizeof(read)), 0);
+	assert_int_equal(vdev_read(vdev, UINT64_C(1) << 35, read, sizeof(read)), 0);
 	assert_int_equal(read[0] | read[8191], 0);
 	fill(wrote, sizeof(wrote), 1);
-	assert_int_equal(vdev_write(vdev, (UINT64_C(1) << 40) - sizeof(wrote), wrote, sizeof(wrote)), 0);
+	assert_int_equal(vdev_write(vdev, (UINT64_C(1) << 36) - sizeof(wrote), wrote, sizeof(wrote)), 0);
 	assert_int_equal(vdev_flush(vdev), 0);
-	assert_int_equal(vdev_read(vdev, (UINT64_C(1) << 40) - sizeof(wrote), read, sizeof(read)), 0);
+	assert_int_equal(vdev_read(vdev, (UINT64_C(1) << 36) - sizeof(wrote), read, sizeof(read)), 0);
 	assert_memory_equal(read, wrote, sizeof(read));
-	assert_int_equal(vdev_discard(vdev, (UINT64_C(1) << 40) - sizeof(wrote), 4096), 0);
-	assert_int_equal(vdev_read(vdev, (UINT64_C(1) << 40) - 4096, read, 4096), 0);
+	assert_int_equal(vdev_discard(vdev, (UINT64_C(1) << 36) - sizeof(wrote), 4096), 0);
+	assert_int_equal(vdev_read(vdev, (UINT64_C(1) << 36) - 4096, read, 4096), 0);
 	assert_memory_equal(read, wrote + 4096, 4096);
 	vdev_close(vdev);
 }
