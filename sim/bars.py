@@ -25,7 +25,7 @@ def partition(name, live, writes, *more):
 	return f"--partition {name}:" + ",".join([f"live={live:g}M", f"writes={writes:g}", *more])
 
 
-def synthetic(spare, partitions, turns=16, *more):
+def synthetic(spare, partitions, turns=10, *more):
 	pool = LIVE * (1 + spare)
 	return shlex.split(f"--pool {pool:g}M --metaslab 256K --writes {pool * turns:g}M") + [
 		word for text in [*partitions, *more] for word in shlex.split(text)]
@@ -36,7 +36,7 @@ def two(hot_share, hot_live, spare, **kw):
 		partition("cold", LIVE * (1 - hot_live), 1 - hot_share)], **kw)
 
 
-def many(weights, spare, turns=16):
+def many(weights, spare, turns=10):
 	live = LIVE / len(weights)
 	return synthetic(spare, [partition(f"p{i}", live, w) for i, w in enumerate(weights)], turns)
 
@@ -63,28 +63,28 @@ def scenarios(trace):
 		out.append(Scenario(f"80/20 spare {spare:.0%}", two(0.8, 0.2, spare), 1.05, 1.10))
 	for spare in (0.1, 0.3):
 		out.append(Scenario(f"90/10 spare {spare:.0%}", two(0.9, 0.1, spare), 1.07, 1.12))
-	out.append(Scenario("4 equal, 70/20/8/2", many([0.7, 0.2, 0.08, 0.02], 0.2, 24), 1.05, 1.10))
-	out.append(Scenario("16 equal, zipf 1.5", many(zipf_weights(16, 1.5), 0.2, 24), 1.08, 1.12))
+	out.append(Scenario("4 equal, 70/20/8/2", many([0.7, 0.2, 0.08, 0.02], 0.2, 14), 1.05, 1.10))
+	out.append(Scenario("16 equal, zipf 1.5", many(zipf_weights(16, 1.5), 0.2, 14), 1.08, 1.12))
 	out.append(Scenario("2 equal, 50/50", two(0.5, 0.5, 0.2), 1.02, 1.02))
 	out.append(Scenario("zipf 0.99 inside", synthetic(0.2, [
 		partition("hot", LIVE * 0.2, 0.8, "pattern=zipf:0.99"),
-		partition("cold", LIVE * 0.8, 0.2, "pattern=zipf:0.99")], 24), 1.08, None, ("static", "threshold")))
+		partition("cold", LIVE * 0.8, 0.2, "pattern=zipf:0.99")], 14), 1.08, None, ("static", "threshold")))
 	out.append(Scenario("log + database + archive", synthetic(0.2, [
 		partition("log", LIVE * 0.2, 0.3, "pattern=sequential"),
 		partition("database", LIVE * 0.3, 0.65),
-		partition("archive", LIVE * 0.5, 0.05, "reads=0.05")], 24), 1.08, None, ("static", "threshold")))
-	out.append(Scenario("weights swap", two(0.8, 0.2, 0.2, turns=14) + shlex.split(shift_at(8, 0.2)), 1.10, None,
+		partition("archive", LIVE * 0.5, 0.05, "reads=0.05")], 14), 1.08, None, ("static", "threshold")))
+	out.append(Scenario("weights swap", two(0.8, 0.2, 0.2, turns=9) + shlex.split(shift_at(4, 0.2)), 1.10, None,
 		oracle=two(0.2, 0.2, 0.2), check="shift"))
 	pool = LIVE * 1.2
 	out.append(Scenario("daily rhythm", synthetic(0.2, [partition("hot", LIVE * 0.5, 0.8), partition("cold", LIVE * 0.5,
-		0.2)], 64, f"--swing {pool * 16:g}M:hot=0.2,cold=0.8"), None, None, ("static",), ["proportional"], [],
+		0.2)], 48, f"--swing {pool * 16:g}M:hot=0.2,cold=0.8"), None, None, ("static",), ["proportional"], [],
 		"rhythm"))
 	if trace:
 		out.append(Scenario("real trace", ["--trace", trace, "--format", "vscsi", "--split", "1G", "--spare", "10%",
 			"--repeat", "5"], None, None, ("static", "equal", "threshold"), STARTS, None, "trace"))
 	out.append(Scenario("pure noise", synthetic(0.2, [
 		partition("a", LIVE * 0.5, 0.5, "pattern=sequential"),
-		partition("b", LIVE * 0.5, 0.5, "pattern=sequential")], 16, "--random-latency"), None, None, (),
+		partition("b", LIVE * 0.5, 0.5, "pattern=sequential")], 10, "--random-latency"), None, None, (),
 		["equal"], [], "noise"))
 	return out
 
@@ -146,7 +146,7 @@ def oracle_of(runner, scenario, objective, seeds):
 def after_shift(result):
 	"""ε from three pool sizes after the swap on, over the last point's."""
 	series, pool = result["policies"]["learned"]["series"], result["pool_blocks"]
-	swap = 8 * pool
+	swap = 4 * pool
 	late = [p for p in series if p["user_blocks"] >= swap + 3 * pool]
 	return sum(p["epsilon"] for p in late[:10]) / len(late[:10])
 
@@ -189,7 +189,7 @@ def judge(runner, scenario, seeds):
 def extra_checks(scenario, results, best):
 	rows, learned = [], [r["policies"]["learned"] for r in results.values()]
 	if scenario.check == "rhythm":
-		moves = [p["moves"] / 4 for p in learned]
+		moves = [p["moves"] / 3 for p in learned]
 		rows.append(line(scenario.name, "moves per turn", "stated", max(moves), sum(moves) / len(moves), True))
 	if scenario.check == "trace":
 		values = [p["epsilon"] / best["epsilon"] for p in learned]

@@ -134,8 +134,8 @@ static bool next_synthetic(struct sim_load *load, struct sim_op *op)
 
 bool sim_load_next(struct sim_load *load, struct sim_op *op)
 {
-	bool more = load->trace ? sim_trace_next(load->trace, load->repeat, load->trace_at++, op) :
-				  next_synthetic(load, op);
+	bool more = load->trace ? sim_trace_next(load->trace, load->repeat, load->trace_at++, op)
+				: next_synthetic(load, op);
 
 	load->ops += more;
 	load->written_blocks += more && op->write ? op->blocks : 0;

@@ -26,7 +26,7 @@ struct sim_tenant {
 	/* state of the pattern */
 	uint32_t next;
 	double zipf_h0, zipf_hn, zipf_s; /* Hörmann & Derflinger's rejection-inversion */
-	uint32_t zipf_factor;		 /* spreads ranks over the volume */
+	uint32_t zipf_factor; /* spreads ranks over the volume */
 };
 
 struct sim_shift {

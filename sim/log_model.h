@@ -18,11 +18,11 @@ enum sim_cleaning {
 
 struct sim_log_options {
 	uint32_t metaslab_blocks;
-	uint32_t record_data_blocks;   /* data blocks behind each log record's header (167) */
+	uint32_t record_data_blocks; /* data blocks behind each log record's header (167) */
 	uint32_t record_header_blocks; /* (2) */
-	uint32_t page_records;	       /* block-table records in a page (168); 0 = no tables */
-	double checkpoint_share;       /* of the partition's size, written since the last: then tables are written */
-	uint32_t clean_min;	       /* clean metaslabs below which cleaning starts */
+	uint32_t page_records; /* block-table records in a page (168); 0 = no tables */
+	double checkpoint_share; /* of the partition's size, written since the last: then tables are written */
+	uint32_t clean_min; /* clean metaslabs below which cleaning starts */
 	enum sim_cleaning cleaning;
 };
 

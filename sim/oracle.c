@@ -53,7 +53,8 @@ static void measure(struct sim_config *c, struct curve *curves, uint32_t extra, 
 		const struct sim_late *late = &world.members[i].late;
 		double seconds = (double)(world.now_us - world.late_from_us) / 1e6;
 		curves[i].spare_log[k] = spare_log(c, &curves[i], sizes[i]);
-		curves[i].copies[k] = late->counts.user ? (double)late->counts.device / (double)late->counts.user : 1;
+		curves[i].copies[k] =
+			late->counts.user ? (double)late->counts.device / (double)late->counts.user : 1;
 		curves[i].latency_us[k] = late->ops > 0 ? late->latency_us / late->ops : 0;
 		curves[i].user = (double)late->counts.user;
 		curves[i].ops_s = seconds > 0 ? late->ops / seconds : 0;

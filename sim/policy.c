@@ -9,7 +9,8 @@
 
 #include "base/check.h"
 
-const char *const sim_policy_names[SIM_POLICIES] = {"static", "equal", "threshold", "lcpfs-rs", "learned", "oracle"};
+const char *const sim_policy_names[SIM_POLICIES] = {"static",   "equal",   "threshold",
+						    "lcpfs-rs", "learned", "oracle"};
 const char *const sim_start_names[SIM_STARTS] = {"proportional", "equal", "first", "last", "inverse", "random"};
 
 /* ---- where runs start ---- */
@@ -94,7 +95,8 @@ uint32_t *sim_start_sizes(const struct sim_config *config, enum sim_start start)
 		need += min_of(config, i);
 	}
 	if (need * config->world.log.metaslab_blocks > config->world.pool_blocks) {
-		fprintf(stderr, "lcpfs simulate: the pool is too small: its partitions need at least %llu blocks, it has "
+		fprintf(stderr,
+			"lcpfs simulate: the pool is too small: its partitions need at least %llu blocks, it has "
 			"%llu; give more --pool or --spare, or smaller --metaslab\n",
 			(unsigned long long)(need * config->world.log.metaslab_blocks),
 			(unsigned long long)config->world.pool_blocks);
@@ -161,7 +163,8 @@ static void lcpfs_rs_tick(void *context, struct sim_world *world)
 
 /* ---- learned: the real engine ---- */
 
-static int actuate(void *context, uint32_t from_id, uint32_t to_id, uint64_t blocks, struct lcpfs_engine_moved *moved)
+static int actuate(void *context, uint32_t from_id, uint32_t to_id, uint64_t blocks,
+		   struct lcpfs_engine_moved *moved)
 {
 	struct driver *d = context;
 	const struct sim_world_options *o = d->world->options;
@@ -283,8 +286,7 @@ bool sim_policy_run(struct sim_config *config, enum sim_policy_kind policy, stru
 	free(sizes);
 	if (policy == SIM_LEARNED)
 		d.engine = make_engine(&d);
-	sim_world_run(&result->world, ticks[policy], &d, config->quiet ? NULL : sim_policy_progress,
-		      &progress);
+	sim_world_run(&result->world, ticks[policy], &d, config->quiet ? NULL : sim_policy_progress, &progress);
 	if (d.engine)
 		collect(&d, result);
 	return true;

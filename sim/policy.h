@@ -17,10 +17,10 @@ enum sim_policy_kind {
 
 enum sim_start {
 	SIM_START_PROPORTIONAL, /* spare in proportion to live data */
-	SIM_START_EQUAL,	/* the same spare for each */
-	SIM_START_FIRST,	/* all spare to the first, the least possible to the others */
+	SIM_START_EQUAL, /* the same spare for each */
+	SIM_START_FIRST, /* all spare to the first, the least possible to the others */
 	SIM_START_LAST,
-	SIM_START_INVERSE,	/* spare in inverse proportion to the writes */
+	SIM_START_INVERSE, /* spare in inverse proportion to the writes */
 	SIM_START_RANDOM,
 	SIM_STARTS,
 };

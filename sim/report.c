@@ -32,12 +32,12 @@ static double late_epsilon(const struct sim_world *world)
 /* User blocks after which no size was ever again further than 2 % of the pool from its final one. */
 static uint64_t converged_after(const struct sim_world *world)
 {
-	const struct sim_point *final = &world->series[world->point_count - 1];
+	const struct sim_point *end = &world->series[world->point_count - 1];
 	double near = 0.02 * (double)world->options->pool_blocks;
 
 	for (uint32_t p = world->point_count; p-- > 0;)
 		for (uint32_t i = 0; i < world->load->count; i++)
-			if (fabs((double)world->series[p].size_blocks[i] - (double)final->size_blocks[i]) > near)
+			if (fabs((double)world->series[p].size_blocks[i] - (double)end->size_blocks[i]) > near)
 				return world->series[p + 1].user_blocks;
 	return 0;
 }
@@ -104,7 +104,8 @@ static struct json_object *json_outcomes(const struct sim_result *result)
 		put(o, "epsilon_after", m->epsilon_after);
 		put(o, "standard_error", m->standard_error);
 		put(o, "taken_s", (double)m->taken_us / 1e6);
-		json_object_object_add(o, "verdict", json_object_new_string(lcpfs_engine_verdict_name(m->verdict)));
+		json_object_object_add(o, "verdict",
+				       json_object_new_string(lcpfs_engine_verdict_name(m->verdict)));
 		json_object_object_add(o, "reason", json_object_new_string(lcpfs_engine_reason_name(m->reason)));
 		json_object_array_add(list, o);
 	}
@@ -155,13 +156,13 @@ void sim_report_json(const struct sim_config *config, const struct sim_result *r
 
 void sim_report_table(const struct sim_config *config, const struct sim_result *results, int count)
 {
-	printf("%-10s %8s %9s %12s %6s %7s   sizes in MiB (WA each)\n", "policy", "WA", "WA total", "epsilon", "moves",
-	       "undone");
+	printf("%-10s %8s %9s %12s %6s %7s   sizes in MiB (WA each)\n", "policy", "WA", "WA total", "epsilon",
+	       "moves", "undone");
 	for (int i = 0; i < count; i++) {
 		const struct sim_world *world = &results[i].world;
 		struct sim_log_counts all = sim_world_counts(world);
-		printf("%-10s %8.3f %9.3f %12.5g %6llu %7llu  ", sim_policy_names[results[i].policy], late_wa(world),
-		       all.user ? (double)all.device / (double)all.user : 1, late_epsilon(world),
+		printf("%-10s %8.3f %9.3f %12.5g %6llu %7llu  ", sim_policy_names[results[i].policy],
+		       late_wa(world), all.user ? (double)all.device / (double)all.user : 1, late_epsilon(world),
 		       (unsigned long long)world->moves, (unsigned long long)world->undone);
 		for (uint32_t k = 0; k < config->load.count && k < 8; k++) {
 			const struct sim_log_counts *late = &world->members[k].late.counts;
@@ -199,7 +200,8 @@ static void plot_sizes(FILE *gnuplot, const struct sim_config *config, const str
 		plot_data(gnuplot, &result->world, i);
 }
 
-bool sim_report_plot(const struct sim_config *config, const struct sim_result *results, int count, const char *path)
+bool sim_report_plot(const struct sim_config *config, const struct sim_result *results, int count,
+		     const char *path)
 {
 	FILE *gnuplot = popen("gnuplot", "w");
 
@@ -209,12 +211,15 @@ bool sim_report_plot(const struct sim_config *config, const struct sim_result *r
 			pclose(gnuplot);
 		return false;
 	}
-	fprintf(gnuplot, "set terminal svg size %d,900 dynamic background rgb 'white'\nset output '%s'\n", 420 * count,
-		path);
-	fprintf(gnuplot, "set multiplot layout 2,%d columnsfirst\nset xlabel 'GiB written by users'\nset grid\n", count);
+	fprintf(gnuplot, "set terminal svg size %d,900 dynamic background rgb 'white'\nset output '%s'\n",
+		420 * count, path);
+	fprintf(gnuplot, "set multiplot layout 2,%d columnsfirst\nset xlabel 'GiB written by users'\nset grid\n",
+		count);
 	for (int i = 0; i < count; i++) {
 		plot_sizes(gnuplot, config, &results[i]);
-		fprintf(gnuplot, "set title '%s: WA'\nset ylabel 'WA'\nset yrange [1:*]\nplot '-' with lines lw 2 notitle\n",
+		fprintf(gnuplot,
+			"set title '%s: WA'\nset ylabel 'WA'\nset yrange [1:*]\nplot '-' with lines lw 2 "
+			"notitle\n",
 			sim_policy_names[results[i].policy]);
 		plot_data(gnuplot, &results[i].world, UINT32_MAX);
 	}

@@ -7,6 +7,7 @@
 
 void sim_report_json(const struct sim_config *config, const struct sim_result *results, int count);
 void sim_report_table(const struct sim_config *config, const struct sim_result *results, int count);
-bool sim_report_plot(const struct sim_config *config, const struct sim_result *results, int count, const char *path);
+bool sim_report_plot(const struct sim_config *config, const struct sim_result *results, int count,
+		     const char *path);
 
 #endif

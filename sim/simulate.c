@@ -16,7 +16,8 @@
 
 #define BLOCK_BYTES 4096.0
 #define TENANTS_MAX 64
-#define TICKS_PER_TURN 64 /* simulated seconds in which users write as much as the pool holds, if no --rate is given */
+/* simulated seconds in which users write as much as the pool holds, if no --rate is given */
+#define TICKS_PER_TURN 64
 
 static const char usage_text[] =
 	"usage: lcpfs simulate --pool SIZE --partition NAME:live=SIZE,writes=WEIGHT[,reads=WEIGHT]\n"
@@ -33,7 +34,7 @@ static const char usage_text[] =
 	"  --plot FILE.svg          sizes and write amplification over time, policies side by side\n"
 	"  --metaslab SIZE          default: a power of two near pool/8192, 128K to 4M\n"
 	"  --cleaning NAME          oldest (default), greedy, cost-benefit\n"
-	"  --checkpoint PERCENT     of a partition's size written between checkpoints (default 0: no table pages)\n"
+	"  --checkpoint PERCENT     of a partition's size written between checkpoints (default 0: no tables)\n"
 	"  --rate N                 operations per simulated second (default: the pool's size in 64 s)\n"
 	"  --request-us N           fixed time of a request (default 10)\n"
 	"  --random-latency         latencies are drawn at random: nothing that policies do has an effect\n"
@@ -222,25 +223,60 @@ static int parse_prior(struct command *c, char *text)
 /* ---- options ---- */
 
 enum option_code {
-	O_POOL = 256, O_PARTITION, O_POLICY, O_WRITES, O_SEED, O_JSON, O_TRACE, O_FORMAT, O_SPLIT, O_SPARE, O_REPEAT,
-	O_OBJECTIVE, O_SHIFT, O_SWING, O_PLOT, O_METASLAB, O_START, O_CLEANING, O_CHECKPOINT, O_RATE, O_REQUEST,
-	O_RANDOM_LATENCY, O_PRIOR, O_RESTART, O_HELP,
+	O_POOL = 256,
+	O_PARTITION,
+	O_POLICY,
+	O_WRITES,
+	O_SEED,
+	O_JSON,
+	O_TRACE,
+	O_FORMAT,
+	O_SPLIT,
+	O_SPARE,
+	O_REPEAT,
+	O_OBJECTIVE,
+	O_SHIFT,
+	O_SWING,
+	O_PLOT,
+	O_METASLAB,
+	O_START,
+	O_CLEANING,
+	O_CHECKPOINT,
+	O_RATE,
+	O_REQUEST,
+	O_RANDOM_LATENCY,
+	O_PRIOR,
+	O_RESTART,
+	O_HELP,
 };
 
 static const struct option long_options[] = {
-	{"pool", 1, NULL, O_POOL},	   {"partition", 1, NULL, O_PARTITION},
-	{"policy", 1, NULL, O_POLICY},	   {"writes", 1, NULL, O_WRITES},
-	{"seed", 1, NULL, O_SEED},	   {"json", 0, NULL, O_JSON},
-	{"trace", 1, NULL, O_TRACE},	   {"format", 1, NULL, O_FORMAT},
-	{"split", 1, NULL, O_SPLIT},	   {"spare", 1, NULL, O_SPARE},
-	{"repeat", 1, NULL, O_REPEAT},	   {"objective", 1, NULL, O_OBJECTIVE},
-	{"shift", 1, NULL, O_SHIFT},	   {"swing", 1, NULL, O_SWING},
-	{"plot", 1, NULL, O_PLOT},	   {"metaslab", 1, NULL, O_METASLAB},
-	{"start", 1, NULL, O_START},	   {"cleaning", 1, NULL, O_CLEANING},
-	{"checkpoint", 1, NULL, O_CHECKPOINT}, {"rate", 1, NULL, O_RATE},
-	{"request-us", 1, NULL, O_REQUEST}, {"random-latency", 0, NULL, O_RANDOM_LATENCY},
-	{"prior", 1, NULL, O_PRIOR},	   {"restart", 0, NULL, O_RESTART},
-	{"help", 0, NULL, O_HELP},	   {NULL, 0, NULL, 0},
+	{"pool", 1, NULL, O_POOL},
+	{"partition", 1, NULL, O_PARTITION},
+	{"policy", 1, NULL, O_POLICY},
+	{"writes", 1, NULL, O_WRITES},
+	{"seed", 1, NULL, O_SEED},
+	{"json", 0, NULL, O_JSON},
+	{"trace", 1, NULL, O_TRACE},
+	{"format", 1, NULL, O_FORMAT},
+	{"split", 1, NULL, O_SPLIT},
+	{"spare", 1, NULL, O_SPARE},
+	{"repeat", 1, NULL, O_REPEAT},
+	{"objective", 1, NULL, O_OBJECTIVE},
+	{"shift", 1, NULL, O_SHIFT},
+	{"swing", 1, NULL, O_SWING},
+	{"plot", 1, NULL, O_PLOT},
+	{"metaslab", 1, NULL, O_METASLAB},
+	{"start", 1, NULL, O_START},
+	{"cleaning", 1, NULL, O_CLEANING},
+	{"checkpoint", 1, NULL, O_CHECKPOINT},
+	{"rate", 1, NULL, O_RATE},
+	{"request-us", 1, NULL, O_REQUEST},
+	{"random-latency", 0, NULL, O_RANDOM_LATENCY},
+	{"prior", 1, NULL, O_PRIOR},
+	{"restart", 0, NULL, O_RESTART},
+	{"help", 0, NULL, O_HELP},
+	{NULL, 0, NULL, 0},
 };
 
 static int parse_choice(struct command *c, int option, const char *value)
@@ -292,7 +328,8 @@ static int parse_value(struct command *c, int option, const char *value)
 		good = parse_size(value, &c->split_blocks);
 		break;
 	case O_METASLAB:
-		good = parse_size(value, &c->metaslab_blocks) && c->metaslab_blocks >= 8 && c->metaslab_blocks <= 16384;
+		good = parse_size(value, &c->metaslab_blocks) && c->metaslab_blocks >= 8 &&
+		       c->metaslab_blocks <= 16384;
 		break;
 	case O_SPARE:
 		good = parse_share(value, &c->spare) && c->spare > 0;

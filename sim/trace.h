@@ -19,7 +19,7 @@ struct sim_trace;
 struct sim_trace *sim_trace_load(const char *path, enum sim_trace_format format, uint64_t split_blocks);
 void sim_trace_free(struct sim_trace *trace);
 struct sim_tenant *sim_trace_tenants(const struct sim_trace *trace, uint32_t *count); /* the caller frees */
-uint64_t sim_trace_written_blocks(const struct sim_trace *trace);		      /* in one pass */
+uint64_t sim_trace_written_blocks(const struct sim_trace *trace); /* in one pass */
 bool sim_trace_next(const struct sim_trace *trace, uint32_t repeat, uint64_t index, struct sim_op *op);
 
 #endif

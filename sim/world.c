@@ -82,8 +82,8 @@ static void note_late(struct sim_world *world, struct sim_member *m, double late
 	m->late.histogram[MIN_OF(bucket, SIM_LATENCY_BUCKETS - 1)]++;
 }
 
-static double service_us(const struct sim_world *world, const struct sim_op *op, const struct sim_log_counts *before,
-			 const struct sim_log_counts *after)
+static double service_us(const struct sim_world *world, const struct sim_op *op,
+			 const struct sim_log_counts *before, const struct sim_log_counts *after)
 {
 	const struct sim_world_options *o = world->options;
 

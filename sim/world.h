@@ -18,9 +18,9 @@
 struct sim_world_options {
 	struct sim_log_options log;
 	uint64_t pool_blocks;
-	uint64_t total_blocks;	/* user blocks to write in the run */
+	uint64_t total_blocks; /* user blocks to write in the run */
 	double request_us, write_us, read_us; /* per operation, per block written, per block read */
-	bool random_latency;	/* latencies drawn at random: no effect of anything */
+	bool random_latency; /* latencies drawn at random: no effect of anything */
 	uint32_t series_points;
 };
 

@@ -9,12 +9,14 @@
  *
  * The caller's loop, about once a second:
  *
- *	for each partition: lcpfs_engine_update(e, id, now_us, &counters);     cumulative counters, see below
+ *	for each partition: lcpfs_engine_update(e, id, now_us, &counters);	(cumulative counters, see below)
  *	lcpfs_engine_decide(e, now_us, &d);
- *	if (d.action == LCPFS_ENGINE_MOVE) {                                    only ever in mode `on`
- *		move d.blocks from d.from_id to d.to_id (either may be LCPFS_ENGINE_FREE)   may take seconds, may be cut short
- *		lcpfs_engine_report(e, now_us, d.sequence, &moved);                 always, also when nothing was moved
+ *	if (d.action == LCPFS_ENGINE_MOVE) {	(only ever in mode `on`)
+ *		move d.blocks from d.from_id to d.to_id; either may be LCPFS_ENGINE_FREE
+ *		lcpfs_engine_report(e, now_us, d.sequence, &moved);	(always, also when nothing was moved)
  *	}
+ *
+ * The move may take seconds, may be cut short, and may be refused.
  *
  * or lcpfs_engine_step(), which does the second half through an actuator function. Until a move is reported,
  * decide answers LCPFS_ENGINE_WAIT_REPORT. Every change of size that the engine did not decide (by hand, a full
@@ -40,23 +42,23 @@ extern "C" {
 
 struct lcpfs_engine;
 
-#define LCPFS_ENGINE_FREE 0u           /* the id of the space that nobody owns; partitions have ids from 1 */
+#define LCPFS_ENGINE_FREE 0u /* the id of the space that nobody owns; partitions have ids from 1 */
 #define LCPFS_ENGINE_OUTCOMES_MAX 100u /* outcomes kept */
 #define LCPFS_ENGINE_DECISIONS_MAX 100u /* changes of decision kept, see lcpfs_engine_decisions() */
 #define LCPFS_ENGINE_SENTENCE_MAX 400u
 
 enum lcpfs_engine_mode {
-	LCPFS_ENGINE_OFF,     /* measures, decides nothing */
+	LCPFS_ENGINE_OFF, /* measures, decides nothing */
 	LCPFS_ENGINE_OBSERVE, /* decides and logs what it would do; moves nothing */
 	LCPFS_ENGINE_ON,
 };
 
 /* What a learned threshold believes before its first observation; 0 means the default in brackets. */
 struct lcpfs_engine_priors {
-	double pressure;      /* that triggers a move (100) */
-	double cooldown_s;    /* between moves (300) */
-	double growth_step;   /* share of the receiver's size (0.10) */
-	double shrink_step;   /* share of the giver's size (0.05) */
+	double pressure; /* that triggers a move (100) */
+	double cooldown_s; /* between moves (300) */
+	double growth_step; /* share of the receiver's size (0.10) */
+	double shrink_step; /* share of the giver's size (0.05) */
 };
 
 struct lcpfs_engine_options {
@@ -79,7 +81,7 @@ int lcpfs_engine_set_pool_blocks(struct lcpfs_engine *engine, uint64_t pool_bloc
 /* ---- partitions ---- */
 
 struct lcpfs_engine_spec {
-	uint32_t id; /* 0: the engine picks the next; else it must be above every id it has ever seen (never reused) */
+	uint32_t id; /* 0: the engine picks the next; else above every id it has ever seen: none is reused */
 	const char *name; /* copied (first 63 bytes); for sentences only */
 	uint64_t size_blocks, min_size_blocks, max_size_blocks;
 };
@@ -97,8 +99,8 @@ int lcpfs_engine_set_limits(struct lcpfs_engine *engine, uint32_t id, uint64_t m
 struct lcpfs_engine_counters {
 	uint64_t read_ops, write_ops;
 	double read_latency_us, write_latency_us; /* sums over those operations */
-	uint64_t user_blocks;                     /* blocks written by users */
-	uint64_t copied_blocks;                   /* live blocks copied by cleaning, whatever it was for */
+	uint64_t user_blocks; /* blocks written by users */
+	uint64_t copied_blocks; /* live blocks copied by cleaning, whatever it was for */
 	uint64_t device_blocks; /* all blocks written to the device: user, copied, summaries, tables */
 	uint64_t live_blocks;
 };
@@ -124,9 +126,9 @@ struct lcpfs_engine_threshold {
 	double uncertainty; /* standard error of the mean outcome; INFINITY while unknown */
 	uint64_t observations;
 	double learning_rate; /* 1 / (1 + 0.1·√observations) */
-	double mean_outcome;  /* mean Δε of what was observed */
-	double variance;      /* of Δε; INFINITY while unknown */
-	double low, high;     /* range of what was seen: value never leaves it once there is an observation */
+	double mean_outcome; /* mean Δε of what was observed */
+	double variance; /* of Δε; INFINITY while unknown */
+	double low, high; /* range of what was seen: value never leaves it once there is an observation */
 };
 
 void lcpfs_engine_threshold_init(struct lcpfs_engine_threshold *t, double guess);
@@ -136,7 +138,8 @@ double lcpfs_engine_threshold_confidence(const struct lcpfs_engine_threshold *t)
 bool lcpfs_engine_threshold_should_act(const struct lcpfs_engine_threshold *t, double current, double benefit);
 
 /* utilization · frequency / ((max − size) / max); INFINITY below 1 % headroom: pressure does not count there. */
-double lcpfs_engine_pressure(double utilization, double access_frequency, uint64_t size_blocks, uint64_t max_size_blocks);
+double lcpfs_engine_pressure(double utilization, double access_frequency, uint64_t size_blocks,
+			     uint64_t max_size_blocks);
 double lcpfs_engine_epsilon(double avg_latency_us, double utilization, double access_frequency);
 /* WA of uniform overwrites under oldest-first cleaning with live blocks U and spare s; 1 at infinite spare. */
 double lcpfs_engine_uniform_wa(double live_blocks, double spare_blocks);
@@ -145,25 +148,25 @@ double lcpfs_engine_uniform_wa(double live_blocks, double spare_blocks);
 
 enum lcpfs_engine_action {
 	LCPFS_ENGINE_NONE,
-	LCPFS_ENGINE_MOVE,       /* carry it out and report */
+	LCPFS_ENGINE_MOVE, /* carry it out and report */
 	LCPFS_ENGINE_WOULD_MOVE, /* mode observe: the same decision, not to be carried out */
 };
 
 enum lcpfs_engine_reason {
 	LCPFS_ENGINE_MODE_OFF,
-	LCPFS_ENGINE_FEW_PARTITIONS,  /* nothing to move between */
-	LCPFS_ENGINE_NOT_MEASURED,    /* too little traffic so far to know what a block is worth */
-	LCPFS_ENGINE_WAIT_REPORT,     /* the last move has not been reported yet */
-	LCPFS_ENGINE_WAIT_EFFECT,     /* the last move's effect cannot have arrived yet */
-	LCPFS_ENGINE_WAIT_MEASURE,    /* it has arrived; the window is still too short for its own standard error */
-	LCPFS_ENGINE_NO_ROOM,         /* those that would gain are at their max, or those that could give at their min */
-	LCPFS_ENGINE_IN_BALANCE,      /* another step would lose as much as it gains */
-	LCPFS_ENGINE_WITHIN_NOISE,    /* there may be a gain, but it does not beat its noise */
-	LCPFS_ENGINE_NO_PAYBACK,      /* the gain would not repay the copying within the time that demand is known for */
-	LCPFS_ENGINE_EXPLORE,         /* move: one step, to learn */
-	LCPFS_ENGINE_GAIN,            /* move: the expected gain beats its noise */
-	LCPFS_ENGINE_UNDO,            /* move: the last one hurt, it is taken back */
-	LCPFS_ENGINE_CALL_BACK,       /* move: free space is needed (lcpfs_engine_call_back) */
+	LCPFS_ENGINE_FEW_PARTITIONS, /* nothing to move between */
+	LCPFS_ENGINE_NOT_MEASURED, /* too little traffic so far to know what a block is worth */
+	LCPFS_ENGINE_WAIT_REPORT, /* the last move has not been reported yet */
+	LCPFS_ENGINE_WAIT_EFFECT, /* the last move's effect cannot have arrived yet */
+	LCPFS_ENGINE_WAIT_MEASURE, /* it has arrived; the window is still too short for its own standard error */
+	LCPFS_ENGINE_NO_ROOM, /* those that would gain are at their max, or those that could give at their min */
+	LCPFS_ENGINE_IN_BALANCE, /* another step would lose as much as it gains */
+	LCPFS_ENGINE_WITHIN_NOISE, /* there may be a gain, but it does not beat its noise */
+	LCPFS_ENGINE_NO_PAYBACK, /* the copying would not be repaid within the time that demand is known for */
+	LCPFS_ENGINE_EXPLORE, /* move: one step, to learn */
+	LCPFS_ENGINE_GAIN, /* move: the expected gain beats its noise */
+	LCPFS_ENGINE_UNDO, /* move: the last one hurt, it is taken back */
+	LCPFS_ENGINE_CALL_BACK, /* move: free space is needed (lcpfs_engine_call_back) */
 	LCPFS_ENGINE_REASON_END
 };
 
@@ -173,23 +176,24 @@ const char *lcpfs_engine_reason_name(enum lcpfs_engine_reason reason); /* "withi
 struct lcpfs_engine_side {
 	uint32_t id;
 	uint64_t size_blocks, live_blocks;
-	uint64_t floor_blocks, ceiling_blocks; /* how far it may go: min and max, narrowed by live data and past refusals */
+	/* how far it may go: min and max, narrowed by live data and past refusals */
+	uint64_t floor_blocks, ceiling_blocks;
 	double access_frequency; /* operations/s over the demand window */
-	double write_frequency;  /* user blocks/s over the demand window */
-	double frequency_error;  /* relative */
-	double avg_latency_us;   /* at this size */
-	double latency_error;    /* relative */
-	double write_share;      /* share of the latency sum that writes cause: the part that spare can change */
+	double write_frequency; /* user blocks/s over the demand window */
+	double frequency_error; /* relative */
+	double avg_latency_us; /* at this size */
+	double latency_error; /* relative */
+	double write_share; /* share of the latency sum that writes cause: the part that spare can change */
 	double utilization, pressure, epsilon;
 	/*
 	 * Copied blocks per user block at a size with spare s: cleaning_cost · (u(s) / u(now))^curve_power, u =
 	 * uniform WA − 1.
 	 */
 	double cleaning_cost, cleaning_error; /* at this size; relative */
-	double uniform_copies;                /* u(now) */
+	double uniform_copies; /* u(now) */
 	double curve_power, power_error;
 	double gain_per_block; /* what ε falls by per block that it gets (receiver) or rises by (giver) */
-	bool measured;         /* at this size; else what is known from other sizes, or only the prior */
+	bool measured; /* at this size; else what is known from other sizes, or only the prior */
 };
 
 struct lcpfs_engine_decision {
@@ -199,26 +203,26 @@ struct lcpfs_engine_decision {
 	enum lcpfs_engine_action action;
 	enum lcpfs_engine_reason reason;
 	uint32_t from_id, to_id; /* also set for a decision not to move, where two candidates were weighed */
-	uint64_t blocks;         /* to move, in whole steps; for NONE what was weighed */
+	uint64_t blocks; /* to move, in whole steps; for NONE what was weighed */
 	struct lcpfs_engine_side from, to;
 	/* inputs */
 	uint64_t step_blocks, free_blocks;
 	double significance;
 	double pressure_threshold, growth_step, shrink_step, cooldown_s; /* learned values */
 	double growth_rate, shrink_rate; /* learning rates of the two steps: how far beyond them it may try */
-	double confidence;               /* of the pressure threshold */
-	double trust;                    /* 0..1: how far outcomes bear out expectations; scales the step */
-	uint64_t outcomes;               /* judged so far */
-	double past_ratio, past_error;   /* realised / expected of past moves at a similar pressure, and its error */
-	double copy_share;               /* blocks copied per block handed over */
-	double horizon_s;                /* how long demand is known for: the cost must be repaid within it */
+	double confidence; /* of the pressure threshold */
+	double trust; /* 0..1: how far outcomes bear out expectations; scales the step */
+	uint64_t outcomes; /* judged so far */
+	double past_ratio, past_error; /* realised / expected of past moves at a similar pressure, and its error */
+	double copy_share; /* blocks copied per block handed over */
+	double horizon_s; /* how long demand is known for: the cost must be repaid within it */
 	/* results */
-	double expected_gain;            /* fall of ε (as defined, at today's demand); > 0 is good */
-	double expected_error;           /* its standard error */
-	double measurement_error;        /* the part of it that is not ignorance of the curve */
+	double expected_gain; /* fall of ε (as defined, at today's demand); > 0 is good */
+	double expected_error; /* its standard error */
+	double measurement_error; /* the part of it that is not ignorance of the curve */
 	double expected_saving_blocks_s; /* device blocks/s that it should save (may be negative) */
-	double cost_blocks;              /* copying that the move is expected to cost */
-	double balance_blocks;           /* how much would go over if the expectation were certain */
+	double cost_blocks; /* copying that the move is expected to cost */
+	double balance_blocks; /* how much would go over if the expectation were certain */
 	char sentence[LCPFS_ENGINE_SENTENCE_MAX];
 };
 
@@ -228,7 +232,7 @@ int lcpfs_engine_decide(struct lcpfs_engine *engine, uint64_t now_us, struct lcp
 int lcpfs_engine_explain(struct lcpfs_engine *engine, uint32_t id, struct lcpfs_engine_decision *decision);
 
 struct lcpfs_engine_moved {
-	uint64_t blocks;        /* really moved: 0 (refused) to decision.blocks, any multiple of a step */
+	uint64_t blocks; /* really moved: 0 (refused) to decision.blocks, any multiple of a step */
 	uint64_t duration_us;
 	uint64_t copied_blocks; /* copied for it; UINT64_MAX if not known */
 };
@@ -259,7 +263,8 @@ int lcpfs_engine_should_move(struct lcpfs_engine *engine, uint32_t id, bool *sho
 /*
  * What ε would fall by if `blocks` (negative: given away) came to partition `id`, and the standard error of that.
  */
-int lcpfs_engine_expected_gain(struct lcpfs_engine *engine, uint32_t id, int64_t blocks, double *gain, double *error);
+int lcpfs_engine_expected_gain(struct lcpfs_engine *engine, uint32_t id, int64_t blocks, double *gain,
+			       double *error);
 /* Judges what can be judged, without deciding; *epsilon (may be NULL) gets the total. */
 int lcpfs_engine_update_epsilon(struct lcpfs_engine *engine, uint64_t now_us, double *epsilon);
 
@@ -268,11 +273,11 @@ struct lcpfs_engine_partition {
 	char name[64];
 	uint64_t size_blocks, min_size_blocks, max_size_blocks, live_blocks;
 	double access_frequency, avg_latency_us, utilization; /* over the last window(s) */
-	double pressure;            /* INFINITY at its max */
+	double pressure; /* INFINITY at its max */
 	double epsilon;
 	double write_amplification; /* device blocks / user blocks over the last windows; 1 without writes */
-	double best_size_blocks;    /* where the engine would have it, by what it knows today */
-	bool moving, settling;      /* a move under way; its effect awaited */
+	double best_size_blocks; /* where the engine would have it, by what it knows today */
+	bool moving, settling; /* a move under way; its effect awaited */
 };
 
 struct lcpfs_engine_statistics {
@@ -303,15 +308,16 @@ const char *lcpfs_engine_verdict_name(enum lcpfs_engine_verdict verdict);
 struct lcpfs_engine_outcome {
 	uint64_t sequence; /* of the decision */
 	uint32_t from_id, to_id;
-	uint64_t blocks;   /* really moved */
-	uint64_t from_old_blocks, from_new_blocks, to_old_blocks, to_new_blocks; /* sizes; for free space: free blocks */
-	double pressure;   /* of the receiver, at decision */
+	uint64_t blocks; /* really moved */
+	/* sizes; for free space: the free blocks */
+	uint64_t from_old_blocks, from_new_blocks, to_old_blocks, to_new_blocks;
+	double pressure; /* of the receiver, at decision */
 	double expected_gain, expected_error;
 	double epsilon_before, epsilon_after; /* of the two, at the demand of before */
-	double standard_error;                /* of the difference */
-	uint64_t moved_us;    /* engine time when it was carried out */
+	double standard_error; /* of the difference */
+	uint64_t moved_us; /* engine time when it was carried out */
 	uint64_t duration_us; /* of carrying it out */
-	uint64_t taken_us;    /* from then until it could be judged */
+	uint64_t taken_us; /* from then until it could be judged */
 	enum lcpfs_engine_verdict verdict;
 	enum lcpfs_engine_reason reason; /* why it was done */
 	bool undone;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Partitions, their counters and sizes. Owns the arrays of the engine; keeps Σ size + free = pool by computing free.
- * Hostile input (NaN, infinity, counters or clocks that run backwards) is turned into "nothing was measured" here, so that no
- * other file has to defend itself.
+ * Partitions, their counters and sizes. Owns the arrays of the engine; keeps Σ size + free = pool by computing
+ * free. Hostile input (NaN, infinity, counters or clocks that run backwards) is turned into "nothing was measured"
+ * here, so that no other file has to defend itself.
  */
 #include "engine/core.h"
 
@@ -79,7 +79,8 @@ uint64_t engine_core_free_blocks(const struct engine_core *core)
 	return core->options.pool_blocks - used;
 }
 
-/* What full writers took within the last turnover of the pool is kept back for the next of them; at least one step. */
+/* What full writers took within the last turnover of the pool is kept back for the next of them; at least one
+ * step. */
 uint64_t engine_core_reserve_blocks(const struct engine_core *core)
 {
 	double age = (core->work - core->emergency_work) / (double)core->options.pool_blocks;
@@ -92,17 +93,6 @@ uint64_t engine_core_reserve_blocks(const struct engine_core *core)
 void engine_core_time(struct engine_core *core, uint64_t now_us)
 {
 	core->now_us = MAX_OF(core->now_us, now_us);
-}
-
-void engine_core_check(const struct engine_core *core)
-{
-	uint64_t used = 0;
-
-	for (size_t i = 0; i < core->count; i++) {
-		used += core->partitions[i]->size;
-		CHECK(!i || core->partitions[i - 1]->id < core->partitions[i]->id);
-	}
-	CHECK(used <= core->options.pool_blocks);
 }
 
 static int reserve_room(struct engine_core *core)
@@ -208,8 +198,9 @@ double engine_core_utilization(const struct engine_partition *p)
 }
 
 /*
- * The effect of a change of size has arrived when the log has gone round once: only then has every metaslab been filled and
- * emptied under the new size. A partition that writes nothing has no such clock; the learned cooldown stands in.
+ * The effect of a change of size has arrived when the log has gone round once: only then has every metaslab been
+ * filled and emptied under the new size. A partition that writes nothing has no such clock; the learned cooldown
+ * stands in.
  */
 bool engine_core_settled(const struct engine_core *core, const struct engine_partition *p)
 {
@@ -226,8 +217,8 @@ bool engine_core_point(const struct engine_partition *p, struct engine_point *po
 	if (!engine_window_ready(&p->window))
 		return false;
 	copies = engine_window_copies(&p->window);
-	return engine_point_of(point, (double)p->live, (double)p->size - (double)p->live, copies.value, copies.error,
-			       engine_window_sum(&p->window).user);
+	return engine_point_of(point, (double)p->live, (double)p->size - (double)p->live, copies.value,
+			       copies.error, engine_window_sum(&p->window).user);
 }
 
 static void side_curve(const struct engine_partition *p, struct lcpfs_engine_side *side)
@@ -264,7 +255,8 @@ static uint64_t floor_of(const struct engine_core *core, const struct engine_par
 	return MAX_OF(floor, p->live + core->options.step_blocks);
 }
 
-void engine_core_side(const struct engine_core *core, const struct engine_partition *p, struct lcpfs_engine_side *side)
+void engine_core_side(const struct engine_core *core, const struct engine_partition *p,
+		      struct lcpfs_engine_side *side)
 {
 	memset(side, 0, sizeof(*side));
 	side->id = p->id;
@@ -356,7 +348,8 @@ static bool went_back(const struct lcpfs_engine_counters *now, const struct lcpf
 	       now->write_latency_us < before->write_latency_us;
 }
 
-static struct engine_batch batch_of(const struct lcpfs_engine_counters *now, const struct lcpfs_engine_counters *before)
+static struct engine_batch batch_of(const struct lcpfs_engine_counters *now,
+				    const struct lcpfs_engine_counters *before)
 {
 	double reads = (double)(now->read_ops - before->read_ops);
 	double writes = latency_since(now->write_latency_us, before->write_latency_us);

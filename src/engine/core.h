@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The engine's state and its parts. Everything under this header is pure and takes no lock; engine.c is the thin shell
- * with the mutex. Invariants, checked by core_check in tests and audits:
- *   Σ size + free = pool; every partition receives in at most one awaited move; at most one move is being carried out.
+ * The engine's state and its parts. Everything under this header is pure and takes no lock; engine.c is the thin
+ * shell with the mutex. Invariants: Σ size + free = pool (free is computed, and no call lets Σ size exceed the pool);
+ * every partition receives in at most one awaited move; at most one move is being carried out.
  *
  *   threshold.c  a learned threshold               window.c  what was measured at one size, with standard errors
  *   formula.c    pressure, ε, uniform WA, t        curve.c   cleaning cost over spare, corrected by measurement
@@ -27,7 +27,7 @@ struct engine_partition {
 	uint32_t id;
 	char name[64];
 	uint64_t size, min, max, live;
-	uint64_t refused; /* it could not give below this size (0: never refused); forgotten when its live data shrink */
+	uint64_t refused; /* it could not give below this size; forgotten when its live data shrink; 0: never */
 	uint64_t refused_live;
 
 	bool seen; /* `last` is a baseline */
@@ -39,16 +39,18 @@ struct engine_partition {
 	double demand_latency_us, demand_write_latency_us; /* decayed like demand */
 	double window_frequency, window_latency_us, window_wa; /* the last update alone, for people */
 
-	double since_blocks; /* device blocks written since the size last changed: its effect arrives with a turnover */
+	double since_blocks; /* device blocks written since the size last changed: its effect arrives with a
+				turnover */
 	uint64_t changed_us;
 	struct engine_window window; /* since then */
-	struct engine_curve curve;   /* from sizes before */
-	double latency_us, latency_error, write_share; /* as last measured, carried over to the present size; relative error */
+	struct engine_curve curve; /* from sizes before */
+	/* as last measured, carried over to the present size; the error is relative */
+	double latency_us, latency_error, write_share;
 	bool latency_known;
 
 	struct lcpfs_engine_side side; /* as of the last update */
-	double gain_step, loss_step;   /* ε that one more step saves, one less costs */
-	bool awaited;                  /* receiver of a pending move: held still until that is judged */
+	double gain_step, loss_step; /* ε that one more step saves, one less costs */
+	bool awaited; /* receiver of a pending move: held still until that is judged */
 };
 
 /* One party of a move whose effect is awaited, as it was before. */
@@ -58,7 +60,8 @@ struct engine_before {
 	bool measured;
 	bool changed; /* its size changed again since: what is measured now is not this move's effect */
 	double new_utilization;
-	double expected_ratio; /* latency after / before, by the curve: stands in where the effect takes too long to arrive */
+	double expected_ratio; /* latency after / before, by the curve: stands in where the effect takes too long
+				  to arrive */
 };
 
 struct engine_pending {
@@ -108,21 +111,24 @@ void engine_core_time(struct engine_core *core, uint64_t now_us);
 int engine_core_add(struct engine_core *core, const struct lcpfs_engine_spec *spec) MUST_CHECK;
 int engine_core_remove(struct engine_core *core, uint32_t id) MUST_CHECK;
 int engine_core_limits(struct engine_core *core, uint32_t id, uint64_t min, uint64_t max) MUST_CHECK;
-int engine_core_update(struct engine_core *core, uint32_t id, const struct lcpfs_engine_counters *counters) MUST_CHECK;
-int engine_core_resized(struct engine_core *core, uint32_t id, uint64_t size, enum lcpfs_engine_cause cause) MUST_CHECK;
+int engine_core_update(struct engine_core *core, uint32_t id,
+		       const struct lcpfs_engine_counters *counters) MUST_CHECK;
+int engine_core_resized(struct engine_core *core, uint32_t id, uint64_t size,
+			enum lcpfs_engine_cause cause) MUST_CHECK;
 void engine_core_set_size(struct engine_core *core, struct engine_partition *p, uint64_t size);
 double engine_core_utilization(const struct engine_partition *p);
 bool engine_core_settled(const struct engine_core *core, const struct engine_partition *p);
-void engine_core_side(const struct engine_core *core, const struct engine_partition *p, struct lcpfs_engine_side *side);
+void engine_core_side(const struct engine_core *core, const struct engine_partition *p,
+		      struct lcpfs_engine_side *side);
 void engine_core_free_side(const struct engine_core *core, struct lcpfs_engine_side *side);
 bool engine_core_point(const struct engine_partition *p, struct engine_point *point);
-void engine_core_check(const struct engine_core *core);
 
 /* weigh.c: pure functions of a decision's inputs */
 double engine_weigh_fall(const struct lcpfs_engine_side *side, double blocks); /* of ε, if it gets that many */
 double engine_weigh_copies(const struct lcpfs_engine_side *side, double size_blocks);
 double engine_weigh_latency_ratio(const struct lcpfs_engine_side *side, double size_blocks);
-void engine_weigh(struct lcpfs_engine_decision *decision); /* inputs → results, reason and action (as in mode on) */
+/* inputs → results, reason and action (as in mode on) */
+void engine_weigh(struct lcpfs_engine_decision *decision);
 void engine_weigh_fixed(struct lcpfs_engine_decision *decision, uint64_t blocks); /* results for a given size */
 
 /* decide.c */
@@ -134,7 +140,8 @@ void engine_decide_inputs(const struct engine_core *core, struct lcpfs_engine_de
 double engine_decide_trust(const struct engine_core *core);
 
 /* judge.c */
-int engine_judge_report(struct engine_core *core, uint64_t sequence, const struct lcpfs_engine_moved *moved) MUST_CHECK;
+int engine_judge_report(struct engine_core *core, uint64_t sequence,
+			const struct lcpfs_engine_moved *moved) MUST_CHECK;
 void engine_judge_all(struct engine_core *core);
 void engine_judge_giver_changed(struct engine_core *core, uint32_t id);
 void engine_judge_cut_off(struct engine_core *core, uint32_t id); /* its awaited move can no longer be judged */

@@ -7,8 +7,9 @@
 #include "engine/formula.h"
 
 /*
- * Priors, each worth one observation: the level is the uniform formula's within a factor of e; the power is 1 within a quarter;
- * a measurement at one size says what holds at another within 5 % even where it is itself exact (no load is a power law).
+ * Priors, each worth one observation: the level is the uniform formula's within a factor of e; the power is 1
+ * within a quarter; a measurement at one size says what holds at another within 5 % even where it is itself exact
+ * (no load is a power law).
  */
 #define LEVEL_ERROR 1.0
 #define POWER_ERROR 0.25
@@ -19,7 +20,8 @@ static double uniform_log(double live, double spare)
 	return log(engine_uniform_copies(live > 0 ? spare / live : INFINITY));
 }
 
-bool engine_point_of(struct engine_point *point, double live, double spare, double copies, double error, double user)
+bool engine_point_of(struct engine_point *point, double live, double spare, double copies, double error,
+		     double user)
 {
 	double resolution, seen;
 
@@ -79,7 +81,8 @@ static struct line fit_line(const struct engine_point *points, int count, double
 	};
 }
 
-/* How far the points scatter along the line (its level aside), beyond the prior misfit that counts as one of them. */
+/* How far the points scatter along the line (its level aside), beyond the prior misfit that counts as one of them.
+ */
 static double misfit_of(const struct engine_point *points, int count, double power)
 {
 	double squares = MISFIT_ERROR * MISFIT_ERROR, mean = 0;
@@ -94,11 +97,11 @@ static double misfit_of(const struct engine_point *points, int count, double pow
 }
 
 /*
- * A load that changes puts points off any line. How far, is learned with the line (expectation and maximisation in turn,
- * starting from a line of the prior power), so that such points do not pass for a steep or a flat curve.
+ * A load that changes puts points off any line. How far, is learned with the line (expectation and maximisation in
+ * turn, starting from a line of the prior power), so that such points do not pass for a steep or a flat curve.
  */
-struct engine_fit engine_curve_fit(const struct engine_curve *curve, const struct engine_point *current, double live,
-				   double spare)
+struct engine_fit engine_curve_fit(const struct engine_curve *curve, const struct engine_point *current,
+				   double live, double spare)
 {
 	struct engine_point points[ENGINE_CURVE_POINTS + 1];
 	double here = uniform_log(live, spare);

@@ -12,9 +12,9 @@
 #define ENGINE_CURVE_POINTS 6
 
 struct engine_point {
-	float uniform;	/* ln of the uniform formula's copies per write at that spare */
+	float uniform; /* ln of the uniform formula's copies per write at that spare */
 	float measured; /* ln of the measured ones */
-	float error;	/* standard error of the latter */
+	float error; /* standard error of the latter */
 };
 
 struct engine_curve {
@@ -30,10 +30,11 @@ struct engine_fit {
 /*
  * A point from copies per write, its standard error, and the user blocks it was counted over (their resolution).
  */
-bool engine_point_of(struct engine_point *point, double live, double spare, double copies, double error, double user);
+bool engine_point_of(struct engine_point *point, double live, double spare, double copies, double error,
+		     double user);
 void engine_curve_keep(struct engine_curve *curve, const struct engine_point *point);
 /* `current` (may be NULL) is the measurement at the present size, not kept yet. */
-struct engine_fit engine_curve_fit(const struct engine_curve *curve, const struct engine_point *current, double live,
-				   double spare);
+struct engine_fit engine_curve_fit(const struct engine_curve *curve, const struct engine_point *current,
+				   double live, double spare);
 
 #endif

@@ -77,8 +77,8 @@ static bool can_get(const struct engine_core *core, const struct engine_partitio
 
 struct candidates {
 	struct engine_partition *to[RECEIVERS_TRIED]; /* most gain first */
-	struct engine_partition *from[2];	      /* least loss first */
-	bool free;				      /* free space can give: it loses nothing */
+	struct engine_partition *from[2]; /* least loss first */
+	bool free; /* free space can give: it loses nothing */
 	bool measured, awaited;
 };
 
@@ -280,7 +280,8 @@ static bool weigh_role(const struct engine_core *core, const struct engine_parti
 	return true;
 }
 
-static void explain_one(struct engine_core *core, const struct engine_partition *p, struct lcpfs_engine_decision *d)
+static void explain_one(struct engine_core *core, const struct engine_partition *p,
+			struct lcpfs_engine_decision *d)
 {
 	struct lcpfs_engine_decision gives;
 	bool weighed = weigh_role(core, p, true, d);

@@ -13,11 +13,11 @@ struct lcpfs_engine {
 	struct engine_core core;
 };
 
-#define WITH_LOCK(engine, statement)                                                                         \
-	do {                                                                                                  \
-		pthread_mutex_lock(&(engine)->lock);                                                          \
-		statement;                                                                                    \
-		pthread_mutex_unlock(&(engine)->lock);                                                        \
+#define WITH_LOCK(engine, statement)                                                                              \
+	do {                                                                                                      \
+		pthread_mutex_lock(&(engine)->lock);                                                              \
+		statement;                                                                                        \
+		pthread_mutex_unlock(&(engine)->lock);                                                            \
 	} while (0)
 
 int lcpfs_engine_create(const struct lcpfs_engine_options *options, struct lcpfs_engine **engine)
@@ -223,8 +223,8 @@ int lcpfs_engine_should_move(struct lcpfs_engine *engine, uint32_t id, bool *sho
 	return 0;
 }
 
-static void expected_gain(const struct engine_core *core, const struct engine_partition *p, double blocks, double *gain,
-			  double *error)
+static void expected_gain(const struct engine_core *core, const struct engine_partition *p, double blocks,
+			  double *gain, double *error)
 {
 	struct lcpfs_engine_decision d;
 
@@ -243,7 +243,8 @@ static void expected_gain(const struct engine_core *core, const struct engine_pa
 	*error = engine_finite_or(d.expected_error, 0);
 }
 
-int lcpfs_engine_expected_gain(struct lcpfs_engine *engine, uint32_t id, int64_t blocks, double *gain, double *error)
+int lcpfs_engine_expected_gain(struct lcpfs_engine *engine, uint32_t id, int64_t blocks, double *gain,
+			       double *error)
 {
 	const struct engine_partition *p;
 
@@ -313,7 +314,8 @@ static double size_at_price(const struct engine_core *core, const struct engine_
 	high = fmax(fmin(high, (double)core->options.pool_blocks), low);
 	for (int i = 0; i < 40 && high - low > step / 4; i++) {
 		double size = (low + high) / 2;
-		double worth = engine_weigh_fall(&p->side, size - now + step) - engine_weigh_fall(&p->side, size - now);
+		double worth =
+			engine_weigh_fall(&p->side, size - now + step) - engine_weigh_fall(&p->side, size - now);
 		if (worth > price)
 			low = size;
 		else
@@ -351,7 +353,8 @@ size_t lcpfs_engine_get_partitions(struct lcpfs_engine *engine, struct lcpfs_eng
 	count = core->count;
 	price = room ? clearing_price(core) : 0;
 	for (size_t i = 0; list && i < MIN_OF(count, room); i++)
-		fill_partition(core, core->partitions[i], size_at_price(core, core->partitions[i], price), &list[i]);
+		fill_partition(core, core->partitions[i], size_at_price(core, core->partitions[i], price),
+			       &list[i]);
 	pthread_mutex_unlock(&engine->lock);
 	return count;
 }

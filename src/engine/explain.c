@@ -7,8 +7,8 @@
 #include "engine/core.h"
 
 static const char *const reason_names[LCPFS_ENGINE_REASON_END] = {
-	"mode_off",   "few_partitions", "not_measured", "wait_report",	"wait_effect", "wait_measure", "no_room",
-	"in_balance", "within_noise",	"no_payback",	"explore",	"gain",	       "undo",	       "call_back",
+	"mode_off",   "few_partitions", "not_measured", "wait_report", "wait_effect", "wait_measure", "no_room",
+	"in_balance", "within_noise",   "no_payback",   "explore",     "gain",        "undo",         "call_back",
 };
 
 const char *lcpfs_engine_reason_name(enum lcpfs_engine_reason reason)
@@ -53,10 +53,13 @@ static void say_move(struct lcpfs_engine_decision *d, const struct names *n)
 {
 	const char *why = d->reason == LCPFS_ENGINE_EXPLORE ? "to learn, moving" : "moving";
 
-	SAY("%s %llu blocks from %s to %s: epsilon of the two should fall by %.3g ± %.2g (%.2g %%), writing %.3g blocks/s "
-	    "less; the copying of about %.0f blocks is repaid within the %.0f s that demand is known for; trust %.2f",
+	SAY("%s %llu blocks from %s to %s: epsilon of the two should fall by %.3g ± %.2g (%.2g %%), writing %.3g "
+	    "blocks/s "
+	    "less; the copying of about %.0f blocks is repaid within the %.0f s that demand is known for; trust "
+	    "%.2f",
 	    why, (unsigned long long)d->blocks, n->from, n->to, d->expected_gain, d->expected_error,
-	    percent_of_epsilon(d, d->expected_gain), d->expected_saving_blocks_s, d->cost_blocks, d->horizon_s, d->trust);
+	    percent_of_epsilon(d, d->expected_gain), d->expected_saving_blocks_s, d->cost_blocks, d->horizon_s,
+	    d->trust);
 }
 
 static void say_weighed(struct lcpfs_engine_decision *d, const struct names *n)
@@ -65,21 +68,26 @@ static void say_weighed(struct lcpfs_engine_decision *d, const struct names *n)
 	unsigned long long count = d->blocks;
 
 	if (d->reason == LCPFS_ENGINE_IN_BALANCE)
-		SAY("in balance: %s gains most (%.3g per block) and %s loses least (%.3g per block); %llu more %s would "
-		    "change epsilon by %.3g ± %.2g", n->to, d->to.gain_per_block, n->from, d->from.gain_per_block, count,
-		    blocks, -d->expected_gain, d->expected_error);
+		SAY("in balance: %s gains most (%.3g per block) and %s loses least (%.3g per block); %llu more %s "
+		    "would "
+		    "change epsilon by %.3g ± %.2g",
+		    n->to, d->to.gain_per_block, n->from, d->from.gain_per_block, count, blocks, -d->expected_gain,
+		    d->expected_error);
 	else if (d->reason == LCPFS_ENGINE_WITHIN_NOISE)
-		SAY("%llu %s from %s to %s would lower epsilon by %.3g, which does not beat the noise of measurement, %.2g",
+		SAY("%llu %s from %s to %s would lower epsilon by %.3g, which does not beat the noise of "
+		    "measurement, %.2g",
 		    count, blocks, n->from, n->to, d->expected_gain, d->measurement_error);
 	else if (d->reason == LCPFS_ENGINE_NO_PAYBACK)
-		SAY("%llu %s from %s to %s would save %.3g blocks/s, which does not repay about %.0f blocks of copying "
-		    "within the %.0f s that demand is known for", count, blocks, n->from, n->to,
-		    d->expected_saving_blocks_s, d->cost_blocks, d->horizon_s);
+		SAY("%llu %s from %s to %s would save %.3g blocks/s, which does not repay about %.0f blocks of "
+		    "copying "
+		    "within the %.0f s that demand is known for",
+		    count, blocks, n->from, n->to, d->expected_saving_blocks_s, d->cost_blocks, d->horizon_s);
 	else
-		SAY("no room: %s could gain %.3g per block, but it is at its max (%llu blocks) or %s can give no more "
-		    "(floor %llu of %llu blocks)", n->to, d->to.gain_per_block,
-		    (unsigned long long)d->to.ceiling_blocks, n->from, (unsigned long long)d->from.floor_blocks,
-		    (unsigned long long)d->from.size_blocks);
+		SAY("no room: %s could gain %.3g per block, but it is at its max (%llu blocks) or %s can give no "
+		    "more "
+		    "(floor %llu of %llu blocks)",
+		    n->to, d->to.gain_per_block, (unsigned long long)d->to.ceiling_blocks, n->from,
+		    (unsigned long long)d->from.floor_blocks, (unsigned long long)d->from.size_blocks);
 }
 
 static void say_wait(const struct engine_core *core, struct lcpfs_engine_decision *d, const struct names *n)
@@ -87,15 +95,18 @@ static void say_wait(const struct engine_core *core, struct lcpfs_engine_decisio
 	const struct engine_partition *to = engine_core_find(core, d->to_id);
 
 	if (d->reason == LCPFS_ENGINE_WAIT_REPORT)
-		SAY("the move of %llu blocks from %s to %s is being carried out", (unsigned long long)d->blocks, n->from,
-		    n->to);
+		SAY("the move of %llu blocks from %s to %s is being carried out", (unsigned long long)d->blocks,
+		    n->from, n->to);
 	else if (d->reason == LCPFS_ENGINE_WAIT_MEASURE)
-		SAY("the effect of %llu blocks from %s to %s has arrived; measuring until %.3g ± stands out of the noise",
+		SAY("the effect of %llu blocks from %s to %s has arrived; measuring until %.3g ± stands out of "
+		    "the noise",
 		    (unsigned long long)d->blocks, n->from, n->to, d->expected_gain);
 	else
-		SAY("waiting for the effect of %llu blocks from %s to %s: %s has written %.0f of the %.0f blocks that take "
-		    "its log round once (effects took about %.3g s so far)", (unsigned long long)d->blocks, n->from, n->to,
-		    n->to, to ? to->since_blocks : 0, to ? (double)to->size : 0, d->cooldown_s);
+		SAY("waiting for the effect of %llu blocks from %s to %s: %s has written %.0f of the %.0f blocks "
+		    "that take "
+		    "its log round once (effects took about %.3g s so far)",
+		    (unsigned long long)d->blocks, n->from, n->to, n->to, to ? to->since_blocks : 0,
+		    to ? (double)to->size : 0, d->cooldown_s);
 }
 
 void engine_explain_sentence(const struct engine_core *core, struct lcpfs_engine_decision *d)
@@ -112,7 +123,8 @@ void engine_explain_sentence(const struct engine_core *core, struct lcpfs_engine
 		SAY("there is nothing to move between");
 		break;
 	case LCPFS_ENGINE_NOT_MEASURED:
-		SAY("not enough traffic yet to know what a block is worth: no log has gone round once since its size last "
+		SAY("not enough traffic yet to know what a block is worth: no log has gone round once since its "
+		    "size last "
 		    "changed");
 		break;
 	case LCPFS_ENGINE_WAIT_REPORT:

@@ -10,8 +10,8 @@
 #include <lcpfs/engine.h>
 
 #define HEADROOM_MIN 0.01 /* below 1 % a partition counts as one that cannot grow */
-#define RATIO_MIN 1e-6	  /* spare/live below this: the series is at its limit of sense (WA above 500,000) */
-#define RATIO_MAX 40.0	  /* e^-40 copies per write: nothing is ever copied */
+#define RATIO_MIN 1e-6 /* spare/live below this: the series is at its limit of sense (WA above 500,000) */
+#define RATIO_MAX 40.0 /* e^-40 copies per write: nothing is ever copied */
 
 double engine_finite_or(double x, double otherwise)
 {
@@ -68,12 +68,12 @@ double lcpfs_engine_uniform_wa(double live_blocks, double spare_blocks)
 /* Upper quantile of the normal distribution (Acklam's rational approximation, relative error below 1.2e-9). */
 static double normal_quantile(double upper)
 {
-	static const double a[] = {-3.969683028665376e+01, 2.209460984245205e+02, -2.759285104469687e+02,
-				   1.383577518672690e+02, -3.066479806614716e+01, 2.506628277459239e+00};
+	static const double a[] = {-3.969683028665376e+01, 2.209460984245205e+02,  -2.759285104469687e+02,
+				   1.383577518672690e+02,  -3.066479806614716e+01, 2.506628277459239e+00};
 	static const double b[] = {-5.447609879822406e+01, 1.615858368580409e+02, -1.556989798598866e+02,
 				   6.680131188771972e+01, -1.328068155288572e+01};
 	static const double c[] = {-7.784894002430293e-03, -3.223964580411365e-01, -2.400758277161838e+00,
-				   -2.549732539343734e+00, 4.374664141464968e+00, 2.938163982698783e+00};
+				   -2.549732539343734e+00, 4.374664141464968e+00,  2.938163982698783e+00};
 	static const double d[] = {7.784695709041462e-03, 3.224671290700398e-01, 2.445134137142996e+00,
 				   3.754408661907416e+00};
 	double q, r;

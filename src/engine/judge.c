@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What came of a move: its report, the wait for its effect, the verdict at constant demand, and what is learned from that.
+ * What came of a move: its report, the wait for its effect, the verdict at constant demand, and what is learned
+ * from that.
  *
- * Only the two parties are compared: the others did not change size, so that including them would add their noise and
- * no signal. A giver so slow that its log does not go round while the receiver's does enters with what the curve expects of it;
- * its own measurement corrects the curve when it comes. So does one that took part in another move meanwhile: only the
- * receiver is held still.
+ * Only the two parties are compared: the others did not change size, so that including them would add their noise
+ * and no signal. A giver so slow that its log does not go round while the receiver's does enters with what the
+ * curve expects of it; its own measurement corrects the curve when it comes. So does one that took part in another
+ * move meanwhile: only the receiver is held still.
  */
 #include <math.h>
 #include <string.h>
@@ -15,8 +16,8 @@
 
 /* ---- carrying out ---- */
 
-static void remember_before(const struct engine_partition *p, const struct lcpfs_engine_side *side, uint64_t new_size,
-			    struct engine_before *before)
+static void remember_before(const struct engine_partition *p, const struct lcpfs_engine_side *side,
+			    uint64_t new_size, struct engine_before *before)
 {
 	memset(before, 0, sizeof(*before));
 	if (!p)
@@ -212,7 +213,7 @@ static void conclude(struct engine_core *core, size_t index, double change, doub
 	struct lcpfs_engine_outcome *o = &core->pending[index].outcome;
 	double bound = engine_t_quantile(core->options.significance, freedom) * error;
 
-	o->verdict = change < -bound ? LCPFS_ENGINE_IMPROVED
+	o->verdict = change < -bound  ? LCPFS_ENGINE_IMPROVED
 		     : change > bound ? LCPFS_ENGINE_HURT
 				      : LCPFS_ENGINE_INCONCLUSIVE;
 	core->judged++;
@@ -228,8 +229,8 @@ static void conclude(struct engine_core *core, size_t index, double change, doub
 }
 
 /*
- * One look, at a time that does not depend on what is seen: when the standard error could resolve the gain that was
- * expected, at the latest after one turnover of measuring.
+ * One look, at a time that does not depend on what is seen: when the standard error could resolve the gain that
+ * was expected, at the latest after one turnover of measuring.
  */
 static bool long_enough(const struct engine_core *core, const struct engine_partition *to, double expected,
 			double error)
@@ -249,7 +250,8 @@ static bool hopeless(const struct engine_core *core, const struct engine_pending
 
 	if (core->work - pending->pool_work >= (double)core->options.pool_blocks)
 		return !engine_core_settled(core, to);
-	return !(to->since_blocks > 0) && !engine_window_ready(&to->window) && waited_s > 2 * core->cooldown_s.value;
+	return !(to->since_blocks > 0) && !engine_window_ready(&to->window) &&
+	       waited_s > 2 * core->cooldown_s.value;
 }
 
 static void give_up(struct engine_core *core, size_t index)
@@ -313,10 +315,11 @@ void engine_judge_giver_changed(struct engine_core *core, uint32_t id)
 }
 
 /*
- * Realised / expected of this receiver's past moves at a pressure within 30 %; the prior is one move that kept its word. Like
- * demand, outcomes are forgotten over the time that the pool's turnover takes.
+ * Realised / expected of this receiver's past moves at a pressure within 30 %; the prior is one move that kept its
+ * word. Like demand, outcomes are forgotten over the time that the pool's turnover takes.
  */
-void engine_judge_past(const struct engine_core *core, const struct engine_partition *to, double *ratio, double *error)
+void engine_judge_past(const struct engine_core *core, const struct engine_partition *to, double *ratio,
+		       double *error)
 {
 	double weights = 1, sum = 1, squares = 0, pressure = to ? to->side.pressure : 0;
 	double memory_us = to ? 1e6 * to->demand.seconds : 0;
@@ -324,7 +327,8 @@ void engine_judge_past(const struct engine_core *core, const struct engine_parti
 	for (size_t i = 0; i < MIN_OF(core->outcome_count, LCPFS_ENGINE_OUTCOMES_MAX); i++) {
 		const struct lcpfs_engine_outcome *o = &core->outcomes[i];
 		double se = o->standard_error / o->expected_gain, r, w;
-		if (!to || o->to_id != to->id || o->verdict == LCPFS_ENGINE_NOT_JUDGED || !(o->expected_gain > 0) ||
+		if (!to || o->to_id != to->id || o->verdict == LCPFS_ENGINE_NOT_JUDGED ||
+		    !(o->expected_gain > 0) ||
 		    !(fabs(o->pressure - pressure) <= ENGINE_SIMILAR_PRESSURE * pressure))
 			continue;
 		r = fmin(fmax((o->epsilon_before - o->epsilon_after) / o->expected_gain, -3), 3);

@@ -208,7 +208,8 @@ size_t engine_state_save(const struct engine_core *core, void *bytes, size_t roo
 	struct engine_core copy = *core;
 	struct counts counts = {core->count, outcomes_kept(core)};
 	struct cursor c = {.bytes = bytes, .at = HEADER_BYTES};
-	size_t need = HEADER_BYTES + ENGINE_BYTES + core->count * PARTITION_BYTES + counts.outcomes * OUTCOME_BYTES;
+	size_t need =
+		HEADER_BYTES + ENGINE_BYTES + core->count * PARTITION_BYTES + counts.outcomes * OUTCOME_BYTES;
 	size_t first = core->outcome_count - counts.outcomes;
 
 	if (!bytes || room < need || need > UINT32_MAX)
@@ -280,7 +281,8 @@ int engine_state_load(struct engine_core *core, const void *bytes, size_t length
 	u64_field(&c, &counts.partitions);
 	u64_field(&c, &counts.outcomes);
 	if (counts.outcomes > LCPFS_ENGINE_OUTCOMES_MAX || counts.partitions > length / PARTITION_BYTES ||
-	    HEADER_BYTES + ENGINE_BYTES + counts.partitions * PARTITION_BYTES + counts.outcomes * OUTCOME_BYTES > length)
+	    HEADER_BYTES + ENGINE_BYTES + counts.partitions * PARTITION_BYTES + counts.outcomes * OUTCOME_BYTES >
+		    length)
 		return -LCPFS_E_CORRUPT;
 	c.at = HEADER_BYTES;
 	engine_fields(&c, core, &counts);

@@ -34,6 +34,6 @@ void engine_window_add(struct engine_window *window, const struct engine_batch *
 bool engine_window_ready(const struct engine_window *window);
 struct engine_batch engine_window_sum(const struct engine_window *window);
 struct engine_mean engine_window_latency(const struct engine_window *window); /* µs per operation */
-struct engine_mean engine_window_copies(const struct engine_window *window);  /* copied per user block */
+struct engine_mean engine_window_copies(const struct engine_window *window); /* copied per user block */
 
 #endif

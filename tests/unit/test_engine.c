@@ -21,9 +21,9 @@
 
 struct load {
 	double live, writes_s, reads_s, noise; /* noise: relative spread of each window's latency */
-	double copies;			       /* factor on the uniform formula's; 0 = a log */
-	double size_blind;		       /* 1: latency does not depend on size at all */
-	double flat;			       /* copies per write, whatever the size; latency is blind then too */
+	double copies; /* factor on the uniform formula's; 0 = a log */
+	double size_blind; /* 1: latency does not depend on size at all */
+	double flat; /* copies per write, whatever the size; latency is blind then too */
 };
 
 struct world {
@@ -64,7 +64,8 @@ static void world_init(struct world *w, uint64_t pool, enum lcpfs_engine_mode mo
 
 static void world_add(struct world *w, uint64_t size, struct load load)
 {
-	struct lcpfs_engine_spec spec = {.size_blocks = size, .min_size_blocks = STEP, .max_size_blocks = 1u << 30};
+	struct lcpfs_engine_spec spec = {
+		.size_blocks = size, .min_size_blocks = STEP, .max_size_blocks = 1u << 30};
 
 	w->load[w->count] = load;
 	w->size[w->count] = size;
@@ -270,8 +271,9 @@ static void free_space_is_put_to_use_and_called_back(void **state)
 	assert_int_equal(d.reason, LCPFS_ENGINE_CALL_BACK);
 	assert_int_equal(d.to_id, LCPFS_ENGINE_FREE);
 	assert_int_equal(d.blocks, 640);
-	assert_int_equal(lcpfs_engine_report(w.engine, w.now_us, d.sequence,
-					     &(struct lcpfs_engine_moved){.blocks = 640}), 0);
+	assert_int_equal(
+		lcpfs_engine_report(w.engine, w.now_us, d.sequence, &(struct lcpfs_engine_moved){.blocks = 640}),
+		0);
 	check_conservation(&w);
 	world_done(&w);
 }
@@ -338,8 +340,10 @@ static void pure_noise_moves_nothing(void **state)
 		struct world w;
 		struct lcpfs_engine_statistics s;
 		world_init(&w, 44000, LCPFS_ENGINE_ON, seed);
-		world_add(&w, 22000, (struct load){.live = 20000, .writes_s = 5000, .noise = 0.5, .size_blind = 1});
-		world_add(&w, 22000, (struct load){.live = 20000, .writes_s = 5000, .noise = 0.5, .size_blind = 1});
+		world_add(&w, 22000,
+			  (struct load){.live = 20000, .writes_s = 5000, .noise = 0.5, .size_blind = 1});
+		world_add(&w, 22000,
+			  (struct load){.live = 20000, .writes_s = 5000, .noise = 0.5, .size_blind = 1});
 		world_run(&w, 300);
 		lcpfs_engine_get_statistics(w.engine, &s);
 		improved += s.improved;
@@ -469,7 +473,8 @@ static void observe_moves_nothing_and_says_what_it_would(void **state)
 	assert_int_equal(w.moves, 0);
 	n = lcpfs_engine_get_decisions(w.engine, d, 100);
 	for (size_t i = 0; i < n; i++)
-		would |= d[i].action == LCPFS_ENGINE_WOULD_MOVE && d[i].to_id == w.id[0] && strlen(d[i].sentence) > 20;
+		would |= d[i].action == LCPFS_ENGINE_WOULD_MOVE && d[i].to_id == w.id[0] &&
+			 strlen(d[i].sentence) > 20;
 	assert_true(would);
 	world_done(&w);
 }
@@ -805,10 +810,11 @@ static void check_finite(struct world *w)
 static void hostile_act(struct world *w, uint32_t id)
 {
 	struct lcpfs_engine_counters c = {
-		hostile_u64(w), hostile_u64(w), hostile(w),	hostile(w),
+		hostile_u64(w), hostile_u64(w), hostile(w),     hostile(w),
 		hostile_u64(w), hostile_u64(w), hostile_u64(w), hostile_u64(w),
 	};
-	struct lcpfs_engine_spec spec = {.size_blocks = hostile_u64(w) % 5000, .min_size_blocks = hostile_u64(w) % 2000,
+	struct lcpfs_engine_spec spec = {.size_blocks = hostile_u64(w) % 5000,
+					 .min_size_blocks = hostile_u64(w) % 2000,
 					 .max_size_blocks = hostile_u64(w)};
 	double pick = uniform01(w);
 	int refused;
@@ -841,9 +847,10 @@ static void any_input_leaves_sizes_conserved_and_numbers_finite(void **state)
 			hostile_act(&w, 1 + (uint32_t)(uniform01(&w) * 12));
 			lcpfs_engine_decide(w.engine, hostile_u64(&w), &d);
 			if (d.action == LCPFS_ENGINE_MOVE && uniform01(&w) < 0.9)
-				(void)!lcpfs_engine_report(w.engine, hostile_u64(&w), d.sequence,
-							   &(struct lcpfs_engine_moved){hostile_u64(&w) % (d.blocks + 2),
-											hostile_u64(&w), hostile_u64(&w)});
+				(void)!lcpfs_engine_report(
+					w.engine, hostile_u64(&w), d.sequence,
+					&(struct lcpfs_engine_moved){hostile_u64(&w) % (d.blocks + 2),
+								     hostile_u64(&w), hostile_u64(&w)});
 			n = lcpfs_engine_get_partitions(w.engine, list, 64);
 			for (size_t k = 0; k < n; k++)
 				sum += list[k].size_blocks;

@@ -56,9 +56,12 @@ static void uniform_wa_is_lambert(void **state)
 static void known_splits_cost_what_is_known(void **state)
 {
 	(void)state;
-	assert_near(0.8 * lcpfs_engine_uniform_wa(0.2, 0.02) + 0.2 * lcpfs_engine_uniform_wa(0.8, 0.08), 5.68, 0.002);
-	assert_near(0.8 * lcpfs_engine_uniform_wa(0.2, 0.08) + 0.2 * lcpfs_engine_uniform_wa(0.8, 0.02), 5.70, 0.005);
-	assert_near(0.8 * lcpfs_engine_uniform_wa(0.2, 0.05) + 0.2 * lcpfs_engine_uniform_wa(0.8, 0.05), 3.89, 0.002);
+	assert_near(0.8 * lcpfs_engine_uniform_wa(0.2, 0.02) + 0.2 * lcpfs_engine_uniform_wa(0.8, 0.08), 5.68,
+		    0.002);
+	assert_near(0.8 * lcpfs_engine_uniform_wa(0.2, 0.08) + 0.2 * lcpfs_engine_uniform_wa(0.8, 0.02), 5.70,
+		    0.005);
+	assert_near(0.8 * lcpfs_engine_uniform_wa(0.2, 0.05) + 0.2 * lcpfs_engine_uniform_wa(0.8, 0.05), 3.89,
+		    0.002);
 }
 
 /* Tables of Student's t. */
@@ -187,7 +190,8 @@ static void window_error_covers_autocorrelation(void **state)
 		mean = engine_window_latency(&w);
 		outside += fabs(mean.value - 10) > engine_t_quantile(0.025, mean.freedom) * mean.error;
 	}
-	assert_true(outside <= 400 * 0.09); /* 5 % plus what 32 batches of 50 leave uncovered; naive would give 60 % */
+	assert_true(outside <=
+		    400 * 0.09); /* 5 % plus what 32 batches of 50 leave uncovered; naive would give 60 % */
 }
 
 static struct engine_point point(double live, double spare, double copies)
