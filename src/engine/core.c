@@ -154,6 +154,7 @@ int engine_core_add(struct engine_core *core, const struct lcpfs_engine_spec *sp
 	p->changed_us = core->now_us;
 	p->pool_work_seen = core->work;
 	core->id_last = p->id;
+	core->price_known = false;
 	core->partitions[core->count++] = p;
 	engine_core_side(core, p, &p->side);
 	return 0;
@@ -167,6 +168,7 @@ int engine_core_remove(struct engine_core *core, uint32_t id)
 	if (!p)
 		return -LCPFS_E_NOT_FOUND;
 	engine_judge_cut_off(core, id);
+	core->price_known = false;
 	free(p);
 	core->count--;
 	memmove(core->partitions + i, core->partitions + i + 1, (core->count - i) * sizeof(core->partitions[0]));

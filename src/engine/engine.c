@@ -325,7 +325,7 @@ static double size_at_price(const struct engine_core *core, const struct engine_
 }
 
 /* Where everyone's next step is worth the same and all is given out (water filling, by halving on the price). */
-static double clearing_price(const struct engine_core *core)
+static double find_price(const struct engine_core *core)
 {
 	double low = -60, high = 60; /* powers of e */
 
@@ -343,9 +343,22 @@ static double clearing_price(const struct engine_core *core)
 	return exp((low + high) / 2);
 }
 
+/* Found again when the pool has done a hundredth of a turnover since: it is for people, and it is slow. */
+static double clearing_price(struct engine_core *core)
+{
+	double fresh = (double)core->options.pool_blocks / 100;
+
+	if (core->price_known && core->work - core->price_work < fresh)
+		return core->price;
+	core->price = find_price(core);
+	core->price_work = core->work;
+	core->price_known = true;
+	return core->price;
+}
+
 size_t lcpfs_engine_get_partitions(struct lcpfs_engine *engine, struct lcpfs_engine_partition *list, size_t room)
 {
-	const struct engine_core *core = &engine->core;
+	struct engine_core *core = &engine->core;
 	size_t count;
 	double price;
 
