@@ -18,6 +18,8 @@
 
 #include "pool/core.h"
 
+enum { CACHE_BYTES = 64 << 20 }; /* for tables; one partition is open at a time */
+
 struct check {
 	struct lcpfs_care *care;
 	struct lcpfs_pool *pool;
@@ -164,7 +166,7 @@ static int check_part(struct check *check, struct part *part, struct report *rep
 	int error;
 
 	check->part = part;
-	error = part_open_store(part, 0, &why);
+	error = part_open_store(part, CACHE_BYTES, &why);
 	if (error == -LCPFS_E_NOMEM)
 		return failure_set(failure, LCPFS_E_NOMEM, "%s", why.message);
 	if (error) {

@@ -43,19 +43,14 @@ static void fill_from_store(struct lcpfs_partition_info *info, struct part *part
 	info->utilization = info->size_blocks ? (double)stats.live_blocks / (double)info->size_blocks : 0;
 }
 
-static void fill_from_engine(struct lcpfs_partition_info *info, const struct part *part)
+static void fill_from_engine(struct lcpfs_partition_info *info, const struct lcpfs_engine_partition *p)
 {
-	struct lcpfs_engine_partition p;
-
-	info->write_amplification = 1;
-	if (lcpfs_engine_get_partition(part->pool->engine, part->id, &p))
-		return;
-	info->access_frequency = p.access_frequency;
-	info->avg_latency_us = p.avg_latency_us;
-	info->pressure = p.pressure;
-	info->epsilon = p.epsilon;
-	info->write_amplification = p.write_amplification;
-	info->moving |= p.moving;
+	info->access_frequency = p->access_frequency;
+	info->avg_latency_us = p->avg_latency_us;
+	info->pressure = p->pressure;
+	info->epsilon = p->epsilon;
+	info->write_amplification = p->write_amplification;
+	info->moving |= p->moving;
 }
 
 static void fill_info(struct lcpfs_partition_info *info, struct part *part)
@@ -69,38 +64,71 @@ static void fill_info(struct lcpfs_partition_info *info, struct part *part)
 		.least_size_blocks = part_least_blocks(part),
 		.moving = part->releasing || part->incoming || part->resizing,
 		.faulted = !part->store,
+		.write_amplification = 1,
 	};
 	memcpy(info->name, part->name, sizeof(info->name));
 	if (part->store)
 		fill_from_store(info, part);
-	fill_from_engine(info, part);
 }
 
 static int compare_ids(const void *a, const void *b)
 {
-	const struct part *x = *(struct part *const *)a, *y = *(struct part *const *)b;
+	const struct lcpfs_partition_info *x = a, *y = b;
 
 	return x->id < y->id ? -1 : x->id > y->id;
 }
 
-int lcpfs_pool_list(struct lcpfs_pool *pool, struct lcpfs_partition_info *list, size_t room, size_t *count)
+/* Both in order of id. One question for all, since each costs the engine a look at all partitions. */
+static void fill_all_from_engine(struct lcpfs_pool *pool, struct lcpfs_partition_info *list, size_t count)
 {
-	struct part **sorted = calloc(pool->layout.partition_slots, sizeof(*sorted));
+	struct lcpfs_engine_partition *known = calloc(count + 1, sizeof(*known));
+	size_t found = known ? lcpfs_engine_get_partitions(pool->engine, known, count) : 0;
 
-	*count = 0;
-	if (!sorted)
-		return -LCPFS_E_NOMEM;
-	pthread_mutex_lock(&pool->lock);
+	for (size_t i = 0, k = 0; i < count; i++) {
+		while (k < MIN_OF(found, count) && known[k].id < list[i].id)
+			k++;
+		if (k < MIN_OF(found, count) && known[k].id == list[i].id)
+			fill_from_engine(&list[i], &known[k]);
+	}
+	free(known);
+}
+
+static size_t fill_all(struct lcpfs_pool *pool, struct lcpfs_partition_info *list)
+{
+	size_t count = 0;
+
 	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
 		if (pool->parts[slot])
-			sorted[(*count)++] = pool->parts[slot];
+			fill_info(&list[count++], pool->parts[slot]);
 	}
-	qsort(sorted, *count, sizeof(*sorted), compare_ids);
-	for (size_t i = 0; i < MIN_OF(*count, room); i++)
-		fill_info(&list[i], sorted[i]);
+	qsort(list, count, sizeof(*list), compare_ids);
+	fill_all_from_engine(pool, list, count);
+	return count;
+}
+
+int lcpfs_pool_list(struct lcpfs_pool *pool, struct lcpfs_partition_info *list, size_t room, size_t *count)
+{
+	struct lcpfs_partition_info *all = calloc(pool->layout.partition_slots, sizeof(*all));
+
+	*count = 0;
+	if (!all)
+		return -LCPFS_E_NOMEM;
+	pthread_mutex_lock(&pool->lock);
+	*count = fill_all(pool, all);
 	pthread_mutex_unlock(&pool->lock);
-	free(sorted);
+	if (room)
+		memcpy(list, all, MIN_OF(*count, room) * sizeof(*list));
+	free(all);
 	return 0;
+}
+
+static void fill_one(struct lcpfs_partition_info *info, struct part *part)
+{
+	struct lcpfs_engine_partition known;
+
+	fill_info(info, part);
+	if (lcpfs_engine_get_partition(part->pool->engine, part->id, &known) == 0)
+		fill_from_engine(info, &known);
 }
 
 int lcpfs_partition_get_info(struct lcpfs_pool *pool, const char *name, struct lcpfs_partition_info *info,
@@ -111,7 +139,7 @@ int lcpfs_partition_get_info(struct lcpfs_pool *pool, const char *name, struct l
 	pthread_mutex_lock(&pool->lock);
 	part = part_named(pool, name);
 	if (part)
-		fill_info(info, part);
+		fill_one(info, part);
 	pthread_mutex_unlock(&pool->lock);
 	return part ? 0 : failure_set(failure, LCPFS_E_NOT_FOUND, "there is no partition %s", name ? name : "");
 }

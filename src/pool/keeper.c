@@ -47,19 +47,19 @@ static uint64_t told_size(const struct part *part)
 	return (uint64_t)((int64_t)part->metaslabs - part->unreported) * part->pool->layout.metaslab_blocks;
 }
 
-/* Shrinking first: what grows takes from what is free. Telling it what it knows changes nothing. */
+/*
+ * Telling it what it knows changes nothing. Twice, since one can only grow, in its books, by what others have
+ * given up.
+ */
 void keeper_tell_sizes(struct lcpfs_pool *pool, enum lcpfs_engine_cause cause)
 {
 	uint64_t now_us = clock_us(&pool->clock);
 
-	for (unsigned growing = 0; growing < 2; growing++) {
+	for (unsigned pass = 0; pass < 2; pass++) {
 		for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
 			const struct part *part = pool->parts[slot];
-			struct lcpfs_engine_partition known;
 
-			if (!part || lcpfs_engine_get_partition(pool->engine, part->id, &known))
-				continue;
-			if ((told_size(part) > known.size_blocks) == (growing == 1))
+			if (part)
 				may_fail(lcpfs_engine_resized(pool->engine, part->id, now_us, told_size(part),
 							      cause));
 		}

@@ -16,7 +16,9 @@
 #include "pool/core.h"
 #include "vdev/simdisk.h"
 
-#define MB        (UINT64_C(1) << 20)
+#define MB    (UINT64_C(1) << 20)
+#define LEAST (6 * MB) /* of a partition, with metaslabs of 1 MiB */
+_Static_assert(STORE_METASLABS_MIN == 6, "what the tests reckon with");
 #define POOL_GUID UINT64_C(0x600dcafe)
 
 struct fixture {

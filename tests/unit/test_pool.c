@@ -81,7 +81,7 @@ static void creating_over_a_pool_needs_force(void **state)
 
 	(void)state;
 	fixture_new(&f, 64 * MB);
-	assert_int_equal(fixture_add(&f, "a", 4 * MB, 0, 8 * MB), 0);
+	assert_int_equal(fixture_add(&f, "a", LEAST, 0, 8 * MB), 0);
 	assert_int_equal(fixture_close(&f), 0);
 	assert_int_equal(pool_create_vdev(f.vdev, &f.clock, &options, 77, &f.failure), -LCPFS_E_EXISTS);
 	options.force = true;
@@ -218,18 +218,18 @@ static void partitions_are_kept_over_a_restart(void **state)
 
 	(void)state;
 	fixture_new(&f, 64 * MB);
-	assert_int_equal(fixture_add(&f, "a", 4 * MB, 6 * MB + 1, 9 * MB - 1), 0);
-	assert_int_equal(fixture_add(&f, "b", 5 * MB, 0, 20 * MB), 0);
+	assert_int_equal(fixture_add(&f, "a", LEAST, 6 * MB + 1, 9 * MB - 1), 0);
+	assert_int_equal(fixture_add(&f, "b", 9 * MB, 0, 20 * MB), 0);
 	for (int i = 0; i < 2; i++) {
 		info = fixture_info(&f, "a");
 		assert_int_equal(info.id, 1);
-		assert_int_equal(info.min_size_blocks, 4 * MB / BLOCK_SIZE);
+		assert_int_equal(info.min_size_blocks, LEAST / BLOCK_SIZE);
 		assert_int_equal(info.size_blocks, 7 * MB / BLOCK_SIZE);
 		assert_int_equal(info.max_size_blocks, 8 * MB / BLOCK_SIZE);
 		assert_int_equal(info.volume_blocks, 9 * MB / BLOCK_SIZE); /* whole blocks of what was asked for */
 		info = fixture_info(&f, "b");
 		assert_int_equal(info.id, 2);
-		assert_int_equal(info.size_blocks, 5 * MB / BLOCK_SIZE);
+		assert_int_equal(info.size_blocks, 9 * MB / BLOCK_SIZE);
 		fixture_invariants(&f);
 		assert_int_equal(fixture_close(&f), 0);
 		assert_int_equal(fixture_open(&f, false), 0);
@@ -243,12 +243,12 @@ static void ids_are_never_used_again(void **state)
 
 	(void)state;
 	fixture_new(&f, 64 * MB);
-	assert_int_equal(fixture_add(&f, "a", 4 * MB, 0, 8 * MB), 0);
-	assert_int_equal(fixture_add(&f, "b", 4 * MB, 0, 8 * MB), 0);
+	assert_int_equal(fixture_add(&f, "a", LEAST, 0, 8 * MB), 0);
+	assert_int_equal(fixture_add(&f, "b", LEAST, 0, 8 * MB), 0);
 	assert_int_equal(lcpfs_partition_remove(f.pool, "b", NULL), 0);
 	assert_int_equal(fixture_close(&f), 0);
 	assert_int_equal(fixture_open(&f, false), 0);
-	assert_int_equal(fixture_add(&f, "b", 4 * MB, 0, 8 * MB), 0);
+	assert_int_equal(fixture_add(&f, "b", LEAST, 0, 8 * MB), 0);
 	assert_int_equal(fixture_info(&f, "b").id, 3);
 	fixture_expect(&f, "a", 0, 0, 0);
 	fixture_done(&f);
@@ -276,25 +276,25 @@ static void impossible_partitions_are_refused(void **state)
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "a", 40 * MB, 0, 50 * MB), 0);
 	for (size_t i = 0; i < ARRAY_LENGTH(names); i++)
-		expect_refusal(&f, names[i], 4 * MB, 0, 8 * MB, -LCPFS_E_INVALID, "name");
+		expect_refusal(&f, names[i], LEAST, 0, 8 * MB, -LCPFS_E_INVALID, "name");
 	memset(name, 'n', sizeof(name));
 	name[64] = '\0';
-	expect_refusal(&f, name, 4 * MB, 0, 8 * MB, -LCPFS_E_INVALID, "name");
-	expect_refusal(&f, NULL, 4 * MB, 0, 8 * MB, -LCPFS_E_INVALID, "name");
-	expect_refusal(&f, "a", 4 * MB, 0, 8 * MB, -LCPFS_E_EXISTS, "exists");
-	expect_refusal(&f, "b", 8 * MB, 0, 4 * MB, -LCPFS_E_INVALID, "min is larger than max");
-	expect_refusal(&f, "b", 4 * MB, 3 * MB, 8 * MB, -LCPFS_E_INVALID, "between");
-	expect_refusal(&f, "b", 4 * MB, 9 * MB, 8 * MB, -LCPFS_E_INVALID, "between");
-	expect_refusal(&f, "b", 1 * MB, 0, 8 * MB, -LCPFS_E_INVALID, "at least 4M");
-	expect_refusal(&f, "b", 4 * MB + 1, 0, 5 * MB - 1, -LCPFS_E_INVALID, "whole metaslabs");
+	expect_refusal(&f, name, LEAST, 0, 8 * MB, -LCPFS_E_INVALID, "name");
+	expect_refusal(&f, NULL, LEAST, 0, 8 * MB, -LCPFS_E_INVALID, "name");
+	expect_refusal(&f, "a", LEAST, 0, 8 * MB, -LCPFS_E_EXISTS, "exists");
+	expect_refusal(&f, "b", 8 * MB, 0, LEAST, -LCPFS_E_INVALID, "min is larger than max");
+	expect_refusal(&f, "b", LEAST, 3 * MB, 8 * MB, -LCPFS_E_INVALID, "between");
+	expect_refusal(&f, "b", LEAST, 9 * MB, 8 * MB, -LCPFS_E_INVALID, "between");
+	expect_refusal(&f, "b", 1 * MB, 0, 8 * MB, -LCPFS_E_INVALID, "at least 6M");
+	expect_refusal(&f, "b", LEAST + 1, 0, LEAST + MB - 1, -LCPFS_E_INVALID, "whole metaslabs");
 	expect_refusal(&f, "b", 23 * MB, 0, 30 * MB, -LCPFS_E_NOSPC, "22M are left for a min");
-	expect_refusal(&f, "b", 4 * MB, 23 * MB, 30 * MB, -LCPFS_E_NOSPC, "only 22M");
+	expect_refusal(&f, "b", LEAST, 23 * MB, 30 * MB, -LCPFS_E_NOSPC, "only 22M");
 	expect_refusal(&f, "b", UINT64_MAX - 1, 0, UINT64_MAX, -LCPFS_E_INVALID, "whole");
 	expect_refusal(&f, "b", UINT64_C(1) << 60, 0, UINT64_C(2) << 60, -LCPFS_E_INVALID, "volume");
-	expect_refusal(&f, "b", 4 * MB, UINT64_MAX, UINT64_MAX, -LCPFS_E_INVALID, "");
+	expect_refusal(&f, "b", LEAST, UINT64_MAX, UINT64_MAX, -LCPFS_E_INVALID, "");
 	name[63] = '\0';
-	assert_int_equal(fixture_add(&f, name, 4 * MB, 0, 22 * MB), 0);
-	assert_int_equal(fixture_add(&f, "A-z_0.9", 18 * MB, 0, 22 * MB), 0);
+	assert_int_equal(fixture_add(&f, name, LEAST, 0, 22 * MB), 0);
+	assert_int_equal(fixture_add(&f, "A-z_0.9", 22 * MB - LEAST, 0, 22 * MB), 0);
 	assert_int_equal(fixture_free(&f), 0);
 	fixture_invariants(&f);
 	fixture_done(&f);
@@ -309,9 +309,9 @@ static void all_slots_can_be_used(void **state)
 	fixture_new(&f, 128 * MB);
 	for (unsigned i = 0; i < 16; i++) {
 		snprintf(name, sizeof(name), "p%u", i);
-		assert_int_equal(fixture_add(&f, name, 4 * MB, 0, 8 * MB), 0);
+		assert_int_equal(fixture_add(&f, name, LEAST, 0, 8 * MB), 0);
 	}
-	expect_refusal(&f, "more", 4 * MB, 0, 8 * MB, -LCPFS_E_NOSPC, "all the 16 partitions");
+	expect_refusal(&f, "more", LEAST, 0, 8 * MB, -LCPFS_E_NOSPC, "all the 16 partitions");
 	assert_int_equal(fixture_close(&f), 0);
 	assert_int_equal(fixture_open(&f, false), 0);
 	assert_int_equal(fixture_info(&f, "p15").id, 16);
@@ -327,7 +327,7 @@ static void a_partition_in_use_is_not_removed(void **state)
 
 	(void)state;
 	fixture_new(&f, 64 * MB);
-	assert_int_equal(fixture_add(&f, "a", 4 * MB, 0, 8 * MB), 0);
+	assert_int_equal(fixture_add(&f, "a", LEAST, 0, 8 * MB), 0);
 	assert_int_equal(lcpfs_partition_open(f.pool, "a", &partition, NULL), 0);
 	assert_int_equal(lcpfs_partition_remove(f.pool, "a", &f.failure), -LCPFS_E_BUSY);
 	assert_non_null(strstr(f.failure.message, "1 client;"));
@@ -348,7 +348,7 @@ static void removed_space_is_discarded(void **state)
 
 	(void)state;
 	fixture_new(&f, 64 * MB);
-	assert_int_equal(fixture_add(&f, "a", 4 * MB, 10 * MB, 10 * MB), 0);
+	assert_int_equal(fixture_add(&f, "a", LEAST, 10 * MB, 10 * MB), 0);
 	before = simdisk_counts(f.disk)->discarded_bytes;
 	assert_int_equal(lcpfs_partition_remove(f.pool, "a", NULL), 0);
 	assert_int_equal(simdisk_counts(f.disk)->discarded_bytes - before, 10 * MB);
@@ -368,7 +368,7 @@ static void ranges_outside_of_the_volume_are_refused(void **state)
 
 	(void)state;
 	fixture_new(&f, 64 * MB);
-	assert_int_equal(fixture_add(&f, "a", 4 * MB, 0, 8 * MB), 0);
+	assert_int_equal(fixture_add(&f, "a", LEAST, 0, 8 * MB), 0);
 	assert_int_equal(lcpfs_partition_open(f.pool, "a", &p, NULL), 0);
 	assert_int_equal(lcpfs_volume_bytes(p), 8 * MB);
 	assert_int_equal(lcpfs_volume_write(p, 8 * MB - BLOCK_SIZE, bytes, BLOCK_SIZE, true, NULL), 0);
@@ -390,7 +390,7 @@ static void resizing_keeps_the_data(void **state)
 
 	(void)state;
 	fixture_new(&f, 64 * MB);
-	assert_int_equal(fixture_add(&f, "a", 4 * MB, 20 * MB, 40 * MB), 0);
+	assert_int_equal(fixture_add(&f, "a", LEAST, 20 * MB, 40 * MB), 0);
 	assert_int_equal(fixture_write(&f, "a", 0, 1000, 1), 0);
 	assert_int_equal(fixture_write(&f, "a", 500, 1000, 2), 0);
 	assert_int_equal(fixture_resize(&f, "a", 40 * MB), 0);
@@ -417,11 +417,11 @@ static void impossible_sizes_are_refused(void **state)
 
 	(void)state;
 	fixture_new(&f, 64 * MB);
-	assert_int_equal(fixture_add(&f, "a", 4 * MB, 20 * MB, 62 * MB), 0);
-	assert_int_equal(fixture_add(&f, "b", 4 * MB, 20 * MB, 30 * MB), 0);
+	assert_int_equal(fixture_add(&f, "a", LEAST, 20 * MB, 62 * MB), 0);
+	assert_int_equal(fixture_add(&f, "b", LEAST, 20 * MB, 30 * MB), 0);
 	assert_int_equal(fixture_write(&f, "a", 0, 3000, 1), 0);
-	assert_int_equal(fixture_resize(&f, "a", 3 * MB), -LCPFS_E_TOO_SMALL);
-	assert_non_null(strstr(f.failure.message, "min of 4M"));
+	assert_int_equal(fixture_resize(&f, "a", LEAST - MB), -LCPFS_E_TOO_SMALL);
+	assert_non_null(strstr(f.failure.message, "min of 6M"));
 	assert_int_equal(fixture_resize(&f, "a", 63 * MB), -LCPFS_E_INVALID);
 	assert_non_null(strstr(f.failure.message, "max of 62M"));
 	assert_int_equal(fixture_resize(&f, "a", UINT64_MAX), -LCPFS_E_INVALID);
@@ -429,7 +429,7 @@ static void impossible_sizes_are_refused(void **state)
 	assert_non_null(strstr(f.failure.message, "only 22M"));
 	assert_int_equal(fixture_resize(&f, "c", 8 * MB), -LCPFS_E_NOT_FOUND);
 	/* 3000 blocks are live: it says how small it can get, and that is true. */
-	assert_int_equal(fixture_resize(&f, "a", 4 * MB), -LCPFS_E_TOO_SMALL);
+	assert_int_equal(fixture_resize(&f, "a", LEAST), -LCPFS_E_TOO_SMALL);
 	const char *needs = strstr(f.failure.message, "needs ");
 	assert_non_null(needs);
 	uint64_t least = strtoull(needs + 6, NULL, 10) * MB;
@@ -455,7 +455,7 @@ static void a_resize_can_be_stopped(void **state)
 
 	(void)state;
 	fixture_new(&f, 64 * MB);
-	assert_int_equal(fixture_add(&f, "a", 4 * MB, 20 * MB, 30 * MB), 0);
+	assert_int_equal(fixture_add(&f, "a", LEAST, 20 * MB, 30 * MB), 0);
 	assert_int_equal(lcpfs_partition_resize(f.pool, "a", 10 * MB, stop_after_two, NULL, &f.failure),
 			 -LCPFS_E_STOPPED);
 	assert_int_equal(fixture_size(&f, "a"), 18 * MB);
@@ -480,7 +480,7 @@ static void metaslabs_move_between_partitions(void **state)
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "a", 8 * MB, 40 * MB, 40 * MB), 0);
-	assert_int_equal(fixture_add(&f, "b", 4 * MB, 8 * MB, 15 * MB), 0);
+	assert_int_equal(fixture_add(&f, "b", LEAST, 8 * MB, 15 * MB), 0);
 	assert_int_equal(fixture_write(&f, "a", 0, 1500, 1), 0);
 	assert_int_equal(fixture_write(&f, "b", 0, 300, 2), 0);
 	move = (struct move){.from = held(&f, "a"), .to = held(&f, "b"), .wanted = 100};
@@ -515,7 +515,7 @@ static void a_full_writer_gets_free_space_up_to_its_max(void **state)
 
 	(void)state;
 	fixture_new(&f, 64 * MB);
-	assert_int_equal(fixture_add(&f, "a", 4 * MB, 4 * MB, 20 * MB), 0);
+	assert_int_equal(fixture_add(&f, "a", LEAST, LEAST, 20 * MB), 0);
 	assert_int_equal(fixture_write(&f, "a", 0, 2500, 1), 0);
 	assert_true(fixture_size(&f, "a") > 9 * MB);
 	error = fixture_write(&f, "a", 2500, 2600, 1);
@@ -534,8 +534,8 @@ static void fill_pool_but_for(struct fixture *f, enum lcpfs_engine_mode mode)
 {
 	fixture_new(f, 64 * MB);
 	assert_int_equal(lcpfs_pool_set_tune(f->pool, mode, NULL), 0);
-	assert_int_equal(fixture_add(f, "idle", 10 * MB, 58 * MB, 58 * MB), 0);
-	assert_int_equal(fixture_add(f, "full", 4 * MB, 4 * MB, 40 * MB), 0);
+	assert_int_equal(fixture_add(f, "idle", 10 * MB, 62 * MB - LEAST, 62 * MB - LEAST), 0);
+	assert_int_equal(fixture_add(f, "full", LEAST, LEAST, 40 * MB), 0);
 }
 
 static void without_free_space_others_give_in_mode_on_only(void **state)
@@ -545,13 +545,13 @@ static void without_free_space_others_give_in_mode_on_only(void **state)
 	(void)state;
 	fill_pool_but_for(&f, LCPFS_ENGINE_OBSERVE);
 	assert_int_equal(fixture_write(&f, "full", 0, 2500, 1), -LCPFS_E_NOSPC);
-	assert_int_equal(fixture_size(&f, "full"), 4 * MB);
+	assert_int_equal(fixture_size(&f, "full"), LEAST);
 	fixture_done(&f);
 
 	fill_pool_but_for(&f, LCPFS_ENGINE_ON);
 	assert_int_equal(fixture_write(&f, "full", 0, 2500, 1), 0);
 	assert_true(fixture_size(&f, "full") > 9 * MB);
-	assert_true(fixture_size(&f, "idle") < 58 * MB);
+	assert_true(fixture_size(&f, "idle") < 62 * MB - LEAST);
 	fixture_expect(&f, "full", 0, 2500, 1);
 	fixture_invariants(&f);
 	assert_int_equal(fixture_close(&f), 0);
@@ -566,8 +566,8 @@ static void nobody_is_taken_below_its_min(void **state)
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(lcpfs_pool_set_tune(f.pool, LCPFS_ENGINE_ON, NULL), 0);
-	assert_int_equal(fixture_add(&f, "idle", 50 * MB, 58 * MB, 58 * MB), 0);
-	assert_int_equal(fixture_add(&f, "full", 4 * MB, 4 * MB, 40 * MB), 0);
+	assert_int_equal(fixture_add(&f, "idle", 50 * MB, 62 * MB - LEAST, 62 * MB - LEAST), 0);
+	assert_int_equal(fixture_add(&f, "full", LEAST, LEAST, 40 * MB), 0);
 	assert_int_equal(fixture_write(&f, "full", 0, 8000, 1), -LCPFS_E_NOSPC);
 	assert_int_equal(fixture_size(&f, "idle"), 50 * MB);
 	assert_int_equal(fixture_size(&f, "full"), 12 * MB);
@@ -608,8 +608,8 @@ static void the_mode_and_what_was_learned_survive(void **state)
 
 	(void)state;
 	fixture_new(&f, 64 * MB);
-	assert_int_equal(fixture_add(&f, "a", 4 * MB, 10 * MB, 40 * MB), 0);
-	assert_int_equal(fixture_add(&f, "b", 4 * MB, 10 * MB, 40 * MB), 0);
+	assert_int_equal(fixture_add(&f, "a", LEAST, 10 * MB, 40 * MB), 0);
+	assert_int_equal(fixture_add(&f, "b", LEAST, 10 * MB, 40 * MB), 0);
 	assert_int_equal(lcpfs_pool_set_tune(f.pool, LCPFS_ENGINE_OFF, NULL), 0);
 	for (unsigned i = 0; i < 20; i++) {
 		assert_int_equal(fixture_write(&f, "a", i * 50 % 500, 50, i), 0);
@@ -714,11 +714,20 @@ static void load_hot(struct fixture *f, unsigned seconds, uint64_t *seed)
 	lcpfs_partition_close(cold);
 }
 
+/* A device that takes its time, or all latencies would be 0. */
+static void take_time(void *context, struct simdisk *disk, uint64_t change)
+{
+	(void)disk;
+	(void)change;
+	((struct fixture *)context)->now_us += 300;
+}
+
 static void new_hot_and_cold(struct fixture *f, enum lcpfs_engine_mode mode)
 {
 	fixture_new(f, 64 * MB);
+	simdisk_on_change(f->disk, take_time, f);
 	assert_int_equal(lcpfs_pool_set_tune(f->pool, mode, NULL), 0);
-	assert_int_equal(fixture_add(f, "hot", 4 * MB, 20 * MB, 50 * MB), 0);
+	assert_int_equal(fixture_add(f, "hot", LEAST, 20 * MB, 50 * MB), 0);
 	assert_int_equal(fixture_add(f, "cold", 6 * MB, 42 * MB, 50 * MB), 0);
 	assert_int_equal(fixture_write(f, "hot", 0, HOT_BLOCKS, 1), 0);
 	assert_int_equal(fixture_write(f, "cold", 0, 500, 1), 0);
@@ -765,7 +774,7 @@ static void explain_names_the_partition(void **state)
 
 	(void)state;
 	fixture_new(&f, 64 * MB);
-	assert_int_equal(fixture_add(&f, "a", 4 * MB, 10 * MB, 40 * MB), 0);
+	assert_int_equal(fixture_add(&f, "a", LEAST, 10 * MB, 40 * MB), 0);
 	assert_int_equal(lcpfs_pool_explain(f.pool, NULL, &d, &f.failure), 0);
 	assert_int_equal(lcpfs_pool_explain(f.pool, "a", &d, &f.failure), 0);
 	assert_int_equal(lcpfs_pool_explain(f.pool, "b", &d, &f.failure), -LCPFS_E_NOT_FOUND);
@@ -782,13 +791,13 @@ static void a_read_only_pool_writes_nothing(void **state)
 
 	(void)state;
 	fixture_new(&f, 64 * MB);
-	assert_int_equal(fixture_add(&f, "a", 4 * MB, 10 * MB, 40 * MB), 0);
+	assert_int_equal(fixture_add(&f, "a", LEAST, 10 * MB, 40 * MB), 0);
 	assert_int_equal(fixture_write(&f, "a", 0, 100, 1), 0);
 	pool_abandon(f.pool); /* not closed: reading has to roll forward */
 	changes = simdisk_counts(f.disk)->changes;
 	assert_int_equal(fixture_open(&f, true), 0);
 	fixture_expect(&f, "a", 0, 100, 1);
-	assert_int_equal(fixture_add(&f, "b", 4 * MB, 0, 8 * MB), -LCPFS_E_READ_ONLY);
+	assert_int_equal(fixture_add(&f, "b", LEAST, 0, 8 * MB), -LCPFS_E_READ_ONLY);
 	assert_int_equal(fixture_resize(&f, "a", 20 * MB), -LCPFS_E_READ_ONLY);
 	assert_int_equal(lcpfs_partition_remove(f.pool, "a", &f.failure), -LCPFS_E_READ_ONLY);
 	assert_int_equal(lcpfs_pool_set_tune(f.pool, LCPFS_ENGINE_ON, &f.failure), -LCPFS_E_READ_ONLY);

@@ -83,7 +83,7 @@ static void cut_here(void *context, struct simdisk *disk, uint64_t change)
 
 static void begin(struct cuts *cuts, struct fixture *f)
 {
-	struct simimage *image = simimage_new(24 * MB);
+	struct simimage *image = simimage_new(32 * MB);
 
 	memset(cuts, 0, sizeof(*cuts));
 	cuts->f = f;
@@ -126,15 +126,15 @@ static void a_pool_survives_power_cuts_everywhere(void **state)
 	assert_int_equal(fixture_open(&f, false), 0);
 
 	cuts.may_have_a = true;
-	assert_int_equal(fixture_add(&f, "a", 4 * MB, 7 * MB, 12 * MB), 0);
+	assert_int_equal(fixture_add(&f, "a", LEAST, 9 * MB, 14 * MB), 0);
 	cuts.has_a = true;
 	assert_int_equal(fixture_write(&f, "a", 0, 200, 1), 0);
 	cuts.blocks_a = 200;
 	cuts.may_have_b = true;
-	assert_int_equal(fixture_add(&f, "b", 4 * MB, 4 * MB, 12 * MB), 0);
+	assert_int_equal(fixture_add(&f, "b", LEAST, LEAST, 12 * MB), 0);
 	cuts.has_b = true;
+	assert_int_equal(fixture_resize(&f, "a", 12 * MB), 0);
 	assert_int_equal(fixture_resize(&f, "a", 10 * MB), 0);
-	assert_int_equal(fixture_resize(&f, "a", 8 * MB), 0);
 
 	struct move move = {.from = part_named(f.pool, "a"), .to = part_named(f.pool, "b"), .wanted = 2};
 	part_hold(move.from);
@@ -148,7 +148,7 @@ static void a_pool_survives_power_cuts_everywhere(void **state)
 	cuts.has_b = false;
 	assert_int_equal(lcpfs_partition_remove(f.pool, "b", NULL), 0);
 	cuts.may_have_b = false;
-	assert_int_equal(fixture_resize(&f, "a", 12 * MB), 0);
+	assert_int_equal(fixture_resize(&f, "a", 14 * MB), 0);
 	assert_int_equal(fixture_close(&f), 0);
 	print_message("# %lu states\n", (unsigned long)cuts.states);
 	simdisk_on_change(f.disk, NULL, NULL);
@@ -166,7 +166,7 @@ static void recovery_survives_power_cuts(void **state)
 	begin(&cuts, &f);
 	create(&f);
 	assert_int_equal(fixture_open(&f, false), 0);
-	assert_int_equal(fixture_add(&f, "a", 4 * MB, 7 * MB, 12 * MB), 0);
+	assert_int_equal(fixture_add(&f, "a", LEAST, 9 * MB, 14 * MB), 0);
 	assert_int_equal(fixture_write(&f, "a", 0, 200, 1), 0);
 	simdisk_stop(f.disk);
 	for (unsigned i = 0; i < 2; i++) {
@@ -200,13 +200,13 @@ static void every_write_error_leaves_a_whole_pool(void **state)
 		bool added, hit;
 		int error;
 
-		fixture_new(&f, 24 * MB);
-		assert_int_equal(fixture_add(&f, "a", 4 * MB, 7 * MB, 12 * MB), 0);
+		fixture_new(&f, 32 * MB);
+		assert_int_equal(fixture_add(&f, "a", LEAST, 9 * MB, 14 * MB), 0);
 		assert_int_equal(fixture_write(&f, "a", 0, 100, 1), 0);
 		simdisk_add_fault(f.disk, &fault);
-		added = fixture_add(&f, "b", 4 * MB, 4 * MB, 8 * MB) == 0;
-		error = fixture_resize(&f, "a", 9 * MB);
-		error |= fixture_resize(&f, "a", 6 * MB);
+		added = fixture_add(&f, "b", LEAST, LEAST, 8 * MB) == 0;
+		error = fixture_resize(&f, "a", 11 * MB);
+		error |= fixture_resize(&f, "a", 8 * MB);
 		error |= added ? lcpfs_partition_remove(f.pool, "b", &f.failure) : 0;
 		hit = simdisk_fault_hits(f.disk) > 0;
 		error |= fixture_close(&f);
@@ -232,15 +232,15 @@ static void a_failed_uberblock_suspends_the_pool(void **state)
 	struct lcpfs_pool_info info;
 
 	(void)state;
-	fixture_new(&f, 24 * MB);
-	assert_int_equal(fixture_add(&f, "a", 4 * MB, 7 * MB, 12 * MB), 0);
+	fixture_new(&f, 32 * MB);
+	assert_int_equal(fixture_add(&f, "a", LEAST, 9 * MB, 14 * MB), 0);
 	simdisk_add_fault(f.disk, &(struct simdisk_fault){.kind = SIMDISK_WRITE,
 							  .offset = AREA_UBERBLOCKS * BLOCK_SIZE,
 							  .length = UBERBLOCK_SLOTS * BLOCK_SIZE,
 							  .effect = SIMDISK_FAILS,
 							  .error = LCPFS_E_IO});
 	assert_int_equal(lcpfs_pool_set_tune(f.pool, LCPFS_ENGINE_ON, &f.failure), -LCPFS_E_IO);
-	assert_int_equal(fixture_resize(&f, "a", 9 * MB), -LCPFS_E_FAULTED);
+	assert_int_equal(fixture_resize(&f, "a", 11 * MB), -LCPFS_E_FAULTED);
 	assert_non_null(strstr(f.failure.message, "anew"));
 	assert_int_equal(lcpfs_pool_get_info(f.pool, &info), 0);
 	assert_int_equal(info.health, LCPFS_HEALTH_FAULTED);
@@ -250,7 +250,7 @@ static void a_failed_uberblock_suspends_the_pool(void **state)
 	assert_int_equal(fixture_open(&f, false), 0);
 	fixture_invariants(&f);
 	fixture_expect(&f, "a", 0, 10, 1);
-	assert_int_equal(fixture_resize(&f, "a", 9 * MB), 0);
+	assert_int_equal(fixture_resize(&f, "a", 11 * MB), 0);
 	fixture_done(&f);
 }
 
@@ -259,19 +259,19 @@ static void a_failed_page_write_changes_nothing(void **state)
 	struct fixture f;
 
 	(void)state;
-	fixture_new(&f, 24 * MB);
-	assert_int_equal(fixture_add(&f, "a", 4 * MB, 7 * MB, 12 * MB), 0);
+	fixture_new(&f, 32 * MB);
+	assert_int_equal(fixture_add(&f, "a", LEAST, 9 * MB, 14 * MB), 0);
 	simdisk_add_fault(
 		f.disk, &(struct simdisk_fault){.kind = SIMDISK_WRITE,
 						.offset = layout_page_block(&f.pool->layout, 0, 0, 0) * BLOCK_SIZE,
 						.length = 2 * BLOCK_SIZE,
 						.effect = SIMDISK_FAILS,
 						.error = LCPFS_E_IO});
-	assert_int_equal(fixture_resize(&f, "a", 9 * MB), -LCPFS_E_IO);
+	assert_int_equal(fixture_resize(&f, "a", 11 * MB), -LCPFS_E_IO);
 	assert_non_null(strstr(f.failure.message, "nothing was changed"));
-	assert_int_equal(fixture_size(&f, "a"), 7 * MB);
+	assert_int_equal(fixture_size(&f, "a"), 9 * MB);
 	fixture_invariants(&f);
-	assert_int_equal(fixture_resize(&f, "a", 9 * MB), 0);
+	assert_int_equal(fixture_resize(&f, "a", 11 * MB), 0);
 	assert_int_equal(fixture_close(&f), 0);
 	assert_int_equal(fixture_check(&f, true), 0);
 	fixture_done(&f);
@@ -283,15 +283,15 @@ static void a_failed_flush_reaches_everybody(void **state)
 	struct fixture f;
 
 	(void)state;
-	fixture_new(&f, 24 * MB);
-	assert_int_equal(fixture_add(&f, "a", 4 * MB, 6 * MB, 6 * MB), 0);
-	assert_int_equal(fixture_add(&f, "b", 4 * MB, 6 * MB, 6 * MB), 0);
+	fixture_new(&f, 32 * MB);
+	assert_int_equal(fixture_add(&f, "a", LEAST, 6 * MB, 6 * MB), 0);
+	assert_int_equal(fixture_add(&f, "b", LEAST, 8 * MB, 8 * MB), 0);
 	assert_int_equal(fixture_write(&f, "a", 0, 10, 1), 0);
 	simdisk_add_fault(f.disk, &(struct simdisk_fault){
 					  .kind = SIMDISK_FLUSH, .effect = SIMDISK_FAILS, .error = LCPFS_E_IO});
 	assert_true(fixture_write(&f, "a", 0, 10, 2) != 0);
 	assert_true(fixture_write(&f, "b", 0, 10, 2) != 0); /* its writes may be the ones that were lost */
-	assert_true(fixture_resize(&f, "b", 5 * MB) != 0);
+	assert_true(fixture_resize(&f, "b", 7 * MB) != 0);
 	assert_int_equal(lcpfs_pool_get_info(f.pool, &info), 0);
 	assert_int_equal(info.health, LCPFS_HEALTH_FAULTED);
 	assert_true(fixture_close(&f) != 0);
@@ -327,8 +327,8 @@ static void rot_of_any_pool_block_is_found_and_repaired(void **state)
 	unsigned injected = 0, found = 0;
 
 	(void)state;
-	fixture_new(&f, 24 * MB);
-	assert_int_equal(fixture_add(&f, "a", 4 * MB, 7 * MB, 12 * MB), 0);
+	fixture_new(&f, 32 * MB);
+	assert_int_equal(fixture_add(&f, "a", LEAST, 9 * MB, 14 * MB), 0);
 	assert_int_equal(lcpfs_pool_set_lease(f.pool, "/c", "/n"), 0);
 	l = f.pool->layout;
 	assert_int_equal(fixture_close(&f), 0);
@@ -376,8 +376,8 @@ static void scrub_repairs_what_rots_meanwhile(void **state)
 	uint32_t pages;
 
 	(void)state;
-	fixture_new(&f, 24 * MB);
-	assert_int_equal(fixture_add(&f, "a", 4 * MB, 7 * MB, 12 * MB), 0);
+	fixture_new(&f, 32 * MB);
+	assert_int_equal(fixture_add(&f, "a", LEAST, 9 * MB, 14 * MB), 0);
 	assert_int_equal(lcpfs_pool_scrub(f.pool, &care, &f.failure), 0);
 	assert_int_equal(care.damaged, 0);
 	pages = layout_page_count(&f.pool->layout);
@@ -409,9 +409,9 @@ static void a_lost_partition_leaves_the_others_alone(void **state)
 	struct fixture f;
 
 	(void)state;
-	fixture_new(&f, 24 * MB);
-	assert_int_equal(fixture_add(&f, "a", 4 * MB, 6 * MB, 6 * MB), 0);
-	assert_int_equal(fixture_add(&f, "b", 4 * MB, 6 * MB, 12 * MB), 0);
+	fixture_new(&f, 32 * MB);
+	assert_int_equal(fixture_add(&f, "a", LEAST, 6 * MB, 6 * MB), 0);
+	assert_int_equal(fixture_add(&f, "b", LEAST, 6 * MB, 12 * MB), 0);
 	assert_int_equal(fixture_write(&f, "b", 0, 50, 1), 0);
 	struct layout l = f.pool->layout;
 	assert_int_equal(fixture_close(&f), 0);
@@ -433,7 +433,7 @@ static void a_lost_partition_leaves_the_others_alone(void **state)
 	assert_int_equal(fixture_resize(&f, "b", 8 * MB), 0);
 	assert_int_equal(lcpfs_partition_remove(f.pool, "a", &f.failure), 0); /* its space comes back */
 	fixture_invariants(&f);
-	assert_int_equal(fixture_add(&f, "a", 4 * MB, 10 * MB, 10 * MB), 0);
+	assert_int_equal(fixture_add(&f, "a", LEAST, 10 * MB, 10 * MB), 0);
 	assert_int_equal(fixture_close(&f), 0);
 	assert_int_equal(fixture_check(&f, true), 0);
 	fixture_done(&f);
@@ -445,9 +445,9 @@ static void pages_lost_twice_are_told(void **state)
 	struct layout l;
 
 	(void)state;
-	fixture_new(&f, 24 * MB);
-	assert_int_equal(fixture_add(&f, "a", 4 * MB, 6 * MB, 6 * MB), 0);
-	assert_int_equal(fixture_add(&f, "b", 4 * MB, 6 * MB, 6 * MB), 0);
+	fixture_new(&f, 32 * MB);
+	assert_int_equal(fixture_add(&f, "a", LEAST, 6 * MB, 6 * MB), 0);
+	assert_int_equal(fixture_add(&f, "b", LEAST, 6 * MB, 6 * MB), 0);
 	l = f.pool->layout;
 	assert_int_equal(fixture_close(&f), 0);
 	uint32_t page = layout_partition_page(&l, 0);
@@ -457,8 +457,8 @@ static void pages_lost_twice_are_told(void **state)
 	assert_int_equal(fixture_open(&f, false), 0);
 	assert_false(has(&f, "a"));
 	assert_true(has(&f, "b"));
-	assert_int_equal(fixture_free(&f), 10 * MB); /* what was a's is not given to others */
-	assert_int_equal(fixture_add(&f, "c", 4 * MB, 10 * MB, 10 * MB), 0);
+	assert_int_equal(fixture_free(&f), 18 * MB); /* what was a's is not given to others */
+	assert_int_equal(fixture_add(&f, "c", LEAST, 18 * MB, 18 * MB), 0);
 	assert_int_equal(fixture_close(&f), 0);
 	for (unsigned i = 0; i < 4; i++)
 		flip(&f, layout_page_block(&l, i / 2, 0, i % 2));
@@ -483,9 +483,9 @@ static void check_finds_pages_that_make_no_sense(void **state)
 		struct fmt_partition *page;
 		struct txg txg;
 
-		fixture_new(&f, 24 * MB);
-		assert_int_equal(fixture_add(&f, "a", 4 * MB, 6 * MB, 6 * MB), 0);
-		assert_int_equal(fixture_add(&f, "b", 4 * MB, 6 * MB, 6 * MB), 0);
+		fixture_new(&f, 32 * MB);
+		assert_int_equal(fixture_add(&f, "a", LEAST, 6 * MB, 6 * MB), 0);
+		assert_int_equal(fixture_add(&f, "b", LEAST, 6 * MB, 6 * MB), 0);
 		txg_begin(f.pool, &txg);
 		page = txg_change(&txg, layout_partition_page(&f.pool->layout, 0));
 		if (i == 0)
@@ -518,9 +518,9 @@ static void hostile_pools_do_no_harm(void **state)
 	struct layout l;
 
 	(void)state;
-	fixture_new(&f, 24 * MB);
-	assert_int_equal(fixture_add(&f, "a", 4 * MB, 6 * MB, 6 * MB), 0);
-	assert_int_equal(fixture_add(&f, "b", 4 * MB, 6 * MB, 6 * MB), 0);
+	fixture_new(&f, 32 * MB);
+	assert_int_equal(fixture_add(&f, "a", LEAST, 8 * MB, 8 * MB), 0);
+	assert_int_equal(fixture_add(&f, "b", LEAST, 6 * MB, 6 * MB), 0);
 	assert_int_equal(fixture_write(&f, "a", 0, 50, 1), 0);
 	l = f.pool->layout;
 	assert_int_equal(fixture_close(&f), 0);
@@ -552,8 +552,8 @@ static void hostile_pools_do_no_harm(void **state)
 		int ignored = pool_check_vdev(f.vdev, &f.clock, &care, &f.failure);
 		(void)ignored;
 		if (fixture_open(&f, false) == 0) {
-			fixture_resize(&f, "a", 5 * MB);
-			fixture_add(&f, "c", 4 * MB, 0, 8 * MB);
+			fixture_resize(&f, "a", 7 * MB);
+			fixture_add(&f, "c", LEAST, 0, 8 * MB);
 			f.now_us += 1000000;
 			pool_tick(f.pool);
 			fixture_close(&f);

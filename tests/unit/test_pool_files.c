@@ -226,7 +226,7 @@ static void everything_can_be_dumped(void **state)
 {
 	static const char *const whats[] = {NULL,          "label",   "uberblocks",    "map",
 					    "partition a", "block 0", "block 99999999"};
-	struct lcpfs_partition_spec spec = {.name = "a", .min_bytes = 4 * MB, .max_bytes = 8 * MB};
+	struct lcpfs_partition_spec spec = {.name = "a", .min_bytes = LEAST, .max_bytes = 8 * MB};
 	struct lcpfs_failure failure = {0};
 	struct lcpfs_pool *pool;
 	char *text;
