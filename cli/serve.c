@@ -132,6 +132,15 @@ static int listen_tcp(struct serving *s, const char *text, const char *host, con
 	return s->count ? 0 : cli_failed("--listen %s: this machine has no such address", text);
 }
 
+/* getaddrinfo takes numbers modulo 65536. */
+static bool is_port(const char *text)
+{
+	size_t length = strlen(text);
+
+	return length >= 1 && length <= 5 && strspn(text, "0123456789") == length && atoi(text) >= 1 &&
+	       atoi(text) <= 65535;
+}
+
 /* HOST:PORT, [V6ADDRESS]:PORT, :PORT for every address. */
 static int open_tcp(struct serving *s)
 {
@@ -142,7 +151,7 @@ static int open_tcp(struct serving *s)
 
 	if (!text)
 		return 0;
-	if (!colon || !colon[1] || (size_t)(colon - text) >= sizeof(host))
+	if (!colon || !is_port(colon + 1) || (size_t)(colon - text) >= sizeof(host))
 		return cli_usage("--listen %s is not HOST:PORT", text);
 	in_brackets = *text == '[' && colon[-1] == ']';
 	snprintf(host, sizeof(host), "%.*s", (int)(colon - text) - 2 * in_brackets, text + in_brackets);

@@ -10,10 +10,15 @@
 #include <nbdkit-plugin.h>
 
 #include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <lcpfs/pool.h>
@@ -26,18 +31,45 @@
 enum {
 	EXTENTS_MAX = 8192, /* of one answer: what fits in the protocol's usual packet; the client asks on */
 	REQUEST_BYTES_MAX = 32 << 20,
+	IDLE_CLIENTS_S = 1, /* that clients without a request under way have to go when the server ends */
 };
 
 /* nbdkit gives callbacks no context, so a plugin's state is global; all of it is here. */
 static struct {
 	char *pool_path;
 	const char *control_path, *nbd_path;
-	const char *ready_text; /* printed to standard output once clients are served */
-	bool is_served;         /* by `lcpfs serve`: its messages are the CLI's, one line each */
+	const char *ready_text; /* printed to ready_fd once clients are served */
+	int ready_fd;
+	bool is_served; /* by `lcpfs serve`: its messages are the CLI's, one line each */
 	struct lcpfs_open_options options;
 	struct lcpfs_pool *pool;
 	struct control_server *control;
-} plugin = {.options = {.background = true}};
+	pthread_mutex_t lock; /* of what follows; held to open and close, never while data moves */
+	struct handle *handles;
+	bool is_closing;
+	int end_fd;        /* to be read from once the server is told to end; where is_served */
+	pthread_t watcher; /* of it */
+	struct sigaction term_action, int_action; /* nbdkit's */
+	pthread_mutex_t end_lock;                 /* held by who ends: nbdkit's cleanup or the watcher */
+	pthread_cond_t ended;
+	bool has_ended; /* under end_lock */
+} plugin = {
+	.options = {.background = true},
+	.lock = PTHREAD_MUTEX_INITIALIZER,
+	.end_lock = PTHREAD_MUTEX_INITIALIZER,
+	.ended = PTHREAD_COND_INITIALIZER,
+};
+
+/*
+ * A connection's partition. nbdkit does not wake a connection that waits for its client when it ends, and cleans
+ * up without it; so the partition is taken away from it then.
+ */
+struct handle {
+	pthread_rwlock_t lock; /* read: by an operation; write: to take the partition away */
+	struct lcpfs_partition *partition;
+	int64_t size_bytes;
+	struct handle *next, **from;
+};
 
 /* What went wrong, to the log and to the client. Always -1. */
 static int failed(int error, const struct lcpfs_failure *failure)
@@ -90,6 +122,13 @@ static int config_text(const char *value, const char **text)
 	return *text ? 0 : -1;
 }
 
+/* The standard output of now: when there is something to say, nbdkit has it at /dev/null. */
+static int config_ready(const char *value)
+{
+	plugin.ready_fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
+	return config_text(value, &plugin.ready_text);
+}
+
 static int lcpfs_config(const char *key, const char *value)
 {
 	if (!strcmp(key, "pool")) {
@@ -108,7 +147,7 @@ static int lcpfs_config(const char *key, const char *value)
 	if (!strcmp(key, "serve-socket")) /* the last three are lcpfs serve's */
 		return config_text(value, &plugin.nbd_path);
 	if (!strcmp(key, "serve-ready"))
-		return config_text(value, &plugin.ready_text);
+		return config_ready(value);
 	if (!strcmp(key, "serve"))
 		return config_flag(value, &plugin.is_served);
 	nbdkit_error("unknown parameter '%s'", key);
@@ -148,48 +187,152 @@ static int open_pool(struct lcpfs_failure *failure)
 	return error;
 }
 
-static void close_pool(void)
+static void take_away(struct handle *handle)
+{
+	pthread_rwlock_wrlock(&handle->lock); /* waits for operations that are under way */
+	if (handle->partition)
+		lcpfs_partition_close(handle->partition);
+	handle->partition = NULL;
+	pthread_rwlock_unlock(&handle->lock);
+}
+
+/* false: something is not durable. */
+static bool close_pool(void)
 {
 	struct lcpfs_failure failure = {0};
-	int error;
+	int error = 0;
 
 	control_server_stop(plugin.control);
 	plugin.control = NULL;
-	if (!plugin.pool)
-		return;
-	error = lcpfs_pool_close(plugin.pool, &failure);
-	plugin.pool = NULL;
+	pthread_mutex_lock(&plugin.lock);
+	plugin.is_closing = true;
+	for (struct handle *handle = plugin.handles; handle; handle = handle->next)
+		take_away(handle);
+	pthread_mutex_unlock(&plugin.lock);
+	if (plugin.pool)
+		error = lcpfs_pool_close(plugin.pool, &failure);
 	if (error)
 		nbdkit_error("closing the pool: %s", failure.message);
+	plugin.pool = NULL;
+	return !error;
+}
+
+static void end_serving(void)
+{
+	bool is_durable = close_pool();
+
+	if (plugin.nbd_path)
+		unlink(plugin.nbd_path);
+	if (!is_durable)
+		_exit(EXIT_FAILURE); /* nbdkit would end as if nothing had happened */
+}
+
+/* Has nbdkit's cleanup come, within the time? Called with end_lock. */
+static bool wait_for_cleanup(void)
+{
+	struct timespec until;
+	int err = 0;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += IDLE_CLIENTS_S;
+	while (!plugin.has_ended && !err)
+		err = pthread_cond_timedwait(&plugin.ended, &plugin.end_lock, &until);
+	return plugin.has_ended;
+}
+
+/*
+ * When it is told to end, nbdkit waits for idle clients to go, and they may never; whoever stops a server wants it
+ * stopped. So this ends the process itself after a moment, with everything durable: to clients it is as if they
+ * were disconnected.
+ */
+static void *watch_for_end(void *context)
+{
+	eventfd_t count;
+
+	while (eventfd_read(plugin.end_fd, &count) && errno == EINTR)
+		;
+	pthread_mutex_lock(&plugin.end_lock);
+	if (!wait_for_cleanup()) {
+		end_serving();
+		_exit(EXIT_SUCCESS);
+	}
+	pthread_mutex_unlock(&plugin.end_lock);
+	return context;
+}
+
+/* nbdkit's own handlers still do all they did. */
+static void tell_watcher(int signal_number, siginfo_t *info, void *context)
+{
+	const struct sigaction *theirs = signal_number == SIGINT ? &plugin.int_action : &plugin.term_action;
+	int err = errno;
+
+	eventfd_write(plugin.end_fd, 1);
+	if (theirs->sa_flags & SA_SIGINFO)
+		theirs->sa_sigaction(signal_number, info, context);
+	else if (theirs->sa_handler != SIG_DFL && theirs->sa_handler != SIG_IGN)
+		theirs->sa_handler(signal_number);
+	errno = err;
+}
+
+static int start_watcher(void)
+{
+	struct sigaction ours = {.sa_sigaction = tell_watcher, .sa_flags = SA_SIGINFO | SA_RESTART};
+	int err;
+
+	plugin.end_fd = eventfd(0, EFD_CLOEXEC);
+	if (plugin.end_fd < 0)
+		return errno;
+	err = pthread_create(&plugin.watcher, NULL, watch_for_end, NULL);
+	if (err)
+		return err;
+	sigaction(SIGINT, &ours, &plugin.int_action);
+	sigaction(SIGTERM, &ours, &plugin.term_action);
+	return 0;
+}
+
+static int start_serving(struct lcpfs_failure *failure)
+{
+	int error = open_pool(failure);
+	int err;
+
+	if (error || !plugin.is_served)
+		return error;
+	err = start_watcher();
+	if (err)
+		snprintf(failure->message, sizeof(failure->message), "no thread: %s", strerror(err));
+	return err;
 }
 
 static int lcpfs_after_fork(void)
 {
 	struct lcpfs_failure failure = {0};
 
-	if (open_pool(&failure)) {
+	if (start_serving(&failure)) {
 		if (plugin.is_served)
 			fprintf(stderr, "lcpfs: %s\n", failure.message);
 		else
 			nbdkit_error("%s", failure.message);
-		close_pool();
-		if (plugin.nbd_path)
-			unlink(plugin.nbd_path);
+		end_serving();
 		return -1;
 	}
-	if (plugin.ready_text) {
-		printf("%s\n", plugin.ready_text);
-		fflush(stdout);
+	if (plugin.ready_text && plugin.ready_fd >= 0) {
+		dprintf(plugin.ready_fd, "%s\n", plugin.ready_text);
+		close(plugin.ready_fd); /* who reads until the end need not wait for ours */
 	}
 	return 0;
 }
 
-/* Called when the last connection is closed. */
 static void lcpfs_cleanup(void)
 {
-	close_pool();
-	if (plugin.nbd_path)
-		unlink(plugin.nbd_path);
+	pthread_mutex_lock(&plugin.end_lock); /* for ever, where the watcher is ending the process already */
+	end_serving();
+	plugin.has_ended = true;
+	pthread_cond_signal(&plugin.ended);
+	pthread_mutex_unlock(&plugin.end_lock);
+	if (plugin.is_served) {
+		eventfd_write(plugin.end_fd, 1); /* it may have ended without a signal */
+		pthread_join(plugin.watcher, NULL);
+	}
 }
 
 static void lcpfs_unload(void)
@@ -200,13 +343,32 @@ static void lcpfs_unload(void)
 
 /* ---- exports ---- */
 
+/* Keeps the pool open until leave_pool. */
+static bool enter_pool(void)
+{
+	pthread_mutex_lock(&plugin.lock);
+	if (!plugin.is_closing)
+		return true;
+	pthread_mutex_unlock(&plugin.lock);
+	failed(-LCPFS_E_STOPPED, &(struct lcpfs_failure){0});
+	return false;
+}
+
+static void leave_pool(void)
+{
+	pthread_mutex_unlock(&plugin.lock);
+}
+
 static int lcpfs_list_exports(int readonly, int is_tls, struct nbdkit_exports *exports)
 {
 	struct describe_partitions partitions;
-	int error = describe_partitions_load(&partitions, plugin.pool);
-	int result = 0;
+	int error, result = 0;
 
 	(void)readonly, (void)is_tls;
+	if (!enter_pool())
+		return -1;
+	error = describe_partitions_load(&partitions, plugin.pool);
+	leave_pool();
 	if (error)
 		return failed(error, &(struct lcpfs_failure){0});
 	for (size_t i = 0; i < partitions.count && !result; i++)
@@ -222,41 +384,76 @@ static const char *lcpfs_default_export(int readonly, int is_tls)
 	size_t count = 0;
 
 	(void)readonly, (void)is_tls;
-	if (lcpfs_pool_list(plugin.pool, &info, 1, &count) || count != 1)
+	if (!enter_pool())
 		return NULL;
-	return nbdkit_strdup_intern(info.name);
+	if (lcpfs_pool_list(plugin.pool, &info, 1, &count))
+		count = 0;
+	leave_pool();
+	return count == 1 ? nbdkit_strdup_intern(info.name) : NULL;
+}
+
+static int open_handle(struct handle *handle, const char *name)
+{
+	struct lcpfs_failure failure = {0};
+	int error;
+
+	if (!enter_pool())
+		return -1;
+	error = lcpfs_partition_open(plugin.pool, name, &handle->partition, &failure);
+	if (!error) {
+		handle->size_bytes = (int64_t)lcpfs_volume_bytes(handle->partition);
+		handle->next = plugin.handles;
+		handle->from = &plugin.handles;
+		if (handle->next)
+			handle->next->from = &handle->next;
+		plugin.handles = handle;
+	}
+	leave_pool();
+	return error ? failed(error, &failure) : 0;
 }
 
 static void *lcpfs_open(int readonly)
 {
-	struct lcpfs_partition *partition;
-	struct lcpfs_failure failure = {0};
 	const char *name = nbdkit_export_name();
-	int error;
+	struct handle *handle = name ? calloc(1, sizeof(*handle)) : NULL;
 
 	(void)readonly; /* nbdkit itself keeps writes out */
-	if (!name)
+	if (!handle)
 		return NULL;
-	error = lcpfs_partition_open(plugin.pool, name, &partition, &failure);
-	if (error)
-		failed(error, &failure);
-	return error ? NULL : partition;
+	pthread_rwlock_init(&handle->lock, NULL);
+	if (!open_handle(handle, name))
+		return handle;
+	pthread_rwlock_destroy(&handle->lock);
+	free(handle);
+	return NULL;
 }
 
-static void lcpfs_close(void *handle)
+static void lcpfs_close(void *context)
 {
-	lcpfs_partition_close(handle);
+	struct handle *handle = context;
+
+	pthread_mutex_lock(&plugin.lock);
+	*handle->from = handle->next;
+	if (handle->next)
+		handle->next->from = handle->from;
+	take_away(handle);
+	pthread_mutex_unlock(&plugin.lock);
+	pthread_rwlock_destroy(&handle->lock);
+	free(handle);
 }
 
-static const char *lcpfs_export_description(void *handle)
+static const char *lcpfs_export_description(void *context)
 {
-	return nbdkit_printf_intern("lcpfs partition of %llu bytes",
-				    (unsigned long long)lcpfs_volume_bytes(handle));
+	struct handle *handle = context;
+
+	return nbdkit_printf_intern("lcpfs partition of %lld bytes", (long long)handle->size_bytes);
 }
 
-static int64_t lcpfs_get_size(void *handle)
+static int64_t lcpfs_get_size(void *context)
 {
-	return (int64_t)lcpfs_volume_bytes(handle);
+	struct handle *handle = context;
+
+	return handle->size_bytes;
 }
 
 static int lcpfs_block_size(void *handle, uint32_t *minimum, uint32_t *preferred, uint32_t *maximum)
@@ -288,38 +485,60 @@ static int lcpfs_can_fua(void *handle)
 
 /* ---- data ---- */
 
+/* Keeps the handle's partition open until end; NULL: it was taken away. */
+static struct lcpfs_partition *begin(struct handle *handle)
+{
+	pthread_rwlock_rdlock(&handle->lock);
+	if (handle->partition)
+		return handle->partition;
+	pthread_rwlock_unlock(&handle->lock);
+	failed(-LCPFS_E_STOPPED, &(struct lcpfs_failure){0});
+	return NULL;
+}
+
+static int end(struct handle *handle, int error, const struct lcpfs_failure *failure)
+{
+	pthread_rwlock_unlock(&handle->lock);
+	return error ? failed(error, failure) : 0;
+}
+
 static int lcpfs_pread(void *handle, void *buffer, uint32_t count, uint64_t offset, uint32_t flags)
 {
 	struct lcpfs_failure failure = {0};
-	int error = lcpfs_volume_read(handle, offset, buffer, count, &failure);
+	struct lcpfs_partition *partition = begin(handle);
 
 	(void)flags;
-	return error ? failed(error, &failure) : 0;
+	return partition ? end(handle, lcpfs_volume_read(partition, offset, buffer, count, &failure), &failure)
+			 : -1;
 }
 
 static int lcpfs_pwrite(void *handle, const void *buffer, uint32_t count, uint64_t offset, uint32_t flags)
 {
 	struct lcpfs_failure failure = {0};
-	int error = lcpfs_volume_write(handle, offset, buffer, count, flags & NBDKIT_FLAG_FUA, &failure);
+	struct lcpfs_partition *partition = begin(handle);
+	bool fua = flags & NBDKIT_FLAG_FUA;
 
-	return error ? failed(error, &failure) : 0;
+	if (!partition)
+		return -1;
+	return end(handle, lcpfs_volume_write(partition, offset, buffer, count, fua, &failure), &failure);
 }
 
 static int lcpfs_flush(void *handle, uint32_t flags)
 {
 	struct lcpfs_failure failure = {0};
-	int error = lcpfs_volume_flush(handle, &failure);
+	struct lcpfs_partition *partition = begin(handle);
 
 	(void)flags;
-	return error ? failed(error, &failure) : 0;
+	return partition ? end(handle, lcpfs_volume_flush(partition, &failure), &failure) : -1;
 }
 
 static int lcpfs_trim(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
 	struct lcpfs_failure failure = {0};
-	int error = lcpfs_volume_trim(handle, offset, count, flags & NBDKIT_FLAG_FUA, &failure);
+	struct lcpfs_partition *partition = begin(handle);
+	bool fua = flags & NBDKIT_FLAG_FUA;
 
-	return error ? failed(error, &failure) : 0;
+	return partition ? end(handle, lcpfs_volume_trim(partition, offset, count, fua, &failure), &failure) : -1;
 }
 
 /* Zeros are what is not there: always as fast as a trim, and never a promise of space. */
@@ -328,24 +547,36 @@ static int lcpfs_zero(void *handle, uint32_t count, uint64_t offset, uint32_t fl
 	return lcpfs_trim(handle, count, offset, flags & NBDKIT_FLAG_FUA);
 }
 
-static int lcpfs_extents(void *handle, uint32_t count, uint64_t offset, uint32_t flags,
-			 struct nbdkit_extents *extents)
+static int add_extents(struct lcpfs_partition *partition, uint64_t offset, uint64_t stop, int count_max,
+		       struct nbdkit_extents *extents)
 {
-	uint64_t end = offset + count, next;
+	uint64_t next;
 	bool data;
-	int error;
 
-	for (int i = 0; i < EXTENTS_MAX && offset < end; i++, offset = next) {
-		error = lcpfs_volume_extent(handle, offset, end - offset, &data, &next);
-		if (error || next <= offset)
-			return failed(error ? error : -LCPFS_E_CORRUPT, &(struct lcpfs_failure){0});
+	for (int i = 0; i < count_max && offset < stop; i++, offset = next) {
+		int error = lcpfs_volume_extent(partition, offset, stop - offset, &data, &next);
+
+		if (error)
+			return failed(error, &(struct lcpfs_failure){0});
 		if (nbdkit_add_extent(extents, offset, next - offset,
 				      data ? 0 : NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO))
 			return -1;
-		if (flags & NBDKIT_FLAG_REQ_ONE)
-			break;
 	}
 	return 0;
+}
+
+static int lcpfs_extents(void *handle, uint32_t count, uint64_t offset, uint32_t flags,
+			 struct nbdkit_extents *extents)
+{
+	struct lcpfs_partition *partition = begin(handle);
+	int count_max = flags & NBDKIT_FLAG_REQ_ONE ? 1 : EXTENTS_MAX;
+	int result;
+
+	if (!partition)
+		return -1;
+	result = add_extents(partition, offset, offset + count, count_max, extents);
+	end(handle, 0, NULL);
+	return result;
 }
 
 static struct nbdkit_plugin nbdkit_lcpfs = {

@@ -23,7 +23,7 @@ enum {
 	REQUEST_BYTES_MAX = 64 * 1024,
 	CLIENTS_MAX = 64,     /* threads; a further client is told to come back */
 	IDLE_MS_MAX = 60000,  /* without a whole request */
-	SEND_S_MAX = 10,      /* a client that does not read its answer is dropped */
+	SEND_S_MAX = 3,       /* a client that does not read its answer is dropped */
 	PROGRESS_US = 200000, /* between two lines of progress */
 };
 

@@ -1,0 +1,44 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# A pool's life without a server: sizes are kept, add up, and survive.
+. "$(dirname "$0")/lib.sh"
+POOL=$T/pool
+
+expect 0 lcpfs create "$POOL" --size 256MiB --metaslab 1M
+[ "$(stat -c %s "$POOL")" -eq 268435456 ] || fail "not of the size that was asked for"
+expect 0 lcpfs list "$POOL"
+expect 0 lcpfs add "$POOL" db --min 16M --max 128M --size 32M
+grep -q "^db: size 32.0M, min 16.0M, max 128M" out || fail "$(cat out)"
+expect 0 lcpfs add "$POOL" log --min 16M --max 64M --volume 100M
+expect 0 lcpfs list "$POOL"
+grep -q "^db .*32.0M" out && grep -q "^log .*16.0M" out || fail "$(cat out)"
+[ "$(field log 'p["volume_blocks"]')" -eq 25600 ] || fail "volume"
+
+expect 0 lcpfs resize "$POOL" db 100M
+[ "$(field db 'p["size_blocks"]')" -eq 25600 ] || fail "grown"
+expect 0 lcpfs resize "$POOL" db 17M
+[ "$(field db 'p["size_blocks"]')" -eq 4352 ] || fail "shrunk"
+
+expect 0 lcpfs tune "$POOL"
+expect 0 lcpfs tune "$POOL" observe
+expect 0 lcpfs tune "$POOL"
+[ "$(cat out)" = observe ] || fail "the mode was not kept"
+
+expect 0 lcpfs status "$POOL"
+grep -q "^health *ONLINE" out || fail "$(cat out)"
+expect 0 lcpfs explain "$POOL"
+expect 0 lcpfs explain "$POOL" db
+expect 0 lcpfs log "$POOL"
+grep -q "resized" out || fail "the log does not know of the resize: $(cat out)"
+expect 0 lcpfs log "$POOL" --last 1
+[ "$(wc -l <out)" -eq 1 ] || fail "--last 1: $(cat out)"
+expect 0 lcpfs scrub "$POOL"
+expect 0 lcpfs dump "$POOL"
+expect 0 lcpfs dump "$POOL" partition db
+check_clean "$POOL"
+
+expect 0 lcpfs remove "$POOL" db
+expect 1 lcpfs remove "$POOL" db
+expect 0 lcpfs add "$POOL" db --min 16M --max 128M
+[ "$(field db 'p["id"]')" -eq 3 ] || fail "an id was used again"
+check_clean "$POOL"

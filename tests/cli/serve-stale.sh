@@ -1,0 +1,28 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# What a killed server leaves behind stops nobody; what others have is left alone.
+. "$(dirname "$0")/lib.sh"
+POOL=$T/pool
+
+lcpfs create "$POOL" --size 256M --metaslab 1M
+lcpfs add "$POOL" db --min 16M --max 128M >/dev/null
+serve "$POOL"
+[ "$(stat -c %a "$SOCKET")" = 600 ] && [ "$(stat -c %a "$SOCKET.control")" = 600 ] || fail "others may use the sockets"
+unserve KILL
+[ -S "$SOCKET" ] && [ -S "$SOCKET.control" ] || fail "nothing was left behind: nothing is tested"
+
+expect 0 lcpfs list "$POOL"
+expect 0 lcpfs resize "$POOL" db 32M
+serve "$POOL"
+expect 0 lcpfs list "$POOL"
+unserve INT
+
+echo precious >file
+expect 1 lcpfs serve "$POOL" --socket file
+[ "$(cat file)" = precious ] || fail "a file was overwritten"
+expect 1 lcpfs serve "$POOL" --socket no/such/folder/s
+expect 1 lcpfs serve "$POOL" --socket "$(printf '%0200d' 0)"
+LCPFS_PLUGIN=/nonexistent expect 1 lcpfs serve "$POOL" --socket s
+expect 1 env PATH=/nonexistent "$LCPFS" serve "$POOL" --socket s
+says "apt-get install nbdkit"
+[ ! -e s ] || fail "a socket was left behind"

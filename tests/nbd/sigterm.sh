@@ -1,0 +1,47 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# SIGTERM makes everything durable that was acknowledged, flushed or not, also with clients still connected.
+. "$(dirname "$0")/../cli/lib.sh"
+/usr/bin/python3 -c 'import nbd' 2>/dev/null || skip "no python3-libnbd"
+POOL=$T/pool
+
+lcpfs create "$POOL" --size 256M --metaslab 1M
+lcpfs add "$POOL" db --min 16M --max 128M --size 64M >/dev/null
+serve "$POOL"
+/usr/bin/python3 - "$(uri db)" <<'PYTHON' &
+import sys
+import time
+
+import nbd
+
+h = nbd.NBD()
+h.connect_uri(sys.argv[1])
+for i in range(1024):
+	h.pwrite(i.to_bytes(4, "little") * 4096, i * 16384)
+open("written", "w").close()
+time.sleep(60)
+PYTHON
+CLIENT=$!
+at_end "end_job $CLIENT"
+tries=0
+until [ -e written ]; do
+	tries=$((tries + 1))
+	[ "$tries" -lt 200 ] || fail "writing takes too long"
+	sleep 0.1
+done
+started=$(date +%s)
+unserve TERM
+[ $(($(date +%s) - started)) -lt 15 ] || fail "ending took long"
+check_clean "$POOL"
+serve "$POOL"
+/usr/bin/python3 - "$(uri db)" <<'PYTHON'
+import sys
+
+import nbd
+
+h = nbd.NBD()
+h.connect_uri(sys.argv[1])
+for i in range(1024):
+	assert h.pread(16384, i * 16384) == i.to_bytes(4, "little") * 4096, i
+PYTHON
+unserve
