@@ -188,6 +188,16 @@ static void peek_batch(struct store *s, const struct candidate *list, unsigned c
 	}
 }
 
+/* As many blocks as leave room for the checkpoint that their moving may make necessary. */
+static int begin_record(struct store *s, unsigned left, struct record **record)
+{
+	uint32_t next = log_room(s, HEAD_CLEAN) < RECORD_HEADERS + 1;
+	while (left > 1 && s->space.empty < room_for_pages(s, left) + next)
+		left /= 2;
+	uint32_t pages = room_for_pages(s, left + TREE_LEVELS_MAX);
+	return s->space.empty < pages + next ? -LCPFS_E_NOSPC : log_begin(s, HEAD_CLEAN, left, pages, record);
+}
+
 /*
  * One candidate, if the table still has it there. Sets *record aside (sealed) before the lock is dropped to load a
  * page.
@@ -208,13 +218,10 @@ static int move_one(struct store *s, const struct candidate *c, const uint8_t *d
 		log_seal(s, *record);
 		*record = NULL;
 	}
-	if (!*record) {
-		if (s->space.empty < room_kept(s, left))
-			return -LCPFS_E_NOSPC;
-		error = log_begin(s, HEAD_CLEAN, left, room_kept(s, left) - 1, record);
-		if (error)
-			return error;
-	}
+	if (!*record)
+		error = begin_record(s, left, record);
+	if (error)
+		return error;
 	bool lost = hash64(data, BLOCK_SIZE) != c->checksum;
 	struct fmt_entry e = fmt_entry_of(lost ? ENTRY_LOST : ENTRY_MOVE, 0, c->id, c->checksum);
 	error = page_modify(s, leaf);

@@ -27,7 +27,7 @@ enum log_head { HEAD_USER, HEAD_CLEAN, HEAD_META };
 
 enum {
 	/* A partition smaller than this writes everything through one head: three open metaslabs would be too many. */
-	HEADS_METASLABS_MIN = 8,
+	HEADS_METASLABS_MIN = 12,
 	LINK_BLOCKS = RECORD_HEADERS, /* kept free at a metaslab's end for the record that names the next one */
 	RECORDS_IN_FLIGHT_MAX = 4,    /* bounds memory: 0.7 MiB each */
 	TREE_LEVELS_MAX = 8,
@@ -262,7 +262,9 @@ uint32_t log_room(const struct store *s, enum log_head head); /* blocks left in 
 /* Most live blocks that the store can hold in this many metaslabs. */
 uint64_t room_limit(const struct store *s, uint32_t metaslabs);
 uint64_t room_live(const struct store *s);
-/* EMPTY metaslabs kept back so that `pages` more dirty pages could still be checkpointed; and one for cleaning. */
+/* EMPTY metaslabs that a checkpoint would need if `pages` more pages had changed. */
+uint32_t room_for_pages(const struct store *s, uint64_t pages);
+/* What writers leave: that, and what cleaning needs. */
 uint32_t room_kept(const struct store *s, uint64_t pages);
 /* Too much of the cache waits for a checkpoint. */
 bool room_cache_full(const struct store *s);

@@ -23,15 +23,31 @@ static uint64_t usable_blocks(const struct store *s)
 	return left / record * RECORD_ENTRIES + (rest > RECORD_HEADERS ? rest - RECORD_HEADERS : 0);
 }
 
-/* Open heads, and one metaslab for each thing that must stay possible (see above). */
-static uint32_t overhead_metaslabs(uint32_t metaslabs)
+static uint32_t metaslabs_for_pages(const struct store *s, uint64_t pages, uint64_t have)
 {
-	return metaslabs < HEADS_METASLABS_MIN ? 3 : LOG_HEADS + 3;
+	/* Records are cut at level changes, so a few are not full. */
+	uint64_t blocks = 2 * pages + 2 * RECORD_HEADERS * (pages / RECORD_ENTRIES + 2 * TREE_LEVELS_MAX);
+	return blocks > have ? (uint32_t)DIV_UP(blocks - have, usable_blocks(s)) : 0;
+}
+
+/*
+ * Metaslabs that never count as capacity: the open heads, two for cleaning, and the checkpoint that the cleaning of one full
+ * metaslab can make necessary. Never falls as fast as `metaslabs` grows, so that a larger partition never holds less,
+ * also where more heads come into use.
+ */
+static uint32_t overhead_metaslabs(const struct store *s, uint32_t metaslabs)
+{
+	uint64_t pages = metaslabs * usable_blocks(s) / (PAGE_SLOTS * 3 / 4) + 2 * TREE_LEVELS_MAX;
+	uint32_t checkpoint = metaslabs_for_pages(s, MIN_OF(pages, usable_blocks(s)), 0);
+	const uint32_t many = LOG_HEADS + 2 + checkpoint, few = 1 + 2 + checkpoint;
+	if (metaslabs >= HEADS_METASLABS_MIN)
+		return many;
+	return metaslabs + many > few + HEADS_METASLABS_MIN ? metaslabs + many - HEADS_METASLABS_MIN : few;
 }
 
 uint64_t room_limit(const struct store *s, uint32_t metaslabs)
 {
-	uint32_t overhead = overhead_metaslabs(metaslabs);
+	uint32_t overhead = overhead_metaslabs(s, metaslabs);
 	return metaslabs > overhead ? (metaslabs - overhead) * usable_blocks(s) : 0;
 }
 
@@ -45,24 +61,38 @@ uint64_t room_live(const struct store *s)
 	return s->data_blocks + 2 * (s->page_count + space_tree_pages(s));
 }
 
+uint32_t room_for_pages(const struct store *s, uint64_t pages)
+{
+	uint64_t most = s->page_count + s->closure_frozen + 2 * TREE_LEVELS_MAX;
+	pages = MIN_OF(pages + s->closure + s->closure_frozen, most) + space_tree_pages(s);
+	return metaslabs_for_pages(s, pages, log_room(s, HEAD_META));
+}
+
 uint32_t room_kept(const struct store *s, uint64_t pages)
 {
-	pages += s->closure + s->closure_frozen + space_tree_pages(s);
-	/* Records are cut at level changes, so a few are not full. */
-	uint64_t blocks = 2 * pages + 2 * RECORD_HEADERS * (pages / RECORD_ENTRIES + 2 * TREE_LEVELS_MAX);
-	uint64_t have = log_room(s, HEAD_META);
-	uint64_t missing = blocks > have ? blocks - have : 0;
-	return 1 + (uint32_t)DIV_UP(missing, usable_blocks(s));
+	return 2 + room_for_pages(s, pages + usable_blocks(s));
 }
 
 /*
- * Cleaning ahead of the writers: a little more than what they must leave, and no faster than they write, so that a
- * full or an idle partition is not copied about for nothing.
+ * Better than only what must be: room for a checkpoint of all pages. With less, one is forced each time that as many have changed
+ * as there is room for, and under random writes that is after about as many blocks, which doubles what is written.
+ * It takes from the space that cleaning thrives on, so at most half of that.
+ */
+static uint32_t room_comfortable(const struct store *s)
+{
+	uint32_t used = (uint32_t)(room_live(s) / usable_blocks(s)) + LOG_HEADS;
+	uint32_t spare = s->space.count > used ? s->space.count - used : 0;
+	return MAX_OF(room_kept(s, 0), 2 + MIN_OF(room_for_pages(s, s->page_count), spare / 2));
+}
+
+/*
+ * Cleaning ahead of the writers: a little more than what they leave, and no faster than they write, so that a full or an
+ * idle partition is not copied about for nothing.
  */
 bool room_low(const struct store *s)
 {
 	uint64_t written = s->counters.written_blocks - s->written_at_clean;
-	return s->space.empty < room_kept(s, 0) + MIN_OF(2u, s->space.count / 16) && written >= usable_blocks(s) / 8;
+	return s->space.empty < room_comfortable(s) + MIN_OF(2u, s->space.count / 16) && written >= usable_blocks(s) / 8;
 }
 
 /* Pages that one operation may change: two leaves and all above them, or a step of a trim. */
@@ -77,15 +107,17 @@ bool room_cache_full(const struct store *s)
 	return s->closure + s->closure_frozen > s->pages_max / 2;
 }
 
-static bool room_enough(const struct store *s, bool urgent)
+/* `comfort`: as much as is good for all; else as much as has to be. */
+static bool room_enough(const struct store *s, bool urgent, bool comfort)
 {
 	if (room_cache_full(s))
 		return false;
-	uint32_t kept = room_kept(s, step_pages(s, urgent));
+	uint32_t kept = room_kept(s, step_pages(s, urgent)) - urgent;
 	bool full = !s->open && log_room(s, HEAD_USER) < RECORD_HEADERS + 1;
 	bool next = s->open && s->open->entries + 1 >= MIN_OF(s->open->blocks_max, (unsigned)RECORD_ENTRIES);
-	uint32_t wanted = kept - urgent + (full || next);
-	return s->space.empty >= wanted;
+	if (comfort && (full || next))
+		kept = MAX_OF(kept, room_comfortable(s));
+	return s->space.empty >= kept + (full || next);
 }
 
 /* Drops the lock. */
@@ -94,7 +126,7 @@ static int make_room(struct store *s, bool urgent, bool *progress)
 	store_drop(s);
 	pthread_mutex_lock(&s->work);
 	store_lock(s);
-	bool enough = room_enough(s, urgent); /* somebody else may have made it meanwhile */
+	bool enough = room_enough(s, urgent, !urgent); /* somebody else may have made it meanwhile */
 	store_unlock(s);
 	int done = enough ? 1 : room_make(s);
 	pthread_mutex_unlock(&s->work);
@@ -120,7 +152,7 @@ int room_wait(struct store *s, bool urgent)
 	 * Each unit gains something where anything is to be gained, so this many are enough to go through all of
 	 * it twice.
 	 */
-	for (uint32_t units = 0; !room_enough(s, urgent); units++) {
+	for (uint32_t units = 0; !room_enough(s, urgent, !urgent); units++) {
 		bool progress;
 		if (s->faulted)
 			return -LCPFS_E_FAULTED;
@@ -128,7 +160,9 @@ int room_wait(struct store *s, bool urgent)
 		if (error && error != -LCPFS_E_NOSPC)
 			return error;
 		progress &= units < 2 * s->space.count + 16;
-		if (!progress && !room_enough(s, urgent) && !ask_pool(s))
+		if (!progress && room_enough(s, urgent, false))
+			return 0;
+		if (!progress && !ask_pool(s))
 			return -LCPFS_E_NOSPC;
 	}
 	return 0;
@@ -190,14 +224,13 @@ static struct prospect look_around(const struct store *s)
 /* Is a checkpoint the cheaper way to the next EMPTY metaslab, by blocks written for each metaslab gained? */
 static bool checkpoint_pays(const struct store *s, const struct prospect *p)
 {
-	uint32_t held = room_kept(s, 0);
-	uint64_t pages = s->closure + space_tree_pages(s);
-	uint64_t idle = 2 * pages / usable_blocks(s); /* what is kept back for the pages that it would write */
-	uint64_t gain = p->checkpoint + MIN_OF(idle, (uint64_t)held);
 	if (!p->victim)
-		return gain > 0 || p->younger;
+		return true;
+	if (s->log_blocks < 4 * 2 * s->page_count)
+		return false; /* soon all pages would be changed again: at most a quarter of the log for the tables */
+	double pages = (double)(s->closure + space_tree_pages(s));
 	double clean_gain = 1 - (double)p->victim->live / (double)usable_blocks(s);
-	return gain > 0 && (double)(2 * pages) / (double)gain < p->victim->live / clean_gain;
+	return p->checkpoint > 0 && 2 * pages / p->checkpoint < p->victim->live / clean_gain;
 }
 
 /* With the lock held. */

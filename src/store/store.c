@@ -167,7 +167,7 @@ static bool can_release(const struct store *s)
 static bool take_spare(struct store *s, uint32_t *metaslab)
 {
 	struct metaslab *last = NULL;
-	if (s->space.empty <= room_kept(s, 0) + 1)
+	if (s->space.empty <= room_kept(s, 0))
 		return false;
 	for (uint32_t i = 0; i < s->space.count; i++) {
 		struct metaslab *m = &s->space.slab[i];

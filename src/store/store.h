@@ -43,7 +43,7 @@ struct store_config {
 };
 
 /* Least metaslabs that a partition can have. */
-enum { STORE_METASLABS_MIN = 4 };
+enum { STORE_METASLABS_MIN = 6 };
 
 /*
  * Writes the first root of a new, empty store; the caller makes the partition known only after this returned 0.

@@ -15,7 +15,10 @@
 #include "base/hash.h"
 #include "store/internal.h"
 
-enum { CHUNK_BLOCKS = 64 };
+enum {
+	CHUNK_BLOCKS = 64,
+	REFUSALS_MAX = 1000, /* a writer that others always overtake is not told so before this */
+};
 
 static int fail(struct store *s, struct lcpfs_failure *failure, int error, const char *what, uint64_t address)
 {
@@ -178,14 +181,18 @@ static bool mapping_same(const struct mapping *a, const struct mapping *b)
 static int write_prepare(struct store *s, uint64_t address, struct record **record, uint64_t *id)
 {
 	uint64_t drops;
+	unsigned refused = 0;
 	do {
 		bool fresh;
 		drops = s->drops;
 		if (s->faulted)
 			return -LCPFS_E_FAULTED;
 		int error = room_wait(s, false);
-		if (!error)
-			error = log_open_user(s, room_kept(s, 0), record);
+		if (error)
+			return error;
+		error = log_open_user(s, room_kept(s, 0), record);
+		if (error == -LCPFS_E_NOSPC && s->drops != drops && ++refused < REFUSALS_MAX)
+			continue; /* others took the room while the lock was let go */
 		*id = ID_NONE;
 		if (!error)
 			error = map_prepare(s, address, id, &fresh);

@@ -466,7 +466,7 @@ static void run_one(uint64_t seed, uint64_t ops)
 	struct run r = {.seed = seed, .random = hash_mix(seed)};
 	static struct clock clock;
 	clock = (struct clock){sim_now_us, sim_wall_s, &r};
-	r.total = 6 + (uint32_t)below(&r, 14);
+	r.total = 8 + (uint32_t)below(&r, 14);
 	uint32_t owned = STORE_METASLABS_MIN + (uint32_t)below(&r, r.total - STORE_METASLABS_MIN);
 	for (uint32_t i = 0; i < r.total; i++) {
 		if (i < owned)
