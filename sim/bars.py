@@ -25,9 +25,9 @@ def partition(name, live, writes, *more):
 	return f"--partition {name}:" + ",".join([f"live={live:g}M", f"writes={writes:g}", *more])
 
 
-def synthetic(spare, partitions, turns=10, *more):
+def synthetic(spare, partitions, turns=10, *more, metaslab="512K"):
 	pool = LIVE * (1 + spare)
-	return shlex.split(f"--pool {pool:g}M --metaslab 256K --writes {pool * turns:g}M") + [
+	return shlex.split(f"--pool {pool:g}M --metaslab {metaslab} --writes {pool * turns:g}M") + [
 		word for text in [*partitions, *more] for word in shlex.split(text)]
 
 
@@ -38,7 +38,8 @@ def two(hot_share, hot_live, spare, **kw):
 
 def many(weights, spare, turns=10):
 	live = LIVE / len(weights)
-	return synthetic(spare, [partition(f"p{i}", live, w) for i, w in enumerate(weights)], turns)
+	return synthetic(spare, [partition(f"p{i}", live, w) for i, w in enumerate(weights)], turns,
+		metaslab="256K" if len(weights) > 4 else "512K")
 
 
 def zipf_weights(n, s):

@@ -33,8 +33,8 @@ static const char usage_text[] =
 	"  --swing PERIOD:NAME=W,.. weights swing to these and back, once per PERIOD bytes written\n"
 	"  --plot FILE.svg          sizes and write amplification over time, policies side by side\n"
 	"  --metaslab SIZE          default: a power of two near pool/8192, 128K to 4M\n"
-	"  --cleaning NAME          oldest (default), greedy, cost-benefit\n"
-	"  --checkpoint PERCENT     of a partition's size written between checkpoints (default 0: no tables)\n"
+	"  --cleaning NAME          cost-benefit (default, as the store does), greedy, oldest\n"
+	"  --checkpoint PERCENT     of a partition's size written between checkpoints (default 25; 0: no tables)\n"
 	"  --rate N                 operations per simulated second (default: the pool's size in 64 s)\n"
 	"  --request-us N           fixed time of a request (default 10)\n"
 	"  --random-latency         latencies are drawn at random: nothing that policies do has an effect\n"
@@ -405,7 +405,12 @@ static void defaults(struct command *c)
 	c->split_blocks = 262144;
 	c->spare = 0.10;
 	c->config.world = (struct sim_world_options){
-		.log = {.record_data_blocks = 167, .record_header_blocks = 2, .clean_min = 2},
+		.log = {.record_data_blocks = 167,
+			.record_header_blocks = 2,
+			.page_records = 168,
+			.checkpoint_share = 0.25,
+			.clean_min = 2,
+			.cleaning = SIM_COST_BENEFIT},
 		.request_us = 10,
 		.write_us = 10,
 		.read_us = 10,

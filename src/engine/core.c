@@ -46,6 +46,7 @@ void engine_core_done(struct engine_core *core)
 		free(core->partitions[i]);
 	free(core->partitions);
 	free(core->pending);
+	free(core->ranks);
 	free(core->decisions);
 }
 
@@ -72,11 +73,7 @@ struct engine_partition *engine_core_find(const struct engine_core *core, uint32
 
 uint64_t engine_core_free_blocks(const struct engine_core *core)
 {
-	uint64_t used = 0;
-
-	for (size_t i = 0; i < core->count; i++)
-		used += core->partitions[i]->size;
-	return core->options.pool_blocks - used;
+	return core->options.pool_blocks - core->used_blocks;
 }
 
 /* What full writers took within the last turnover of the pool is kept back for the next of them; at least one
@@ -100,6 +97,7 @@ static int reserve_room(struct engine_core *core)
 	size_t room = core->room ? core->room * 2 : 8;
 	struct engine_partition **partitions;
 	struct engine_pending *pending;
+	struct engine_rank *ranks;
 
 	if (core->count < core->room)
 		return 0;
@@ -111,6 +109,10 @@ static int reserve_room(struct engine_core *core)
 	if (!pending)
 		return -LCPFS_E_NOMEM;
 	core->pending = pending;
+	ranks = realloc(core->ranks, room * sizeof(*ranks));
+	if (!ranks)
+		return -LCPFS_E_NOMEM;
+	core->ranks = ranks;
 	core->room = core->pending_room = room;
 	return 0;
 }
@@ -156,7 +158,8 @@ int engine_core_add(struct engine_core *core, const struct lcpfs_engine_spec *sp
 	core->id_last = p->id;
 	core->price_known = false;
 	core->partitions[core->count++] = p;
-	engine_core_side(core, p, &p->side);
+	core->used_blocks += p->size;
+	engine_core_refresh(core, p);
 	return 0;
 }
 
@@ -169,9 +172,11 @@ int engine_core_remove(struct engine_core *core, uint32_t id)
 		return -LCPFS_E_NOT_FOUND;
 	engine_judge_cut_off(core, id);
 	core->price_known = false;
+	core->used_blocks -= p->size;
 	free(p);
 	core->count--;
 	memmove(core->partitions + i, core->partitions + i + 1, (core->count - i) * sizeof(core->partitions[0]));
+	memmove(core->ranks + i, core->ranks + i + 1, (core->count - i) * sizeof(core->ranks[0]));
 	return 0;
 }
 
@@ -191,6 +196,7 @@ int engine_core_limits(struct engine_core *core, uint32_t id, uint64_t min, uint
 		return -LCPFS_E_NOSPC;
 	p->min = min;
 	p->max = max;
+	engine_core_refresh(core, p);
 	return 0;
 }
 
@@ -287,7 +293,22 @@ void engine_core_free_side(const struct engine_core *core, struct lcpfs_engine_s
 	side->measured = true;
 }
 
-static void refresh_side(struct engine_core *core, struct engine_partition *p)
+static struct engine_rank rank_of(const struct engine_core *core, const struct engine_partition *p)
+{
+	uint64_t step = core->options.step_blocks;
+
+	return (struct engine_rank){
+		.gain_step = p->gain_step,
+		.loss_step = p->loss_step,
+		.measured = p->side.measured,
+		.can_give =
+			!p->awaited && p->size >= p->side.floor_blocks && p->size - p->side.floor_blocks >= step,
+		.can_get = !p->awaited && p->side.measured && p->gain_step > 0 && p->size < p->max &&
+			   p->max - p->size >= step,
+	};
+}
+
+void engine_core_refresh(struct engine_core *core, struct engine_partition *p)
 {
 	double step = (double)core->options.step_blocks;
 
@@ -295,6 +316,7 @@ static void refresh_side(struct engine_core *core, struct engine_partition *p)
 	p->gain_step = engine_weigh_fall(&p->side, step);
 	p->loss_step = p->size > core->options.step_blocks ? -engine_weigh_fall(&p->side, -step) : INFINITY;
 	p->side.gain_per_block = p->gain_step / step;
+	core->ranks[index_of(core, p->id)] = rank_of(core, p);
 }
 
 /* Keeps what was measured at the old size as a point of the curve, and carries the latency over to the new one. */
@@ -311,8 +333,9 @@ void engine_core_set_size(struct engine_core *core, struct engine_partition *p, 
 	engine_window_reset(&p->window);
 	p->since_blocks = 0;
 	p->changed_us = core->now_us;
+	core->used_blocks += size - p->size;
 	p->size = size;
-	refresh_side(core, p);
+	engine_core_refresh(core, p);
 }
 
 int engine_core_resized(struct engine_core *core, uint32_t id, uint64_t size, enum lcpfs_engine_cause cause)
@@ -428,6 +451,6 @@ int engine_core_update(struct engine_core *core, uint32_t id, const struct lcpfs
 	p->seen = true;
 	p->last = now;
 	p->last_us = core->now_us;
-	refresh_side(core, p);
+	engine_core_refresh(core, p);
 	return 0;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The engine's state and its parts. Everything under this header is pure and takes no lock; engine.c is the thin
- * shell with the mutex. Invariants: Σ size + free = pool (free is computed, and no call lets Σ size exceed the pool);
- * every partition receives in at most one awaited move; at most one move is being carried out.
+ * shell with the mutex. Invariants: Σ size + free = pool (free is computed, and no call lets Σ size exceed the
+ * pool); every partition receives in at most one awaited move; at most one move is being carried out.
  *
  *   threshold.c  a learned threshold               window.c  what was measured at one size, with standard errors
  *   formula.c    pressure, ε, uniform WA, t        curve.c   cleaning cost over spare, corrected by measurement
@@ -53,6 +53,12 @@ struct engine_partition {
 	bool awaited; /* receiver of a pending move: held still until that is judged */
 };
 
+/* What choosing looks at, side by side: a decision among a thousand must not wait for a thousand cache misses. */
+struct engine_rank {
+	double gain_step, loss_step; /* as in the partition */
+	bool can_get, can_give, measured;
+};
+
 /* One party of a move whose effect is awaited, as it was before. */
 struct engine_before {
 	double frequency, latency_us, latency_error, utilization; /* error in µs */
@@ -79,6 +85,8 @@ struct engine_core {
 	uint64_t judged, moves, improved, hurt, inconclusive, undone;
 
 	struct engine_partition **partitions; /* ascending id */
+	struct engine_rank *ranks; /* in the same order */
+	uint64_t used_blocks; /* Σ size */
 	size_t count, room;
 	uint32_t id_last; /* highest ever seen */
 	uint64_t now_us;
@@ -117,6 +125,7 @@ int engine_core_update(struct engine_core *core, uint32_t id,
 		       const struct lcpfs_engine_counters *counters) MUST_CHECK;
 int engine_core_resized(struct engine_core *core, uint32_t id, uint64_t size,
 			enum lcpfs_engine_cause cause) MUST_CHECK;
+void engine_core_refresh(struct engine_core *core, struct engine_partition *p); /* after any change to it */
 void engine_core_set_size(struct engine_core *core, struct engine_partition *p, uint64_t size);
 double engine_core_utilization(const struct engine_partition *p);
 bool engine_core_settled(const struct engine_core *core, const struct engine_partition *p);

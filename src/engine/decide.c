@@ -64,60 +64,66 @@ static void set_pair(const struct engine_core *core, struct lcpfs_engine_decisio
 	engine_judge_past(core, to, &d->past_ratio, &d->past_error);
 }
 
-static bool can_give(const struct engine_core *core, const struct engine_partition *p)
-{
-	return !p->awaited && p->size >= p->side.floor_blocks + core->options.step_blocks;
-}
-
-static bool can_get(const struct engine_core *core, const struct engine_partition *p)
-{
-	return !p->awaited && p->side.measured && p->gain_step > 0 &&
-	       p->size + core->options.step_blocks <= p->side.ceiling_blocks;
-}
-
 struct candidates {
 	struct engine_partition *to[RECEIVERS_TRIED]; /* most gain first */
 	struct engine_partition *from[2]; /* least loss first */
 	bool free; /* free space can give: it loses nothing */
-	bool measured, awaited;
+	bool measured;
 };
 
-static void consider_receiver(struct candidates *c, struct engine_partition *p)
+/* Indices while seeking, so that only the ranks are read; NOBODY where there is none. */
+struct seeking {
+	size_t to[RECEIVERS_TRIED], from[2];
+};
+
+#define NOBODY SIZE_MAX
+
+static void consider_receiver(const struct engine_rank *ranks, struct seeking *s, size_t i)
 {
-	for (int i = 0; i < RECEIVERS_TRIED; i++) {
-		struct engine_partition *other = c->to[i];
-		if (other && other->gain_step >= p->gain_step)
+	for (int k = 0; k < RECEIVERS_TRIED; k++) {
+		size_t other = s->to[k];
+		if (other != NOBODY && ranks[other].gain_step >= ranks[i].gain_step)
 			continue;
-		c->to[i] = p;
-		if (!other)
+		s->to[k] = i;
+		if (other == NOBODY)
 			return;
-		p = other;
+		i = other;
 	}
 }
 
-static void consider_giver(struct candidates *c, struct engine_partition *p)
+static void consider_giver(const struct engine_rank *ranks, struct seeking *s, size_t i)
 {
-	if (!c->from[0] || p->loss_step < c->from[0]->loss_step) {
-		c->from[1] = c->from[0];
-		c->from[0] = p;
-	} else if (!c->from[1] || p->loss_step < c->from[1]->loss_step) {
-		c->from[1] = p;
+	if (s->from[0] == NOBODY || ranks[i].loss_step < ranks[s->from[0]].loss_step) {
+		s->from[1] = s->from[0];
+		s->from[0] = i;
+	} else if (s->from[1] == NOBODY || ranks[i].loss_step < ranks[s->from[1]].loss_step) {
+		s->from[1] = i;
 	}
+}
+
+static struct engine_partition *at(const struct engine_core *core, size_t index)
+{
+	return index == NOBODY ? NULL : core->partitions[index];
 }
 
 static void find_candidates(const struct engine_core *core, struct candidates *c)
 {
+	struct seeking s;
+
+	memset(&s, 0xff, sizeof(s));
 	memset(c, 0, sizeof(*c));
 	c->free = engine_core_free_blocks(core) >= engine_core_reserve_blocks(core) + core->options.step_blocks;
 	for (size_t i = 0; i < core->count; i++) {
-		struct engine_partition *p = core->partitions[i];
-		c->measured |= p->side.measured;
-		c->awaited |= p->awaited;
-		if (can_get(core, p))
-			consider_receiver(c, p);
-		if (can_give(core, p))
-			consider_giver(c, p);
+		c->measured |= core->ranks[i].measured;
+		if (core->ranks[i].can_get)
+			consider_receiver(core->ranks, &s, i);
+		if (core->ranks[i].can_give)
+			consider_giver(core->ranks, &s, i);
 	}
+	for (int k = 0; k < RECEIVERS_TRIED; k++)
+		c->to[k] = at(core, s.to[k]);
+	c->from[0] = at(core, s.from[0]);
+	c->from[1] = at(core, s.from[1]);
 }
 
 static struct engine_partition *giver_for(const struct candidates *c, const struct engine_partition *to)

@@ -44,7 +44,7 @@ static double share_still_live(double alpha)
 	for (int i = 0; i < 6 && x > 1e-4; i++) {
 		double step = (log(t) - t - c) / (1 / t - 1);
 		t -= step;
-		if (fabs(step) < 1e-14 * t)
+		if (fabs(step) < 1e-9 * t) /* the next would be below rounding: Newton squares it */
 			break;
 	}
 	return t;

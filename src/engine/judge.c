@@ -75,13 +75,14 @@ static void await(struct engine_core *core, struct engine_partition *from, struc
 	to->awaited = true;
 }
 
-static void note_refusal(const struct engine_core *core, struct engine_partition *from,
+static void note_refusal(struct engine_core *core, struct engine_partition *from,
 			 const struct lcpfs_engine_moved *moved)
 {
 	if (!from || moved->blocks >= core->carried.blocks)
 		return;
 	from->refused = from->size; /* after the move: it could not give more */
 	from->refused_live = from->live;
+	engine_core_refresh(core, from);
 }
 
 static void mark_undone(struct engine_core *core)
@@ -201,8 +202,10 @@ static void release(struct engine_core *core, size_t index)
 	struct engine_partition *to = engine_core_find(core, o->to_id);
 
 	core->outcomes[core->outcome_count++ % LCPFS_ENGINE_OUTCOMES_MAX] = *o;
-	if (to)
+	if (to) {
 		to->awaited = false;
+		engine_core_refresh(core, to);
+	}
 	core->pending_count--;
 	memmove(&core->pending[index], &core->pending[index + 1],
 		(core->pending_count - index) * sizeof(core->pending[0]));

@@ -265,7 +265,7 @@ static void load_partition(struct engine_core *core, const struct engine_partiti
 	p->refused = saved->refused;
 	/* the log has gone round under another size: its effect has to arrive anew */
 	p->since_blocks = p->size == saved->size ? saved->since_blocks : 0;
-	engine_core_side(core, p, &p->side);
+	engine_core_refresh(core, p);
 }
 
 int engine_state_load(struct engine_core *core, const void *bytes, size_t length)

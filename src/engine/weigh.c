@@ -15,6 +15,8 @@ double engine_weigh_copies(const struct lcpfs_engine_side *side, double size_blo
 
 	if (!(live > 0) || !(side->cleaning_cost > 0) || !(side->uniform_copies > 0))
 		return 0;
+	if (size_blocks == (double)side->size_blocks)
+		return side->cleaning_cost;
 	return side->cleaning_cost *
 	       pow(engine_uniform_copies(size_blocks / live - 1) / side->uniform_copies, side->curve_power);
 }
