@@ -25,7 +25,7 @@ test: ## build and run the tests; the last line counts them
 demo: ## watch boundaries move under real clients, in under two minutes
 	@tools/install-deps.sh demo
 	@$(MAKE) --no-print-directory all
-	@bench/demo.py $(BUILD)
+	@demo/demo.py $(BUILD)
 
 soak: ## random operations, power cuts and faults for MINUTES=60
 	@tools/install-deps.sh test

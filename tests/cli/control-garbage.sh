@@ -43,16 +43,36 @@ def refused(data, name="INVALID"):
 	assert message and "\n" not in message and len(message) < 500, message
 
 
-for text in (b"", b"garbage", b"{", b"[]", b"null", b"1", b'"list"', b"{}", b'{"command":1}', b'{"command":null}',
-		b'{"command":"frobnicate"}', b'{"command":"list","what":1}', b'{"command":"list"} x', b"\xff\xfe\x00",
-		b'{"command":"\xff"}', b"[" * 1000, b'{"a":' * 1000, b'{"command":"resize"}', b'{"command":"remove"}',
-		b'{"command":"resize","name":1,"size_bytes":1}', b'{"command":"resize","name":"db","size_bytes":"1"}',
-		b'{"command":"resize","name":"db","size_bytes":-1}', b'{"command":"resize","name":"db","size_bytes":1.5}',
-		b'{"command":"resize","name":"db","size_bytes":1e30}', b'{"command":"resize","name":"db","size_bytes":null}',
-		b'{"command":"remove","name":"d\\u0000b"}', b'{"command":"tune","mode":"perhaps"}',
-		b'{"command":"log","after":-1}', b'{"command":"add","name":"x","min_bytes":18446744073709551615,'
-		b'"max_bytes":18446744073709551616}', b'{"command":"add","name":"' + b"x" * 60000 + b'","min_bytes":1,'
-		b'"max_bytes":1}'):
+NOT_REQUESTS = r"""
+garbage
+{
+[]
+null
+1
+"list"
+{}
+{"command":1}
+{"command":null}
+{"command":"frobnicate"}
+{"command":"list","what":1}
+{"command":"list"} x
+{"command":"resize"}
+{"command":"remove"}
+{"command":"resize","name":1,"size_bytes":1}
+{"command":"resize","name":"db","size_bytes":"1"}
+{"command":"resize","name":"db","size_bytes":-1}
+{"command":"resize","name":"db","size_bytes":1.5}
+{"command":"resize","name":"db","size_bytes":1e30}
+{"command":"resize","name":"db","size_bytes":null}
+{"command":"remove","name":"d\u0000b"}
+{"command":"tune","mode":"perhaps"}
+{"command":"log","after":-1}
+{"command":"add","name":"x","min_bytes":18446744073709551615,"max_bytes":18446744073709551616}
+"""
+for text in NOT_REQUESTS.encode().split(b"\n"):  # among them an empty line
+	refused(text)
+for text in (b"\xff\xfe\x00", b'{"command":"\xff"}', b"[" * 1000, b'{"a":' * 1000,
+		b'{"command":"add","name":"' + b"x" * 60000 + b'","min_bytes":1,"max_bytes":1}'):
 	refused(text)
 refused(b'{"command":"remove","name":"nobody"}', "NOT_FOUND")
 refused(b"x" * 65536, "RANGE")

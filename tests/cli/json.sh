@@ -6,8 +6,8 @@ POOL=$T/pool
 
 lcpfs create "$POOL" --size 256M --metaslab 1M
 for command in "add $POOL db --min 16M --max 32M --size 32M" "list $POOL" "status $POOL" "explain $POOL" \
-	"explain $POOL db" "log $POOL" "tune $POOL" "tune $POOL on" "resize $POOL db 16M" "scrub $POOL" "check $POOL" \
-	"dump $POOL" "remove $POOL db"; do
+	"explain $POOL db" "log $POOL" "tune $POOL" "tune $POOL on" "resize $POOL db 16M" \
+	"scrub $POOL" "check $POOL" "dump $POOL" "remove $POOL db"; do
 	# shellcheck disable=SC2086
 	expect 0 lcpfs $command --json
 	/usr/bin/python3 - "$command" <<'PYTHON' || fail "$command: $(cat out)"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=sh
-# What the tests of the command and of the server share; sourced. Each test gets a folder of its own ($T, the current
-# one), and everything it started ends with it. $LCPFS is the command under test.
+# What the tests of the command and of the server share; sourced. Each test gets a folder of its own ($T, the
+# current one), and everything it started ends with it. $LCPFS is the command under test.
 set -eu
 
 : "${LCPFS:=$(cd "$(dirname "$0")/../.." && pwd)/build/lcpfs}"

@@ -7,7 +7,9 @@ POOL=$T/pool
 lcpfs create "$POOL" --size 256M --metaslab 1M
 lcpfs add "$POOL" db --min 16M --max 128M >/dev/null
 serve "$POOL"
-[ "$(stat -c %a "$SOCKET")" = 600 ] && [ "$(stat -c %a "$SOCKET.control")" = 600 ] || fail "others may use the sockets"
+for file in "$SOCKET" "$SOCKET.control"; do
+	[ "$(stat -c %a "$file")" = 600 ] || fail "others may use $file"
+done
 unserve KILL
 [ -S "$SOCKET" ] && [ -S "$SOCKET.control" ] || fail "nothing was left behind: nothing is tested"
 

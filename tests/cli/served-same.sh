@@ -6,7 +6,8 @@ POOL=$T/pool
 
 # What time and opening change anyway.
 steady() {
-	sed 's/"\(txg\|device_blocks\|table_blocks\|checkpoints\|memory_bytes\|standing_s\|sequence\)":[0-9.]*,//g' out
+	names='txg\|device_blocks\|table_blocks\|checkpoints\|memory_bytes\|standing_s\|sequence'
+	sed "s/\"\($names\)\":[0-9.]*,//g" out
 }
 
 ask() {
@@ -17,8 +18,8 @@ ask() {
 		# shellcheck disable=SC2086
 		expect 0 lcpfs $command
 	done
-	for wrong in "resize $POOL nobody 32M" "resize $POOL db 1M" "add $POOL db --min 1M --max 2M" "remove $POOL nobody" \
-		"explain $POOL nobody"; do
+	for wrong in "resize $POOL nobody 32M" "resize $POOL db 1M" "add $POOL db --min 1M --max 2M" \
+		"remove $POOL nobody" "explain $POOL nobody"; do
 		# shellcheck disable=SC2086
 		expect 1 lcpfs $wrong
 		cat err

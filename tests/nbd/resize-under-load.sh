@@ -12,9 +12,9 @@ for name in a b c; do
 done
 serve "$POOL" --tune off
 for name in a b c; do
-	fio --name="$name" --ioengine=nbd --uri="$(uri "$name")" --rw=randwrite --bsrange=512-64k --size=64m --iodepth=8 \
-		--io_size=${IO_SIZE:-400m} --randseed=1 --verify=crc32c --verify_backlog=512 --verify_fatal=1 --fsync=64 \
-		--output="fio.$name" >/dev/null 2>&1 &
+	fio --name="$name" --ioengine=nbd --uri="$(uri "$name")" --rw=randwrite --bsrange=512-64k \
+		--size=64m --iodepth=8 --io_size="${IO_SIZE:-400m}" --randseed=1 --fsync=64 \
+		--verify=crc32c --verify_backlog=512 --verify_fatal=1 --output="fio.$name" >/dev/null 2>&1 &
 	eval "FIO_$name=$!"
 	at_end "end_job $!"
 done

@@ -1,0 +1,68 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# A hot partition with 2 % spare beside a cold one with 60 %: tune observe moves nothing and says what would have
+# moved; tune on, without any option, brings write amplification to within 1.5 × of the best split's.
+. "$(dirname "$0")/../cli/lib.sh"
+needs fio
+fio --enghelp | grep -qw nbd || skip "fio without its nbd engine"
+POOL=$T/pool
+
+lcpfs create "$POOL" --size 384M --metaslab 1M
+lcpfs add "$POOL" hot --min 64M --max 320M --size 134M --volume 112M >/dev/null
+lcpfs add "$POOL" cold --min 64M --max 320M --size 224M --volume 88M >/dev/null
+serve "$POOL" --tune observe
+for name in hot:112m cold:88m; do
+	fio --name=fill --ioengine=nbd --uri="$(uri "${name%:*}")" --rw=write --bs=1m --iodepth=4 \
+		--size="${name#*:}" >fio.out 2>&1 || fail "filling: $(cat fio.out)"
+done
+# As small as it goes: what the store keeps back for its tables counts as spare, too.
+least=$(field hot 'p["least_size_blocks"] * 4096')
+small=$(field hot 'max(p["least_size_blocks"] * 4096, int(p["live_blocks"] * 4096 * 1.02))')
+lcpfs resize "$POOL" hot "$small" >/dev/null
+echo "hot can be as small as $least bytes"
+fio --name=hot --ioengine=nbd --uri="$(uri hot)" --rw=randwrite --bs=4k --iodepth=8 --size=112m --time_based \
+	--runtime=600 >fio.hot 2>&1 &
+at_end "end_job $!"
+fio --name=cold --ioengine=nbd --uri="$(uri cold)" --rw=randwrite --bs=4k --iodepth=1 --rate_iops=20 --size=88m \
+	--time_based --runtime=600 >fio.cold 2>&1 &
+at_end "end_job $!"
+
+# wa_of SECONDS: what hot wrote to the device per block written, over that time.
+wa_of() {
+	field hot 'p["device_blocks"], p["written_blocks"]' >wa.first
+	sleep "$1"
+	field hot 'p["device_blocks"], p["written_blocks"]' >wa.last
+	/usr/bin/python3 -c 'a, b = (eval(open(f).read()) for f in ("wa.first", "wa.last"))
+print(round((b[0] - a[0]) / max(1, b[1] - a[1]), 3))'
+}
+
+sizes() {
+	lcpfs list "$POOL" --json | /usr/bin/python3 -c '
+import json, sys
+print(*((p["name"], p["size_blocks"]) for p in json.load(sys.stdin)["partitions"]))'
+}
+
+sizes >before
+sleep 5
+before=$(wa_of 4)
+sizes >after
+cmp before after || fail "observe moved something: $(cat before after)"
+lcpfs log "$POOL" >log.observe
+grep -q "decision" log.observe || fail "observe does not say what it would do: $(cat log.observe)"
+lcpfs explain "$POOL" --json | grep -q '"action":"would_move"' || echo "now: $(lcpfs explain "$POOL" | head -1)"
+
+lcpfs tune "$POOL" on >/dev/null
+waited=0
+until [ "$waited" -ge 90 ]; do
+	after=$(wa_of 4)
+	waited=$((waited + 4))
+	echo "after $waited s: WA $after, $(sizes)"
+	[ "$waited" -ge 12 ] || continue
+	best=$(lcpfs list "$POOL" --json | /usr/bin/python3 "$TESTS/nbd/best_wa.py" hot cold 20)
+	/usr/bin/python3 -c "exit(not $after <= 1.5 * $best)" && break
+done
+echo "WA of hot: $before watched, $after acting; best split's $best"
+/usr/bin/python3 -c "exit(not $after <= 1.5 * $best)" || fail "$(lcpfs explain "$POOL"; lcpfs log "$POOL")"
+/usr/bin/python3 -c "exit(not $before > 2 * $after)" || fail "it was hardly better than before: $before, $after"
+unserve
+check_clean "$POOL"
