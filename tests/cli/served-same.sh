@@ -39,7 +39,7 @@ expect 0 lcpfs resize "$POOL" db 64M
 grep -q "^db: size 64.0M" out || fail "$(cat out)"
 expect 0 lcpfs tune "$POOL" observe
 expect 0 lcpfs scrub "$POOL"
-expect 0 lcpfs add "$POOL" short-lived --min 4M --max 8M
+expect 0 lcpfs add "$POOL" short-lived --min 16M --max 16M
 expect 0 lcpfs remove "$POOL" short-lived
 expect 1 lcpfs create "$POOL" --force --size 256M
 expect 2 lcpfs check "$POOL"
