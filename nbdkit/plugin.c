@@ -11,27 +11,24 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <lcpfs/pool.h>
 
 #include "control/describe.h"
 #include "control/server.h"
+#include "ending.h"
+#include "handle.h"
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
 enum {
 	EXTENTS_MAX = 8192, /* of one answer: what fits in the protocol's usual packet; the client asks on */
 	REQUEST_BYTES_MAX = 32 << 20,
-	IDLE_CLIENTS_S = 1, /* that clients without a request under way have to go when the server ends */
 };
 
 /* nbdkit gives callbacks no context, so a plugin's state is global; all of it is here. */
@@ -44,32 +41,7 @@ static struct {
 	struct lcpfs_open_options options;
 	struct lcpfs_pool *pool;
 	struct control_server *control;
-	pthread_mutex_t lock; /* of what follows; held to open and close, never while data moves */
-	struct handle *handles;
-	bool is_closing;
-	int end_fd;        /* to be read from once the server is told to end; where is_served */
-	pthread_t watcher; /* of it */
-	struct sigaction term_action, int_action; /* nbdkit's */
-	pthread_mutex_t end_lock;                 /* held by who ends: nbdkit's cleanup or the watcher */
-	pthread_cond_t ended;
-	bool has_ended; /* under end_lock */
-} plugin = {
-	.options = {.background = true},
-	.lock = PTHREAD_MUTEX_INITIALIZER,
-	.end_lock = PTHREAD_MUTEX_INITIALIZER,
-	.ended = PTHREAD_COND_INITIALIZER,
-};
-
-/*
- * A connection's partition. nbdkit does not wake a connection that waits for its client when it ends, and cleans
- * up without it; so the partition is taken away from it then.
- */
-struct handle {
-	pthread_rwlock_t lock; /* read: by an operation; write: to take the partition away */
-	struct lcpfs_partition *partition;
-	int64_t size_bytes;
-	struct handle *next, **from;
-};
+} plugin = {.options = {.background = true}};
 
 /* What went wrong, to the log and to the client. Always -1. */
 static int failed(int error, const struct lcpfs_failure *failure)
@@ -187,15 +159,6 @@ static int open_pool(struct lcpfs_failure *failure)
 	return error;
 }
 
-static void take_away(struct handle *handle)
-{
-	pthread_rwlock_wrlock(&handle->lock); /* waits for operations that are under way */
-	if (handle->partition)
-		lcpfs_partition_close(handle->partition);
-	handle->partition = NULL;
-	pthread_rwlock_unlock(&handle->lock);
-}
-
 /* false: something is not durable. */
 static bool close_pool(void)
 {
@@ -204,11 +167,7 @@ static bool close_pool(void)
 
 	control_server_stop(plugin.control);
 	plugin.control = NULL;
-	pthread_mutex_lock(&plugin.lock);
-	plugin.is_closing = true;
-	for (struct handle *handle = plugin.handles; handle; handle = handle->next)
-		take_away(handle);
-	pthread_mutex_unlock(&plugin.lock);
+	handle_take_away_all();
 	if (plugin.pool)
 		error = lcpfs_pool_close(plugin.pool, &failure);
 	if (error)
@@ -227,69 +186,6 @@ static void end_serving(void)
 		_exit(EXIT_FAILURE); /* nbdkit would end as if nothing had happened */
 }
 
-/* Has nbdkit's cleanup come, within the time? Called with end_lock. */
-static bool wait_for_cleanup(void)
-{
-	struct timespec until;
-	int err = 0;
-
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += IDLE_CLIENTS_S;
-	while (!plugin.has_ended && !err)
-		err = pthread_cond_timedwait(&plugin.ended, &plugin.end_lock, &until);
-	return plugin.has_ended;
-}
-
-/*
- * When it is told to end, nbdkit waits for idle clients to go, and they may never; whoever stops a server wants it
- * stopped. So this ends the process itself after a moment, with everything durable: to clients it is as if they
- * were disconnected.
- */
-static void *watch_for_end(void *context)
-{
-	eventfd_t count;
-
-	while (eventfd_read(plugin.end_fd, &count) && errno == EINTR)
-		;
-	pthread_mutex_lock(&plugin.end_lock);
-	if (!wait_for_cleanup()) {
-		end_serving();
-		_exit(EXIT_SUCCESS);
-	}
-	pthread_mutex_unlock(&plugin.end_lock);
-	return context;
-}
-
-/* nbdkit's own handlers still do all they did. */
-static void tell_watcher(int signal_number, siginfo_t *info, void *context)
-{
-	const struct sigaction *theirs = signal_number == SIGINT ? &plugin.int_action : &plugin.term_action;
-	int err = errno;
-
-	eventfd_write(plugin.end_fd, 1);
-	if (theirs->sa_flags & SA_SIGINFO)
-		theirs->sa_sigaction(signal_number, info, context);
-	else if (theirs->sa_handler != SIG_DFL && theirs->sa_handler != SIG_IGN)
-		theirs->sa_handler(signal_number);
-	errno = err;
-}
-
-static int start_watcher(void)
-{
-	struct sigaction ours = {.sa_sigaction = tell_watcher, .sa_flags = SA_SIGINFO | SA_RESTART};
-	int err;
-
-	plugin.end_fd = eventfd(0, EFD_CLOEXEC);
-	if (plugin.end_fd < 0)
-		return errno;
-	err = pthread_create(&plugin.watcher, NULL, watch_for_end, NULL);
-	if (err)
-		return err;
-	sigaction(SIGINT, &ours, &plugin.int_action);
-	sigaction(SIGTERM, &ours, &plugin.term_action);
-	return 0;
-}
-
 static int start_serving(struct lcpfs_failure *failure)
 {
 	int error = open_pool(failure);
@@ -297,7 +193,7 @@ static int start_serving(struct lcpfs_failure *failure)
 
 	if (error || !plugin.is_served)
 		return error;
-	err = start_watcher();
+	err = ending_watch(end_serving);
 	if (err)
 		snprintf(failure->message, sizeof(failure->message), "no thread: %s", strerror(err));
 	return err;
@@ -324,15 +220,10 @@ static int lcpfs_after_fork(void)
 
 static void lcpfs_cleanup(void)
 {
-	pthread_mutex_lock(&plugin.end_lock); /* for ever, where the watcher is ending the process already */
-	end_serving();
-	plugin.has_ended = true;
-	pthread_cond_signal(&plugin.ended);
-	pthread_mutex_unlock(&plugin.end_lock);
-	if (plugin.is_served) {
-		eventfd_write(plugin.end_fd, 1); /* it may have ended without a signal */
-		pthread_join(plugin.watcher, NULL);
-	}
+	if (plugin.is_served)
+		ending_cleanup();
+	else
+		end_serving();
 }
 
 static void lcpfs_unload(void)
@@ -343,32 +234,16 @@ static void lcpfs_unload(void)
 
 /* ---- exports ---- */
 
-/* Keeps the pool open until leave_pool. */
-static bool enter_pool(void)
-{
-	pthread_mutex_lock(&plugin.lock);
-	if (!plugin.is_closing)
-		return true;
-	pthread_mutex_unlock(&plugin.lock);
-	failed(-LCPFS_E_STOPPED, &(struct lcpfs_failure){0});
-	return false;
-}
-
-static void leave_pool(void)
-{
-	pthread_mutex_unlock(&plugin.lock);
-}
-
 static int lcpfs_list_exports(int readonly, int is_tls, struct nbdkit_exports *exports)
 {
 	struct describe_partitions partitions;
 	int error, result = 0;
 
 	(void)readonly, (void)is_tls;
-	if (!enter_pool())
-		return -1;
+	if (!handle_enter_pool())
+		return failed(-LCPFS_E_STOPPED, &(struct lcpfs_failure){0});
 	error = describe_partitions_load(&partitions, plugin.pool);
-	leave_pool();
+	handle_leave_pool();
 	if (error)
 		return failed(error, &(struct lcpfs_failure){0});
 	for (size_t i = 0; i < partitions.count && !result; i++)
@@ -384,76 +259,43 @@ static const char *lcpfs_default_export(int readonly, int is_tls)
 	size_t count = 0;
 
 	(void)readonly, (void)is_tls;
-	if (!enter_pool())
+	if (!handle_enter_pool())
 		return NULL;
 	if (lcpfs_pool_list(plugin.pool, &info, 1, &count))
 		count = 0;
-	leave_pool();
+	handle_leave_pool();
 	return count == 1 ? nbdkit_strdup_intern(info.name) : NULL;
-}
-
-static int open_handle(struct handle *handle, const char *name)
-{
-	struct lcpfs_failure failure = {0};
-	int error;
-
-	if (!enter_pool())
-		return -1;
-	error = lcpfs_partition_open(plugin.pool, name, &handle->partition, &failure);
-	if (!error) {
-		handle->size_bytes = (int64_t)lcpfs_volume_bytes(handle->partition);
-		handle->next = plugin.handles;
-		handle->from = &plugin.handles;
-		if (handle->next)
-			handle->next->from = &handle->next;
-		plugin.handles = handle;
-	}
-	leave_pool();
-	return error ? failed(error, &failure) : 0;
 }
 
 static void *lcpfs_open(int readonly)
 {
 	const char *name = nbdkit_export_name();
-	struct handle *handle = name ? calloc(1, sizeof(*handle)) : NULL;
+	struct lcpfs_failure failure = {0};
+	struct handle *handle;
+	int error;
 
 	(void)readonly; /* nbdkit itself keeps writes out */
-	if (!handle)
+	if (!name)
 		return NULL;
-	pthread_rwlock_init(&handle->lock, NULL);
-	if (!open_handle(handle, name))
-		return handle;
-	pthread_rwlock_destroy(&handle->lock);
-	free(handle);
-	return NULL;
+	error = handle_open(plugin.pool, name, &handle, &failure);
+	if (error)
+		failed(error, &failure);
+	return error ? NULL : handle;
 }
 
-static void lcpfs_close(void *context)
+static void lcpfs_close(void *handle)
 {
-	struct handle *handle = context;
-
-	pthread_mutex_lock(&plugin.lock);
-	*handle->from = handle->next;
-	if (handle->next)
-		handle->next->from = handle->from;
-	take_away(handle);
-	pthread_mutex_unlock(&plugin.lock);
-	pthread_rwlock_destroy(&handle->lock);
-	free(handle);
+	handle_close(handle);
 }
 
-static const char *lcpfs_export_description(void *context)
+static const char *lcpfs_export_description(void *handle)
 {
-	struct handle *handle = context;
-
-	return nbdkit_printf_intern("lcpfs partition of %lld bytes", (long long)handle->size_bytes);
+	return nbdkit_printf_intern("lcpfs partition of %llu bytes", (unsigned long long)handle_bytes(handle));
 }
 
-static int64_t lcpfs_get_size(void *context)
+static int64_t lcpfs_get_size(void *handle)
 {
-	struct handle *handle = context;
-
-	return handle->size_bytes;
+	return (int64_t)handle_bytes(handle);
 }
 
 static int lcpfs_block_size(void *handle, uint32_t *minimum, uint32_t *preferred, uint32_t *maximum)
@@ -485,20 +327,19 @@ static int lcpfs_can_fua(void *handle)
 
 /* ---- data ---- */
 
-/* Keeps the handle's partition open until end; NULL: it was taken away. */
+/* NULL, with the error set: the server is ending. */
 static struct lcpfs_partition *begin(struct handle *handle)
 {
-	pthread_rwlock_rdlock(&handle->lock);
-	if (handle->partition)
-		return handle->partition;
-	pthread_rwlock_unlock(&handle->lock);
-	failed(-LCPFS_E_STOPPED, &(struct lcpfs_failure){0});
-	return NULL;
+	struct lcpfs_partition *partition = handle_begin(handle);
+
+	if (!partition)
+		failed(-LCPFS_E_STOPPED, &(struct lcpfs_failure){0});
+	return partition;
 }
 
 static int end(struct handle *handle, int error, const struct lcpfs_failure *failure)
 {
-	pthread_rwlock_unlock(&handle->lock);
+	handle_end(handle);
 	return error ? failed(error, failure) : 0;
 }
 
