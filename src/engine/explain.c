@@ -98,8 +98,8 @@ static void say_wait(const struct engine_core *core, struct lcpfs_engine_decisio
 		SAY("the move of %llu blocks from %s to %s is being carried out", (unsigned long long)d->blocks,
 		    n->from, n->to);
 	else if (d->reason == LCPFS_ENGINE_WAIT_MEASURE)
-		SAY("the effect of %llu blocks from %s to %s has arrived; measuring until %.3g ± stands out of "
-		    "the noise",
+		SAY("the effect of %llu blocks from %s to %s has arrived; measuring until a fall of epsilon by "
+		    "%.3g could be told from the noise",
 		    (unsigned long long)d->blocks, n->from, n->to, d->expected_gain);
 	else
 		SAY("waiting for the effect of %llu blocks from %s to %s: %s has written %.0f of the %.0f blocks "

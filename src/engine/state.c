@@ -248,11 +248,48 @@ static int check_header(const uint8_t *bytes, size_t length)
 	return fnv1a(bytes + HEADER_BYTES, all - HEADER_BYTES) == hash ? 0 : -LCPFS_E_CORRUPT;
 }
 
+static bool threshold_is_sane(const struct lcpfs_engine_threshold *t)
+{
+	return isfinite(t->value) && isfinite(t->mean_outcome) && t->learning_rate > 0 && t->learning_rate <= 1 &&
+	       t->uncertainty >= 0 && t->variance >= 0;
+}
+
+static bool engine_is_sane(const struct engine_core *core)
+{
+	return threshold_is_sane(&core->pressure) && threshold_is_sane(&core->cooldown_s) &&
+	       threshold_is_sane(&core->growth) && threshold_is_sane(&core->shrink) && isfinite(core->trust_sum) &&
+	       core->trust_weight >= 0 && isfinite(core->trust_weight) && core->copied_sum >= 0 &&
+	       isfinite(core->copied_sum) && core->copied_blocks >= 0 && isfinite(core->copied_blocks);
+}
+
+static bool partition_is_sane(const struct engine_partition *p)
+{
+	const double numbers[] = {p->demand.seconds, p->demand.ops,        p->demand.user,
+				  p->demand.squares, p->demand_latency_us, p->demand_write_latency_us,
+				  p->latency_us,     p->latency_error,     p->write_share,
+				  p->since_blocks};
+
+	for (size_t i = 0; i < ARRAY_LENGTH(numbers); i++)
+		if (!isfinite(numbers[i]) || numbers[i] < 0)
+			return false;
+	for (int i = 0; i < p->curve.count; i++)
+		if (!isfinite(p->curve.points[i].uniform) || !isfinite(p->curve.points[i].measured) ||
+		    !(p->curve.points[i].error >= 0))
+			return false;
+	return p->write_share <= 1;
+}
+
+static bool outcome_is_sane(const struct lcpfs_engine_outcome *o)
+{
+	return isfinite(o->expected_gain) && isfinite(o->expected_error) && isfinite(o->epsilon_before) &&
+	       isfinite(o->epsilon_after) && isfinite(o->standard_error) && o->standard_error >= 0;
+}
+
 static void load_partition(struct engine_core *core, const struct engine_partition *saved)
 {
 	struct engine_partition *p = engine_core_find(core, saved->id);
 
-	if (!p)
+	if (!p || !partition_is_sane(saved))
 		return;
 	p->curve = saved->curve;
 	p->demand = saved->demand;
@@ -273,7 +310,7 @@ int engine_state_load(struct engine_core *core, const void *bytes, size_t length
 	struct cursor c = {.input = bytes, .at = HEADER_BYTES};
 	struct counts counts = {0};
 	int error = check_header(bytes, length);
-	uint32_t id_last = core->id_last;
+	struct engine_core learned = *core;
 
 	if (error)
 		return error;
@@ -285,8 +322,11 @@ int engine_state_load(struct engine_core *core, const void *bytes, size_t length
 		    length)
 		return -LCPFS_E_CORRUPT;
 	c.at = HEADER_BYTES;
-	engine_fields(&c, core, &counts);
-	core->id_last = MAX_OF(core->id_last, id_last);
+	engine_fields(&c, &learned, &counts);
+	if (!engine_is_sane(&learned))
+		return -LCPFS_E_CORRUPT;
+	learned.id_last = MAX_OF(learned.id_last, core->id_last);
+	*core = learned;
 	for (size_t i = 0; i < counts.partitions; i++) {
 		struct engine_partition saved;
 		memset(&saved, 0, sizeof(saved));
@@ -294,10 +334,12 @@ int engine_state_load(struct engine_core *core, const void *bytes, size_t length
 		partition_fields(&c, &saved);
 		load_partition(core, &saved);
 	}
+	core->outcome_count = 0;
 	for (size_t i = 0; i < counts.outcomes; i++) {
+		struct lcpfs_engine_outcome *o = &core->outcomes[core->outcome_count];
 		c.at = HEADER_BYTES + ENGINE_BYTES + counts.partitions * PARTITION_BYTES + i * OUTCOME_BYTES;
-		outcome_fields(&c, &core->outcomes[i]);
+		outcome_fields(&c, o);
+		core->outcome_count += outcome_is_sane(o);
 	}
-	core->outcome_count = counts.outcomes;
 	return 0;
 }

@@ -53,13 +53,20 @@ static double noisy(struct world *w, double spread)
 	return fmax(1 + spread * (sum - 6), 0.01);
 }
 
-static void world_init(struct world *w, uint64_t pool, enum lcpfs_engine_mode mode, uint64_t seed)
+static void world_init_with(struct world *w, uint64_t pool, enum lcpfs_engine_mode mode, uint64_t seed,
+			    const struct lcpfs_engine_priors *priors)
 {
-	struct lcpfs_engine_options options = {.pool_blocks = pool, .step_blocks = STEP, .mode = mode};
+	struct lcpfs_engine_options options = {
+		.pool_blocks = pool, .step_blocks = STEP, .mode = mode, .priors = *priors};
 
 	memset(w, 0, sizeof(*w));
 	w->seed = seed;
 	assert_int_equal(lcpfs_engine_create(&options, &w->engine), 0);
+}
+
+static void world_init(struct world *w, uint64_t pool, enum lcpfs_engine_mode mode, uint64_t seed)
+{
+	world_init_with(w, pool, mode, seed, &(struct lcpfs_engine_priors){0});
 }
 
 static void world_add(struct world *w, uint64_t size, struct load load)
@@ -140,11 +147,16 @@ static void world_done(struct world *w)
 }
 
 /* Hot with 2 % spare beside cold with 60 %; blocks chosen so that the logs go round in seconds. */
+static void add_hot_and_cold(struct world *w)
+{
+	world_add(w, 10200, (struct load){.live = 10000, .writes_s = 8000, .copies = 1, .noise = 0.05});
+	world_add(w, 32000, (struct load){.live = 20000, .writes_s = 1000, .copies = 1, .noise = 0.05});
+}
+
 static void world_hot_and_cold(struct world *w, enum lcpfs_engine_mode mode, uint64_t seed)
 {
 	world_init(w, 10000 * 102 / 100 + 20000 * 160 / 100 + 16, mode, seed);
-	world_add(w, 10200, (struct load){.live = 10000, .writes_s = 8000, .copies = 1, .noise = 0.05});
-	world_add(w, 32000, (struct load){.live = 20000, .writes_s = 1000, .copies = 1, .noise = 0.05});
+	add_hot_and_cold(w);
 }
 
 /* ---- the nine points ---- */
@@ -182,6 +194,27 @@ static void hot_partition_reaches_the_best_split_within_a_minute(void **state)
 		best = wa_at(10000, 10000 + spare);
 		assert_true(wa_at(10000, (double)w.size[0]) <= 1.5 * best);
 		check_conservation(&w);
+		world_done(&w);
+	}
+}
+
+/* Priors are worth one observation: ten times off, either way, they only cost time. */
+static void wrong_priors_end_at_the_same_split(void **state)
+{
+	(void)state;
+	for (int which = 0; which < 8; which++) {
+		struct lcpfs_engine_priors priors = {100, 300, 0.10, 0.05};
+		double *const each[] = {&priors.pressure, &priors.cooldown_s, &priors.growth_step,
+					&priors.shrink_step};
+		struct world w;
+		double share, best;
+		*each[which / 2] *= which % 2 ? 10 : 0.1;
+		world_init_with(&w, 10000 * 102 / 100 + 20000 * 160 / 100 + 16, LCPFS_ENGINE_ON, 30, &priors);
+		add_hot_and_cold(&w);
+		world_run(&w, 200);
+		share = sqrt(8 * 1) / (sqrt(8 * 1) + sqrt(1 * 2));
+		best = wa_at(10000, 10000 + 12200 * share);
+		assert_true(wa_at(10000, (double)w.size[0]) <= 1.1 * best);
 		world_done(&w);
 	}
 }
@@ -764,6 +797,46 @@ static void damaged_state_is_refused_whole(void **state)
 	world_done(&w);
 }
 
+static uint64_t fnv1a(const uint8_t *bytes, size_t length)
+{
+	uint64_t hash = 0xcbf29ce484222325u;
+
+	for (size_t i = 0; i < length; i++)
+		hash = (hash ^ bytes[i]) * 0x100000001b3u;
+	return hash;
+}
+
+static void check_finite(struct world *w);
+
+/* Nonsense under a valid checksum: refused or left out, never a number that is none. */
+static void forged_state_does_no_harm(void **state)
+{
+	static uint8_t bytes[65536], copy[65536];
+	struct world w;
+	size_t length;
+
+	(void)state;
+	world_hot_and_cold(&w, LCPFS_ENGINE_ON, 22);
+	world_run(&w, 100);
+	length = lcpfs_engine_save(w.engine, bytes, sizeof(bytes));
+	for (int i = 0; i < 2000; i++) {
+		uint64_t hash;
+		memcpy(copy, bytes, length);
+		for (int k = 0; k < 8; k++) {
+			size_t at = 24 + (size_t)(uniform01(&w) * (double)(length - 24)) / 8 * 8;
+			memset(copy + at, uniform01(&w) < 0.5 ? 0xff : (int)(uniform01(&w) * 256), 8);
+		}
+		hash = fnv1a(copy + 24, length - 24);
+		for (int k = 0; k < 8; k++)
+			copy[16 + k] = (uint8_t)(hash >> 8 * k);
+		(void)!lcpfs_engine_load(w.engine, copy, length);
+		world_run(&w, 2);
+		check_finite(&w);
+		check_conservation(&w);
+	}
+	world_done(&w);
+}
+
 /* ---- hostile input ---- */
 
 static double hostile(struct world *w)
@@ -868,6 +941,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(starts_from_nothing_with_one_step),
 		cmocka_unit_test(hot_partition_reaches_the_best_split_within_a_minute),
+		cmocka_unit_test(wrong_priors_end_at_the_same_split),
 		cmocka_unit_test(learns_from_what_came_of_it),
 		cmocka_unit_test(judges_at_constant_demand),
 		cmocka_unit_test(space_goes_where_it_gains_most),
@@ -895,6 +969,7 @@ int main(void)
 		cmocka_unit_test(a_restart_midway_ends_where_an_uninterrupted_run_ends),
 		cmocka_unit_test(a_full_engine_fits_its_room),
 		cmocka_unit_test(damaged_state_is_refused_whole),
+		cmocka_unit_test(forged_state_does_no_harm),
 		cmocka_unit_test(any_input_leaves_sizes_conserved_and_numbers_finite),
 	};
 
