@@ -45,7 +45,7 @@ static void *watch(void *context)
 
 	while (eventfd_read(ending.told_fd, &count) && errno == EINTR)
 		;
-	if (ending.signal_number) /* so that a log says why it ends there */
+	if (ending.sender > 0) /* not from a terminal: so that a log says why it ends there */
 		fprintf(stderr, "lcpfs: stopping: %s, from process %d\n", strsignal(ending.signal_number),
 			(int)ending.sender);
 	pthread_mutex_lock(&ending.lock);
