@@ -50,6 +50,8 @@ struct part {
 	uint32_t users;     /* open handles, moves, scrubs */
 	uint32_t moves;     /* under way */
 	uint64_t emergencies;
+	uint32_t granted;  /* metaslabs got in emergencies that the history does not show yet */
+	uint64_t noted_us; /* when it last showed some */
 	bool removing, resizing;
 	bool wants_space; /* a writer of it is waiting for an emergency's metaslab: spare it as a giver */
 	pthread_t service;
@@ -206,6 +208,9 @@ void move_make_room(struct lcpfs_pool *pool, uint64_t missing, uint32_t but_not)
 /* -- emergency.c -- */
 
 bool emergency_need_space(void *part);
+/* With the lock. Writes down what it was given since the last time, or, unless `all`, what has waited long enough.
+ */
+void emergency_note_due(struct lcpfs_pool *pool, bool all);
 
 /* -- keeper.c -- */
 

@@ -21,6 +21,7 @@ enum {
 	 * partition takes a number of emergencies that grows with the logarithm of its size.
 	 */
 	SHARE = 32,
+	NOTE_US = 10 * 1000000,
 };
 
 static bool may_grow(const struct part *part)
@@ -148,14 +149,36 @@ static uint32_t take_empty(struct part *to, uint32_t *from_id)
 	return move.moved;
 }
 
-static void note(struct part *part, uint32_t from_id, uint32_t got)
+static void note(struct part *part, uint32_t from_id)
 {
 	struct lcpfs_pool *pool = part->pool;
 
+	history_note(pool, LCPFS_EVENT_EMERGENCY, from_id, part->id, part->granted,
+		     "a writer of %s had no room left", part->name);
+	part->granted = 0;
+	part->noted_us = clock_us(&pool->clock);
+}
+
+/* A partition that fills up has one after the other: one line in the history stands for those of a while. */
+void emergency_note_due(struct lcpfs_pool *pool, bool all)
+{
+	uint64_t now_us = clock_us(&pool->clock);
+
+	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
+		struct part *part = pool->parts[slot];
+
+		if (part && part->granted && (all || now_us - part->noted_us >= NOTE_US))
+			note(part, LCPFS_ENGINE_FREE);
+	}
+}
+
+static void count(struct part *part, uint32_t from_id, uint32_t got)
+{
 	part->emergencies++;
-	keeper_tell_sizes(pool, LCPFS_ENGINE_EMERGENCY);
-	history_note(pool, LCPFS_EVENT_EMERGENCY, from_id, part->id, got, "a writer of %s had no room left",
-		     part->name);
+	part->granted += got;
+	keeper_tell_sizes(part->pool, LCPFS_ENGINE_EMERGENCY);
+	if (from_id != LCPFS_ENGINE_FREE || !part->noted_us)
+		note(part, from_id);
 }
 
 bool emergency_need_space(void *context)
@@ -184,7 +207,7 @@ bool emergency_need_space(void *context)
 
 	pthread_mutex_lock(&pool->lock);
 	if (got)
-		note(part, from_id, got);
+		count(part, from_id, got);
 	part->wants_space = false;
 	part_drop(part);
 	pthread_cond_broadcast(&pool->changed);

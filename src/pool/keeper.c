@@ -418,18 +418,31 @@ static void write_down(struct lcpfs_pool *pool, bool outcomes)
 		txg_abort(&txg);
 }
 
+/* Deciding judges, too: what came of the last move is told before the next one is made. */
+static bool note_answer(struct lcpfs_pool *pool, const struct lcpfs_engine_decision *d)
+{
+	bool outcomes;
+
+	pthread_mutex_lock(&pool->lock);
+	outcomes = note_outcomes(pool, false);
+	note_decision(pool, d);
+	pthread_mutex_unlock(&pool->lock);
+	return outcomes;
+}
+
 void pool_tick(struct lcpfs_pool *pool)
 {
-	struct lcpfs_engine_decision d;
+	struct lcpfs_engine_decision d = {0};
 	bool outcomes;
 
 	pthread_mutex_lock(&pool->round);
 	measure(pool, false);
-	if (!lcpfs_engine_decide(pool->engine, clock_us(&pool->clock), &d) && d.action == LCPFS_ENGINE_MOVE)
+	may_fail(lcpfs_engine_decide(pool->engine, clock_us(&pool->clock), &d));
+	outcomes = note_answer(pool, &d);
+	if (d.action == LCPFS_ENGINE_MOVE)
 		keeper_carry_out(pool, &d);
 	pthread_mutex_lock(&pool->lock);
-	note_decision(pool, &d);
-	outcomes = note_outcomes(pool, false);
+	emergency_note_due(pool, false);
 	write_down(pool, outcomes);
 	pthread_mutex_unlock(&pool->lock);
 	pthread_mutex_unlock(&pool->round);

@@ -325,9 +325,7 @@ int layout_read(struct vdev *vdev, struct layout *l, struct lcpfs_failure *failu
 	enum label_state front;
 
 	if (vdev->size_bytes < BLOCK_SIZE)
-		return failure_set(failure, LCPFS_E_NOT_A_POOL,
-				   "%s is not an lcpfs pool: it has only %" PRIu64 " bytes", vdev->name,
-				   vdev->size_bytes);
+		return refuse(vdev, LABEL_NONE, l, failure);
 	front = read_label(vdev, 0, l);
 	/* A front label that is whole is believed: a pool of a newer format must not be opened through an old back
 	 * one. */

@@ -2,7 +2,7 @@
 /*
  * Boundary moves: metaslabs from one partition to another, from one to free space, from free space to one.
  *
- * One metaslab at a time goes through these states:
+ * Each metaslab goes through these states:
  *
  *	owner in the map   used by      step
  *	from               from
@@ -29,12 +29,14 @@ static uint64_t in_mib(uint64_t blocks)
 
 /* -- one step -- */
 
-static bool is_at_min(const struct part *part)
+/* How many metaslabs it may give. */
+static uint64_t spare_above_min(const struct part *part)
 {
-	uint64_t left = part->metaslabs - part->releasing;
+	uint64_t min = part->min_blocks / part->pool->layout.metaslab_blocks;
+	uint64_t left = (uint64_t)part->metaslabs - part->releasing;
 
-	return left == 0 || (left - 1) * part->pool->layout.metaslab_blocks < part->min_blocks ||
-	       left <= STORE_METASLABS_MIN;
+	min = MAX_OF(min, (uint64_t)STORE_METASLABS_MIN);
+	return left - MIN_OF(left, min);
 }
 
 /* How many metaslabs it may still get. */
@@ -68,7 +70,7 @@ static int check_step(const struct move *move, struct lcpfs_failure *failure)
 	if (move->moved && move->from && move->from->emergencies != move->emergencies)
 		return failure_set(failure, LCPFS_E_TOO_SMALL,
 				   "partition %s needed space for its writers meanwhile", move->from->name);
-	if (move->from && is_at_min(move->from))
+	if (move->from && spare_above_min(move->from) == 0)
 		return failure_set(failure, LCPFS_E_TOO_SMALL, "partition %s is at its min", move->from->name);
 	if (move->to && room_below_max(move->to) == 0)
 		return failure_set(failure, LCPFS_E_INVALID, "partition %s is at its max", move->to->name);
@@ -124,55 +126,108 @@ static int release(struct part *from, uint32_t *metaslab, struct lcpfs_failure *
 	return error;
 }
 
-/* The metaslab is released; give it a new owner, or back to the old one. */
-static int pass_on(struct move *move, uint32_t metaslab, struct lcpfs_failure *failure)
+/*
+ * Metaslabs that go through the steps together: a transaction waits for two flushes, so where releasing costs
+ * nothing, since they are empty, several share one. Where it does cost, a batch ends soon, for others wait for its
+ * metaslabs.
+ */
+struct batch {
+	uint32_t list[16];
+	uint32_t count, limit;
+};
+
+enum { BATCH_US = 20000 };
+
+/* Releases up to the limit. An error or a stop ends it; what was released until then is passed on all the same. */
+static int fill_batch(struct move *move, struct batch *batch, struct lcpfs_failure *failure)
+{
+	const struct lcpfs_pool *pool = move->from->pool;
+	const struct layout *l = &pool->layout;
+	uint64_t end_us = clock_us(&pool->clock) + BATCH_US;
+
+	do {
+		uint32_t *metaslab = &batch->list[batch->count];
+		int error = release(move->from, metaslab, failure);
+
+		if (error)
+			return error;
+		batch->count++;
+		if (!move->to) /* nobody uses it now, and nobody can be given it yet */
+			vdev_discard(pool->vdev, layout_metaslab_block(l, *metaslab) * BLOCK_SIZE,
+				     (uint64_t)l->metaslab_blocks * BLOCK_SIZE);
+		if (move->progress && !move->progress(move->context, move->moved + batch->count, move->wanted))
+			return failure_set(failure, LCPFS_E_STOPPED,
+					   "stopped after %" PRIu32 " of %" PRIu32 " metaslabs",
+					   move->moved + batch->count, move->wanted);
+	} while (batch->count < batch->limit && clock_us(&pool->clock) < end_us);
+	return 0;
+}
+
+/* They are released; give them a new owner, or back to the old one. */
+static int pass_on(struct move *move, const struct batch *batch, struct lcpfs_failure *failure)
 {
 	struct lcpfs_pool *pool = move->from->pool;
 	bool give_back;
 	int error;
 
+	if (!batch->count)
+		return 0;
 	pthread_mutex_lock(&pool->lock);
-	error = commit_owner(pool, &metaslab, 1, move->to, failure);
+	error = commit_owner(pool, batch->list, batch->count, move->to, failure);
 	if (!error)
-		count_moved(move, 1);
-	/* Suspended, nobody knows whose it is: then nobody uses it. */
+		count_moved(move, batch->count);
+	/* Suspended, nobody knows whose they are: then nobody uses them. */
 	give_back = error && !pool->suspended;
 	pthread_mutex_unlock(&pool->lock);
-	if (give_back && hand_to(move->from, &metaslab, 1, NULL))
-		return error;
-	return error || !move->to ? error : hand_to(move->to, &metaslab, 1, failure);
+	if (give_back)
+		may_fail(hand_to(move->from, batch->list, batch->count, NULL));
+	return error || !move->to ? error : hand_to(move->to, batch->list, batch->count, failure);
 }
 
-static int move_one(struct move *move, struct lcpfs_failure *failure)
+/* With the lock. Sets aside what the batch may take from one and bring to the other. */
+static int begin_batch(struct move *move, struct batch *batch, struct lcpfs_failure *failure)
 {
-	struct lcpfs_pool *pool = move->from->pool;
-	const struct layout *l = &pool->layout;
-	uint32_t metaslab;
-	int error;
+	int error = check_step(move, failure);
 
-	pthread_mutex_lock(&pool->lock);
-	error = check_step(move, failure);
+	if (error)
+		return error;
 	if (!move->moved)
 		move->emergencies = move->from->emergencies;
-	move->from->releasing += !error;
+	batch->limit = MIN_OF(move->wanted - move->moved, (uint32_t)ARRAY_LENGTH(batch->list));
+	batch->limit = (uint32_t)MIN_OF(batch->limit, spare_above_min(move->from));
+	if (move->to) {
+		batch->limit = (uint32_t)MIN_OF(batch->limit, room_below_max(move->to));
+		move->to->incoming += batch->limit;
+	}
+	move->from->releasing += batch->limit;
+	return 0;
+}
+
+static void end_batch(struct move *move, const struct batch *batch)
+{
+	move->from->releasing -= batch->limit;
 	if (move->to)
-		move->to->incoming += !error;
+		move->to->incoming -= batch->limit;
+	pthread_cond_broadcast(&move->from->pool->changed);
+}
+
+static int move_batch(struct move *move, struct lcpfs_failure *failure)
+{
+	struct lcpfs_pool *pool = move->from->pool;
+	struct batch batch = {.count = 0};
+	int error, passed;
+
+	pthread_mutex_lock(&pool->lock);
+	error = begin_batch(move, &batch, failure);
 	pthread_mutex_unlock(&pool->lock);
 	if (error)
 		return error;
-	error = release(move->from, &metaslab, failure);
-	if (!error && !move->to) /* nobody uses it now, and nobody can be given it yet */
-		vdev_discard(pool->vdev, layout_metaslab_block(l, metaslab) * BLOCK_SIZE,
-			     (uint64_t)l->metaslab_blocks * BLOCK_SIZE);
-	if (!error)
-		error = pass_on(move, metaslab, failure);
+	error = fill_batch(move, &batch, failure);
+	passed = pass_on(move, &batch, error ? NULL : failure);
 	pthread_mutex_lock(&pool->lock);
-	move->from->releasing--;
-	if (move->to)
-		move->to->incoming--;
-	pthread_cond_broadcast(&pool->changed);
+	end_batch(move, &batch);
 	pthread_mutex_unlock(&pool->lock);
-	return error;
+	return error ? error : passed;
 }
 
 /* From free space nothing has to be cleaned: as many as there are, in one transaction. */
@@ -213,13 +268,7 @@ int move_run(struct move *move, struct lcpfs_failure *failure)
 
 	CHECK(move->from != move->to);
 	while (!error && move->moved < move->wanted) {
-		error = move->from ? move_one(move, failure) : move_from_free(move, failure);
-		if (error)
-			break;
-		if (move->progress && !move->progress(move->context, move->moved, move->wanted))
-			return failure_set(failure, LCPFS_E_STOPPED,
-					   "stopped after %" PRIu32 " of %" PRIu32 " metaslabs", move->moved,
-					   move->wanted);
+		error = move->from ? move_batch(move, failure) : move_from_free(move, failure);
 		keeper_measure(pool);
 	}
 	return error;

@@ -269,6 +269,7 @@ static int last_words(struct lcpfs_pool *pool, struct lcpfs_failure *failure)
 		return failure_set(failure, (enum lcpfs_error) - error, "%s: the lease cannot be written",
 				   pool->device->name);
 	pthread_mutex_lock(&pool->lock);
+	emergency_note_due(pool, true);
 	txg_begin(pool, &txg);
 	keeper_save(&txg);
 	if (txg.count || txg.error || pool->pending.count)

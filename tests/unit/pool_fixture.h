@@ -184,6 +184,24 @@ static inline uint64_t fixture_check(struct fixture *f, bool print)
 	return care.damaged;
 }
 
+/* What the map says a partition owns its store uses. */
+static inline void fixture_books_agree(struct fixture *f)
+{
+	for (uint32_t slot = 0; slot < f->pool->layout.partition_slots; slot++) {
+		const struct part *part = f->pool->parts[slot];
+		struct store_stats stats;
+
+		if (!part || !part->store)
+			continue;
+		store_stats(part->store, &stats);
+		assert_int_equal(stats.metaslabs, part->metaslabs);
+		assert_int_equal(part->releasing, 0);
+		assert_int_equal(part->incoming, 0);
+		assert_int_equal(part->unreported, 0);
+		assert_int_equal(part->users, part->clients);
+	}
+}
+
 /* Invariant 2 as the API shows it. */
 static inline void fixture_invariants(struct fixture *f)
 {
@@ -206,6 +224,7 @@ static inline void fixture_invariants(struct fixture *f)
 	assert_true(sum == info.size_blocks);
 	assert_true(min_sum <= info.size_blocks);
 	assert_int_equal(info.health, LCPFS_HEALTH_ONLINE);
+	fixture_books_agree(f);
 }
 
 #endif

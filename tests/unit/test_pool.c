@@ -504,6 +504,29 @@ static void metaslabs_move_between_partitions(void **state)
 	fixture_done(&f);
 }
 
+static void moves_stop_at_the_min(void **state)
+{
+	struct fixture f;
+	struct move move;
+
+	(void)state;
+	fixture_new(&f, 64 * MB);
+	assert_int_equal(fixture_add(&f, "a", 10 * MB, 40 * MB, 40 * MB), 0);
+	assert_int_equal(fixture_add(&f, "b", LEAST, LEAST, 30 * MB), 0);
+	move = (struct move){.from = held(&f, "a"), .wanted = 20};
+	assert_int_equal(move_run(&move, &f.failure), 0);
+	assert_int_equal(fixture_size(&f, "a"), 20 * MB);
+	move = (struct move){.from = move.from, .to = held(&f, "b"), .wanted = 20};
+	assert_int_equal(move_run(&move, &f.failure), -LCPFS_E_TOO_SMALL);
+	assert_non_null(strstr(f.failure.message, "a is at its min"));
+	assert_int_equal(fixture_size(&f, "a"), 10 * MB);
+	assert_int_equal(fixture_size(&f, "b"), LEAST + 10 * MB);
+	part_drop(part_named(f.pool, "a"));
+	part_drop(part_named(f.pool, "b"));
+	fixture_invariants(&f);
+	fixture_done(&f);
+}
+
 /* -- emergencies -- */
 
 static void a_full_writer_gets_free_space_up_to_its_max(void **state)
@@ -832,6 +855,7 @@ int main(void)
 		cmocka_unit_test(impossible_sizes_are_refused),
 		cmocka_unit_test(a_resize_can_be_stopped),
 		cmocka_unit_test(metaslabs_move_between_partitions),
+		cmocka_unit_test(moves_stop_at_the_min),
 		cmocka_unit_test(a_full_writer_gets_free_space_up_to_its_max),
 		cmocka_unit_test(without_free_space_others_give_in_mode_on_only),
 		cmocka_unit_test(nobody_is_taken_below_its_min),

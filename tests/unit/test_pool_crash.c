@@ -261,17 +261,25 @@ static void a_failed_page_write_changes_nothing(void **state)
 	(void)state;
 	fixture_new(&f, 32 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, 9 * MB, 14 * MB), 0);
-	simdisk_add_fault(
-		f.disk, &(struct simdisk_fault){.kind = SIMDISK_WRITE,
-						.offset = layout_page_block(&f.pool->layout, 0, 0, 0) * BLOCK_SIZE,
-						.length = 2 * BLOCK_SIZE,
-						.effect = SIMDISK_FAILS,
-						.error = LCPFS_E_IO});
+	struct simdisk_fault page_fault = {
+		.kind = SIMDISK_WRITE,
+		.offset = layout_page_block(&f.pool->layout, 0, 0, 0) * BLOCK_SIZE,
+		.length = 2 * BLOCK_SIZE,
+		.effect = SIMDISK_FAILS,
+		.error = LCPFS_E_IO,
+	};
+	simdisk_add_fault(f.disk, &page_fault);
 	assert_int_equal(fixture_resize(&f, "a", 11 * MB), -LCPFS_E_IO);
 	assert_non_null(strstr(f.failure.message, "nothing was changed"));
 	assert_int_equal(fixture_size(&f, "a"), 9 * MB);
 	fixture_invariants(&f);
 	assert_int_equal(fixture_resize(&f, "a", 11 * MB), 0);
+	/* What was released for a move that failed is its own again. */
+	simdisk_add_fault(f.disk, &page_fault);
+	assert_int_equal(fixture_resize(&f, "a", 7 * MB), -LCPFS_E_IO);
+	assert_int_equal(fixture_size(&f, "a"), 11 * MB);
+	fixture_invariants(&f);
+	assert_int_equal(fixture_resize(&f, "a", 7 * MB), 0);
 	assert_int_equal(fixture_close(&f), 0);
 	assert_int_equal(fixture_check(&f, true), 0);
 	fixture_done(&f);
