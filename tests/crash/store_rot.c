@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Rot: every structure of a store is damaged in turn: bits flipped, zeroed, swapped or overwritten with another block
+ * (misdirected writes), put back to what it was earlier (lost writes).
+ *
+ * One copy of metadata: check tells, everything stays readable, scrub repairs. Both copies: check tells, and what
+ * depends on it fails cleanly. Data: check tells, its reads fail and no others. Nobody ever gets wrong bytes. Once for a
+ * store that a power cut ended, its log confirmed (see recover.c), once for one that was closed.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "storesim.h"
+
+enum target_kind { ROOT, PAGE, SPACE_PAGE, HEADER, DATA };
+enum { DATA_MAX = 80, HEADERS_MAX = 150, WAYS = SIMIMAGE_STALE + 1 };
+
+struct target {
+	enum target_kind kind;
+	uint64_t block[2]; /* the second is that of the copy; the same one for data */
+	uint64_t address;  /* of data */
+	bool excused;      /* after a power cut a damaged copy of it may be a torn write */
+};
+
+struct rot {
+	struct run *run;              /* as it was when it ended */
+	struct simimage *image, *old; /* the device then, and some time before */
+	struct target *list;
+	unsigned count;
+};
+
+static const char *const kind_name[] = {"root", "tree page", "space page", "log header", "data"};
+
+/* -- what is there -- */
+
+static void add(struct rot *rot, enum target_kind kind, uint64_t first, uint64_t second, uint64_t address,
+		bool excused)
+{
+	rot->list = realloc(rot->list, (rot->count + 1) * sizeof(*rot->list));
+	CHECK(rot->list);
+	rot->list[rot->count++] = (struct target){kind, {first, second}, address, excused};
+}
+
+static void add_pointer(struct rot *rot, enum target_kind kind, const struct fmt_pointer *at)
+{
+	if (!pointer_null(at))
+		add(rot, kind, le64_get(at->place[0]), le64_get(at->place[1]), 0, false);
+}
+
+static void add_pages(struct rot *rot, struct store *s, unsigned tree)
+{
+	uint64_t pages = s->tree[tree - 1].capacity;
+
+	for (unsigned level = 0; level < s->tree[tree - 1].levels; level++) {
+		for (uint64_t index = 0; index < pages; index++) {
+			struct page *p;
+
+			store_lock(s);
+			CHECK(!tree_page(s, tree, level, index, false, &p));
+			if (p)
+				add_pointer(rot, PAGE, &p->at);
+			store_unlock(s);
+		}
+		pages = DIV_UP(pages, PAGE_SLOTS);
+	}
+}
+
+/* The records that cleaning or roll-forward would follow. */
+static void add_headers(struct rot *rot, struct store *s, const struct metaslab *m)
+{
+	struct record_walk walk = {.metaslab = m->index};
+	struct fmt_record header;
+	uint64_t last = 0;
+
+	if (!m->live && m->age <= s->root_seq)
+		return;
+	while (record_next(s, &walk, &header) > 0 && le64_get(header.seq) > last && le64_get(header.seq) <= m->age) {
+		last = le64_get(header.seq);
+		add(rot, HEADER, walk.block, walk.block + 1, 0, last > s->claimed_before);
+	}
+}
+
+static void add_data(struct rot *rot, struct store *s)
+{
+	uint64_t step = MAX_OF(s->data_blocks / DATA_MAX, (uint64_t)1), seen = 0;
+
+	for (uint64_t a = 0; a < s->volume_blocks; a++) {
+		struct mapping mapping;
+
+		store_lock(s);
+		CHECK(!map_lookup(s, a, &mapping));
+		store_unlock(s);
+		if (mapping.id && seen++ % step == 0)
+			add(rot, DATA, mapping.block, mapping.block, a, false);
+	}
+}
+
+static void find_targets(struct rot *rot)
+{
+	struct run r;
+
+	run_fork(&r, rot->run, rot->image, 0);
+	r.config.read_only = true;
+	run_must_open(&r);
+	struct store *s = r.store;
+	add(rot, ROOT, s->config.root_block[s->root_slot][0], s->config.root_block[s->root_slot][1], 0, true);
+	add_pages(rot, s, TREE_TABLE);
+	add_pages(rot, s, TREE_VOLUME);
+	for (size_t i = 0; i < s->space_page_count; i++)
+		add_pointer(rot, SPACE_PAGE, &s->space_pages[i]);
+	for (uint32_t i = 0; i < s->space.count; i++)
+		add_headers(rot, s, &s->space.slab[i]);
+	add_data(rot, s);
+	run_done(&r);
+}
+
+/* -- damaging it -- */
+
+/* Metadata changes places with metadata only: what else it could hit has no copy. */
+static bool may_swap(const struct rot *rot, const struct target *t, uint64_t other)
+{
+	return t->kind == DATA || rot->list[other].kind != DATA;
+}
+
+static struct simimage_damage damage_of(const struct rot *rot, const struct target *t, unsigned copy, uint64_t roll)
+{
+	struct simimage_damage damage = {.kind = (enum simimage_damage_kind)(roll % WAYS), .bit = roll / 8 % 8,
+					 .offset = t->block[copy] << BLOCK_SHIFT, .length = BLOCK_SIZE, .old = rot->old};
+
+	roll = hash_mix(roll);
+	do {
+		roll++;
+		damage.other = rot->list[roll % rot->count].block[roll / 8 % 2] << BLOCK_SHIFT;
+	} while (damage.other == damage.offset || !may_swap(rot, t, roll % rot->count));
+	if (damage.kind == SIMIMAGE_FLIP)
+		damage.offset += roll % BLOCK_SIZE;
+	return damage;
+}
+
+/* NULL if nothing changes by it. */
+static struct simimage *damaged_image(const struct rot *rot, const struct target *t, unsigned copies, uint64_t roll,
+				      bool *swapped, bool *stale)
+{
+	struct simimage *image = simimage_clone(rot->image);
+
+	*swapped = false;
+	*stale = true;
+	for (unsigned copy = 0; copy < 2; copy++) {
+		if (!(copies >> copy & 1))
+			continue;
+		struct simimage_damage damage = damage_of(rot, t, copy, hash_mix(roll + copy));
+		uint8_t before[BLOCK_SIZE], after[BLOCK_SIZE];
+
+		if (copies == 3 && damage.kind == SIMIMAGE_SWAP)
+			damage.kind = SIMIMAGE_REPEAT; /* not with its own copy */
+		*swapped |= damage.kind == SIMIMAGE_SWAP;
+		simimage_read(rot->image, t->block[copy] << BLOCK_SHIFT, before, BLOCK_SIZE);
+		simimage_damage(image, &damage);
+		simimage_read(image, t->block[copy] << BLOCK_SHIFT, after, BLOCK_SIZE);
+		if (memcmp(before, after, BLOCK_SIZE) != 0) {
+			simimage_read(rot->old, t->block[copy] << BLOCK_SHIFT, before, BLOCK_SIZE);
+			*stale &= memcmp(before, after, BLOCK_SIZE) == 0;
+			continue;
+		}
+		simimage_free(image);
+		return NULL;
+	}
+	return image;
+}
+
+/* -- what must hold -- */
+
+static void scrub(struct run *r)
+{
+	struct store_walk walk = {.repair = true, .data = true};
+	int error = store_scrub(r->store, &walk);
+
+	if (error)
+		sim_fail("scrub: %s", lcpfs_error_sentence(error));
+}
+
+/* Reads may fail, but are never wrong; how many failed. */
+static uint64_t count_unreadable(struct run *r)
+{
+	uint64_t failed = 0;
+
+	for (uint32_t b = 0; b < r->model.blocks; b++) {
+		int64_t version = run_read(r, b);
+
+		failed += version < 0;
+		if (version >= 0 && !model_allows(&r->model, b, (uint32_t)version))
+			sim_fail("block %" PRIu32 ": read %" PRId64 ", written %" PRIu32, b, version, r->model.current[b]);
+	}
+	return failed;
+}
+
+/* Moves everything about; with what is damaged it may do what it likes, but give wrong bytes. */
+static void work_on(struct run *r)
+{
+	for (int i = 0; i < 6; i++) {
+		uint32_t metaslab;
+
+		(void)!store_step(r->store);
+		(void)!store_checkpoint(r->store);
+		if (store_release(r->store, &metaslab) == 0 && store_add(r->store, &metaslab, 1))
+			sim_fail("add");
+	}
+	count_unreadable(r);
+}
+
+static void one_copy(struct run *r, const struct target *t)
+{
+	bool counts = !(r->after_cut && t->excused);
+	int64_t found = run_check(r, false);
+
+	sim_counts->metadata_injected += counts;
+	sim_counts->metadata_found += counts && found > 0;
+	if (counts && found <= 0)
+		sim_fail("check does not find it (%" PRId64 ")", found);
+	run_must_open(r);
+	run_verify(r);
+	scrub(r);
+	run_verify(r);
+	if (store_close(r->store))
+		sim_fail("close");
+	r->store = NULL;
+	r->after_cut = false;
+	run_must_be_clean(r);
+	sim_counts->metadata_repaired += counts;
+}
+
+static void both_copies(struct run *r, const struct target *t, bool stale)
+{
+	bool counts = !(t->excused && (r->after_cut || stale)); /* the other root of a closed store says the same */
+	int64_t found = run_check(r, false);
+	int error;
+
+	sim_counts->twice_injected += counts;
+	sim_counts->twice_found += counts && found != 0;
+	if (!found && counts)
+		sim_fail("check does not find it");
+	error = run_open(r, NULL);
+	if (error && error != -LCPFS_E_CORRUPT)
+		sim_fail("opening says: %s", lcpfs_error_sentence(error));
+	if (error)
+		return;
+	count_unreadable(r);
+	work_on(r);
+}
+
+static void data(struct run *r, const struct target *t, bool swapped)
+{
+	int64_t found = run_check(r, false);
+
+	sim_counts->data_injected++;
+	sim_counts->data_found += found > 0;
+	if (found <= 0)
+		sim_fail("check does not find it (%" PRId64 ")", found);
+	run_must_open(r);
+	if (run_read(r, (uint32_t)t->address) >= 0)
+		sim_fail("block %" PRIu64 " is damaged and can be read", t->address);
+	uint64_t failed = count_unreadable(r);
+	if (failed > 1u + swapped)
+		sim_fail("%" PRIu64 " blocks cannot be read", failed);
+	work_on(r);
+	if (run_read(r, (uint32_t)t->address) >= 0)
+		sim_fail("block %" PRIu64 " was damaged and can be read after cleaning", t->address);
+}
+
+static void damage_one(const struct rot *rot, const struct target *t, unsigned copies, uint64_t roll)
+{
+	bool swapped, stale;
+	struct simimage *image = damaged_image(rot, t, copies, roll, &swapped, &stale);
+	char stage[120];
+	struct run r;
+
+	if (image && t->kind == ROOT && copies == 3 && stale && rot->run->after_cut) {
+		simimage_free(image); /* a device that loses both, acknowledged: see docs/reliability.md */
+		return;
+	}
+	if (!image)
+		return;
+	snprintf(stage, sizeof(stage), "%s of device block %" PRIu64 ", copies %u, roll %" PRIx64 "%s",
+		 kind_name[t->kind], t->block[0], copies, roll, rot->run->after_cut ? ", after a cut" : "");
+	sim_stage = stage;
+	run_fork(&r, rot->run, image, roll);
+	r.after_cut = rot->run->after_cut;
+	if (t->kind == DATA)
+		data(&r, t, swapped);
+	else if (copies == 3)
+		both_copies(&r, t, stale && t->kind == ROOT);
+	else
+		one_copy(&r, t);
+	run_done(&r);
+	simimage_free(image);
+	sim_stage = "";
+}
+
+static void damage_all(struct rot *rot)
+{
+	unsigned headers = 0;
+
+	find_targets(rot);
+	for (unsigned i = 0; i < rot->count; i++) {
+		const struct target *t = &rot->list[i];
+		uint64_t roll = hash_mix(rot->run->seed * 7919 + i * 64);
+
+		if (t->kind == HEADER && headers++ > HEADERS_MAX)
+			continue;
+		for (unsigned n = 0; n < (t->kind == ROOT ? 4 * WAYS : 1); n++) {
+			damage_one(rot, t, 1, roll + n * 4);
+			if (t->kind == DATA)
+				continue;
+			damage_one(rot, t, 2, roll + n * 4 + 1);
+			damage_one(rot, t, 3, roll + n * 4 + 2);
+		}
+	}
+	free(rot->list);
+	simimage_free(rot->image);
+	rot->list = NULL;
+	rot->count = 0;
+}
+
+void rot_run(const struct sim_options *options, uint64_t seed)
+{
+	struct run r;
+	struct rot rot = {.run = &r};
+
+	run_init(&r, options, seed, 0, 0);
+	while (r.op < options->ops / 2)
+		run_op(&r);
+	rot.old = simimage_clone(simdisk_content(r.disk));
+	while (r.op < options->ops)
+		run_op(&r);
+	if (store_flush(r.store, NULL))
+		sim_fail("flush");
+	model_flushed(&r.model);
+	r.now_us += 10 * CONFIRM_US;
+	(void)!store_step(r.store);
+	rot.image = simimage_clone(simdisk_content(r.disk));
+	r.after_cut = true;
+	damage_all(&rot);
+	r.after_cut = false;
+	if (store_close(r.store))
+		sim_fail("close");
+	r.store = NULL;
+	rot.image = simimage_clone(simdisk_content(r.disk));
+	damage_all(&rot);
+	simimage_free(rot.old);
+	run_done(&r);
+}

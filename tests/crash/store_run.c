@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The operations of a run, and how what they did is compared with the model. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "storesim.h"
+
+static uint64_t sim_now_us(void *context)
+{
+	return ++((struct run *)context)->now_us;
+}
+
+static uint64_t sim_wall_s(void *context)
+{
+	return ((struct run *)context)->now_us / 1000000;
+}
+
+uint64_t run_random(struct run *r, uint64_t n)
+{
+	return hash_mix(r->random++) % n;
+}
+
+/* -- beginning and ending -- */
+
+static void bind(struct run *r)
+{
+	r->clock = (struct clock){sim_now_us, sim_wall_s, r};
+	r->config.clock = &r->clock;
+	r->config.vdev = simdisk_vdev(r->disk);
+}
+
+static void choose_metaslabs(struct run *r, uint32_t metaslabs)
+{
+	r->total = metaslabs ? metaslabs : STORE_METASLABS_MIN + 2 + (uint32_t)run_random(r, 14);
+	uint32_t more = metaslabs ? 0 : (uint32_t)run_random(r, r->total - STORE_METASLABS_MIN + 1);
+	uint32_t owned = metaslabs ? metaslabs : STORE_METASLABS_MIN + more;
+
+	for (uint32_t i = 0; i < r->total; i++) {
+		if (i < owned)
+			r->metaslab[r->owned++] = i;
+		else
+			r->spare[r->spares++] = i;
+	}
+}
+
+void run_init(struct run *r, const struct sim_options *options, uint64_t seed, uint32_t metaslabs,
+	      uint32_t volume_blocks)
+{
+	*r = (struct run){.options = options, .seed = seed, .random = hash_mix(seed)};
+	choose_metaslabs(r, metaslabs);
+	struct simimage *image = simimage_new((uint64_t)(BASE + r->total * METASLAB_BLOCKS) << BLOCK_SHIFT);
+	r->disk = simdisk_new(image, SIMDISK_DISCARD_GARBAGE);
+	simimage_free(image);
+	r->config = (struct store_config){.guid = seed + 1, .partition = 7, .name = "sim", .metaslab_base = BASE,
+					  .metaslab_blocks = METASLAB_BLOCKS, .metaslab_count = r->total,
+					  .root_block = {{0, 1}, {2, 3}}};
+	bind(r);
+	model_init(&r->model, volume_blocks ? volume_blocks : 200 + (uint32_t)run_random(r, 1500));
+	if (store_format(&r->config, r->model.blocks, r->metaslab, r->owned))
+		sim_fail("format");
+	run_must_open(r);
+}
+
+void run_fork(struct run *to, const struct run *from, const struct simimage *image, uint64_t seed)
+{
+	*to = *from;
+	model_copy(&to->model, &from->model);
+	to->random = seed;
+	to->after_cut = true;
+	to->store = NULL;
+	to->disk = simdisk_new(image, (enum simdisk_discard)(seed % 3));
+	bind(to);
+}
+
+void run_done(struct run *r)
+{
+	if (r->store)
+		store_abandon(r->store);
+	model_free(&r->model);
+	simdisk_free(r->disk);
+}
+
+/* -- verifying -- */
+
+int64_t run_read(struct run *r, uint32_t block)
+{
+	uint8_t data[BLOCK_SIZE];
+	int error = store_read(r->store, (uint64_t)block << BLOCK_SHIFT, data, BLOCK_SIZE, &r->failure);
+
+	sim_counts->compared_blocks++;
+	if (error) {
+		r->noticed++;
+		return -1;
+	}
+	int64_t version = content_version(data, block);
+	if (version < 0)
+		sim_fail("block %" PRIu32 " has content that was never written there", block);
+	return version;
+}
+
+static bool reads_may_fail(const struct run *r)
+{
+	return r->faulty || simdisk_is_stopped(r->disk) || r->store->faulted;
+}
+
+static void verify_block(struct run *r, uint32_t block)
+{
+	int64_t version = run_read(r, block);
+
+	if (version < 0 && reads_may_fail(r))
+		return;
+	if (version < 0)
+		sim_fail("block %" PRIu32 " cannot be read: %s", block, r->failure.message);
+	if (!model_allows(&r->model, block, (uint32_t)version))
+		sim_fail("block %" PRIu32 ": read %" PRId64 ", written %" PRIu32, block, version, r->model.current[block]);
+}
+
+void run_verify(struct run *r)
+{
+	for (uint32_t b = 0; b < r->model.blocks; b++)
+		verify_block(r, b);
+}
+
+void run_settle(struct run *r)
+{
+	uint32_t *seen = calloc(r->model.blocks, sizeof(*seen));
+
+	CHECK(seen);
+	for (uint32_t b = 0; b < r->model.blocks; b++) {
+		int64_t version = run_read(r, b);
+
+		if (version < 0 && r->faulty) { /* the disk is replaced by one that works, with the same content */
+			simdisk_clear_faults(r->disk);
+			version = run_read(r, b);
+		}
+		if (version < 0)
+			sim_fail("block %" PRIu32 " cannot be read: %s", b, r->failure.message);
+		seen[b] = (uint32_t)version;
+	}
+	if (!model_settle(&r->model, seen))
+		sim_fail("no prefix of what was written gives this state");
+	free(seen);
+}
+
+static void print_finding(void *context, const struct store_finding *finding)
+{
+	(void)context;
+	fprintf(stderr, "  finding: %s (device block %" PRId64 ", address %" PRId64 ")\n", finding->text,
+		(int64_t)finding->block, (int64_t)finding->address);
+}
+
+int64_t run_check(struct run *r, bool print)
+{
+	struct store_walk walk = {.found = print ? print_finding : NULL, .data = true, .after_crash = r->after_cut};
+	struct store_config config = r->config;
+	struct store *store;
+	struct lcpfs_failure failure = {0};
+	uint8_t *used = calloc(1, config.vdev->size_bytes / BLOCK_SIZE / 8 + 1);
+
+	CHECK(used);
+	config.read_only = true;
+	int error = store_open(&config, r->metaslab, r->owned, &store, &failure);
+	if (!error) {
+		error = store_check(store, used, &walk);
+		store_abandon(store);
+	}
+	free(used);
+	if (error && print)
+		fprintf(stderr, "  %s\n", failure.message);
+	return error ? error : (int64_t)walk.damaged_blocks;
+}
+
+void run_must_be_clean(struct run *r)
+{
+	int64_t damaged = run_check(r, true);
+
+	if (damaged)
+		sim_fail("check: %" PRId64, damaged);
+}
+
+int run_open(struct run *r, struct lcpfs_failure *failure)
+{
+	return store_open(&r->config, r->metaslab, r->owned, &r->store, failure);
+}
+
+void run_must_open(struct run *r)
+{
+	struct lcpfs_failure failure = {0};
+	int error = run_open(r, &failure);
+
+	if (error)
+		sim_fail("it does not open: %s", failure.message);
+}
+
+/* -- operations -- */
+
+/* Did it work? If not, was it allowed to fail? */
+static bool worked(struct run *r, int error)
+{
+	if (!error)
+		return true;
+	r->noticed += error != -LCPFS_E_NOSPC;
+	if (error == -LCPFS_E_STOPPED || simdisk_is_stopped(r->disk) || error == -LCPFS_E_NOSPC || r->faulty)
+		return false;
+	sim_fail("an operation failed: %s", lcpfs_error_sentence(error));
+}
+
+/* A change of blocks failed: a part of it may be there. */
+static void look_at_failed(struct run *r, uint32_t first, uint32_t count, const uint32_t *before)
+{
+	for (uint32_t i = 0; i < count && !simdisk_is_stopped(r->disk); i++) {
+		uint32_t wanted = r->model.current[first + i];
+		int64_t version = run_read(r, first + i);
+
+		if (version < 0 && r->faulty)
+			model_be_unsure(&r->model, first + i);
+		else if (r->model.unsure[first + i] && model_allows(&r->model, first + i, (uint32_t)version))
+			continue;
+		else if (version != before[i] && version != wanted)
+			sim_fail("block %" PRIu32 " is neither old nor new after a failed change: %" PRId64, first + i, version);
+		else if (version != wanted)
+			model_change(&r->model, first + i, (uint32_t)version);
+	}
+}
+
+static void op_write(struct run *r)
+{
+	uint8_t *data = malloc(RANGE_MAX * BLOCK_SIZE); /* its own: a cut in the middle of it writes, too */
+	uint32_t before[RANGE_MAX];
+	uint32_t count = 1 + (uint32_t)run_random(r, run_random(r, 4) ? 4 : RANGE_MAX);
+	uint32_t first = (uint32_t)run_random(r, r->model.blocks - count);
+	bool fua = run_random(r, 8) == 0;
+
+	CHECK(data);
+	if (run_random(r, 2)) /* a hot part */
+		first = (uint32_t)run_random(r, (r->model.blocks - count) / 8 + 1);
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t version = r->model.next_version++;
+
+		before[i] = r->model.current[first + i];
+		content_fill(data + (size_t)i * BLOCK_SIZE, first + i, version);
+		model_change(&r->model, first + i, version);
+	}
+	int error = store_write(r->store, (uint64_t)first << BLOCK_SHIFT, data, (size_t)count * BLOCK_SIZE, fua, NULL);
+	free(data);
+	if (!worked(r, error))
+		look_at_failed(r, first, count, before);
+	else if (fua)
+		model_flushed(&r->model);
+}
+
+static void op_trim(struct run *r)
+{
+	uint32_t count = 1 + (uint32_t)run_random(r, run_random(r, 8) ? RANGE_MAX : r->model.blocks / 2);
+	uint32_t first = (uint32_t)run_random(r, r->model.blocks - count);
+	uint32_t *before = malloc(count * sizeof(*before));
+
+	CHECK(before);
+	memcpy(before, r->model.current + first, count * sizeof(*before));
+	for (uint32_t i = 0; i < count; i++) {
+		if (before[i] || r->model.unsure[first + i])
+			model_change(&r->model, first + i, 0);
+	}
+	int error = store_trim(r->store, (uint64_t)first << BLOCK_SHIFT, (uint64_t)count << BLOCK_SHIFT, false, NULL);
+	if (error == -LCPFS_E_NOSPC && !r->faulty)
+		sim_fail("trim does not work on a full partition");
+	if (!worked(r, error))
+		look_at_failed(r, first, count, before);
+	free(before);
+}
+
+static void op_flush(struct run *r)
+{
+	if (worked(r, store_flush(r->store, NULL)))
+		model_flushed(&r->model);
+}
+
+static void op_release(struct run *r)
+{
+	uint32_t metaslab, i = 0;
+	int error = store_release(r->store, &metaslab);
+
+	if (error == -LCPFS_E_TOO_SMALL || !worked(r, error))
+		return;
+	while (r->metaslab[i] != metaslab)
+		i++;
+	r->metaslab[i] = r->metaslab[--r->owned];
+	r->spare[r->spares++] = metaslab;
+	uint8_t *junk = malloc(METASLAB_BLOCKS * BLOCK_SIZE); /* as if somebody else used it at once */
+	CHECK(junk);
+	memset(junk, (int)run_random(r, 256), METASLAB_BLOCKS * BLOCK_SIZE);
+	(void)!vdev_write(r->config.vdev, (BASE + (uint64_t)metaslab * METASLAB_BLOCKS) << BLOCK_SHIFT, junk,
+			  METASLAB_BLOCKS * BLOCK_SIZE);
+	free(junk);
+}
+
+static void op_add(struct run *r)
+{
+	if (!r->spares)
+		return;
+	uint32_t i = (uint32_t)run_random(r, r->spares), metaslab = r->spare[i];
+	r->spare[i] = r->spare[--r->spares];
+	r->metaslab[r->owned++] = metaslab;
+	if (store_add(r->store, &metaslab, 1))
+		sim_fail("add of metaslab %" PRIu32, metaslab);
+}
+
+static void reopen_faulty(struct run *r)
+{
+	if (run_open(r, NULL)) {
+		r->noticed++;
+		simdisk_clear_faults(r->disk);
+		run_must_open(r);
+	}
+	run_settle(r);
+}
+
+static void op_reopen(struct run *r)
+{
+	bool whole = !r->store->faulted;
+	int error = store_close(r->store);
+
+	r->store = NULL;
+	if (simdisk_is_stopped(r->disk))
+		return;
+	if (worked(r, error) && whole)
+		model_flushed(&r->model);
+	if (r->faulty) {
+		reopen_faulty(r);
+		return;
+	}
+	if (!r->after_cut)
+		run_must_be_clean(r);
+	run_must_open(r);
+	run_verify(r);
+}
+
+void run_op(struct run *r)
+{
+	uint64_t what = run_random(r, 100);
+
+	r->op++;
+	if (!r->after_cut)
+		sim_begin_op(r->op);
+	r->now_us += run_random(r, 400000);
+	if (what < 55)
+		op_write(r);
+	else if (what < 63)
+		op_trim(r);
+	else if (what < 72)
+		verify_block(r, (uint32_t)run_random(r, r->model.blocks));
+	else if (what < 82)
+		op_flush(r);
+	else if (what < 88)
+		r->noticed += store_step(r->store) < 0;
+	else if (what < 91)
+		(void)!worked(r, store_checkpoint(r->store));
+	else if (what < 94)
+		op_release(r);
+	else if (what < 98)
+		op_add(r);
+	else
+		op_reopen(r);
+	if (r->options->verbose && r->store)
+		fprintf(stderr, "op %" PRIu64 " (%" PRIu64 "): owned %" PRIu32 ", live %" PRIu64 ", empty %" PRIu32 "\n", r->op,
+			what, r->owned, room_live(r->store), r->store->space.empty);
+}

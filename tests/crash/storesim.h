@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A store on a simulated disk beside a model: what the modes of storesim share. */
+#ifndef CRASH_STORESIM_H
+#define CRASH_STORESIM_H
+
+#include "model.h"
+#include "sim.h"
+#include "store/internal.h"
+
+enum { METASLAB_BLOCKS = 256, BASE = 16, RANGE_MAX = 48, METASLABS_TOTAL_MAX = 64 };
+
+struct run {
+	const struct sim_options *options;
+	uint64_t seed, random;
+	struct simdisk *disk;
+	struct store *store;
+	struct store_config config;
+	struct clock clock;
+	struct model model;
+	uint32_t metaslab[METASLABS_TOTAL_MAX]; /* owned by the store */
+	uint32_t owned;
+	uint32_t spare[METASLABS_TOTAL_MAX]; /* not owned by it */
+	uint32_t spares;
+	uint32_t total;
+	uint64_t now_us;
+	uint64_t op;
+	bool after_cut; /* continues from what a power cut left */
+	bool faulty;    /* operations may fail with any error of the device */
+	struct lcpfs_failure failure; /* of the last read that failed */
+	uint64_t noticed; /* operations that failed */
+};
+
+uint64_t run_random(struct run *r, uint64_t n); /* below n */
+/* A new, empty store, open. Both 0: by the seed. */
+void run_init(struct run *r, const struct sim_options *options, uint64_t seed, uint32_t metaslabs,
+	      uint32_t volume_blocks);
+/* The same run on another disk; `to` must not be moved in memory afterwards. */
+void run_fork(struct run *to, const struct run *from, const struct simimage *image, uint64_t seed);
+void run_done(struct run *r); /* abandons the store */
+
+void run_op(struct run *r);
+int run_open(struct run *r, struct lcpfs_failure *failure) MUST_CHECK;
+void run_must_open(struct run *r);
+void run_must_be_clean(struct run *r); /* check, opened read-only beside nothing */
+/* How much check finds, or a negative error if it does not open. */
+int64_t run_check(struct run *r, bool print);
+/* -1: the read failed */
+int64_t run_read(struct run *r, uint32_t block);
+void run_verify(struct run *r); /* everything as the model has it; a faulted store's reads may fail */
+void run_settle(struct run *r); /* everything as a crash may leave it */
+
+/* The modes. */
+void cuts_run(const struct sim_options *options, uint64_t seed);
+void subsets_run(const struct sim_options *options, uint64_t seed);
+void errors_run(const struct sim_options *options, uint64_t seed);
+void rot_run(const struct sim_options *options, uint64_t seed);
+void full_run(const struct sim_options *options, uint64_t seed);
+
+#endif
