@@ -95,7 +95,7 @@ void space_set_state(struct space *space, struct metaslab *metaslab, enum metasl
 	space->empty += state == METASLAB_EMPTY;
 	metaslab->state = (uint8_t)state;
 	metaslab->ready = 0;
-	metaslab->waiting = false;
+	metaslab->waiting = metaslab->unread = false;
 }
 
 int space_live_add(struct space *space, uint64_t block)
@@ -123,7 +123,7 @@ struct metaslab *space_victim(const struct space *space, uint64_t age_max, uint6
 	double best_score = -1;
 	for (uint32_t i = 0; i < space->count; i++) {
 		struct metaslab *m = &space->slab[i];
-		if (m->state != METASLAB_CLOSED || m->waiting || m->age > age_max || m->live == 0 || m->live > live_max)
+		if (m->state != METASLAB_CLOSED || m->waiting || m->unread || m->age > age_max || m->live == 0 || m->live > live_max)
 			continue;
 		double used = (double)m->live / space->metaslab_blocks;
 		double score = (1 - used) * (double)(age_now - m->age + 1) / (1 + used);

@@ -26,6 +26,7 @@ struct metaslab {
 	uint8_t state;
 	bool held;      /* the durable root still has a log head here */
 	bool waiting;   /* cleaned, but for tree pages that the next checkpoint writes elsewhere */
+	bool unread;    /* cleaning met blocks in it that the device did not give back */
 	bool foreign;   /* named by the root but not owned any more; exists during recovery only */
 	uint64_t age;   /* sequence number of the youngest log record in it */
 	uint64_t ready; /* empty in the state that this sequence number makes; 0: not looked at yet */
@@ -65,7 +66,7 @@ int space_live_sub(struct space *space, uint64_t block) MUST_CHECK;
 /*
  * The CLOSED metaslab that is best cleaned: most space gained for least copying, older preferred (cost-benefit of
  * Rosenblum and Ousterhout, 1992). Only those with age <= age_max and live blocks 1..live_max,
- * not waiting. NULL if there is none.
+ * not waiting or unread. NULL if there is none.
  */
 struct metaslab *space_victim(const struct space *space, uint64_t age_max, uint64_t age_now, uint32_t live_max);
 

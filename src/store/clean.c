@@ -7,9 +7,9 @@
  * come out, and the whole table is searched instead. Tree pages are only marked: the next checkpoint writes them
  * elsewhere.
  *
- * A block is read without the lock and moved under it only if the table still says the same. One that cannot be
- * read, or fails its checksum, is carried along as LOST, with its old checksum: reads go on failing, and the space
- * comes free.
+ * A block is read without the lock and moved under it only if the table still says the same. One that fails its
+ * checksum is carried along as LOST, with its old checksum: reads go on failing, and the space comes free. One that the
+ * device does not give back at all stays where it is, since it may do so later; its metaslab is then left alone.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +19,7 @@
 
 struct candidate {
 	uint64_t id, block, checksum;
+	bool unread;
 };
 
 struct cleaning {
@@ -28,6 +29,7 @@ struct cleaning {
 	struct candidate *list;
 	uint32_t count;
 	uint32_t pages;      /* live page blocks met */
+	bool unread;         /* some could not be read */
 };
 
 static bool inside(const struct cleaning *c, uint64_t block)
@@ -41,7 +43,7 @@ static void add_candidate(struct cleaning *c, uint64_t id, const struct fmt_bloc
 {
 	if (c->count < c->s->config.metaslab_blocks)
 		c->list[c->count++] = (struct candidate){id, le64_get(entry->place) / BLOCK_SECTORS,
-							 le64_get(entry->checksum)};
+							 le64_get(entry->checksum), false};
 }
 
 static int look_at_id(struct cleaning *c, uint64_t id, uint64_t block)
@@ -157,8 +159,7 @@ static int by_block(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* Reads them; what cannot be read is zeros, and then fails its checksum like what is damaged. */
-static void read_batch(struct store *s, const struct candidate *list, unsigned count, uint8_t *data)
+static void read_batch(struct store *s, struct candidate *list, unsigned count, uint8_t *data)
 {
 	struct vdev_io io[RECORD_ENTRIES];
 	unsigned ios = 0;
@@ -174,17 +175,18 @@ static void read_batch(struct store *s, const struct candidate *list, unsigned c
 		return;
 	for (unsigned i = 0; i < count; i++) {
 		uint8_t *at = data + (size_t)i * BLOCK_SIZE;
-		if (vdev_read(s->config.vdev, list[i].block << BLOCK_SHIFT, at, BLOCK_SIZE))
-			memset(at, 0, BLOCK_SIZE);
+		list[i].unread = vdev_read(s->config.vdev, list[i].block << BLOCK_SHIFT, at, BLOCK_SIZE) != 0;
 	}
 }
 
-static void peek_batch(struct store *s, const struct candidate *list, unsigned count, uint8_t *data)
+static void peek_batch(struct store *s, struct candidate *list, unsigned count, uint8_t *data)
 {
 	for (unsigned i = 0; i < count; i++) {
 		const void *unwritten = log_peek(s, list[i].block);
-		if (unwritten)
-			memcpy(data + (size_t)i * BLOCK_SIZE, unwritten, BLOCK_SIZE);
+		if (!unwritten)
+			continue;
+		memcpy(data + (size_t)i * BLOCK_SIZE, unwritten, BLOCK_SIZE);
+		list[i].unread = false;
 	}
 }
 
@@ -231,14 +233,18 @@ static int move_one(struct store *s, const struct candidate *c, const uint8_t *d
 	return map_move(s, leaf, entry, log_append(*record, e, data));
 }
 
-static int move_batch(struct store *s, const struct candidate *list, unsigned count, uint8_t *data, unsigned *moved)
+static int move_batch(struct store *s, struct candidate *list, unsigned count, uint8_t *data, unsigned *moved)
 {
 	struct record *record = NULL;
 	int error = 0;
 	store_lock(s);
 	peek_batch(s, list, count, data);
-	for (*moved = 0; *moved < count && !error; ++*moved)
-		error = move_one(s, &list[*moved], data + (size_t)*moved * BLOCK_SIZE, count - *moved, &record);
+	for (*moved = 0; *moved < count && !error; ++*moved) {
+		if (list[*moved].unread)
+			s->counters.errors++;
+		else
+			error = move_one(s, &list[*moved], data + (size_t)*moved * BLOCK_SIZE, count - *moved, &record);
+	}
 	*moved -= error != 0;
 	if (record)
 		log_seal(s, record);
@@ -256,6 +262,8 @@ static int move_all(struct cleaning *c)
 		unsigned moved, count = MIN_OF(c->count - done, (unsigned)RECORD_ENTRIES);
 		read_batch(c->s, c->list + done, count, data);
 		error = move_batch(c->s, c->list + done, count, data, &moved);
+		for (unsigned i = 0; i < moved; i++)
+			c->unread |= c->list[done + i].unread;
 		done += moved;
 		if (error == -LCPFS_E_NOSPC && done > 0) { /* the next unit of work is a checkpoint */
 			error = 0;
@@ -298,6 +306,7 @@ int clean_metaslab(struct store *s, uint32_t index)
 	store_lock(s);
 	m = space_find(&s->space, index);
 	m->waiting = !error && c.pages > 0;
+	m->unread |= c.unread;
 	s->counters.cleaned += error == 0;
 	store_unlock(s);
 	free(c.list);
