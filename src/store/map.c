@@ -5,7 +5,8 @@
  *
  * Ids: an overwrite keeps its id, so the volume tree changes only when an address is first written or trimmed. New
  * ids come from the end; once an eighth of all ids is free, a cursor goes round and takes those, so that the table
- * stays within 8/7 of what it has to hold and finding one costs eight steps on average.
+ * stays within 8/7 of what it has to hold and finding one costs eight steps on average. When none is in use they begin
+ * anew, so that an emptied volume holds as much as it did at first.
  */
 #include <string.h>
 
@@ -98,6 +99,8 @@ static bool leaf_free_id(const struct page *leaf, uint64_t *id)
 /* May drop the lock. */
 static int pick_id(struct store *s, uint64_t *id)
 {
+	if (s->data_blocks == 0) /* the table is empty: as if it were new */
+		s->id_end = s->id_cursor = 0;
 	bool must = s->id_end >= id_limit(s);
 	bool worth = s->id_end - s->data_blocks >= s->id_end / 8 + PAGE_SLOTS;
 	uint64_t leaves = must ? s->tree[TREE_TABLE - 1].capacity : ID_SEARCH_LEAVES;
