@@ -293,7 +293,7 @@ struct fmt_root {
 	le64 id_end;        /* ids at or above were never used */
 	le64 data_blocks;   /* live data blocks = ids in use */
 	le64 page_count;    /* tree pages, space tree left out; each lies there twice */
-	le64 zero0;
+	le64 durable;       /* records up to this one were flushed before this root was written */
 	le64 counter[16];   /* lifetime totals, see store_counters */
 	uint8_t zero[4096 - 32 - 32 - 24 - 96 - 40 - 128];
 };

@@ -153,6 +153,7 @@ static void root_text(const struct fmt_root *r, struct text *out)
 	number(out, "id_end", le64_get(r->id_end));
 	number(out, "data_blocks", le64_get(r->data_blocks));
 	number(out, "page_count", le64_get(r->page_count));
+	number(out, "durable", le64_get(r->durable));
 	text_append(out, "counter:");
 	for (unsigned i = 0; i < ARRAY_LENGTH(r->counter); i++)
 		text_append(out, " %" PRIu64, le64_get(r->counter[i]));

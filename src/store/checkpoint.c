@@ -402,6 +402,7 @@ static int publish(struct checkpoint *c)
 	struct store *s = c->s;
 	store_lock(s);
 	int error = log_flush(s);
+	c->root.durable = le64_of(s->durable);
 	fill_tree_root(s, &c->root.table, TREE_TABLE);
 	fill_tree_root(s, &c->root.volume, TREE_VOLUME);
 	c->root.generation = le64_of(s->generation + 1);

@@ -133,7 +133,9 @@ struct store {
 	/* checkpoint: what the durable root says */
 	uint64_t generation;
 	unsigned root_slot;
+	bool root_lost;      /* as found when it was opened: the other root was damaged in both copies */
 	uint64_t root_seq;
+	uint64_t flushed_at_root; /* as found when it was opened: what was durable when the root was written */
 	uint64_t log_blocks; /* appended since */
 	uint64_t *freed;     /* blocks that the durable root still needs, free when the next one is durable */
 	size_t freed_count, freed_room;

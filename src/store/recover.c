@@ -10,7 +10,9 @@
  * declares durable. Second pass: apply. Up to that mark a block that fails its checksum is damage: its mapping is
  * applied and reads of it fail. Beyond the mark it may be the torn end of what was never flushed: the first record
  * with such a block, and all behind it, never happened. If the chain breaks before the mark, flushed data cannot be found
- * any more: that is an error, not an end.
+ * any more: that is an error, not an end. Records that cannot be reached because the chain is broken are looked for
+ * behind each head, in metaslabs that should be empty where a head stands near the end of its own, and everywhere if
+ * both copies of one root are damaged: it may have been the newest.
  *
  * Costs reading what was written since the last checkpoint, and the space tree. Everything read is untrusted.
  */
@@ -70,7 +72,7 @@ static int root_load(struct store *s, struct fmt_root *best, struct lcpfs_failur
 {
 	struct fmt_root root;
 	uint64_t generation = 0;
-	bool newer = false;
+	bool newer = false, lost[2] = {true, true};
 	int error = 0;
 	for (unsigned i = 0; i < 4; i++) {
 		int failed = vdev_read(s->config.vdev, s->config.root_block[i / 2][i % 2] << BLOCK_SHIFT, &root, BLOCK_SIZE);
@@ -78,6 +80,7 @@ static int root_load(struct store *s, struct fmt_root *best, struct lcpfs_failur
 						    fmt_verify(&root, FMT_ROOT, s->config.guid, s->config.partition);
 		error = failed ? failed : error;
 		newer |= verdict == FMT_NEWER;
+		lost[i / 2] &= verdict != FMT_GOOD;
 		if (verdict != FMT_GOOD || le64_get(root.generation) <= generation)
 			continue;
 		generation = le64_get(root.generation);
@@ -86,6 +89,7 @@ static int root_load(struct store *s, struct fmt_root *best, struct lcpfs_failur
 	}
 	if (newer)
 		return failure_set(failure, LCPFS_E_VERSION, "partition %s was written by a newer lcpfs", s->name);
+	s->root_lost = generation > 1 && (lost[0] || lost[1]);
 	if (generation)
 		return 0;
 	return failure_set(failure, error ? (enum lcpfs_error)-error : LCPFS_E_CORRUPT,
@@ -114,6 +118,7 @@ static int root_apply(struct store *s, const struct fmt_root *root, struct lcpfs
 	s->epoch = le64_get(root->epoch);
 	s->seq = s->root_seq = s->durable = s->claimed = s->work_seq = le64_get(root->seq);
 	s->chain = le64_get(root->chain);
+	s->flushed_at_root = le64_get(root->durable);
 	s->id_end = le64_get(root->id_end);
 	s->data_blocks = le64_get(root->data_blocks);
 	s->page_count = le64_get(root->page_count);
@@ -409,13 +414,78 @@ static int settle_space(struct store *s)
 	return 0;
 }
 
+/* -- what lies behind the end ------------------------------------------------------------------------------------- */
+
+enum { RECORD_BLOCKS_MAX = RECORD_HEADERS + RECORD_ENTRIES };
+
+/* A header that says that a later record than the last one found was flushed. */
+static void heed(struct forward *f, const struct fmt_record *r, uint64_t block)
+{
+	if (record_valid(f->s, r, block) && le64_get(r->epoch) >= f->s->epoch && le64_get(r->seq) > f->seq)
+		f->durable = MAX_OF(f->durable, le64_get(r->durable));
+}
+
+/* The next record begins within the length of the longest one. What cannot be read tells nothing. */
+static int look_behind_head(struct forward *f, const struct head *h)
+{
+	struct store *s = f->s;
+	if (h->metaslab == NO_METASLAB || !space_find(&s->space, h->metaslab) || h->offset >= s->config.metaslab_blocks)
+		return 0;
+	unsigned count = MIN_OF(s->config.metaslab_blocks - h->offset, (unsigned)RECORD_BLOCKS_MAX + RECORD_HEADERS);
+	uint64_t first = space_first_block(&s->space, h->metaslab) + h->offset;
+	struct fmt_record *r = malloc(count * sizeof(*r));
+	if (!r)
+		return -LCPFS_E_NOMEM;
+	if (!vdev_read(s->config.vdev, first << BLOCK_SHIFT, r, count * sizeof(*r))) {
+		for (unsigned i = 0; i < count; i++)
+			heed(f, &r[i], first + i);
+	}
+	free(r);
+	return 0;
+}
+
+static int look_into(struct forward *f, uint32_t metaslab)
+{
+	struct record_walk walk = {.metaslab = metaslab};
+	struct fmt_record r;
+	uint64_t last = 0;
+	int more;
+	while ((more = record_next(f->s, &walk, &r)) > 0 && le64_get(r.seq) > MAX_OF(last, f->seq)) {
+		heed(f, &r, le64_get(r.place));
+		last = le64_get(r.seq);
+	}
+	return more < 0 ? more : 0;
+}
+
+static int look_behind(struct forward *f)
+{
+	struct store *s = f->s;
+	bool everywhere = s->root_lost;
+	int error = 0;
+	for (unsigned i = 0; i < LOG_HEADS && !error; i++) {
+		const struct head *h = &f->head[i];
+		bool used = h->metaslab != NO_METASLAB;
+		everywhere |= used && h->offset + RECORD_BLOCKS_MAX + LINK_BLOCKS > s->config.metaslab_blocks;
+		error = look_behind_head(f, h);
+	}
+	for (uint32_t i = 0; i < s->space.count && everywhere && !error; i++) {
+		const struct metaslab *m = &s->space.slab[i];
+		if (s->root_lost || m->live == 0)
+			error = look_into(f, m->index);
+	}
+	return error;
+}
+
 static int roll_forward(struct store *s, struct lcpfs_failure *failure)
 {
 	struct forward *f = calloc(1, sizeof(*f));
 	if (!f)
 		return -LCPFS_E_NOMEM;
 	f->s = s;
+	f->durable = s->flushed_at_root;
 	int error = follow(f, false);
+	if (!error)
+		error = look_behind(f);
 	if (!error && f->durable > f->seq)
 		error = failure_set(failure, LCPFS_E_CORRUPT,
 				    "partition %s: record %llu of its log was flushed and is damaged in both copies", s->name,

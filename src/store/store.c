@@ -138,8 +138,8 @@ int store_close(struct store *s)
 		store_lock(s);
 		error = log_retry(s);
 		store_unlock(s);
-		if (!error)
-			error = store_checkpoint(s);
+		for (int slot = 0; slot < 2 && !error; slot++)
+			error = store_checkpoint(s); /* into both slots: a closed store can lose either root */
 	}
 	store_free(s);
 	return error;

@@ -75,24 +75,33 @@ static void use_block(struct walker *w, uint64_t block, const char *what)
 
 /* -- roots -------------------------------------------------------------------------------------------------------- */
 
-static int walk_root(struct walker *w)
+static void walk_root_slot(struct walker *w, unsigned slot)
 {
 	struct store *s = w->s;
 	struct fmt_root root[2];
 	bool good[2];
 	for (unsigned i = 0; i < 2; i++)
-		good[i] = !vdev_read(s->config.vdev, s->config.root_block[s->root_slot][i] << BLOCK_SHIFT, &root[i], BLOCK_SIZE) &&
+		good[i] = !vdev_read(s->config.vdev, s->config.root_block[slot][i] << BLOCK_SHIFT, &root[i], BLOCK_SIZE) &&
 			  fmt_verify(&root[i], FMT_ROOT, s->config.guid, s->config.partition) == FMT_GOOD;
 	if (good[0] && good[1]) { /* a copy from before is as bad as none */
 		good[0] = le64_get(root[0].generation) >= le64_get(root[1].generation);
 		good[1] = le64_get(root[1].generation) >= le64_get(root[0].generation);
 	}
 	for (unsigned i = 0; i < 2; i++) {
-		uint64_t block = s->config.root_block[s->root_slot][i];
+		uint64_t block = s->config.root_block[slot][i];
 		if (!good[i] && !w->walk->after_crash)
 			found(w, good[1 - i] && repair(w, block, &root[1 - i]), false, block, UINT64_MAX, "copy %u of the root is damaged",
 			      i);
 	}
+}
+
+/* After a clean closing both roots say the same; at other times the older one is only there to be overwritten. */
+static int walk_root(struct walker *w)
+{
+	struct store *s = w->s;
+	walk_root_slot(w, s->root_slot);
+	if (s->config.read_only && s->generation > 1)
+		walk_root_slot(w, 1 - s->root_slot);
 	return progress(w, 2);
 }
 
@@ -193,18 +202,19 @@ static int walk_record(struct walker *w, const struct record_walk *at, const str
 }
 
 /*
- * Its records up to the youngest. If one is damaged in both copies, those behind it cannot be reached either; cleaning then
- * finds out from the tables what is live, so nothing is lost by it, but roll-forward would miss it.
+ * Its records up to the youngest that is on the device for certain. If one is damaged in both copies, those behind it
+ * cannot be reached either; cleaning then finds out from the tables what is live, so nothing is lost by it, but
+ * roll-forward would miss it.
  */
-static int walk_metaslab(struct walker *w, uint32_t index, uint64_t age, uint32_t live)
+static int walk_metaslab(struct walker *w, uint32_t index, uint64_t age, uint64_t limit)
 {
 	struct record_walk at = {.metaslab = index};
 	struct fmt_record header;
 	uint64_t last = 0;
 	int more;
 	while ((more = record_next(w->s, &at, &header)) > 0) {
-		if (le64_get(header.seq) <= last)
-			return 0; /* left over from an earlier life of the metaslab */
+		if (le64_get(header.seq) <= last || le64_get(header.seq) > limit)
+			return 0; /* left over from an earlier life of the metaslab, or not written yet */
 		last = le64_get(header.seq);
 		int error = walk_record(w, &at, &header);
 		if (error)
@@ -212,7 +222,7 @@ static int walk_metaslab(struct walker *w, uint32_t index, uint64_t age, uint32_
 		if (last == age)
 			return 0;
 	}
-	if (more == 0 && live && last < age)
+	if (more == 0 && last < age && age <= limit)
 		found(w, false, false, at.block, UINT64_MAX, "both copies of a log record's header in metaslab %" PRIu32 " are damaged",
 		      index);
 	return more;
@@ -227,9 +237,11 @@ static int walk_metaslabs(struct walker *w)
 		store_lock(s);
 		bool end = i >= s->space.count;
 		struct metaslab m = end ? (struct metaslab){0} : s->space.slab[i];
+		uint64_t limit = s->config.read_only ? s->seq : s->durable;
+		bool needed = m.live || m.age > s->root_seq;
 		store_unlock(s);
-		if (!end && m.state == METASLAB_CLOSED && m.live)
-			error = walk_metaslab(w, m.index, m.age, m.live);
+		if (!end && m.state != METASLAB_EMPTY && needed)
+			error = walk_metaslab(w, m.index, m.age, limit);
 		pthread_mutex_unlock(&s->work);
 		if (end)
 			return 0;
