@@ -26,7 +26,7 @@ MIB = 1 << 20
 BLOCK = 4096
 
 WATCH_S = 12  # the engine only watches: this is "before"
-ACT_S = 50  # it may act; the last AFTER_S of it are "after"
+ACT_S = 56  # it may act; the last AFTER_S of it are "after"
 AFTER_S = 10
 TTY = sys.stdout.isatty()
 PLAIN_EVERY_S = 4
