@@ -24,6 +24,7 @@ struct metaslab {
 	uint32_t live;  /* blocks that something refers to */
 	uint32_t frozen_live; /* as the checkpoint being written will have it */
 	uint8_t state;
+	bool pinned;    /* being cleaned or looked at: must not come into use anew meanwhile */
 	bool held;      /* the durable root still has a log head here */
 	bool waiting;   /* cleaned, but for tree pages that the next checkpoint writes elsewhere */
 	bool unread;    /* cleaning met blocks in it that the device did not give back */

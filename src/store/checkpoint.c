@@ -139,13 +139,35 @@ static void choose_heads(struct checkpoint *c)
 	}
 	if (few)
 		s->heads = c->heads = 1;
-	if (few || s->heads > 1 || s->space.empty < room_kept(s, 0) + LOG_HEADS)
+	if (few || s->heads > 1 || s->space.empty < room_kept(s) + LOG_HEADS)
 		return;
 	c->heads = LOG_HEADS;
 	for (unsigned i = 1; i < LOG_HEADS; i++) {
 		if (s->head[i].metaslab == NO_METASLAB)
 			s->head[i] = (struct head){.metaslab = space_take(&s->space)->index};
 	}
+}
+
+/*
+ * Where space is short, a checkpoint writes every page: then no page is left in any metaslab but those it writes now, and all
+ * others that held pages come free. So it gives back what it takes, which one of only a few pages does not.
+ */
+static int mark_all_pages(struct store *s)
+{
+	int error = 0;
+	for (unsigned tree = TREE_TABLE; tree <= TREE_VOLUME && !error; tree++) {
+		uint64_t index = 0;
+		bool found;
+		while (!(error = tree_next_leaf(s, tree, &index, &found)) && found) {
+			struct page *leaf;
+			error = tree_page(s, tree, 0, index++, false, &leaf);
+			if (error)
+				break;
+			if (leaf)
+				page_mark(s, leaf);
+		}
+	}
+	return error == -LCPFS_E_CORRUPT || error == -LCPFS_E_IO ? 0 : error; /* the others, then */
 }
 
 static int freeze(struct checkpoint *c)
@@ -377,12 +399,16 @@ static int write_space(struct checkpoint *c)
 
 /* --- 4. root --- */
 
-int root_write(struct store *s, struct fmt_root *root, unsigned slot)
+static void fill_counters(const struct store *s, struct fmt_root *root)
 {
 	const uint64_t *counters = (const uint64_t *)&s->counters;
 	static_assert(sizeof(s->counters) == sizeof(root->counter), "counters fill the root's array");
 	for (unsigned i = 0; i < ARRAY_LENGTH(root->counter); i++)
 		root->counter[i] = le64_of(counters[i]);
+}
+
+int root_write(struct store *s, struct fmt_root *root, unsigned slot)
+{
 	fmt_seal(root, FMT_ROOT, s->config.guid, s->config.partition, 0);
 	struct vdev_io io[2];
 	for (unsigned copy = 0; copy < 2; copy++)
@@ -408,6 +434,7 @@ static int publish(struct checkpoint *c)
 	c->root.generation = le64_of(s->generation + 1);
 	s->counters.device_blocks += 2;
 	s->counters.checkpoints++;
+	fill_counters(s, &c->root);
 	unsigned failures = atomic_load(&s->config.vdev->flush_failures);
 	store_unlock(s);
 	if (!error)
@@ -479,7 +506,11 @@ int checkpoint_write(struct store *s)
 		return -LCPFS_E_NOMEM;
 	c->s = s;
 	store_lock(s);
-	int error = s->faulted ? -LCPFS_E_FAULTED : freeze(c);
+	int error = s->faulted ? -LCPFS_E_FAULTED : 0;
+	if (!error && room_needs_full_checkpoint(s))
+		error = mark_all_pages(s);
+	if (!error)
+		error = freeze(c);
 	store_unlock(s);
 	if (!error)
 		error = write_pages(c);
@@ -494,6 +525,7 @@ int checkpoint_write(struct store *s)
 		abandon(c);
 	else
 		error = settle(c);
+	s->quiet_seq = s->seq;
 	pthread_cond_broadcast(&s->changed);
 	store_unlock(s);
 	free(c->list);

@@ -66,7 +66,9 @@ static int look_at_page(struct cleaning *c, unsigned tree, unsigned level, uint6
 	if (error || !p)
 		return error;
 	unsigned here = inside(c, le64_get(p->at.place[0])) + inside(c, le64_get(p->at.place[1]));
-	if (here && !pointer_null(&p->at))
+	if (here && room_cache_full(c->s))
+		return -LCPFS_E_NOSPC; /* a checkpoint is due first */
+	if (here)
 		page_mark(c->s, p);
 	c->pages += here;
 	return 0;
@@ -190,14 +192,13 @@ static void peek_batch(struct store *s, struct candidate *list, unsigned count, 
 	}
 }
 
-/* As many blocks as leave room for the checkpoint that their moving may make necessary. */
+/* Leaves room for a checkpoint, whatever the moving makes that write. */
 static int begin_record(struct store *s, unsigned left, struct record **record)
 {
-	uint32_t next = log_room(s, HEAD_CLEAN) < RECORD_HEADERS + 1;
-	while (left > 1 && s->space.empty < room_for_pages(s, left) + next)
-		left /= 2;
-	uint32_t pages = room_for_pages(s, left + TREE_LEVELS_MAX);
-	return s->space.empty < pages + next ? -LCPFS_E_NOSPC : log_begin(s, HEAD_CLEAN, left, pages, record);
+	uint32_t next = log_room(s, HEAD_CLEAN) < RECORD_HEADERS + 1, all = room_for_all_pages(s);
+	if (s->space.empty < all + next || room_cache_full(s))
+		return -LCPFS_E_NOSPC;
+	return log_begin(s, HEAD_CLEAN, left, all, record);
 }
 
 /*

@@ -32,6 +32,7 @@ enum {
 	RECORDS_IN_FLIGHT_MAX = 4,    /* bounds memory: 0.7 MiB each */
 	TREE_LEVELS_MAX = 8,
 	CACHE_PAGES_MIN = 256,
+	PAGES_IN_USE_MAX = 128, /* that one operation may hold on to without marking them */
 };
 
 /* Numbers that steer behaviour, each with its reason. */
@@ -50,6 +51,7 @@ struct page {
 	uint64_t path_epoch;        /* == store.freezes + 1: the next checkpoint has to write it (it, or one below it, changed) */
 	struct fmt_pointer at;      /* where it lies on the device; place 0: nowhere yet */
 	struct fmt_page *frozen;    /* what the checkpoint under way has to write, where that differs from data */
+	uint64_t used;              /* store.uses when it was last wanted */
 	uint32_t children;          /* cached pages, and loads under way, that need this one */
 	uint8_t tree, level;
 	bool counted;               /* in store.page_count */
@@ -103,6 +105,7 @@ struct store {
 	size_t buckets;
 	struct page lru; /* list head */
 	size_t pages, pages_max;
+	uint64_t uses;
 	uint64_t freezes;
 	uint64_t closure;        /* pages that the next checkpoint has to write */
 	uint64_t closure_frozen; /* and those of the one under way */
@@ -139,6 +142,7 @@ struct store {
 	uint64_t log_blocks; /* appended since */
 	uint64_t *freed;     /* blocks that the durable root still needs, free when the next one is durable */
 	size_t freed_count, freed_room;
+	uint64_t quiet_seq; /* seq when the last checkpoint was done */
 	uint64_t written_at_clean; /* counters.written_blocks when room was last made */
 
 	uint64_t id_end, id_cursor, data_blocks;
@@ -264,10 +268,12 @@ uint32_t log_room(const struct store *s, enum log_head head); /* blocks left in 
 /* Most live blocks that the store can hold in this many metaslabs. */
 uint64_t room_limit(const struct store *s, uint32_t metaslabs);
 uint64_t room_live(const struct store *s);
-/* EMPTY metaslabs that a checkpoint would need if `pages` more pages had changed. */
-uint32_t room_for_pages(const struct store *s, uint64_t pages);
+/* EMPTY metaslabs that a checkpoint of all pages can need; cleaning and checkpoints leave as many. */
+uint32_t room_for_all_pages(const struct store *s);
 /* What writers leave: that, and what cleaning needs. */
-uint32_t room_kept(const struct store *s, uint64_t pages);
+uint32_t room_kept(const struct store *s);
+/* Would a checkpoint of just what has changed eat into that? Then it has to write all pages, which frees as much as it takes. */
+bool room_needs_full_checkpoint(const struct store *s);
 /* Too much of the cache waits for a checkpoint. */
 bool room_cache_full(const struct store *s);
 /* Before something that changes up to a handful of pages and appends a block: waits for, or makes, room. May drop the lock. */

@@ -156,13 +156,14 @@ int map_prepare(struct store *s, uint64_t address, uint64_t *id, bool *fresh)
 	uint64_t drops, asked = *id;
 	if (address >= s->volume_blocks)
 		return -LCPFS_E_CORRUPT;
+	struct page *leaf;
 	do {
 		drops = s->drops;
 		int error = prepare_once(s, address, asked, id, fresh);
 		if (error)
 			return error;
-	} while (s->drops != drops);
-	struct page *leaf = page_find(s, TREE_VOLUME, 0, address / VOLUME_SLOTS);
+		leaf = page_find(s, TREE_VOLUME, 0, address / VOLUME_SLOTS);
+	} while (s->drops != drops || !leaf);
 	return *fresh || le64_get(leaf->data.id[address % VOLUME_SLOTS]) != *id + 1 ? page_modify(s, leaf) : 0;
 }
 

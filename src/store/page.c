@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The cache of tree pages: bounded, least recently used out first. Pages that a checkpoint has yet to write, and
- * pages above a cached one, stay; if all have to stay it grows beyond its bound rather than fail (a checkpoint is
+ * pages above a cached one, stay, and so do those that the operation under way may hold on to; if all have to stay it grows beyond its bound rather than fail (a checkpoint is
  * due then).
  *
  * A page that must be written by the next checkpoint has path_epoch == freezes + 1, and so have all above it:
@@ -62,7 +62,10 @@ struct page *page_find(struct store *s, unsigned tree, unsigned level, uint64_t 
 	struct page *p = s->bucket[bucket_of(s, tree, level, index)];
 	while (p && (p->index != index || p->level != level || p->tree != tree))
 		p = p->hash_next;
-	if (p && s->lru.older != p) {
+	if (!p)
+		return NULL;
+	p->used = ++s->uses;
+	if (s->lru.older != p) {
 		lru_unlink(p);
 		lru_append(s, p);
 	}
@@ -71,7 +74,7 @@ struct page *page_find(struct store *s, unsigned tree, unsigned level, uint64_t 
 
 static bool page_stays(const struct store *s, const struct page *p)
 {
-	return p->children || p->freezing || p->path_epoch == s->freezes + 1;
+	return p->children || p->freezing || p->path_epoch == s->freezes + 1 || s->uses - p->used < PAGES_IN_USE_MAX;
 }
 
 static void page_remove(struct store *s, struct page *p)
@@ -112,6 +115,8 @@ struct page *page_insert(struct store *s, unsigned tree, unsigned level, uint64_
 	struct page *p = calloc(1, sizeof(*p));
 	if (!p)
 		return NULL;
+	AUDIT(!page_find(s, tree, level, index));
+	p->used = ++s->uses;
 	if (parent)
 		parent->children++; /* before evicting: it keeps the parent here */
 	page_evict(s);

@@ -101,7 +101,8 @@ static bool root_sane(const struct store *s, const struct fmt_root *root)
 	const struct tree *table = &s->tree[TREE_TABLE - 1], *volume = &s->tree[TREE_VOLUME - 1];
 	return le32_get(root->table.levels) == table->levels && le32_get(root->volume.levels) == volume->levels &&
 	       le32_get(root->space.levels) <= TREE_LEVELS_MAX && le64_get(root->id_end) <= table->capacity * PAGE_SLOTS &&
-	       le64_get(root->data_blocks) <= le64_get(root->id_end);
+	       le64_get(root->data_blocks) <= le64_get(root->id_end) && le64_get(root->generation) < UINT64_MAX / 2 &&
+	       le64_get(root->page_count) <= (uint64_t)s->config.metaslab_blocks * s->config.metaslab_count;
 }
 
 static int root_apply(struct store *s, const struct fmt_root *root, struct lcpfs_failure *failure)
@@ -407,6 +408,10 @@ static int settle_space(struct store *s)
 	}
 	for (unsigned i = 0; i < LOG_HEADS; i++) {
 		bool none = i > 0 && s->heads == 1;
+		for (unsigned j = 0; j < i && !none; j++) {
+			if (s->head[i].metaslab == s->head[j].metaslab)
+				return -LCPFS_E_CORRUPT;
+		}
 		if (none ? s->head[i].metaslab != NO_METASLAB :
 			   !space_find(&s->space, s->head[i].metaslab) || s->head[i].offset > s->config.metaslab_blocks)
 			return -LCPFS_E_CORRUPT;

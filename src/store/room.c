@@ -23,32 +23,11 @@ static uint64_t usable_blocks(const struct store *s)
 	return left / record * RECORD_ENTRIES + (rest > RECORD_HEADERS ? rest - RECORD_HEADERS : 0);
 }
 
-static uint32_t metaslabs_for_pages(const struct store *s, uint64_t pages, uint64_t have)
+static uint32_t metaslabs_for_pages(const struct store *s, uint64_t pages)
 {
-	/* Records are cut at level changes, so a few are not full. */
-	uint64_t blocks = 2 * pages + 2 * RECORD_HEADERS * (pages / RECORD_ENTRIES + 2 * TREE_LEVELS_MAX);
-	return blocks > have ? (uint32_t)DIV_UP(blocks - have, usable_blocks(s)) : 0;
-}
-
-/*
- * Metaslabs that never count as capacity: the open heads, two for cleaning, and the checkpoint that the cleaning of one full
- * metaslab can make necessary. Never falls as fast as `metaslabs` grows, so that a larger partition never holds less,
- * also where more heads come into use.
- */
-static uint32_t overhead_metaslabs(const struct store *s, uint32_t metaslabs)
-{
-	uint64_t pages = metaslabs * usable_blocks(s) / (PAGE_SLOTS * 3 / 4) + 2 * TREE_LEVELS_MAX;
-	uint32_t checkpoint = metaslabs_for_pages(s, MIN_OF(pages, usable_blocks(s)), 0);
-	const uint32_t many = LOG_HEADS + 2 + checkpoint, few = 1 + 2 + checkpoint;
-	if (metaslabs >= HEADS_METASLABS_MIN)
-		return many;
-	return metaslabs + many > few + HEADS_METASLABS_MIN ? metaslabs + many - HEADS_METASLABS_MIN : few;
-}
-
-uint64_t room_limit(const struct store *s, uint32_t metaslabs)
-{
-	uint32_t overhead = overhead_metaslabs(s, metaslabs);
-	return metaslabs > overhead ? (metaslabs - overhead) * usable_blocks(s) : 0;
+	/* Records are cut at level changes and at metaslabs' ends, so some are not full. */
+	uint64_t blocks = 2 * pages + 2 * RECORD_HEADERS * (2 * pages / RECORD_ENTRIES + 2 * TREE_LEVELS_MAX);
+	return (uint32_t)DIV_UP(blocks, usable_blocks(s));
 }
 
 static uint64_t space_tree_pages(const struct store *s)
@@ -56,33 +35,49 @@ static uint64_t space_tree_pages(const struct store *s)
 	return DIV_UP(s->space.count, PAGE_SLOTS) + (s->space.count > PAGE_SLOTS ? 1 + s->space.count / 28224 : 0);
 }
 
+uint32_t room_for_all_pages(const struct store *s)
+{
+	uint64_t most = s->pages_max / 2; /* the cache cannot hold more that wait for a checkpoint */
+	uint64_t pages = MIN_OF(s->page_count + 2 * TREE_LEVELS_MAX, most);
+	return metaslabs_for_pages(s, pages + space_tree_pages(s));
+}
+
+/*
+ * Metaslabs that never count as capacity: the open heads, two for cleaning, one for what is lost at records' ends, and a
+ * checkpoint of all pages. Does not rise faster than `metaslabs`, so that a larger partition never holds less, also where
+ * more heads come into use.
+ */
+static uint32_t overhead_metaslabs(const struct store *s, uint32_t metaslabs)
+{
+	uint32_t few = HEADS_METASLABS_MIN - LOG_HEADS + 1;
+	uint32_t heads = metaslabs >= HEADS_METASLABS_MIN ? LOG_HEADS : metaslabs > few ? metaslabs - few + 1 : 1;
+	return heads + 3 + room_for_all_pages(s);
+}
+
+/*
+ * One block in 64 stays free besides, so that also a full partition cleans at a bounded price: when the spare is a share x of
+ * the size, cleaning copies about 1 / (2x) blocks for each that is written.
+ */
+uint64_t room_limit(const struct store *s, uint32_t metaslabs)
+{
+	uint32_t overhead = overhead_metaslabs(s, metaslabs);
+	return metaslabs > overhead ? (metaslabs - overhead) * usable_blocks(s) / 64 * 63 : 0;
+}
+
 uint64_t room_live(const struct store *s)
 {
 	return s->data_blocks + 2 * (s->page_count + space_tree_pages(s));
 }
 
-uint32_t room_for_pages(const struct store *s, uint64_t pages)
+uint32_t room_kept(const struct store *s)
 {
-	uint64_t most = s->page_count + s->closure_frozen + 2 * TREE_LEVELS_MAX;
-	pages = MIN_OF(pages + s->closure + s->closure_frozen, most) + space_tree_pages(s);
-	return metaslabs_for_pages(s, pages, log_room(s, HEAD_META));
+	return 2 + room_for_all_pages(s);
 }
 
-uint32_t room_kept(const struct store *s, uint64_t pages)
+bool room_needs_full_checkpoint(const struct store *s)
 {
-	return 2 + room_for_pages(s, pages + usable_blocks(s));
-}
-
-/*
- * Better than only what must be: room for a checkpoint of all pages. With less, one is forced each time that as many have changed
- * as there is room for, and under random writes that is after about as many blocks, which doubles what is written.
- * It takes from the space that cleaning thrives on, so at most half of that.
- */
-static uint32_t room_comfortable(const struct store *s)
-{
-	uint32_t used = (uint32_t)(room_live(s) / usable_blocks(s)) + LOG_HEADS;
-	uint32_t spare = s->space.count > used ? s->space.count - used : 0;
-	return MAX_OF(room_kept(s, 0), 2 + MIN_OF(room_for_pages(s, s->page_count), spare / 2));
+	uint32_t all = room_for_all_pages(s), now = metaslabs_for_pages(s, s->closure + space_tree_pages(s));
+	return s->page_count < s->pages_max / 3 && s->space.empty < now + all + 2;
 }
 
 /*
@@ -92,14 +87,7 @@ static uint32_t room_comfortable(const struct store *s)
 bool room_low(const struct store *s)
 {
 	uint64_t written = s->counters.written_blocks - s->written_at_clean;
-	return s->space.empty < room_comfortable(s) + MIN_OF(2u, s->space.count / 16) && written >= usable_blocks(s) / 8;
-}
-
-/* Pages that one operation may change: two leaves and all above them, or a step of a trim. */
-static uint64_t step_pages(const struct store *s, bool urgent)
-{
-	unsigned levels = s->tree[0].levels + s->tree[1].levels;
-	return urgent ? 32 + levels : 2 * levels;
+	return s->space.empty < room_kept(s) + MIN_OF(2u, s->space.count / 16) && written >= usable_blocks(s) / 8;
 }
 
 bool room_cache_full(const struct store *s)
@@ -107,17 +95,13 @@ bool room_cache_full(const struct store *s)
 	return s->closure + s->closure_frozen > s->pages_max / 2;
 }
 
-/* `comfort`: as much as is good for all; else as much as has to be. */
-static bool room_enough(const struct store *s, bool urgent, bool comfort)
+static bool room_enough(const struct store *s, bool urgent)
 {
 	if (room_cache_full(s))
 		return false;
-	uint32_t kept = room_kept(s, step_pages(s, urgent)) - urgent;
 	bool full = !s->open && log_room(s, HEAD_USER) < RECORD_HEADERS + 1;
 	bool next = s->open && s->open->entries + 1 >= MIN_OF(s->open->blocks_max, (unsigned)RECORD_ENTRIES);
-	if (comfort && (full || next))
-		kept = MAX_OF(kept, room_comfortable(s));
-	return s->space.empty >= kept + (full || next);
+	return s->space.empty >= room_kept(s) - urgent + (full || next);
 }
 
 /* Drops the lock. */
@@ -126,7 +110,7 @@ static int make_room(struct store *s, bool urgent, bool *progress)
 	store_drop(s);
 	pthread_mutex_lock(&s->work);
 	store_lock(s);
-	bool enough = room_enough(s, urgent, !urgent); /* somebody else may have made it meanwhile */
+	bool enough = room_enough(s, urgent); /* somebody else may have made it meanwhile */
 	store_unlock(s);
 	int done = enough ? 1 : room_make(s);
 	pthread_mutex_unlock(&s->work);
@@ -148,24 +132,20 @@ static bool ask_pool(struct store *s)
 
 int room_wait(struct store *s, bool urgent)
 {
-	/*
-	 * Each unit gains something where anything is to be gained, so this many are enough to go through all of
-	 * it twice.
-	 */
-	for (uint32_t units = 0; !room_enough(s, urgent, !urgent); units++) {
+	int error = 0;
+	/* Each unit gains something where anything is to be gained, so this many are enough to go through all of it twice. */
+	for (uint32_t units = 0; !error && !room_enough(s, urgent); units++) {
 		bool progress;
 		if (s->faulted)
 			return -LCPFS_E_FAULTED;
-		int error = make_room(s, urgent, &progress);
-		if (error && error != -LCPFS_E_NOSPC)
-			return error;
+		error = make_room(s, urgent, &progress);
+		if (error == -LCPFS_E_NOSPC)
+			error = 0;
 		progress &= units < 2 * s->space.count + 16;
-		if (!progress && room_enough(s, urgent, false))
-			return 0;
-		if (!progress && !ask_pool(s))
+		if (!error && !progress && !room_enough(s, urgent) && !ask_pool(s))
 			return -LCPFS_E_NOSPC;
 	}
-	return 0;
+	return error;
 }
 
 int room_admit(struct store *s)
@@ -191,7 +171,7 @@ void room_reclaim(struct store *s)
 {
 	for (uint32_t i = 0; i < s->space.count; i++) {
 		struct metaslab *m = &s->space.slab[i];
-		if (m->state == METASLAB_CLOSED && m->live == 0 && !m->held && m->age <= s->root_seq && m->ready && m->ready <= MAX_OF(s->durable, (uint64_t)1))
+		if (m->state == METASLAB_CLOSED && m->live == 0 && !m->held && !m->pinned && m->age <= s->root_seq && m->ready && m->ready <= MAX_OF(s->durable, (uint64_t)1))
 			space_set_state(&s->space, m, METASLAB_EMPTY);
 	}
 	pthread_cond_broadcast(&s->changed);
@@ -241,28 +221,43 @@ static int flush_for_room(struct store *s)
 	return error ? error : s->space.empty > empty;
 }
 
+/* The victim stays pinned while it is cleaned: a flush could otherwise hand it out again under the cleaner's eyes. */
+static int clean_victim(struct store *s, uint32_t victim)
+{
+	int error = clean_metaslab(s, victim);
+	store_lock(s);
+	space_find(&s->space, victim)->pinned = false;
+	room_reclaim(s);
+	store_unlock(s);
+	return error;
+}
+
+/* What to do next, with the lock held: a victim (pinned) or NO_METASLAB, and whether a checkpoint would help. */
+static uint32_t choose(struct store *s, bool *checkpoint)
+{
+	struct prospect p = look_around(s);
+	bool news = s->seq != s->quiet_seq; /* else the last checkpoint has done what one can */
+	*checkpoint = p.checkpoint || room_cache_full(s) || (news && (p.younger || room_needs_full_checkpoint(s)));
+	if (!p.victim || room_cache_full(s) || (*checkpoint && checkpoint_pays(s, &p)))
+		return NO_METASLAB;
+	p.victim->pinned = true;
+	return p.victim->index;
+}
+
 int room_make(struct store *s)
 {
 	store_lock(s);
 	room_reclaim(s);
 	s->written_at_clean = s->counters.written_blocks;
-	struct prospect p = look_around(s);
-	uint32_t victim = p.victim && !checkpoint_pays(s, &p) ? p.victim->index : NO_METASLAB;
-	bool checkpoint = p.checkpoint || p.younger || s->closure;
-	bool cache_full = room_cache_full(s);
-	int done = p.flush && !cache_full ? flush_for_room(s) : 0;
+	int done = look_around(s).flush ? flush_for_room(s) : 0;
+	bool checkpoint = false;
+	uint32_t victim = done ? NO_METASLAB : choose(s, &checkpoint);
 	store_unlock(s);
-	if (done)
-		return done;
-	if (cache_full)
-		victim = NO_METASLAB;
-	if (victim != NO_METASLAB) {
-		int error = clean_metaslab(s, victim);
-		if (error != -LCPFS_E_NOSPC)
-			return error ? error : 1;
-	}
+	int error = victim != NO_METASLAB ? clean_victim(s, victim) : -LCPFS_E_NOSPC;
+	if (done || error != -LCPFS_E_NOSPC)
+		return done ? done : error ? error : 1;
 	if (!checkpoint)
 		return 0;
-	int error = checkpoint_write(s);
+	error = checkpoint_write(s);
 	return error ? error : 1;
 }

@@ -105,6 +105,10 @@ int store_open(const struct store_config *config, const uint32_t *metaslabs, uin
 	if (!error && !config->read_only) {
 		s->epoch++;
 		error = checkpoint_write(s);
+		if (error == -LCPFS_E_NOSPC) { /* full to the brim: go on with the log as it is, so that something can be trimmed */
+			s->epoch--;
+			error = 0;
+		}
 		if (error)
 			failure_set(failure, (enum lcpfs_error)-error, "partition %s: its first checkpoint failed: %s", s->name,
 				    lcpfs_error_sentence(error));
@@ -167,7 +171,7 @@ static bool can_release(const struct store *s)
 static bool take_spare(struct store *s, uint32_t *metaslab)
 {
 	struct metaslab *last = NULL;
-	if (s->space.empty <= room_kept(s, 0))
+	if (s->space.empty <= room_kept(s))
 		return false;
 	for (uint32_t i = 0; i < s->space.count; i++) {
 		struct metaslab *m = &s->space.slab[i];
@@ -198,8 +202,11 @@ int store_release(struct store *s, uint32_t *metaslab)
 	int done = 0;
 	if (s->config.read_only)
 		return -LCPFS_E_READ_ONLY;
+	store_lock(s);
+	uint32_t units_max = 2 * s->space.count + 16;
+	store_unlock(s);
 	for (uint32_t units = 0; done == 0; units++) {
-		if (units > 2 * s->space.count + 16)
+		if (units > units_max)
 			return -LCPFS_E_TOO_SMALL;
 		pthread_mutex_lock(&s->work); /* anew for each unit: writers in need of room get their turn */
 		done = release_step(s, metaslab);

@@ -72,6 +72,12 @@ static struct fmt_pointer pointer_below(struct store *s, unsigned tree, struct p
 	return parent ? parent->data.child[index % PAGE_SLOTS] : tree_of(s, tree)->at;
 }
 
+/* In metaslabs of ours? Freeing them, later, relies on it. */
+static bool places_ours(const struct store *s, const struct fmt_pointer *at)
+{
+	return space_of_block(&s->space, le64_get(at->place[0])) && space_of_block(&s->space, le64_get(at->place[1]));
+}
+
 /*
  * Loads without the lock; the parent is held meanwhile. *page stays NULL if things changed and one has to look
  * again.
@@ -93,6 +99,8 @@ static int load(struct store *s, unsigned tree, unsigned level, uint64_t index, 
 	struct fmt_pointer now = pointer_below(s, tree, parent, index);
 	if (memcmp(&now, &at, sizeof(at)) != 0)
 		return 0;
+	if (!error && !places_ours(s, &at))
+		error = -LCPFS_E_CORRUPT;
 	if (error)
 		return error;
 	struct page *p = page_insert(s, tree, level, index, parent);
@@ -110,6 +118,9 @@ static int child_page(struct store *s, unsigned tree, unsigned level, uint64_t i
 		      struct page **page, bool *again)
 {
 	struct fmt_pointer at = pointer_below(s, tree, parent, index);
+	*page = page_find(s, tree, level, index); /* getting the parent may have let others in */
+	if (*page)
+		return 0;
 	if (!pointer_null(&at)) {
 		int error = load(s, tree, level, index, parent, page);
 		*again = !error && !*page;

@@ -41,8 +41,8 @@ static int check_range(struct store *s, uint64_t offset, uint64_t length, struct
 /* --- reading --- */
 
 /*
- * Looks a block up and, if it is a hole or not written yet, fills it in: 1. Else 0: it has to be read. Takes the
- * lock.
+ * Looks a block up and, if it is a hole or not written yet, fills it in: 1. Else 0: it has to be read. Takes the lock.
+ * What is not written yet may be a block that was lost before it was moved, so it is verified, too.
  */
 static int look_up(struct store *s, uint64_t address, void *data, struct mapping *mapping)
 {
@@ -54,6 +54,8 @@ static int look_up(struct store *s, uint64_t address, void *data, struct mapping
 	else if (!error && !mapping->id)
 		memset(data, 0, BLOCK_SIZE);
 	store_unlock(s);
+	if (unwritten && hash64(data, BLOCK_SIZE) != mapping->checksum)
+		error = -LCPFS_E_CORRUPT;
 	return error ? error : unwritten || !mapping->id;
 }
 
@@ -190,7 +192,7 @@ static int write_prepare(struct store *s, uint64_t address, struct record **reco
 		int error = room_wait(s, false);
 		if (error)
 			return error;
-		error = log_open_user(s, room_kept(s, 0), record);
+		error = log_open_user(s, room_kept(s), record);
 		if (error == -LCPFS_E_NOSPC && s->drops != drops && ++refused < REFUSALS_MAX)
 			continue; /* others took the room while the lock was let go */
 		*id = ID_NONE;
@@ -324,6 +326,7 @@ static int trim_some(struct store *s, uint64_t address, uint64_t *count)
 {
 	uint64_t drops, wanted = *count;
 	struct record *record;
+	unsigned refused = 0;
 	bool mapped, scarce = false;
 	do {
 		*count = wanted;
@@ -335,7 +338,9 @@ static int trim_some(struct store *s, uint64_t address, uint64_t *count)
 		if (scarce)
 			error = 0;
 		if (!error)
-			error = log_open_user(s, scarce ? 0 : room_kept(s, 0) - 1, &record);
+			error = log_open_user(s, scarce ? 0 : room_kept(s) - 1, &record);
+		if (error == -LCPFS_E_NOSPC && s->drops != drops && ++refused < REFUSALS_MAX)
+			continue; /* others took the room while the lock was let go */
 		if (!error)
 			error = map_trim_prepare(s, address, count, &mapped);
 		if (error)
@@ -427,8 +432,12 @@ static int next_edge(struct store *s, uint64_t address, uint64_t end, bool data,
 		error = tree_page(s, TREE_VOLUME, 0, *edge / VOLUME_SLOTS, false, &p);
 		if (error)
 			return error;
-		if ((p && le64_get(p->data.id[*edge % VOLUME_SLOTS]) != 0) == data)
+		uint64_t leaf_end = MIN_OF(end, (*edge / VOLUME_SLOTS + 1) * VOLUME_SLOTS);
+		while (*edge < leaf_end && (p && le64_get(p->data.id[*edge % VOLUME_SLOTS]) != 0) != data)
+			++*edge;
+		if (*edge < leaf_end)
 			return 0;
+		--*edge; /* the loop goes on with the next leaf */
 	}
 	return 0;
 }
