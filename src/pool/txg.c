@@ -244,6 +244,7 @@ int txg_mark_open(struct lcpfs_pool *pool, bool open)
 struct ring {
 	struct fmt_uberblock block[COPIES][UBERBLOCK_SLOTS];
 	enum fmt_verdict verdict[COPIES][UBERBLOCK_SLOTS];
+	bool unread[UBERBLOCK_SLOTS]; /* the device did not give back one of the copies */
 };
 
 static bool uberblock_is_sane(const struct lcpfs_pool *pool, const struct fmt_uberblock *u, unsigned place)
@@ -262,10 +263,10 @@ static void read_ring(struct lcpfs_pool *pool, struct ring *ring)
 			struct fmt_uberblock *u = &ring->block[copy][i];
 			struct vdev_io io = block_io(VDEV_READ, ring_block(&pool->layout, copy, i), u);
 			enum fmt_verdict *verdict = &ring->verdict[copy][i];
+			bool unread = vdev_submit(pool->vdev, &io, 1) != 0;
 
-			*verdict = vdev_submit(pool->vdev, &io, 1)
-					   ? FMT_DAMAGED
-					   : fmt_verify(u, FMT_UBERBLOCK, pool->layout.guid, 0);
+			ring->unread[i] = unread || (copy > 0 && ring->unread[i]);
+			*verdict = unread ? FMT_DAMAGED : fmt_verify(u, FMT_UBERBLOCK, pool->layout.guid, 0);
 			if (*verdict == FMT_GOOD && !uberblock_is_sane(pool, u, i))
 				*verdict = FMT_DAMAGED;
 		}
@@ -365,8 +366,19 @@ static bool is_marked_open(const struct ring *ring, const struct fmt_uberblock *
 	return true;
 }
 
+/* The newest may be where nothing could be read: going on from an older one would write over it. */
+static bool may_be_unread(const struct ring *ring)
+{
+	for (unsigned i = 0; i < UBERBLOCK_SLOTS; i++) {
+		if (ring->unread[i] && ring->verdict[0][i] != FMT_GOOD && ring->verdict[1][i] != FMT_GOOD)
+			return true;
+	}
+	return false;
+}
+
 static int load_uberblock(struct lcpfs_pool *pool, struct lcpfs_failure *failure)
 {
+	bool unread;
 	struct ring *ring = malloc(sizeof(*ring));
 	const struct fmt_uberblock *u;
 
@@ -374,11 +386,14 @@ static int load_uberblock(struct lcpfs_pool *pool, struct lcpfs_failure *failure
 		return failure_set(failure, LCPFS_E_NOMEM, "%s: out of memory", pool->device->name);
 	read_ring(pool, ring);
 	u = newest(ring);
+	unread = may_be_unread(ring);
 	if (u) {
 		pool->uberblock = *u;
 		pool->was_open = is_marked_open(ring, u);
 	}
 	free(ring);
+	if (unread)
+		return failure_set(failure, LCPFS_E_IO, "%s: both copies of an uberblock cannot be read", pool->device->name);
 	return u ? 0
 		 : failure_set(failure, LCPFS_E_CORRUPT, "%s: all uberblocks of the pool are damaged",
 			       pool->device->name);

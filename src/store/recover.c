@@ -72,7 +72,7 @@ static int root_load(struct store *s, struct fmt_root *best, struct lcpfs_failur
 {
 	struct fmt_root root;
 	uint64_t generation = 0;
-	bool newer = false, lost[2] = {true, true};
+	bool newer = false, lost[2] = {true, true}, unread[2] = {false, false};
 	int error = 0;
 	for (unsigned i = 0; i < 4; i++) {
 		int failed = vdev_read(s->config.vdev, s->config.root_block[i / 2][i % 2] << BLOCK_SHIFT, &root, BLOCK_SIZE);
@@ -81,6 +81,7 @@ static int root_load(struct store *s, struct fmt_root *best, struct lcpfs_failur
 		error = failed ? failed : error;
 		newer |= verdict == FMT_NEWER;
 		lost[i / 2] &= verdict != FMT_GOOD;
+		unread[i / 2] |= failed != 0;
 		if (verdict != FMT_GOOD || le64_get(root.generation) <= generation)
 			continue;
 		generation = le64_get(root.generation);
@@ -89,6 +90,8 @@ static int root_load(struct store *s, struct fmt_root *best, struct lcpfs_failur
 	}
 	if (newer)
 		return failure_set(failure, LCPFS_E_VERSION, "partition %s was written by a newer lcpfs", s->name);
+	if ((lost[0] && unread[0]) || (lost[1] && unread[1])) /* it may be the newest, and may come back */
+		return failure_set(failure, (enum lcpfs_error)-error, "partition %s: both copies of a root cannot be read", s->name);
 	s->root_lost = generation > 1 && (lost[0] || lost[1]);
 	if (generation)
 		return 0;

@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The operations of a run, and how what they did is compared with the models. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "poolsim.h"
+
+#define MB (UINT64_C(1) << 20)
+
+enum { POOL_MB = 44 };
+
+static uint64_t sim_now_us(void *context)
+{
+	return ++((struct pool_run *)context)->now_us;
+}
+
+static uint64_t sim_wall_s(void *context)
+{
+	return 1700000000 + ((struct pool_run *)context)->now_us / 1000000;
+}
+
+uint64_t pool_random(struct pool_run *r, uint64_t n)
+{
+	return hash_mix(r->random++) % n;
+}
+
+/* -- beginning and ending -- */
+
+static void bind(struct pool_run *r)
+{
+	r->clock = (struct clock){sim_now_us, sim_wall_s, r};
+	r->vdev = simdisk_vdev(r->disk);
+}
+
+void pool_run_init(struct pool_run *r, const struct sim_options *options, uint64_t seed)
+{
+	struct simimage *image = simimage_new(POOL_MB * MB);
+	struct lcpfs_create_options create = {0};
+
+	*r = (struct pool_run){.options = options, .seed = seed, .random = hash_mix(seed), .now_us = 1000000};
+	r->disk = simdisk_new(image, SIMDISK_DISCARD_GARBAGE);
+	simimage_free(image);
+	bind(r);
+	for (unsigned i = 0; i < PARTS; i++) {
+		snprintf(r->part[i].name, sizeof(r->part[i].name), "p%u", i);
+		model_init(&r->part[i].model, VOLUME_BLOCKS);
+	}
+	if (pool_create_vdev(r->vdev, &r->clock, &create, seed + 1, &r->failure))
+		sim_fail("create: %s", r->failure.message);
+	pool_must_open(r);
+}
+
+void pool_run_fork(struct pool_run *to, const struct pool_run *from, const struct simimage *image, uint64_t seed)
+{
+	*to = *from;
+	for (unsigned i = 0; i < PARTS; i++)
+		model_copy(&to->part[i].model, &from->part[i].model);
+	to->random = seed;
+	to->after_cut = true;
+	to->pool = NULL;
+	to->disk = simdisk_new(image, (enum simdisk_discard)(seed % 3));
+	bind(to);
+}
+
+void pool_run_done(struct pool_run *r)
+{
+	pool_abandon(r->pool);
+	for (unsigned i = 0; i < PARTS; i++)
+		model_free(&r->part[i].model);
+	simdisk_free(r->disk);
+}
+
+int pool_run_open(struct pool_run *r)
+{
+	struct lcpfs_open_options options = {.cache_bytes = 4 * MB};
+
+	r->failure = (struct lcpfs_failure){0};
+	return pool_open_vdev(r->vdev, &r->clock, &options, &r->pool, &r->failure);
+}
+
+void pool_must_open(struct pool_run *r)
+{
+	if (pool_run_open(r))
+		sim_fail("it does not open: %s", r->failure.message);
+}
+
+int pool_run_close(struct pool_run *r)
+{
+	struct lcpfs_pool *pool = r->pool;
+
+	r->pool = NULL;
+	return lcpfs_pool_close(pool, &r->failure);
+}
+
+static void print_finding(void *context, const struct lcpfs_finding *finding)
+{
+	(void)context;
+	fprintf(stderr, "  finding: %s: %s (device block %" PRId64 ")\n", finding->partition, finding->text,
+		(int64_t)finding->block);
+}
+
+void pool_must_be_clean(struct pool_run *r)
+{
+	struct lcpfs_care care = {.data = true, .found = print_finding};
+	int error = pool_check_vdev(r->vdev, &r->clock, &care, &r->failure);
+
+	if (error)
+		sim_fail("check did not run: %s", r->failure.message);
+	if (care.damaged)
+		sim_fail("check finds %" PRIu64, care.damaged);
+}
+
+/* -- verifying -- */
+
+static bool is_stopped(const struct pool_run *r)
+{
+	return simdisk_is_stopped(r->disk);
+}
+
+static int64_t read_block(struct pool_run *r, struct lcpfs_partition *handle, uint32_t block)
+{
+	uint8_t data[BLOCK_SIZE];
+
+	sim_counts->compared_blocks++;
+	if (lcpfs_volume_read(handle, (uint64_t)block * BLOCK_SIZE, data, BLOCK_SIZE, &r->failure)) {
+		r->noticed++;
+		return -1;
+	}
+	int64_t version = content_version(data, block);
+	if (version < 0)
+		sim_fail("block %" PRIu32 " has content that was never written there", block);
+	return version;
+}
+
+static struct lcpfs_partition *open_part(struct pool_run *r, struct sim_part *p)
+{
+	struct lcpfs_partition *handle = NULL;
+
+	if (lcpfs_partition_open(r->pool, p->name, &handle, &r->failure) == 0)
+		return handle;
+	r->noticed++;
+	if (!r->faulty && !is_stopped(r))
+		sim_fail("partition %s: %s", p->name, r->failure.message);
+	return NULL;
+}
+
+static void verify_invariants(struct pool_run *r)
+{
+	struct lcpfs_partition_info list[PARTS];
+	struct lcpfs_pool_info info;
+	uint64_t sum, min_sum = 0;
+	size_t count;
+
+	if (lcpfs_pool_get_info(r->pool, &info) || lcpfs_pool_list(r->pool, list, PARTS, &count) || count > PARTS)
+		sim_fail("the pool cannot be listed");
+	sum = info.free_blocks;
+	for (size_t i = 0; i < count; i++) {
+		sum += list[i].size_blocks;
+		min_sum += list[i].min_size_blocks;
+		if (list[i].size_blocks < list[i].min_size_blocks || list[i].size_blocks > list[i].max_size_blocks ||
+		    list[i].live_blocks > list[i].size_blocks || (list[i].faulted && !r->faulty))
+			sim_fail("partition %s: size %" PRIu64 ", live %" PRIu64 ", min %" PRIu64 ", max %" PRIu64, list[i].name,
+				 list[i].size_blocks, list[i].live_blocks, list[i].min_size_blocks, list[i].max_size_blocks);
+	}
+	if (sum != info.size_blocks || min_sum > info.size_blocks)
+		sim_fail("sizes and free space make %" PRIu64 " of %" PRIu64, sum, info.size_blocks);
+}
+
+static bool reads_may_fail(const struct pool_run *r)
+{
+	return r->faulty || is_stopped(r) || r->vdev->flush_failures;
+}
+
+void pool_verify(struct pool_run *r)
+{
+	verify_invariants(r);
+	for (unsigned i = 0; i < PARTS; i++) {
+		struct sim_part *p = &r->part[i];
+		struct lcpfs_partition *handle = p->presence == PRESENT ? open_part(r, p) : NULL;
+
+		for (uint32_t b = 0; handle && b < VOLUME_BLOCKS; b++) {
+			int64_t version = read_block(r, handle, b);
+
+			if (version < 0 && reads_may_fail(r))
+				continue;
+			if (version < 0)
+				sim_fail("%s, block %" PRIu32 ": %s", p->name, b, r->failure.message);
+			if (!model_allows(&p->model, b, (uint32_t)version))
+				sim_fail("%s, block %" PRIu32 ": read %" PRId64 ", written %" PRIu32, p->name, b, version,
+					 p->model.current[b]);
+		}
+		lcpfs_partition_close(handle);
+	}
+}
+
+static void settle_part(struct pool_run *r, struct sim_part *p)
+{
+	uint32_t seen[VOLUME_BLOCKS];
+	struct lcpfs_partition *handle;
+	bool there = lcpfs_partition_get_info(r->pool, p->name, &(struct lcpfs_partition_info){0}, NULL) == 0;
+
+	if ((p->presence == PRESENT && !there) || (p->presence == ABSENT && there))
+		sim_fail("partition %s is %s", p->name, there ? "there" : "gone");
+	p->presence = there ? PRESENT : ABSENT;
+	handle = there ? open_part(r, p) : NULL;
+	if (!there || !handle)
+		return;
+	for (uint32_t b = 0; b < VOLUME_BLOCKS; b++) {
+		int64_t version = read_block(r, handle, b);
+
+		if (version < 0 && r->faulty) {
+			simdisk_clear_faults(r->disk);
+			version = read_block(r, handle, b);
+		}
+		if (version < 0)
+			sim_fail("%s, block %" PRIu32 ": %s", p->name, b, r->failure.message);
+		seen[b] = (uint32_t)version;
+	}
+	lcpfs_partition_close(handle);
+	if (!model_settle(&p->model, seen))
+		sim_fail("%s: no prefix of what was written gives this state", p->name);
+}
+
+void pool_settle(struct pool_run *r)
+{
+	verify_invariants(r);
+	for (unsigned i = 0; i < PARTS; i++)
+		settle_part(r, &r->part[i]);
+}
+
+/* -- operations -- */
+
+static bool worked(struct pool_run *r, int error)
+{
+	if (!error)
+		return true;
+	r->noticed++;
+	if (!r->faulty && !is_stopped(r) && error != -LCPFS_E_NOSPC && error != -LCPFS_E_TOO_SMALL &&
+	    error != -LCPFS_E_INVALID)
+		sim_fail("an operation failed: %s", r->failure.message);
+	return false;
+}
+
+static void look_at_failed(struct pool_run *r, struct sim_part *p, struct lcpfs_partition *handle, uint32_t first,
+			   uint32_t count, const uint32_t *before)
+{
+	for (uint32_t i = 0; i < count && !is_stopped(r); i++) {
+		uint32_t block = first + i, wanted = p->model.current[block];
+		int64_t version = read_block(r, handle, block);
+
+		if (version < 0 && reads_may_fail(r))
+			model_be_unsure(&p->model, block);
+		else if (p->model.unsure[block] && model_allows(&p->model, block, (uint32_t)version))
+			continue;
+		else if (version != before[i] && version != wanted)
+			sim_fail("%s, block %" PRIu32 " is neither old nor new: %" PRId64, p->name, block, version);
+		else if (version != wanted)
+			model_change(&p->model, block, (uint32_t)version);
+	}
+}
+
+static void op_write(struct pool_run *r, struct sim_part *p, struct lcpfs_partition *handle, bool trim)
+{
+	uint8_t *data = malloc(WRITE_BLOCKS_MAX * BLOCK_SIZE);
+	uint32_t before[WRITE_BLOCKS_MAX], count = 1 + (uint32_t)pool_random(r, WRITE_BLOCKS_MAX);
+	uint32_t first = (uint32_t)pool_random(r, VOLUME_BLOCKS - count);
+	uint64_t offset = (uint64_t)first * BLOCK_SIZE, length = (uint64_t)count * BLOCK_SIZE;
+	bool fua = pool_random(r, 8) == 0;
+	int error;
+
+	CHECK(data);
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t version = trim ? 0 : p->model.next_version++;
+
+		before[i] = p->model.current[first + i];
+		content_fill(data + (size_t)i * BLOCK_SIZE, first + i, version);
+		model_change(&p->model, first + i, version);
+	}
+	error = trim ? lcpfs_volume_trim(handle, offset, length, fua, &r->failure) :
+		       lcpfs_volume_write(handle, offset, data, length, fua, &r->failure);
+	if (trim && error == -LCPFS_E_NOSPC && !r->faulty)
+		sim_fail("trim does not work on a full partition");
+	free(data);
+	if (!worked(r, error))
+		look_at_failed(r, p, handle, first, count, before);
+	else if (fua)
+		model_flushed(&p->model);
+}
+
+static void op_io(struct pool_run *r, struct sim_part *p, uint64_t what)
+{
+	struct lcpfs_partition *handle = open_part(r, p);
+
+	if (!handle)
+		return;
+	if (what < 32)
+		op_write(r, p, handle, false);
+	else if (what < 40)
+		op_write(r, p, handle, true);
+	else if (worked(r, lcpfs_volume_flush(handle, &r->failure)))
+		model_flushed(&p->model);
+	lcpfs_partition_close(handle);
+}
+
+static void op_add(struct pool_run *r, struct sim_part *p)
+{
+	uint64_t min = STORE_METASLABS_MIN + pool_random(r, 2), max = min + pool_random(r, 8);
+	struct lcpfs_partition_spec spec = {.name = p->name, .min_bytes = min * MB, .max_bytes = max * MB,
+					    .size_bytes = (min + pool_random(r, max - min + 1)) * MB,
+					    .volume_bytes = VOLUME_BLOCKS * BLOCK_SIZE};
+
+	model_free(&p->model);
+	model_init(&p->model, VOLUME_BLOCKS);
+	p->presence = MAYBE;
+	int error = lcpfs_partition_add(r->pool, &spec, &r->failure);
+	if (worked(r, error))
+		p->presence = PRESENT;
+	else if (error == -LCPFS_E_NOSPC && !r->faulty && !is_stopped(r))
+		p->presence = ABSENT;
+}
+
+static void op_remove(struct pool_run *r, struct sim_part *p)
+{
+	p->presence = MAYBE;
+	if (worked(r, lcpfs_partition_remove(r->pool, p->name, &r->failure)))
+		p->presence = ABSENT;
+}
+
+static void op_resize(struct pool_run *r, struct sim_part *p)
+{
+	uint64_t bytes = (STORE_METASLABS_MIN + pool_random(r, 12)) * MB;
+
+	(void)worked(r, lcpfs_partition_resize(r->pool, p->name, bytes, NULL, NULL, &r->failure));
+}
+
+/* What the engine does when it decides to. */
+static void op_move(struct pool_run *r, struct sim_part *from, struct sim_part *to)
+{
+	struct move move = {.from = part_named(r->pool, from->name), .to = part_named(r->pool, to->name), .wanted = 2};
+
+	if (!move.from || !move.to || from == to)
+		return;
+	part_hold(move.from);
+	part_hold(move.to);
+	(void)worked(r, move_run(&move, &r->failure));
+	part_drop(move.from);
+	part_drop(move.to);
+}
+
+static void op_tune(struct pool_run *r)
+{
+	enum lcpfs_engine_mode mode = pool_random(r, 3) ? LCPFS_ENGINE_ON : LCPFS_ENGINE_OBSERVE;
+
+	(void)worked(r, lcpfs_pool_set_tune(r->pool, mode, &r->failure));
+}
+
+static bool is_degraded(struct pool_run *r)
+{
+	struct lcpfs_partition_info info;
+	bool degraded = r->pool->damaged > r->pool->repaired;
+
+	for (unsigned i = 0; i < PARTS; i++)
+		degraded |= lcpfs_partition_get_info(r->pool, r->part[i].name, &info, NULL) == 0 && info.faulted;
+	return degraded;
+}
+
+static void op_reopen(struct pool_run *r)
+{
+	bool durable = worked(r, pool_run_close(r));
+
+	if (is_stopped(r))
+		return;
+	for (unsigned i = 0; i < PARTS && durable; i++)
+		model_flushed(&r->part[i].model);
+	if (!r->faulty) {
+		pool_must_be_clean(r);
+		pool_must_open(r);
+		pool_verify(r);
+		return;
+	}
+	if (pool_run_open(r)) {
+		simdisk_clear_faults(r->disk);
+		pool_must_open(r);
+	}
+	if (is_degraded(r)) { /* what could not be read is missing: once more, on a disk that works */
+		simdisk_clear_faults(r->disk);
+		pool_abandon(r->pool);
+		pool_must_open(r);
+	}
+	pool_settle(r);
+}
+
+static void op_tick(struct pool_run *r)
+{
+	for (unsigned i = 0; i < 4; i++) {
+		r->now_us += 1000000;
+		pool_tick(r->pool);
+	}
+}
+
+static void op_pool(struct pool_run *r, struct sim_part *p, uint64_t what)
+{
+	if (what < 60)
+		pool_step(r->pool);
+	else if (what < 66)
+		op_tick(r);
+	else if (what < 78 && p->presence == PRESENT)
+		op_resize(r, p);
+	else if (what < 86 && p->presence == PRESENT)
+		op_move(r, p, &r->part[pool_random(r, PARTS)]);
+	else if (what < 89)
+		op_tune(r);
+	else if (what < 92 && p->presence == PRESENT)
+		op_remove(r, p);
+	else if (what >= 96)
+		op_reopen(r);
+}
+
+void pool_op(struct pool_run *r)
+{
+	uint64_t what = pool_random(r, 100);
+	struct sim_part *p = &r->part[pool_random(r, PARTS)];
+
+	r->op++;
+	if (!r->after_cut)
+		sim_begin_op(r->op);
+	r->now_us += pool_random(r, 400000);
+	if (!r->pool)
+		return;
+	if (r->options->verbose)
+		fprintf(stderr, "op %" PRIu64 ": %" PRIu64 " %s\n", r->op, what, p->name);
+	if (p->presence == ABSENT && (what < 30 || r->op < PARTS))
+		op_add(r, p);
+	else if (p->presence == PRESENT && what < 50)
+		op_io(r, p, what);
+	else if (what >= 50)
+		op_pool(r, p, what);
+}

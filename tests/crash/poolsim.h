@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A pool with several partitions on a simulated disk, each partition beside a model: what poolsim's files share. */
+#ifndef CRASH_POOLSIM_H
+#define CRASH_POOLSIM_H
+
+#include "model.h"
+#include "pool/core.h"
+#include "sim.h"
+
+enum { PARTS = 4, VOLUME_BLOCKS = 500, WRITE_BLOCKS_MAX = 40 };
+
+/* Is it there? MAYBE: adding or removing it was under way, or failed in a way that leaves both. */
+enum presence { ABSENT, MAYBE, PRESENT };
+
+struct sim_part {
+	char name[8];
+	enum presence presence;
+	struct model model;
+};
+
+struct pool_run {
+	const struct sim_options *options;
+	uint64_t seed, random, now_us, op;
+	struct simdisk *disk;
+	struct vdev *vdev;
+	struct clock clock;
+	struct lcpfs_pool *pool;
+	struct sim_part part[PARTS];
+	bool after_cut, faulty;
+	uint64_t noticed;
+	struct lcpfs_failure failure;
+};
+
+uint64_t pool_random(struct pool_run *r, uint64_t n);
+void pool_run_init(struct pool_run *r, const struct sim_options *options, uint64_t seed); /* created and open */
+void pool_run_fork(struct pool_run *to, const struct pool_run *from, const struct simimage *image, uint64_t seed);
+void pool_run_done(struct pool_run *r);
+void pool_op(struct pool_run *r);
+int pool_run_open(struct pool_run *r) MUST_CHECK;
+void pool_must_open(struct pool_run *r);
+void pool_must_be_clean(struct pool_run *r); /* closed, or left by a crash */
+void pool_verify(struct pool_run *r);        /* as the models have it, and the invariants */
+void pool_settle(struct pool_run *r);        /* as a crash may leave it */
+int pool_run_close(struct pool_run *r) MUST_CHECK;
+
+#endif
