@@ -393,7 +393,8 @@ static int load_uberblock(struct lcpfs_pool *pool, struct lcpfs_failure *failure
 	}
 	free(ring);
 	if (unread)
-		return failure_set(failure, LCPFS_E_IO, "%s: both copies of an uberblock cannot be read", pool->device->name);
+		return failure_set(failure, LCPFS_E_IO, "%s: both copies of an uberblock cannot be read",
+				   pool->device->name);
 	return u ? 0
 		 : failure_set(failure, LCPFS_E_CORRUPT, "%s: all uberblocks of the pool are damaged",
 			       pool->device->name);

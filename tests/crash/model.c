@@ -111,7 +111,8 @@ static bool is_loose_match(const struct model *m, const uint32_t *seen)
 {
 	for (uint32_t b = 0; b < m->blocks; b++) {
 		if (!since_flush(m, b, seen[b])) {
-			fprintf(stderr, "  block %u: seen %u, last written %u, durable %u\n", b, seen[b], m->current[b],
+			fprintf(stderr, "  block %u: seen %u, last written %u, durable %u\n", b, seen[b],
+					m->current[b],
 				m->durable[b]);
 			return false;
 		}
@@ -136,7 +137,8 @@ static bool is_prefix(struct model *m, const uint32_t *seen)
 	}
 	for (uint32_t b = 0; wrong && b < m->blocks; b++) {
 		if (seen[b] != state[b])
-			fprintf(stderr, "  block %u: seen %u, last written %u, durable %u\n", b, seen[b], state[b], m->durable[b]);
+			fprintf(stderr, "  block %u: seen %u, last written %u, durable %u\n", b, seen[b],
+					state[b], m->durable[b]);
 	}
 	return !wrong;
 }

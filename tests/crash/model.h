@@ -2,7 +2,8 @@
 /*
  * What must be read back from a volume: a plain array of versions, and the changes since the last flush.
  *
- * A block's content names the block and the version, so that whatever is read tells what it is. Version 0 is zeros.
+ * A block's content names the block and the version, so that whatever is read tells what it is. Version 0 is
+ * zeros.
  */
 #ifndef CRASH_MODEL_H
 #define CRASH_MODEL_H
@@ -41,8 +42,9 @@ void model_be_unsure(struct model *model, uint32_t block);
 /* May a read give this version now? */
 bool model_allows(const struct model *model, uint32_t block, uint32_t version);
 /*
- * After a crash: is `seen` the durable state and the first k changes of the journal, for one k? Where writes had failed
- * before, each block may be at any of its versions since the last flush. Then takes it as the state, all durable.
+ * After a crash: is `seen` the durable state and the first k changes of the journal, for one k? Where writes had
+ * failed before, each block may be at any of its versions since the last flush. Then takes it as the state, all
+ * durable.
  */
 bool model_settle(struct model *model, const uint32_t *seen);
 

@@ -160,10 +160,12 @@ static void verify_invariants(struct pool_run *r)
 	for (size_t i = 0; i < count; i++) {
 		sum += list[i].size_blocks;
 		min_sum += list[i].min_size_blocks;
-		if (list[i].size_blocks < list[i].min_size_blocks || list[i].size_blocks > list[i].max_size_blocks ||
+		if (list[i].size_blocks < list[i].min_size_blocks ||
+				list[i].size_blocks > list[i].max_size_blocks ||
 		    list[i].live_blocks > list[i].size_blocks || (list[i].faulted && !r->faulty))
 			sim_fail("partition %s: size %" PRIu64 ", live %" PRIu64 ", min %" PRIu64 ", max %" PRIu64, list[i].name,
-				 list[i].size_blocks, list[i].live_blocks, list[i].min_size_blocks, list[i].max_size_blocks);
+				 list[i].size_blocks, list[i].live_blocks, list[i].min_size_blocks,
+						list[i].max_size_blocks);
 	}
 	if (sum != info.size_blocks || min_sum > info.size_blocks)
 		sim_fail("sizes and free space make %" PRIu64 " of %" PRIu64, sum, info.size_blocks);
@@ -189,7 +191,8 @@ void pool_verify(struct pool_run *r)
 			if (version < 0)
 				sim_fail("%s, block %" PRIu32 ": %s", p->name, b, r->failure.message);
 			if (!model_allows(&p->model, b, (uint32_t)version))
-				sim_fail("%s, block %" PRIu32 ": read %" PRId64 ", written %" PRIu32, p->name, b, version,
+				sim_fail("%s, block %" PRIu32 ": read %" PRId64 ", written %" PRIu32, p->name, b,
+						version,
 					 p->model.current[b]);
 		}
 		lcpfs_partition_close(handle);
@@ -256,7 +259,8 @@ static void look_at_failed(struct pool_run *r, struct sim_part *p, struct lcpfs_
 		else if (p->model.unsure[block] && model_allows(&p->model, block, (uint32_t)version))
 			continue;
 		else if (version != before[i] && version != wanted)
-			sim_fail("%s, block %" PRIu32 " is neither old nor new: %" PRId64, p->name, block, version);
+			sim_fail("%s, block %" PRIu32 " is neither old nor new: %" PRId64, p->name, block,
+					version);
 		else if (version != wanted)
 			model_change(&p->model, block, (uint32_t)version);
 	}
@@ -339,7 +343,8 @@ static void op_resize(struct pool_run *r, struct sim_part *p)
 /* What the engine does when it decides to. */
 static void op_move(struct pool_run *r, struct sim_part *from, struct sim_part *to)
 {
-	struct move move = {.from = part_named(r->pool, from->name), .to = part_named(r->pool, to->name), .wanted = 2};
+	struct move move = {.from = part_named(r->pool, from->name), .to = part_named(r->pool, to->name),
+			.wanted = 2};
 
 	if (!move.from || !move.to || from == to)
 		return;

@@ -2,9 +2,9 @@
 /*
  * A whole pool under power cuts (mode cuts) and device errors (mode errors), driven by one thread.
  *
- * Several partitions are written, trimmed, added, removed, resized, moved between; the engine decides in between. At every
- * change of the device what a power cut may leave is opened, checked, compared and worked with. In the other mode every
- * operation of the device fails in turn, once and for good.
+ * Several partitions are written, trimmed, added, removed, resized, moved between; the engine decides in
+ * between. At every change of the device what a power cut may leave is opened, checked, compared and worked
+ * with. In the other mode every operation of the device fails in turn, once and for good.
  */
 #include "poolsim.h"
 
@@ -119,7 +119,8 @@ static void fault_is_gone(struct pool_run *r)
 	simdisk_clear_faults(r->disk);
 	pool_verify(r); /* still faulty: what a failed flush has lost may not be readable */
 	for (unsigned i = 0; i < ARRAY_LENGTH(kinds); i++) {
-		struct simimage *image = simdisk_image(r->disk, &(struct simdisk_fate){.kind = kinds[i], .seed = r->seed});
+		struct simimage *image = simdisk_image(r->disk, &(struct simdisk_fate){.kind = kinds[i],
+				.seed = r->seed});
 
 		look_at(r, image, 1 + i, 2);
 		simimage_free(image);

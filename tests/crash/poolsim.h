@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A pool with several partitions on a simulated disk, each partition beside a model: what poolsim's files share. */
+/*
+ * A pool with several partitions on a simulated disk, each partition beside a model: what poolsim's files share.
+ */
 #ifndef CRASH_POOLSIM_H
 #define CRASH_POOLSIM_H
 

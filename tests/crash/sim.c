@@ -44,7 +44,8 @@ void sim_fail(const char *format, ...)
 {
 	va_list args;
 
-	fprintf(stderr, "  seed %" PRIu64 ", operation %" PRIu64 "%s%s: ", my_seed, mine->op, *sim_stage ? ", " : "",
+	fprintf(stderr, "  seed %" PRIu64 ", operation %" PRIu64 "%s%s: ", my_seed, mine->op, *sim_stage ?
+			", " : "",
 		sim_stage);
 	va_start(args, format);
 	vfprintf(stderr, format, args);
@@ -105,7 +106,8 @@ bool sim_new_state(const struct simimage *image, uint64_t promise)
 
 static struct shared *share(void)
 {
-	void *memory = mmap(NULL, sizeof(struct shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	void *memory = mmap(NULL, sizeof(struct shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+			0);
 
 	CHECK(memory != MAP_FAILED);
 	return memory;
@@ -172,7 +174,8 @@ static void add_counts(struct sim_counts *total, const struct sim_counts *more)
 }
 
 /* Waits for one child. Exits if it failed. */
-static void reap(const struct sim *sim, const struct sim_options *options, struct job *jobs, struct sim_counts *total)
+static void reap(const struct sim *sim, const struct sim_options *options, struct job *jobs,
+		struct sim_counts *total)
 {
 	int status;
 	pid_t pid = wait(&status);
@@ -206,20 +209,24 @@ static void run_all(const struct sim *sim, const struct sim_options *options, st
 		while (jobs[free_job].pid)
 			free_job++;
 		struct shared *shared = share();
-		jobs[free_job] = (struct job){start(sim, options, options->seed + i, shared), options->seed + i, shared};
+		jobs[free_job] = (struct job){start(sim, options, options->seed + i, shared), options->seed + i,
+				shared};
 		running++;
 	}
 }
 
 static void print_counts(const struct sim *sim, const struct sim_options *options, const struct sim_counts *c)
 {
-	printf("%s %s: seeds %" PRIu64 "..%" PRIu64 ", %" PRIu64 " operations, %" PRIu64 " blocks compared", sim->name,
-	       options->mode, options->seed, options->seed + options->seeds - 1, c->operations, c->compared_blocks);
+	printf("%s %s: seeds %" PRIu64 "..%" PRIu64 ", %" PRIu64 " operations, %" PRIu64 " blocks compared",
+			sim->name,
+	       options->mode, options->seed, options->seed + options->seeds - 1, c->operations,
+			c->compared_blocks);
 	if (c->states)
 		printf(", %" PRIu64 " power cuts, %" PRIu64 " crash states (%" PRIu64 " distinct, %" PRIu64
 		       " with a second cut)", c->cuts, c->states, c->distinct, c->second_cuts);
 	if (c->faults)
-		printf(", %" PRIu64 " faults injected, %" PRIu64 " met, %" PRIu64 " noticed", c->faults, c->faults_met,
+		printf(", %" PRIu64 " faults injected, %" PRIu64 " met, %" PRIu64 " noticed", c->faults,
+				c->faults_met,
 		       c->faults_noticed);
 	if (c->metadata_injected)
 		printf(", rot found / injected: metadata %" PRIu64 " / %" PRIu64 " (%" PRIu64 " repaired), both copies %" PRIu64
@@ -243,7 +250,8 @@ static bool knows_mode(const struct sim *sim, const char *mode)
 
 static int usage(const struct sim *sim)
 {
-	fprintf(stderr, "usage: %s [--mode %s] [--seed N] [--seeds COUNT] [--ops N] [--cut-every N] [--fates N] [--jobs N] "
+	fprintf(stderr,
+			"usage: %s [--mode %s] [--seed N] [--seeds COUNT] [--ops N] [--cut-every N] [--fates N] [--jobs N] "
 		"[--verbose]\n", sim->name, sim->modes);
 	return 2;
 }
@@ -253,7 +261,8 @@ int sim_main(const struct sim *sim, int argc, char **argv)
 	static const struct option known[] = {{"mode", 1, 0, 'm'}, {"seed", 1, 0, 's'}, {"seeds", 1, 0, 'n'},
 					      {"ops", 1, 0, 'o'}, {"cut-every", 1, 0, 'c'}, {"fates", 1, 0, 'f'},
 					      {"jobs", 1, 0, 'j'}, {"verbose", 0, 0, 'v'}, {0}};
-	struct sim_options options = {.seed = 1, .seeds = 1, .ops = sim->ops, .cut_every = 1, .fates = 4, .jobs = 1};
+	struct sim_options options = {.seed = 1, .seeds = 1, .ops = sim->ops, .cut_every = 1, .fates = 4,
+			.jobs = 1};
 	char first[32] = {0};
 	int option;
 

@@ -2,9 +2,9 @@
 /*
  * What the simulators share: options, counts, one process per seed, and what is printed when a run fails.
  *
- * A run is its seed, its mode and its number of operations; the same three give the same run. It happens in a child
- * process, so that a crash of the code under test is a failure like any other, and the shortest prefix of operations
- * that fails can be looked for by running it again.
+ * A run is its seed, its mode and its number of operations; the same three give the same run. It happens in a
+ * child process, so that a crash of the code under test is a failure like any other, and the shortest prefix of
+ * operations that fails can be looked for by running it again.
  */
 #ifndef CRASH_SIM_H
 #define CRASH_SIM_H

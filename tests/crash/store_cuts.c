@@ -2,8 +2,8 @@
 /*
  * Power cuts at every change of the device.
  *
- * Mode cuts: at each, what the disk may have kept is sampled. Mode subsets: a short run, at each change every subset of
- * the youngest cached writes and every tear of the last one at a sector.
+ * Mode cuts: at each, what the disk may have kept is sampled. Mode subsets: a short run, at each change every
+ * subset of the youngest cached writes and every tear of the last one at a sector.
  *
  * What is left is checked, opened, compared, worked on a little, and sometimes cut again while it is being opened.
  */
@@ -88,7 +88,8 @@ static void tear(struct run *r, unsigned index, uint64_t mask, uint64_t seed)
 		uint64_t torn[3] = {head, ~head, ~(UINT64_C(1) << at)};
 
 		for (unsigned i = 0; i < ARRAY_LENGTH(torn); i++) {
-			struct simdisk_fate fate = {.kind = SIMDISK_MASK, .mask = mask, .has_torn = true, .torn_index = index,
+			struct simdisk_fate fate = {.kind = SIMDISK_MASK, .mask = mask, .has_torn = true,
+					.torn_index = index,
 						    .torn_mask = torn[i], .seed = seed + at * 4 + i};
 			after_cut(r, &fate);
 		}
@@ -109,7 +110,8 @@ static void on_change_all(void *context, struct simdisk *disk, uint64_t change)
 	}
 	for (uint64_t subset = 0; subset < UINT64_C(1) << few; subset++) {
 		/* The youngest in all combinations, with all older ones and with none. */
-		struct simdisk_fate fate = {.kind = SIMDISK_MASK, .mask = subset << (cached - few) | older, .seed = seed};
+		struct simdisk_fate fate = {.kind = SIMDISK_MASK, .mask = subset << (cached - few) | older,
+				.seed = seed};
 
 		after_cut(r, &fate);
 		fate.mask &= ~older;

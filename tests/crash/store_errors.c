@@ -2,9 +2,9 @@
 /*
  * Every operation of the device fails in turn, once and for good.
  *
- * The same workload is run again for each of its reads, writes and flushes, and for each way to fail. Meanwhile whoever
- * asks gets an error or the right answer. When the fault is gone: what a flush covered is there, in the running store
- * and in a new one on what the disk holds, with and without its cache.
+ * The same workload is run again for each of its reads, writes and flushes, and for each way to fail. Meanwhile
+ * whoever asks gets an error or the right answer. When the fault is gone: what a flush covered is there, in the
+ * running store and in a new one on what the disk holds, with and without its cache.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -80,7 +80,8 @@ static uint64_t workload(const struct sim_options *options, uint64_t seed, const
 		fault_is_gone(&r);
 	}
 	run_done(&r);
-	return MAX_OF(after.reads - before.reads, MAX_OF(after.writes - before.writes, after.flushes - before.flushes));
+	return MAX_OF(after.reads - before.reads, MAX_OF(after.writes - before.writes,
+			after.flushes - before.flushes));
 }
 
 void errors_run(const struct sim_options *options, uint64_t seed)

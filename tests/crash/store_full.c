@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Full: written until the last block is taken, and kept there under overwriting, trimming and handing metaslabs over and
- * back. The writer is told; everybody else is served; after trimming everything there is as much room as there was.
+ * Full: written until the last block is taken, and kept there under overwriting, trimming and handing metaslabs
+ * over and back. The writer is told; everybody else is served; after trimming everything there is as much room
+ * as there was.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -49,7 +50,8 @@ static uint64_t fill_up(struct run *r)
 
 static void trim(struct run *r, uint32_t first, uint32_t count)
 {
-	int error = store_trim(r->store, (uint64_t)first << BLOCK_SHIFT, (uint64_t)count << BLOCK_SHIFT, false, NULL);
+	int error = store_trim(r->store, (uint64_t)first << BLOCK_SHIFT, (uint64_t)count << BLOCK_SHIFT, false,
+			NULL);
 
 	if (error)
 		sim_fail("trim of a full partition: %s", lcpfs_error_sentence(error));
@@ -143,7 +145,8 @@ void full_run(const struct sim_options *options, uint64_t seed)
 		uint64_t written = fill_up(&r);
 
 		if (options->verbose)
-			fprintf(stderr, "cycle %u: %" PRIu64 " blocks of %u\n", cycle, written, metaslabs * METASLAB_BLOCKS);
+			fprintf(stderr, "cycle %u: %" PRIu64 " blocks of %u\n", cycle, written,
+					metaslabs * METASLAB_BLOCKS);
 		first = cycle ? first : written;
 		if (written != first)
 			sim_fail("%" PRIu64 " blocks fit the first time, %" PRIu64 " now", first, written);

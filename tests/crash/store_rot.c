@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Rot: every structure of a store is damaged in turn: bits flipped, zeroed, swapped or overwritten with another block
- * (misdirected writes), put back to what it was earlier (lost writes).
+ * Rot: every structure of a store is damaged in turn: bits flipped, zeroed, swapped or overwritten with another
+ * block (misdirected writes), put back to what it was earlier (lost writes).
  *
  * One copy of metadata: check tells, everything stays readable, scrub repairs. Both copies: check tells, and what
- * depends on it fails cleanly. Data: check tells, its reads fail and no others. Nobody ever gets wrong bytes. Once for a
- * store that a power cut ended, its log confirmed (see recover.c), once for one that was closed.
+ * depends on it fails cleanly. Data: check tells, its reads fail and no others. Nobody ever gets wrong bytes.
+ * Once for a store that a power cut ended, its log confirmed (see recover.c), once for one that was closed.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -77,7 +77,8 @@ static void add_headers(struct rot *rot, struct store *s, const struct metaslab 
 
 	if (!m->live && m->age <= s->root_seq)
 		return;
-	while (record_next(s, &walk, &header) > 0 && le64_get(header.seq) > last && le64_get(header.seq) <= m->age) {
+	while (record_next(s, &walk, &header) > 0 && le64_get(header.seq) > last &&
+			le64_get(header.seq) <= m->age) {
 		last = le64_get(header.seq);
 		add(rot, HEADER, walk.block, walk.block + 1, 0, last > s->claimed_before);
 	}
@@ -125,10 +126,12 @@ static bool may_swap(const struct rot *rot, const struct target *t, uint64_t oth
 	return t->kind == DATA || rot->list[other].kind != DATA;
 }
 
-static struct simimage_damage damage_of(const struct rot *rot, const struct target *t, unsigned copy, uint64_t roll)
+static struct simimage_damage damage_of(const struct rot *rot, const struct target *t, unsigned copy,
+		uint64_t roll)
 {
 	struct simimage_damage damage = {.kind = (enum simimage_damage_kind)(roll % WAYS), .bit = roll / 8 % 8,
-					 .offset = t->block[copy] << BLOCK_SHIFT, .length = BLOCK_SIZE, .old = rot->old};
+					 .offset = t->block[copy] << BLOCK_SHIFT, .length = BLOCK_SIZE,
+					.old = rot->old};
 
 	roll = hash_mix(roll);
 	do {
@@ -141,7 +144,8 @@ static struct simimage_damage damage_of(const struct rot *rot, const struct targ
 }
 
 /* NULL if nothing changes by it. */
-static struct simimage *damaged_image(const struct rot *rot, const struct target *t, unsigned copies, uint64_t roll,
+static struct simimage *damaged_image(const struct rot *rot, const struct target *t, unsigned copies,
+		uint64_t roll,
 				      bool *swapped, bool *stale)
 {
 	struct simimage *image = simimage_clone(rot->image);
@@ -192,7 +196,8 @@ static uint64_t count_unreadable(struct run *r)
 
 		failed += version < 0;
 		if (version >= 0 && !model_allows(&r->model, b, (uint32_t)version))
-			sim_fail("block %" PRIu32 ": read %" PRId64 ", written %" PRIu32, b, version, r->model.current[b]);
+			sim_fail("block %" PRIu32 ": read %" PRId64 ", written %" PRIu32, b, version,
+					r->model.current[b]);
 	}
 	return failed;
 }
@@ -234,7 +239,8 @@ static void one_copy(struct run *r, const struct target *t)
 
 static void both_copies(struct run *r, const struct target *t, bool stale)
 {
-	bool counts = !(t->excused && (r->after_cut || stale)); /* the other root of a closed store says the same */
+	/* the other root of a closed store says the same */
+	bool counts = !(t->excused && (r->after_cut || stale));
 	int64_t found = run_check(r, false);
 	int error;
 

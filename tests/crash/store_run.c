@@ -115,7 +115,8 @@ static void verify_block(struct run *r, uint32_t block)
 	if (version < 0)
 		sim_fail("block %" PRIu32 " cannot be read: %s", block, r->failure.message);
 	if (!model_allows(&r->model, block, (uint32_t)version))
-		sim_fail("block %" PRIu32 ": read %" PRId64 ", written %" PRIu32, block, version, r->model.current[block]);
+		sim_fail("block %" PRIu32 ": read %" PRId64 ", written %" PRIu32, block, version,
+				r->model.current[block]);
 }
 
 void run_verify(struct run *r)
@@ -154,7 +155,8 @@ static void print_finding(void *context, const struct store_finding *finding)
 
 int64_t run_check(struct run *r, bool print)
 {
-	struct store_walk walk = {.found = print ? print_finding : NULL, .data = true, .after_crash = r->after_cut};
+	struct store_walk walk = {.found = print ? print_finding : NULL, .data = true,
+			.after_crash = r->after_cut};
 	struct store_config config = r->config;
 	struct store *store;
 	struct lcpfs_failure failure = {0};
@@ -220,7 +222,8 @@ static void look_at_failed(struct run *r, uint32_t first, uint32_t count, const 
 		else if (r->model.unsure[first + i] && model_allows(&r->model, first + i, (uint32_t)version))
 			continue;
 		else if (version != before[i] && version != wanted)
-			sim_fail("block %" PRIu32 " is neither old nor new after a failed change: %" PRId64, first + i, version);
+			sim_fail("block %" PRIu32 " is neither old nor new after a failed change: %" PRId64,
+					first + i, version);
 		else if (version != wanted)
 			model_change(&r->model, first + i, (uint32_t)version);
 	}
@@ -244,7 +247,8 @@ static void op_write(struct run *r)
 		content_fill(data + (size_t)i * BLOCK_SIZE, first + i, version);
 		model_change(&r->model, first + i, version);
 	}
-	int error = store_write(r->store, (uint64_t)first << BLOCK_SHIFT, data, (size_t)count * BLOCK_SIZE, fua, NULL);
+	int error = store_write(r->store, (uint64_t)first << BLOCK_SHIFT, data, (size_t)count * BLOCK_SIZE, fua,
+			NULL);
 	free(data);
 	if (!worked(r, error))
 		look_at_failed(r, first, count, before);
@@ -264,7 +268,8 @@ static void op_trim(struct run *r)
 		if (before[i] || r->model.unsure[first + i])
 			model_change(&r->model, first + i, 0);
 	}
-	int error = store_trim(r->store, (uint64_t)first << BLOCK_SHIFT, (uint64_t)count << BLOCK_SHIFT, false, NULL);
+	int error = store_trim(r->store, (uint64_t)first << BLOCK_SHIFT, (uint64_t)count << BLOCK_SHIFT, false,
+			NULL);
 	if (error == -LCPFS_E_NOSPC && !r->faulty)
 		sim_fail("trim does not work on a full partition");
 	if (!worked(r, error))
@@ -365,6 +370,7 @@ void run_op(struct run *r)
 	else
 		op_reopen(r);
 	if (r->options->verbose && r->store)
-		fprintf(stderr, "op %" PRIu64 " (%" PRIu64 "): owned %" PRIu32 ", live %" PRIu64 ", empty %" PRIu32 "\n", r->op,
+		fprintf(stderr,
+				"op %" PRIu64 " (%" PRIu64 "): owned %" PRIu32 ", live %" PRIu64 ", empty %" PRIu32 "\n", r->op,
 			what, r->owned, room_live(r->store), r->store->space.empty);
 }
