@@ -4,7 +4,7 @@
  *
  * Both visit the same structures: root copies, tree pages (both copies), record headers (both copies), user data. A copy is repaired
  * in place: the same bytes, where they belong. That holds `work`, so that no checkpoint or cleaning gives
- * the place away meanwhile.
+ * the place away meanwhile, and pins the metaslab, so that no flush does.
  */
 #include <inttypes.h>
 #include <stdarg.h>
@@ -238,10 +238,16 @@ static int walk_metaslabs(struct walker *w)
 		bool end = i >= s->space.count;
 		struct metaslab m = end ? (struct metaslab){0} : s->space.slab[i];
 		uint64_t limit = s->config.read_only ? s->seq : s->durable;
-		bool needed = m.live || m.age > s->root_seq;
+		bool needed = !end && m.state != METASLAB_EMPTY && (m.live || m.age > s->root_seq);
+		if (needed)
+			s->space.slab[i].pinned = true; /* a repair must not hit what a new owner of the place wrote */
 		store_unlock(s);
-		if (!end && m.state != METASLAB_EMPTY && needed)
+		if (needed)
 			error = walk_metaslab(w, m.index, m.age, limit);
+		store_lock(s);
+		if (needed)
+			space_find(&s->space, m.index)->pinned = false;
+		store_unlock(s);
 		pthread_mutex_unlock(&s->work);
 		if (end)
 			return 0;
