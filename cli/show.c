@@ -275,6 +275,26 @@ void show_explain(struct json_object *result)
 	}
 }
 
+/* Who and how much, where the text does not say so itself. */
+static void print_subject(struct json_object *event)
+{
+	const char *kind = text_of(event, "kind"), *from = text_of(event, "from"), *to = text_of(event, "to");
+	char before[SIZE_TEXT], after[SIZE_TEXT];
+
+	if (!strcmp(kind, "resized")) {
+		const char *side = *from ? "from" : "to";
+		bool grown = !*from;
+
+		size_print_blocks(before,
+				  (uint64_t)field_number(event, grown ? "to_old_blocks" : "from_old_blocks"));
+		size_print_blocks(after,
+				  (uint64_t)field_number(event, grown ? "to_new_blocks" : "from_new_blocks"));
+		printf("%s %s → %s, ", text_of(event, side), before, after);
+	} else if (!strcmp(kind, "outcome")) {
+		printf("%s → %s: ", *from ? from : "free space", *to ? to : "free space");
+	}
+}
+
 void show_events(struct json_object *result)
 {
 	struct json_object *events = field_get(result, "events");
@@ -283,7 +303,9 @@ void show_events(struct json_object *result)
 		struct json_object *event = json_object_array_get_idx(events, i);
 
 		print_time("", field_count(event, "time_s"));
-		printf("  %-9s  %s\n", text_of(event, "kind"), text_of(event, "text"));
+		printf("  %-9s  ", text_of(event, "kind"));
+		print_subject(event);
+		printf("%s\n", text_of(event, "text"));
 	}
 }
 

@@ -217,7 +217,10 @@ def show_event(view, event, since):
 	if event["kind"] in ("moved", "outcome", "emergency", "decision"):
 		width = max(60, shutil.get_terminal_size((115, 24)).columns - 1)
 		head = f"{since:5.1f} s  {event['kind']:9}"
-		view.say(textwrap.fill(f"{head} {event['text']}", width, subsequent_indent=" " * (len(head) + 1)))
+		what = ""
+		if event["kind"] == "moved":
+			what = f"{event['from'] or 'free space'} → {event['to']}, {event['blocks'] * BLOCK / MIB:.0f} MiB: "
+		view.say(textwrap.fill(f"{head} {what}{event['text']}", width, subsequent_indent=" " * (len(head) + 1)))
 
 
 def watch(pool, clients, view, start, seconds, phase, samples):
