@@ -256,6 +256,9 @@ int room_make(struct store *s)
 	int error = victim != NO_METASLAB ? clean_victim(s, victim) : -LCPFS_E_NOSPC;
 	if (done || error != -LCPFS_E_NOSPC)
 		return done ? done : error ? error : 1;
+	store_lock(s);
+	checkpoint |= room_cache_full(s); /* cleaning may have stopped for that */
+	store_unlock(s);
 	if (!checkpoint)
 		return 0;
 	error = checkpoint_write(s);
