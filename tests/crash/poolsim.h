@@ -9,7 +9,7 @@
 #include "pool/core.h"
 #include "sim.h"
 
-enum { PARTS = 4, VOLUME_BLOCKS = 500, WRITE_BLOCKS_MAX = 40 };
+enum { PARTS = 4, VOLUME_BLOCKS = 280, WRITE_BLOCKS_MAX = 40 };
 
 /* Is it there? MAYBE: adding or removing it was under way, or failed in a way that leaves both. */
 enum presence { ABSENT, MAYBE, PRESENT };

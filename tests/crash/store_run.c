@@ -58,7 +58,8 @@ void run_init(struct run *r, const struct sim_options *options, uint64_t seed, u
 					  .metaslab_blocks = METASLAB_BLOCKS, .metaslab_count = r->total,
 					  .root_block = {{0, 1}, {2, 3}}};
 	bind(r);
-	model_init(&r->model, volume_blocks ? volume_blocks : 200 + (uint32_t)run_random(r, 1500));
+	model_init(&r->model, volume_blocks ? volume_blocks : 120 + (uint32_t)run_random(r, run_random(r, 4) ?
+			400 : 1500));
 	if (store_format(&r->config, r->model.blocks, r->metaslab, r->owned))
 		sim_fail("format");
 	run_must_open(r);

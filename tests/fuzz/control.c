@@ -53,7 +53,8 @@ static void run_line(struct lcpfs_pool *pool, const char *line)
 	struct json_object *result = NULL, *value = NULL, *request = lines_parse(line, &reason);
 	const struct command *command = NULL;
 
-	if (json_object_is_type(request, json_type_object) && json_object_object_get_ex(request, "command", &value) &&
+	if (json_object_is_type(request, json_type_object) && json_object_object_get_ex(request, "command",
+			&value) &&
 	    json_object_is_type(value, json_type_string)) {
 		name = json_object_get_string(value);
 		command = command_find(name);

@@ -9,16 +9,19 @@
 #include "base/check.h"
 #include "fuzz.h"
 
-enum { PARTITIONS = 3, STEP = 256, SIZE_BLOCKS = 20 * STEP, ROOM = 1 << 16, HEADER_BYTES = 24, LENGTH_AT = 12, HASH_AT = 16 };
+enum { PARTITIONS = 3, STEP = 256, SIZE_BLOCKS = 20 * STEP, ROOM = 1 << 16, HEADER_BYTES = 24, LENGTH_AT = 12,
+		HASH_AT = 16 };
 
 static struct lcpfs_engine *new_engine(void)
 {
-	struct lcpfs_engine_options options = {.pool_blocks = 100 * STEP, .step_blocks = STEP, .mode = LCPFS_ENGINE_ON};
+	struct lcpfs_engine_options options = {.pool_blocks = 100 * STEP, .step_blocks = STEP,
+			.mode = LCPFS_ENGINE_ON};
 	struct lcpfs_engine *engine;
 
 	CHECK(!lcpfs_engine_create(&options, &engine));
 	for (uint32_t id = 1; id <= PARTITIONS; id++) {
-		struct lcpfs_engine_spec spec = {.id = id, .name = "p", .size_blocks = SIZE_BLOCKS, .min_size_blocks = 8 * STEP,
+		struct lcpfs_engine_spec spec = {.id = id, .name = "p", .size_blocks = SIZE_BLOCKS,
+				.min_size_blocks = 8 * STEP,
 						 .max_size_blocks = 40 * STEP};
 
 		CHECK(!lcpfs_engine_add(engine, &spec, NULL));
@@ -32,9 +35,12 @@ static void use(struct lcpfs_engine *engine, unsigned rounds)
 
 	for (uint64_t t = 1; t <= rounds; t++) {
 		for (uint32_t id = 1; id <= PARTITIONS; id++) {
-			struct lcpfs_engine_counters c = {.write_ops = t * 1000 * id, .write_latency_us = (double)t * 200000 * id,
-							  .user_blocks = t * 1000 * id, .device_blocks = t * 2000 * id,
-							  .copied_blocks = t * 900 * id, .live_blocks = SIZE_BLOCKS / 2};
+			struct lcpfs_engine_counters c = {.write_ops = t * 1000 * id,
+					.write_latency_us = (double)t * 200000 * id,
+							  .user_blocks = t * 1000 * id,
+							.device_blocks = t * 2000 * id,
+							  .copied_blocks = t * 900 * id,
+							.live_blocks = SIZE_BLOCKS / 2};
 
 			(void)!lcpfs_engine_update(engine, id, t * 1000000, &c);
 		}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What every fuzz target is: a function of some bytes. Under libFuzzer (make fuzz) it is called with ever new ones, by
- * replay.c with those of the corpus and with random ones, the same each time.
+ * What every fuzz target is: a function of some bytes. Under libFuzzer (make fuzz) it is called with ever new
+ * ones, by replay.c with those of the corpus and with random ones, the same each time.
  */
 #ifndef FUZZ_FUZZ_H
 #define FUZZ_FUZZ_H

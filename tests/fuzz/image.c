@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Fuzz target: a pool image from a stranger. It may be refused or found damaged; it must not crash, hang or take memory
- * without bound.
+ * Fuzz target: a pool image from a stranger. It may be refused or found damaged; it must not crash, hang or take
+ * memory without bound.
  *
- * The input is a list of changes to a small valid image, which is made at the first call. A change alters a few bytes of one
- * structure, in all of its copies, and may seal it anew: then whatever carries its checksum follows, up to the root, so
- * that what lies behind the checksums is reached.
+ * The input is a list of changes to a small valid image, which is made at the first call. A change alters a few
+ * bytes of one structure, in all of its copies, and may seal it anew: then whatever carries its checksum
+ * follows, up to the root, so that what lies behind the checksums is reached.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +17,8 @@
 
 #define MB (UINT64_C(1) << 20)
 
-enum { POOL_MB = 24, BLOCKS = POOL_MB * 256, LISTED_MAX = 1024, RESEALS_MAX = 60, READ_BLOCKS = 64, CHANGES_MAX = 8 };
+enum { POOL_MB = 24, BLOCKS = POOL_MB * 256, LISTED_MAX = 1024, RESEALS_MAX = 60, READ_BLOCKS = 64,
+		CHANGES_MAX = 8 };
 
 struct listing { /* the structures of an image */
 	uint32_t block[LISTED_MAX];
@@ -55,7 +56,8 @@ static void fill(struct lcpfs_pool *pool, const char *name)
 	CHECK(!lcpfs_partition_open(pool, name, &partition, NULL));
 	for (unsigned i = 0; i < 30; i++) {
 		memset(bytes, (int)i + 1, sizeof(bytes));
-		CHECK(!lcpfs_volume_write(partition, hash_mix(i) % 600 * BLOCK_SIZE, bytes, sizeof(bytes), i % 8 == 0, NULL));
+		CHECK(!lcpfs_volume_write(partition, hash_mix(i) % 600 * BLOCK_SIZE, bytes, sizeof(bytes),
+				i % 8 == 0, NULL));
 	}
 	CHECK(!lcpfs_volume_trim(partition, 100 * BLOCK_SIZE, 50 * BLOCK_SIZE, true, NULL));
 	lcpfs_partition_close(partition);
@@ -130,7 +132,8 @@ static bool redirect(uint8_t *block, uint64_t from, uint64_t to)
 }
 
 /* All copies of a block get new content; what carried the old checksum follows, and so on. */
-static void replace(struct simimage *image, const struct listing *l, uint64_t old, const uint8_t *with, unsigned *left)
+static void replace(struct simimage *image, const struct listing *l, uint64_t old, const uint8_t *with,
+		unsigned *left)
 {
 	uint8_t block[BLOCK_SIZE];
 	uint64_t new = fmt_checksum_of(with);
@@ -187,11 +190,13 @@ static void use_partition(struct lcpfs_pool *pool, const char *name)
 		return;
 	volume = lcpfs_volume_bytes(partition);
 	for (unsigned i = 0; i < READ_BLOCKS; i++)
-		(void)!lcpfs_volume_read(partition, hash_mix(i) % 700 * BLOCK_SIZE % volume, bytes, BLOCK_SIZE, NULL);
+		(void)!lcpfs_volume_read(partition, hash_mix(i) % 700 * BLOCK_SIZE % volume, bytes, BLOCK_SIZE,
+				NULL);
 	(void)!lcpfs_volume_extent(partition, 0, MIN_OF(volume, MB), &data, &end);
 	memset(bytes, 7, sizeof(bytes));
 	for (unsigned i = 0; i < 4; i++)
-		(void)!lcpfs_volume_write(partition, (uint64_t)i * 90 * BLOCK_SIZE, bytes, sizeof(bytes), i == 3, NULL);
+		(void)!lcpfs_volume_write(partition, (uint64_t)i * 90 * BLOCK_SIZE, bytes, sizeof(bytes), i == 3,
+				NULL);
 	(void)!lcpfs_volume_trim(partition, 0, MB, true, NULL);
 	lcpfs_partition_close(partition);
 }
