@@ -34,6 +34,7 @@ struct file {
 enum {
 	/* udev locks a block device for the moment it looks at it; nobody else does so without O_EXCL. */
 	LOCK_TRIES_DEVICE = 40,
+	LOCK_TRIES_FILE = 3, /* a killed process's last requests hold on to its lock for a moment */
 	LOCK_PAUSE_NS = 50 * 1000 * 1000,
 };
 
@@ -230,7 +231,7 @@ static int open_or_create(struct file *file, unsigned flags, uint64_t size_bytes
 
 static int lock(struct file *file, struct lcpfs_failure *failure)
 {
-	int tries = file->is_block_device ? LOCK_TRIES_DEVICE : 1;
+	int tries = file->is_block_device ? LOCK_TRIES_DEVICE : LOCK_TRIES_FILE;
 
 	while (flock(file->fd, LOCK_EX | LOCK_NB)) {
 		if (errno != EWOULDBLOCK)
