@@ -315,7 +315,7 @@ static int count_references(struct walker *w, uint64_t first, uint32_t *count)
 			uint64_t slot = le64_get(p->data.id[i]);
 			if (slot > s->id_end && first == 0)
 				found(w, false, false, UINT64_MAX, leaf * VOLUME_SLOTS + i, "an address refers to a block id that was never given out");
-			if (slot && slot - 1 >= first && slot - 1 < first + WINDOW_IDS)
+			else if (slot && slot - 1 >= first && slot - 1 < first + WINDOW_IDS)
 				count[slot - 1 - first]++;
 		}
 	}
@@ -364,11 +364,12 @@ static int check_references(struct walker *w)
 {
 	struct store *s = w->s;
 	uint64_t in_use = 0;
-	uint32_t *count = malloc(WINDOW_IDS * sizeof(*count));
+	size_t window = MIN_OF(s->id_end, (uint64_t)WINDOW_IDS);
+	uint32_t *count = malloc((window + 1) * sizeof(*count));
 	int error = count ? 0 : -LCPFS_E_NOMEM;
 	store_lock(s);
 	for (uint64_t first = 0; first < s->id_end && !error; first += WINDOW_IDS) {
-		memset(count, 0, WINDOW_IDS * sizeof(*count));
+		memset(count, 0, window * sizeof(*count));
 		error = count_references(w, first, count);
 		if (!error)
 			error = check_window(w, first, count, &in_use);

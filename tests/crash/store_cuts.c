@@ -43,7 +43,8 @@ static void go_on(struct run *r)
 	sim_stage = "work after a cut";
 	for (int i = 0; i < 4; i++)
 		run_op(r);
-	run_verify(r);
+	if (run_random(r, 4) == 0) /* settling has just read it all */
+		run_verify(r);
 	sim_stage = "";
 }
 

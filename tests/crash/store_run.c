@@ -156,7 +156,8 @@ static void print_finding(void *context, const struct store_finding *finding)
 
 int64_t run_check(struct run *r, bool print)
 {
-	struct store_walk walk = {.found = print ? print_finding : NULL, .data = true,
+	/* else settling reads it */
+	struct store_walk walk = {.found = print ? print_finding : NULL, .data = !r->after_cut || !print,
 			.after_crash = r->after_cut};
 	struct store_config config = r->config;
 	struct store *store;
