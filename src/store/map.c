@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What an address and a block id mean: the volume tree says which id an address refers to, the block table where
- * the id lies. Keeps the live counts of metaslabs in step with the table.
+ * What an address and a block id mean: the volume tree says which id an address refers to, the block
+ * table where the id lies. Keeps the live counts of metaslabs in step with the table.
  *
- * Ids: an overwrite keeps its id, so the volume tree changes only when an address is first written or trimmed. New
- * ids come from the end; once an eighth of all ids is free, a cursor goes round and takes those, so that the table
- * stays within 8/7 of what it has to hold and finding one costs eight steps on average. When none is in use they begin
- * anew, so that an emptied volume holds as much as it did at first.
+ * Ids: an overwrite keeps its id, so the volume tree changes only when an address is first written or
+ * trimmed. New ids come from the end; once an eighth of all ids is free, a cursor goes round and takes
+ * those, so that the table stays within 8/7 of what it has to hold and finding one costs eight steps
+ * on average. When none is in use they begin anew, so that an emptied volume holds as much as it did
+ * at first.
  */
 #include <string.h>
 

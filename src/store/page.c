@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The cache of tree pages: bounded, least recently used out first. Pages that a checkpoint has yet to write, and
- * pages above a cached one, stay, and so do those that the operation under way may hold on to; if all have to stay it grows beyond its bound rather than fail (a checkpoint is
- * due then).
+ * The cache of tree pages: bounded, least recently used out first. Pages that a checkpoint has yet to
+ * write, and pages above a cached one, stay, and so do those that the operation under way may hold on
+ * to; if all have to stay it grows beyond its bound rather than fail (a checkpoint is due then).
  *
- * A page that must be written by the next checkpoint has path_epoch == freezes + 1, and so have all above it:
- * marking stops at the first that has it already, which makes counting them (store.closure) cheap. A freeze raises
- * `freezes`; from then on the first change of a page that is still to be written keeps the frozen version aside.
+ * A page that must be written by the next checkpoint has path_epoch == freezes + 1, and so have all
+ * above it: marking stops at the first that has it already, which makes counting them (store.closure)
+ * cheap. A freeze raises `freezes`; from then on the first change of a page that is still to be
+ * written keeps the frozen version aside.
  *
  * Takes no lock; all under the store's.
  */

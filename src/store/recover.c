@@ -2,19 +2,21 @@
 /*
  * Opening: the newest root, then the log rolled forward.
  *
- * The root says where each head stood at record S. From there records are taken in sequence, from whichever head has the
- * next one; each must carry the checksum of the one before it and the root's epoch, so that nothing left over from an
- * earlier life of a metaslab can be mistaken for the log.
+ * The root says where each head stood at record S. From there records are taken in sequence, from
+ * whichever head has the next one; each must carry the checksum of the one before it and the root's
+ * epoch, so that nothing left over from an earlier life of a metaslab can be mistaken for the log.
  *
- * Where the log ends. First pass: follow the headers as far as they go, and note the highest record that any header
- * declares durable. Second pass: apply. Up to that mark a block that fails its checksum is damage: its mapping is
- * applied and reads of it fail. Beyond the mark it may be the torn end of what was never flushed: the first record
- * with such a block, and all behind it, never happened. If the chain breaks before the mark, flushed data cannot be found
- * any more: that is an error, not an end. Records that cannot be reached because the chain is broken are looked for
- * behind each head, in metaslabs that should be empty where a head stands near the end of its own, and everywhere if
- * both copies of one root are damaged: it may have been the newest.
+ * Where the log ends. First pass: follow the headers as far as they go, and note the highest record
+ * that any header declares durable. Second pass: apply. Up to that mark a block that fails its
+ * checksum is damage: its mapping is applied and reads of it fail. Beyond the mark it may be the torn
+ * end of what was never flushed: the first record with such a block, and all behind it, never
+ * happened. If the chain breaks before the mark, flushed data cannot be found any more: that is an
+ * error, not an end. Records that cannot be reached because the chain is broken are looked for behind
+ * each head, in metaslabs that should be empty where a head stands near the end of its own, and
+ * everywhere if both copies of one root are damaged: it may have been the newest.
  *
- * Costs reading what was written since the last checkpoint, and the space tree. Everything read is untrusted.
+ * Costs reading what was written since the last checkpoint, and the space tree. Everything read is
+ * untrusted.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -2,16 +2,17 @@
 /*
  * Who may take an EMPTY metaslab, and where the next one comes from.
  *
- * What must always be possible, however full the partition: a checkpoint, the cleaning of one metaslab, and on top of
- * that a trim. So writers leave EMPTY metaslabs for a checkpoint of all pages, twice each, and two more; cleaning leaves
- * the checkpoint's. Where space is short, a checkpoint does write all pages: then every other metaslab that held pages
- * comes free, and it gives back what it takes. When nothing is left for a writer it makes some itself, one unit at a
- * time, or waits for the background to.
+ * What must always be possible, however full the partition: a checkpoint, the cleaning of one
+ * metaslab, and on top of that a trim. So writers leave EMPTY metaslabs for a checkpoint of all pages,
+ * twice each, and two more; cleaning leaves the checkpoint's. Where space is short, a checkpoint does
+ * write all pages: then every other metaslab that held pages comes free, and it gives back what it
+ * takes. When nothing is left for a writer it makes some itself, one unit at a time, or waits for the
+ * background to.
  *
- * Empty for good: a CLOSED metaslab without live blocks may be used again once (1) roll-forward does not need the
- * records in it (its age <= root_seq) and (2) the state in which it is empty was flushed. Until then whoever reads
- * what it held (a crash's recovery, mainly) still finds it. Relocations count as soon as the log that tells them
- * is durable: no checkpoint is needed for that.
+ * Empty for good: a CLOSED metaslab without live blocks may be used again once (1) roll-forward does
+ * not need the records in it (its age <= root_seq) and (2) the state in which it is empty was flushed.
+ * Until then whoever reads what it held (a crash's recovery, mainly) still finds it. Relocations count
+ * as soon as the log that tells them is durable: no checkpoint is needed for that.
  */
 #include "store/internal.h"
 

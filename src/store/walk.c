@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Looking at everything: scrub (online, repairs metadata from its second copy) and check (offline, all invariants).
+ * Looking at everything: scrub (online, repairs metadata from its second copy) and check (offline, all
+ * invariants).
  *
- * Both visit the same structures: root copies, tree pages (both copies), record headers (both copies), user data. A copy is repaired
- * in place: the same bytes, where they belong. That holds `work`, so that no checkpoint or cleaning gives
- * the place away meanwhile, and pins the metaslab, so that no flush does.
+ * Both visit the same structures: root copies, tree pages (both copies), record headers (both copies),
+ * user data. A copy is repaired in place: the same bytes, where they belong. That holds `work`, so
+ * that no checkpoint or cleaning gives the place away meanwhile, and pins the metaslab, so that no
+ * flush does.
  */
 #include <inttypes.h>
 #include <stdarg.h>
