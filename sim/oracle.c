@@ -81,17 +81,17 @@ static double interpolate(const struct curve *curve, const double *values, doubl
 	return values[k - 1] * pow(values[k] / values[k - 1], fmin(x, 1));
 }
 
-static double cost(const struct sim_config *c, const struct curve *curve, double metaslabs)
+static double cost(const struct sim_config *c, const struct curve *curve, double metaslabs, bool wa)
 {
 	double x = spare_log(c, curve, metaslabs), size = metaslabs * c->world.log.metaslab_blocks;
 
-	if (c->minimise_wa)
+	if (wa)
 		return curve->user * interpolate(curve, curve->copies, x);
 	return lcpfs_engine_epsilon(interpolate(curve, curve->latency_us, x), curve->live / size, curve->ops_s);
 }
 
 /* From any split: the pair that gains most trades steps that halve in size. */
-static void improve(const struct sim_config *c, const struct curve *curves, uint32_t *sizes)
+static void improve(const struct sim_config *c, const struct curve *curves, uint32_t *sizes, bool wa)
 {
 	uint32_t n = c->load.count, step = 1;
 
@@ -106,8 +106,10 @@ static void improve(const struct sim_config *c, const struct curve *curves, uint
 				uint64_t max = c->load.tenants[k].max_blocks / c->world.log.metaslab_blocks;
 				if (i == k || sizes[i] < curves[i].min + step || (max && sizes[k] + step > max))
 					continue;
-				gain = cost(c, &curves[i], sizes[i]) - cost(c, &curves[i], sizes[i] - step) +
-				       cost(c, &curves[k], sizes[k]) - cost(c, &curves[k], sizes[k] + step);
+				gain = cost(c, &curves[i], sizes[i], wa) -
+				       cost(c, &curves[i], sizes[i] - step, wa) +
+				       cost(c, &curves[k], sizes[k], wa) -
+				       cost(c, &curves[k], sizes[k] + step, wa);
 				if (gain <= most)
 					continue;
 				most = gain;
@@ -123,27 +125,31 @@ static void improve(const struct sim_config *c, const struct curve *curves, uint
 	}
 }
 
-uint32_t *sim_oracle_sizes(struct sim_config *config)
+bool sim_oracle_sizes(struct sim_config *config, uint32_t *sizes[2])
 {
-	uint32_t n = config->load.count, *sizes = sim_start_sizes(config, SIM_START_PROPORTIONAL);
-	struct curve *curves = calloc(n, sizeof(*curves));
+	uint32_t n = config->load.count, metaslab = config->world.log.metaslab_blocks;
 	struct sim_progress progress = {.name = "oracle seeks"};
-	uint32_t extra = (uint32_t)(config->world.pool_blocks / config->world.log.metaslab_blocks);
+	uint32_t extra = (uint32_t)(config->world.pool_blocks / metaslab);
+	struct curve *curves;
 
+	for (int wa = 0; wa < 2; wa++) {
+		sizes[wa] = sim_start_sizes(config, SIM_START_PROPORTIONAL, false);
+		if (!sizes[wa])
+			return false; /* the first: both start alike */
+	}
+	curves = calloc(n, sizeof(*curves));
 	CHECK(curves);
-	for (uint32_t i = 0; sizes && i < n; i++) {
-		uint64_t given = DIV_UP(config->load.tenants[i].min_blocks, config->world.log.metaslab_blocks);
+	for (uint32_t i = 0; i < n; i++) {
 		curves[i].min = sim_log_metaslabs_min(&config->world.log, config->load.tenants[i].live_blocks);
-		curves[i].min = MAX_OF(curves[i].min, (uint32_t)given);
+		curves[i].min = MAX_OF(curves[i].min, (uint32_t)(config->load.tenants[i].min_blocks / metaslab));
 		extra -= curves[i].min;
 	}
-	for (int k = 0; sizes && k < GRID; k++) {
+	for (int k = 0; k < GRID; k++) {
 		measure(config, curves, extra, k);
-		if (!config->quiet)
-			sim_policy_progress(&progress, (k + 1.0) / GRID);
+		sim_policy_progress(&progress, (k + 1.0) / GRID);
 	}
-	if (sizes)
-		improve(config, curves, sizes);
+	for (int wa = 0; wa < 2; wa++)
+		improve(config, curves, sizes[wa], wa);
 	free(curves);
-	return sizes;
+	return true;
 }

@@ -35,22 +35,56 @@ static double start_weight(const struct sim_config *c, enum sim_start start, uin
 	}
 }
 
+/* Whole metaslabs of a size that was given; at least one. */
+static uint32_t whole(const struct sim_config *c, uint64_t blocks)
+{
+	return (uint32_t)MAX_OF(blocks / c->world.log.metaslab_blocks, 1);
+}
+
 static uint32_t min_of(const struct sim_config *c, uint32_t i)
 {
 	const struct sim_tenant *t = &c->load.tenants[i];
 	uint32_t floor = sim_log_metaslabs_min(&c->world.log, t->live_blocks);
 
-	return MAX_OF(floor, (uint32_t)DIV_UP(t->min_blocks, c->world.log.metaslab_blocks));
+	return t->min_blocks ? MAX_OF(floor, whole(c, t->min_blocks)) : floor;
+}
+
+static uint32_t max_of(const struct sim_config *c, uint32_t i)
+{
+	const struct sim_tenant *t = &c->load.tenants[i];
+
+	return t->max_blocks ? whole(c, t->max_blocks) : UINT32_MAX;
+}
+
+/* The one furthest below its wish (or, to take away, above) that may still change; UINT32_MAX: none. */
+static uint32_t furthest_off(const struct sim_config *c, const double *want, const uint32_t *sizes, bool as_given,
+			     bool below)
+{
+	uint32_t best = UINT32_MAX;
+	double most = -INFINITY;
+
+	for (uint32_t i = 0; i < c->load.count; i++) {
+		double off = below ? want[i] - sizes[i] : sizes[i] - want[i];
+		if (off <= most || (as_given && c->load.tenants[i].size_blocks) ||
+		    (below ? sizes[i] >= max_of(c, i) : sizes[i] <= min_of(c, i)))
+			continue;
+		most = off;
+		best = i;
+	}
+	return best;
 }
 
 /*
- * Whole metaslabs that come as near as can be to live + share · spare, none below its minimum, all of the pool
- * used.
+ * Whole metaslabs that come as near as can be to live + share · spare, none below its minimum or above its
+ * maximum. All of the pool is used, but for what no one may have. A size that was given stands. False if those are
+ * too large.
  */
-static void fill_sizes(const struct sim_config *c, const double *weights, double weight, uint32_t *sizes)
+static bool fill_sizes(const struct sim_config *c, const double *weights, double weight, bool as_given,
+		       uint32_t *sizes)
 {
 	double metaslab = c->world.log.metaslab_blocks, live = 0, *want = calloc(c->load.count, sizeof(double));
 	int64_t left = (int64_t)(c->world.pool_blocks / c->world.log.metaslab_blocks);
+	uint32_t best = 0;
 
 	CHECK(want);
 	for (uint32_t i = 0; i < c->load.count; i++)
@@ -58,52 +92,57 @@ static void fill_sizes(const struct sim_config *c, const double *weights, double
 	for (uint32_t i = 0; i < c->load.count; i++) {
 		double spare = ((double)c->world.pool_blocks - live) * weights[i] / weight;
 		want[i] = (c->load.tenants[i].live_blocks + spare) / metaslab;
-		if (c->load.tenants[i].size_blocks)
-			want[i] = (double)c->load.tenants[i].size_blocks / metaslab;
-		sizes[i] = MAX_OF(min_of(c, i), (uint32_t)want[i]);
+		sizes[i] = MIN_OF(MAX_OF(min_of(c, i), (uint32_t)want[i]), max_of(c, i));
+		if (as_given && c->load.tenants[i].size_blocks)
+			sizes[i] = whole(c, c->load.tenants[i].size_blocks);
 		left -= sizes[i];
 	}
-	while (left) {
-		uint32_t best = UINT32_MAX;
-		double most = -INFINITY;
-		for (uint32_t i = 0; i < c->load.count; i++) {
-			double off = left > 0 ? want[i] - sizes[i] : sizes[i] - want[i];
-			if (off <= most || (left < 0 && sizes[i] <= min_of(c, i)))
-				continue;
-			most = off;
-			best = i;
-		}
-		if (best == UINT32_MAX)
-			break;
+	while (left && (best = furthest_off(c, want, sizes, as_given, left > 0)) != UINT32_MAX) {
 		sizes[best] += left > 0 ? 1 : -1;
 		left -= left > 0 ? 1 : -1;
 	}
 	free(want);
+	return left >= 0;
 }
 
-uint32_t *sim_start_sizes(const struct sim_config *config, enum sim_start start)
+static bool too_small(const char *what, uint64_t need, uint64_t given)
+{
+	fprintf(stderr,
+		"lcpfs simulate: %s needs at least %llu blocks of 4096 bytes and has %llu; give it more, or smaller "
+		"--metaslab\n",
+		what, (unsigned long long)need, (unsigned long long)given);
+	return false;
+}
+
+static bool sizes_possible(const struct sim_config *c, bool as_given)
+{
+	uint64_t need = 0, metaslab = c->world.log.metaslab_blocks;
+
+	for (uint32_t i = 0; i < c->load.count; i++) {
+		const struct sim_tenant *t = &c->load.tenants[i];
+		uint32_t min = min_of(c, i), given = as_given && t->size_blocks ? whole(c, t->size_blocks) : min;
+		if (MIN_OF(given, max_of(c, i)) < min)
+			return too_small(t->name, min * metaslab, MIN_OF(given, max_of(c, i)) * metaslab);
+		need += given;
+	}
+	return need * metaslab <= c->world.pool_blocks ||
+	       too_small("the pool", need * metaslab, c->world.pool_blocks);
+}
+
+uint32_t *sim_start_sizes(const struct sim_config *config, enum sim_start start, bool as_given)
 {
 	struct sim_random random = {config->load.seed};
 	double *weights = calloc(config->load.count, sizeof(double)), sum = 0;
 	uint32_t *sizes = calloc(config->load.count, sizeof(uint32_t));
-	uint64_t need = 0;
 
 	CHECK(weights && sizes);
 	for (uint32_t i = 0; i < config->load.count; i++) {
 		weights[i] = start_weight(config, start, i, &random);
 		sum += weights[i];
-		need += min_of(config, i);
 	}
-	if (need * config->world.log.metaslab_blocks > config->world.pool_blocks) {
-		fprintf(stderr,
-			"lcpfs simulate: the pool is too small: its partitions need at least %llu blocks, it has "
-			"%llu; give more --pool or --spare, or smaller --metaslab\n",
-			(unsigned long long)(need * config->world.log.metaslab_blocks),
-			(unsigned long long)config->world.pool_blocks);
+	if (!sizes_possible(config, as_given) || !fill_sizes(config, weights, sum, as_given, sizes)) {
 		free(sizes);
 		sizes = NULL;
-	} else {
-		fill_sizes(config, weights, sum, sizes);
 	}
 	free(weights);
 	return sizes;
@@ -119,6 +158,12 @@ struct driver {
 	bool restarted;
 };
 
+/* Metaslabs below its maximum. */
+static uint32_t room_of(const struct driver *d, uint32_t i)
+{
+	return max_of(d->config, i) - sim_log_metaslabs(d->world->members[i].log);
+}
+
 /*
  * LVM's dmeventd with thin_pool_autoextend_threshold 70 and _percent 20: grow by a fifth at 70 % full; never
  * shrink.
@@ -127,13 +172,13 @@ static void threshold_tick(void *context, struct sim_world *world)
 {
 	uint64_t copied;
 
-	(void)context;
 	for (uint32_t i = 0; i < world->load->count; i++) {
 		double size = (double)sim_world_size_blocks(world, i);
 		double live = (double)sim_log_live(world->members[i].log);
 		uint32_t more = (uint32_t)ceil(0.2 * size / world->options->log.metaslab_blocks);
 		if (live / size < 0.7)
 			continue;
+		more = MIN_OF(more, room_of(context, i));
 		world->moves += sim_world_move(world, UINT32_MAX, i, more, &copied) > 0;
 	}
 }
@@ -149,13 +194,14 @@ static void lcpfs_rs_tick(void *context, struct sim_world *world)
 		uint64_t size = sim_world_size_blocks(world, i);
 		double seconds = (double)world->now_us / 1e6;
 		double frequency = seconds > 0 ? (double)(c->read_ops + c->write_ops) / seconds : 0;
+		uint64_t max = world->load->tenants[i].max_blocks;
 		double pressure = lcpfs_engine_pressure((double)c->live_blocks / (double)size, frequency, size,
-							world->options->pool_blocks);
+							max ? max : world->options->pool_blocks);
 		double benefit = -d->pressure.mean_outcome;
 		uint32_t step = (uint32_t)(0.1 * (double)size / world->options->log.metaslab_blocks);
 		if (!lcpfs_engine_threshold_should_act(&d->pressure, pressure, benefit))
 			continue;
-		world->moves += sim_world_move(world, UINT32_MAX, i, step, &copied) > 0;
+		world->moves += sim_world_move(world, UINT32_MAX, i, MIN_OF(step, room_of(d, i)), &copied) > 0;
 		/* ε after is read at the instant of ε before */
 		lcpfs_engine_threshold_observe(&d->pressure, pressure, 0);
 	}
@@ -196,7 +242,7 @@ static struct lcpfs_engine *make_engine(struct driver *d)
 		struct lcpfs_engine_spec spec = {
 			.name = t->name,
 			.size_blocks = sim_world_size_blocks(d->world, i),
-			.min_size_blocks = t->min_blocks,
+			.min_size_blocks = t->min_blocks - t->min_blocks % o->log.metaslab_blocks,
 			.max_size_blocks = t->max_blocks ? t->max_blocks : o->pool_blocks,
 		};
 		CHECK(lcpfs_engine_add(engine, &spec, NULL) == 0);
@@ -240,54 +286,89 @@ static void collect(struct driver *d, struct sim_result *result)
 
 /* ---- running ---- */
 
+/* On a terminal one line that counts up, elsewhere a line for each tenth. */
 void sim_policy_progress(void *progress, double share)
 {
 	struct sim_progress *p = progress;
+	bool terminal = isatty(STDERR_FILENO);
 	int percent = (int)(share * 100);
 
-	if (percent == p->percent || !isatty(STDERR_FILENO))
+	if (percent < p->percent + (terminal ? 1 : 10))
 		return;
-	p->percent = percent;
-	fprintf(stderr, "\r%-12s %3d %%%s", p->name, percent, percent >= 100 ? "\n" : "");
+	p->percent = terminal ? percent : percent - percent % 10;
+	fprintf(stderr, "%s%-12s %3d %%%s", terminal ? "\r" : "", p->name, p->percent,
+		terminal && percent < 100 ? "" : "\n");
 }
 
 /* The rule needs room to grow into: half of the spare starts out free. */
 static void leave_half_free(const struct sim_config *c, uint32_t *sizes)
 {
 	for (uint32_t i = 0; i < c->load.count; i++)
-		sizes[i] -= (sizes[i] - min_of(c, i)) / 2;
+		if (!c->load.tenants[i].size_blocks)
+			sizes[i] -= (sizes[i] - min_of(c, i)) / 2;
 }
 
-static uint32_t *sizes_for(struct sim_config *config, enum sim_policy_kind policy)
+static uint32_t *sizes_for(const struct sim_config *config, enum sim_policy_kind policy)
 {
-	uint32_t *sizes;
+	enum sim_start start = policy == SIM_EQUAL ? SIM_START_EQUAL : config->start;
+	uint32_t *sizes = sim_start_sizes(config, start, policy != SIM_EQUAL);
 
-	if (policy == SIM_ORACLE)
-		return sim_oracle_sizes(config);
-	sizes = sim_start_sizes(config, policy == SIM_EQUAL ? SIM_START_EQUAL : config->start);
 	if (sizes && policy == SIM_THRESHOLD)
 		leave_half_free(config, sizes);
 	return sizes;
 }
 
-bool sim_policy_run(struct sim_config *config, enum sim_policy_kind policy, struct sim_result *result)
+static void run(struct sim_config *config, enum sim_policy_kind policy, const uint32_t *sizes, const char *name,
+		struct sim_result *result)
 {
 	static void (*const ticks[SIM_POLICIES])(void *, struct sim_world *) = {
 		[SIM_THRESHOLD] = threshold_tick, [SIM_LCPFS_RS] = lcpfs_rs_tick, [SIM_LEARNED] = learned_tick};
 	struct driver d = {.config = config, .world = &result->world};
-	struct sim_progress progress = {.name = sim_policy_names[policy]};
-	uint32_t *sizes = sizes_for(config, policy);
+	struct sim_progress progress = {.name = name};
 
-	if (!sizes)
-		return false;
 	result->policy = policy;
 	lcpfs_engine_threshold_init(&d.pressure, 100);
 	sim_world_init(&result->world, &config->world, &config->load, sizes);
-	free(sizes);
 	if (policy == SIM_LEARNED)
 		d.engine = make_engine(&d);
-	sim_world_run(&result->world, ticks[policy], &d, config->quiet ? NULL : sim_policy_progress, &progress);
+	sim_world_run(&result->world, ticks[policy], &d, sim_policy_progress, &progress);
 	if (d.engine)
 		collect(&d, result);
+}
+
+/* The best split by either objective; the one that was asked for is the policy's result. */
+static bool run_oracle(struct sim_config *config, struct sim_result *result)
+{
+	struct sim_result other = {0};
+	uint32_t *sizes[2];
+
+	if (!sim_oracle_sizes(config, sizes))
+		return false;
+	run(config, SIM_ORACLE, sizes[config->minimise_wa], "oracle", result);
+	run(config, SIM_ORACLE, sizes[!config->minimise_wa], "oracle, too", &other);
+	result->other = other.world;
+	free(sizes[0]);
+	free(sizes[1]);
 	return true;
+}
+
+bool sim_policy_run(struct sim_config *config, enum sim_policy_kind policy, struct sim_result *result)
+{
+	uint32_t *sizes;
+
+	if (policy == SIM_ORACLE)
+		return run_oracle(config, result);
+	sizes = sizes_for(config, policy);
+	if (!sizes)
+		return false;
+	run(config, policy, sizes, sim_policy_names[policy], result);
+	free(sizes);
+	return true;
+}
+
+void sim_result_done(struct sim_result *result)
+{
+	sim_world_done(&result->world);
+	if (result->policy == SIM_ORACLE)
+		sim_world_done(&result->other);
 }

@@ -35,27 +35,33 @@ struct sim_config {
 	bool minimise_wa; /* the oracle's objective: WA instead of ε */
 	struct lcpfs_engine_priors priors;
 	bool restart; /* save, destroy, load halfway */
-	bool quiet;
 };
 
 struct sim_result {
 	enum sim_policy_kind policy;
 	struct sim_world world;
+	struct sim_world other; /* oracle only: with the sizes that are best by the other objective */
 	struct lcpfs_engine_outcome outcomes[LCPFS_ENGINE_OUTCOMES_MAX];
 	size_t outcome_count;
 	struct lcpfs_engine_statistics statistics; /* learned only */
 };
 
-/* Metaslabs per tenant; the caller frees. NULL with a message if the pool is too small for the load. */
-uint32_t *sim_start_sizes(const struct sim_config *config, enum sim_start start);
-uint32_t *sim_oracle_sizes(struct sim_config *config);
-/* Runs one policy; result->world is to be done by the caller. */
+/*
+ * Metaslabs per tenant; the caller frees. Sizes that were given count only if as_given. NULL with a message if
+ * they or the pool are too small for the load.
+ */
+uint32_t *sim_start_sizes(const struct sim_config *config, enum sim_start start, bool as_given);
+/* The best by ε (sizes[0]) and by WA (sizes[1]); false with a message if there are none. */
+bool sim_oracle_sizes(struct sim_config *config, uint32_t *sizes[2]);
+/* Runs one policy; false with a message if it cannot. */
 bool sim_policy_run(struct sim_config *config, enum sim_policy_kind policy, struct sim_result *result);
+void sim_result_done(struct sim_result *result);
+
 struct sim_progress {
 	const char *name;
 	int percent; /* as last written */
 };
 
-void sim_policy_progress(void *progress, double share); /* a line on stderr, if that is a terminal */
+void sim_policy_progress(void *progress, double share); /* on stderr */
 
 #endif

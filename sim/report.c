@@ -112,7 +112,32 @@ static struct json_object *json_outcomes(const struct sim_result *result)
 	return list;
 }
 
-static struct json_object *json_policy(const struct sim_result *result)
+/* What an oracle's split costs, and its sizes. */
+static struct json_object *json_objective(const struct sim_world *world)
+{
+	struct json_object *o = json_object_new_object(), *sizes = json_object_new_array();
+	struct sim_log_counts all = sim_world_counts(world);
+
+	put(o, "wa", late_wa(world));
+	put(o, "wa_total", all.user ? (double)all.device / (double)all.user : 1);
+	put(o, "epsilon", late_epsilon(world));
+	for (uint32_t i = 0; i < world->load->count; i++)
+		json_object_array_add(sizes, json_object_new_int64((int64_t)sim_world_size_blocks(world, i)));
+	json_object_object_add(o, "size_blocks", sizes);
+	return o;
+}
+
+static void put_objectives(struct json_object *o, const struct sim_result *result, bool minimise_wa)
+{
+	struct json_object *both = json_object_new_object();
+
+	json_object_object_add(o, "objective", json_object_new_string(minimise_wa ? "wa" : "epsilon"));
+	json_object_object_add(both, minimise_wa ? "wa" : "epsilon", json_objective(&result->world));
+	json_object_object_add(both, minimise_wa ? "epsilon" : "wa", json_objective(&result->other));
+	json_object_object_add(o, "objectives", both);
+}
+
+static struct json_object *json_policy(const struct sim_config *config, const struct sim_result *result)
 {
 	const struct sim_world *world = &result->world;
 	struct json_object *o = json_object_new_object(), *partitions = json_object_new_array();
@@ -128,6 +153,8 @@ static struct json_object *json_policy(const struct sim_result *result)
 		json_object_array_add(partitions, json_partition(world, i));
 	json_object_object_add(o, "partitions", partitions);
 	json_object_object_add(o, "series", json_series(world));
+	if (result->policy == SIM_ORACLE)
+		put_objectives(o, result, config->minimise_wa);
 	if (result->policy != SIM_LEARNED)
 		return o;
 	put_int(o, "improved", result->statistics.improved);
@@ -146,7 +173,8 @@ void sim_report_json(const struct sim_config *config, const struct sim_result *r
 	put_int(all, "seed", config->load.seed);
 	json_object_object_add(all, "start", json_object_new_string(sim_start_names[config->start]));
 	for (int i = 0; i < count; i++)
-		json_object_object_add(policies, sim_policy_names[results[i].policy], json_policy(&results[i]));
+		json_object_object_add(policies, sim_policy_names[results[i].policy],
+				       json_policy(config, &results[i]));
 	json_object_object_add(all, "policies", policies);
 	puts(json_object_to_json_string_ext(all, JSON_C_TO_STRING_PLAIN));
 	json_object_put(all);
@@ -154,23 +182,30 @@ void sim_report_json(const struct sim_config *config, const struct sim_result *r
 
 /* ---- a table ---- */
 
+static void print_row(const struct sim_config *config, const struct sim_world *world, const char *name)
+{
+	struct sim_log_counts all = sim_world_counts(world);
+
+	printf("%-14s %8.3f %9.3f %12.5g %6llu %7llu  ", name, late_wa(world),
+	       all.user ? (double)all.device / (double)all.user : 1, late_epsilon(world),
+	       (unsigned long long)world->moves, (unsigned long long)world->undone);
+	for (uint32_t k = 0; k < config->load.count && k < 8; k++) {
+		const struct sim_log_counts *late = &world->members[k].late.counts;
+		printf(" %s %.0f (%.2f)", config->load.tenants[k].name,
+		       (double)sim_world_size_blocks(world, k) / 256,
+		       late->user ? (double)late->device / (double)late->user : 1);
+	}
+	puts(config->load.count > 8 ? " ..." : "");
+}
+
 void sim_report_table(const struct sim_config *config, const struct sim_result *results, int count)
 {
-	printf("%-10s %8s %9s %12s %6s %7s   sizes in MiB (WA each)\n", "policy", "WA", "WA total", "epsilon",
+	printf("%-14s %8s %9s %12s %6s %7s   sizes in MiB (WA each)\n", "policy", "WA", "WA total", "epsilon",
 	       "moves", "undone");
 	for (int i = 0; i < count; i++) {
-		const struct sim_world *world = &results[i].world;
-		struct sim_log_counts all = sim_world_counts(world);
-		printf("%-10s %8.3f %9.3f %12.5g %6llu %7llu  ", sim_policy_names[results[i].policy],
-		       late_wa(world), all.user ? (double)all.device / (double)all.user : 1, late_epsilon(world),
-		       (unsigned long long)world->moves, (unsigned long long)world->undone);
-		for (uint32_t k = 0; k < config->load.count && k < 8; k++) {
-			const struct sim_log_counts *late = &world->members[k].late.counts;
-			printf(" %s %.0f (%.2f)", config->load.tenants[k].name,
-			       (double)sim_world_size_blocks(world, k) / 256,
-			       late->user ? (double)late->device / (double)late->user : 1);
-		}
-		puts(config->load.count > 8 ? " ..." : "");
+		print_row(config, &results[i].world, sim_policy_names[results[i].policy]);
+		if (results[i].policy == SIM_ORACLE)
+			print_row(config, &results[i].other, config->minimise_wa ? "oracle epsilon" : "oracle wa");
 	}
 }
 
@@ -200,17 +235,30 @@ static void plot_sizes(FILE *gnuplot, const struct sim_config *config, const str
 		plot_data(gnuplot, &result->world, i);
 }
 
+bool sim_report_plot_possible(const char *path)
+{
+	FILE *file;
+
+	if (system("gnuplot --version >/dev/null 2>&1")) {
+		fputs("lcpfs simulate: --plot needs gnuplot (Debian: apt-get install gnuplot-nox)\n", stderr);
+		return false;
+	}
+	file = strpbrk(path, "'\n\\") ? NULL : fopen(path, "a");
+	if (!file) {
+		fprintf(stderr, "lcpfs simulate: --plot: cannot write %s\n", path);
+		return false;
+	}
+	fclose(file);
+	return true;
+}
+
 bool sim_report_plot(const struct sim_config *config, const struct sim_result *results, int count,
 		     const char *path)
 {
 	FILE *gnuplot = popen("gnuplot", "w");
 
-	if (!gnuplot || strpbrk(path, "'\n\\")) {
-		fprintf(stderr, "lcpfs simulate: cannot plot to %s: is gnuplot installed?\n", path);
-		if (gnuplot)
-			pclose(gnuplot);
+	if (!gnuplot)
 		return false;
-	}
 	fprintf(gnuplot, "set terminal svg size %d,900 dynamic background rgb 'white'\nset output '%s'\n",
 		420 * count, path);
 	fprintf(gnuplot, "set multiplot layout 2,%d columnsfirst\nset xlabel 'GiB written by users'\nset grid\n",
@@ -224,5 +272,8 @@ bool sim_report_plot(const struct sim_config *config, const struct sim_result *r
 		plot_data(gnuplot, &results[i].world, UINT32_MAX);
 	}
 	fputs("unset multiplot\n", gnuplot);
-	return pclose(gnuplot) == 0;
+	if (pclose(gnuplot) == 0)
+		return true;
+	fprintf(stderr, "lcpfs simulate: --plot: gnuplot failed on %s\n", path);
+	return false;
 }

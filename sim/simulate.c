@@ -15,6 +15,8 @@
 #include "trace.h"
 
 #define BLOCK_BYTES 4096.0
+#define BYTES_MAX 0x1p50
+#define POOL_BLOCKS_MAX (1ull << 30) /* 4 TiB: the model keeps 8 bytes for each block */
 #define TENANTS_MAX 64
 /* simulated seconds in which users write as much as the pool holds, if no --rate is given */
 #define TICKS_PER_TURN 64
@@ -26,8 +28,8 @@ static const char usage_text[] =
 	"       lcpfs simulate --trace FILE --format vscsi|msr|csv [--split 1G] [--spare 10%] [--repeat 5]\n"
 	"           --policy NAME ... [--json]\n"
 	"\n"
-	"  --policy NAME            static, equal, threshold, lcpfs-rs, learned, oracle; may be given several times\n"
-	"  --start NAME             sizes to start from: proportional (default), equal, first, last, inverse, random\n"
+	"  --policy NAME            static, equal, threshold, lcpfs-rs, learned, oracle; several may be given\n"
+	"  --start NAME             sizes at first: proportional (default), equal, first, last, inverse, random\n"
 	"  --objective epsilon|wa   what the oracle minimises (default epsilon)\n"
 	"  --shift AT:NAME=W,...    after AT bytes written, these weights hold\n"
 	"  --swing PERIOD:NAME=W,.. weights swing to these and back, once per PERIOD bytes written\n"
@@ -81,11 +83,20 @@ static bool parse_size(const char *text, uint64_t *blocks)
 	if (!parse_number(text, &value, &end))
 		return false;
 	unit = *end ? strchr(units, *end & ~32) : NULL;
-	if ((*end && !unit) || (unit && end[1]))
+	if (unit)
+		value *= pow(1024, (double)(unit - units + 1));
+	end += unit != NULL;
+	if (*end && strcmp(end, "B") && (!unit || strcmp(end, "iB")))
 		return false;
-	value *= unit ? pow(1024, (double)(unit - units + 1)) : 1;
 	*blocks = (uint64_t)(value / BLOCK_BYTES);
-	return value < 0x1p50 && *blocks > 0;
+	return value <= BYTES_MAX && *blocks > 0;
+}
+
+static bool parse_whole(const char *text, double max, double *value)
+{
+	char *end;
+
+	return parse_number(text, value, &end) && !*end && *value == floor(*value) && *value <= max;
 }
 
 static bool parse_share(const char *text, double *share)
@@ -151,6 +162,15 @@ static bool parse_property(struct sim_tenant *t, const char *key, const char *va
 	return !strcmp(key, "max") && parse_size(value, &t->max_blocks);
 }
 
+static uint32_t find_tenant(const struct command *c, const char *name)
+{
+	uint32_t i = 0;
+
+	while (i < c->config.load.count && strcmp(c->tenants[i].name, name))
+		i++;
+	return i;
+}
+
 static int parse_partition(struct command *c, char *text)
 {
 	struct sim_tenant *t = &c->tenants[c->config.load.count];
@@ -160,17 +180,27 @@ static int parse_partition(struct command *c, char *text)
 		return complain("too many partitions", text);
 	if (!colon || colon == text || colon - text >= SIM_NAME_MAX)
 		return complain("--partition needs NAME:live=SIZE,writes=WEIGHT", text);
-	memcpy(t->name, text, (size_t)(colon - text));
+	*colon = 0;
+	if (find_tenant(c, text) < c->config.load.count)
+		return complain("--partition: two of the same name", text);
+	strcpy(t->name, text);
 	for (word = strtok_r(colon + 1, ",", &save); word; word = strtok_r(NULL, ",", &save)) {
 		char *equals = strchr(word, '=');
 		if (!equals)
 			return complain("--partition: no value", word);
 		*equals = 0;
-		if (!parse_property(t, word, equals + 1))
-			return complain("--partition: bad property or value", word);
+		if (!parse_property(t, word, equals + 1)) {
+			*equals = '=';
+			return complain("--partition: unknown property or unacceptable value", word);
+		}
 	}
 	if (!t->live_blocks)
 		return complain("--partition needs live=SIZE", t->name);
+	if (t->max_blocks && t->max_blocks < MAX_OF(t->min_blocks, t->live_blocks))
+		return complain("--partition: max is below min or live", t->name);
+	if (t->size_blocks &&
+	    (t->size_blocks < t->min_blocks || (t->max_blocks && t->size_blocks > t->max_blocks)))
+		return complain("--partition: size is not between min and max", t->name);
 	c->config.load.tenants = c->tenants;
 	c->config.load.count++;
 	return 0;
@@ -182,22 +212,20 @@ static int parse_weights(struct command *c, char *text, struct sim_shift *list, 
 	char *colon = strchr(text, ':'), *save, *word;
 
 	if (!colon)
-		return complain("needs SIZE:NAME=WEIGHT,...", text);
+		return complain("--shift and --swing need SIZE:NAME=WEIGHT,...", text);
 	*colon = 0;
 	if (!parse_size(text, at))
-		return complain("not a size", text);
+		return complain("--shift and --swing: not a size", text);
 	for (word = strtok_r(colon + 1, ",", &save); word; word = strtok_r(NULL, ",", &save)) {
 		char *equals = strchr(word, '=');
 		struct sim_shift *shift = &list[*count];
 		if (!equals || *count == SIM_SHIFTS_MAX || !parse_plain(equals + 1, &shift->writes))
-			return complain("needs NAME=WEIGHT", word);
+			return complain("--shift and --swing need NAME=WEIGHT (at most 16)", word);
 		*equals = 0;
 		shift->at_blocks = *at;
-		for (shift->tenant = 0; shift->tenant < c->config.load.count; shift->tenant++)
-			if (!strcmp(c->tenants[shift->tenant].name, word))
-				break;
+		shift->tenant = find_tenant(c, word);
 		if (shift->tenant == c->config.load.count)
-			return complain("no such partition (give --partition first)", word);
+			return complain("--shift and --swing: no such partition (give --partition first)", word);
 		++*count;
 	}
 	return 0;
@@ -279,6 +307,17 @@ static const struct option long_options[] = {
 	{NULL, 0, NULL, 0},
 };
 
+static int refuse(int option, const char *what, const char *value)
+{
+	const struct option *o = long_options;
+	char text[200];
+
+	while (o->val != option)
+		o++;
+	snprintf(text, sizeof(text), "--%s: %s", o->name, what);
+	return complain(text, value);
+}
+
 static int parse_choice(struct command *c, int option, const char *value)
 {
 	static const char *const formats[] = {"vscsi", "msr", "csv"}, *const objectives[] = {"epsilon", "wa"};
@@ -308,7 +347,7 @@ static int parse_choice(struct command *c, int option, const char *value)
 		i = find_name(value, cleanings, 3);
 		c->config.world.log.cleaning = (enum sim_cleaning)i;
 	}
-	return i < 0 ? complain("unknown choice", value) : 0;
+	return i < 0 ? refuse(option, "unknown choice", value) : 0;
 }
 
 static int parse_value(struct command *c, int option, const char *value)
@@ -319,7 +358,7 @@ static int parse_value(struct command *c, int option, const char *value)
 
 	switch (option) {
 	case O_POOL:
-		good = parse_size(value, &o->pool_blocks);
+		good = parse_size(value, &o->pool_blocks) && o->pool_blocks <= POOL_BLOCKS_MAX;
 		break;
 	case O_WRITES:
 		good = parse_size(value, &o->total_blocks);
@@ -345,14 +384,14 @@ static int parse_value(struct command *c, int option, const char *value)
 		good = parse_plain(value, &o->request_us);
 		break;
 	case O_REPEAT:
-		good = parse_plain(value, &number) && number >= 1 && number < 1e6;
+		good = parse_whole(value, 1e6, &number) && number >= 1;
 		c->config.load.repeat = (uint32_t)number;
 		break;
 	default:
-		good = parse_plain(value, &number) && number < 1e15;
+		good = parse_whole(value, 1e15, &number);
 		c->config.load.seed = (uint64_t)number;
 	}
-	return good ? 0 : complain("not an acceptable value", value);
+	return good ? 0 : refuse(option, "not an acceptable value", value);
 }
 
 static int parse_option(struct command *c, int option, char *value)
@@ -390,8 +429,6 @@ static int parse_option(struct command *c, int option, char *value)
 	case O_RESTART:
 		c->config.restart = true;
 		return 0;
-	case '?':
-		return 2;
 	default:
 		return parse_value(c, option, value);
 	}
@@ -425,8 +462,8 @@ static int prepare_trace(struct command *c)
 	struct sim_load *load = &c->config.load;
 	double live = 0;
 
-	if (load->count)
-		return complain("--partition and --trace exclude each other", c->trace_path);
+	if (load->count || c->config.world.total_blocks)
+		return complain("--trace excludes --partition and --writes", c->trace_path);
 	c->trace = sim_trace_load(c->trace_path, c->format, c->split_blocks);
 	if (!c->trace)
 		return 1;
@@ -464,6 +501,8 @@ static int prepare(struct command *c)
 		return complain("nothing to compare", "give --policy");
 	if (!o->total_blocks)
 		return complain("how much is written?", "give --writes");
+	if (c->plot && !sim_report_plot_possible(c->plot))
+		return 1;
 	for (uint32_t i = 0; i < load->count; i++) {
 		weights += load->tenants[i].writes;
 		reads += load->tenants[i].reads;
@@ -494,7 +533,7 @@ static int run(struct command *c)
 	if (!error && c->plot)
 		error = !sim_report_plot(&c->config, results, done, c->plot);
 	for (int i = 0; i < done; i++)
-		sim_world_done(&results[i].world);
+		sim_result_done(&results[i]);
 	free(results);
 	return error;
 }
@@ -513,7 +552,8 @@ int simulate_main(int argc, char **argv)
 			free(c);
 			return 0;
 		}
-		error = parse_option(c, option, optarg);
+		error = option == '?' ? complain("unknown option, or its value is missing", argv[optind - 1])
+				      : parse_option(c, option, optarg);
 	}
 	if (!error && optind < argc)
 		error = complain("unexpected argument", argv[optind]);

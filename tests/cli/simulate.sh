@@ -1,0 +1,133 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# `lcpfs simulate`: what it takes and refuses, the fields it prints, the trace formats, the same result twice.
+. "$(dirname "$0")/lib.sh"
+SMALL="--pool 24M --partition hot:live=4M,writes=0.8 --partition cold:live=12M,writes=0.2 --metaslab 128K"
+
+# refuses CODE TEXT ARGUMENT...: with that exit code and one line that says TEXT.
+refuses() {
+	wanted=$1 text=$2
+	shift 2
+	code=0
+	lcpfs simulate "$@" >out 2>err </dev/null || code=$?
+	[ "$code" -eq "$wanted" ] || fail "simulate $*: exit code $code, not $wanted: $(cat out err)"
+	[ "$(wc -l <err)" -eq 1 ] && grep -q -- "^lcpfs simulate: .*$text" err || fail "simulate $*: $(cat err)"
+}
+
+refuses 2 "nothing to simulate"
+refuses 2 "unknown option.*--frob" --frob
+refuses 2 "value is missing" --pool
+refuses 2 "unexpected argument" extra
+refuses 2 "--pool: not an acceptable value: 11Q" --pool 11Q
+refuses 2 "--pool" --pool 0
+refuses 2 "--seed" --seed 1.5
+refuses 2 "--spare" --spare 10
+refuses 2 "--repeat" --repeat 0
+refuses 2 "--policy" --policy best
+refuses 2 "--objective" --objective latency
+refuses 2 "--format" --format pcap
+refuses 2 "--prior" --prior hope=1
+refuses 2 "live" --partition a:writes=1
+refuses 2 "unacceptable value: writes=-1" --partition a:live=1M,writes=-1
+refuses 2 "pattern" --partition a:live=1M,writes=1,pattern=gauss
+refuses 2 "max is below" --partition a:live=4M,writes=1,max=2M
+refuses 2 "same name" --partition a:live=4M,writes=1 --partition a:live=4M,writes=1
+# shellcheck disable=SC2086
+{
+	refuses 2 "how much" $SMALL --policy static
+	refuses 2 "nothing to compare" $SMALL --writes 1M
+	refuses 2 "no such partition" $SMALL --shift 1M:warm=1
+	refuses 1 "the pool needs at least" $SMALL --policy static --writes 1M --pool 12M
+	refuses 1 "trace" --trace no/such/file --format csv --policy static
+	refuses 1 "cannot write no/such/folder.svg" $SMALL --policy static --writes 1M --plot no/such/folder.svg
+}
+printf 'this is no trace\n' >text
+refuses 1 "no request" --trace text --format csv --policy static
+
+# simulates FILE ARGUMENT...: JSON into FILE
+simulates() {
+	file=$1
+	shift
+	lcpfs simulate "$@" --json >"$file" 2>err || fail "simulate $*: $(cat err)"
+}
+
+# shellcheck disable=SC2086
+simulates first $SMALL --writes 60M --seed 3 --policy static --policy equal --policy threshold --policy lcpfs-rs \
+	--policy learned --policy oracle --shift 50M:hot=0.5,cold=0.5
+grep -q "learned.* 50 %" err || fail "no progress: $(cat err)"
+# shellcheck disable=SC2086
+simulates second $SMALL --writes 60M --seed 3 --policy static --policy equal --policy threshold --policy lcpfs-rs \
+	--policy learned --policy oracle --shift 50M:hot=0.5,cold=0.5
+cmp first second || fail "the same seed gave another result"
+/usr/bin/python3 - <<'PYTHON' || fail "the fields of the result"
+import json
+
+result = json.load(open("first"))
+names = {"static", "equal", "threshold", "lcpfs-rs", "learned", "oracle"}
+assert set(result["policies"]) == names, result["policies"].keys()
+for name, policy in result["policies"].items():
+	for field in "wa wa_total epsilon moves undone converged_after_blocks".split():
+		assert policy[field] >= 0, (name, field)
+	assert [p["name"] for p in policy["partitions"]] == ["hot", "cold"]
+	for field in "wa size_blocks live_blocks latency_us latency_p99_us epsilon".split():
+		assert all(p[field] > 0 for p in policy["partitions"]), (name, field)
+	assert policy["wa"] >= 1 and len(policy["series"]) > 50
+	assert all(sum(point["size_blocks"]) <= result["pool_blocks"] for point in policy["series"])
+policies = result["policies"]
+assert policies["learned"]["moves"] > 0 and policies["static"]["moves"] == policies["lcpfs-rs"]["moves"] == 0
+assert policies["threshold"]["moves"] > 0
+assert policies["oracle"]["objective"] == "epsilon"
+assert set(policies["oracle"]["objectives"]) == {"epsilon", "wa"}
+spares = [p["size_blocks"] - 32 * (p["live_blocks"] // 32) for p in policies["equal"]["partitions"]]
+assert abs(spares[0] - spares[1]) <= 96, spares
+PYTHON
+
+# Sizes that are given stand, and what they leave is free; min and max hold for every policy.
+simulates given --pool 24M --partition a:live=4M,writes=1,size=6M,max=9M --partition b:live=8M,writes=0,size=12M,min=11M \
+	--metaslab 128K --writes 30M --policy static --policy learned --policy threshold --policy oracle
+/usr/bin/python3 - <<'PYTHON' || fail "sizes that were given"
+import json
+
+policies = json.load(open("given"))["policies"]
+size = {name: [p["size_blocks"] * 4096 / 2**20 for p in policy["partitions"]] for name, policy in policies.items()}
+assert size["static"] == [6, 12], size
+for name, (a, b) in size.items():
+	assert a <= 9 and b >= 11 and a + b <= 24, (name, a, b)
+assert size["learned"][0] > 6, size
+PYTHON
+
+# One load in three formats: a header of its own in CSV, 100 ns since 1601 in MSR, records of 32 bytes in vscsi.
+/usr/bin/python3 - <<'PYTHON'
+import random
+import struct
+
+random.seed(1)
+operations = [(i * 500, random.random() < 0.8, random.randrange(500) * 4096 + random.choice((0, 2**21)),
+	random.choice((4096, 16384))) for i in range(20000)]
+with open("t.vscsi", "wb") as vscsi, open("t.msr", "w") as msr, open("t.csv", "w") as csv:
+	csv.write("time_us,op,offset,length\n")
+	for i, (us, write, offset, length) in enumerate(operations):
+		vscsi.write(struct.pack("<IIIHHQQ", i, length, 1, 0x2a if write else 0x28, 1, offset // 512, us))
+		vscsi.write(struct.pack("<IIIHHQQ", i, 0, 1, 0x35, 1, 0, us))  # another command: left out
+		msr.write(f"{128166372000000000 + us * 10},host,0,{'Write' if write else 'Read'},{offset},{length},99\n")
+		csv.write(f"{us},{'write' if write else 'read'},{offset},{length}\n")
+PYTHON
+for format in vscsi msr csv; do
+	simulates "$format" --trace "t.$format" --format "$format" --split 2M --spare 100% --repeat 2 --metaslab 128K \
+		--policy learned --policy static
+	cmp vscsi "$format" || fail "$format: another result than vscsi"
+done
+/usr/bin/python3 - <<'PYTHON' || fail "the trace's partitions"
+import json
+
+static = json.load(open("csv"))["policies"]["static"]
+assert [p["name"] for p in static["partitions"]] == ["region0", "region1"]
+assert static["series"][-1]["user_blocks"] > 2 * 0.75 * 20000
+PYTHON
+
+if command -v gnuplot >/dev/null; then
+	# shellcheck disable=SC2086
+	lcpfs simulate $SMALL --writes 30M --policy static --policy learned --plot out.svg >/dev/null 2>err ||
+		fail "$(cat err)"
+	grep -q "</svg>" out.svg && grep -q "learned: sizes" out.svg || fail "no picture"
+fi
