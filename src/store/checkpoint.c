@@ -256,6 +256,7 @@ static int page_written(struct store *s, struct page *p, const struct fmt_pointe
 {
 	int error = pointer_null(at) ? 0 : take_place(s, at, true);
 	free_later(s, &p->at);
+	s->unwritten += (uint64_t)pointer_null(at) - pointer_null(&p->at);
 	p->at = *at;
 	*tree_pointer(s, p) = *at;
 	p->freezing = false;
@@ -269,11 +270,13 @@ static int page_vanish(struct checkpoint *c, struct page *p)
 {
 	static const struct fmt_pointer nowhere;
 	c->root.page_count = le64_of(le64_get(c->root.page_count) - 1);
+	int error = page_written(c->s, p, &nowhere);
 	if (p->path_epoch != c->s->freezes + 1) {
 		p->counted = false;
 		c->s->page_count--;
+		c->s->unwritten--;
 	}
-	return page_written(c->s, p, &nowhere);
+	return error;
 }
 
 /* From list[*next] on: one group of pages of one level. */

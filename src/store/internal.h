@@ -110,6 +110,7 @@ struct store {
 	uint64_t closure;        /* pages that the next checkpoint has to write */
 	uint64_t closure_frozen; /* and those of the one under way */
 	uint64_t page_count;     /* tree pages that exist (each twice on the device once written) */
+	uint64_t unwritten;      /* those of them that lie nowhere on the device yet */
 	struct fmt_pointer *space_pages; /* of the durable root */
 	size_t space_page_count;
 

@@ -143,6 +143,7 @@ void page_mark(struct store *s, struct page *p)
 		if (!p->counted) {
 			p->counted = true;
 			s->page_count++;
+			s->unwritten++;
 		}
 	}
 }

@@ -4,10 +4,10 @@
  *
  * What must always be possible, however full the partition: a checkpoint, the cleaning of one
  * metaslab, and on top of that a trim. So writers leave EMPTY metaslabs for a checkpoint of all pages,
- * twice each, and two more; cleaning leaves the checkpoint's. Where space is short, a checkpoint does
- * write all pages: then every other metaslab that held pages comes free, and it gives back what it
- * takes. When nothing is left for a writer it makes some itself, one unit at a time, or waits for the
- * background to.
+ * twice each, as much again for pages never written before, and two more; cleaning leaves the
+ * checkpoint's. Where space is short, a checkpoint does write all pages: then every other metaslab that
+ * held pages comes free, and it gives back what it takes. When nothing is left for a writer it makes
+ * some itself, one unit at a time, or waits for the background to.
  *
  * Empty for good: a CLOSED metaslab without live blocks may be used again once (1) roll-forward does
  * not need the records in it (its age <= root_seq) and (2) the state in which it is empty was flushed.
@@ -37,11 +37,20 @@ static uint64_t space_tree_pages(const struct store *s)
 	return DIV_UP(s->space.count, PAGE_SLOTS) + (s->space.count > PAGE_SLOTS ? 1 + s->space.count / 28224 : 0);
 }
 
-uint32_t room_for_all_pages(const struct store *s)
+static uint32_t metaslabs_for_all_pages(const struct store *s)
 {
 	uint64_t most = s->pages_max / 2; /* the cache cannot hold more that wait for a checkpoint */
 	uint64_t pages = MIN_OF(s->page_count + 2 * TREE_LEVELS_MAX, most);
 	return metaslabs_for_pages(s, pages + space_tree_pages(s));
+}
+
+/*
+ * For a page that is written for the first time a checkpoint gives nothing back, and when it is done the
+ * room for the next must still be there.
+ */
+uint32_t room_for_all_pages(const struct store *s)
+{
+	return metaslabs_for_all_pages(s) + (uint32_t)DIV_UP(2 * s->unwritten, usable_blocks(s));
 }
 
 /*
@@ -53,7 +62,7 @@ static uint32_t overhead_metaslabs(const struct store *s, uint32_t metaslabs)
 {
 	uint32_t few = HEADS_METASLABS_MIN - LOG_HEADS + 1;
 	uint32_t heads = metaslabs >= HEADS_METASLABS_MIN ? LOG_HEADS : metaslabs > few ? metaslabs - few + 1 : 1;
-	return heads + 3 + room_for_all_pages(s);
+	return heads + 3 + metaslabs_for_all_pages(s);
 }
 
 /*
@@ -78,7 +87,7 @@ uint32_t room_kept(const struct store *s)
 
 bool room_needs_full_checkpoint(const struct store *s)
 {
-	uint32_t all = room_for_all_pages(s), now = metaslabs_for_pages(s, s->closure + space_tree_pages(s));
+	uint32_t all = metaslabs_for_all_pages(s), now = metaslabs_for_pages(s, s->closure + space_tree_pages(s));
 	return s->page_count < s->pages_max / 3 && s->space.empty < now + all + 2;
 }
 

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a partition holds can be overwritten for ever, however full it is. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/check.h"
+#include "format/format.h"
+#include "store/store.h"
+
+enum { BASE = 16, METASLAB_BLOCKS = 256, METASLABS = 48, VOLUME_BLOCKS = 1 << 20, OVERWRITES = 20000 };
+
+static uint64_t no_time(void *context)
+{
+	(void)context;
+	return 0;
+}
+
+static const struct clock clock_still = {.now_us = no_time, .wall_s = no_time};
+
+static struct store *open_new(struct vdev *vdev)
+{
+	struct store_config config = {
+		.vdev = vdev,
+		.clock = &clock_still,
+		.guid = 1,
+		.partition = 1,
+		.name = "full",
+		.metaslab_base = BASE,
+		.metaslab_blocks = METASLAB_BLOCKS,
+		.metaslab_count = METASLABS,
+		.root_block = {{1, 2}, {3, 4}},
+		.cache_bytes = 64 << 20,
+	};
+	uint32_t metaslabs[METASLABS];
+	struct lcpfs_failure failure;
+	struct store *store;
+
+	for (uint32_t i = 0; i < METASLABS; i++)
+		metaslabs[i] = i;
+	assert_int_equal(store_format(&config, VOLUME_BLOCKS, metaslabs, METASLABS), 0);
+	assert_int_equal(store_open(&config, metaslabs, METASLABS, &store, &failure), 0);
+	return store;
+}
+
+static int write_block(struct store *store, uint32_t block)
+{
+	static const uint8_t data[BLOCK_SIZE] = {1};
+	int error = store_write(store, (uint64_t)block * BLOCK_SIZE, data, sizeof(data), false, NULL);
+
+	while (store_step(store) > 0)
+		;
+	return error;
+}
+
+/*
+ * Blocks far apart need a page each. What is full with pages that no checkpoint has written yet is the hardest: a
+ * checkpoint gets nothing back for what it takes for them.
+ */
+static void what_is_full_of_new_pages_can_be_overwritten(void **state)
+{
+	struct vdev *vdev = vdev_memory_new((uint64_t)(BASE + METASLABS * METASLAB_BLOCKS) << BLOCK_SHIFT);
+	struct store *store = open_new(vdev);
+	uint32_t dense = METASLABS * METASLAB_BLOCKS / 2, sparse = 0;
+
+	(void)state;
+	for (uint32_t i = 0; i < dense; i++)
+		assert_int_equal(write_block(store, i), 0);
+	assert_int_equal(store_checkpoint(store), 0);
+	while (!write_block(store, VOLUME_BLOCKS - 1 - sparse * VOLUME_SLOTS))
+		sparse++;
+	assert_true(sparse > METASLAB_BLOCKS);
+	for (uint32_t i = 0; i < OVERWRITES; i++)
+		assert_int_equal(write_block(store, (uint32_t)((uint64_t)i * 2654435761u % dense)), 0);
+	assert_int_equal(store_close(store), 0);
+	vdev_close(vdev);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {cmocka_unit_test(what_is_full_of_new_pages_can_be_overwritten)};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
