@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A model of one partition's store, in memory: metaslabs, separate open metaslabs for user data, cleaned data and
- * table pages, cleaning, checkpoints that rewrite dirty table pages twice. It moves block numbers instead of
- * blocks and counts.
+ * A model of one partition's store, in memory: it decides as src/store does (records and their headers, links,
+ * three heads, room kept back, cleaning, checkpoints, when a metaslab is free again) but moves block numbers
+ * instead of blocks, and counts. docs/engine.md says what it leaves out.
  */
 #ifndef SIM_LOG_MODEL_H
 #define SIM_LOG_MODEL_H
@@ -17,14 +17,13 @@ enum sim_cleaning {
 };
 
 struct sim_log_options {
-	uint32_t metaslab_blocks;
-	uint32_t record_data_blocks; /* data blocks behind each log record's header (167) */
-	uint32_t record_header_blocks; /* (2) */
-	uint32_t page_records; /* block-table records in a page (168); 0 = no tables */
-	double checkpoint_share; /* of the partition's size, written since the last: then tables are written */
-	uint32_t clean_min; /* clean metaslabs below which cleaning starts */
+	uint32_t metaslab_blocks; /* at least SIM_METASLAB_BLOCKS_MIN */
+	double checkpoint_share; /* of the size, logged since the last: then one is due; 0: no tables */
+	uint64_t flush_blocks; /* that users write between two flushes; 0: they never flush */
 	enum sim_cleaning cleaning;
 };
+
+enum { SIM_METASLAB_BLOCKS_MIN = 32 };
 
 struct sim_log_counts {
 	uint64_t user, copied, device; /* blocks written */
@@ -32,15 +31,16 @@ struct sim_log_counts {
 
 struct sim_log;
 
+/* Every block of the volume has been written once, in order. */
 struct sim_log *sim_log_new(const struct sim_log_options *options, uint32_t volume_blocks, uint32_t metaslabs);
 void sim_log_free(struct sim_log *log);
-/* The fewest metaslabs that this much data needs to be overwritten in at all. */
+/* The fewest metaslabs that this much data can live in: store_size_least. */
 uint32_t sim_log_metaslabs_min(const struct sim_log_options *options, uint32_t volume_blocks);
 void sim_log_write(struct sim_log *log, uint32_t block);
 void sim_log_grow(struct sim_log *log, uint32_t metaslabs);
 uint32_t sim_log_shrink(struct sim_log *log, uint32_t metaslabs); /* how many it could give */
 uint32_t sim_log_metaslabs(const struct sim_log *log);
-uint64_t sim_log_live(const struct sim_log *log);
+uint64_t sim_log_live(const struct sim_log *log); /* data and tables */
 const struct sim_log_counts *sim_log_counts(const struct sim_log *log);
 
 #endif

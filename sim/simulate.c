@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "format/format.h"
 #include "policy.h"
 #include "report.h"
 #include "trace.h"
@@ -17,6 +18,7 @@
 #define BLOCK_BYTES 4096.0
 #define BYTES_MAX 0x1p50
 #define POOL_BLOCKS_MAX (1ull << 30) /* 4 TiB: the model keeps 8 bytes for each block */
+#define METASLABS_WANTED_MAX 4096
 #define TENANTS_MAX 64
 /* simulated seconds in which users write as much as the pool holds, if no --rate is given */
 #define TICKS_PER_TURN 64
@@ -34,9 +36,11 @@ static const char usage_text[] =
 	"  --shift AT:NAME=W,...    after AT bytes written, these weights hold\n"
 	"  --swing PERIOD:NAME=W,.. weights swing to these and back, once per PERIOD bytes written\n"
 	"  --plot FILE.svg          sizes and write amplification over time, policies side by side\n"
-	"  --metaslab SIZE          default: a power of two near pool/8192, 128K to 4M\n"
+	"  --metaslab SIZE          default: as a pool has it, from 1M on; at least 128K\n"
+	"  --spare PERCENT          of a trace's data, beyond what the partitions need at least (default 10)\n"
 	"  --cleaning NAME          cost-benefit (default, as the store does), greedy, oldest\n"
 	"  --checkpoint PERCENT     of a partition's size written between checkpoints (default 25; 0: no tables)\n"
+	"  --flush SIZE             written between two flushes of a partition (default: it is never flushed)\n"
 	"  --rate N                 operations per simulated second (default: the pool's size in 64 s)\n"
 	"  --request-us N           fixed time of a request (default 10)\n"
 	"  --random-latency         latencies are drawn at random: nothing that policies do has an effect\n"
@@ -270,6 +274,7 @@ enum option_code {
 	O_START,
 	O_CLEANING,
 	O_CHECKPOINT,
+	O_FLUSH,
 	O_RATE,
 	O_REQUEST,
 	O_RANDOM_LATENCY,
@@ -298,6 +303,7 @@ static const struct option long_options[] = {
 	{"start", 1, NULL, O_START},
 	{"cleaning", 1, NULL, O_CLEANING},
 	{"checkpoint", 1, NULL, O_CHECKPOINT},
+	{"flush", 1, NULL, O_FLUSH},
 	{"rate", 1, NULL, O_RATE},
 	{"request-us", 1, NULL, O_REQUEST},
 	{"random-latency", 0, NULL, O_RANDOM_LATENCY},
@@ -367,7 +373,7 @@ static int parse_value(struct command *c, int option, const char *value)
 		good = parse_size(value, &c->split_blocks);
 		break;
 	case O_METASLAB:
-		good = parse_size(value, &c->metaslab_blocks) && c->metaslab_blocks >= 8 &&
+		good = parse_size(value, &c->metaslab_blocks) && c->metaslab_blocks >= SIM_METASLAB_BLOCKS_MIN &&
 		       c->metaslab_blocks <= 16384;
 		break;
 	case O_SPARE:
@@ -375,7 +381,9 @@ static int parse_value(struct command *c, int option, const char *value)
 		break;
 	case O_CHECKPOINT:
 		good = parse_share(value, &o->log.checkpoint_share);
-		o->log.page_records = o->log.checkpoint_share > 0 ? 168 : 0;
+		break;
+	case O_FLUSH:
+		good = parse_size(value, &o->log.flush_blocks);
 		break;
 	case O_RATE:
 		good = parse_plain(value, &c->rate) && c->rate > 0;
@@ -442,12 +450,7 @@ static void defaults(struct command *c)
 	c->split_blocks = 262144;
 	c->spare = 0.10;
 	c->config.world = (struct sim_world_options){
-		.log = {.record_data_blocks = 167,
-			.record_header_blocks = 2,
-			.page_records = 168,
-			.checkpoint_share = 0.25,
-			.clean_min = 2,
-			.cleaning = SIM_COST_BENEFIT},
+		.log = {.checkpoint_share = 0.25, .cleaning = SIM_COST_BENEFIT},
 		.request_us = 10,
 		.write_us = 10,
 		.read_us = 10,
@@ -460,7 +463,6 @@ static void defaults(struct command *c)
 static int prepare_trace(struct command *c)
 {
 	struct sim_load *load = &c->config.load;
-	double live = 0;
 
 	if (load->count || c->config.world.total_blocks)
 		return complain("--trace excludes --partition and --writes", c->trace_path);
@@ -469,21 +471,32 @@ static int prepare_trace(struct command *c)
 		return 1;
 	load->trace = c->trace;
 	load->tenants = sim_trace_tenants(c->trace, &load->count);
-	for (uint32_t i = 0; i < load->count; i++)
-		live += load->tenants[i].live_blocks;
-	if (!c->config.world.pool_blocks)
-		c->config.world.pool_blocks = (uint64_t)(live * (1 + c->spare));
 	c->config.world.total_blocks = sim_trace_written_blocks(c->trace) * load->repeat;
 	return 0;
 }
 
+/* As a pool has it. */
 static uint64_t default_metaslab(uint64_t pool_blocks)
 {
-	uint64_t blocks = 32;
+	uint64_t blocks = METASLAB_BLOCKS_MIN;
 
-	while (blocks < 1024 && blocks * 8192 < pool_blocks)
+	while (blocks < METASLAB_BLOCKS_MAX && pool_blocks / blocks > METASLABS_WANTED_MAX)
 		blocks *= 2;
 	return blocks;
+}
+
+/* What the partitions need at least, and the share of their data that was asked for besides. */
+static uint64_t pool_with_spare(const struct command *c)
+{
+	uint64_t least = 0;
+	double live = 0;
+
+	for (uint32_t i = 0; i < c->config.load.count; i++) {
+		uint32_t blocks = c->config.load.tenants[i].live_blocks;
+		least += sim_log_metaslabs_min(&c->config.world.log, blocks);
+		live += blocks;
+	}
+	return least * c->metaslab_blocks + (uint64_t)(live * c->spare);
 }
 
 static int prepare(struct command *c)
@@ -491,11 +504,12 @@ static int prepare(struct command *c)
 	struct sim_world_options *o = &c->config.world;
 	struct sim_load *load = &c->config.load;
 	double weights = 0, reads = 0;
+	uint64_t live = 0;
 	int error = c->trace_path ? prepare_trace(c) : 0;
 
 	if (error)
 		return error;
-	if (!load->count || !o->pool_blocks)
+	if (!load->count || (!o->pool_blocks && !c->trace))
 		return complain("nothing to simulate", "give --pool and --partition, or --trace");
 	if (!c->policy_count)
 		return complain("nothing to compare", "give --policy");
@@ -506,12 +520,15 @@ static int prepare(struct command *c)
 	for (uint32_t i = 0; i < load->count; i++) {
 		weights += load->tenants[i].writes;
 		reads += load->tenants[i].reads;
+		live += load->tenants[i].live_blocks;
 	}
 	if (!(weights > 0))
 		return complain("no partition writes", "give writes=WEIGHT");
 	if (!c->metaslab_blocks)
-		c->metaslab_blocks = default_metaslab(o->pool_blocks);
+		c->metaslab_blocks = default_metaslab(MAX_OF(o->pool_blocks, live));
 	o->log.metaslab_blocks = (uint32_t)c->metaslab_blocks;
+	if (!o->pool_blocks)
+		o->pool_blocks = pool_with_spare(c);
 	o->pool_blocks -= o->pool_blocks % c->metaslab_blocks;
 	load->ops_per_s = c->rate > 0 ? c->rate : (double)o->pool_blocks / TICKS_PER_TURN * (1 + reads / weights);
 	return 0;

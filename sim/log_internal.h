@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of the log model share; functions follow those of the store of the same name. */
+#ifndef SIM_LOG_INTERNAL_H
+#define SIM_LOG_INTERNAL_H
+
+#include "base/check.h"
+#include "format/format.h"
+#include "log_model.h"
+
+#define NOWHERE UINT32_MAX
+
+enum { TREES = 2, TREE_LEVELS_MAX = 8, LINK_BLOCKS = RECORD_HEADERS };
+
+enum head_kind { HEAD_USER, HEAD_CLEAN, HEAD_META };
+
+enum metaslab_state { METASLAB_ABSENT, METASLAB_EMPTY, METASLAB_OPEN, METASLAB_CLOSED };
+
+struct metaslab {
+	uint32_t *owner; /* who was written to each place: a block, or volume_blocks + a page */
+	uint32_t live;
+	enum metaslab_state state;
+	bool held; /* the last root has a log head here */
+	bool waiting; /* cleaned but for pages, which the next checkpoint writes elsewhere */
+	uint64_t age; /* sequence number of its youngest record */
+	uint64_t ready; /* sequence number of the state in which it is empty; 0: none yet */
+};
+
+struct record {
+	unsigned head, blocks, blocks_max; /* blocks_max 0: there is none */
+	uint32_t place; /* of its first header */
+};
+
+/* A page of one of the trees: the block table (by id, here the address) and the volume. */
+struct page {
+	uint32_t at[2]; /* both copies */
+	uint32_t parent; /* NOWHERE: the top */
+	uint8_t level;
+	bool exists, changed;
+};
+
+struct sim_log {
+	struct sim_log_options options;
+	uint32_t volume_blocks;
+	uint32_t *place; /* of each block: metaslab · metaslab_blocks + offset */
+	struct metaslab *metaslabs;
+	uint32_t slots, count, empty, cursor; /* array length; owned; EMPTY; where the last was taken */
+	/* trees */
+	struct page *pages; /* by level, then tree, then index: as checkpoints write them */
+	uint32_t page_slots, page_count; /* that can exist; that do */
+	uint32_t changed_count, unwritten_count; /* that wait for a checkpoint; for their first */
+	uint32_t leaf[TREES]; /* each tree's first */
+	uint32_t *space_pages; /* places of the space tree, both copies */
+	uint32_t space_page_count;
+	uint32_t *freed; /* places that the last root needs */
+	uint32_t freed_count, freed_room;
+	/* log */
+	struct {
+		uint32_t metaslab, offset;
+	} head[LOG_HEADS];
+	unsigned heads; /* in use */
+	struct record open; /* the users' */
+	uint64_t seq, durable, root_seq, quiet_seq;
+	uint64_t log_blocks; /* sealed since the last checkpoint */
+	uint64_t user_at_clean, user_at_flush;
+	uint32_t *list; /* room for a metaslab's live blocks */
+	struct sim_log_counts counts;
+};
+
+/* -- log_model.c -- */
+
+struct metaslab *model_metaslab_of(struct sim_log *log, uint32_t place);
+void model_take_place(struct sim_log *log, uint32_t place, uint32_t owner);
+void model_drop_place(struct sim_log *log, uint32_t place);
+/* Blocks left in the head's metaslab, without the link's. */
+uint32_t model_room(const struct sim_log *log, enum head_kind kind);
+bool model_begin(struct sim_log *log, enum head_kind kind, uint32_t blocks, uint32_t kept, struct record *record);
+uint32_t model_append(struct sim_log *log, struct record *record); /* the place of one more block */
+void model_seal(struct sim_log *log, struct record *record);
+void model_flush(struct sim_log *log);
+void model_bind(struct sim_log *log, uint32_t block, uint32_t place);
+uint32_t model_take_empty(struct sim_log *log); /* one becomes OPEN */
+
+/* -- log_tables.c: trees and checkpoints -- */
+
+uint32_t model_tables_page_slots(uint32_t volume_blocks);
+void model_tables_init(struct sim_log *log);
+void model_tables_free(struct sim_log *log);
+/* Its leaf, and what is above, changed. */
+void model_tables_mark(struct sim_log *log, unsigned tree, uint32_t block);
+void model_tables_mark_page(struct sim_log *log, uint32_t page);
+uint32_t model_tables_space_pages(uint32_t metaslabs);
+bool model_checkpoint_due(const struct sim_log *log);
+void model_checkpoint_write(struct sim_log *log);
+
+/* -- log_room.c: who may take space, and cleaning -- */
+
+uint64_t model_room_usable(uint32_t metaslab_blocks);
+uint64_t model_room_limit(const struct sim_log_options *o, uint32_t page_count, uint32_t metaslabs);
+uint32_t model_room_kept(const struct sim_log *log);
+bool model_room_needs_full_checkpoint(const struct sim_log *log);
+void model_room_note_ready(struct sim_log *log);
+void model_room_reclaim(struct sim_log *log);
+bool model_room_low(const struct sim_log *log);
+bool model_room_make(struct sim_log *log);
+void model_room_wait(struct sim_log *log); /* before a user's block */
+
+#endif

@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Who may take an EMPTY metaslab, where the next one comes from, and cleaning: as src/store/room.c and clean.c. */
+#include "log_internal.h"
+
+/* Of a metaslab filled with full records. */
+uint64_t model_room_usable(uint32_t metaslab_blocks)
+{
+	uint32_t left = metaslab_blocks - LINK_BLOCKS, record = RECORD_HEADERS + RECORD_ENTRIES;
+	uint32_t rest = left % record;
+
+	return left / record * RECORD_ENTRIES + (rest > RECORD_HEADERS ? rest - RECORD_HEADERS : 0);
+}
+
+static uint32_t for_pages(const struct sim_log_options *o, uint64_t pages)
+{
+	uint64_t blocks = 2 * pages + 2 * RECORD_HEADERS * (2 * pages / RECORD_ENTRIES + 2 * TREE_LEVELS_MAX);
+
+	return (uint32_t)DIV_UP(blocks, model_room_usable(o->metaslab_blocks));
+}
+
+/* EMPTY ones that a checkpoint of all pages can need. */
+static uint32_t for_all_pages(const struct sim_log_options *o, uint32_t page_count, uint32_t metaslabs)
+{
+	if (!(o->checkpoint_share > 0))
+		return 0;
+	return for_pages(o, (uint64_t)page_count + 2 * TREE_LEVELS_MAX + model_tables_space_pages(metaslabs));
+}
+
+/* Pages that were never written give nothing back for what a checkpoint takes for them. */
+static uint32_t all_pages(const struct sim_log *log)
+{
+	const struct sim_log_options *o = &log->options;
+	uint64_t first = DIV_UP(2 * (uint64_t)log->unwritten_count, model_room_usable(o->metaslab_blocks));
+
+	return for_all_pages(o, log->page_count, log->count) + (uint32_t)first;
+}
+
+/*
+ * What a metaslab holds for good. Smaller ones than a pool can have would not come round on what the store reckons
+ * with: cleaning cuts a record where a metaslab ends, and a writer's where it flushes.
+ */
+static uint64_t capacity(uint32_t metaslab_blocks)
+{
+	uint64_t usable = model_room_usable(metaslab_blocks);
+
+	return metaslab_blocks < METASLAB_BLOCKS_MIN ? usable - 2 * RECORD_HEADERS : usable;
+}
+
+uint64_t model_room_limit(const struct sim_log_options *o, uint32_t page_count, uint32_t metaslabs)
+{
+	enum { HEADS_METASLABS_MIN = 12, FEW = HEADS_METASLABS_MIN - LOG_HEADS + 1 };
+	uint32_t heads = metaslabs >= HEADS_METASLABS_MIN ? LOG_HEADS : metaslabs > FEW ? metaslabs - FEW + 1 : 1;
+	uint32_t overhead = heads + 3 + for_all_pages(o, page_count, metaslabs);
+
+	return metaslabs > overhead ? (metaslabs - overhead) * capacity(o->metaslab_blocks) / 64 * 63 : 0;
+}
+
+uint32_t model_room_kept(const struct sim_log *log)
+{
+	return 2 + all_pages(log);
+}
+
+bool model_room_needs_full_checkpoint(const struct sim_log *log)
+{
+	const struct sim_log_options *o = &log->options;
+	uint64_t pages = (uint64_t)log->changed_count + model_tables_space_pages(log->count);
+
+	return log->empty < for_pages(o, pages) + for_all_pages(o, log->page_count, log->count) + 2;
+}
+
+bool model_room_low(const struct sim_log *log)
+{
+	return log->empty < model_room_kept(log) + MIN_OF(2u, log->count / 16) &&
+	       log->counts.user - log->user_at_clean >= model_room_usable(log->options.metaslab_blocks) / 8;
+}
+
+/* ---- when a metaslab is free again ---- */
+
+static bool needed_by_recovery(const struct sim_log *log, const struct metaslab *m)
+{
+	return m->held || (log->page_slots && m->age > log->root_seq);
+}
+
+void model_room_note_ready(struct sim_log *log)
+{
+	for (uint32_t i = 0; i < log->slots; i++) {
+		struct metaslab *m = &log->metaslabs[i];
+		if (m->state == METASLAB_CLOSED && !m->live && !m->ready)
+			m->ready = MAX_OF(log->seq, (uint64_t)1);
+	}
+}
+
+void model_room_reclaim(struct sim_log *log)
+{
+	for (uint32_t i = 0; i < log->slots; i++) {
+		struct metaslab *m = &log->metaslabs[i];
+		if (m->state != METASLAB_CLOSED || m->live || needed_by_recovery(log, m) || !m->ready ||
+		    m->ready > MAX_OF(log->durable, (uint64_t)1))
+			continue;
+		m->state = METASLAB_EMPTY;
+		log->empty++;
+	}
+}
+
+/* ---- cleaning ---- */
+
+static uint32_t live_data(struct sim_log *log, uint32_t metaslab)
+{
+	uint32_t count = 0, first = metaslab * log->options.metaslab_blocks;
+	const struct metaslab *m = &log->metaslabs[metaslab];
+
+	for (uint32_t i = 0; i < log->options.metaslab_blocks && count < m->live; i++)
+		if (m->owner[i] < log->volume_blocks && log->place[m->owner[i]] == first + i)
+			log->list[count++] = m->owner[i];
+	return count;
+}
+
+/* The pages in it are only marked: the next checkpoint writes them elsewhere. */
+static void mark_pages(struct sim_log *log, uint32_t metaslab)
+{
+	uint32_t first = metaslab * log->options.metaslab_blocks;
+	const struct metaslab *m = &log->metaslabs[metaslab];
+
+	for (uint32_t i = 0; i < log->options.metaslab_blocks; i++) {
+		uint32_t page = m->owner[i] - log->volume_blocks;
+		if (m->owner[i] == NOWHERE || m->owner[i] < log->volume_blocks)
+			continue;
+		if (log->pages[page].at[0] == first + i || log->pages[page].at[1] == first + i)
+			model_tables_mark_page(log, page);
+	}
+}
+
+/* Leaves room for a checkpoint. */
+static bool begin_copies(struct sim_log *log, uint32_t left, struct record *record)
+{
+	uint32_t next = model_room(log, HEAD_CLEAN) < RECORD_HEADERS + 1, all = all_pages(log);
+
+	return log->empty >= all + next && model_begin(log, HEAD_CLEAN, left, all, record);
+}
+
+/* At most a record's blocks are read at a time, and sealed before the next are; false: no room for more. */
+static bool move_batch(struct sim_log *log, const uint32_t *blocks, uint32_t count, uint32_t *moved)
+{
+	struct record record = {0};
+	bool room = true;
+
+	for (*moved = 0; *moved < count; ++*moved) {
+		if (record.blocks_max && record.blocks == record.blocks_max)
+			model_seal(log, &record);
+		if (!record.blocks_max)
+			room = begin_copies(log, count - *moved, &record);
+		if (!room)
+			break;
+		model_bind(log, blocks[*moved], model_append(log, &record));
+		log->counts.copied++;
+	}
+	if (record.blocks_max)
+		model_seal(log, &record);
+	return room;
+}
+
+/* False: nothing could be moved. */
+static bool clean(struct sim_log *log, uint32_t metaslab)
+{
+	uint32_t count = live_data(log, metaslab), done = 0;
+	bool room = true, pages = log->metaslabs[metaslab].live > count;
+
+	if (pages)
+		mark_pages(log, metaslab);
+	while (room && done < count) {
+		uint32_t moved;
+		room = move_batch(log, log->list + done, MIN_OF(count - done, (uint32_t)RECORD_ENTRIES), &moved);
+		done += moved;
+	}
+	log->metaslabs[metaslab].waiting = pages && (room || done);
+	model_room_reclaim(log);
+	return room || done;
+}
+
+static double worth_cleaning(const struct sim_log *log, const struct metaslab *m)
+{
+	double live = (double)m->live / log->options.metaslab_blocks;
+
+	if (log->options.cleaning == SIM_OLDEST_FIRST)
+		return -(double)m->age;
+	if (log->options.cleaning == SIM_GREEDY)
+		return -live;
+	/* Rosenblum & Ousterhout 1991: free space gained · age / cost */
+	return (1 - live) * (double)(log->seq - m->age + 1) / (1 + live);
+}
+
+/* ---- one unit of work ---- */
+
+struct prospect {
+	uint32_t flush, checkpoint; /* metaslabs that only wait for one; for one as well */
+	bool younger; /* a checkpoint would make more of them cleanable */
+	uint32_t victim;
+};
+
+static struct prospect look_around(const struct sim_log *log)
+{
+	struct prospect p = {.victim = NOWHERE};
+	uint64_t usable = model_room_usable(log->options.metaslab_blocks);
+	double best = 0;
+
+	for (uint32_t i = 0; i < log->slots; i++) {
+		const struct metaslab *m = &log->metaslabs[i];
+		bool needed = needed_by_recovery(log, m);
+		double worth;
+		if (m->state != METASLAB_CLOSED)
+			continue;
+		p.flush += !m->live && !needed;
+		p.checkpoint += (!m->live && needed) || m->waiting;
+		p.younger |= m->live < usable && needed;
+		if (m->waiting || needed || !m->live || m->live >= usable)
+			continue;
+		worth = worth_cleaning(log, m);
+		if (p.victim != NOWHERE && worth <= best)
+			continue;
+		best = worth;
+		p.victim = i;
+	}
+	return p;
+}
+
+/* By blocks written for each metaslab gained; and at most a quarter of the log for the tables. */
+static bool checkpoint_pays(const struct sim_log *log, const struct prospect *p)
+{
+	double live, pages = (double)log->changed_count + model_tables_space_pages(log->count), gain;
+
+	if (p->victim == NOWHERE)
+		return true;
+	if (log->log_blocks < 4 * 2 * (uint64_t)log->page_count)
+		return false;
+	live = log->metaslabs[p->victim].live;
+	gain = 1 - live / (double)model_room_usable(log->options.metaslab_blocks);
+	return p->checkpoint > 0 && 2 * pages / p->checkpoint < live / gain;
+}
+
+static bool checkpoint_helps(const struct sim_log *log, const struct prospect *p)
+{
+	bool news = log->seq != log->quiet_seq; /* else the last one has done what one can */
+
+	return news && (p->younger || model_room_needs_full_checkpoint(log));
+}
+
+bool model_room_make(struct sim_log *log)
+{
+	uint32_t empty = log->empty;
+	struct prospect p;
+	bool checkpoint;
+
+	model_room_reclaim(log);
+	log->user_at_clean = log->counts.user;
+	p = look_around(log);
+	if (p.flush) {
+		empty = log->empty;
+		model_flush(log);
+		if (log->empty > empty)
+			return true;
+		p = look_around(log);
+	}
+	checkpoint = log->page_slots && (p.checkpoint || checkpoint_helps(log, &p));
+	if (p.victim != NOWHERE && !(checkpoint && checkpoint_pays(log, &p)) && clean(log, p.victim))
+		return true;
+	if (checkpoint)
+		model_checkpoint_write(log);
+	return checkpoint;
+}
+
+static bool enough(const struct sim_log *log)
+{
+	const struct record *r = &log->open;
+	bool full = !r->blocks_max && model_room(log, HEAD_USER) < RECORD_HEADERS + 1;
+	bool next = r->blocks_max && r->blocks + 1 >= r->blocks_max;
+
+	return log->empty >= model_room_kept(log) + (full || next);
+}
+
+void model_room_wait(struct sim_log *log)
+{
+	for (uint32_t units = 2 * log->count + 16; units && !enough(log); units--)
+		if (!model_room_make(log))
+			break;
+}
