@@ -153,9 +153,17 @@ static void open_user(struct sim_log *log)
 		CHECK(model_begin(log, HEAD_USER, RECORD_ENTRIES, 0, &log->open));
 }
 
-/* What the store's background does meanwhile. */
+/* What the store's background does meanwhile: a write that finds something due wakes it, those under way go on. */
 static void tend(struct sim_log *log)
 {
+	bool due = model_checkpoint_due(log) || model_room_low(log);
+
+	if (due && !log->due)
+		log->due_since = log->counts.user;
+	log->due = due;
+	if (!due || log->counts.user - log->due_since < log->options.in_flight)
+		return;
+	log->due = false;
 	if (model_checkpoint_due(log))
 		model_checkpoint_write(log);
 	if (model_room_low(log))
@@ -293,6 +301,7 @@ struct sim_log *sim_log_new(const struct sim_log_options *options, uint32_t volu
 	}
 	memset(&log->counts, 0, sizeof(log->counts));
 	log->user_at_clean = 0;
+	log->due = false;
 	log->options.flush_blocks = options->flush_blocks;
 	return log;
 }

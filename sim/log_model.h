@@ -20,6 +20,7 @@ struct sim_log_options {
 	uint32_t metaslab_blocks; /* at least SIM_METASLAB_BLOCKS_MIN */
 	double checkpoint_share; /* of the size, logged since the last: then one is due; 0: no tables */
 	uint64_t flush_blocks; /* that users write between two flushes; 0: they never flush */
+	uint32_t in_flight; /* writes under way at a time: so many pass before the background has its turn */
 	enum sim_cleaning cleaning;
 };
 

@@ -13,6 +13,7 @@
 #include "format/format.h"
 #include "policy.h"
 #include "report.h"
+#include "requests.h"
 #include "trace.h"
 
 #define BLOCK_BYTES 4096.0
@@ -41,11 +42,13 @@ static const char usage_text[] =
 	"  --cleaning NAME          cost-benefit (default, as the store does), greedy, oldest\n"
 	"  --checkpoint PERCENT     of a partition's size written between checkpoints (default 25; 0: no tables)\n"
 	"  --flush SIZE             written between two flushes of a partition (default: it is never flushed)\n"
+	"  --in-flight N            writes under way at a time (default 1): the background comes so much later\n"
 	"  --rate N                 operations per simulated second (default: the pool's size in 64 s)\n"
 	"  --request-us N           fixed time of a request (default 10)\n"
 	"  --random-latency         latencies are drawn at random: nothing that policies do has an effect\n"
 	"  --prior NAME=VALUE       pressure, cooldown, growth or shrink: what the engine believes at first\n"
 	"  --restart                stop and reopen the engine halfway\n"
+	"  --requests               print sizes and writes, a line each, instead of simulating\n"
 	"\n"
 	"Sizes take K, M, G, T (1024).\n";
 
@@ -59,7 +62,7 @@ struct command {
 	enum sim_trace_format format;
 	uint64_t split_blocks, metaslab_blocks;
 	double spare, rate;
-	bool json;
+	bool json, requests;
 };
 
 static int complain(const char *what, const char *value)
@@ -275,11 +278,13 @@ enum option_code {
 	O_CLEANING,
 	O_CHECKPOINT,
 	O_FLUSH,
+	O_IN_FLIGHT,
 	O_RATE,
 	O_REQUEST,
 	O_RANDOM_LATENCY,
 	O_PRIOR,
 	O_RESTART,
+	O_REQUESTS,
 	O_HELP,
 };
 
@@ -304,11 +309,13 @@ static const struct option long_options[] = {
 	{"cleaning", 1, NULL, O_CLEANING},
 	{"checkpoint", 1, NULL, O_CHECKPOINT},
 	{"flush", 1, NULL, O_FLUSH},
+	{"in-flight", 1, NULL, O_IN_FLIGHT},
 	{"rate", 1, NULL, O_RATE},
 	{"request-us", 1, NULL, O_REQUEST},
 	{"random-latency", 0, NULL, O_RANDOM_LATENCY},
 	{"prior", 1, NULL, O_PRIOR},
 	{"restart", 0, NULL, O_RESTART},
+	{"requests", 0, NULL, O_REQUESTS},
 	{"help", 0, NULL, O_HELP},
 	{NULL, 0, NULL, 0},
 };
@@ -385,6 +392,10 @@ static int parse_value(struct command *c, int option, const char *value)
 	case O_FLUSH:
 		good = parse_size(value, &o->log.flush_blocks);
 		break;
+	case O_IN_FLIGHT:
+		good = parse_whole(value, 1e6, &number);
+		o->log.in_flight = (uint32_t)number;
+		break;
 	case O_RATE:
 		good = parse_plain(value, &c->rate) && c->rate > 0;
 		break;
@@ -437,6 +448,9 @@ static int parse_option(struct command *c, int option, char *value)
 	case O_RESTART:
 		c->config.restart = true;
 		return 0;
+	case O_REQUESTS:
+		c->requests = true;
+		return 0;
 	default:
 		return parse_value(c, option, value);
 	}
@@ -450,7 +464,7 @@ static void defaults(struct command *c)
 	c->split_blocks = 262144;
 	c->spare = 0.10;
 	c->config.world = (struct sim_world_options){
-		.log = {.checkpoint_share = 0.25, .cleaning = SIM_COST_BENEFIT},
+		.log = {.checkpoint_share = 0.25, .in_flight = 1, .cleaning = SIM_COST_BENEFIT},
 		.request_us = 10,
 		.write_us = 10,
 		.read_us = 10,
@@ -511,7 +525,7 @@ static int prepare(struct command *c)
 		return error;
 	if (!load->count || (!o->pool_blocks && !c->trace))
 		return complain("nothing to simulate", "give --pool and --partition, or --trace");
-	if (!c->policy_count)
+	if (!c->policy_count && !c->requests)
 		return complain("nothing to compare", "give --policy");
 	if (!o->total_blocks)
 		return complain("how much is written?", "give --writes");
@@ -577,7 +591,7 @@ int simulate_main(int argc, char **argv)
 	if (!error)
 		error = prepare(c);
 	if (!error)
-		error = run(c);
+		error = c->requests ? !sim_requests_print(&c->config) : run(c);
 	if (c->trace)
 		free(c->config.load.tenants);
 	sim_trace_free(c->trace);

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The simulator's model of a store beside the store: the same writes, in the same order, on a device of memory. What
+ * both count has to stay together, or what `lcpfs simulate` says is said of something else.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/check.h"
+#include "format/format.h"
+#include "sim/log_model.h"
+#include "sim/random.h"
+#include "store/store.h"
+
+enum { BASE = 16, MIB = 256, METASLAB_BLOCKS = MIB };
+#define APART_MAX 0.01 /* nothing here depends on time; over NBD they are further apart */
+
+struct scenario {
+	const char *name;
+	uint32_t volume_blocks, metaslabs; /* beyond the least */
+	uint32_t hot_blocks; /* where three quarters of the writes go; 0: one after the other */
+	uint32_t flush_blocks;
+};
+
+struct pair {
+	struct vdev *vdev;
+	struct store *store;
+	struct sim_log *log;
+};
+
+static uint64_t no_time(void *context)
+{
+	(void)context;
+	return 0;
+}
+
+static const struct clock clock_still = {.now_us = no_time, .wall_s = no_time};
+
+static void open_store(struct pair *p, uint32_t volume_blocks, uint32_t count)
+{
+	struct store_config config = {
+		.clock = &clock_still,
+		.guid = 1,
+		.partition = 1,
+		.name = "model",
+		.metaslab_base = BASE,
+		.metaslab_blocks = METASLAB_BLOCKS,
+		.metaslab_count = count,
+		.root_block = {{1, 2}, {3, 4}},
+		.cache_bytes = 64 << 20,
+	};
+	uint32_t *metaslabs = calloc(count, sizeof(*metaslabs));
+	struct lcpfs_failure failure;
+
+	assert_non_null(metaslabs);
+	for (uint32_t i = 0; i < count; i++)
+		metaslabs[i] = i;
+	p->vdev = config.vdev = vdev_memory_new((uint64_t)(BASE + count * METASLAB_BLOCKS) << BLOCK_SHIFT);
+	assert_int_equal(store_format(&config, volume_blocks, metaslabs, count), 0);
+	assert_int_equal(store_open(&config, metaslabs, count, &p->store, &failure), 0);
+	free(metaslabs);
+}
+
+static void write_to_store(struct pair *p, uint32_t block)
+{
+	static const uint8_t data[BLOCK_SIZE] = {1};
+
+	assert_int_equal(store_write(p->store, (uint64_t)block << BLOCK_SHIFT, data, sizeof(data), false, NULL), 0);
+	while (store_step(p->store) > 0)
+		;
+}
+
+static uint64_t device_blocks(struct pair *p)
+{
+	struct store_stats stats;
+
+	store_stats(p->store, &stats);
+	return stats.counters.device_blocks;
+}
+
+static uint32_t pick(const struct scenario *s, struct sim_random *random, uint32_t i)
+{
+	if (!s->hot_blocks)
+		return i % s->volume_blocks;
+	return (uint32_t)sim_random_below(random, sim_random_below(random, 4) ? s->hot_blocks : s->volume_blocks);
+}
+
+/* How much more the model writes for `writes` blocks, as a share. */
+static double run(struct pair *p, const struct scenario *s, struct sim_random *random, uint32_t writes)
+{
+	uint64_t store = device_blocks(p), model = sim_log_counts(p->log)->device;
+
+	for (uint32_t i = 1; i <= writes; i++) {
+		uint32_t block = pick(s, random, i);
+		write_to_store(p, block);
+		if (s->flush_blocks && i % s->flush_blocks == 0)
+			assert_int_equal(store_flush(p->store, NULL), 0);
+		sim_log_write(p->log, block);
+	}
+	store = device_blocks(p) - store;
+	model = sim_log_counts(p->log)->device - model;
+	print_message("%s: store %.3f, model %.3f\n", s->name, (double)store / writes, (double)model / writes);
+	return (double)model / (double)store - 1;
+}
+
+static void compare(const struct scenario *s)
+{
+	struct sim_log_options options = {
+		.metaslab_blocks = METASLAB_BLOCKS,
+		.checkpoint_share = 0.25,
+		.flush_blocks = s->flush_blocks,
+		.cleaning = SIM_COST_BENEFIT,
+	};
+	uint32_t least = sim_log_metaslabs_min(&options, s->volume_blocks), count = least + s->metaslabs;
+	struct sim_random random = {1};
+	struct pair p;
+	double apart;
+
+	open_store(&p, s->volume_blocks, count);
+	for (uint32_t i = 0; i < s->volume_blocks; i++)
+		write_to_store(&p, i);
+	p.log = sim_log_new(&options, s->volume_blocks, count);
+	assert_int_equal(store_size_least(p.store), least);
+	apart = run(&p, s, &random, 4 * count * METASLAB_BLOCKS);
+	assert_true(apart < APART_MAX && apart > -APART_MAX);
+	sim_log_free(p.log);
+	store_abandon(p.store);
+	vdev_close(p.vdev);
+}
+
+static void the_model_writes_what_the_store_writes(void **state)
+{
+	static const struct scenario scenarios[] = {
+		{"uniform, some spare", 16 * MIB, 4, 16 * MIB, 0},
+		{"uniform, hardly any spare", 16 * MIB, 0, 16 * MIB, 0},
+		{"a hot tenth", 24 * MIB, 4, 2 * MIB, 0},
+		{"one after the other", 16 * MIB, 3, 0, 0},
+		{"few metaslabs, one head", 3 * MIB, 1, 3 * MIB, 0},
+		{"flushed every 8 blocks", 16 * MIB, 4, 16 * MIB, 8},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LENGTH(scenarios); i++)
+		compare(&scenarios[i]);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {cmocka_unit_test(the_model_writes_what_the_store_writes)};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
