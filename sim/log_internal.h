@@ -62,7 +62,7 @@ struct sim_log {
 	uint64_t seq, durable, root_seq, quiet_seq;
 	uint64_t log_blocks; /* sealed since the last checkpoint */
 	uint64_t user_at_clean, user_at_flush;
-	uint64_t due_since; /* users' blocks when the background was woken */
+	uint64_t due_since; /* when the background was woken */
 	bool due;
 	uint32_t *list; /* room for a metaslab's live blocks */
 	struct sim_log_counts counts;

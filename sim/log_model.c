@@ -154,14 +154,14 @@ static void open_user(struct sim_log *log)
 }
 
 /* What the store's background does meanwhile: a write that finds something due wakes it, those under way go on. */
-static void tend(struct sim_log *log)
+static void tend(struct sim_log *log, uint64_t now)
 {
 	bool due = model_checkpoint_due(log) || model_room_low(log);
 
 	if (due && !log->due)
-		log->due_since = log->counts.user;
+		log->due_since = now;
 	log->due = due;
-	if (!due || log->counts.user - log->due_since < log->options.in_flight)
+	if (!due || now - log->due_since < log->options.in_flight)
 		return;
 	log->due = false;
 	if (model_checkpoint_due(log))
@@ -170,7 +170,7 @@ static void tend(struct sim_log *log)
 		model_room_make(log);
 }
 
-static void append_user(struct sim_log *log, uint32_t block)
+static void append_user(struct sim_log *log, uint32_t block, uint64_t now)
 {
 	model_room_wait(log);
 	open_user(log);
@@ -180,13 +180,13 @@ static void append_user(struct sim_log *log, uint32_t block)
 		log->user_at_flush = log->counts.user;
 		model_flush(log);
 	}
-	tend(log);
+	tend(log, now);
 }
 
-void sim_log_write(struct sim_log *log, uint32_t block)
+void sim_log_write(struct sim_log *log, uint32_t block, uint64_t now)
 {
 	CHECK(block < log->volume_blocks);
-	append_user(log, block);
+	append_user(log, block, now);
 }
 
 /* ---- size ---- */
@@ -297,7 +297,7 @@ struct sim_log *sim_log_new(const struct sim_log_options *options, uint32_t volu
 		log->head[i].metaslab = model_take_empty(log);
 	for (uint32_t i = 0; i < volume_blocks; i++) {
 		model_tables_mark(log, 1, i); /* the volume changes when an address is first written only */
-		append_user(log, i);
+		append_user(log, i, i);
 	}
 	memset(&log->counts, 0, sizeof(log->counts));
 	log->user_at_clean = 0;

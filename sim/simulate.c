@@ -42,7 +42,7 @@ static const char usage_text[] =
 	"  --cleaning NAME          cost-benefit (default, as the store does), greedy, oldest\n"
 	"  --checkpoint PERCENT     of a partition's size written between checkpoints (default 25; 0: no tables)\n"
 	"  --flush SIZE             written between two flushes of a partition (default: it is never flushed)\n"
-	"  --in-flight N            writes under way at a time (default 1): the background comes so much later\n"
+	"  --in-flight N            writes under way in the pool (default 1): the background comes so much later\n"
 	"  --rate N                 operations per simulated second (default: the pool's size in 64 s)\n"
 	"  --request-us N           fixed time of a request (default 10)\n"
 	"  --random-latency         latencies are drawn at random: nothing that policies do has an effect\n"
