@@ -7,7 +7,7 @@ MESON_FLAGS =
 MINUTES = 60
 SANITIZED = --buildtype=debugoptimized -Db_lundef=false -Daudit=true
 
-.PHONY: all help test demo soak fuzz bench coverage test-asan test-tsan install clean
+.PHONY: all help test demo soak fuzz bench bench-real coverage test-asan test-tsan install clean
 
 all: ## build the CLI (build/lcpfs), the nbdkit plugin and the library
 	@tools/install-deps.sh build
@@ -40,6 +40,11 @@ bench: ## measure against the peers
 	@tools/install-deps.sh bench
 	@$(MAKE) --no-print-directory all
 	@bench/run.py $(BUILD)
+
+bench-real: ## the simulator's scenarios on a real pool, and its WA beside the simulator's; half an hour
+	@tools/install-deps.sh bench
+	@$(MAKE) --no-print-directory all
+	@bench/real.py $(BUILD)
 
 coverage: ## which lines the tests reach: build-coverage/coverage.html
 	@tools/install-deps.sh coverage
