@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The simulator's model of a store beside the store: the same writes, in the same order, on a device of memory. What
- * both count has to stay together, or what `lcpfs simulate` says is said of something else.
+ * The simulator's model of a store beside the store: the same writes, in the same order, on a device of memory.
+ * What both count has to stay together, or what `lcpfs simulate` says is said of something else.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -71,8 +71,9 @@ static void open_store(struct pair *p, uint32_t volume_blocks, uint32_t count)
 static void write_to_store(struct pair *p, uint32_t block)
 {
 	static const uint8_t data[BLOCK_SIZE] = {1};
+	uint64_t offset = (uint64_t)block << BLOCK_SHIFT;
 
-	assert_int_equal(store_write(p->store, (uint64_t)block << BLOCK_SHIFT, data, sizeof(data), false, NULL), 0);
+	assert_int_equal(store_write(p->store, offset, data, sizeof(data), false, NULL), 0);
 	while (store_step(p->store) > 0)
 		;
 }
