@@ -18,6 +18,7 @@
 
 #define BLOCK_BYTES 4096.0
 #define BYTES_MAX 0x1p50
+#define PERCENT_MAX 10000
 #define POOL_BLOCKS_MAX (1ull << 30) /* 4 TiB: the model keeps 8 bytes for each block */
 #define METASLABS_WANTED_MAX 4096
 #define TENANTS_MAX 64
@@ -95,22 +96,26 @@ static bool parse_size(const char *text, uint64_t *blocks)
 	end += unit != NULL;
 	if (*end && strcmp(end, "B") && (!unit || strcmp(end, "iB")))
 		return false;
-	*blocks = (uint64_t)(value / BLOCK_BYTES);
-	return value <= BYTES_MAX && *blocks > 0;
+	*blocks = value <= BYTES_MAX ? (uint64_t)(value / BLOCK_BYTES) : 0;
+	return *blocks > 0;
 }
 
-static bool parse_whole(const char *text, double max, double *value)
+static bool parse_whole(const char *text, double max, uint64_t *value)
 {
+	double number;
 	char *end;
 
-	return parse_number(text, value, &end) && !*end && *value == floor(*value) && *value <= max;
+	if (!parse_number(text, &number, &end) || *end || number != floor(number) || number > max)
+		return false;
+	*value = (uint64_t)number;
+	return true;
 }
 
 static bool parse_share(const char *text, double *share)
 {
 	char *end;
 
-	if (!parse_number(text, share, &end) || strcmp(end, "%"))
+	if (!parse_number(text, share, &end) || strcmp(end, "%") || *share > PERCENT_MAX)
 		return false;
 	*share /= 100;
 	return true;
@@ -366,7 +371,7 @@ static int parse_choice(struct command *c, int option, const char *value)
 static int parse_value(struct command *c, int option, const char *value)
 {
 	struct sim_world_options *o = &c->config.world;
-	double number = 0;
+	uint64_t number = 0;
 	bool good;
 
 	switch (option) {
@@ -408,7 +413,7 @@ static int parse_value(struct command *c, int option, const char *value)
 		break;
 	default:
 		good = parse_whole(value, 1e15, &number);
-		c->config.load.seed = (uint64_t)number;
+		c->config.load.seed = number;
 	}
 	return good ? 0 : refuse(option, "not an acceptable value", value);
 }
