@@ -249,16 +249,22 @@ void log_seal_open(struct store *s)
 bool log_confirm_due(const struct store *s)
 {
 	return !s->faulted && !s->open && !s->inflight && s->durable >= s->work_seq && s->claimed < s->work_seq &&
-	       store_now_us(s) - s->flushed_us >= CONFIRM_US && log_room(s, HEAD_USER) > RECORD_HEADERS;
+	       store_now_us(s) - s->flushed_us >= CONFIRM_US &&
+	       (log_room(s, HEAD_USER) >= RECORD_HEADERS || s->space.empty > room_kept(s));
 }
 
 void log_confirm(struct store *s)
 {
-	struct record *r = record_new(s, 0);
-	if (!r)
-		return; /* it is a help, not a promise */
-	record_place(s, r, head_of(s, HEAD_USER));
-	log_seal(s, r);
+	struct head *h = head_of(s, HEAD_USER);
+	if (log_room(s, HEAD_USER) < RECORD_HEADERS) {
+		(void)!head_advance(s, h, room_kept(s)); /* the link says it, too; it is a help, not a promise */
+	} else {
+		struct record *r = record_new(s, 0);
+		if (!r)
+			return;
+		record_place(s, r, h);
+		log_seal(s, r);
+	}
 	log_drain(s);
 }
 

@@ -17,7 +17,7 @@ static int write_one(struct run *r, uint32_t block)
 	uint32_t version = r->model.next_version++;
 
 	content_fill(data, block, version);
-	int error = store_write(r->store, (uint64_t)block << BLOCK_SHIFT, data, BLOCK_SIZE, false, NULL);
+	int error = store_write(r->store, run_offset(r, block), data, BLOCK_SIZE, false, NULL);
 	if (error && error != -LCPFS_E_NOSPC)
 		sim_fail("write to a full partition: %s", lcpfs_error_sentence(error));
 	if (r->model.journal_count == JOURNAL_MAX)
@@ -50,8 +50,7 @@ static uint64_t fill_up(struct run *r)
 
 static void trim(struct run *r, uint32_t first, uint32_t count)
 {
-	int error = store_trim(r->store, (uint64_t)first << BLOCK_SHIFT, (uint64_t)count << BLOCK_SHIFT, false,
-			NULL);
+	int error = store_trim(r->store, run_offset(r, first), run_offset(r, count), false, NULL);
 
 	if (error)
 		sim_fail("trim of a full partition: %s", lcpfs_error_sentence(error));

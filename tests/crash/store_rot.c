@@ -21,7 +21,7 @@ enum { DATA_MAX = 80, HEADERS_MAX = 150, WAYS = SIMIMAGE_STALE + 1 };
 struct target {
 	enum target_kind kind;
 	uint64_t block[2]; /* the second is that of the copy; the same one for data */
-	uint64_t address;  /* of data */
+	uint64_t address;  /* of data, in the model */
 	bool excused;      /* after a power cut a damaged copy of it may be a torn write */
 };
 
@@ -88,14 +88,14 @@ static void add_data(struct rot *rot, struct store *s)
 {
 	uint64_t step = MAX_OF(s->data_blocks / DATA_MAX, (uint64_t)1), seen = 0;
 
-	for (uint64_t a = 0; a < s->volume_blocks; a++) {
+	for (uint64_t a = 0; a < s->volume_blocks; a += rot->run->stride) {
 		struct mapping mapping;
 
 		store_lock(s);
 		CHECK(!map_lookup(s, a, &mapping));
 		store_unlock(s);
 		if (mapping.id && seen++ % step == 0)
-			add(rot, DATA, mapping.block, mapping.block, a, false);
+			add(rot, DATA, mapping.block, mapping.block, a / rot->run->stride, false);
 	}
 }
 

@@ -23,6 +23,11 @@ uint64_t run_random(struct run *r, uint64_t n)
 	return hash_mix(r->random++) % n;
 }
 
+uint64_t run_offset(const struct run *r, uint32_t block)
+{
+	return (uint64_t)block * r->stride << BLOCK_SHIFT;
+}
+
 /* -- beginning and ending -- */
 
 static void bind(struct run *r)
@@ -60,7 +65,8 @@ void run_init(struct run *r, const struct sim_options *options, uint64_t seed, u
 	bind(r);
 	model_init(&r->model, volume_blocks ? volume_blocks : 120 + (uint32_t)run_random(r, run_random(r, 4) ?
 			400 : 1500));
-	if (store_format(&r->config, r->model.blocks, r->metaslab, r->owned))
+	r->stride = seed % 4 == 3 ? PAGE_SLOTS + 1 : 1; /* more pages than the cache holds */
+	if (store_format(&r->config, (uint64_t)r->model.blocks * r->stride, r->metaslab, r->owned))
 		sim_fail("format");
 	run_must_open(r);
 }
@@ -89,7 +95,7 @@ void run_done(struct run *r)
 int64_t run_read(struct run *r, uint32_t block)
 {
 	uint8_t data[BLOCK_SIZE];
-	int error = store_read(r->store, (uint64_t)block << BLOCK_SHIFT, data, BLOCK_SIZE, &r->failure);
+	int error = store_read(r->store, run_offset(r, block), data, BLOCK_SIZE, &r->failure);
 
 	sim_counts->compared_blocks++;
 	if (error) {
@@ -249,8 +255,11 @@ static void op_write(struct run *r)
 		content_fill(data + (size_t)i * BLOCK_SIZE, first + i, version);
 		model_change(&r->model, first + i, version);
 	}
-	int error = store_write(r->store, (uint64_t)first << BLOCK_SHIFT, data, (size_t)count * BLOCK_SIZE, fua,
-			NULL);
+	uint32_t piece = r->stride == 1 ? count : 1;
+	int error = 0;
+	for (uint32_t i = 0; i < count && !error; i += piece)
+		error = store_write(r->store, run_offset(r, first + i), data + (size_t)i * BLOCK_SIZE,
+				    (size_t)piece * BLOCK_SIZE, fua, NULL);
 	free(data);
 	if (!worked(r, error))
 		look_at_failed(r, first, count, before);
@@ -270,8 +279,7 @@ static void op_trim(struct run *r)
 		if (before[i] || r->model.unsure[first + i])
 			model_change(&r->model, first + i, 0);
 	}
-	int error = store_trim(r->store, (uint64_t)first << BLOCK_SHIFT, (uint64_t)count << BLOCK_SHIFT, false,
-			NULL);
+	int error = store_trim(r->store, run_offset(r, first), run_offset(r, count), false, NULL);
 	if (error == -LCPFS_E_NOSPC && !r->faulty)
 		sim_fail("trim does not work on a full partition");
 	if (!worked(r, error))

@@ -17,6 +17,7 @@ struct run {
 	struct store_config config;
 	struct clock clock;
 	struct model model;
+	uint32_t stride; /* of the model's blocks in the volume; above 1 each has a tree page of its own */
 	uint32_t metaslab[METASLABS_TOTAL_MAX]; /* owned by the store */
 	uint32_t owned;
 	uint32_t spare[METASLABS_TOTAL_MAX]; /* not owned by it */
@@ -31,6 +32,7 @@ struct run {
 };
 
 uint64_t run_random(struct run *r, uint64_t n); /* below n */
+uint64_t run_offset(const struct run *r, uint32_t block); /* where it lies in the volume, in bytes */
 /* A new, empty store, open. Both 0: by the seed. */
 void run_init(struct run *r, const struct sim_options *options, uint64_t seed, uint32_t metaslabs,
 	      uint32_t volume_blocks);
