@@ -13,6 +13,7 @@
 #include "base/check.h"
 
 #define BLOCK_BYTES 4096u
+#define REQUEST_BYTES_MAX (64u << 20) /* no device takes more at once; each block that it touches takes memory */
 #define VSCSI_WRITE 0x2a
 #define VSCSI_READ 0x28
 
@@ -54,7 +55,7 @@ static void add_request(struct requests *r, uint64_t time_us, bool write, uint64
 {
 	uint64_t first = offset / BLOCK_BYTES, end = DIV_UP(offset + length, BLOCK_BYTES);
 
-	if (!length || length > 1u << 30 || offset > UINT64_MAX / 2)
+	if (!length || length > REQUEST_BYTES_MAX || offset > UINT64_MAX / 2)
 		return;
 	r->list = grown(r->list, &r->room, r->count, sizeof(r->list[0]));
 	r->list[r->count++] = (struct request){time_us, first, (uint32_t)(end - first), write};
