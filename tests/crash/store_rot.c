@@ -202,9 +202,27 @@ static uint64_t count_unreadable(struct run *r)
 	return failed;
 }
 
+/* With damaged headers, by way of the tables. */
+static void clean_everything(struct run *r)
+{
+	struct store *s = r->store;
+
+	for (uint32_t i = 0; i < r->owned; i++) {
+		struct metaslab *m = space_find(&s->space, r->metaslab[i]);
+
+		if (!m || m->state != METASLAB_CLOSED || !m->live)
+			continue;
+		pthread_mutex_lock(&s->work);
+		(void)!clean_metaslab(s, r->metaslab[i]);
+		pthread_mutex_unlock(&s->work);
+		(void)!store_checkpoint(s);
+	}
+}
+
 /* Moves everything about; with what is damaged it may do what it likes, but give wrong bytes. */
 static void work_on(struct run *r)
 {
+	clean_everything(r);
 	for (int i = 0; i < 6; i++) {
 		uint32_t metaslab;
 
@@ -213,7 +231,6 @@ static void work_on(struct run *r)
 		if (store_release(r->store, &metaslab) == 0 && store_add(r->store, &metaslab, 1))
 			sim_fail("add");
 	}
-	count_unreadable(r);
 }
 
 static void one_copy(struct run *r, const struct target *t)
@@ -253,8 +270,11 @@ static void both_copies(struct run *r, const struct target *t, bool stale)
 		sim_fail("opening says: %s", lcpfs_error_sentence(error));
 	if (error)
 		return;
-	count_unreadable(r);
+	uint64_t unreadable = count_unreadable(r);
 	work_on(r);
+	unreadable += count_unreadable(r);
+	if (t->kind == HEADER && unreadable)
+		sim_fail("%" PRIu64 " blocks cannot be read, though no read needs a header", unreadable);
 }
 
 static void data(struct run *r, const struct target *t, bool swapped)
