@@ -65,7 +65,7 @@ void run_init(struct run *r, const struct sim_options *options, uint64_t seed, u
 	bind(r);
 	model_init(&r->model, volume_blocks ? volume_blocks : 120 + (uint32_t)run_random(r, run_random(r, 4) ?
 			400 : 1500));
-	r->stride = seed % 4 == 3 ? PAGE_SLOTS + 1 : 1; /* more pages than the cache holds */
+	r->stride = seed % 4 == 3 ? VOLUME_SLOTS + 1 : 1; /* more pages than the cache holds */
 	if (store_format(&r->config, (uint64_t)r->model.blocks * r->stride, r->metaslab, r->owned))
 		sim_fail("format");
 	run_must_open(r);

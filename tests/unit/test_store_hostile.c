@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Metadata whose checksums hold and whose content cannot be: what a stranger's image, or a defect, may bring. Each is
+ * refused with an error, by opening or by the first use of it, and check neither crashes nor calls it clean.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/check.h"
+#include "base/hash.h"
+#include "store/internal.h"
+
+enum { GUID = 5, PARTITION = 3, BASE = 16, METASLAB_BLOCKS = 64, TOTAL = 20, OWNED = 14, VOLUME_BLOCKS = 2000 };
+
+static uint64_t no_time(void *context)
+{
+	(void)context;
+	return 0;
+}
+
+static const struct clock clock_still = {.now_us = no_time, .wall_s = no_time};
+static uint32_t metaslabs[OWNED];
+
+struct bed {
+	struct vdev *vdev;
+	struct store_config config;
+	struct fmt_root root;     /* the newest */
+	unsigned slot;            /* where it lies */
+	struct fmt_record record; /* the one behind it, the last of the log */
+	struct fmt_page space;    /* the leaf of the space tree */
+};
+
+static void read_at(struct bed *bed, uint64_t block, void *to)
+{
+	assert_int_equal(vdev_read(bed->vdev, block << BLOCK_SHIFT, to, BLOCK_SIZE), 0);
+}
+
+static void write_twice(struct bed *bed, const uint64_t block[2], const void *from)
+{
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(vdev_write(bed->vdev, block[i] << BLOCK_SHIFT, from, BLOCK_SIZE), 0);
+}
+
+static struct store *open_it(struct bed *bed, bool read_only, int *error, struct lcpfs_failure *failure)
+{
+	struct store *store = NULL;
+
+	bed->config.read_only = read_only;
+	*failure = (struct lcpfs_failure){0};
+	*error = store_open(&bed->config, metaslabs, OWNED, &store, failure);
+	return store;
+}
+
+static struct store *must_open(struct bed *bed)
+{
+	struct lcpfs_failure failure;
+	int error;
+	struct store *store = open_it(bed, false, &error, &failure);
+
+	assert_int_equal(error, 0);
+	return store;
+}
+
+static void write_blocks(struct store *store, uint64_t first, unsigned count, uint8_t byte)
+{
+	uint8_t data[BLOCK_SIZE];
+
+	memset(data, byte, sizeof(data));
+	for (unsigned i = 0; i < count; i++)
+		assert_int_equal(store_write(store, (first + i) << BLOCK_SHIFT, data, sizeof(data), false, NULL), 0);
+}
+
+/* Blocks in several leaves, a checkpoint, and one record behind it. */
+static void bed_make(struct bed *bed)
+{
+	struct record_walk walk = {0};
+	struct store *store;
+	uint64_t at;
+	bool good[2];
+
+	*bed = (struct bed){.vdev = vdev_memory_new((uint64_t)(BASE + TOTAL * METASLAB_BLOCKS) << BLOCK_SHIFT)};
+	bed->config = (struct store_config){.vdev = bed->vdev, .clock = &clock_still, .guid = GUID,
+					    .partition = PARTITION, .name = "hostile", .metaslab_base = BASE, .metaslab_blocks = METASLAB_BLOCKS,
+					    .metaslab_count = TOTAL, .root_block = {{1, 2}, {3, 4}}};
+	for (uint32_t i = 0; i < OWNED; i++)
+		metaslabs[i] = i;
+	assert_int_equal(store_format(&bed->config, VOLUME_BLOCKS, metaslabs, OWNED), 0);
+	store = must_open(bed);
+	write_blocks(store, 0, 60, 1);
+	write_blocks(store, 1000, 20, 2);
+	assert_int_equal(store_checkpoint(store), 0);
+	write_blocks(store, 10, 2, 3);
+	assert_int_equal(store_trim(store, 20 << BLOCK_SHIFT, 4 << BLOCK_SHIFT, false, NULL), 0);
+	assert_int_equal(store_flush(store, NULL), 0);
+	bed->slot = store->root_slot;
+	read_at(bed, bed->config.root_block[bed->slot][0], &bed->root);
+	walk.metaslab = le32_get(bed->root.position[0].metaslab);
+	at = space_first_block(&store->space, walk.metaslab) + le32_get(bed->root.position[0].offset);
+	assert_int_equal(record_read(store, at, &bed->record, good), 1);
+	assert_int_equal(le32_get(bed->root.space.levels), 1);
+	read_at(bed, le64_get(bed->root.space.top.place[0]), &bed->space);
+	store_abandon(store);
+}
+
+/* -- what is changed -- */
+
+enum place { IN_ROOT, IN_RECORD, IN_SPACE };
+
+struct change {
+	const char *name;
+	enum place place;
+	int error; /* of opening; 0: it opens, and reading everything may fail */
+	void (*make)(struct bed *bed);
+};
+
+static void root_newer(struct bed *b) { b->root.head.version = le16_of(99); }
+static void root_no_volume(struct bed *b) { b->root.volume_blocks = le64_of(0); }
+static void root_huge_volume(struct bed *b) { b->root.volume_blocks = le64_of(UINT64_MAX); }
+static void root_table_levels(struct bed *b) { b->root.table.levels = le32_of(7); }
+static void root_volume_levels(struct bed *b) { b->root.volume.levels = le32_of(0); }
+static void root_space_levels(struct bed *b) { b->root.space.levels = le32_of(TREE_LEVELS_MAX + 1); }
+static void root_ids(struct bed *b) { b->root.id_end = le64_of(UINT64_MAX); }
+static void root_data(struct bed *b) { b->root.data_blocks = le64_of(le64_get(b->root.id_end) + 1); }
+static void root_generation(struct bed *b) { b->root.generation = le64_of(UINT64_MAX - 1); }
+static void root_pages(struct bed *b) { b->root.page_count = le64_of(UINT64_MAX / 2); }
+static void root_durable(struct bed *b) { b->root.durable = le64_of(le64_get(b->root.seq) + 1000); }
+static void root_head_elsewhere(struct bed *b) { b->root.position[0].metaslab = le32_of(TOTAL - 1); }
+static void root_head_outside(struct bed *b) { b->root.position[0].metaslab = le32_of(TOTAL + 1000); }
+static void root_no_head(struct bed *b) { b->root.position[0].metaslab = le32_of(NO_METASLAB); }
+static void root_head_offset(struct bed *b) { b->root.position[1].offset = le32_of(METASLAB_BLOCKS + 1); }
+static void root_same_heads(struct bed *b) { b->root.position[1].metaslab = b->root.position[2].metaslab; }
+static void root_two_of_three(struct bed *b) { b->root.position[1].metaslab = le32_of(NO_METASLAB); }
+static void root_heads_miss(struct bed *b) { b->root.position[2].metaslab = le32_of(NO_METASLAB); }
+static void root_top_missing(struct bed *b) { b->root.table.top = (struct fmt_pointer){0}; }
+static void root_top_swapped(struct bed *b) { b->root.table.top = b->root.volume.top; }
+static void root_space_top(struct bed *b) { b->root.space.top = b->root.volume.top; }
+static void root_space_gone(struct bed *b) { b->root.space.levels = le32_of(0); }
+static void root_space_inner(struct bed *b) { b->root.space.levels = le32_of(2); }
+static void root_space_far(struct bed *b)
+{
+	b->root.space.top.place[0] = b->root.space.top.place[1] = le64_of(UINT64_MAX / 8192);
+}
+
+static struct fmt_space *first_slot(struct bed *b)
+{
+	unsigned i = 0;
+
+	while (!le32_get(b->space.space[i].live))
+		assert_true(++i < PAGE_SLOTS);
+	return &b->space.space[i];
+}
+
+static void space_live(struct bed *b) { first_slot(b)->live = le32_of(METASLAB_BLOCKS + 1); }
+static void space_full(struct bed *b)
+{
+	for (unsigned i = 0; i < PAGE_SLOTS; i++) {
+		if (le32_get(b->space.space[i].live))
+			b->space.space[i].live = le32_of(METASLAB_BLOCKS);
+	}
+}
+static void space_age(struct bed *b) { first_slot(b)->age = le64_of(UINT64_MAX); }
+static void space_outside(struct bed *b) { first_slot(b)->metaslab = le32_of(TOTAL); }
+static void space_foreign(struct bed *b) { first_slot(b)->metaslab = le32_of(TOTAL - 1); }
+static void space_twice(struct bed *b) { b->space.space[PAGE_SLOTS - 1] = *first_slot(b); }
+
+static struct fmt_entry *entry_of_kind(struct bed *b, unsigned kind)
+{
+	unsigned i = 0;
+
+	while (fmt_entry_kind(&b->record.entry[i]) != kind)
+		assert_true(++i < le32_get(b->record.head.count));
+	return &b->record.entry[i];
+}
+
+static void change_kind(struct bed *b, unsigned from, unsigned to)
+{
+	struct fmt_entry *e = entry_of_kind(b, from);
+
+	*e = fmt_entry_of((enum fmt_entry_kind)to, fmt_entry_address(e), le64_get(e->id), le64_get(e->checksum));
+}
+
+static void record_move_of_none(struct bed *b)
+{
+	change_kind(b, ENTRY_WRITE, ENTRY_MOVE);
+	entry_of_kind(b, ENTRY_MOVE)->id = le64_of(100000);
+}
+static void record_move_of_other(struct bed *b)
+{
+	change_kind(b, ENTRY_WRITE, ENTRY_MOVE);
+	entry_of_kind(b, ENTRY_MOVE)->id = le64_of(0);
+}
+static void record_write_far(struct bed *b)
+{
+	struct fmt_entry *e = entry_of_kind(b, ENTRY_WRITE);
+
+	*e = fmt_entry_of(ENTRY_WRITE, VOLUME_BLOCKS + 7, le64_get(e->id), le64_get(e->checksum));
+}
+static void record_write_id(struct bed *b) { entry_of_kind(b, ENTRY_WRITE)->id = le64_of(UINT64_MAX - 3); }
+static void record_write_used(struct bed *b)
+{
+	struct fmt_entry *e = entry_of_kind(b, ENTRY_WRITE);
+
+	*e = fmt_entry_of(ENTRY_WRITE, 1500, 0, le64_get(e->checksum)); /* the id belongs to another address */
+}
+static void record_trim_far(struct bed *b)
+{
+	*entry_of_kind(b, ENTRY_TRIM) = fmt_entry_of(ENTRY_TRIM, VOLUME_BLOCKS + 1, 1, 0);
+}
+static void record_trim_long(struct bed *b) { entry_of_kind(b, ENTRY_TRIM)->id = le64_of(UINT64_MAX); }
+static void record_kind(struct bed *b) { change_kind(b, ENTRY_WRITE, 77); }
+static void record_next_gone(struct bed *b) { b->record.next = le32_of(TOTAL - 1); }
+static void record_next_used(struct bed *b) { b->record.next = b->root.position[0].metaslab; }
+static void record_blocks(struct bed *b) { b->record.blocks = le16_of(60); }
+static void record_count(struct bed *b) { b->record.head.count = le32_of(RECORD_ENTRIES + 1); }
+static void record_claims(struct bed *b) { b->record.durable = le64_of(le64_get(b->record.seq) + 1000); }
+static void record_page(struct bed *b)
+{
+	change_kind(b, ENTRY_WRITE, ENTRY_PAGE); /* its block is no page: as if torn */
+}
+
+#define CORRUPT (-LCPFS_E_CORRUPT)
+
+static const struct change changes[] = {
+	{"a newer root", IN_ROOT, -LCPFS_E_VERSION, root_newer},
+	{"no volume", IN_ROOT, CORRUPT, root_no_volume},
+	{"a volume beyond all sizes", IN_ROOT, CORRUPT, root_huge_volume},
+	{"levels of the block table", IN_ROOT, CORRUPT, root_table_levels},
+	{"levels of the volume", IN_ROOT, CORRUPT, root_volume_levels},
+	{"levels of the space tree", IN_ROOT, CORRUPT, root_space_levels},
+	{"too many ids", IN_ROOT, CORRUPT, root_ids},
+	{"more data than ids", IN_ROOT, CORRUPT, root_data},
+	{"the last generation", IN_ROOT, CORRUPT, root_generation},
+	{"too many pages", IN_ROOT, CORRUPT, root_pages},
+	{"flushed beyond its end", IN_ROOT, CORRUPT, root_durable},
+	{"a head in a metaslab of others", IN_ROOT, CORRUPT, root_head_elsewhere},
+	{"a head outside of the pool", IN_ROOT, CORRUPT, root_head_outside},
+	{"no first head", IN_ROOT, CORRUPT, root_no_head},
+	{"a head behind its metaslab", IN_ROOT, CORRUPT, root_head_offset},
+	{"two heads in one metaslab", IN_ROOT, CORRUPT, root_same_heads},
+	{"two heads of three, the second missing", IN_ROOT, CORRUPT, root_two_of_three},
+	{"two heads of three, the third missing", IN_ROOT, CORRUPT, root_heads_miss},
+	{"no block table", IN_ROOT, CORRUPT, root_top_missing},
+	{"the volume as block table", IN_ROOT, CORRUPT, root_top_swapped},
+	{"the volume as space tree", IN_ROOT, CORRUPT, root_space_top},
+	{"no space tree", IN_ROOT, CORRUPT, root_space_gone},
+	{"a leaf as inner page of the space tree", IN_ROOT, CORRUPT, root_space_inner},
+	{"a space tree far outside", IN_ROOT, CORRUPT, root_space_far},
+	{"a metaslab with more than it holds", IN_SPACE, CORRUPT, space_live},
+	{"no room for the space tree itself", IN_SPACE, CORRUPT, space_full},
+	{"the age of the universe", IN_SPACE, 0, space_age},
+	{"a metaslab outside of the pool", IN_SPACE, CORRUPT, space_outside},
+	{"a metaslab of others", IN_SPACE, CORRUPT, space_foreign},
+	{"a metaslab twice", IN_SPACE, CORRUPT, space_twice},
+	{"a move of no block", IN_RECORD, CORRUPT, record_move_of_none},
+	{"a move of another block", IN_RECORD, CORRUPT, record_move_of_other},
+	{"a write beyond the end", IN_RECORD, CORRUPT, record_write_far},
+	{"a write of an impossible id", IN_RECORD, CORRUPT, record_write_id},
+	{"a write of another's id", IN_RECORD, CORRUPT, record_write_used},
+	{"a trim beyond the end", IN_RECORD, CORRUPT, record_trim_far},
+	{"a trim that is too long", IN_RECORD, CORRUPT, record_trim_long},
+	{"an unknown entry", IN_RECORD, -LCPFS_E_VERSION, record_kind},
+	{"a next metaslab of others", IN_RECORD, CORRUPT, record_next_gone},
+	{"a next metaslab that is this one", IN_RECORD, 0, record_next_used},
+	{"more blocks than entries", IN_RECORD, 0, record_blocks},
+	{"more entries than fit", IN_RECORD, 0, record_count},
+	{"a claim beyond the end", IN_RECORD, CORRUPT, record_claims},
+	{"a page that is none", IN_RECORD, 0, record_page},
+};
+
+/* -- what is done with it -- */
+
+static void seal(void *block, enum fmt_kind kind)
+{
+	struct fmt_head *head = block;
+	uint16_t version = le16_get(head->version);
+
+	fmt_seal(block, kind, GUID, PARTITION, le32_get(head->count));
+	head->version = le16_of(version);
+	head->checksum = le64_of(0);
+	head->checksum = le64_of(hash64(block, BLOCK_SIZE));
+}
+
+static void put(struct bed *bed, enum place place)
+{
+	if (place == IN_RECORD) {
+		uint64_t first = le64_get(bed->record.place), at[2] = {first, first + 1};
+
+		seal(&bed->record, FMT_RECORD);
+		write_twice(bed, at, &bed->record);
+		return;
+	}
+	if (place == IN_SPACE) {
+		uint64_t at[2] = {le64_get(bed->root.space.top.place[0]), le64_get(bed->root.space.top.place[1])};
+
+		seal(&bed->space, FMT_PAGE);
+		write_twice(bed, at, &bed->space);
+		bed->root.space.top.checksum = bed->space.head.checksum;
+	}
+	seal(&bed->root, FMT_ROOT);
+	write_twice(bed, bed->config.root_block[bed->slot], &bed->root);
+}
+
+/* Everything, whatever it answers; what is read is what was written, or nothing. */
+static void use(struct store *store)
+{
+	struct store_walk walk = {.repair = true, .data = true};
+	uint8_t data[BLOCK_SIZE];
+	uint32_t metaslab;
+
+	for (uint64_t block = 0; block < VOLUME_BLOCKS; block++) {
+		if (store_read(store, block << BLOCK_SHIFT, data, sizeof(data), NULL) == 0)
+			assert_true(data[0] <= 3 && memcmp(data, data + 1, sizeof(data) - 1) == 0);
+	}
+	for (unsigned i = 0; i < 40; i++) {
+		memset(data, 3, sizeof(data));
+		(void)!store_write(store, hash_mix(i) % VOLUME_BLOCKS << BLOCK_SHIFT, data, sizeof(data), i % 8 == 0, NULL);
+		(void)!store_step(store);
+	}
+	(void)!store_trim(store, 0, 30 << BLOCK_SHIFT, true, NULL);
+	(void)!store_checkpoint(store);
+	(void)!store_release(store, &metaslab);
+	(void)!store_scrub(store, &walk);
+	(void)!store_close(store);
+}
+
+static int check(struct bed *bed, struct lcpfs_failure *failure)
+{
+	uint8_t used[(BASE + TOTAL * METASLAB_BLOCKS) / 8 + 1] = {0};
+	struct store_walk walk = {.data = true, .after_crash = true};
+	int error;
+	struct store *store = open_it(bed, true, &error, failure);
+
+	if (store) {
+		(void)!store_check(store, used, &walk);
+		store_abandon(store);
+	}
+	return error;
+}
+
+static void try_change(const struct change *change)
+{
+	struct lcpfs_failure failure;
+	struct store *store;
+	struct bed bed;
+	int error;
+
+	bed_make(&bed);
+	change->make(&bed);
+	put(&bed, change->place);
+	error = check(&bed, &failure);
+	if (error != change->error)
+		fail_msg("%s: check says %d (%s), not %d", change->name, error, failure.message, change->error);
+	store = open_it(&bed, false, &error, &failure);
+	if (error != change->error || (error && !strstr(failure.message, "hostile")))
+		fail_msg("%s: opening says %d (%s), not %d", change->name, error, failure.message, change->error);
+	if (store)
+		use(store);
+	vdev_close(bed.vdev);
+}
+
+static void what_contradicts_itself_is_refused(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_LENGTH(changes); i++)
+		try_change(&changes[i]);
+}
+
+static void unchanged_it_opens(void **state)
+{
+	struct lcpfs_failure failure;
+	struct bed bed;
+
+	(void)state;
+	bed_make(&bed);
+	put(&bed, IN_SPACE);
+	put(&bed, IN_RECORD);
+	assert_int_equal(check(&bed, &failure), 0);
+	use(must_open(&bed));
+	vdev_close(bed.vdev);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {cmocka_unit_test(unchanged_it_opens),
+					   cmocka_unit_test(what_contradicts_itself_is_refused)};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
