@@ -192,9 +192,15 @@ int tree_read_page(struct store *s, const struct fmt_pointer *at, unsigned tree,
 static inline bool pointer_null(const struct fmt_pointer *p) { return le64_get(p->place[0]) == 0; }
 
 /*
- * The first leaf at or behind *index that exists, in *index; false in *found if there is none. May drop the lock.
+ * The first page of a level, at or behind *index, that exists, in *index; false in *found if there is none. May
+ * drop the lock. After an error *index is the last page that cannot be had for it, and *found says whether it is
+ * the only one.
  */
-int tree_next_leaf(struct store *s, unsigned tree, uint64_t *index, bool *found) MUST_CHECK;
+int tree_next(struct store *s, unsigned tree, unsigned level, uint64_t *index, bool *found) MUST_CHECK;
+static inline int MUST_CHECK tree_next_leaf(struct store *s, unsigned tree, uint64_t *index, bool *found)
+{
+	return tree_next(s, tree, 0, index, found);
+}
 
 /* -- map.c: what a block and an address mean ---------------------------------------------------------------------- */
 

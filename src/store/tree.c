@@ -155,18 +155,18 @@ int tree_page(struct store *s, unsigned tree, unsigned level, uint64_t index, bo
 	return 0;
 }
 
-static uint64_t leaves_below(unsigned level)
+/* How many pages there can be `levels` levels below one. */
+static uint64_t span_of(unsigned levels)
 {
 	uint64_t n = 1;
-	while (level-- > 0)
+	while (levels-- > 0)
 		n *= PAGE_SLOTS;
 	return n;
 }
 
-/* The next child of p, at or behind the one that holds leaf *index, that exists on the device or in memory. */
-static bool next_child(struct store *s, struct page *p, uint64_t *index)
+/* The next child of p, at or behind the one that holds page *index, that exists on the device or in memory. */
+static bool next_child(struct store *s, struct page *p, uint64_t span, uint64_t *index)
 {
-	uint64_t span = leaves_below(p->level - 1u);
 	for (uint64_t child = *index / span; child < (p->index + 1) * PAGE_SLOTS; child++) {
 		if (pointer_null(&p->data.child[child % PAGE_SLOTS]) && !page_find(s, p->tree, p->level - 1u, child))
 			continue;
@@ -176,26 +176,25 @@ static bool next_child(struct store *s, struct page *p, uint64_t *index)
 	return false;
 }
 
-int tree_next_leaf(struct store *s, unsigned tree, uint64_t *index, bool *found)
+int tree_next(struct store *s, unsigned tree, unsigned wanted, uint64_t *index, bool *found)
 {
-	struct tree *t = tree_of(s, tree);
-	unsigned level = t->levels - 1;
+	unsigned top = tree_of(s, tree)->levels - 1, level = top;
 	*found = false;
-	while (*index < t->capacity) {
+	while (*index < span_of(top - wanted)) {
+		uint64_t span = span_of(level - wanted), behind = (*index / span + 1) * span;
 		struct page *p;
-		int error = tree_page(s, tree, level, *index / leaves_below(level), false, &p);
+		int error = tree_page(s, tree, level, *index / span, false, &p);
+		*found = (error || p) && level == wanted;
 		if (error)
+			*index = behind - 1;
+		if (error || *found)
 			return error;
-		if (p && level == 0) {
-			*found = true;
-			return 0;
-		}
-		if (p && next_child(s, p, index)) {
+		if (p && next_child(s, p, span / PAGE_SLOTS, index)) {
 			level--;
 			continue;
 		}
-		*index = (*index / leaves_below(level) + 1) * leaves_below(level);
-		level = t->levels - 1;
+		*index = behind;
+		level = top;
 	}
 	return 0;
 }

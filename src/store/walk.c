@@ -143,32 +143,31 @@ static int walk_pages(struct walker *w, unsigned tree, unsigned level, uint64_t 
 	return error;
 }
 
-static int walk_tree(struct walker *w, unsigned tree)
+static int walk_level(struct walker *w, unsigned tree, unsigned level)
 {
 	struct store *s = w->s;
-	for (unsigned level = s->tree[tree - 1].levels; level-- > 0;) {
-		uint64_t pages = s->tree[tree - 1].capacity;
-		for (unsigned l = 0; l < level; l++)
-			pages = DIV_UP(pages, PAGE_SLOTS);
-		for (uint64_t index = 0; index < pages; index++) {
-			bool any = true;
-			int error = 0;
-			pthread_mutex_lock(&s->work);
-			if (level == 0) {
-				store_lock(s);
-				error = tree_next_leaf(s, tree, &index, &any);
-				store_unlock(s);
-			}
-			if (!error && any)
-				error = walk_pages(w, tree, level, index);
-			pthread_mutex_unlock(&s->work);
-			if (error == -LCPFS_E_STOPPED || (error && error != -LCPFS_E_CORRUPT && error != -LCPFS_E_IO))
-				return error;
-			if (!any)
-				break;
-		}
+	for (uint64_t index = 0;; index++) {
+		bool any;
+		pthread_mutex_lock(&s->work);
+		store_lock(s);
+		int error = tree_next(s, tree, level, &index, &any);
+		store_unlock(s);
+		if (any)
+			error = walk_pages(w, tree, level, index);
+		pthread_mutex_unlock(&s->work);
+		if (error == -LCPFS_E_STOPPED || (error && error != -LCPFS_E_CORRUPT && error != -LCPFS_E_IO))
+			return error;
+		if (!any && !error)
+			return 0;
 	}
-	return 0;
+}
+
+static int walk_tree(struct walker *w, unsigned tree)
+{
+	int error = 0;
+	for (unsigned level = w->s->tree[tree - 1].levels; level-- > 0 && !error;)
+		error = walk_level(w, tree, level);
+	return error;
 }
 
 /* The space tree's pages are only known by the list of the durable root. */
@@ -297,10 +296,77 @@ static int walk_data(struct walker *w)
 
 /* -- check: references -------------------------------------------------------------------------------------------- */
 
-enum { WINDOW_IDS = 4 * 1024 * 1024 }; /* references counted at a time: 16 MiB of memory, whatever the pool's size */
+/* Whose references are counted at a time: 11 MiB of memory, whatever the pool's size. */
+enum { WINDOW_LEAVES = 16 * 1024 };
 
-/* Counts how often the volume refers to ids first .. first + WINDOW_IDS. */
-static int count_references(struct walker *w, uint64_t first, uint32_t *count)
+/* Leaves of the block table, in order. Those that do not exist take no time: the root's id_end can be anything. */
+struct window {
+	uint64_t *leaf;
+	uint32_t (*count)[PAGE_SLOTS];
+	size_t leaves, room;
+	uint64_t next;     /* from where on to look for the leaves of the next window */
+	uint64_t referred; /* addresses that refer to an id, in all */
+	uint64_t counted;  /* those whose id lies in a window */
+};
+
+static int window_add(struct window *win, uint64_t leaf)
+{
+	if (win->leaves == win->room) {
+		size_t room = win->room ? 2 * win->room : 64;
+		uint64_t *list = realloc(win->leaf, room * sizeof(*list));
+		if (!list)
+			return -LCPFS_E_NOMEM;
+		win->leaf = list;
+		void *count = realloc(win->count, room * sizeof(*win->count));
+		if (!count)
+			return -LCPFS_E_NOMEM;
+		win->count = count;
+		win->room = room;
+	}
+	win->leaf[win->leaves++] = leaf;
+	return 0;
+}
+
+static int window_gather(struct store *s, struct window *win)
+{
+	bool any = true;
+	win->leaves = 0;
+	for (; any && win->leaves < WINDOW_LEAVES; win->next++) {
+		int error = tree_next_leaf(s, TREE_TABLE, &win->next, &any);
+		if (error == -LCPFS_E_CORRUPT || error == -LCPFS_E_IO)
+			any = true; /* reported with the page */
+		else if (!error && any)
+			error = window_add(win, win->next);
+		if (error && error != -LCPFS_E_CORRUPT && error != -LCPFS_E_IO)
+			return error;
+	}
+	if (win->leaves)
+		memset(win->count, 0, win->leaves * sizeof(*win->count));
+	return 0;
+}
+
+static int by_number(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+	return (x > y) - (x < y);
+}
+
+static void window_count(struct window *win, uint64_t id)
+{
+	if (!win->leaves)
+		return;
+	uint64_t leaf = id / PAGE_SLOTS, guess = leaf - win->leaf[0]; /* right where none is missing */
+	const uint64_t *at = guess < win->leaves ? &win->leaf[guess] : NULL;
+	if (!at || *at != leaf)
+		at = bsearch(&leaf, win->leaf, win->leaves, sizeof(leaf), by_number);
+	if (at) {
+		win->count[at - win->leaf][id % PAGE_SLOTS]++;
+		win->counted++;
+	}
+}
+
+/* Counts how often the volume refers to the ids of the window. */
+static int count_references(struct walker *w, struct window *win, bool first)
 {
 	struct store *s = w->s;
 	for (uint64_t leaf = 0;; leaf++) {
@@ -315,10 +381,13 @@ static int count_references(struct walker *w, uint64_t first, uint32_t *count)
 			return error;
 		for (unsigned i = 0; p && i < VOLUME_SLOTS; i++) {
 			uint64_t slot = le64_get(p->data.id[i]);
-			if (slot > s->id_end && first == 0)
-				found(w, false, false, UINT64_MAX, leaf * VOLUME_SLOTS + i, "an address refers to a block id that was never given out");
-			else if (slot && slot - 1 >= first && slot - 1 < first + WINDOW_IDS)
-				count[slot - 1 - first]++;
+			if (slot > s->id_end && first)
+				found(w, false, false, UINT64_MAX, leaf * VOLUME_SLOTS + i,
+				      "an address refers to a block id that was never given out");
+			if (!slot || slot > s->id_end)
+				continue;
+			win->referred += first;
+			window_count(win, slot - 1);
 		}
 	}
 }
@@ -337,27 +406,20 @@ static void check_entry(struct walker *w, uint64_t id, const struct fmt_block *e
 		use_block(w, block, "a data block");
 }
 
-static int check_window(struct walker *w, uint64_t first, const uint32_t *count, uint64_t *in_use)
+static int check_window(struct walker *w, const struct window *win, uint64_t *in_use)
 {
 	struct store *s = w->s;
-	for (uint64_t leaf = first / PAGE_SLOTS; leaf <= (first + WINDOW_IDS - 1) / PAGE_SLOTS; leaf++) {
-		struct page *p = NULL;
-		int error = tree_page(s, TREE_TABLE, 0, leaf, false, &p);
+	for (size_t l = 0; l < win->leaves; l++) {
+		struct page *p;
+		int error = tree_page(s, TREE_TABLE, 0, win->leaf[l], false, &p);
 		if (error == -LCPFS_E_CORRUPT || error == -LCPFS_E_IO)
 			continue;
 		if (error)
 			return error;
-		for (unsigned i = 0; i < PAGE_SLOTS; i++) {
-			static const struct fmt_block none;
-			uint64_t id = leaf * PAGE_SLOTS + i;
-			if (id < first || id >= first + WINDOW_IDS || id >= s->id_end)
-				continue;
-			const struct fmt_block *e = p ? &p->data.block[i] : &none;
-			*in_use += le32_get(e->references) != 0;
-			check_entry(w, id, e, count[id - first]);
+		for (unsigned i = 0; p && i < PAGE_SLOTS && win->leaf[l] * PAGE_SLOTS + i < s->id_end; i++) {
+			*in_use += le32_get(p->data.block[i].references) != 0;
+			check_entry(w, win->leaf[l] * PAGE_SLOTS + i, &p->data.block[i], win->count[l][i]);
 		}
-		if (leaf * PAGE_SLOTS >= s->id_end)
-			break;
 	}
 	return 0;
 }
@@ -365,22 +427,27 @@ static int check_window(struct walker *w, uint64_t first, const uint32_t *count,
 static int check_references(struct walker *w)
 {
 	struct store *s = w->s;
+	struct window win = {0};
 	uint64_t in_use = 0;
-	size_t window = MIN_OF(s->id_end, (uint64_t)WINDOW_IDS);
-	uint32_t *count = malloc((window + 1) * sizeof(*count));
-	int error = count ? 0 : -LCPFS_E_NOMEM;
+	int error = 0;
 	store_lock(s);
-	for (uint64_t first = 0; first < s->id_end && !error; first += WINDOW_IDS) {
-		memset(count, 0, window * sizeof(*count));
-		error = count_references(w, first, count);
+	for (bool first = true; !error && (first || win.leaves == WINDOW_LEAVES); first = false) {
+		error = window_gather(s, &win);
 		if (!error)
-			error = check_window(w, first, count, &in_use);
+			error = count_references(w, &win, first);
+		if (!error)
+			error = check_window(w, &win, &in_use);
 	}
+	if (!error && win.counted != win.referred)
+		found(w, false, false, UINT64_MAX, UINT64_MAX,
+		      "%" PRIu64 " addresses refer to blocks that the block table does not have",
+		      win.referred - win.counted);
 	if (!error && in_use != s->data_blocks)
-		found(w, false, false, UINT64_MAX, UINT64_MAX, "%" PRIu64 " data blocks are live; the root says %" PRIu64, in_use,
-		      s->data_blocks);
+		found(w, false, false, UINT64_MAX, UINT64_MAX,
+		      "%" PRIu64 " data blocks are live; the root says %" PRIu64, in_use, s->data_blocks);
 	store_unlock(s);
-	free(count);
+	free(win.leaf);
+	free(win.count);
 	return error;
 }
 
