@@ -196,8 +196,11 @@ static int load_space(struct store *s, const struct fmt_root *root)
 
 /* -- rolling forward ---------------------------------------------------------------------------------------------- */
 
+enum { CHUNK_BLOCKS = 32 }; /* read at a time */
+
 struct forward {
 	struct store *s;
+	uint8_t chunk[CHUNK_BLOCKS * BLOCK_SIZE];
 	struct head head[LOG_HEADS];
 	struct fmt_record peeked[LOG_HEADS];
 	bool have[LOG_HEADS];
@@ -260,32 +263,34 @@ static void advance(struct forward *f, unsigned head)
 	f->have[head] = false;
 }
 
+static bool block_good(const struct store *s, const struct fmt_entry *e, const uint8_t *block)
+{
+	unsigned kind = fmt_entry_kind(e);
+	if (kind == ENTRY_LOST)
+		return true;
+	if (kind != ENTRY_PAGE)
+		return hash64(block, BLOCK_SIZE) == le64_get(e->checksum);
+	return fmt_checksum_of(block) == le64_get(e->checksum) &&
+	       fmt_verify(block, FMT_PAGE, s->config.guid, s->config.partition) == FMT_GOOD;
+}
+
 /* Do all blocks of a record match their checksums? 1, 0, or an error. LOST ones are not expected to. */
-static int blocks_good(struct store *s, const struct fmt_record *r)
+static int blocks_good(struct forward *f, const struct fmt_record *r)
 {
 	unsigned blocks = le16_get(r->blocks), at = 0;
-	uint8_t *data = malloc((size_t)blocks * BLOCK_SIZE + 1);
 	uint64_t first = le64_get(r->place) + RECORD_HEADERS;
-	int good = data ? 0 : -LCPFS_E_NOMEM;
-	if (data && blocks)
-		good = vdev_read(s->config.vdev, first << BLOCK_SHIFT, data, (size_t)blocks * BLOCK_SIZE);
-	if (data && good == 0)
-		good = 1;
-	for (unsigned i = 0; i < le32_get(r->head.count) && good > 0; i++) {
-		const struct fmt_entry *e = &r->entry[i];
-		unsigned kind = fmt_entry_kind(e);
-		if (!entry_has_block(kind))
+	bool good = true;
+	for (unsigned i = 0; i < le32_get(r->head.count) && good; i++) {
+		if (!entry_has_block(fmt_entry_kind(&r->entry[i])))
 			continue;
-		const uint8_t *block = data + (size_t)at++ * BLOCK_SIZE;
-		if (kind == ENTRY_LOST)
-			continue;
-		uint64_t sum = kind == ENTRY_PAGE ? fmt_checksum_of(block) : hash64(block, BLOCK_SIZE);
-		if (kind == ENTRY_PAGE && fmt_verify(block, FMT_PAGE, s->config.guid, s->config.partition) != FMT_GOOD)
-			good = 0;
-		if (sum != le64_get(e->checksum))
-			good = 0;
+		unsigned place = at++ % CHUNK_BLOCKS;
+		size_t bytes = MIN_OF(blocks - (at - 1), (unsigned)CHUNK_BLOCKS) * (size_t)BLOCK_SIZE;
+		uint64_t offset = (first + at - 1) << BLOCK_SHIFT;
+		int error = place ? 0 : vdev_read(f->s->config.vdev, offset, f->chunk, bytes);
+		if (error)
+			return error;
+		good = block_good(f->s, &r->entry[i], f->chunk + (size_t)place * BLOCK_SIZE);
 	}
-	free(data);
 	return good;
 }
 
@@ -369,7 +374,7 @@ static int follow(struct forward *f, bool apply)
 	forward_start(f);
 	while ((head = find_next(f)) >= 0 && head < LOG_HEADS) {
 		const struct fmt_record *r = &f->peeked[head];
-		int good = !apply || f->seq + 1 <= f->durable ? 1 : blocks_good(f->s, r);
+		int good = !apply || f->seq + 1 <= f->durable ? 1 : blocks_good(f, r);
 		if (good <= 0)
 			return good;
 		int error = apply ? apply_record(f->s, r) : 0;
@@ -436,22 +441,20 @@ static void heed(struct forward *f, const struct fmt_record *r, uint64_t block)
 }
 
 /* The next record begins within the length of the longest one. What cannot be read tells nothing. */
-static int look_behind_head(struct forward *f, const struct head *h)
+static void look_behind_head(struct forward *f, const struct head *h)
 {
 	struct store *s = f->s;
 	if (h->metaslab == NO_METASLAB || !space_find(&s->space, h->metaslab) || h->offset >= s->config.metaslab_blocks)
-		return 0;
+		return;
 	unsigned count = MIN_OF(s->config.metaslab_blocks - h->offset, (unsigned)RECORD_BLOCKS_MAX + RECORD_HEADERS);
 	uint64_t first = space_first_block(&s->space, h->metaslab) + h->offset;
-	struct fmt_record *r = malloc(count * sizeof(*r));
-	if (!r)
-		return -LCPFS_E_NOMEM;
-	if (!vdev_read(s->config.vdev, first << BLOCK_SHIFT, r, count * sizeof(*r))) {
-		for (unsigned i = 0; i < count; i++)
-			heed(f, &r[i], first + i);
+	for (unsigned done = 0, part; done < count; done += part) {
+		part = MIN_OF(count - done, (unsigned)CHUNK_BLOCKS);
+		if (vdev_read(s->config.vdev, (first + done) << BLOCK_SHIFT, f->chunk, (size_t)part * BLOCK_SIZE))
+			continue;
+		for (unsigned i = 0; i < part; i++)
+			heed(f, (const struct fmt_record *)(f->chunk + (size_t)i * BLOCK_SIZE), first + done + i);
 	}
-	free(r);
-	return 0;
 }
 
 static int look_into(struct forward *f, uint32_t metaslab)
@@ -472,11 +475,11 @@ static int look_behind(struct forward *f)
 	struct store *s = f->s;
 	bool everywhere = s->root_lost;
 	int error = 0;
-	for (unsigned i = 0; i < LOG_HEADS && !error; i++) {
+	for (unsigned i = 0; i < LOG_HEADS; i++) {
 		const struct head *h = &f->head[i];
 		bool used = h->metaslab != NO_METASLAB;
 		everywhere |= used && h->offset + RECORD_BLOCKS_MAX + LINK_BLOCKS > s->config.metaslab_blocks;
-		error = look_behind_head(f, h);
+		look_behind_head(f, h);
 	}
 	for (uint32_t i = 0; i < s->space.count && everywhere && !error; i++) {
 		const struct metaslab *m = &s->space.slab[i];
