@@ -109,7 +109,9 @@ int pool_add(const struct cli *cli)
 
 static void show_removed(struct json_object *result)
 {
-	printf("%s: removed\n", field_text(result, "removed"));
+	const char *name = field_text(result, "removed");
+
+	printf("%s: removed\n", name ? name : "");
 }
 
 int pool_remove(const struct cli *cli)
@@ -132,7 +134,9 @@ int pool_resize(const struct cli *cli)
 
 static void show_mode(struct json_object *result)
 {
-	printf("%s\n", field_text(result, "mode"));
+	const char *mode = field_text(result, "mode");
+
+	printf("%s\n", mode ? mode : "");
 }
 
 int pool_tune(const struct cli *cli)
@@ -199,7 +203,7 @@ static int parse_count(const struct cli *cli, const char *option, struct json_ob
 static uint64_t last_number(struct json_object *result, uint64_t before)
 {
 	struct json_object *events = field_get(result, "events");
-	size_t count = events ? json_object_array_length(events) : 0;
+	size_t count = field_length(events);
 
 	return count ? field_count(json_object_array_get_idx(events, count - 1), "number") : before;
 }
@@ -207,7 +211,7 @@ static uint64_t last_number(struct json_object *result, uint64_t before)
 /* In JSON an object per round that has events, so that each line stands for itself. */
 static void show_new_events(const struct cli *cli, struct json_object *result)
 {
-	if (!json_object_array_length(field_get(result, "events")))
+	if (!field_length(field_get(result, "events")))
 		return;
 	if (cli_flag(cli, "json"))
 		show_json(result);

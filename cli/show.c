@@ -24,6 +24,14 @@ static void cell_blocks(struct table *table, struct json_object *object, const c
 	table_cell(table, "%s", text);
 }
 
+/* A number of blocks that came as a number with a fraction. */
+static uint64_t whole_blocks(struct json_object *object, const char *key)
+{
+	double blocks = field_number(object, key);
+
+	return blocks > 0 && blocks < 1e15 ? (uint64_t)blocks : 0;
+}
+
 static void cell_number(struct table *table, struct json_object *object, const char *key)
 {
 	char text[NUMBER_TEXT];
@@ -71,7 +79,7 @@ void show_list(struct json_object *result)
 	struct json_object *partitions = field_get(result, "partitions");
 	struct table *table = table_new(titles);
 
-	for (size_t i = 0; i < json_object_array_length(partitions); i++)
+	for (size_t i = 0; i < field_length(partitions); i++)
 		list_row(table, json_object_array_get_idx(partitions, i));
 	table_print(table);
 }
@@ -233,9 +241,8 @@ static void line_number(struct json_object *decision, const char *label, const c
 static void line_blocks(struct json_object *decision, const char *label, const char *key)
 {
 	char text[SIZE_TEXT];
-	double blocks = field_number(decision, key);
 
-	size_print_blocks(text, blocks > 0 && blocks < 1e15 ? (uint64_t)blocks : 0);
+	size_print_blocks(text, whole_blocks(decision, key));
 	printf("%-26s%s\n", label, text);
 }
 
@@ -285,10 +292,8 @@ static void print_subject(struct json_object *event)
 		const char *side = *from ? "from" : "to";
 		bool grown = !*from;
 
-		size_print_blocks(before,
-				  (uint64_t)field_number(event, grown ? "to_old_blocks" : "from_old_blocks"));
-		size_print_blocks(after,
-				  (uint64_t)field_number(event, grown ? "to_new_blocks" : "from_new_blocks"));
+		size_print_blocks(before, whole_blocks(event, grown ? "to_old_blocks" : "from_old_blocks"));
+		size_print_blocks(after, whole_blocks(event, grown ? "to_new_blocks" : "from_new_blocks"));
 		printf("%s %s → %s, ", text_of(event, side), before, after);
 	} else if (!strcmp(kind, "outcome")) {
 		printf("%s → %s: ", *from ? from : "free space", *to ? to : "free space");
@@ -299,7 +304,7 @@ void show_events(struct json_object *result)
 {
 	struct json_object *events = field_get(result, "events");
 
-	for (size_t i = 0; i < json_object_array_length(events); i++) {
+	for (size_t i = 0; i < field_length(events); i++) {
 		struct json_object *event = json_object_array_get_idx(events, i);
 
 		print_time("", field_count(event, "time_s"));
@@ -311,7 +316,7 @@ void show_events(struct json_object *result)
 
 void show_findings(struct json_object *findings)
 {
-	for (size_t i = 0; i < json_object_array_length(findings); i++) {
+	for (size_t i = 0; i < field_length(findings); i++) {
 		struct json_object *finding = json_object_array_get_idx(findings, i);
 
 		printf("%s%s\n", text_of(finding, "text"), field_flag(finding, "repaired") ? " (repaired)" : "");

@@ -73,6 +73,11 @@ bool field_flag(struct json_object *object, const char *key)
 	return json_object_get_boolean(field_get(object, key));
 }
 
+size_t field_length(struct json_object *list)
+{
+	return json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
+}
+
 const char *field_line(struct json_object *object)
 {
 	return json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);

@@ -21,6 +21,7 @@ const char *field_text(struct json_object *object, const char *key);
 uint64_t field_count(struct json_object *object, const char *key);
 double field_number(struct json_object *object, const char *key); /* null reads as infinity */
 bool field_flag(struct json_object *object, const char *key);
+size_t field_length(struct json_object *list); /* of what is no array: 0 */
 
 /* The object on one line, without spaces; owned by the object. */
 const char *field_line(struct json_object *object);
