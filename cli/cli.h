@@ -38,6 +38,9 @@ struct cli {
 	const char *values[CLI_OPTIONS_MAX];    /* by position in command->options; "" for a flag */
 };
 
+/* The whole program: parses, runs the command, returns the exit code. */
+int cli_main(int argc, char **argv);
+
 /* The option's value, "" for a flag, NULL where it was not given. */
 const char *cli_value(const struct cli *cli, const char *option);
 bool cli_flag(const struct cli *cli, const char *option);

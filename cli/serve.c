@@ -267,8 +267,7 @@ static int become_nbdkit(struct serving *s)
 
 int serve_run(const struct cli *cli)
 {
-	struct serving *s =
-		calloc(1, sizeof(*s)); /* ends with this process, or with its memory when it becomes nbdkit */
+	struct serving *s = calloc(1, sizeof(*s)); /* is gone, too, when this process becomes nbdkit */
 	int status;
 
 	CHECK(s);
@@ -286,6 +285,8 @@ int serve_run(const struct cli *cli)
 		status = pass_sockets(s);
 	if (!status)
 		status = become_nbdkit(s);
+	for (int i = 0; i < s->argument_count; i++)
+		free(s->arguments[i]);
 	free(s);
 	return status;
 }

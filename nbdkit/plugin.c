@@ -41,7 +41,7 @@ static struct {
 	struct lcpfs_open_options options;
 	struct lcpfs_pool *pool;
 	struct control_server *control;
-} plugin = {.options = {.background = true}};
+} plugin = {.ready_fd = -1, .options = {.background = true}};
 
 /* What went wrong, to the log and to the client. Always -1. */
 static int failed(int error, const struct lcpfs_failure *failure)
@@ -97,7 +97,8 @@ static int config_text(const char *value, const char **text)
 /* The standard output of now: when there is something to say, nbdkit has it at /dev/null. */
 static int config_ready(const char *value)
 {
-	plugin.ready_fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
+	if (plugin.ready_fd < 0)
+		plugin.ready_fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
 	return config_text(value, &plugin.ready_text);
 }
 
@@ -230,6 +231,7 @@ static void lcpfs_unload(void)
 {
 	close_pool();
 	free(plugin.pool_path);
+	plugin.pool_path = NULL;
 }
 
 /* ---- exports ---- */

@@ -179,6 +179,25 @@ static void serve_client(struct client *client)
 	}
 }
 
+static void client_open(struct client *client, struct control_server *server, int fd)
+{
+	struct timeval limit = {.tv_sec = SEND_S_MAX};
+
+	*client = (struct client){.server = server};
+	lines_open(&client->lines, fd, REQUEST_BYTES_MAX);
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+}
+
+void control_serve(struct lcpfs_pool *pool, int fd)
+{
+	struct control_server server = {.pool = pool, .stop_fd = -1};
+	struct client client;
+
+	client_open(&client, &server, fd);
+	serve_client(&client);
+	lines_close(&client.lines);
+}
+
 static void *client_thread(void *context)
 {
 	struct client *client = context;
@@ -232,16 +251,13 @@ static int start_thread(pthread_t *thread, void *(*run)(void *), void *context)
 static void welcome(struct control_server *server, int fd)
 {
 	struct client *client = calloc(1, sizeof(*client));
-	struct timeval limit = {.tv_sec = SEND_S_MAX};
 	pthread_t thread;
 
 	if (!client) {
 		close(fd);
 		return;
 	}
-	client->server = server;
-	lines_open(&client->lines, fd, REQUEST_BYTES_MAX);
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+	client_open(client, server, fd);
 	if (!peer_is_allowed(fd)) {
 		(void)!refuse(client, LCPFS_E_INVALID, "only the pool's owner may control it");
 	} else if (!count_client(server)) {

@@ -19,4 +19,7 @@ int control_server_start(const char *path, struct lcpfs_pool *pool, struct contr
 /* Stops work that is under way, waits for its threads and removes the socket. NULL is allowed. */
 void control_server_stop(struct control_server *server);
 
+/* One connection, in this thread, until the other end is gone; closes `fd`. What the fuzz target calls. */
+void control_serve(struct lcpfs_pool *pool, int fd);
+
 #endif

@@ -149,7 +149,7 @@ static int dump_from_pool(struct vdev *vdev, const char *what, struct text *out,
 }
 
 /* Labels and uberblocks are shown without trusting anything but one label. */
-static int dump(struct vdev *vdev, const char *what, struct text *out, struct lcpfs_failure *failure)
+int pool_dump_vdev(struct vdev *vdev, const char *what, struct text *out, struct lcpfs_failure *failure)
 {
 	bool labels = what && strcmp(what, "label") == 0, uberblocks = what && strcmp(what, "uberblocks") == 0;
 	struct layout layout;
@@ -179,7 +179,7 @@ int lcpfs_pool_dump(const char *path, const char *what, char **text, struct lcpf
 	*text = NULL;
 	if (error)
 		return error;
-	error = dump(vdev, what, &out, failure);
+	error = pool_dump_vdev(vdev, what, &out, failure);
 	vdev_close(vdev);
 	if (error) {
 		text_free(&out);

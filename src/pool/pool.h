@@ -12,6 +12,7 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/text.h"
 #include "vdev/vdev.h"
 
 /* `guid` must not be 0. Without `force` it refuses a device that holds a pool; other contents are not looked at.
@@ -24,6 +25,9 @@ int pool_open_vdev(struct vdev *vdev, const struct clock *clock, const struct lc
 
 int pool_check_vdev(struct vdev *vdev, const struct clock *clock, struct lcpfs_care *care,
 		    struct lcpfs_failure *failure) MUST_CHECK;
+
+/* Appends the text of lcpfs_pool_dump. */
+int pool_dump_vdev(struct vdev *vdev, const char *what, struct text *out, struct lcpfs_failure *failure) MUST_CHECK;
 
 /* Frees without writing anything: what a crash leaves. */
 void pool_abandon(struct lcpfs_pool *pool);

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* lcpfs: one table of commands, their options and their help; getopt_long does the rest. */
+#include <errno.h>
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli.h"
+#include "control/describe.h"
+#include "sim/simulate.h"
+#include "size.h"
+
+#define JSON_HELP     "print one JSON object"
+#define PROGRESS_HELP "show progress also where standard error is no terminal"
+
+static const struct cli_option create_options[] = {
+	{"size", "SIZE", "size of the pool; the whole of a file or device that exists if not given"},
+	{"metaslab", "SIZE",
+	 "size of a metaslab, a power of two from 1M to 64M; chosen by the pool's size if not given"},
+	{"force", NULL, "also over something that is there already"},
+	{0},
+};
+static const struct cli_option add_options[] = {
+	{"min", "SIZE", "it never gets smaller than this (required)"},
+	{"max", "SIZE", "it never gets larger than this (required)"},
+	{"size", "SIZE", "what it starts with; min if not given"},
+	{"volume", "SIZE", "length of the volume that clients see; max if not given"},
+	{"json", NULL, JSON_HELP},
+	{0},
+};
+static const struct cli_option json_options[] = {{"json", NULL, JSON_HELP}, {0}};
+static const struct cli_option long_work_options[] = {
+	{"json", NULL, JSON_HELP}, {"progress", NULL, PROGRESS_HELP}, {0}};
+static const struct cli_option log_options[] = {
+	{"follow", NULL, "go on with what happens from now on, until interrupted"},
+	{"last", "N", "how many events (100)"},
+	{"after", "NUMBER", "only events after the one of this number"},
+	{"json", NULL, JSON_HELP},
+	{0},
+};
+static const struct cli_option check_options[] = {
+	{"data", NULL, "read and verify the users' data, too"},
+	{"json", NULL, JSON_HELP},
+	{"progress", NULL, PROGRESS_HELP},
+	{0},
+};
+static const struct cli_option serve_options[] = {
+	{"socket", "PATH", "Unix socket for NBD clients (required); control is at PATH.control"},
+	{"listen", "HOST:PORT", "also serve NBD over TCP"},
+	{"tune", "MODE", "off, observe or on: whether boundaries move by themselves; as it was if not given"},
+	{"cache", "SIZE", "memory for tables, all partitions together (256M)"},
+	{"no-uring", NULL, "do without io_uring"},
+	{"tls", "MODE", "off, on or require, as nbdkit's --tls"},
+	{"tls-certificates", "DIR", "as nbdkit's"},
+	{"tls-psk", "FILE", "as nbdkit's"},
+	{"tls-verify-peer", NULL, "as nbdkit's"},
+	{"foreground", NULL, "stay in the foreground, as it always does"},
+	{"verbose", NULL, "let nbdkit log what it does"},
+	{0},
+};
+
+static const struct cli_command commands[] = {
+	{"create", "POOL", "make a pool in a file or on a block device", offline_create, create_options},
+	{"add", "POOL NAME", "add a partition", pool_add, add_options},
+	{"remove", "POOL NAME", "remove a partition with all that is in it", pool_remove, json_options},
+	{"list", "POOL", "partitions: size, min, max, live, pressure, epsilon …", pool_list, json_options},
+	{"status", "POOL", "the pool: totals, health, engine, thresholds with confidence", pool_status,
+	 json_options},
+	{"serve", "POOL", "serve the partitions to NBD clients until SIGTERM", serve_run, serve_options},
+	{"resize", "POOL NAME SIZE", "give a partition another size by hand, also while it is served", pool_resize,
+	 long_work_options},
+	{"tune", "POOL [MODE]", "whether boundaries move by themselves: off, observe or on", pool_tune,
+	 json_options},
+	{"explain", "POOL [NAME]", "what the engine sees and wants, and why it does or does not act", pool_explain,
+	 json_options},
+	{"log", "POOL", "boundary moves, their reasons and their outcomes", pool_log, log_options},
+	{"check", "POOL", "verify every invariant; offline, changes nothing", offline_check, check_options},
+	{"scrub", "POOL", "read and verify every live block", pool_scrub, long_work_options},
+	{"dump", "POOL [WHAT [NAME]]", "on-disk structures, for developers", offline_dump, json_options},
+	{"simulate", "...", "policies against traces and synthetic load, no pool needed", NULL, NULL},
+};
+
+/* ---- failing ---- */
+
+static void complain(const char *format, va_list arguments)
+{
+	fputs("lcpfs: ", stderr);
+	vfprintf(stderr, format, arguments);
+	fputc('\n', stderr);
+}
+
+int cli_failed(const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	complain(format, arguments);
+	va_end(arguments);
+	return CLI_FAILED;
+}
+
+int cli_usage(const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	complain(format, arguments);
+	va_end(arguments);
+	return CLI_USAGE;
+}
+
+int cli_finish_output(void)
+{
+	if (fflush(stdout) || ferror(stdout))
+		return cli_failed("standard output: %s", strerror(errno));
+	return CLI_DONE;
+}
+
+/* ---- options ---- */
+
+const char *cli_value(const struct cli *cli, const char *option)
+{
+	for (int i = 0; cli->command->options && cli->command->options[i].name; i++)
+		if (!strcmp(cli->command->options[i].name, option))
+			return cli->values[i];
+	return NULL;
+}
+
+bool cli_flag(const struct cli *cli, const char *option)
+{
+	return cli_value(cli, option) != NULL;
+}
+
+int cli_size(const struct cli *cli, const char *option, uint64_t *bytes)
+{
+	const char *text = cli_value(cli, option), *wrong;
+
+	if (!text)
+		return 0;
+	wrong = size_parse(text, bytes);
+	return wrong ? cli_usage("--%s %s %s", option, text, wrong) : 0;
+}
+
+int cli_mode(const char *text, enum lcpfs_engine_mode *mode)
+{
+	return describe_mode_parse(text, mode) ? 0 : cli_usage("no such mode: %s; it is off, observe or on", text);
+}
+
+/* ---- help ---- */
+
+static int print_help(void)
+{
+	printf("lcpfs: a storage pool whose partition boundaries move by themselves\n\n");
+	printf("usage: lcpfs COMMAND …    lcpfs help COMMAND    lcpfs --version\n\n");
+	for (size_t i = 0; i < ARRAY_LENGTH(commands); i++)
+		printf("  %-9s%-19s %s\n", commands[i].name, commands[i].operands, commands[i].help);
+	printf("\nPOOL is a file or a block device. Sizes take K, M, G or T (1024).\n");
+	return cli_finish_output();
+}
+
+static int print_command_help(const struct cli_command *command)
+{
+	const struct cli_option *option = command->options;
+	char left[64];
+
+	printf("usage: lcpfs %s %s%s\n\n%s\n", command->name, command->operands, option ? " [OPTIONS]" : "",
+	       command->help);
+	if (option)
+		printf("\n");
+	for (; option && option->name; option++) {
+		snprintf(left, sizeof(left), "--%s%s%s", option->name, option->value ? " " : "",
+			 option->value ? option->value : "");
+		printf("  %-22s %s\n", left, option->help);
+	}
+	return cli_finish_output();
+}
+
+/* ---- parsing ---- */
+
+static const struct cli_command *command_by_name(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_LENGTH(commands); i++)
+		if (!strcmp(commands[i].name, name))
+			return &commands[i];
+	return NULL;
+}
+
+enum { OPTION_HELP = 1000 };
+
+static void fill_long_options(const struct cli_command *command, struct option *long_options)
+{
+	int n = 0;
+
+	for (const struct cli_option *o = command->options; o && o->name; o++, n++) {
+		CHECK(n < CLI_OPTIONS_MAX);
+		long_options[n] = (struct option){o->name, o->value ? required_argument : no_argument, NULL, n};
+	}
+	long_options[n] = (struct option){"help", no_argument, NULL, OPTION_HELP};
+	long_options[n + 1] = (struct option){0};
+}
+
+static int count_of(const char *text, char wanted)
+{
+	int count = 0;
+
+	for (; *text; text++)
+		count += *text == wanted;
+	return count;
+}
+
+/* "POOL NAME [SIZE]" asks for two operands at least and three at most. */
+static int take_operands(struct cli *cli, char **operands, int count)
+{
+	const char *names = cli->command->operands;
+	int most = 1 + count_of(names, ' '), least = most - count_of(names, '[');
+
+	if (count > most)
+		return cli_usage("%s: too much: %s; see lcpfs help %s", cli->command->name, operands[most],
+				 cli->command->name);
+	if (count < least)
+		return cli_usage("%s needs %s; see lcpfs help %s", cli->command->name, names, cli->command->name);
+	for (int i = 0; i < count; i++)
+		cli->operands[i] = operands[i];
+	return 0;
+}
+
+static int wrong_option(const struct cli_command *command, int answer, char **argv, int index)
+{
+	return cli_usage("%s: %s: %s; see lcpfs help %s", command->name, argv[index - 1],
+			 answer == ':' ? "a value is missing" : "no such option", command->name);
+}
+
+/* argv[0] is the command's name. */
+static int run_command(const struct cli_command *command, int argc, char **argv)
+{
+	struct option long_options[CLI_OPTIONS_MAX + 2];
+	struct cli cli = {.command = command};
+	int answer, error;
+
+	fill_long_options(command, long_options);
+	while ((answer = getopt_long(argc, argv, ":h", long_options, NULL)) != -1) {
+		if (answer == 'h' || answer == OPTION_HELP)
+			return print_command_help(command);
+		if (answer == '?' || answer == ':')
+			return wrong_option(command, answer, argv, optind);
+		cli.values[answer] = optarg ? optarg : "";
+	}
+	error = take_operands(&cli, argv + optind, argc - optind);
+	if (error)
+		return error;
+	error = command->run(&cli);
+	return error ? error : cli_finish_output();
+}
+
+static int help(int argc, char **argv)
+{
+	const struct cli_command *command;
+
+	if (argc < 2)
+		return print_help();
+	command = command_by_name(argv[1]);
+	if (!command)
+		return cli_usage("no such command: %s; see lcpfs help", argv[1]);
+	if (!command->run) {
+		char *arguments[] = {argv[1], (char[]){"--help"}, NULL};
+		return simulate_main(2, arguments);
+	}
+	return print_command_help(command);
+}
+
+int cli_main(int argc, char **argv)
+{
+	const struct cli_command *command;
+
+	opterr = 0; /* our messages say what to do */
+	if (argc < 2)
+		return cli_usage("a command is missing; see lcpfs help");
+	if (!strcmp(argv[1], "--version")) {
+		printf("lcpfs %s\n", LCPFS_VERSION);
+		return cli_finish_output();
+	}
+	if (!strcmp(argv[1], "help") || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))
+		return help(argc - 1, argv + 1);
+	command = command_by_name(argv[1]);
+	if (!command)
+		return cli_usage("no such command: %s; see lcpfs help", argv[1]);
+	return command->run ? run_command(command, argc - 1, argv + 1) : simulate_main(argc - 1, argv + 1);
+}
