@@ -30,7 +30,7 @@ static void cut_again(struct run *r)
 	simdisk_free(r->disk);
 	r->disk = simdisk_new(image, SIMDISK_DISCARD_GARBAGE);
 	simimage_free(image);
-	r->config.vdev = simdisk_vdev(r->disk);
+	alloc_front_init(&r->front, simdisk_vdev(r->disk));
 }
 
 static void go_on(struct run *r)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Every operation of the device fails in turn, once and for good.
+ * Every operation of the device, or every allocation, fails in turn, once and for good.
  *
  * The same workload is run again for each of its reads, writes and flushes, and for each way to fail. Meanwhile
  * whoever asks gets an error or the right answer. When the fault is gone: what a flush covered is there, in the
@@ -41,7 +41,7 @@ static void reopen_on(const struct run *from, const struct simdisk_fate *fate)
 
 static void fault_is_gone(struct run *r)
 {
-	simdisk_clear_faults(r->disk);
+	run_mend(r);
 	sim_stage = "opened after the fault";
 	reopen_on(r, &(struct simdisk_fate){.kind = SIMDISK_ALL});
 	reopen_on(r, &(struct simdisk_fate){.kind = SIMDISK_NONE});
@@ -103,6 +103,84 @@ void errors_run(const struct sim_options *options, uint64_t seed)
 					fprintf(stderr, "way %u, at %" PRIu64 ", forever %u\n", way, at, forever);
 				workload(options, seed, &fault);
 			}
+		}
+	}
+}
+
+/* -- memory -- */
+
+/* Allocation `at` fails, or none does. How many there were. */
+static uint64_t without_memory(const struct sim_options *options, uint64_t seed, uint64_t at, bool forever)
+{
+	struct run r;
+
+	run_init(&r, options, seed, 0, 0);
+	alloc_work();
+	r.faulty = at != UINT64_MAX;
+	if (r.faulty)
+		alloc_fail(at, forever);
+	while (r.op < options->ops)
+		run_op(&r);
+	uint64_t count = alloc_count();
+	if (r.faulty) {
+		sim_counts->faults++;
+		sim_counts->faults_met += alloc_failed();
+		sim_counts->faults_noticed += r.noticed > 0;
+		fault_is_gone(&r);
+	}
+	run_done(&r);
+	return count;
+}
+
+/* What a crash left is opened; allocation `at` fails. Was there one? */
+static bool open_without_memory(const struct run *from, const struct simimage *image, uint64_t at)
+{
+	struct lcpfs_failure failure = {0};
+	struct run r;
+
+	run_fork(&r, from, image, at);
+	alloc_fail(at, false);
+	int error = run_open(&r, &failure);
+	bool failed = alloc_failed();
+	alloc_work();
+	if (error && (error != -LCPFS_E_NOMEM || !failed || !failure.message[0]))
+		sim_fail("opening says: %s (%s)", lcpfs_error_sentence(error), failure.message);
+	if (error)
+		run_must_open(&r);
+	run_settle(&r);
+	run_done(&r);
+	sim_counts->faults += failed;
+	sim_counts->faults_met += failed;
+	sim_counts->faults_noticed += error != 0;
+	return failed;
+}
+
+static void opening_without_memory(const struct sim_options *options, uint64_t seed)
+{
+	struct run r;
+
+	run_init(&r, options, seed, 0, 0);
+	while (r.op < options->ops)
+		run_op(&r);
+	struct simimage *image = simdisk_image(r.disk, &(struct simdisk_fate){.kind = SIMDISK_ALL});
+	sim_stage = "opened without memory";
+	for (uint64_t at = 0; open_without_memory(&r, image, at); at += options->cut_every)
+		;
+	sim_stage = "";
+	simimage_free(image);
+	run_done(&r);
+}
+
+void memory_run(const struct sim_options *options, uint64_t seed)
+{
+	uint64_t allocations = without_memory(options, seed, UINT64_MAX, false);
+
+	opening_without_memory(options, seed);
+	for (uint64_t at = 0; at < allocations; at += options->cut_every) {
+		for (unsigned forever = 0; forever < 2; forever++) {
+			if (options->verbose)
+				fprintf(stderr, "allocation %" PRIu64 ", forever %u\n", at, forever);
+			without_memory(options, seed, at, forever);
 		}
 	}
 }

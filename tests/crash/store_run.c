@@ -34,7 +34,8 @@ static void bind(struct run *r)
 {
 	r->clock = (struct clock){sim_now_us, sim_wall_s, r};
 	r->config.clock = &r->clock;
-	r->config.vdev = simdisk_vdev(r->disk);
+	alloc_front_init(&r->front, simdisk_vdev(r->disk));
+	r->config.vdev = &r->front.vdev;
 }
 
 static void choose_metaslabs(struct run *r, uint32_t metaslabs)
@@ -82,6 +83,12 @@ void run_fork(struct run *to, const struct run *from, const struct simimage *ima
 	bind(to);
 }
 
+void run_mend(struct run *r)
+{
+	simdisk_clear_faults(r->disk);
+	alloc_work();
+}
+
 void run_done(struct run *r)
 {
 	if (r->store)
@@ -95,7 +102,7 @@ void run_done(struct run *r)
 int64_t run_read(struct run *r, uint32_t block)
 {
 	uint8_t data[BLOCK_SIZE];
-	int error = store_read(r->store, run_offset(r, block), data, BLOCK_SIZE, &r->failure);
+	int error = ALLOC_ARMED(store_read(r->store, run_offset(r, block), data, BLOCK_SIZE, &r->failure));
 
 	sim_counts->compared_blocks++;
 	if (error) {
@@ -141,7 +148,7 @@ void run_settle(struct run *r)
 		int64_t version = run_read(r, b);
 
 		if (version < 0 && r->faulty) { /* the disk is replaced by one that works, with the same content */
-			simdisk_clear_faults(r->disk);
+			run_mend(r);
 			version = run_read(r, b);
 		}
 		if (version < 0)
@@ -193,7 +200,7 @@ void run_must_be_clean(struct run *r)
 
 int run_open(struct run *r, struct lcpfs_failure *failure)
 {
-	return store_open(&r->config, r->metaslab, r->owned, &r->store, failure);
+	return ALLOC_ARMED(store_open(&r->config, r->metaslab, r->owned, &r->store, failure));
 }
 
 void run_must_open(struct run *r)
@@ -258,8 +265,8 @@ static void op_write(struct run *r)
 	uint32_t piece = r->stride == 1 ? count : 1;
 	int error = 0;
 	for (uint32_t i = 0; i < count && !error; i += piece)
-		error = store_write(r->store, run_offset(r, first + i), data + (size_t)i * BLOCK_SIZE,
-				    (size_t)piece * BLOCK_SIZE, fua, NULL);
+		error = ALLOC_ARMED(store_write(r->store, run_offset(r, first + i), data + (size_t)i * BLOCK_SIZE,
+				(size_t)piece * BLOCK_SIZE, fua, NULL));
 	free(data);
 	if (!worked(r, error))
 		look_at_failed(r, first, count, before);
@@ -279,7 +286,7 @@ static void op_trim(struct run *r)
 		if (before[i] || r->model.unsure[first + i])
 			model_change(&r->model, first + i, 0);
 	}
-	int error = store_trim(r->store, run_offset(r, first), run_offset(r, count), false, NULL);
+	int error = ALLOC_ARMED(store_trim(r->store, run_offset(r, first), run_offset(r, count), false, NULL));
 	if (error == -LCPFS_E_NOSPC && !r->faulty)
 		sim_fail("trim does not work on a full partition");
 	if (!worked(r, error))
@@ -289,14 +296,14 @@ static void op_trim(struct run *r)
 
 static void op_flush(struct run *r)
 {
-	if (worked(r, store_flush(r->store, NULL)))
+	if (worked(r, ALLOC_ARMED(store_flush(r->store, NULL))))
 		model_flushed(&r->model);
 }
 
 static void op_release(struct run *r)
 {
 	uint32_t metaslab, i = 0;
-	int error = store_release(r->store, &metaslab);
+	int error = ALLOC_ARMED(store_release(r->store, &metaslab));
 
 	if (error == -LCPFS_E_TOO_SMALL || !worked(r, error))
 		return;
@@ -317,17 +324,17 @@ static void op_add(struct run *r)
 	if (!r->spares)
 		return;
 	uint32_t i = (uint32_t)run_random(r, r->spares), metaslab = r->spare[i];
+	if (!worked(r, ALLOC_ARMED(store_add(r->store, &metaslab, 1))))
+		return;
 	r->spare[i] = r->spare[--r->spares];
 	r->metaslab[r->owned++] = metaslab;
-	if (store_add(r->store, &metaslab, 1))
-		sim_fail("add of metaslab %" PRIu32, metaslab);
 }
 
 static void reopen_faulty(struct run *r)
 {
 	if (run_open(r, NULL)) {
 		r->noticed++;
-		simdisk_clear_faults(r->disk);
+		run_mend(r);
 		run_must_open(r);
 	}
 	run_settle(r);
@@ -336,7 +343,7 @@ static void reopen_faulty(struct run *r)
 static void op_reopen(struct run *r)
 {
 	bool whole = !r->store->faulted;
-	int error = store_close(r->store);
+	int error = ALLOC_ARMED(store_close(r->store));
 
 	r->store = NULL;
 	if (simdisk_is_stopped(r->disk))
@@ -370,9 +377,9 @@ void run_op(struct run *r)
 	else if (what < 82)
 		op_flush(r);
 	else if (what < 88)
-		r->noticed += store_step(r->store) < 0;
+		r->noticed += ALLOC_ARMED(store_step(r->store)) < 0;
 	else if (what < 91)
-		(void)!worked(r, store_checkpoint(r->store));
+		(void)!worked(r, ALLOC_ARMED(store_checkpoint(r->store)));
 	else if (what < 94)
 		op_release(r);
 	else if (what < 98)

@@ -3,6 +3,7 @@
 #ifndef CRASH_STORESIM_H
 #define CRASH_STORESIM_H
 
+#include "alloc.h"
 #include "model.h"
 #include "sim.h"
 #include "store/internal.h"
@@ -13,6 +14,7 @@ struct run {
 	const struct sim_options *options;
 	uint64_t seed, random;
 	struct simdisk *disk;
+	struct alloc_front front; /* between the store and the disk */
 	struct store *store;
 	struct store_config config;
 	struct clock clock;
@@ -39,6 +41,7 @@ void run_init(struct run *r, const struct sim_options *options, uint64_t seed, u
 /* The same run on another disk; `to` must not be moved in memory afterwards. */
 void run_fork(struct run *to, const struct run *from, const struct simimage *image, uint64_t seed);
 void run_done(struct run *r); /* abandons the store */
+void run_mend(struct run *r); /* neither operations nor allocations fail any more */
 
 void run_op(struct run *r);
 int run_open(struct run *r, struct lcpfs_failure *failure) MUST_CHECK;
@@ -55,6 +58,7 @@ void run_settle(struct run *r); /* everything as a crash may leave it */
 void cuts_run(const struct sim_options *options, uint64_t seed);
 void subsets_run(const struct sim_options *options, uint64_t seed);
 void errors_run(const struct sim_options *options, uint64_t seed);
+void memory_run(const struct sim_options *options, uint64_t seed);
 void rot_run(const struct sim_options *options, uint64_t seed);
 void full_run(const struct sim_options *options, uint64_t seed);
 
