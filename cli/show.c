@@ -272,7 +272,7 @@ void show_explain(struct json_object *result)
 	struct json_object *from = field_get(d, "from"), *to = field_get(d, "to");
 	bool weighed = field_count(from, "id") || field_count(to, "id");
 
-	printf("%s\n\n", text_of(d, "sentence"));
+	printf("%s\n%s\n\n", text_of(d, "sentence"), text_of(d, "ranking"));
 	printf("%-26s%s (%s), for %.0f s\n", "answer", text_of(d, "action"), text_of(d, "reason"),
 	       field_number(d, "standing_s"));
 	show_weighing(d);

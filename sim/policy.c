@@ -108,8 +108,8 @@ static bool fill_sizes(const struct sim_config *c, const double *weights, double
 static bool too_small(const char *what, uint64_t need, uint64_t given)
 {
 	fprintf(stderr,
-		"lcpfs simulate: %s needs at least %llu blocks of 4096 bytes and has %llu; give it more, or smaller "
-		"--metaslab\n",
+		"lcpfs simulate: %s needs at least %llu blocks of 4096 bytes and has %llu; give it more, or "
+		"smaller --metaslab\n",
 		what, (unsigned long long)need, (unsigned long long)given);
 	return false;
 }
@@ -270,8 +270,12 @@ static void learned_tick(void *context, struct sim_world *world)
 
 	if (d->config->restart && !d->restarted && world->load->written_blocks >= world->options->total_blocks / 2)
 		restart(d);
-	for (uint32_t i = 0; i < world->load->count; i++)
-		CHECK(lcpfs_engine_update(d->engine, i + 1, world->now_us, &world->members[i].counters) == 0);
+	for (uint32_t i = 0; i < world->load->count; i++) {
+		struct lcpfs_engine_counters counters = world->members[i].counters;
+		uint32_t least = sim_log_metaslabs_min(&d->config->world.log, world->load->tenants[i].live_blocks);
+		counters.least_blocks = (uint64_t)least * d->config->world.log.metaslab_blocks;
+		CHECK(lcpfs_engine_update(d->engine, i + 1, world->now_us, &counters) == 0);
+	}
 	CHECK(lcpfs_engine_step(d->engine, world->now_us, actuate, d, &decision) == 0);
 }
 

@@ -98,6 +98,10 @@ static struct json_object *json_outcomes(const struct sim_result *result)
 		put_int(o, "from", m->from_id);
 		put_int(o, "to", m->to_id);
 		put_int(o, "blocks", m->blocks);
+		put_int(o, "from_old_blocks", m->from_old_blocks);
+		put_int(o, "from_new_blocks", m->from_new_blocks);
+		put_int(o, "to_old_blocks", m->to_old_blocks);
+		put_int(o, "to_new_blocks", m->to_new_blocks);
 		put(o, "expected_gain", m->expected_gain);
 		put(o, "expected_error", m->expected_error);
 		put(o, "epsilon_before", m->epsilon_before);

@@ -22,6 +22,7 @@
 #define POOL_BLOCKS_MAX (1ull << 30) /* 4 TiB: the model keeps 8 bytes for each block */
 #define METASLABS_WANTED_MAX 4096
 #define TENANTS_MAX 64
+#define SPARE 0.10 /* of a trace's data, if neither --pool nor --spare is given */
 /* simulated seconds in which users write as much as the pool holds, if no --rate is given */
 #define TICKS_PER_TURN 64
 
@@ -39,7 +40,7 @@ static const char usage_text[] =
 	"  --swing PERIOD:NAME=W,.. weights swing to these and back, once per PERIOD bytes written\n"
 	"  --plot FILE.svg          sizes and write amplification over time, policies side by side\n"
 	"  --metaslab SIZE          default: as a pool has it, from 1M on; at least 128K\n"
-	"  --spare PERCENT          of a trace's data, beyond what the partitions need at least (default 10)\n"
+	"  --spare PERCENT          instead of --pool: of the data, beyond what the partitions need at least\n"
 	"  --cleaning NAME          cost-benefit (default, as the store does), greedy, oldest\n"
 	"  --checkpoint PERCENT     of a partition's size written between checkpoints (default 25; 0: no tables)\n"
 	"  --flush SIZE             written between two flushes of a partition (default: it is never flushed)\n"
@@ -47,7 +48,10 @@ static const char usage_text[] =
 	"  --rate N                 operations per simulated second (default: the pool's size in 64 s)\n"
 	"  --request-us N           fixed time of a request (default 10)\n"
 	"  --random-latency         latencies are drawn at random: nothing that policies do has an effect\n"
-	"  --prior NAME=VALUE       pressure, cooldown, growth or shrink: what the engine believes at first\n"
+	"  --prior NAME=VALUE       what the engine believes at first: pressure (100), cooldown (300),\n"
+	"                           growth (0.1), shrink (0.05), curve-level (1), curve-power (0.25),\n"
+	"                           curve-scatter (0.05), kept (0.5), copy-share (1), latency-error (1),\n"
+	"                           trust (1), past (1)\n"
 	"  --restart                stop and reopen the engine halfway\n"
 	"  --requests               print sizes and writes, a line each, instead of simulating\n"
 	"\n"
@@ -62,7 +66,7 @@ struct command {
 	const char *trace_path, *plot;
 	enum sim_trace_format format;
 	uint64_t split_blocks, metaslab_blocks;
-	double spare, rate;
+	double spare, rate; /* spare 0: not given */
 	bool json, requests;
 };
 
@@ -246,17 +250,21 @@ static int parse_weights(struct command *c, char *text, struct sim_shift *list, 
 static int parse_prior(struct command *c, char *text)
 {
 	struct lcpfs_engine_priors *p = &c->config.priors;
-	static const char *const names[] = {"pressure", "cooldown", "growth", "shrink"};
-	double *const values[] = {&p->pressure, &p->cooldown_s, &p->growth_step, &p->shrink_step};
+	static const char *const names[] = {"pressure",    "cooldown",      "growth",        "shrink",
+					    "curve-level", "curve-power",   "curve-scatter", "kept",
+					    "copy-share",  "latency-error", "trust",         "past"};
+	double *const values[] = {&p->pressure,    &p->cooldown_s,    &p->growth_step,   &p->shrink_step,
+				  &p->curve_level, &p->curve_power,   &p->curve_scatter, &p->kept,
+				  &p->copy_share,  &p->latency_error, &p->trust,         &p->past};
 	char *equals = strchr(text, '=');
 	int i;
 
 	if (!equals)
 		return complain("--prior needs NAME=VALUE", text);
 	*equals = 0;
-	i = find_name(text, names, 4);
-	if (i < 0 || !parse_plain(equals + 1, values[i]))
-		return complain("--prior: pressure, cooldown, growth or shrink", text);
+	i = find_name(text, names, ARRAY_LENGTH(names));
+	if (i < 0 || !parse_plain(equals + 1, values[i]) || !(*values[i] > 0))
+		return complain("--prior: no such prior, or not above 0", text);
 	return 0;
 }
 
@@ -467,7 +475,6 @@ static void defaults(struct command *c)
 	c->config.load.seed = 1;
 	c->config.load.repeat = 5;
 	c->split_blocks = 262144;
-	c->spare = 0.10;
 	c->config.world = (struct sim_world_options){
 		.log = {.checkpoint_share = 0.25, .in_flight = 1, .cleaning = SIM_COST_BENEFIT},
 		.request_us = 10,
@@ -515,7 +522,7 @@ static uint64_t pool_with_spare(const struct command *c)
 		least += sim_log_metaslabs_min(&c->config.world.log, blocks);
 		live += blocks;
 	}
-	return least * c->metaslab_blocks + (uint64_t)(live * c->spare);
+	return least * c->metaslab_blocks + (uint64_t)(live * (c->spare > 0 ? c->spare : SPARE));
 }
 
 static int prepare(struct command *c)
@@ -528,8 +535,10 @@ static int prepare(struct command *c)
 
 	if (error)
 		return error;
-	if (!load->count || (!o->pool_blocks && !c->trace))
-		return complain("nothing to simulate", "give --pool and --partition, or --trace");
+	if (!load->count || (!o->pool_blocks && !c->trace && !(c->spare > 0)))
+		return complain("nothing to simulate", "give --pool or --spare, and --partition or --trace");
+	if (o->pool_blocks && c->spare > 0)
+		return complain("--pool and --spare exclude each other", "give one of them");
 	if (!c->policy_count && !c->requests)
 		return complain("nothing to compare", "give --policy");
 	if (!o->total_blocks)

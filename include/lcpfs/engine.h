@@ -46,6 +46,7 @@ struct lcpfs_engine;
 #define LCPFS_ENGINE_OUTCOMES_MAX 100u /* outcomes kept */
 #define LCPFS_ENGINE_DECISIONS_MAX 100u /* changes of decision kept, see lcpfs_engine_decisions() */
 #define LCPFS_ENGINE_SENTENCE_MAX 400u
+#define LCPFS_ENGINE_RANKING_MAX 320u
 
 enum lcpfs_engine_mode {
 	LCPFS_ENGINE_OFF, /* measures, decides nothing */
@@ -59,6 +60,16 @@ struct lcpfs_engine_priors {
 	double cooldown_s; /* between moves (300) */
 	double growth_step; /* share of the receiver's size (0.10) */
 	double shrink_step; /* share of the giver's size (0.05) */
+	/* How far cleaning may be from the uniform formula: standard errors of */
+	double curve_level; /* the logarithm of its cost (1) */
+	double curve_power; /* the power with which it follows the formula (0.25) */
+	double curve_scatter; /* one size's measurement about the curve, relative (0.05) */
+	double kept; /* what the store keeps for itself / (least size − live data); at most 1 (0.5) */
+	double latency_error; /* relative, of a latency that has no batches to compare yet (1) */
+	double copy_share; /* copied per block handed over / the giver's utilization (1) */
+	/* How many outcomes the belief counts for: */
+	double trust; /* that expectations come to nothing (1) */
+	double past; /* that a partition's moves keep their word (1) */
 };
 
 struct lcpfs_engine_options {
@@ -103,6 +114,7 @@ struct lcpfs_engine_counters {
 	uint64_t copied_blocks; /* live blocks copied by cleaning, whatever it was for */
 	uint64_t device_blocks; /* all blocks written to the device: user, copied, summaries, tables */
 	uint64_t live_blocks;
+	uint64_t least_blocks; /* the smallest size that its data could live in; 0: not known */
 };
 
 int lcpfs_engine_update(struct lcpfs_engine *engine, uint32_t id, uint64_t now_us,
@@ -190,10 +202,12 @@ struct lcpfs_engine_side {
 	 * uniform WA − 1.
 	 */
 	double cleaning_cost, cleaning_error; /* at this size; relative */
+	double kept_blocks; /* of its size, what the store keeps for itself: neither live nor spare */
 	double uniform_copies; /* u(now) */
 	double curve_power, power_error;
 	double gain_per_block; /* what ε falls by per block that it gets (receiver) or rises by (giver) */
 	bool measured; /* at this size; else what is known from other sizes, or only the prior */
+	double since_change_blocks, since_change_s; /* device blocks written, and time, since its size changed */
 };
 
 struct lcpfs_engine_decision {
@@ -206,7 +220,9 @@ struct lcpfs_engine_decision {
 	uint64_t blocks; /* to move, in whole steps; for NONE what was weighed */
 	struct lcpfs_engine_side from, to;
 	/* inputs */
-	uint64_t step_blocks, free_blocks;
+	enum lcpfs_engine_mode mode;
+	uint32_t partitions, partitions_measured; /* how many; of them measured at their present size */
+	uint64_t step_blocks, free_blocks, reserve_blocks; /* reserve: kept back of what is free */
 	double significance;
 	double pressure_threshold, growth_step, shrink_step, cooldown_s; /* learned values */
 	double growth_rate, shrink_rate; /* learning rates of the two steps: how far beyond them it may try */
@@ -223,7 +239,15 @@ struct lcpfs_engine_decision {
 	double expected_saving_blocks_s; /* device blocks/s that it should save (may be negative) */
 	double cost_blocks; /* copying that the move is expected to cost */
 	double balance_blocks; /* how much would go over if the expectation were certain */
-	char sentence[LCPFS_ENGINE_SENTENCE_MAX];
+	double freedom; /* UNDO: degrees of freedom of the error of the verdict that it follows */
+	/*
+	 * Of all partitions, whether they can or not: whose ε falls most by another block, and whose rises least
+	 * by giving one (of the others, where there are others). 0 where there is none.
+	 */
+	uint32_t gains_most_id, loses_least_id;
+	double gains_most, loses_least; /* of ε, per block */
+	char sentence[LCPFS_ENGINE_SENTENCE_MAX]; /* what, and why */
+	char ranking[LCPFS_ENGINE_RANKING_MAX]; /* who gains most and loses least, how sure, since when */
 };
 
 /* Judges what can be judged, then answers. */
@@ -327,7 +351,10 @@ struct lcpfs_engine_outcome {
 size_t lcpfs_engine_get_outcomes(struct lcpfs_engine *engine, struct lcpfs_engine_outcome *list, size_t room);
 /* The log of decisions, taken or not, oldest first: an entry whenever the answer (action, reason, who) changed. */
 size_t lcpfs_engine_get_decisions(struct lcpfs_engine *engine, struct lcpfs_engine_decision *list, size_t room);
-/* Recomputes a logged decision from its own fields: true if action, reason and numbers follow from them. */
+/*
+ * Recomputes a logged decision from its own fields: true if action, reason and numbers follow from them, whatever
+ * the reason.
+ */
 bool lcpfs_engine_decision_holds(const struct lcpfs_engine_decision *decision);
 
 /* ---- what was learned, across restarts ---- */

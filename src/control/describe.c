@@ -193,6 +193,7 @@ static struct json_object *side_object(const struct lcpfs_engine_side *side,
 	field_put_text(object, "name", name_of(partitions, side->id));
 	field_put_count(object, "size_blocks", side->size_blocks);
 	field_put_count(object, "live_blocks", side->live_blocks);
+	field_put_number(object, "kept_blocks", side->kept_blocks);
 	field_put_count(object, "floor_blocks", side->floor_blocks);
 	field_put_count(object, "ceiling_blocks", side->ceiling_blocks);
 	field_put_number(object, "access_frequency", side->access_frequency);
@@ -206,10 +207,13 @@ static struct json_object *side_object(const struct lcpfs_engine_side *side,
 	field_put_number(object, "epsilon", side->epsilon);
 	field_put_number(object, "cleaning_cost", side->cleaning_cost);
 	field_put_number(object, "cleaning_error", side->cleaning_error);
+	field_put_number(object, "uniform_copies", side->uniform_copies);
 	field_put_number(object, "curve_power", side->curve_power);
 	field_put_number(object, "power_error", side->power_error);
 	field_put_number(object, "gain_per_block", side->gain_per_block);
 	field_put_flag(object, "measured", side->measured);
+	field_put_number(object, "since_change_blocks", side->since_change_blocks);
+	field_put_number(object, "since_change_s", side->since_change_s);
 	return object;
 }
 
@@ -217,6 +221,9 @@ static void put_decision_inputs(struct json_object *object, const struct lcpfs_e
 {
 	field_put_count(object, "step_blocks", d->step_blocks);
 	field_put_count(object, "free_blocks", d->free_blocks);
+	field_put_count(object, "reserve_blocks", d->reserve_blocks);
+	field_put_count(object, "partitions", d->partitions);
+	field_put_count(object, "partitions_measured", d->partitions_measured);
 	field_put_number(object, "significance", d->significance);
 	field_put_number(object, "pressure_threshold", d->pressure_threshold);
 	field_put_number(object, "growth_step", d->growth_step);
@@ -241,6 +248,11 @@ static void put_decision_results(struct json_object *object, const struct lcpfs_
 	field_put_number(object, "expected_saving_blocks_s", d->expected_saving_blocks_s);
 	field_put_number(object, "cost_blocks", d->cost_blocks);
 	field_put_number(object, "balance_blocks", d->balance_blocks);
+	field_put_number(object, "freedom", d->freedom);
+	field_put_count(object, "gains_most_id", d->gains_most_id);
+	field_put_number(object, "gains_most", d->gains_most);
+	field_put_count(object, "loses_least_id", d->loses_least_id);
+	field_put_number(object, "loses_least", d->loses_least);
 }
 
 static const char *action_name(enum lcpfs_engine_action action)
@@ -258,6 +270,7 @@ struct json_object *describe_decision(const struct lcpfs_engine_decision *d,
 	if (!object)
 		return NULL;
 	field_put_text(object, "sentence", d->sentence);
+	field_put_text(object, "ranking", d->ranking);
 	field_put_text(object, "action", action_name(d->action));
 	field_put_text(object, "reason", lcpfs_engine_reason_name(d->reason));
 	field_put_count(object, "sequence", d->sequence);

@@ -19,9 +19,26 @@ static double prior_or(double given, double otherwise)
 	return isfinite(given) && given > 0 ? given : otherwise;
 }
 
+/* All that is believed before anything was observed; docs/engine.md says why these. */
+static void fill_priors(struct lcpfs_engine_priors *p)
+{
+	p->pressure = prior_or(p->pressure, 100);
+	p->cooldown_s = prior_or(p->cooldown_s, 300);
+	p->growth_step = prior_or(p->growth_step, 0.10);
+	p->shrink_step = prior_or(p->shrink_step, 0.05);
+	p->curve_level = prior_or(p->curve_level, 1);
+	p->curve_power = prior_or(p->curve_power, 0.25);
+	p->curve_scatter = prior_or(p->curve_scatter, 0.05);
+	p->kept = fmin(prior_or(p->kept, 0.5), 1);
+	p->latency_error = prior_or(p->latency_error, 1);
+	p->copy_share = prior_or(p->copy_share, 1);
+	p->trust = prior_or(p->trust, 1);
+	p->past = prior_or(p->past, 1);
+}
+
 int engine_core_init(struct engine_core *core, const struct lcpfs_engine_options *options)
 {
-	const struct lcpfs_engine_priors *priors = &options->priors;
+	struct lcpfs_engine_priors *priors = &core->options.priors;
 
 	memset(core, 0, sizeof(*core));
 	if (!options->step_blocks || options->step_blocks > options->pool_blocks)
@@ -32,10 +49,11 @@ int engine_core_init(struct engine_core *core, const struct lcpfs_engine_options
 	core->options.significance = prior_or(options->significance, 0.05);
 	if (core->options.significance > 0.5)
 		return -LCPFS_E_INVALID;
-	lcpfs_engine_threshold_init(&core->pressure, prior_or(priors->pressure, 100));
-	lcpfs_engine_threshold_init(&core->cooldown_s, prior_or(priors->cooldown_s, 300));
-	lcpfs_engine_threshold_init(&core->growth, prior_or(priors->growth_step, 0.10));
-	lcpfs_engine_threshold_init(&core->shrink, prior_or(priors->shrink_step, 0.05));
+	fill_priors(priors);
+	lcpfs_engine_threshold_init(&core->pressure, priors->pressure);
+	lcpfs_engine_threshold_init(&core->cooldown_s, priors->cooldown_s);
+	lcpfs_engine_threshold_init(&core->growth, priors->growth_step);
+	lcpfs_engine_threshold_init(&core->shrink, priors->shrink_step);
 	core->decisions = calloc(LCPFS_ENGINE_DECISIONS_MAX, sizeof(*core->decisions));
 	return core->decisions ? 0 : -LCPFS_E_NOMEM;
 }
@@ -210,11 +228,26 @@ double engine_core_utilization(const struct engine_partition *p)
  * filled and emptied under the new size. A partition that writes nothing has no such clock; the learned cooldown
  * stands in.
  */
+bool engine_core_effect_arrived(double blocks, double seconds, uint64_t size_blocks, double cooldown_s)
+{
+	return blocks > 0 ? blocks >= (double)size_blocks : seconds >= cooldown_s;
+}
+
+static double since_change_s(const struct engine_core *core, const struct engine_partition *p)
+{
+	return (double)(core->now_us - p->changed_us) / 1e6;
+}
+
 bool engine_core_settled(const struct engine_core *core, const struct engine_partition *p)
 {
-	if (p->since_blocks > 0)
-		return p->since_blocks >= (double)p->size;
-	return (double)(core->now_us - p->changed_us) / 1e6 >= core->cooldown_s.value;
+	return engine_core_effect_arrived(p->since_blocks, since_change_s(core, p), p->size,
+					  core->cooldown_s.value);
+}
+
+/* What cleaning can work with. */
+static double spare_of(const struct engine_partition *p)
+{
+	return (double)p->size - (double)p->live - p->kept;
 }
 
 /* The measurement at the present size as a point of the curve. */
@@ -225,25 +258,27 @@ bool engine_core_point(const struct engine_partition *p, struct engine_point *po
 	if (!engine_window_ready(&p->window))
 		return false;
 	copies = engine_window_copies(&p->window);
-	return engine_point_of(point, (double)p->live, (double)p->size - (double)p->live, copies.value,
-			       copies.error, engine_window_sum(&p->window).user);
+	return engine_point_of(point, (double)p->live, spare_of(p), copies.value, copies.error,
+			       engine_window_sum(&p->window).user);
 }
 
-static void side_curve(const struct engine_partition *p, struct lcpfs_engine_side *side)
+static void side_curve(const struct engine_core *core, const struct engine_partition *p,
+		       struct lcpfs_engine_side *side)
 {
 	struct engine_point point;
 	bool measured = engine_core_point(p, &point);
-	struct engine_fit fit = engine_curve_fit(&p->curve, measured ? &point : NULL, (double)p->live,
-						 (double)p->size - (double)p->live);
+	struct engine_fit fit = engine_curve_fit(&p->curve, measured ? &point : NULL, &core->options.priors,
+						 (double)p->live, spare_of(p));
 
 	side->cleaning_cost = fit.copies;
-	side->uniform_copies = p->live ? engine_uniform_copies((double)p->size / (double)p->live - 1) : 0;
+	side->uniform_copies = p->live ? engine_uniform_copies(spare_of(p) / (double)p->live) : 0;
 	side->cleaning_error = fit.copies_error;
 	side->curve_power = fit.power;
 	side->power_error = fit.power_error;
 }
 
-static void side_latency(const struct engine_partition *p, struct lcpfs_engine_side *side)
+static void side_latency(const struct engine_core *core, const struct engine_partition *p,
+			 struct lcpfs_engine_side *side)
 {
 	side->avg_latency_us = p->latency_us;
 	side->latency_error = p->latency_error;
@@ -251,13 +286,13 @@ static void side_latency(const struct engine_partition *p, struct lcpfs_engine_s
 	if (p->latency_known || !(p->demand.ops > 0))
 		return;
 	side->avg_latency_us = p->demand_latency_us / p->demand.ops;
-	side->latency_error = 1; /* no batches to compare: it could be anything of that size */
+	side->latency_error = core->options.priors.latency_error;
 	side->write_share = p->demand_latency_us > 0 ? p->demand_write_latency_us / p->demand_latency_us : 0;
 }
 
 static uint64_t floor_of(const struct engine_core *core, const struct engine_partition *p)
 {
-	uint64_t floor = MAX_OF(p->min, p->refused);
+	uint64_t floor = MAX_OF(MAX_OF(p->min, p->refused), p->least);
 
 	/* one step beyond live: a log without a place to write cannot even clean */
 	return MAX_OF(floor, p->live + core->options.step_blocks);
@@ -270,15 +305,18 @@ void engine_core_side(const struct engine_core *core, const struct engine_partit
 	side->id = p->id;
 	side->size_blocks = p->size;
 	side->live_blocks = p->live;
+	side->kept_blocks = p->kept;
 	side->floor_blocks = floor_of(core, p);
 	side->ceiling_blocks = p->max;
 	side->access_frequency = engine_demand_frequency(&p->demand);
 	side->write_frequency = engine_demand_writes(&p->demand);
 	side->frequency_error = engine_demand_error(&p->demand);
 	side->utilization = engine_core_utilization(p);
-	side_latency(p, side);
-	side_curve(p, side);
+	side_latency(core, p, side);
+	side_curve(core, p, side);
 	side->measured = engine_window_ready(&p->window);
+	side->since_change_blocks = p->since_blocks;
+	side->since_change_s = since_change_s(core, p);
 	side->pressure = lcpfs_engine_pressure(side->utilization, side->access_frequency, p->size, p->max);
 	side->epsilon = lcpfs_engine_epsilon(side->avg_latency_us, side->utilization, side->access_frequency);
 }
@@ -327,6 +365,7 @@ void engine_core_set_size(struct engine_core *core, struct engine_partition *p, 
 	if (size == p->size)
 		return;
 	p->latency_us *= engine_finite_or(engine_weigh_latency_ratio(&p->side, (double)size), 1);
+	p->latency_us = fmin(p->latency_us, LATENCY_SUM_MAX);
 	if (engine_core_point(p, &point))
 		engine_curve_keep(&p->curve, &point);
 	engine_judge_giver_changed(core, p->id);
@@ -442,6 +481,8 @@ int engine_core_update(struct engine_core *core, uint32_t id, const struct lcpfs
 	if (now.live_blocks < p->refused_live)
 		p->refused = p->refused_live = 0;
 	p->live = MIN_OF(now.live_blocks, core->options.pool_blocks);
+	p->least = MIN_OF(now.least_blocks, core->options.pool_blocks);
+	p->kept = p->least > p->live ? core->options.priors.kept * (double)(p->least - p->live) : 0;
 	if (p->seen && !went_back(&now, &p->last)) {
 		batch = batch_of(&now, &p->last);
 		core->work += batch.work;

@@ -27,6 +27,8 @@ struct engine_partition {
 	uint32_t id;
 	char name[64];
 	uint64_t size, min, max, live;
+	double kept; /* by the store for itself: neither live nor spare */
+	uint64_t least; /* the smallest size its data could live in; 0: not known */
 	uint64_t refused; /* it could not give below this size; forgotten when its live data shrink; 0: never */
 	uint64_t refused_live;
 
@@ -102,6 +104,7 @@ struct engine_core {
 	struct lcpfs_engine_decision last;
 	bool undo_wanted;
 	struct lcpfs_engine_outcome undo;
+	double undo_freedom;
 
 	struct engine_pending *pending;
 	size_t pending_count, pending_room;
@@ -129,6 +132,7 @@ void engine_core_refresh(struct engine_core *core, struct engine_partition *p); 
 void engine_core_set_size(struct engine_core *core, struct engine_partition *p, uint64_t size);
 double engine_core_utilization(const struct engine_partition *p);
 bool engine_core_settled(const struct engine_core *core, const struct engine_partition *p);
+bool engine_core_effect_arrived(double blocks, double seconds, uint64_t size_blocks, double cooldown_s);
 void engine_core_side(const struct engine_core *core, const struct engine_partition *p,
 		      struct lcpfs_engine_side *side);
 void engine_core_free_side(const struct engine_core *core, struct lcpfs_engine_side *side);
@@ -141,6 +145,9 @@ double engine_weigh_latency_ratio(const struct lcpfs_engine_side *side, double s
 /* inputs → results, reason and action (as in mode on) */
 void engine_weigh(struct lcpfs_engine_decision *decision);
 void engine_weigh_fixed(struct lcpfs_engine_decision *decision, uint64_t blocks); /* results for a given size */
+bool engine_weigh_free_can_give(const struct lcpfs_engine_decision *decision);
+/* why nothing can move, where not even a pair could be weighed */
+enum lcpfs_engine_reason engine_weigh_no_pair(const struct lcpfs_engine_decision *decision);
 
 /* decide.c */
 void engine_decide(struct engine_core *core, struct lcpfs_engine_decision *decision);
@@ -160,7 +167,9 @@ void engine_judge_past(const struct engine_core *core, const struct engine_parti
 		       double *error);
 
 /* explain.c */
+/* `ranking` needs now_us and since_us */
 void engine_explain_sentence(const struct engine_core *core, struct lcpfs_engine_decision *decision);
+void engine_explain_ranking(const struct engine_core *core, struct lcpfs_engine_decision *decision);
 
 /* state.c */
 size_t engine_state_save(const struct engine_core *core, void *bytes, size_t room);

@@ -6,14 +6,7 @@
 
 #include "engine/formula.h"
 
-/*
- * Priors, each worth one observation: the level is the uniform formula's within a factor of e; the power is 1
- * within a quarter; a measurement at one size says what holds at another within 5 % even where it is itself exact
- * (no load is a power law).
- */
-#define LEVEL_ERROR 1.0
-#define POWER_ERROR 0.25
-#define MISFIT_ERROR 0.05
+#define LOG_MAX 100.0 /* e^100 copies for a block: more is no measurement */
 
 static double uniform_log(double live, double spare)
 {
@@ -44,7 +37,11 @@ void engine_curve_keep(struct engine_curve *curve, const struct engine_point *po
 	curve->points[curve->count++] = *point;
 }
 
-/* Normal equations of (level here, power) with their priors. */
+/*
+ * Normal equations of (level here, power). Their priors, each worth one observation, are by default: the level is
+ * the uniform formula's within a factor of e; the power is 1 within a quarter; and a measurement at one size says
+ * what holds at another within 5 % even where it is itself exact (no load is a power law).
+ */
 struct normal {
 	double ll, lp, pp, ly, py;
 };
@@ -65,13 +62,18 @@ static void normal_add(struct normal *n, const struct engine_point *point, doubl
 	n->py += weight * x * y;
 }
 
-static struct line fit_line(const struct engine_point *points, int count, double here, double misfit)
+/* Variances: of the level about the formula's, of the power about 1, of points about the line. */
+struct variances {
+	double level, power, misfit;
+};
+
+static struct line fit_line(const struct engine_point *points, int count, double here, const struct variances *v)
 {
-	double prior_power = 1 / (POWER_ERROR * POWER_ERROR), determinant;
-	struct normal n = {.ll = 1 / (LEVEL_ERROR * LEVEL_ERROR), .pp = prior_power, .py = prior_power};
+	struct normal n = {.ll = 1 / v->level, .pp = 1 / v->power, .py = 1 / v->power};
+	double determinant;
 
 	for (int i = 0; i < count; i++)
-		normal_add(&n, &points[i], here, misfit);
+		normal_add(&n, &points[i], here, v->misfit);
 	determinant = n.ll * n.pp - n.lp * n.lp;
 	return (struct line){
 		.level = (n.ly * n.pp - n.py * n.lp) / determinant,
@@ -83,9 +85,9 @@ static struct line fit_line(const struct engine_point *points, int count, double
 
 /* How far the points scatter along the line (its level aside), beyond the prior misfit that counts as one of them.
  */
-static double misfit_of(const struct engine_point *points, int count, double power)
+static double misfit_of(const struct engine_point *points, int count, double scatter, double power)
 {
-	double squares = MISFIT_ERROR * MISFIT_ERROR, mean = 0;
+	double squares = scatter * scatter, mean = 0;
 
 	for (int i = 0; i < count; i++)
 		mean += (points[i].measured - power * points[i].uniform) / count;
@@ -96,26 +98,37 @@ static double misfit_of(const struct engine_point *points, int count, double pow
 	return squares / (1 + count);
 }
 
+/* A prior's variance after one observation of how far off it was. */
+static double learned_variance(double prior, double off, double error)
+{
+	return (prior * prior + off * off + error * error) / 2;
+}
+
 /*
  * A load that changes puts points off any line. How far, is learned with the line (expectation and maximisation in
- * turn, starting from a line of the prior power), so that such points do not pass for a steep or a flat curve.
+ * turn, starting from a line of the prior power), so that such points do not pass for a steep or a flat curve. So
+ * is how far off the formula is: a prior that was too sure of it is not believed against what was measured.
  */
 struct engine_fit engine_curve_fit(const struct engine_curve *curve, const struct engine_point *current,
-				   double live, double spare)
+				   const struct lcpfs_engine_priors *priors, double live, double spare)
 {
 	struct engine_point points[ENGINE_CURVE_POINTS + 1];
 	double here = uniform_log(live, spare);
 	int count = curve->count;
-	struct line line;
+	struct line line = {.power = 1, .level_error = priors->curve_level, .power_error = priors->curve_power};
+	struct variances v;
 
 	memcpy(points, curve->points, sizeof(curve->points));
 	if (current)
 		points[count++] = *current;
-	line.power = 1;
-	for (int i = 0; i < 4; i++)
-		line = fit_line(points, count, here, misfit_of(points, count, line.power));
+	for (int i = 0; i < 4; i++) {
+		v.level = learned_variance(priors->curve_level, line.level, line.level_error);
+		v.power = learned_variance(priors->curve_power, line.power - 1, line.power_error);
+		v.misfit = misfit_of(points, count, priors->curve_scatter, line.power);
+		line = fit_line(points, count, here, &v);
+	}
 	return (struct engine_fit){
-		.copies = exp(here + line.level),
+		.copies = exp(fmin(fmax(here + line.level, -LOG_MAX), LOG_MAX)),
 		.copies_error = line.level_error,
 		.power = fmax(line.power, 0), /* more spare never means more copying */
 		.power_error = line.power_error,

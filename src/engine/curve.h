@@ -9,6 +9,8 @@
 
 #include <stdbool.h>
 
+#include <lcpfs/engine.h>
+
 #define ENGINE_CURVE_POINTS 6
 
 struct engine_point {
@@ -35,6 +37,6 @@ bool engine_point_of(struct engine_point *point, double live, double spare, doub
 void engine_curve_keep(struct engine_curve *curve, const struct engine_point *point);
 /* `current` (may be NULL) is the measurement at the present size, not kept yet. */
 struct engine_fit engine_curve_fit(const struct engine_curve *curve, const struct engine_point *current,
-				   double live, double spare);
+				   const struct lcpfs_engine_priors *priors, double live, double spare);
 
 #endif

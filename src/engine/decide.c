@@ -14,7 +14,39 @@
 double engine_decide_trust(const struct engine_core *core)
 {
 	/* the prior is one expectation that came to nothing */
-	return fmin(fmax(core->trust_sum / (1 + core->trust_weight), 0), 1);
+	return fmin(fmax(core->trust_sum / (core->options.priors.trust + core->trust_weight), 0), 1);
+}
+
+#define NOBODY SIZE_MAX
+
+/* Who gains most and who loses least of all, whether they can or not. */
+static void rank_all(const struct engine_core *core, struct lcpfs_engine_decision *d)
+{
+	const struct engine_rank *r = core->ranks;
+	size_t most = NOBODY, least = NOBODY, second = NOBODY;
+	double step = (double)core->options.step_blocks;
+
+	d->partitions_measured = 0;
+	for (size_t i = 0; i < core->count; i++) {
+		d->partitions_measured += r[i].measured;
+		if (r[i].gain_step > 0 && (most == NOBODY || r[i].gain_step > r[most].gain_step))
+			most = i;
+		if (least == NOBODY || r[i].loss_step < r[least].loss_step) {
+			second = least;
+			least = i;
+		} else if (second == NOBODY || r[i].loss_step < r[second].loss_step) {
+			second = i;
+		}
+	}
+	least = least == most ? second : least;
+	if (most != NOBODY) {
+		d->gains_most_id = core->partitions[most]->id;
+		d->gains_most = r[most].gain_step / step;
+	}
+	if (least != NOBODY) {
+		d->loses_least_id = core->partitions[least]->id;
+		d->loses_least = engine_finite_or(r[least].loss_step / step, 0);
+	}
 }
 
 void engine_decide_inputs(const struct engine_core *core, struct lcpfs_engine_decision *d)
@@ -23,6 +55,9 @@ void engine_decide_inputs(const struct engine_core *core, struct lcpfs_engine_de
 	d->now_us = core->now_us;
 	d->step_blocks = core->options.step_blocks;
 	d->free_blocks = engine_core_free_blocks(core);
+	d->reserve_blocks = engine_core_reserve_blocks(core);
+	d->mode = core->options.mode;
+	d->partitions = (uint32_t)core->count;
 	d->significance = core->options.significance;
 	d->pressure_threshold = core->pressure.value;
 	d->growth_step = core->growth.value;
@@ -34,14 +69,19 @@ void engine_decide_inputs(const struct engine_core *core, struct lcpfs_engine_de
 	d->trust = engine_decide_trust(core);
 	d->outcomes = core->judged;
 	d->past_ratio = 1;
+	rank_all(core, d);
 }
 
-/* Copying per block that this side hands over: its utilization, scaled by what handing over was seen to cost. */
+/*
+ * Copying per block that this side hands over: its utilization, scaled by what handing over was seen to cost.
+ * Before that was seen, at most what can live in a block.
+ */
 static double copy_share(const struct engine_core *core, const struct lcpfs_engine_side *from)
 {
-	double step = (double)core->options.step_blocks;
+	double step = (double)core->options.step_blocks, u = from->utilization;
+	double prior = fmin(core->options.priors.copy_share * u, 1);
 
-	return from->utilization * (step + core->copied_sum) / (step + core->copied_blocks);
+	return (prior * step + u * core->copied_sum) / (step + core->copied_blocks);
 }
 
 static void set_pair(const struct engine_core *core, struct lcpfs_engine_decision *d,
@@ -54,9 +94,12 @@ static void set_pair(const struct engine_core *core, struct lcpfs_engine_decisio
 	if (from) {
 		d->from = from->side;
 		d->from.gain_per_block = from->loss_step / step;
+		d->from.since_change_s = (double)(core->now_us - from->changed_us) / 1e6;
 	}
-	if (to)
+	if (to) {
 		d->to = to->side;
+		d->to.since_change_s = (double)(core->now_us - to->changed_us) / 1e6;
+	}
 	d->from_id = d->from.id;
 	d->to_id = d->to.id;
 	d->copy_share = copy_share(core, &d->from);
@@ -68,15 +111,12 @@ struct candidates {
 	struct engine_partition *to[RECEIVERS_TRIED]; /* most gain first */
 	struct engine_partition *from[2]; /* least loss first */
 	bool free; /* free space can give: it loses nothing */
-	bool measured;
 };
 
 /* Indices while seeking, so that only the ranks are read; NOBODY where there is none. */
 struct seeking {
 	size_t to[RECEIVERS_TRIED], from[2];
 };
-
-#define NOBODY SIZE_MAX
 
 static void consider_receiver(const struct engine_rank *ranks, struct seeking *s, size_t i)
 {
@@ -106,15 +146,15 @@ static struct engine_partition *at(const struct engine_core *core, size_t index)
 	return index == NOBODY ? NULL : core->partitions[index];
 }
 
-static void find_candidates(const struct engine_core *core, struct candidates *c)
+static void find_candidates(const struct engine_core *core, const struct lcpfs_engine_decision *d,
+			    struct candidates *c)
 {
 	struct seeking s;
 
 	memset(&s, 0xff, sizeof(s));
 	memset(c, 0, sizeof(*c));
-	c->free = engine_core_free_blocks(core) >= engine_core_reserve_blocks(core) + core->options.step_blocks;
+	c->free = engine_weigh_free_can_give(d);
 	for (size_t i = 0; i < core->count; i++) {
-		c->measured |= core->ranks[i].measured;
 		if (core->ranks[i].can_get)
 			consider_receiver(core->ranks, &s, i);
 		if (core->ranks[i].can_give)
@@ -155,14 +195,6 @@ static bool weigh_candidates(const struct engine_core *core, const struct candid
 	return weighed;
 }
 
-/* Why nothing can move, where not even a pair could be weighed. */
-static enum lcpfs_engine_reason reason_without_pair(const struct engine_core *core, const struct candidates *c)
-{
-	if (core->count < 1 || (core->count < 2 && !c->free))
-		return LCPFS_ENGINE_FEW_PARTITIONS;
-	return c->measured ? LCPFS_ENGINE_NO_ROOM : LCPFS_ENGINE_NOT_MEASURED;
-}
-
 /* What is still missing before the oldest move can be judged; true if one is awaited. */
 static bool say_what_is_awaited(const struct engine_core *core, struct lcpfs_engine_decision *d)
 {
@@ -188,6 +220,7 @@ static void weigh_undo(const struct engine_core *core, struct lcpfs_engine_decis
 	d->blocks = core->undo.blocks;
 	d->expected_gain = core->undo.epsilon_after - core->undo.epsilon_before;
 	d->expected_error = core->undo.standard_error;
+	d->freedom = core->undo_freedom;
 	d->reason = LCPFS_ENGINE_UNDO;
 	d->action = LCPFS_ENGINE_MOVE;
 }
@@ -213,17 +246,18 @@ static void choose(struct engine_core *core, struct lcpfs_engine_decision *d)
 		d->reason = LCPFS_ENGINE_MODE_OFF;
 	} else if (core->carrying) {
 		*d = core->carried;
+		rank_all(core, d);
 		d->action = LCPFS_ENGINE_NONE;
 		d->reason = LCPFS_ENGINE_WAIT_REPORT;
 	} else if (core->undo_wanted && undo_fits(core)) {
 		weigh_undo(core, d);
 	} else {
 		core->undo_wanted = false;
-		find_candidates(core, &c);
+		find_candidates(core, d, &c);
 		if (weigh_candidates(core, &c, d) && d->action == LCPFS_ENGINE_MOVE)
 			return;
 		if (!say_what_is_awaited(core, d) && !d->to_id)
-			d->reason = reason_without_pair(core, &c);
+			d->reason = engine_weigh_no_pair(d);
 	}
 }
 
@@ -238,6 +272,7 @@ static void number(struct engine_core *core, struct lcpfs_engine_decision *d)
 	d->since_us = same ? last->since_us : core->now_us;
 	d->sequence = same ? last->sequence : ++core->sequence;
 	engine_explain_sentence(core, d);
+	engine_explain_ranking(core, d);
 	core->last = *d;
 	if (!same)
 		core->decisions[core->decision_count++ % LCPFS_ENGINE_DECISIONS_MAX] = *d;
@@ -323,6 +358,7 @@ void engine_decide_explain(struct engine_core *core, uint32_t id, struct lcpfs_e
 		choose(core, d);
 	d->since_us = p ? d->since_us : core->now_us;
 	engine_explain_sentence(core, d);
+	engine_explain_ranking(core, d);
 }
 
 void engine_decide_call_back(struct engine_core *core, uint64_t blocks, uint32_t but_not,

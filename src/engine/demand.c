@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+#define CLOCK_S 1e-6 /* what the clock resolves: shorter is no time */
+
 void engine_demand_add(struct engine_demand *demand, double seconds, double ops, double user, double age)
 {
 	double keep = exp(-age), off;
@@ -16,12 +18,12 @@ void engine_demand_add(struct engine_demand *demand, double seconds, double ops,
 
 double engine_demand_frequency(const struct engine_demand *demand)
 {
-	return demand->seconds > 0 ? demand->ops / demand->seconds : 0;
+	return demand->seconds > CLOCK_S ? demand->ops / demand->seconds : 0;
 }
 
 double engine_demand_writes(const struct engine_demand *demand)
 {
-	return demand->seconds > 0 ? demand->user / demand->seconds : 0;
+	return demand->seconds > CLOCK_S ? demand->user / demand->seconds : 0;
 }
 
 double engine_demand_error(const struct engine_demand *demand)

@@ -109,6 +109,40 @@ static void say_wait(const struct engine_core *core, struct lcpfs_engine_decisio
 		    to ? (double)to->size : 0, d->cooldown_s);
 }
 
+/* ε per block, or what is known instead. */
+static void say_most_and_least(const struct engine_core *core, const struct lcpfs_engine_decision *d, char *text,
+			       size_t room)
+{
+	char most[80], least[80];
+	int length;
+
+	if (!d->gains_most_id) {
+		snprintf(text, room, "no partition would gain from a block: none is known to be used");
+		return;
+	}
+	length = snprintf(text, room, "%s gains most from another block (epsilon falls by %.3g)",
+			  name_of(core, d->gains_most_id, most), d->gains_most);
+	if (d->free_blocks >= d->reserve_blocks + d->step_blocks)
+		snprintf(text + length, room - (size_t)length, ", %llu blocks are free to give",
+			 (unsigned long long)(d->free_blocks - d->reserve_blocks));
+	else if (d->loses_least_id)
+		snprintf(text + length, room - (size_t)length, ", %s loses least by giving one (it rises by %.3g)",
+			 name_of(core, d->loses_least_id, least), d->loses_least);
+	else
+		snprintf(text + length, room - (size_t)length, ", and nobody else could give it");
+}
+
+void engine_explain_ranking(const struct engine_core *core, struct lcpfs_engine_decision *d)
+{
+	char most_and_least[LCPFS_ENGINE_RANKING_MAX - 100];
+
+	say_most_and_least(core, d, most_and_least, sizeof(most_and_least));
+	snprintf(d->ranking, sizeof(d->ranking),
+		 "%s; expectations are trusted by %.0f %% after %llu outcomes; this answer has stood for %.0f s",
+		 most_and_least, 100 * d->trust, (unsigned long long)d->outcomes,
+		 (double)(d->now_us - d->since_us) / 1e6);
+}
+
 void engine_explain_sentence(const struct engine_core *core, struct lcpfs_engine_decision *d)
 {
 	struct names n;

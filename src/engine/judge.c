@@ -40,7 +40,8 @@ static void learn_copying(struct engine_core *core, const struct lcpfs_engine_mo
 
 	if (d->from_id == LCPFS_ENGINE_FREE || moved->copied_blocks == UINT64_MAX)
 		return;
-	core->copied_sum += (double)MIN_OF(moved->copied_blocks, 16 * moved->blocks);
+	/* no more than all that lived there: what was copied meanwhile for other reasons is not its cost */
+	core->copied_sum += (double)MIN_OF(moved->copied_blocks, d->from.live_blocks);
 	core->copied_blocks += d->from.utilization * (double)moved->blocks;
 }
 
@@ -227,6 +228,7 @@ static void conclude(struct engine_core *core, size_t index, double change, doub
 	if (o->verdict == LCPFS_ENGINE_HURT) {
 		core->undo_wanted = true;
 		core->undo = *o;
+		core->undo_freedom = freedom;
 	}
 	release(core, index);
 }
@@ -257,6 +259,25 @@ static bool hopeless(const struct engine_core *core, const struct engine_pending
 	       waited_s > 2 * core->cooldown_s.value;
 }
 
+/*
+ * A receiver too slow to be judged still leaves the giver's side measured. With what the curve expects of the
+ * receiver, that says whether a shrink of that size was too much.
+ */
+static void learn_from_giver(struct engine_core *core, const struct engine_pending *pending)
+{
+	const struct lcpfs_engine_outcome *o = &pending->outcome;
+	const struct engine_partition *from = engine_core_find(core, o->from_id);
+	const struct engine_partition *to = engine_core_find(core, o->to_id);
+	double shrunk = (double)o->blocks / (double)o->from_old_blocks;
+
+	if (!from || !to || pending->from.changed || shrunk < core->shrink.value ||
+	    !engine_core_settled(core, from) || !engine_window_ready(&from->window))
+		return;
+	lcpfs_engine_threshold_observe(
+		&core->shrink, shrunk,
+		compare(core, from, &pending->from).change + compare(core, to, &pending->to).change);
+}
+
 static void give_up(struct engine_core *core, size_t index)
 {
 	struct lcpfs_engine_outcome *o = &core->pending[index].outcome;
@@ -275,6 +296,7 @@ static bool judge(struct engine_core *core, size_t index)
 	double error;
 
 	if (hopeless(core, pending, to)) {
+		learn_from_giver(core, pending);
 		give_up(core, index);
 		return true;
 	}
@@ -324,8 +346,8 @@ void engine_judge_giver_changed(struct engine_core *core, uint32_t id)
 void engine_judge_past(const struct engine_core *core, const struct engine_partition *to, double *ratio,
 		       double *error)
 {
-	double weights = 1, sum = 1, squares = 0, pressure = to ? to->side.pressure : 0;
-	double memory_us = to ? 1e6 * to->demand.seconds : 0;
+	double weights = core->options.priors.past, sum = weights, squares = weights;
+	double pressure = to ? to->side.pressure : 0, memory_us = to ? 1e6 * to->demand.seconds : 0;
 
 	for (size_t i = 0; i < MIN_OF(core->outcome_count, LCPFS_ENGINE_OUTCOMES_MAX); i++) {
 		const struct lcpfs_engine_outcome *o = &core->outcomes[i];
@@ -334,13 +356,13 @@ void engine_judge_past(const struct engine_core *core, const struct engine_parti
 		    !(o->expected_gain > 0) ||
 		    !(fabs(o->pressure - pressure) <= ENGINE_SIMILAR_PRESSURE * pressure))
 			continue;
-		r = fmin(fmax((o->epsilon_before - o->epsilon_after) / o->expected_gain, -3), 3);
+		r = (o->epsilon_before - o->epsilon_after) / o->expected_gain;
 		w = 1 / (1 + se * se);
 		w *= exp(-(double)(core->now_us - MIN_OF(core->now_us, o->moved_us)) / fmax(memory_us, 1));
 		weights += w;
 		sum += w * r;
-		squares += w * (r - 1) * (r - 1);
+		squares += w * r * r;
 	}
 	*ratio = sum / weights;
-	*error = sqrt(squares / weights / weights);
+	*error = sqrt(fmax(squares / weights - *ratio * *ratio, 0) / weights);
 }

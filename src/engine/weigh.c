@@ -3,6 +3,7 @@
  * Is one transfer, from one side to another, worth it, and how large should it be? Pure functions of the inputs
  * that a decision records, so that anyone can compute them again from the log.
  */
+#include <float.h>
 #include <math.h>
 
 #include "engine/core.h"
@@ -18,7 +19,8 @@ double engine_weigh_copies(const struct lcpfs_engine_side *side, double size_blo
 	if (size_blocks == (double)side->size_blocks)
 		return side->cleaning_cost;
 	return side->cleaning_cost *
-	       pow(engine_uniform_copies(size_blocks / live - 1) / side->uniform_copies, side->curve_power);
+	       pow(engine_uniform_copies((size_blocks - live - side->kept_blocks) / live) / side->uniform_copies,
+		   side->curve_power);
 }
 
 /* Reads do not wait for cleaning; the part that writes cause grows with what is written for each of them. */
@@ -48,7 +50,7 @@ double engine_weigh_fall(const struct lcpfs_engine_side *side, double blocks)
 
 static double pair_fall(const struct lcpfs_engine_decision *d, double blocks)
 {
-	return engine_weigh_fall(&d->to, blocks) + engine_weigh_fall(&d->from, -blocks);
+	return engine_finite_or(engine_weigh_fall(&d->to, blocks) + engine_weigh_fall(&d->from, -blocks), 0);
 }
 
 static double saving(const struct lcpfs_engine_side *side, double blocks)
@@ -93,10 +95,11 @@ void engine_weigh_fixed(struct lcpfs_engine_decision *d, uint64_t blocks)
 	errors.ignorance *= d->past_ratio * d->past_ratio;
 	errors.ignorance += fall * fall * d->past_error * d->past_error;
 	d->blocks = blocks;
-	d->expected_gain = d->past_ratio * fall;
-	d->measurement_error = sqrt(errors.measurement);
-	d->expected_error = sqrt(errors.measurement + errors.ignorance);
-	d->expected_saving_blocks_s = saving(&d->to, size) + saving(&d->from, -size);
+	d->expected_gain = engine_finite_or(d->past_ratio * fall, 0);
+	/* what cannot be told by any number is noise beyond all measure */
+	d->measurement_error = engine_finite_or(sqrt(errors.measurement), DBL_MAX);
+	d->expected_error = engine_finite_or(sqrt(errors.measurement + errors.ignorance), DBL_MAX);
+	d->expected_saving_blocks_s = engine_finite_or(saving(&d->to, size) + saving(&d->from, -size), 0);
 	d->cost_blocks = d->from.id == LCPFS_ENGINE_FREE ? 0 : size * d->copy_share;
 }
 
@@ -140,7 +143,7 @@ static uint64_t explore_steps(const struct lcpfs_engine_decision *d, uint64_t ba
 	double visible = engine_t_quantile(d->significance, 1e9) * sqrt(2 * (to * to + from * from));
 	uint64_t steps = 1;
 
-	while (d->outcomes && 2 * steps <= balance / 2 &&
+	while (d->outcomes && 2 * steps <= balance &&
 	       d->past_ratio * pair_fall(d, (double)(steps * d->step_blocks)) < visible)
 		steps *= 2;
 	return steps;
@@ -222,18 +225,90 @@ void engine_weigh(struct lcpfs_engine_decision *d)
 		d->action = LCPFS_ENGINE_MOVE;
 }
 
-bool lcpfs_engine_decision_holds(const struct lcpfs_engine_decision *decision)
+bool engine_weigh_free_can_give(const struct lcpfs_engine_decision *d)
 {
-	struct lcpfs_engine_decision again = *decision;
-	bool weighed = decision->reason >= LCPFS_ENGINE_NO_ROOM && decision->reason <= LCPFS_ENGINE_GAIN;
+	return d->free_blocks >= d->reserve_blocks + d->step_blocks;
+}
 
-	if (!weighed)
-		return true;
+enum lcpfs_engine_reason engine_weigh_no_pair(const struct lcpfs_engine_decision *d)
+{
+	if (d->partitions < 1 || (d->partitions < 2 && !engine_weigh_free_can_give(d)))
+		return LCPFS_ENGINE_FEW_PARTITIONS;
+	return d->partitions_measured ? LCPFS_ENGINE_NO_ROOM : LCPFS_ENGINE_NOT_MEASURED;
+}
+
+/* ---- once more, from the record ---- */
+
+static bool same_numbers(const struct lcpfs_engine_decision *a, const struct lcpfs_engine_decision *b)
+{
+	return a->blocks == b->blocks && a->expected_gain == b->expected_gain &&
+	       a->expected_error == b->expected_error && a->measurement_error == b->measurement_error &&
+	       a->expected_saving_blocks_s == b->expected_saving_blocks_s && a->cost_blocks == b->cost_blocks;
+}
+
+static bool weighing_holds(const struct lcpfs_engine_decision *d)
+{
+	struct lcpfs_engine_decision again = *d;
+
 	engine_weigh(&again);
-	if (again.action == LCPFS_ENGINE_MOVE && decision->action == LCPFS_ENGINE_WOULD_MOVE)
+	if (again.action == LCPFS_ENGINE_MOVE && d->mode == LCPFS_ENGINE_OBSERVE)
 		again.action = LCPFS_ENGINE_WOULD_MOVE;
-	return again.reason == decision->reason && again.action == decision->action &&
-	       again.blocks == decision->blocks && again.expected_gain == decision->expected_gain &&
-	       again.expected_error == decision->expected_error && again.cost_blocks == decision->cost_blocks &&
-	       again.expected_saving_blocks_s == decision->expected_saving_blocks_s;
+	return again.reason == d->reason && again.action == d->action && same_numbers(&again, d) &&
+	       d->to.gain_per_block <= d->gains_most;
+}
+
+static bool call_back_holds(const struct lcpfs_engine_decision *d)
+{
+	struct lcpfs_engine_decision again = *d;
+
+	engine_weigh_fixed(&again, d->blocks);
+	return d->from_id && d->blocks && same_numbers(&again, d) &&
+	       d->blocks <= d->from.size_blocks - d->from.floor_blocks;
+}
+
+static bool undo_holds(const struct lcpfs_engine_decision *d)
+{
+	return d->freedom > 0 &&
+	       d->expected_gain > engine_t_quantile(d->significance, d->freedom) * d->expected_error;
+}
+
+/* Is being carried out: then it was decided to move. */
+static bool carried_holds(const struct lcpfs_engine_decision *d)
+{
+	struct lcpfs_engine_decision again = *d;
+
+	if (d->freedom > 0)
+		return undo_holds(d);
+	if (!d->to_id)
+		return call_back_holds(d);
+	engine_weigh(&again);
+	return again.action == LCPFS_ENGINE_MOVE && same_numbers(&again, d);
+}
+
+static bool effect_arrived(const struct lcpfs_engine_decision *d)
+{
+	return engine_core_effect_arrived(d->to.since_change_blocks, d->to.since_change_s, d->to.size_blocks,
+					  d->cooldown_s);
+}
+
+bool lcpfs_engine_decision_holds(const struct lcpfs_engine_decision *d)
+{
+	if (d->action != LCPFS_ENGINE_NONE && d->reason < LCPFS_ENGINE_EXPLORE)
+		return false;
+	switch (d->reason) {
+	case LCPFS_ENGINE_MODE_OFF:
+		return d->mode == LCPFS_ENGINE_OFF;
+	case LCPFS_ENGINE_WAIT_REPORT:
+		return carried_holds(d);
+	case LCPFS_ENGINE_WAIT_EFFECT:
+		return d->to_id && !effect_arrived(d);
+	case LCPFS_ENGINE_WAIT_MEASURE:
+		return d->to_id && effect_arrived(d);
+	case LCPFS_ENGINE_UNDO:
+		return undo_holds(d);
+	case LCPFS_ENGINE_CALL_BACK:
+		return call_back_holds(d);
+	default:
+		return d->to_id || d->from_id ? weighing_holds(d) : engine_weigh_no_pair(d) == d->reason;
+	}
 }

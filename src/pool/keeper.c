@@ -81,6 +81,7 @@ static void measure_part(struct lcpfs_pool *pool, struct part *part, uint64_t no
 		.copied_blocks = s.counters.copied_blocks,
 		.device_blocks = s.counters.device_blocks,
 		.live_blocks = s.live_blocks,
+		.least_blocks = (uint64_t)store_size_least(part->store) * pool->layout.metaslab_blocks,
 	};
 	may_fail(lcpfs_engine_update(pool->engine, part->id, now_us, &counters));
 }

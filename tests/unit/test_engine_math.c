@@ -194,6 +194,8 @@ static void window_error_covers_autocorrelation(void **state)
 		    400 * 0.09); /* 5 % plus what 32 batches of 50 leave uncovered; naive would give 60 % */
 }
 
+static const struct lcpfs_engine_priors priors = {.curve_level = 1, .curve_power = 0.25, .curve_scatter = 0.05};
+
 static struct engine_point point(double live, double spare, double copies)
 {
 	struct engine_point p;
@@ -205,7 +207,7 @@ static struct engine_point point(double live, double spare, double copies)
 static void curve_without_points_is_uniform(void **state)
 {
 	struct engine_curve curve = {.count = 0};
-	struct engine_fit fit = engine_curve_fit(&curve, NULL, 1000, 100);
+	struct engine_fit fit = engine_curve_fit(&curve, NULL, &priors, 1000, 100);
 
 	(void)state;
 	assert_near(fit.copies, lcpfs_engine_uniform_wa(1000, 100) - 1, 1e-9);
@@ -224,7 +226,7 @@ static void curve_believes_measurement_over_formula(void **state)
 		struct engine_point p = point(1000, at[i], 0.4 * pow(uniform, 0.6));
 		engine_curve_keep(&curve, &p);
 	}
-	struct engine_fit fit = engine_curve_fit(&curve, NULL, 1000, 100);
+	struct engine_fit fit = engine_curve_fit(&curve, NULL, &priors, 1000, 100);
 	assert_near(fit.copies, 0.4 * pow(lcpfs_engine_uniform_wa(1000, 100) - 1, 0.6), 0.03);
 	assert_near(fit.power, 0.6, 0.08);
 	assert_true(fit.power_error < 0.1);
@@ -237,7 +239,7 @@ static void curve_of_a_log_is_flat_and_near_zero(void **state)
 
 	(void)state;
 	assert_true(engine_point_of(&none, 1000, 100, 0, 0, 100000));
-	assert_true(engine_curve_fit(&curve, &none, 1000, 100).copies < 1e-2);
+	assert_true(engine_curve_fit(&curve, &none, &priors, 1000, 100).copies < 1e-2);
 	assert_false(engine_point_of(&none, 1000, 100, NAN, 0, 1));
 	assert_false(engine_point_of(&none, 1000, 100, 1, 0, 0));
 }

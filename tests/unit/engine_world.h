@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A small world for the engine's tests: partitions whose cleaning follows the uniform formula at once. */
+#ifndef TESTS_UNIT_ENGINE_WORLD_H
+#define TESTS_UNIT_ENGINE_WORLD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <lcpfs/engine.h>
+
+#define STEP 64u
+#define WORLD_MAX 8
+
+struct load {
+	double live, writes_s, reads_s, noise; /* noise: relative spread of each window's latency */
+	double copies; /* factor on the uniform formula's; 0 = a log */
+	double size_blind; /* 1: latency does not depend on size at all */
+	double flat; /* copies per write, whatever the size; latency is blind then too */
+};
+
+struct world {
+	struct lcpfs_engine *engine;
+	struct load load[WORLD_MAX];
+	struct lcpfs_engine_counters counters[WORLD_MAX];
+	uint64_t size[WORLD_MAX];
+	uint32_t id[WORLD_MAX];
+	size_t count;
+	uint64_t now_us, seed;
+	double written;
+	unsigned moves;
+};
+
+double uniform01(struct world *w);
+void world_init_with(struct world *w, uint64_t pool, enum lcpfs_engine_mode mode, uint64_t seed,
+			    const struct lcpfs_engine_priors *priors);
+void world_init(struct world *w, uint64_t pool, enum lcpfs_engine_mode mode, uint64_t seed);
+void world_add(struct world *w, uint64_t size, struct load load);
+void world_live(struct world *w, size_t i, double seconds);
+int world_move(void *context, uint32_t from, uint32_t to, uint64_t blocks, struct lcpfs_engine_moved *moved);
+void check_conservation(struct world *w);
+void world_run(struct world *w, unsigned ticks);
+void world_done(struct world *w);
+void add_hot_and_cold(struct world *w);
+void world_hot_and_cold(struct world *w, enum lcpfs_engine_mode mode, uint64_t seed);
+
+#endif

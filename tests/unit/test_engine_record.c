@@ -1,0 +1,419 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the engine leaves behind: the record of each decision, its words, and what survives a restart. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "engine_world.h"
+
+/*
+ * Each decision once more, from its record alone, by the formulae of docs/engine.md; nothing of the engine's is
+ * called.
+ */
+
+#define Z 1.6448536 /* exceeded with the significance of 5 % */
+
+/* Copies per user block at size/live = alpha: t/(1 − t), t = exp(−alpha·(1 − t)), by halving. */
+static double uniform_copies(double alpha)
+{
+	double low = 0, high = 1 - 1e-7;
+
+	for (int i = 0; i < 60; i++) {
+		double t = (low + high) / 2;
+		if (t < exp(-alpha * (1 - t)))
+			low = t;
+		else
+			high = t;
+	}
+	return low / (1 - low);
+}
+
+static double copies_at(const struct lcpfs_engine_side *s, double size)
+{
+	double formula = uniform_copies((size - s->kept_blocks) / (double)s->live_blocks) / s->uniform_copies;
+
+	return s->live_blocks ? s->cleaning_cost * pow(formula, s->curve_power) : 0;
+}
+
+static double epsilon_at(const struct lcpfs_engine_side *s, double size)
+{
+	double grown = (1 + copies_at(s, size)) / (1 + s->cleaning_cost);
+	double latency = s->avg_latency_us * (1 - s->write_share + s->write_share * grown);
+
+	return s->access_frequency * latency * (double)s->live_blocks / size;
+}
+
+static double fall(const struct lcpfs_engine_side *s, double blocks)
+{
+	double size = (double)s->size_blocks;
+
+	if (!s->id || !(s->access_frequency > 0))
+		return 0;
+	return epsilon_at(s, size) - epsilon_at(s, size + blocks);
+}
+
+static double both_fall(const struct lcpfs_engine_decision *d, double blocks)
+{
+	return fall(&d->to, blocks) + fall(&d->from, -blocks);
+}
+
+static double saved(const struct lcpfs_engine_side *s, double blocks)
+{
+	if (!s->id || !(s->write_frequency > 0))
+		return 0;
+	return s->write_frequency * (s->cleaning_cost - copies_at(s, (double)s->size_blocks + blocks));
+}
+
+/* Adds the squares of what the fall would differ by, were one input off by its error. */
+static void add_errors(const struct lcpfs_engine_side *s, double blocks, double *measurement, double *ignorance)
+{
+	struct lcpfs_engine_side level = *s, power = *s;
+	double f = fall(s, blocks), known = s->measured;
+
+	level.cleaning_cost *= 1 + s->cleaning_error;
+	power.curve_power += s->power_error;
+	*measurement += pow(f * s->frequency_error, 2);
+	*measurement += known * (pow(f * s->latency_error, 2) + pow(fall(&level, blocks) - f, 2));
+	*ignorance += (1 - known) * (pow(f * s->latency_error, 2) + pow(fall(&level, blocks) - f, 2));
+	*ignorance += pow(fall(&power, blocks) - f, 2);
+}
+
+static void assert_near(double a, double b, double scale)
+{
+	if (!(fabs(a - b) <= 1e-5 * (fabs(a) + fabs(b)) + 1e-9 * scale))
+		fail_msg("%.12g is not %.12g", a, b);
+}
+
+static void recompute_numbers(const struct lcpfs_engine_decision *d)
+{
+	double b = (double)d->blocks, f = both_fall(d, b), measurement = 0, ignorance = 0;
+	double scale = d->from.epsilon + d->to.epsilon;
+
+	add_errors(&d->to, b, &measurement, &ignorance);
+	add_errors(&d->from, -b, &measurement, &ignorance);
+	ignorance = ignorance * pow(d->past_ratio, 2) + pow(f * d->past_error, 2);
+	measurement *= pow(d->past_ratio, 2);
+	assert_near(d->expected_gain, d->past_ratio * f, scale);
+	assert_near(d->measurement_error, sqrt(measurement), scale);
+	assert_near(d->expected_error, sqrt(measurement + ignorance), scale);
+	assert_near(d->expected_saving_blocks_s, saved(&d->to, b) + saved(&d->from, -b), d->to.write_frequency);
+	assert_near(d->cost_blocks, d->from.id ? b * d->copy_share : 0, b);
+}
+
+static void recompute_weighing(const struct lcpfs_engine_decision *d)
+{
+	double step = (double)d->step_blocks, balance = d->balance_blocks, b = (double)d->blocks;
+	double cap = d->growth_step * (1 + d->growth_rate) * (double)d->to.size_blocks;
+	bool pays = d->expected_saving_blocks_s * d->horizon_s >= d->cost_blocks;
+	bool noise = d->expected_gain <= Z * d->measurement_error || d->past_ratio <= Z * d->past_error;
+	bool sure = d->expected_gain > Z * d->expected_error;
+	bool get = d->to.size_blocks + d->step_blocks <= d->to.ceiling_blocks;
+	bool give = d->from.size_blocks >= d->from.floor_blocks + d->step_blocks;
+
+	recompute_numbers(d);
+	assert_int_equal(d->reason == LCPFS_ENGINE_NO_ROOM, !(get && give));
+	if (d->reason == LCPFS_ENGINE_NO_ROOM)
+		return;
+	/* the last step before another would lose */
+	if (balance > 0)
+		assert_true(both_fall(d, balance) > both_fall(d, balance - step));
+	if ((double)(d->to.ceiling_blocks - d->to.size_blocks) >= balance + step &&
+	    (double)(d->from.size_blocks - d->from.floor_blocks) >= balance + step)
+		assert_true(both_fall(d, balance + step) <= both_fall(d, balance));
+	assert_int_equal(d->reason == LCPFS_ENGINE_IN_BALANCE, balance == 0);
+	if (!(balance > 0))
+		return;
+	if (d->from.id)
+		cap = fmin(cap, d->shrink_step * (1 + d->shrink_rate) * (double)d->from.size_blocks);
+	assert_true(b <= fmax(cap, step) && b <= balance);
+	assert_int_equal(d->reason == LCPFS_ENGINE_NO_PAYBACK, !pays);
+	assert_int_equal(d->reason == LCPFS_ENGINE_WITHIN_NOISE, pays && noise);
+	assert_int_equal(d->reason == LCPFS_ENGINE_EXPLORE, pays && !noise && !sure);
+	assert_int_equal(d->reason == LCPFS_ENGINE_GAIN, pays && !noise && sure);
+	assert_int_equal(d->action == LCPFS_ENGINE_NONE, noise || !pays);
+	assert_near(d->to.gain_per_block, fall(&d->to, step) / step, d->to.epsilon);
+	assert_true(d->to.gain_per_block <= d->gains_most && d->from.gain_per_block >= 0);
+}
+
+static bool arrived(const struct lcpfs_engine_decision *d)
+{
+	if (d->to.since_change_blocks > 0)
+		return d->to.since_change_blocks >= (double)d->to.size_blocks;
+	return d->to.since_change_s >= d->cooldown_s;
+}
+
+static void recompute(const struct lcpfs_engine_decision *d)
+{
+	bool idle = d->free_blocks >= d->reserve_blocks + d->step_blocks;
+
+	if (d->reason == LCPFS_ENGINE_MODE_OFF)
+		assert_int_equal(d->mode, LCPFS_ENGINE_OFF);
+	else if (d->reason == LCPFS_ENGINE_FEW_PARTITIONS)
+		assert_true(!d->partitions || (d->partitions == 1 && !idle));
+	else if (d->reason == LCPFS_ENGINE_NOT_MEASURED)
+		assert_int_equal(d->partitions_measured, 0);
+	else if (d->reason == LCPFS_ENGINE_WAIT_EFFECT || d->reason == LCPFS_ENGINE_WAIT_MEASURE)
+		assert_int_equal(d->reason == LCPFS_ENGINE_WAIT_MEASURE, arrived(d));
+	else if (d->reason == LCPFS_ENGINE_UNDO)
+		assert_true(d->expected_gain > Z * d->expected_error);
+	else if (d->reason == LCPFS_ENGINE_CALL_BACK || d->reason == LCPFS_ENGINE_WAIT_REPORT)
+		recompute_numbers(d);
+	else if (d->to_id || d->from_id)
+		recompute_weighing(d);
+	else
+		assert_true(d->reason == LCPFS_ENGINE_NO_ROOM && d->partitions_measured);
+}
+
+struct seen {
+	unsigned reasons[LCPFS_ENGINE_REASON_END];
+};
+
+/* All decisions of the log: recomputed here and by the engine; a record that was tampered with does not hold. */
+static void recompute_log(struct world *w, struct seen *seen)
+{
+	struct lcpfs_engine_decision list[LCPFS_ENGINE_DECISIONS_MAX];
+	size_t n = lcpfs_engine_get_decisions(w->engine, list, LCPFS_ENGINE_DECISIONS_MAX);
+
+	for (size_t i = 0; i < n; i++) {
+		struct lcpfs_engine_decision off = list[i];
+		recompute(&list[i]);
+		if (!lcpfs_engine_decision_holds(&list[i]))
+			fail_msg("does not hold: %s", list[i].sentence);
+		seen->reasons[list[i].reason]++;
+		off.reason = (list[i].reason + 1) % LCPFS_ENGINE_REASON_END;
+		if (lcpfs_engine_decision_holds(&off))
+			fail_msg("holds as %s, too: %s", lcpfs_engine_reason_name(off.reason), list[i].sentence);
+		if (list[i].reason < LCPFS_ENGINE_EXPLORE || list[i].reason > LCPFS_ENGINE_GAIN)
+			continue;
+		off = list[i];
+		off.to.cleaning_cost *= 1.001;
+		assert_false(lcpfs_engine_decision_holds(&off));
+	}
+	world_done(w);
+}
+
+static void log_of_hot_and_cold(struct seen *seen)
+{
+	struct world w;
+	struct lcpfs_engine_decision d;
+
+	world_hot_and_cold(&w, LCPFS_ENGINE_ON, 15);
+	world_run(&w, 200);
+	assert_int_equal(lcpfs_engine_call_back(w.engine, w.now_us, 640, 0, &d), 0);
+	assert_int_equal(lcpfs_engine_decide(w.engine, w.now_us, &d), 0);
+	assert_int_equal(d.reason, LCPFS_ENGINE_WAIT_REPORT);
+	recompute_log(&w, seen);
+	world_hot_and_cold(&w, LCPFS_ENGINE_OBSERVE, 16);
+	world_run(&w, 60);
+	lcpfs_engine_set_mode(w.engine, LCPFS_ENGINE_OFF);
+	world_run(&w, 2);
+	recompute_log(&w, seen);
+}
+
+/* Nothing measured at first, then no room at the top; and a partition alone. */
+static void log_without_room(struct seen *seen)
+{
+	struct world w;
+
+	world_hot_and_cold(&w, LCPFS_ENGINE_ON, 9);
+	world_run(&w, 1);
+	assert_int_equal(lcpfs_engine_set_limits(w.engine, w.id[0], STEP, 10200), 0);
+	assert_int_equal(lcpfs_engine_set_limits(w.engine, w.id[1], STEP, 32000), 0);
+	world_run(&w, 100);
+	recompute_log(&w, seen);
+	world_init(&w, 11000, LCPFS_ENGINE_ON, 9);
+	world_add(&w, 11000, (struct load){.live = 10000, .writes_s = 8000, .copies = 1});
+	world_run(&w, 2);
+	recompute_log(&w, seen);
+}
+
+/* Measurements so noisy that a gain is lost in them; and one that got worse after the first move. */
+static void log_of_noise(struct seen *seen)
+{
+	struct world w;
+
+	world_init(&w, 44000, LCPFS_ENGINE_ON, 3);
+	world_add(&w, 22000, (struct load){.live = 20000, .writes_s = 5000, .copies = 1, .noise = 2});
+	world_add(&w, 22000, (struct load){.live = 20000, .writes_s = 4000, .copies = 1, .noise = 2});
+	world_run(&w, 200);
+	recompute_log(&w, seen);
+	world_hot_and_cold(&w, LCPFS_ENGINE_ON, 8);
+	while (!w.moves)
+		world_run(&w, 1);
+	w.load[0].copies *= 5;
+	world_run(&w, 60);
+	recompute_log(&w, seen);
+}
+
+/* What the cold one would give is all live: copying it costs more than the little that is written can save. */
+static void log_without_payback(struct seen *seen)
+{
+	struct world w;
+
+	world_init(&w, 44000, LCPFS_ENGINE_ON, 4);
+	world_add(&w, 2200,
+		  (struct load){.live = 2000, .writes_s = 900, .reads_s = 40000, .copies = 1, .noise = 0.01});
+	world_add(&w, 41800,
+		  (struct load){.live = 41000, .writes_s = 2, .reads_s = 1, .copies = 1, .noise = 0.01});
+	world_run(&w, 300);
+	recompute_log(&w, seen);
+}
+
+static void every_decision_follows_from_its_record(void **state)
+{
+	struct seen seen = {{0}};
+
+	(void)state;
+	log_of_hot_and_cold(&seen);
+	log_without_room(&seen);
+	log_of_noise(&seen);
+	log_without_payback(&seen);
+	for (int i = 0; i < LCPFS_ENGINE_REASON_END; i++)
+		if (!seen.reasons[i])
+			fail_msg("no decision was %s", lcpfs_engine_reason_name(i));
+}
+
+static void every_answer_has_words_and_a_name(void **state)
+{
+	struct world w;
+	struct lcpfs_engine_decision d;
+
+	(void)state;
+	world_hot_and_cold(&w, LCPFS_ENGINE_ON, 16);
+	for (int t = 0; t < 100; t++) {
+		world_run(&w, 1);
+		for (uint32_t id = 0; id <= 2; id++) {
+			assert_int_equal(lcpfs_engine_explain(w.engine, id, &d), 0);
+			assert_true(strlen(d.sentence) > 20);
+			assert_true(strlen(lcpfs_engine_reason_name(d.reason)) > 3);
+		}
+	}
+	assert_int_equal(lcpfs_engine_explain(w.engine, 77, &d), -LCPFS_E_NOT_FOUND);
+	assert_string_equal(lcpfs_engine_reason_name(LCPFS_ENGINE_CALL_BACK), "call_back");
+	assert_string_equal(lcpfs_engine_reason_name(LCPFS_ENGINE_NO_ROOM), "no_room");
+	assert_string_equal(lcpfs_engine_verdict_name(LCPFS_ENGINE_HURT), "hurt");
+	world_done(&w);
+}
+
+static void what_was_learned_survives_a_restart(void **state)
+{
+	static uint8_t bytes[65536], again[65536];
+	struct world a, b;
+	struct lcpfs_engine_statistics sa, sb;
+	struct lcpfs_engine_outcome oa[100], ob[100];
+	size_t length, n;
+
+	(void)state;
+	world_hot_and_cold(&a, LCPFS_ENGINE_ON, 19);
+	world_run(&a, 200);
+	length = lcpfs_engine_save(a.engine, bytes, sizeof(bytes));
+	assert_true(length <= sizeof(bytes));
+	world_hot_and_cold(&b, LCPFS_ENGINE_ON, 19);
+	lcpfs_engine_resized(b.engine, 2, 0, a.size[1], LCPFS_ENGINE_BY_HAND);
+	lcpfs_engine_resized(b.engine, 1, 0, a.size[0], LCPFS_ENGINE_BY_HAND);
+	assert_int_equal(lcpfs_engine_load(b.engine, bytes, length), 0);
+	lcpfs_engine_get_statistics(a.engine, &sa);
+	lcpfs_engine_get_statistics(b.engine, &sb);
+	assert_memory_equal(&sa.pressure, &sb.pressure, sizeof(sa.pressure));
+	assert_memory_equal(&sa.cooldown_s, &sb.cooldown_s, sizeof(sa.cooldown_s));
+	assert_memory_equal(&sa.growth_step, &sb.growth_step, sizeof(sa.growth_step));
+	assert_memory_equal(&sa.shrink_step, &sb.shrink_step, sizeof(sa.shrink_step));
+	assert_int_equal(sa.improved, sb.improved);
+	n = lcpfs_engine_get_outcomes(a.engine, oa, 100);
+	assert_int_equal(lcpfs_engine_get_outcomes(b.engine, ob, 100), n);
+	assert_true(n > 0);
+	for (size_t i = 0; i < n; i++) {
+		assert_int_equal(oa[i].sequence, ob[i].sequence);
+		assert_true(oa[i].epsilon_after == ob[i].epsilon_after);
+		assert_int_equal(oa[i].verdict, ob[i].verdict);
+		assert_int_equal(oa[i].taken_us, ob[i].taken_us);
+	}
+	assert_int_equal(lcpfs_engine_save(b.engine, again, sizeof(again)), length);
+	world_done(&a);
+	world_done(&b);
+}
+
+static void a_restart_midway_ends_where_an_uninterrupted_run_ends(void **state)
+{
+	static uint8_t bytes[65536];
+	struct world a, b, c;
+	size_t length;
+
+	(void)state;
+	world_hot_and_cold(&a, LCPFS_ENGINE_ON, 20);
+	world_run(&a, 30);
+	length = lcpfs_engine_save(a.engine, bytes, sizeof(bytes));
+	b = a;
+	world_hot_and_cold(&c, LCPFS_ENGINE_ON, 20); /* a fresh engine with the pool's sizes and counters */
+	b.engine = c.engine;
+	lcpfs_engine_resized(b.engine, 2, 0, a.size[1], LCPFS_ENGINE_BY_HAND);
+	lcpfs_engine_resized(b.engine, 1, 0, a.size[0], LCPFS_ENGINE_BY_HAND);
+	assert_int_equal(lcpfs_engine_load(b.engine, bytes, length), 0);
+	world_run(&a, 170);
+	world_run(&b, 170);
+	assert_true(fabs((double)a.size[0] - (double)b.size[0]) <= 0.05 * (double)a.size[0]);
+	world_done(&a);
+	world_done(&b);
+}
+
+static void a_full_engine_fits_its_room(void **state)
+{
+	struct world w;
+	struct lcpfs_engine_spec spec = {.size_blocks = STEP, .max_size_blocks = 10 * STEP};
+
+	(void)state;
+	world_init(&w, 1000 * STEP, LCPFS_ENGINE_ON, 1);
+	for (int i = 0; i < 256; i++)
+		assert_int_equal(lcpfs_engine_add(w.engine, &spec, NULL), 0);
+	/* 100 outcomes of 152 bytes come on top */
+	assert_true(lcpfs_engine_save(w.engine, NULL, 0) + 100 * 152 <= 65536);
+	world_done(&w);
+}
+
+static void damaged_state_is_refused_whole(void **state)
+{
+	static uint8_t bytes[65536], copy[65536];
+	struct world w;
+	size_t length;
+	struct lcpfs_engine_statistics before, after;
+
+	(void)state;
+	world_hot_and_cold(&w, LCPFS_ENGINE_ON, 21);
+	world_run(&w, 100);
+	length = lcpfs_engine_save(w.engine, bytes, sizeof(bytes));
+	lcpfs_engine_get_statistics(w.engine, &before);
+	for (size_t i = 0; i < length; i++) {
+		memcpy(copy, bytes, length);
+		copy[i] ^= 0x40;
+		assert_true(lcpfs_engine_load(w.engine, copy, length) < 0);
+	}
+	for (size_t cut = 0; cut < length; cut++)
+		assert_int_equal(lcpfs_engine_load(w.engine, bytes, cut), -LCPFS_E_CORRUPT);
+	memcpy(copy, bytes, length);
+	copy[8] = 2;
+	assert_int_equal(lcpfs_engine_load(w.engine, copy, length), -LCPFS_E_VERSION);
+	lcpfs_engine_get_statistics(w.engine, &after);
+	assert_memory_equal(&before.pressure, &after.pressure, sizeof(before.pressure));
+	assert_int_equal(lcpfs_engine_load(w.engine, bytes, length), 0);
+	world_done(&w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(every_decision_follows_from_its_record),
+		cmocka_unit_test(every_answer_has_words_and_a_name),
+		cmocka_unit_test(what_was_learned_survives_a_restart),
+		cmocka_unit_test(a_restart_midway_ends_where_an_uninterrupted_run_ends),
+		cmocka_unit_test(a_full_engine_fits_its_room),
+		cmocka_unit_test(damaged_state_is_refused_whole),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
