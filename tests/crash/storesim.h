@@ -19,8 +19,8 @@ struct run {
 	struct store_config config;
 	struct clock clock;
 	struct model model;
-	uint32_t stride; /* of the model's blocks in the volume; above 1 each has a tree page of its own */
 	uint32_t stride; /* of its blocks in the volume; above 1 each has a tree page of its own */
+	uint32_t metaslab[METASLABS_TOTAL_MAX]; /* owned by the store */
 	uint32_t owned;
 	uint32_t spare[METASLABS_TOTAL_MAX]; /* not owned by it */
 	uint32_t spares;
