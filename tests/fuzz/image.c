@@ -3,181 +3,25 @@
  * Fuzz target: a pool image from a stranger. It may be refused or found damaged; it must not crash, hang or take
  * memory without bound.
  *
- * The input is a list of changes to a small valid image, which is made at the first call. A change alters a few
- * bytes of one structure, in all of its copies, and may seal it anew: then whatever carries its checksum
- * follows, up to the root, so that what lies behind the checksums is reached.
+ * An input is two bytes, which of some valid images to begin with and what to do with it, and then edits. Most of
+ * them change a few bytes of one structure, in all of its copies, and seal it anew, and then whatever carries its
+ * checksum, up to the root, so that what lies behind the checksums is reached. The others leave it to the
+ * checksums to find out, or cut the image off.
  */
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/hash.h"
 #include "fuzz.h"
+#include "images.h"
 #include "pool/core.h"
-#include "vdev/simdisk.h"
 
-#define MB (UINT64_C(1) << 20)
+enum { EDITS_MAX = 8, READS = 12 };
 
-enum { POOL_MB = 24, BLOCKS = POOL_MB * 256, LISTED_MAX = 1024, RESEALS_MAX = 60, READ_BLOCKS = 64,
-		CHANGES_MAX = 8 };
-
-struct listing { /* the structures of an image */
-	uint32_t block[LISTED_MAX];
-	unsigned count;
-};
-
-static struct simimage *base[2]; /* closed, and left by a crash */
-static struct listing listed[2];
-static uint64_t now_us;
-
-static uint64_t fuzz_now_us(void *context)
-{
-	(void)context;
-	return now_us += 1000;
-}
-
-static uint64_t fuzz_wall_s(void *context)
-{
-	(void)context;
-	return 1700000000;
-}
-
-static const struct clock fuzz_clock = {fuzz_now_us, fuzz_wall_s, NULL};
-
-/* -- the images to start from -- */
-
-static void fill(struct lcpfs_pool *pool, const char *name)
-{
-	uint8_t bytes[16 * BLOCK_SIZE];
-	struct lcpfs_partition_spec spec = {.name = name, .min_bytes = STORE_METASLABS_MIN * MB,
-					    .max_bytes = (STORE_METASLABS_MIN + 2) * MB, .volume_bytes = 3 * MB};
-	struct lcpfs_partition *partition;
-
-	CHECK(!lcpfs_partition_add(pool, &spec, NULL));
-	CHECK(!lcpfs_partition_open(pool, name, &partition, NULL));
-	for (unsigned i = 0; i < 30; i++) {
-		memset(bytes, (int)i + 1, sizeof(bytes));
-		CHECK(!lcpfs_volume_write(partition, hash_mix(i) % 600 * BLOCK_SIZE, bytes, sizeof(bytes),
-				i % 8 == 0, NULL));
-	}
-	CHECK(!lcpfs_volume_trim(partition, 100 * BLOCK_SIZE, 50 * BLOCK_SIZE, true, NULL));
-	lcpfs_partition_close(partition);
-}
-
-static void list_structures(const struct simimage *image, struct listing *listing)
-{
-	struct fmt_head head;
-
-	for (uint32_t b = 0; b < BLOCKS && listing->count < LISTED_MAX; b++) {
-		simimage_read(image, (uint64_t)b * BLOCK_SIZE, &head, sizeof(head));
-		if (le32_get(head.magic) == FMT_MAGIC)
-			listing->block[listing->count++] = b;
-	}
-}
-
-static void make_bases(void)
-{
-	struct simimage *empty = simimage_new(POOL_MB * MB);
-	struct simdisk *disk = simdisk_new(empty, SIMDISK_DISCARD_ZEROS);
-	struct lcpfs_create_options create = {0};
-	struct lcpfs_open_options open = {.cache_bytes = MB};
-	struct lcpfs_pool *pool;
-
-	CHECK(!pool_create_vdev(simdisk_vdev(disk), &fuzz_clock, &create, 77, NULL));
-	CHECK(!pool_open_vdev(simdisk_vdev(disk), &fuzz_clock, &open, &pool, NULL));
-	fill(pool, "a");
-	fill(pool, "b");
-	base[1] = simimage_clone(simdisk_content(disk));
-	CHECK(!lcpfs_pool_close(pool, NULL));
-	base[0] = simimage_clone(simdisk_content(disk));
-	simdisk_free(disk);
-	simimage_free(empty);
-	for (unsigned i = 0; i < 2; i++)
-		list_structures(base[i], &listed[i]);
-}
-
-/* -- changing one -- */
-
-static void read_block(const struct simimage *image, uint32_t block, void *bytes)
-{
-	simimage_read(image, (uint64_t)block * BLOCK_SIZE, bytes, BLOCK_SIZE);
-}
-
-static void write_block(struct simimage *image, uint32_t block, const void *bytes)
-{
-	simimage_write(image, (uint64_t)block * BLOCK_SIZE, bytes, BLOCK_SIZE);
-}
-
-static uint64_t reseal(uint8_t *block)
-{
-	struct fmt_head head;
-
-	memcpy(&head, block, sizeof(head));
-	fmt_seal(block, (enum fmt_kind)le16_get(head.kind), le64_get(head.guid), le32_get(head.partition),
-		 le32_get(head.count));
-	return fmt_checksum_of(block);
-}
-
-/* Replaces what refers to `from` by `to` in one block; false if nothing does. */
-static bool redirect(uint8_t *block, uint64_t from, uint64_t to)
-{
-	bool any = false;
-
-	for (unsigned i = sizeof(struct fmt_head); i < BLOCK_SIZE; i += 8) {
-		if (memcmp(block + i, &from, 8) != 0)
-			continue;
-		memcpy(block + i, &to, 8);
-		any = true;
-	}
-	return any;
-}
-
-/* All copies of a block get new content; what carried the old checksum follows, and so on. */
-static void replace(struct simimage *image, const struct listing *l, uint64_t old, const uint8_t *with,
-		unsigned *left)
-{
-	uint8_t block[BLOCK_SIZE];
-	uint64_t new = fmt_checksum_of(with);
-
-	for (unsigned i = 0; i < l->count; i++) {
-		read_block(image, l->block[i], block);
-		if (fmt_checksum_of(block) == old)
-			write_block(image, l->block[i], with);
-	}
-	for (unsigned i = 0; i < l->count && *left && new != old; i++) {
-		read_block(image, l->block[i], block);
-		uint64_t before = fmt_checksum_of(block);
-
-		if (!redirect(block, old, new))
-			continue;
-		--*left;
-		reseal(block);
-		replace(image, l, before, block, left);
-	}
-}
-
-struct edit { /* of the input */
-	uint8_t how, structure[2], at[2], length, value[6];
-};
-
-static void apply_edit(struct simimage *image, const struct listing *l, const struct edit *e)
-{
-	uint8_t block[BLOCK_SIZE];
-	uint32_t target = l->block[(e->structure[0] | e->structure[1] << 8) % l->count];
-	unsigned at = (e->at[0] | e->at[1] << 8) % BLOCK_SIZE, left = RESEALS_MAX;
-
-	read_block(image, target, block);
-	uint64_t old = fmt_checksum_of(block);
-	for (unsigned i = 0; i < 1u + e->length % 8 && at + i < BLOCK_SIZE; i++)
-		block[at + i] = e->how & 2 ? block[at + i] ^ e->value[i % 6] : e->value[i % 6];
-	if (e->how & 1) {
-		write_block(image, target, block);
-		return;
-	}
-	reseal(block);
-	replace(image, l, old, block, &left);
-}
+static const struct clock fuzz_clock = {images_now_us, images_wall_s, NULL};
 
 /* -- what is done with it -- */
+
+enum { CHECK = 1, USE = 2, AGAIN = 4, CHECK_DATA = 8, READ_ONLY = 16, SCRUB = 32, MOVE = 64, DUMP = 128 };
 
 static void use_partition(struct lcpfs_pool *pool, const char *name)
 {
@@ -189,60 +33,80 @@ static void use_partition(struct lcpfs_pool *pool, const char *name)
 	if (lcpfs_partition_open(pool, name, &partition, NULL))
 		return;
 	volume = lcpfs_volume_bytes(partition);
-	for (unsigned i = 0; i < READ_BLOCKS; i++)
-		(void)!lcpfs_volume_read(partition, hash_mix(i) % 700 * BLOCK_SIZE % volume, bytes, BLOCK_SIZE,
-				NULL);
-	(void)!lcpfs_volume_extent(partition, 0, MIN_OF(volume, MB), &data, &end);
+	for (unsigned i = 0; i < READS; i++)
+		(void)!lcpfs_volume_read(partition, images_written(name, i) * BLOCK_SIZE % volume, bytes,
+					 BLOCK_SIZE, NULL);
+	(void)!lcpfs_volume_extent(partition, 0, MIN_OF(volume, 16 * MIB), &data, &end);
 	memset(bytes, 7, sizeof(bytes));
 	for (unsigned i = 0; i < 4; i++)
-		(void)!lcpfs_volume_write(partition, (uint64_t)i * 90 * BLOCK_SIZE, bytes, sizeof(bytes), i == 3,
-				NULL);
-	(void)!lcpfs_volume_trim(partition, 0, MB, true, NULL);
+		(void)!lcpfs_volume_write(partition, images_written(name, i * 3) * BLOCK_SIZE, bytes,
+					  sizeof(bytes), i == 3, NULL);
+	(void)!lcpfs_volume_trim(partition, 0, volume / 2, true, NULL);
 	lcpfs_partition_close(partition);
 }
 
-static void use_pool(struct vdev *vdev)
+static void move_boundaries(struct lcpfs_pool *pool)
 {
-	struct lcpfs_open_options options = {.cache_bytes = MB};
+	struct lcpfs_partition_spec spec = {.name = "new", .min_bytes = STORE_METASLABS_MIN * MIB,
+					    .max_bytes = STORE_METASLABS_MIN * MIB, .volume_bytes = 3 * MIB};
+
+	(void)!lcpfs_partition_resize(pool, "a", STORE_METASLABS_MIN * MIB + MIB, NULL, NULL, NULL);
+	for (unsigned i = 0; i < 3; i++) {
+		images_pass_us(1000000);
+		pool_tick(pool);
+		pool_step(pool);
+	}
+	(void)!lcpfs_partition_remove(pool, "b", NULL);
+	(void)!lcpfs_partition_add(pool, &spec, NULL);
+	use_partition(pool, "new");
+}
+
+static void use_pool(struct vdev *vdev, unsigned what)
+{
+	struct lcpfs_open_options options = {.cache_bytes = MIB, .read_only = what & READ_ONLY};
 	struct lcpfs_care care = {0};
+	struct lcpfs_event events[4];
 	struct lcpfs_pool *pool;
+	size_t count;
 
 	if (pool_open_vdev(vdev, &fuzz_clock, &options, &pool, NULL))
 		return;
 	use_partition(pool, "a");
 	use_partition(pool, "b");
-	(void)!lcpfs_partition_resize(pool, "a", STORE_METASLABS_MIN * MB + MB, NULL, NULL, NULL);
-	for (unsigned i = 0; i < 3; i++) {
-		now_us += 1000000;
-		pool_tick(pool);
-		pool_step(pool);
-	}
-	(void)!lcpfs_pool_scrub(pool, &care, NULL);
-	(void)!lcpfs_partition_remove(pool, "b", NULL);
+	(void)!lcpfs_pool_events(pool, 0, events, ARRAY_LENGTH(events), &count);
+	if (what & MOVE)
+		move_boundaries(pool);
+	if (what & SCRUB)
+		(void)!lcpfs_pool_scrub(pool, &care, NULL);
 	(void)!lcpfs_pool_close(pool, NULL);
+}
+
+static void dump(struct vdev *vdev, unsigned which)
+{
+	static const char *const what[] = {NULL, "label", "uberblocks", "map", "partition a", "partition b"};
+	struct text text = TEXT_INIT;
+
+	(void)!pool_dump_vdev(vdev, what[which % ARRAY_LENGTH(what)], &text, NULL);
+	text_free(&text);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 {
-	struct lcpfs_care care = {.data = true};
-	struct edit edit;
-
-	if (!base[0])
-		make_bases();
-	if (length < 1)
+	if (length < 2)
 		return 0;
-	unsigned which = bytes[0] & 1, changes = 0;
-	struct simimage *image = simimage_clone(base[which]);
-	for (size_t at = 1; at + sizeof(edit) <= length && changes < CHANGES_MAX; at += sizeof(edit), changes++) {
-		memcpy(&edit, bytes + at, sizeof(edit));
-		apply_edit(image, &listed[which], &edit);
-	}
-	struct simdisk *disk = simdisk_new(image, SIMDISK_DISCARD_ZEROS);
-	simimage_free(image);
-	now_us = 1000000;
-	(void)!pool_check_vdev(simdisk_vdev(disk), &fuzz_clock, &care, NULL);
-	use_pool(simdisk_vdev(disk));
-	use_pool(simdisk_vdev(disk)); /* what became of it */
-	simdisk_free(disk);
+	struct vdev *vdev = images_start(bytes[0]);
+	unsigned what = bytes[1];
+	struct lcpfs_care care = {.data = what & CHECK_DATA};
+
+	for (size_t at = 2, edits = 0; at < length && edits < EDITS_MAX; at += IMAGES_EDIT_BYTES, edits++)
+		images_edit(bytes + at, length - at);
+	if (what & CHECK)
+		(void)!pool_check_vdev(vdev, &fuzz_clock, &care, NULL);
+	if (what & DUMP)
+		dump(vdev, bytes[0] / 4u);
+	if (what & USE)
+		use_pool(vdev, what);
+	if (what & AGAIN) /* what became of it */
+		use_pool(vdev, what & ~(unsigned)READ_ONLY);
 	return 0;
 }
