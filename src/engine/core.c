@@ -292,10 +292,10 @@ static void side_latency(const struct engine_core *core, const struct engine_par
 
 static uint64_t floor_of(const struct engine_core *core, const struct engine_partition *p)
 {
-	uint64_t floor = MAX_OF(MAX_OF(p->min, p->refused), p->least);
+	uint64_t floor = MAX_OF(p->min, p->refused);
 
-	/* one step beyond live: a log without a place to write cannot even clean */
-	return MAX_OF(floor, p->live + core->options.step_blocks);
+	/* one step beyond the least: a log without a place to write cannot even clean */
+	return MAX_OF(floor, MAX_OF(p->live, p->least) + core->options.step_blocks);
 }
 
 void engine_core_side(const struct engine_core *core, const struct engine_partition *p,
@@ -339,8 +339,8 @@ static struct engine_rank rank_of(const struct engine_core *core, const struct e
 		.gain_step = p->gain_step,
 		.loss_step = p->loss_step,
 		.measured = p->side.measured,
-		.can_give =
-			!p->awaited && p->size >= p->side.floor_blocks && p->size - p->side.floor_blocks >= step,
+		.can_give = (!p->awaited || engine_judge_overdue(core, p)) && p->size >= p->side.floor_blocks &&
+			    p->size - p->side.floor_blocks >= step,
 		.can_get = !p->awaited && p->side.measured && p->gain_step > 0 && p->size < p->max &&
 			   p->max - p->size >= step,
 	};

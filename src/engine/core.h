@@ -52,7 +52,8 @@ struct engine_partition {
 
 	struct lcpfs_engine_side side; /* as of the last update */
 	double gain_step, loss_step; /* ε that one more step saves, one less costs */
-	bool awaited; /* receiver of a pending move: held still until that is judged */
+	bool awaited; /* receiver of a pending move: gets nothing more until that is judged */
+	double awaited_work; /* of the pool, when it was made */
 };
 
 /* What choosing looks at, side by side: a decision among a thousand must not wait for a thousand cache misses. */
@@ -75,8 +76,6 @@ struct engine_before {
 struct engine_pending {
 	struct lcpfs_engine_outcome outcome; /* filled as far as known */
 	struct engine_before from, to;
-	double pool_work;
-	double trust_weight;
 };
 
 struct engine_core {
@@ -162,6 +161,8 @@ int engine_judge_report(struct engine_core *core, uint64_t sequence,
 			const struct lcpfs_engine_moved *moved) MUST_CHECK;
 void engine_judge_all(struct engine_core *core);
 void engine_judge_giver_changed(struct engine_core *core, uint32_t id);
+/* longer than the pool takes to turn over once: it is not held still for that any more */
+bool engine_judge_overdue(const struct engine_core *core, const struct engine_partition *p);
 void engine_judge_cut_off(struct engine_core *core, uint32_t id); /* its awaited move can no longer be judged */
 void engine_judge_past(const struct engine_core *core, const struct engine_partition *to, double *ratio,
 		       double *error);

@@ -198,18 +198,21 @@ static bool weigh_candidates(const struct engine_core *core, const struct candid
 /* What is still missing before the oldest move can be judged; true if one is awaited. */
 static bool say_what_is_awaited(const struct engine_core *core, struct lcpfs_engine_decision *d)
 {
-	const struct lcpfs_engine_outcome *oldest;
-	const struct engine_partition *to;
+	const struct lcpfs_engine_outcome *oldest = NULL;
+	const struct engine_partition *to = NULL;
 
-	if (!core->pending_count)
+	for (size_t i = 0; i < core->pending_count && !oldest; i++) {
+		to = engine_core_find(core, core->pending[i].outcome.to_id);
+		if (to && !engine_judge_overdue(core, to))
+			oldest = &core->pending[i].outcome;
+	}
+	if (!oldest)
 		return false;
-	oldest = &core->pending[0].outcome;
-	to = engine_core_find(core, oldest->to_id);
 	set_pair(core, d, engine_core_find(core, oldest->from_id), to);
 	d->blocks = oldest->blocks;
 	d->expected_gain = oldest->expected_gain;
 	d->expected_error = oldest->expected_error;
-	d->reason = to && engine_core_settled(core, to) ? LCPFS_ENGINE_WAIT_MEASURE : LCPFS_ENGINE_WAIT_EFFECT;
+	d->reason = engine_core_settled(core, to) ? LCPFS_ENGINE_WAIT_MEASURE : LCPFS_ENGINE_WAIT_EFFECT;
 	return true;
 }
 

@@ -14,6 +14,11 @@
 #include "engine/core.h"
 #include "engine/formula.h"
 
+bool engine_judge_overdue(const struct engine_core *core, const struct engine_partition *p)
+{
+	return p->awaited && core->work - p->awaited_work >= (double)core->options.pool_blocks;
+}
+
 /* ---- carrying out ---- */
 
 static void remember_before(const struct engine_partition *p, const struct lcpfs_engine_side *side,
@@ -71,9 +76,9 @@ static void await(struct engine_core *core, struct engine_partition *from, struc
 	};
 	remember_before(from, &d->from, pending->outcome.from_new_blocks, &pending->from);
 	remember_before(to, &d->to, pending->outcome.to_new_blocks, &pending->to);
-	pending->pool_work = core->work;
 	core->pending_count++;
 	to->awaited = true;
+	to->awaited_work = core->work;
 }
 
 static void note_refusal(struct engine_core *core, struct engine_partition *from,
@@ -119,6 +124,8 @@ int engine_judge_report(struct engine_core *core, uint64_t sequence, const struc
 	if (moved->blocks) {
 		core->moves++;
 		learn_copying(core, moved);
+		if (from && from->awaited)
+			engine_judge_cut_off(core, from->id);
 		awaited = judged && to && !to->awaited && (from || d->from_id == LCPFS_ENGINE_FREE);
 		if (awaited)
 			await(core, from, to, moved);
@@ -247,35 +254,19 @@ static bool long_enough(const struct engine_core *core, const struct engine_part
 	return engine_window_sum(&to->window).work >= turnover;
 }
 
-/* The effect cannot be seen within the time that demand is known for. */
+/*
+ * The effect will never be seen: the receiver writes nothing. One that does, however slowly, is judged when it has
+ * been measured, since it gets nothing before that anyway; it may give meanwhile, and then is not judged.
+ */
 static bool hopeless(const struct engine_core *core, const struct engine_pending *pending,
 		     const struct engine_partition *to)
 {
 	double waited_s = (double)(core->now_us - pending->outcome.moved_us) / 1e6;
 
-	if (core->work - pending->pool_work >= (double)core->options.pool_blocks)
-		return !engine_core_settled(core, to);
-	return !(to->since_blocks > 0) && !engine_window_ready(&to->window) &&
-	       waited_s > 2 * core->cooldown_s.value;
-}
-
-/*
- * A receiver too slow to be judged still leaves the giver's side measured. With what the curve expects of the
- * receiver, that says whether a shrink of that size was too much.
- */
-static void learn_from_giver(struct engine_core *core, const struct engine_pending *pending)
-{
-	const struct lcpfs_engine_outcome *o = &pending->outcome;
-	const struct engine_partition *from = engine_core_find(core, o->from_id);
-	const struct engine_partition *to = engine_core_find(core, o->to_id);
-	double shrunk = (double)o->blocks / (double)o->from_old_blocks;
-
-	if (!from || !to || pending->from.changed || shrunk < core->shrink.value ||
-	    !engine_core_settled(core, from) || !engine_window_ready(&from->window))
-		return;
-	lcpfs_engine_threshold_observe(
-		&core->shrink, shrunk,
-		compare(core, from, &pending->from).change + compare(core, to, &pending->to).change);
+	if (to->since_blocks > 0 || engine_window_ready(&to->window))
+		return false;
+	/* once for the effect to arrive, and as long to measure */
+	return engine_judge_overdue(core, to) || waited_s > 2 * core->cooldown_s.value;
 }
 
 static void give_up(struct engine_core *core, size_t index)
@@ -296,7 +287,6 @@ static bool judge(struct engine_core *core, size_t index)
 	double error;
 
 	if (hopeless(core, pending, to)) {
-		learn_from_giver(core, pending);
 		give_up(core, index);
 		return true;
 	}
