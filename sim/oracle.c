@@ -12,18 +12,18 @@
 #include "base/check.h"
 #include "policy.h"
 
-#define GRID 10
+#define GRID 12
 
 struct curve {
 	double spare_log[GRID], copies[GRID], latency_us[GRID]; /* copies: device blocks per user block */
 	double user, ops_s, live;
-	uint32_t min;
+	uint32_t min, low; /* low: the smallest size measured */
 };
 
-/* The k-th size of a geometric row, from a fiftieth of live data to all of the pool's spare. */
+/* The k-th size of a geometric row, from a sixty-fourth of the pool's spare to all of it. */
 static uint32_t grid_size(const struct curve *curve, uint32_t extra, int k)
 {
-	double least = 1 + curve->min / 50.0, most = fmax(extra, least + GRID);
+	double least = fmax(1, extra / 64.0), most = fmax(extra, least + GRID);
 
 	return curve->min + (uint32_t)lround(least * pow(most / least, k / (GRID - 1.0)));
 }
@@ -104,7 +104,7 @@ static void improve(const struct sim_config *c, const struct curve *curves, uint
 			for (uint32_t k = 0; k < n; k++) {
 				double gain;
 				uint64_t max = c->load.tenants[k].max_blocks / c->world.log.metaslab_blocks;
-				if (i == k || sizes[i] < curves[i].min + step || (max && sizes[k] + step > max))
+				if (i == k || sizes[i] < curves[i].low + step || (max && sizes[k] + step > max))
 					continue;
 				gain = cost(c, &curves[i], sizes[i], wa) -
 				       cost(c, &curves[i], sizes[i] - step, wa) +
@@ -144,6 +144,9 @@ bool sim_oracle_sizes(struct sim_config *config, uint32_t *sizes[2])
 		curves[i].min = MAX_OF(curves[i].min, (uint32_t)(config->load.tenants[i].min_blocks / metaslab));
 		extra -= curves[i].min;
 	}
+	/* nothing is known below the row: near the least that is possible cleaning has a cliff */
+	for (uint32_t i = 0; i < n; i++)
+		curves[i].low = grid_size(&curves[i], extra, 0);
 	for (int k = 0; k < GRID; k++) {
 		measure(config, curves, extra, k);
 		sim_policy_progress(&progress, (k + 1.0) / GRID);
