@@ -1,45 +1,69 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Runs every scenario of the engine's bars through `lcpfs simulate` and prints bar, measured value and pass or fail.
+"""Runs every scenario of the engine's bars through `lcpfs simulate`; prints bar, worst, mean, and pass or fail.
 
-    sim/bars.py [--lcpfs build/lcpfs] [--seeds 10] [--jobs N] [--only NAME,...] [--trace FILE] [--extra "ARGS"] [--json FILE]
+    sim/bars.py [--lcpfs build/lcpfs] [--seeds 10] [--jobs N] [--only NAME,...] [--trace FILE] [--json FILE]
+                [--priors [NAME,...] | --restart | --full] [--extra "ARGS"]
 
-Each scenario runs from several starts (equal spare, spare in proportion to live data, all to the first, all to the last,
-in inverse proportion to the writes) and seeds; what is printed is the worst of all runs, and the mean. Sizes are a fortieth of
-the 11 GiB pool of the documentation, so that a run takes about a second; the ratios are the same.
+Each scenario runs from five starts (equal spare, spare in proportion to live data, all to the first, all to the
+last, in inverse proportion to the writes) and from each with every seed. There is a gigabyte of data, and its
+spare is what there is beyond the least that the store needs for it; the ratios are those of larger pools.
+
+--priors   all of it again for each prior of the engine, ten times too large and ten times too small
+--restart  the engine is stopped and reopened midway; also compares that with the uninterrupted run
+--full     10 GiB of data in pools of 11, 12 and 13 GiB, whatever the store needs of that for itself
 """
 
 import argparse
 import concurrent.futures
 import json
+import math
 import os
 import shlex
 import subprocess
 import sys
+import time
 
-LIVE = 256  # MiB of live data in every synthetic scenario
+LIVE, FULL = 1024, 10240  # MiB of data in every synthetic scenario
 STARTS = ["equal", "proportional", "first", "last", "inverse"]
+PRIORS = {"pressure": 100, "cooldown": 300, "growth": 0.10, "shrink": 0.05, "curve-level": 1, "curve-power": 0.25,
+	"curve-scatter": 0.05, "kept": 0.5, "copy-share": 1, "latency-error": 1, "trust": 1, "past": 1}
+HARM = 0.02
+SIGNIFICANCE = 0.05
+Z = 1.645  # its quantile of the normal distribution; the engine's, Student's, is larger
+RESTART = 0.02  # of the pool, or of ε: how far a restarted run may end from the uninterrupted one
+RANDOM_LATENCY_US = 100  # mean of what --random-latency draws
+RANDOM_RATE = 1200  # operations/s of both partitions there
+TURN, TURNS = 16, 3  # the rhythm: as much data is written in a turn, in pool sizes; and turns
+SWAP, SWAP_TIME = 4, 3  # pool sizes written before the swap, and allowed after it
 
 
-def partition(name, live, writes, *more):
-	return f"--partition {name}:" + ",".join([f"live={live:g}M", f"writes={writes:g}", *more])
+class Sizes:
+	def __init__(self, full):
+		self.full, self.live = full, FULL if full else LIVE
 
+	def pool(self, spare):
+		if self.full:
+			return f"--pool {self.live * (1 + spare):g}M"
+		return f"--spare {spare * 100:g}% --metaslab 1M"
 
-def synthetic(spare, partitions, turns=6, *more, metaslab="256K"):
-	pool = LIVE * (1 + spare)
-	return shlex.split(f"--pool {pool:g}M --metaslab {metaslab} --writes {pool * turns:g}M") + [
-		word for text in [*partitions, *more] for word in shlex.split(text)]
+	def written(self, spare, turns):
+		return f"{self.live * (1 + spare) * turns:g}M"
 
+	def load(self, spare, partitions, turns, more=""):
+		"""partitions: name, share of the data, weight of the writes, further properties"""
+		text = [self.pool(spare), f"--writes {self.written(spare, turns)}", more]
+		for name, live, writes, *properties in partitions:
+			properties = [f"live={self.live * live:g}M", f"writes={writes:g}", *properties]
+			text.append(f"--partition {name}:" + ",".join(properties))
+		return shlex.split(" ".join([*text[:2], *text[3:], text[2]]))
 
-def two(hot_share, hot_live, spare, **kw):
-	return synthetic(spare, [partition("hot", LIVE * hot_live, hot_share),
-		partition("cold", LIVE * (1 - hot_live), 1 - hot_share)], **kw)
+	def two(self, hot_writes, hot_live, spare, more="", pattern="uniform", turns=6):
+		return self.load(spare, [("hot", hot_live, hot_writes, f"pattern={pattern}"),
+			("cold", 1 - hot_live, 1 - hot_writes, f"pattern={pattern}")], turns, more)
 
-
-def many(weights, spare, turns=6):
-	live = LIVE / len(weights)
-	return synthetic(spare, [partition(f"p{i}", live, w) for i, w in enumerate(weights)], turns,
-		metaslab="128K" if len(weights) > 4 else "256K")
+	def many(self, weights, spare):
+		return self.load(spare, [(f"p{i}", 1 / len(weights), w) for i, w in enumerate(weights)], 10)
 
 
 def zipf_weights(n, s):
@@ -47,164 +71,261 @@ def zipf_weights(n, s):
 	return [w / sum(weights) for w in weights]
 
 
-def shift_at(turns, spare):
-	return f"--shift {LIVE * (1 + spare) * turns:g}M:hot=0.2,cold=0.8"
-
-
 class Scenario:
-	def __init__(self, name, arguments, epsilon=None, wa=None, better=(), starts=STARTS, oracle=None, check=None):
+	def __init__(self, name, arguments, epsilon=None, wa=None, better=(), oracle=True, check=None):
 		self.name, self.arguments, self.epsilon, self.wa = name, arguments, epsilon, wa
-		self.better, self.starts, self.check = better, starts, check
-		self.oracle = arguments if oracle is None else oracle
+		self.better, self.check = better, check
+		self.oracle = arguments if oracle is True else oracle
 
 
-def scenarios(trace):
-	out = []
+def scenarios(trace, sizes):
 	for spare in (0.1, 0.2, 0.3):
-		out.append(Scenario(f"80/20 spare {spare:.0%}", two(0.8, 0.2, spare), 1.05, 1.10))
+		yield Scenario(f"80/20 spare {spare:.0%}", sizes.two(0.8, 0.2, spare), 1.05, 1.10)
 	for spare in (0.1, 0.3):
-		out.append(Scenario(f"90/10 spare {spare:.0%}", two(0.9, 0.1, spare), 1.07, 1.12))
-	out.append(Scenario("4 equal, 70/20/8/2", many([0.7, 0.2, 0.08, 0.02], 0.2, 10), 1.05, 1.10))
-	out.append(Scenario("16 equal, zipf 1.5", many(zipf_weights(16, 1.5), 0.2, 10), 1.08, 1.12))
-	out.append(Scenario("2 equal, 50/50", two(0.5, 0.5, 0.2), 1.02, 1.02))
-	out.append(Scenario("zipf 0.99 inside", synthetic(0.2, [
-		partition("hot", LIVE * 0.2, 0.8, "pattern=zipf:0.99"),
-		partition("cold", LIVE * 0.8, 0.2, "pattern=zipf:0.99")], 10), 1.08, None, ("static", "threshold")))
-	out.append(Scenario("log + database + archive", synthetic(0.2, [
-		partition("log", LIVE * 0.2, 0.3, "pattern=sequential"),
-		partition("database", LIVE * 0.3, 0.65),
-		partition("archive", LIVE * 0.5, 0.05, "reads=0.05")], 10), 1.08, None, ("static", "threshold")))
-	out.append(Scenario("weights swap", two(0.8, 0.2, 0.2, turns=9) + shlex.split(shift_at(4, 0.2)), 1.10, None,
-		oracle=two(0.2, 0.2, 0.2), check="shift"))
-	pool = LIVE * 1.2
-	out.append(Scenario("daily rhythm", synthetic(0.2, [partition("hot", LIVE * 0.5, 0.8), partition("cold", LIVE * 0.5,
-		0.2)], 48, f"--swing {pool * 16:g}M:hot=0.2,cold=0.8"), None, None, ("static",), ["proportional"], [],
-		"rhythm"))
+		yield Scenario(f"90/10 spare {spare:.0%}", sizes.two(0.9, 0.1, spare), 1.07, 1.12)
+	yield Scenario("4 equal, 70/20/8/2", sizes.many([0.7, 0.2, 0.08, 0.02], 0.2), 1.05, 1.10)
+	yield Scenario("16 equal, zipf 1.5", sizes.many(zipf_weights(16, 1.5), 0.2), 1.08, 1.12)
+	yield Scenario("2 equal, 50/50", sizes.two(0.5, 0.5, 0.2), 1.02, 1.02)
+	yield Scenario("zipf 0.99 inside", sizes.two(0.8, 0.2, 0.2, pattern="zipf:0.99", turns=10), 1.08, None,
+		("static", "threshold"))
+	yield Scenario("log + database + archive", sizes.load(0.2, [("log", 0.2, 0.3, "pattern=sequential"),
+		("database", 0.3, 0.65), ("archive", 0.5, 0.05, "reads=0.05")], 10), 1.08,
+		better=("static", "threshold"))
+	swap = f"--shift {sizes.written(0.2, SWAP)}:hot=0.2,cold=0.8"
+	yield Scenario("weights swap", sizes.two(0.8, 0.2, 0.2, swap, turns=SWAP + SWAP_TIME + 2), 1.10,
+		oracle=sizes.two(0.2, 0.2, 0.2), check=shift)
+	swing = f"--swing {sizes.written(0.2, TURN)}:hot=0.2,cold=0.8"
+	yield Scenario("daily rhythm", sizes.two(0.8, 0.5, 0.2, swing, turns=TURN * TURNS), better=("static",),
+		oracle=None, check=rhythm)
 	if trace:
-		out.append(Scenario("real trace", ["--trace", trace, "--format", "vscsi", "--split", "1G", "--spare", "10%",
-			"--repeat", "5"], None, None, ("static", "equal", "threshold"), STARTS, None, "trace"))
-	out.append(Scenario("pure noise", synthetic(0.2, [
-		partition("a", LIVE * 0.5, 0.5, "pattern=sequential"),
-		partition("b", LIVE * 0.5, 0.5, "pattern=sequential")], 10, "--random-latency"), None, None, (),
-		["equal"], [], "noise"))
-	return out
+		yield Scenario("real trace", ["--trace", trace, *shlex.split("--format vscsi --split 1G --spare 10% --repeat 5")],
+			better=("static", "equal", "threshold"), check=real_trace)
+	# in order and without tables nothing is ever copied: no size is better than another
+	random = f"--random-latency --rate {RANDOM_RATE}"
+	yield Scenario("pure noise", sizes.two(0.5, 0.5, 0.2, random + " --checkpoint 0%", "sequential", 10), oracle=None,
+		check=noise)
+	yield Scenario("noise over real copying", sizes.two(0.5, 0.5, 0.2, random, turns=10), oracle=None,
+		check=noise)
 
 
 class Runner:
-	def __init__(self, lcpfs, extra, jobs):
-		self.lcpfs, self.extra = shlex.split(lcpfs), shlex.split(extra)
+	"""Runs simulations side by side, each of them once."""
+
+	def __init__(self, lcpfs, jobs):
+		self.lcpfs, self.done = shlex.split(lcpfs), {}
 		self.pool = concurrent.futures.ThreadPoolExecutor(jobs)
 
-	def run(self, arguments, policies, start, seed, learned_extra=()):
-		command = self.lcpfs + (["simulate"] if "lcpfs" in os.path.basename(self.lcpfs[0]) else [])
-		command += arguments + ["--json", "--start", start, "--seed", str(seed), *self.extra, *learned_extra]
-		for policy in policies:
-			command += ["--policy", policy]
+	def run(self, command):
 		done = subprocess.run(command, capture_output=True, text=True, check=False)
 		if done.returncode:
 			raise RuntimeError(f"{shlex.join(command)}: {done.stderr}")
 		return json.loads(done.stdout)
 
-	def submit(self, *arguments):
-		return self.pool.submit(self.run, *arguments)
+	def submit(self, scenario_arguments, policy, start, seed, extra=()):
+		command = (*self.lcpfs, "simulate", *scenario_arguments, "--json", "--policy", policy, "--start",
+			start, "--seed", str(seed), *extra)
+		if command not in self.done:
+			self.done[command] = self.pool.submit(self.run, command)
+		return self.done[command]
 
 
-def epsilon_at_demand(policy):
-	return policy["epsilon"]
+class Results:
+	"""What a scenario's runs gave: policies by (start, seed)."""
+
+	def __init__(self, runner, scenario, sizes, seeds, extra):
+		keys = [(start, seed) for start in STARTS for seed in seeds]
+		jobs = {policy: {key: runner.submit(scenario.arguments, policy, *key, more) for key in keys}
+			for policy, more in (("learned", extra), ("static", ()))}
+		for peer in set(scenario.better) - {"static"}:  # from the start they choose themselves
+			jobs[peer] = {key: runner.submit(scenario.arguments, peer, *key) for key in keys
+				if key[0] == "proportional"}
+		# the oracle does not depend on the start, and hardly on the seed
+		oracle = scenario.oracle and runner.submit(scenario.oracle, "oracle", "proportional", seeds[0])
+		self.scenario, self.sizes, self.jobs, self.oracle = scenario, sizes, jobs, oracle
+
+	def wait(self):
+		self.policy = {name: {key: job.result()["policies"][name] for key, job in jobs.items()}
+			for name, jobs in self.jobs.items()}
+		first = next(iter(self.jobs["learned"].values())).result()
+		self.pool_blocks, self.metaslab_blocks = first["pool_blocks"], first["metaslab_blocks"]
+		self.data_blocks = self.sizes.live * 256
+		objectives = self.oracle and self.oracle.result()["policies"]["oracle"]["objectives"]
+		self.best = objectives and {what: min(o[what] for o in objectives.values())
+			for what in ("epsilon", "wa")}
+		return self
+
+	def learned(self, what):
+		return [policy[what] for policy in self.policy["learned"].values()]
+
+	def over(self, peer, what):
+		return [self.policy["learned"][key][what] / policy[what]
+			for key, policy in self.policy[peer].items() if key[0] == "proportional"]
+
+	def harm(self):
+		"""The largest excess of blocks written so far, after the first pool size of writes; of each run."""
+		return [max(a["device_blocks"] / b["device_blocks"] - 1
+			for a, b in zip(learned["series"], self.policy["static"][key]["series"], strict=True)
+			if a["user_blocks"] >= self.pool_blocks)
+			for key, learned in self.policy["learned"].items()]
 
 
-def harm(policies, pool_blocks):
-	worst = -1
-	if "static" not in policies:
-		return None
-	for learned, static in zip(policies["learned"]["series"], policies["static"]["series"]):
-		if learned["user_blocks"] >= pool_blocks and learned["user_blocks"] == static["user_blocks"]:
-			worst = max(worst, learned["device_blocks"] / static["device_blocks"] - 1)
-	return worst
+class Table:
+	def __init__(self, title=""):
+		self.rows, self.title = [], title
+
+	def print(self, row):
+		bar = "stated" if row["bar"] is None else f"<= {row['bar']:.2f}"
+		print(f"{row['scenario']:26} {row['what']:28} {bar:>9} {row['worst']:>9.4f} {row['mean']:>9.4f}  "
+			f"{'pass' if row['pass'] else 'FAIL'}", flush=True)
+
+	def add(self, scenario, what, bar, values, quiet=False):
+		worst = max(values)
+		row = {"variant": self.title, "scenario": scenario, "what": what, "bar": bar, "worst": worst,
+			"mean": sum(values) / len(values), "pass": bar is None or worst <= bar}
+		self.rows.append(row)
+		if not quiet or not row["pass"]:
+			self.print(row)
 
 
-def line(name, what, bar, worst, mean, good):
-	print(f"{name:26} {what:26} {bar:>8} {worst:>9.4f} {mean:>9.4f}  {'pass' if good else 'FAIL'}", flush=True)
-	return {"scenario": name, "what": what, "bar": bar, "worst": worst, "mean": mean, "pass": good}
+# What some scenarios ask beyond ε, WA and harm: functions that yield (what, bar, values).
+
+def shift(results):
+	"""ε from three pool sizes after the swap on, over the oracle's for the new weights."""
+	after = (SWAP + SWAP_TIME) * results.data_blocks * 1.2
+	values = []
+	for series in results.learned("series"):
+		late = [point["epsilon"] for point in series if point["user_blocks"] >= after][:10]
+		values.append(sum(late) / len(late) / results.best["epsilon"])
+	yield "epsilon / oracle in time", results.scenario.epsilon, values
 
 
-def report_at_most(rows, name, what, bar, values):
-	rows.append(line(name, what, f"<= {bar:.2f}", max(values), sum(values) / len(values), max(values) <= bar))
+def rhythm(results):
+	"""
+	Thrash is moving to and fro more than the load does. The best split follows it: spare in proportion to the
+	root of the writes goes from one share of all spare to another and back in a turn. The engine, which only
+	ever follows what it has measured, should neither make more moves than that is metaslabs, nor go further.
+	"""
+	spare = results.data_blocks * 0.2 / results.metaslab_blocks
+	share = math.sqrt(0.8) / (math.sqrt(0.8) + math.sqrt(0.2))
+	bound = 2 * spare * (share - (1 - share))
+	yield f"moves per turn (of {bound:.0f})", 1, [n / TURNS / bound for n in results.learned("moves")]
+	travel = []
+	for series in results.learned("series"):
+		sizes = [point["size_blocks"][0] for point in series
+			if point["user_blocks"] >= TURN * results.data_blocks * 1.2]
+		gone = sum(abs(b - a) for a, b in zip(sizes, sizes[1:])) / results.metaslab_blocks
+		travel.append(gone / (TURNS - 1) / bound)
+	yield "way per turn, after the first", 1, travel
 
 
-def wanted_policies(scenario):
-	return ["learned", "static"] + [p for p in scenario.better if p != "static"]
+def real_trace(results):
+	for what, name in (("epsilon", "epsilon / oracle"), ("wa", "WA / lowest")):
+		yield name, None, [value / results.best[what] for value in results.learned(what)]
 
 
-def oracle_of(runner, scenario, objective, seeds):
-	if scenario.oracle == []:
-		return None
-	futures = [runner.submit(scenario.oracle + ["--objective", objective], ["oracle"], "proportional", s) for s in seeds]
-	key = "epsilon" if objective == "epsilon" else "wa"
-	return [f.result()["policies"]["oracle"][key] for f in futures]
+def true_change(learned, outcome):
+	"""
+	What a move did to ε where latencies are drawn at random: their mean stays, so only utilization changed it.
+	The two partitions get half of all operations each.
+	"""
+	live = [p["live_blocks"] for p in learned["partitions"]]
+	change = 0
+	for side in ("from", "to"):
+		if outcome[side]:
+			old, new = outcome[side + "_old_blocks"], outcome[side + "_new_blocks"]
+			change += live[outcome[side] - 1] * (1 / new - 1 / old)
+	return RANDOM_LATENCY_US * RANDOM_RATE / 2 * change
 
 
-def after_shift(result):
-	"""ε from three pool sizes after the swap on, over the last point's."""
-	series, pool = result["policies"]["learned"]["series"], result["pool_blocks"]
-	swap = 4 * pool
-	late = [p for p in series if p["user_blocks"] >= swap + 3 * pool]
-	return sum(p["epsilon"] for p in late[:10]) / len(late[:10])
+def noise(results):
+	judged = false = 0
+	for learned in results.policy["learned"].values():
+		for outcome in learned["outcomes"]:
+			if outcome["verdict"] == "not_judged":
+				continue
+			judged += 1
+			# judged improved by the noise alone: what the move itself did taken out, it still would be
+			change = outcome["epsilon_after"] - outcome["epsilon_before"]
+			by_chance = change - true_change(learned, outcome)
+			false += outcome["verdict"] == "improved" and by_chance < -Z * outcome["standard_error"]
+	yield f"false improved of {judged}", SIGNIFICANCE, [false / max(judged, 1)]
+	drift = [abs(a["size_blocks"] - b["size_blocks"]) / results.pool_blocks
+		for key, learned in results.policy["learned"].items()
+		if key[0] == "equal" or "pure" in results.scenario.name
+		for a, b in zip(learned["partitions"], results.policy["static"][key]["partitions"], strict=True)]
+	yield "drift / pool", 0.02, drift
 
 
-def judge(runner, scenario, seeds):
-	rows, policies = [], wanted_policies(scenario)
-	jobs = {(start, seed): runner.submit(scenario.arguments, policies, start, seed)
-		for start in scenario.starts for seed in seeds}
-	# the oracle does not depend on the start, and hardly on the seed
-	best = {o: oracle_of(runner, scenario, o, seeds[:1]) for o in ("epsilon", "wa")}
-	results = {key: job.result() for key, job in jobs.items()}
-	learned = [r["policies"]["learned"] for r in results.values()]
-	best = {o: sum(v) / len(v) if v else None for o, v in best.items()}
-	if scenario.epsilon:
-		if scenario.check == "shift":
-			values = [after_shift(r) / best["epsilon"] for r in results.values()]
-		else:
-			values = [p["epsilon"] / best["epsilon"] for p in learned]
-		report_at_most(rows, scenario.name, "epsilon / oracle", scenario.epsilon, values)
+def judge(results, table, quiet):
+	scenario = results.scenario
+
+	def add(what, bar, values):
+		table.add(scenario.name, what, bar, values, quiet)
+
+	if scenario.epsilon and scenario.check is not shift:
+		values = [e / results.best["epsilon"] for e in results.learned("epsilon")]
+		add("epsilon / oracle", scenario.epsilon, values)
 	if scenario.wa:
-		report_at_most(rows, scenario.name, "WA / lowest", scenario.wa, [p["wa"] / best["wa"] for p in learned])
-	same = [r for (start, _), r in results.items() if start == "proportional"]  # where peers start by themselves
+		add("WA / lowest", scenario.wa, [wa / results.best["wa"] for wa in results.learned("wa")])
 	for peer in scenario.better:
-		values = [r["policies"]["learned"]["wa_total"] / r["policies"][peer]["wa_total"] for r in same]
-		report_at_most(rows, scenario.name, f"WA total / {peer}", 1.0, values)
-		values = [r["policies"]["learned"]["epsilon"] / r["policies"][peer]["epsilon"] for r in same]
-		report_at_most(rows, scenario.name, f"epsilon / {peer}", 1.0, values)
-	harms = [harm(r["policies"], r["pool_blocks"]) for r in results.values()]
-	report_at_most(rows, scenario.name, "harm (share)", 0.02, harms)
-	rows.extend(extra_checks(scenario, results, best))
-	static = {s: sum(r["policies"]["static"]["wa"] for (start, _), r in results.items() if start == s) / len(seeds)
-		for s in scenario.starts}
-	if best["wa"]:
-		print(f"{'':26} WA static / lowest: " + ", ".join(f"{s} {v / best['wa']:.2f}" for s, v in static.items()) +
-			f"; moves {min(p['moves'] for p in learned)}..{max(p['moves'] for p in learned)}"
-			f", undone {sum(p['undone'] for p in learned)}", flush=True)
-	return rows
+		add(f"WA total / {peer}", 1, results.over(peer, "wa_total"))
+		add(f"epsilon / {peer}", 1, results.over(peer, "epsilon"))
+	for what, bar, values in scenario.check(results) if scenario.check else ():
+		add(what, bar, values)
+	add("harm (share)", HARM, results.harm())
+	if scenario.wa and not quiet:
+		static = {start: [p["wa"] for key, p in results.policy["static"].items() if key[0] == start]
+			for start in STARTS}
+		print(f"{'':26} WA static / lowest: " + ", ".join(
+			f"{start} {sum(was) / len(was) / results.best['wa']:.2f}" for start, was in static.items()), flush=True)
 
 
-def extra_checks(scenario, results, best):
-	rows, learned = [], [r["policies"]["learned"] for r in results.values()]
-	if scenario.check == "rhythm":
-		moves = [p["moves"] / 3 for p in learned]
-		rows.append(line(scenario.name, "moves per turn", "stated", max(moves), sum(moves) / len(moves), True))
-	if scenario.check == "trace":
-		values = [p["epsilon"] / best["epsilon"] for p in learned]
-		rows.append(line(scenario.name, "epsilon / oracle", "stated", max(values), sum(values) / len(values), True))
-		values = [p["wa"] / best["wa"] for p in learned]
-		rows.append(line(scenario.name, "WA / lowest", "stated", max(values), sum(values) / len(values), True))
-	if scenario.check == "noise":
-		judged = sum(p["improved"] + p["hurt"] + p["inconclusive"] for p in learned)
-		improved = sum(p["improved"] for p in learned)
-		rows.append(line(scenario.name, f"improved of {judged} judged", "<= 0.05", improved / max(judged, 1),
-			improved / max(judged, 1), improved <= max(0.05 * judged, 1 if judged < 20 else 0)))
-		drift = [max(abs(a["size_blocks"] - b["size_blocks"]) / r["pool_blocks"] for a, b in zip(
-			r["policies"]["learned"]["partitions"], r["policies"]["static"]["partitions"])) for r in results.values()]
-		report_at_most(rows, scenario.name, "drift / pool", 0.02, drift)
+def compare_restarted(runner, results, seeds, table):
+	"""The run that was stopped and reopened midway beside the one that was not."""
+	plain = Results(runner, results.scenario, results.sizes, seeds, ()).wait()
+	apart, epsilon = [], []
+	for key, restarted in results.policy["learned"].items():
+		other = plain.policy["learned"][key]
+		apart.append(max(abs(a["size_blocks"] - b["size_blocks"]) for a, b in zip(
+			restarted["partitions"], other["partitions"], strict=True)) / results.pool_blocks)
+		epsilon.append(restarted["epsilon"] / other["epsilon"] - 1)
+	table.add(results.scenario.name, "restarted: size / pool apart", RESTART, apart)
+	table.add(results.scenario.name, "restarted: epsilon, more", RESTART, epsilon)
+
+
+def run_variant(arguments, runner, title, extra, quiet=False):
+	table, waiting, sizes = Table(title), [], Sizes(arguments.full)
+	for scenario in scenarios(arguments.trace, sizes):
+		if arguments.only and not any(o in scenario.name for o in arguments.only.split(",")):
+			continue
+		# a trace has no randomness
+		seeds = range(1, 2 if scenario.check is real_trace else arguments.seeds + 1)
+		waiting.append((Results(runner, scenario, sizes, seeds, extra), seeds))
+		if arguments.restart:
+			Results(runner, scenario, sizes, seeds, ())
+	for results, seeds in waiting:
+		judge(results.wait(), table, quiet)
+		if arguments.restart:
+			compare_restarted(runner, results, seeds, table)
+	return table.rows
+
+
+def run_priors(arguments, runner, extra):
+	"""Each prior ten times too large and too small; at the end, the worst of all for each bar."""
+	rows, names = [], arguments.priors.split(",") if arguments.priors != "all" else list(PRIORS)
+	for name in names:
+		for factor in (10, 0.1):
+			title = f"{name}={PRIORS[name] * factor:g}"
+			print(f"{title}:", flush=True)
+			rows.extend(run_variant(arguments, runner, title, (*extra, "--prior", title), True))
+	worst = {}
+	for row in rows:
+		key = (row["scenario"], row["what"].split(" of ")[0])
+		if key not in worst or row["worst"] > worst[key]["worst"]:
+			worst[key] = row
+	print("the worst of all:")
+	for row in worst.values():
+		Table().print({**row, "what": f"{row['what']} ({row['variant']})"})
 	return rows
 
 
@@ -217,17 +338,19 @@ def main():
 	parser.add_argument("--trace", default="")
 	parser.add_argument("--extra", default="")
 	parser.add_argument("--json", default="")
+	parser.add_argument("--priors", nargs="?", const="all")
+	parser.add_argument("--restart", action="store_true")
+	parser.add_argument("--full", action="store_true")
 	arguments = parser.parse_args()
-	runner = Runner(arguments.lcpfs, arguments.extra, arguments.jobs)
-	rows = []
-	print(f"{'scenario':26} {'measure':26} {'bar':>8} {'worst':>9} {'mean':>9}", flush=True)
-	for scenario in scenarios(arguments.trace):
-		if arguments.only and not any(o in scenario.name for o in arguments.only.split(",")):
-			continue
-		seeds = 1 if scenario.check == "trace" else arguments.seeds  # a trace has no randomness
-		rows.extend(judge(runner, scenario, range(1, seeds + 1)))
-	failed = sum(not r["pass"] for r in rows)
-	print(f"{len(rows) - failed} passed, {failed} failed")
+	runner, begun = Runner(arguments.lcpfs, arguments.jobs), time.monotonic()
+	extra = (*shlex.split(arguments.extra), *(["--restart"] if arguments.restart else []))
+	print(f"{'scenario':26} {'measure':28} {'bar':>9} {'worst':>9} {'mean':>9}", flush=True)
+	if arguments.priors:
+		rows = run_priors(arguments, runner, extra)
+	else:
+		rows = run_variant(arguments, runner, "", extra)
+	failed = sum(not row["pass"] for row in rows)
+	print(f"{len(rows) - failed} passed, {failed} failed, in {time.monotonic() - begun:.0f} s")
 	if arguments.json:
 		with open(arguments.json, "w", encoding="utf-8") as file:
 			json.dump(rows, file, indent="\t")
