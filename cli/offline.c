@@ -23,7 +23,10 @@ int offline_create(const struct cli *cli)
 
 /* ---- check ---- */
 
-enum { CHECK_IMPOSSIBLE = 2 };
+enum {
+	CHECK_IMPOSSIBLE = 2,
+	FINDINGS_MAX = 1000, /* listed; all are counted. A pool may have millions */
+};
 
 struct checking {
 	struct cli_progress progress;
@@ -34,7 +37,8 @@ static void found(void *context, const struct lcpfs_finding *finding)
 {
 	struct checking *checking = context;
 
-	json_object_array_add(checking->findings, describe_finding(finding));
+	if (field_length(checking->findings) < FINDINGS_MAX)
+		json_object_array_add(checking->findings, describe_finding(finding));
 }
 
 static bool go_on(void *context, uint64_t done, uint64_t total)
@@ -67,6 +71,8 @@ static int show_check(const struct cli *cli, const struct lcpfs_care *care, stru
 		json_object_put(result);
 	} else {
 		show_findings(findings);
+		if (care->damaged > FINDINGS_MAX)
+			printf("and %llu more\n", (unsigned long long)care->damaged - FINDINGS_MAX);
 		if (!care->damaged)
 			printf("%s: clean, %s verified\n", cli->operands[0], checked);
 	}
