@@ -140,9 +140,9 @@ int txg_commit(struct txg *txg, struct lcpfs_failure *failure) MUST_CHECK;
 
 /* Reads the uberblocks and all pages; damaged pages that the other copy still has are reported and repaired. */
 int txg_load(struct lcpfs_pool *pool, struct report *report, struct lcpfs_failure *failure) MUST_CHECK;
-/* Verifies both copies of everything again; for scrub. */
+/* Both copies of everything again; for scrub. NOMEM: nothing was looked at. */
 void txg_verify_page(struct lcpfs_pool *pool, uint32_t page, struct report *report);
-void txg_verify_uberblocks(struct lcpfs_pool *pool, struct report *report);
+int txg_verify_uberblocks(struct lcpfs_pool *pool, struct report *report) MUST_CHECK;
 /* Writes the current uberblock anew in place, marked as open or closed. */
 int txg_mark_open(struct lcpfs_pool *pool, bool open) MUST_CHECK;
 int txg_refuse(const struct lcpfs_pool *pool,

@@ -85,23 +85,27 @@ static bool progress(void *context, uint64_t done, uint64_t total)
 	return !removing && !scrub->stopped;
 }
 
-static void scrub_pool(struct scrub *scrub)
+static int scrub_pool(struct scrub *scrub, struct lcpfs_failure *failure)
 {
 	struct lcpfs_pool *pool = scrub->pool;
 	struct report report = {.found = found_in_pool, .context = scrub, .repair = !pool->options.read_only};
+	int error;
 
 	pthread_mutex_lock(&pool->lock);
 	report.repair = report.repair && !pool->suspended;
 	layout_verify(pool->vdev, &pool->layout, false, &report);
-	txg_verify_uberblocks(pool, &report);
+	error = txg_verify_uberblocks(pool, &report);
 	lease_verify(pool, &report);
 	pthread_mutex_unlock(&pool->lock);
-	for (uint32_t page = 0; page < layout_page_count(&pool->layout); page++) {
+	for (uint32_t page = 0; !error && page < layout_page_count(&pool->layout); page++) {
 		pthread_mutex_lock(&pool->lock);
 		txg_verify_page(pool, page, &report);
 		pthread_mutex_unlock(&pool->lock);
 	}
 	scrub->care->checked_blocks += report.checked_blocks;
+	if (error)
+		failure_set(failure, (enum lcpfs_error) - error, "%s: out of memory", pool->device->name);
+	return error;
 }
 
 /* The next partition by slot, held; NULL: that was the last. */
@@ -186,10 +190,10 @@ int lcpfs_pool_scrub(struct lcpfs_pool *pool, struct lcpfs_care *care, struct lc
 	struct scrub scrub = {.pool = pool, .care = care, .total = live_blocks(pool)};
 	struct part *part;
 	uint32_t slot = 0;
-	int error = 0;
+	int error;
 
 	care->checked_blocks = care->damaged = care->repaired = 0;
-	scrub_pool(&scrub);
+	error = scrub_pool(&scrub, failure);
 	while (!error && (part = next_part(pool, &slot))) {
 		error = scrub_part(&scrub, part, failure);
 		pthread_mutex_lock(&pool->lock);

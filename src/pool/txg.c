@@ -340,16 +340,17 @@ static void verify_place(struct lcpfs_pool *pool, const struct ring *ring, unsig
 	}
 }
 
-void txg_verify_uberblocks(struct lcpfs_pool *pool, struct report *report)
+int txg_verify_uberblocks(struct lcpfs_pool *pool, struct report *report)
 {
 	struct ring *ring = malloc(sizeof(*ring));
 
 	if (!ring)
-		return;
+		return -LCPFS_E_NOMEM;
 	read_ring(pool, ring);
 	for (unsigned i = 0; i < UBERBLOCK_SLOTS; i++)
 		verify_place(pool, ring, i, report);
 	free(ring);
+	return 0;
 }
 
 /* The pool is closed as soon as one copy of the newest says so: closing writes nothing else. */
@@ -472,39 +473,37 @@ static void verify_copies(struct lcpfs_pool *pool, uint32_t page, const struct p
 	}
 }
 
-static void load_page(struct lcpfs_pool *pool, uint32_t page, struct page_copies *copies, struct report *report)
+static void load_page(struct lcpfs_pool *pool, uint32_t page, struct report *report)
 {
-	read_copies(pool, page, copies);
-	if (copies->best >= 0)
-		memcpy(txg_current(pool, page), copies->block[copies->best], BLOCK_SIZE);
+	struct page_copies copies;
+	const uint8_t *best;
+
+	read_copies(pool, page, &copies);
+	best = copies.best < 0 ? NULL : copies.block[copies.best];
+	if (best)
+		memcpy(txg_current(pool, page), best, BLOCK_SIZE);
 	else
 		memset(txg_current(pool, page), 0, BLOCK_SIZE);
-	pool->lost[page] = copies->best < 0;
-	verify_copies(pool, page, copies, copies->best >= 0 ? copies->block[copies->best] : NULL, report);
+	pool->lost[page] = !best;
+	verify_copies(pool, page, &copies, best, report);
 }
 
 void txg_verify_page(struct lcpfs_pool *pool, uint32_t page, struct report *report)
 {
-	struct page_copies *copies = malloc(sizeof(*copies));
+	struct page_copies copies;
 
-	if (!copies)
-		return;
-	read_copies(pool, page, copies);
-	verify_copies(pool, page, copies, pool->lost[page] ? NULL : txg_current(pool, page), report);
-	free(copies);
+	read_copies(pool, page, &copies);
+	verify_copies(pool, page, &copies, pool->lost[page] ? NULL : txg_current(pool, page), report);
 }
 
 int txg_load(struct lcpfs_pool *pool, struct report *report, struct lcpfs_failure *failure)
 {
-	struct page_copies *copies;
 	int error = load_uberblock(pool, failure);
 
 	if (error)
 		return error;
-	copies = malloc(sizeof(*copies));
-	if (!copies)
+	if (txg_verify_uberblocks(pool, report))
 		return failure_set(failure, LCPFS_E_NOMEM, "%s: out of memory", pool->device->name);
-	txg_verify_uberblocks(pool, report);
 	if (report->repair) {
 		/* Settles which uberblock is current, whatever a failed flush or a crash left of it. */
 		error = txg_mark_open(pool, true);
@@ -513,7 +512,6 @@ int txg_load(struct lcpfs_pool *pool, struct report *report, struct lcpfs_failur
 				    pool->device->name);
 	}
 	for (uint32_t page = 0; !error && page < layout_page_count(&pool->layout); page++)
-		load_page(pool, page, copies, report);
-	free(copies);
+		load_page(pool, page, report);
 	return error;
 }

@@ -32,7 +32,21 @@ uint64_t pool_random(struct pool_run *r, uint64_t n)
 static void bind(struct pool_run *r)
 {
 	r->clock = (struct clock){sim_now_us, sim_wall_s, r};
-	r->vdev = simdisk_vdev(r->disk);
+	alloc_front_init(&r->front, simdisk_vdev(r->disk));
+	r->vdev = &r->front.vdev;
+}
+
+void pool_run_use(struct pool_run *r, struct simdisk *disk)
+{
+	simdisk_free(r->disk);
+	r->disk = disk;
+	bind(r);
+}
+
+void pool_faults_end(struct pool_run *r)
+{
+	simdisk_clear_faults(r->disk);
+	alloc_work();
 }
 
 void pool_run_init(struct pool_run *r, const struct sim_options *options, uint64_t seed)
@@ -78,7 +92,7 @@ int pool_run_open(struct pool_run *r)
 	struct lcpfs_open_options options = {.cache_bytes = 4 * MB};
 
 	r->failure = (struct lcpfs_failure){0};
-	return pool_open_vdev(r->vdev, &r->clock, &options, &r->pool, &r->failure);
+	return ALLOC_ARMED(pool_open_vdev(r->vdev, &r->clock, &options, &r->pool, &r->failure));
 }
 
 void pool_must_open(struct pool_run *r)
@@ -92,7 +106,7 @@ int pool_run_close(struct pool_run *r)
 	struct lcpfs_pool *pool = r->pool;
 
 	r->pool = NULL;
-	return lcpfs_pool_close(pool, &r->failure);
+	return ALLOC_ARMED(lcpfs_pool_close(pool, &r->failure));
 }
 
 static void print_finding(void *context, const struct lcpfs_finding *finding)
@@ -125,7 +139,7 @@ static int64_t read_block(struct pool_run *r, struct lcpfs_partition *handle, ui
 	uint8_t data[BLOCK_SIZE];
 
 	sim_counts->compared_blocks++;
-	if (lcpfs_volume_read(handle, (uint64_t)block * BLOCK_SIZE, data, BLOCK_SIZE, &r->failure)) {
+	if (ALLOC_ARMED(lcpfs_volume_read(handle, (uint64_t)block * BLOCK_SIZE, data, BLOCK_SIZE, &r->failure))) {
 		r->noticed++;
 		return -1;
 	}
@@ -139,7 +153,7 @@ static struct lcpfs_partition *open_part(struct pool_run *r, struct sim_part *p)
 {
 	struct lcpfs_partition *handle = NULL;
 
-	if (lcpfs_partition_open(r->pool, p->name, &handle, &r->failure) == 0)
+	if (ALLOC_ARMED(lcpfs_partition_open(r->pool, p->name, &handle, &r->failure)) == 0)
 		return handle;
 	r->noticed++;
 	if (!r->faulty && !is_stopped(r))
@@ -215,7 +229,7 @@ static void settle_part(struct pool_run *r, struct sim_part *p)
 		int64_t version = read_block(r, handle, b);
 
 		if (version < 0 && r->faulty) {
-			simdisk_clear_faults(r->disk);
+			pool_faults_end(r);
 			version = read_block(r, handle, b);
 		}
 		if (version < 0)
@@ -283,8 +297,8 @@ static void op_write(struct pool_run *r, struct sim_part *p, struct lcpfs_partit
 		content_fill(data + (size_t)i * BLOCK_SIZE, first + i, version);
 		model_change(&p->model, first + i, version);
 	}
-	error = trim ? lcpfs_volume_trim(handle, offset, length, fua, &r->failure) :
-		       lcpfs_volume_write(handle, offset, data, length, fua, &r->failure);
+	error = ALLOC_ARMED(trim ? lcpfs_volume_trim(handle, offset, length, fua, &r->failure) :
+				   lcpfs_volume_write(handle, offset, data, length, fua, &r->failure));
 	if (trim && error == -LCPFS_E_NOSPC && !r->faulty)
 		sim_fail("trim does not work on a full partition");
 	free(data);
@@ -304,7 +318,7 @@ static void op_io(struct pool_run *r, struct sim_part *p, uint64_t what)
 		op_write(r, p, handle, false);
 	else if (what < 40)
 		op_write(r, p, handle, true);
-	else if (worked(r, lcpfs_volume_flush(handle, &r->failure)))
+	else if (worked(r, ALLOC_ARMED(lcpfs_volume_flush(handle, &r->failure))))
 		model_flushed(&p->model);
 	lcpfs_partition_close(handle);
 }
@@ -319,7 +333,7 @@ static void op_add(struct pool_run *r, struct sim_part *p)
 	model_free(&p->model);
 	model_init(&p->model, VOLUME_BLOCKS);
 	p->presence = MAYBE;
-	int error = lcpfs_partition_add(r->pool, &spec, &r->failure);
+	int error = ALLOC_ARMED(lcpfs_partition_add(r->pool, &spec, &r->failure));
 	if (worked(r, error))
 		p->presence = PRESENT;
 	else if (error == -LCPFS_E_NOSPC && !r->faulty && !is_stopped(r))
@@ -329,7 +343,7 @@ static void op_add(struct pool_run *r, struct sim_part *p)
 static void op_remove(struct pool_run *r, struct sim_part *p)
 {
 	p->presence = MAYBE;
-	if (worked(r, lcpfs_partition_remove(r->pool, p->name, &r->failure)))
+	if (worked(r, ALLOC_ARMED(lcpfs_partition_remove(r->pool, p->name, &r->failure))))
 		p->presence = ABSENT;
 }
 
@@ -337,7 +351,7 @@ static void op_resize(struct pool_run *r, struct sim_part *p)
 {
 	uint64_t bytes = (STORE_METASLABS_MIN + pool_random(r, 12)) * MB;
 
-	(void)worked(r, lcpfs_partition_resize(r->pool, p->name, bytes, NULL, NULL, &r->failure));
+	(void)worked(r, ALLOC_ARMED(lcpfs_partition_resize(r->pool, p->name, bytes, NULL, NULL, &r->failure)));
 }
 
 /* What the engine does when it decides to. */
@@ -350,7 +364,7 @@ static void op_move(struct pool_run *r, struct sim_part *from, struct sim_part *
 		return;
 	part_hold(move.from);
 	part_hold(move.to);
-	(void)worked(r, move_run(&move, &r->failure));
+	(void)worked(r, ALLOC_ARMED(move_run(&move, &r->failure)));
 	part_drop(move.from);
 	part_drop(move.to);
 }
@@ -359,10 +373,10 @@ static void op_tune(struct pool_run *r)
 {
 	enum lcpfs_engine_mode mode = pool_random(r, 3) ? LCPFS_ENGINE_ON : LCPFS_ENGINE_OBSERVE;
 
-	(void)worked(r, lcpfs_pool_set_tune(r->pool, mode, &r->failure));
+	(void)worked(r, ALLOC_ARMED(lcpfs_pool_set_tune(r->pool, mode, &r->failure)));
 }
 
-static bool is_degraded(struct pool_run *r)
+bool pool_is_degraded(struct pool_run *r)
 {
 	struct lcpfs_partition_info info;
 	bool degraded = r->pool->damaged > r->pool->repaired;
@@ -387,11 +401,11 @@ static void op_reopen(struct pool_run *r)
 		return;
 	}
 	if (pool_run_open(r)) {
-		simdisk_clear_faults(r->disk);
+		pool_faults_end(r);
 		pool_must_open(r);
 	}
-	if (is_degraded(r)) { /* what could not be read is missing: once more, on a disk that works */
-		simdisk_clear_faults(r->disk);
+	if (pool_is_degraded(r)) { /* what could not be read is missing: once more, on a disk that works */
+		pool_faults_end(r);
 		pool_abandon(r->pool);
 		pool_must_open(r);
 	}
@@ -402,14 +416,16 @@ static void op_tick(struct pool_run *r)
 {
 	for (unsigned i = 0; i < 4; i++) {
 		r->now_us += 1000000;
+		alloc_arm(true);
 		pool_tick(r->pool);
+		alloc_arm(false);
 	}
 }
 
 static void op_pool(struct pool_run *r, struct sim_part *p, uint64_t what)
 {
 	if (what < 60)
-		pool_step(r->pool);
+		(void)ALLOC_ARMED(pool_step(r->pool));
 	else if (what < 66)
 		op_tick(r);
 	else if (what < 78 && p->presence == PRESENT)

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A whole pool under power cuts (mode cuts) and device errors (mode errors), driven by one thread.
+ * A whole pool under power cuts (mode cuts), device errors, failing allocations and rot, driven by one thread.
  *
  * Several partitions are written, trimmed, added, removed, resized, moved between; the engine decides in
  * between. At every change of the device what a power cut may leave is opened, checked, compared and worked
- * with. In the other mode every operation of the device fails in turn, once and for good.
+ * with. In mode errors every operation of the device fails in turn, once and for good; in mode memory every
+ * allocation does. Mode rot damages every structure of the pool in every way.
  */
 #include "poolsim.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/hash.h"
@@ -36,13 +35,11 @@ static void cut_again(struct pool_run *r)
 	r->pool = NULL;
 	struct simdisk_fate fate = {.kind = SIMDISK_SCATTER, .seed = pool_random(r, UINT64_MAX)};
 	struct simimage *image = simdisk_image(r->disk, &fate);
-	simdisk_free(r->disk);
-	r->disk = simdisk_new(image, SIMDISK_DISCARD_GARBAGE);
+	pool_run_use(r, simdisk_new(image, SIMDISK_DISCARD_GARBAGE));
 	simimage_free(image);
-	r->vdev = simdisk_vdev(r->disk);
 }
 
-static void look_at(const struct pool_run *from, const struct simimage *image, uint64_t seed, unsigned ops)
+void pool_look_at(const struct pool_run *from, const struct simimage *image, uint64_t seed, unsigned ops)
 {
 	struct pool_run r;
 
@@ -79,7 +76,7 @@ static void on_change(void *context, struct simdisk *disk, uint64_t change)
 		struct simimage *image = simdisk_image(disk, &fate);
 
 		if (sim_new_state(image, promise_of(r)))
-			look_at(r, image, hash_mix(fate.seed), 3);
+			pool_look_at(r, image, hash_mix(fate.seed), 3);
 		simimage_free(image);
 	}
 }
@@ -101,81 +98,22 @@ static void cuts_run(const struct sim_options *options, uint64_t seed)
 	pool_run_done(&r);
 }
 
-/* -- errors -- */
-
-static const struct simdisk_fault ways[] = {
-	{.kind = SIMDISK_READ, .error = LCPFS_E_IO},
-	{.kind = SIMDISK_WRITE, .error = LCPFS_E_IO},
-	{.kind = SIMDISK_WRITE, .error = LCPFS_E_DEVICE_FULL, .done_bytes = VDEV_SECTOR},
-	{.kind = SIMDISK_FLUSH, .error = LCPFS_E_IO},
-	{.kind = SIMDISK_FLUSH, .error = LCPFS_E_IO, .drop_seed = 12345},
-	{.kind = SIMDISK_DISCARD, .error = LCPFS_E_IO},
-};
-
-static void fault_is_gone(struct pool_run *r)
-{
-	static const enum simdisk_fate_kind kinds[] = {SIMDISK_ALL, SIMDISK_NONE, SIMDISK_SCATTER};
-
-	simdisk_clear_faults(r->disk);
-	pool_verify(r); /* still faulty: what a failed flush has lost may not be readable */
-	for (unsigned i = 0; i < ARRAY_LENGTH(kinds); i++) {
-		struct simimage *image = simdisk_image(r->disk, &(struct simdisk_fate){.kind = kinds[i],
-				.seed = r->seed});
-
-		look_at(r, image, 1 + i, 2);
-		simimage_free(image);
-	}
-}
-
-static bool workload(const struct sim_options *options, uint64_t seed, const struct simdisk_fault *fault)
-{
-	struct pool_run r;
-
-	pool_run_init(&r, options, seed);
-	r.faulty = true;
-	simdisk_add_fault(r.disk, fault);
-	while (r.op < options->ops)
-		pool_op(&r);
-	bool met = simdisk_fault_hits(r.disk) > 0;
-	sim_counts->faults++;
-	sim_counts->faults_met += met;
-	sim_counts->faults_noticed += r.noticed > 0;
-	fault_is_gone(&r);
-	pool_run_done(&r);
-	return met;
-}
-
-static void errors_run(const struct sim_options *options, uint64_t seed)
-{
-	for (unsigned way = 0; way < ARRAY_LENGTH(ways); way++) {
-		bool met = true;
-
-		for (uint64_t at = 0; met; at += options->cut_every) {
-			struct simdisk_fault fault = ways[way];
-
-			fault.at = at;
-			fault.effect = SIMDISK_FAILS;
-			if (options->verbose)
-				fprintf(stderr, "way %u, at %" PRIu64 "\n", way, at);
-			met = workload(options, seed, &fault);
-			fault.forever = true;
-			if (met)
-				workload(options, seed, &fault);
-		}
-	}
-}
-
 static void run(const struct sim_options *options, uint64_t seed)
 {
-	if (strcmp(options->mode, "cuts") == 0)
-		cuts_run(options, seed);
-	else
-		errors_run(options, seed);
+	static const struct {
+		const char *mode;
+		void (*run)(const struct sim_options *options, uint64_t seed);
+	} modes[] = {{"cuts", cuts_run}, {"errors", pool_errors_run}, {"memory", pool_memory_run}};
+
+	for (unsigned i = 0; i < ARRAY_LENGTH(modes); i++) {
+		if (strcmp(options->mode, modes[i].mode) == 0)
+			modes[i].run(options, seed);
+	}
 }
 
 int main(int argc, char **argv)
 {
-	static const struct sim sim = {.name = "poolsim", .modes = "cuts errors", .ops = 60, .run = run};
+	static const struct sim sim = {.name = "poolsim", .modes = "cuts errors memory", .ops = 60, .run = run};
 
 	return sim_main(&sim, argc, argv);
 }

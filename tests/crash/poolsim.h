@@ -5,6 +5,7 @@
 #ifndef CRASH_POOLSIM_H
 #define CRASH_POOLSIM_H
 
+#include "alloc.h"
 #include "model.h"
 #include "pool/core.h"
 #include "sim.h"
@@ -24,7 +25,8 @@ struct pool_run {
 	const struct sim_options *options;
 	uint64_t seed, random, now_us, op;
 	struct simdisk *disk;
-	struct vdev *vdev;
+	struct alloc_front front;
+	struct vdev *vdev; /* the front */
 	struct clock clock;
 	struct lcpfs_pool *pool;
 	struct sim_part part[PARTS];
@@ -37,6 +39,8 @@ uint64_t pool_random(struct pool_run *r, uint64_t n);
 void pool_run_init(struct pool_run *r, const struct sim_options *options, uint64_t seed); /* created and open */
 void pool_run_fork(struct pool_run *to, const struct pool_run *from, const struct simimage *image, uint64_t seed);
 void pool_run_done(struct pool_run *r);
+void pool_run_use(struct pool_run *r, struct simdisk *disk); /* from now on; the old one is freed */
+void pool_faults_end(struct pool_run *r);
 void pool_op(struct pool_run *r);
 int pool_run_open(struct pool_run *r) MUST_CHECK;
 void pool_must_open(struct pool_run *r);
@@ -44,5 +48,11 @@ void pool_must_be_clean(struct pool_run *r); /* closed, or left by a crash */
 void pool_verify(struct pool_run *r);        /* as the models have it, and the invariants */
 void pool_settle(struct pool_run *r);        /* as a crash may leave it */
 int pool_run_close(struct pool_run *r) MUST_CHECK;
+bool pool_is_degraded(struct pool_run *r); /* something could not be read, or there was no memory for it */
+void pool_errors_run(const struct sim_options *options, uint64_t seed);
+void pool_memory_run(const struct sim_options *options, uint64_t seed);
+
+/* What a power cut left: opened, compared, worked with, closed. */
+void pool_look_at(const struct pool_run *from, const struct simimage *image, uint64_t seed, unsigned ops);
 
 #endif

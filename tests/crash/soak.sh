@@ -31,6 +31,7 @@ while [ "$(date +%s)" -lt "$end" ]; do
 	run poolsim --mode cuts --seed "$seed" --seeds 20 --fates 8 --jobs "$jobs"
 	run storesim --mode errors --seed "$seed" --seeds 4 --ops 30 --jobs "$jobs"
 	run poolsim --mode errors --seed "$seed" --seeds 2 --ops 16 --jobs "$jobs"
+	run poolsim --mode memory --seed "$seed" --seeds 1 --ops 16 --jobs "$jobs"
 	run storesim --mode rot --seed "$seed" --seeds 10 --ops 80 --jobs "$jobs"
 	run storesim --mode full --seed "$seed" --seeds 40 --ops 100 --jobs "$jobs"
 	real_kills
