@@ -96,15 +96,14 @@ static int look_by_headers(struct cleaning *c)
 {
 	struct record_walk walk = {.metaslab = c->metaslab};
 	struct fmt_record *header = malloc(sizeof(*header));
-	int more = header ? 1 : -LCPFS_E_NOMEM;
-	while (more > 0 && (more = record_next(c->s, &walk, header)) > 0) {
+	int error = header ? 0 : -LCPFS_E_NOMEM;
+	while (!error && record_next(c->s, &walk, header)) {
 		store_lock(c->s);
-		int error = look_at_record(c, header, walk.block);
+		error = look_at_record(c, header, walk.block);
 		store_unlock(c->s);
-		more = error ? error : 1;
 	}
 	free(header);
-	return more;
+	return error;
 }
 
 static int look_at_leaf(struct cleaning *c, struct page *leaf)

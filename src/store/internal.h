@@ -311,8 +311,8 @@ struct record_walk {
 	uint64_t block;  /* of the record returned */
 	bool good[2];    /* which of its two headers were good */
 };
-/* 1: *header is the next record, 0: there are no more, or an error. No lock needed. */
-int record_next(struct store *s, struct record_walk *walk, struct fmt_record *header) MUST_CHECK;
+/* The next record; false: there is none that can be read. No lock needed. */
+bool record_next(struct store *s, struct record_walk *walk, struct fmt_record *header) MUST_CHECK;
 /* The record header at a block, from either of its copies: 1, or 0 if there is none, or an error. */
 int record_read(struct store *s, uint64_t block, struct fmt_record *header, bool good[2]) MUST_CHECK;
 

@@ -51,21 +51,20 @@ int record_read(struct store *s, uint64_t block, struct fmt_record *header, bool
 	return 1;
 }
 
-int record_next(struct store *s, struct record_walk *walk, struct fmt_record *header)
+bool record_next(struct store *s, struct record_walk *walk, struct fmt_record *header)
 {
 	uint32_t end = s->config.metaslab_blocks;
 	if (walk->offset + RECORD_HEADERS > end)
-		return 0;
+		return false;
 	walk->block = space_first_block(&s->space, walk->metaslab) + walk->offset;
-	int found = record_read(s, walk->block, header, walk->good);
-	if (found <= 0)
-		return found == -LCPFS_E_IO ? 0 : found; /* an unreadable header: as if it were damaged */
+	if (record_read(s, walk->block, header, walk->good) <= 0)
+		return false; /* one that cannot be read: as if it were damaged */
 	walk->offset += RECORD_HEADERS + le16_get(header->blocks);
 	if (walk->offset > end)
-		return 0;
+		return false;
 	if (le32_get(header->next) != NO_METASLAB)
 		walk->offset = end;
-	return 1;
+	return true;
 }
 
 /* -- root --------------------------------------------------------------------------------------------------------- */
@@ -97,12 +96,21 @@ static int root_load(struct store *s, struct fmt_root *best, struct lcpfs_failur
 	s->root_lost = generation > 1 && (lost[0] || lost[1]);
 	if (generation)
 		return 0;
-	return failure_set(failure, error ? (enum lcpfs_error)-error : LCPFS_E_CORRUPT,
-			   "partition %s: all copies of its root are damaged", s->name);
+	return failure_set(failure, LCPFS_E_CORRUPT, "partition %s: all copies of its root are damaged", s->name);
+}
+
+/* A head always has room for the link to the next metaslab; without, that would go into somebody else's. */
+static bool head_sane(const struct store *s, uint32_t metaslab, uint32_t offset)
+{
+	return metaslab == NO_METASLAB || offset <= s->config.metaslab_blocks - LINK_BLOCKS;
 }
 
 static bool root_sane(const struct store *s, const struct fmt_root *root)
 {
+	for (unsigned i = 0; i < LOG_HEADS; i++) {
+		if (!head_sane(s, le32_get(root->position[i].metaslab), le32_get(root->position[i].offset)))
+			return false;
+	}
 	const struct tree *table = &s->tree[TREE_TABLE - 1], *volume = &s->tree[TREE_VOLUME - 1];
 	return le32_get(root->table.levels) == table->levels && le32_get(root->volume.levels) == volume->levels &&
 	       le32_get(root->space.levels) <= TREE_LEVELS_MAX && le64_get(root->id_end) <= table->capacity * PAGE_SLOTS &&
@@ -411,7 +419,7 @@ static int settle_space(struct store *s)
 			space_set_state(&s->space, m, METASLAB_OPEN);
 		else if (used)
 			space_set_state(&s->space, m, METASLAB_CLOSED);
-		if (m->foreign && (m->live || is_head(s, m->index)))
+		if (m->foreign && m->live)
 			return -LCPFS_E_CORRUPT;
 		if (m->foreign)
 			space_remove(&s->space, m->index);
@@ -423,7 +431,8 @@ static int settle_space(struct store *s)
 				return -LCPFS_E_CORRUPT;
 		}
 		if (none ? s->head[i].metaslab != NO_METASLAB :
-			   !space_find(&s->space, s->head[i].metaslab) || s->head[i].offset > s->config.metaslab_blocks)
+			   !space_find(&s->space, s->head[i].metaslab) ||
+			   !head_sane(s, s->head[i].metaslab, s->head[i].offset))
 			return -LCPFS_E_CORRUPT;
 	}
 	return 0;
@@ -457,36 +466,32 @@ static void look_behind_head(struct forward *f, const struct head *h)
 	}
 }
 
-static int look_into(struct forward *f, uint32_t metaslab)
+static void look_into(struct forward *f, uint32_t metaslab)
 {
 	struct record_walk walk = {.metaslab = metaslab};
 	struct fmt_record r;
 	uint64_t last = 0;
-	int more;
-	while ((more = record_next(f->s, &walk, &r)) > 0 && le64_get(r.seq) > MAX_OF(last, f->seq)) {
+	while (record_next(f->s, &walk, &r) && le64_get(r.seq) > MAX_OF(last, f->seq)) {
 		heed(f, &r, le64_get(r.place));
 		last = le64_get(r.seq);
 	}
-	return more < 0 ? more : 0;
 }
 
-static int look_behind(struct forward *f)
+static void look_behind(struct forward *f)
 {
 	struct store *s = f->s;
 	bool everywhere = s->root_lost;
-	int error = 0;
 	for (unsigned i = 0; i < LOG_HEADS; i++) {
 		const struct head *h = &f->head[i];
 		bool used = h->metaslab != NO_METASLAB;
 		everywhere |= used && h->offset + RECORD_BLOCKS_MAX + LINK_BLOCKS > s->config.metaslab_blocks;
 		look_behind_head(f, h);
 	}
-	for (uint32_t i = 0; i < s->space.count && everywhere && !error; i++) {
+	for (uint32_t i = 0; i < s->space.count && everywhere; i++) {
 		const struct metaslab *m = &s->space.slab[i];
 		if (s->root_lost || m->live == 0)
-			error = look_into(f, m->index);
+			look_into(f, m->index);
 	}
-	return error;
 }
 
 static int roll_forward(struct store *s, struct lcpfs_failure *failure)
@@ -498,7 +503,7 @@ static int roll_forward(struct store *s, struct lcpfs_failure *failure)
 	f->durable = s->flushed_at_root;
 	int error = follow(f, false);
 	if (!error)
-		error = look_behind(f);
+		look_behind(f);
 	if (!error && f->durable > f->seq)
 		error = failure_set(failure, LCPFS_E_CORRUPT,
 				    "partition %s: record %llu of its log was flushed and is damaged in both copies", s->name,

@@ -212,8 +212,7 @@ static int walk_metaslab(struct walker *w, uint32_t index, uint64_t age, uint64_
 	struct record_walk at = {.metaslab = index};
 	struct fmt_record header;
 	uint64_t last = 0;
-	int more;
-	while ((more = record_next(w->s, &at, &header)) > 0) {
+	while (record_next(w->s, &at, &header)) {
 		if (le64_get(header.seq) <= last || le64_get(header.seq) > limit)
 			return 0; /* left over from an earlier life of the metaslab, or not written yet */
 		last = le64_get(header.seq);
@@ -223,10 +222,10 @@ static int walk_metaslab(struct walker *w, uint32_t index, uint64_t age, uint64_
 		if (last == age)
 			return 0;
 	}
-	if (more == 0 && last < age && age <= limit)
+	if (last < age && age <= limit)
 		found(w, false, false, at.block, UINT64_MAX, "both copies of a log record's header in metaslab %" PRIu32 " are damaged",
 		      index);
-	return more;
+	return 0;
 }
 
 static int walk_metaslabs(struct walker *w)

@@ -84,10 +84,64 @@ static uint64_t workload(const struct sim_options *options, uint64_t seed, const
 			after.flushes - before.flushes));
 }
 
+/* -- opening what a crash left -- */
+
+/* With operation `at` of a kind failing, or an allocation where fault is NULL. Was there one? */
+static bool open_faulty(const struct run *from, const struct simimage *image, const struct simdisk_fault *fault,
+			uint64_t at)
+{
+	struct lcpfs_failure failure = {0};
+	struct run r;
+
+	run_fork(&r, from, image, at);
+	if (fault)
+		simdisk_add_fault(r.disk, fault);
+	else
+		alloc_fail(at, false);
+	int error = run_open(&r, &failure);
+	bool met = fault ? simdisk_fault_hits(r.disk) > 0 : alloc_failed();
+	enum lcpfs_error expected = fault ? fault->error : LCPFS_E_NOMEM;
+	run_mend(&r);
+	if (error && (error != -(int)expected || !met || !failure.message[0]))
+		sim_fail("opening says: %s (%s)", lcpfs_error_sentence(error), failure.message);
+	if (error)
+		run_must_open(&r);
+	run_settle(&r);
+	run_done(&r);
+	sim_counts->faults += met;
+	sim_counts->faults_met += met;
+	sim_counts->faults_noticed += error != 0;
+	return met;
+}
+
+static void open_in_all_ways(const struct sim_options *options, uint64_t seed, const struct simdisk_fault *faults,
+			     unsigned count)
+{
+	struct run r;
+
+	run_init(&r, options, seed, 0, 0);
+	while (r.op < options->ops)
+		run_op(&r);
+	struct simimage *image = simdisk_image(r.disk, &(struct simdisk_fate){.kind = SIMDISK_ALL});
+	sim_stage = "opened with a fault";
+	for (unsigned way = 0; way < count; way++) {
+		struct simdisk_fault fault = faults ? faults[way] : (struct simdisk_fault){0};
+
+		fault.effect = SIMDISK_FAILS;
+		for (fault.at = 0; open_faulty(&r, image, faults ? &fault : NULL, fault.at);
+		     fault.at += options->cut_every)
+			;
+	}
+	sim_stage = "";
+	simimage_free(image);
+	run_done(&r);
+}
+
 void errors_run(const struct sim_options *options, uint64_t seed)
 {
 	uint64_t operations = workload(options, seed, NULL);
 
+	open_in_all_ways(options, seed, ways, ARRAY_LENGTH(ways));
 	for (unsigned way = 0; way < ARRAY_LENGTH(ways); way++) {
 		uint64_t met = UINT64_MAX;
 
@@ -132,50 +186,11 @@ static uint64_t without_memory(const struct sim_options *options, uint64_t seed,
 	return count;
 }
 
-/* What a crash left is opened; allocation `at` fails. Was there one? */
-static bool open_without_memory(const struct run *from, const struct simimage *image, uint64_t at)
-{
-	struct lcpfs_failure failure = {0};
-	struct run r;
-
-	run_fork(&r, from, image, at);
-	alloc_fail(at, false);
-	int error = run_open(&r, &failure);
-	bool failed = alloc_failed();
-	alloc_work();
-	if (error && (error != -LCPFS_E_NOMEM || !failed || !failure.message[0]))
-		sim_fail("opening says: %s (%s)", lcpfs_error_sentence(error), failure.message);
-	if (error)
-		run_must_open(&r);
-	run_settle(&r);
-	run_done(&r);
-	sim_counts->faults += failed;
-	sim_counts->faults_met += failed;
-	sim_counts->faults_noticed += error != 0;
-	return failed;
-}
-
-static void opening_without_memory(const struct sim_options *options, uint64_t seed)
-{
-	struct run r;
-
-	run_init(&r, options, seed, 0, 0);
-	while (r.op < options->ops)
-		run_op(&r);
-	struct simimage *image = simdisk_image(r.disk, &(struct simdisk_fate){.kind = SIMDISK_ALL});
-	sim_stage = "opened without memory";
-	for (uint64_t at = 0; open_without_memory(&r, image, at); at += options->cut_every)
-		;
-	sim_stage = "";
-	simimage_free(image);
-	run_done(&r);
-}
-
 void memory_run(const struct sim_options *options, uint64_t seed)
 {
 	uint64_t allocations = without_memory(options, seed, UINT64_MAX, false);
 
-	opening_without_memory(options, seed);
+	open_in_all_ways(options, seed, NULL, 1);
 	for (uint64_t at = 0; at < allocations; at += options->cut_every) {
 		for (unsigned forever = 0; forever < 2; forever++) {
 			if (options->verbose)

@@ -77,7 +77,7 @@ static void add_headers(struct rot *rot, struct store *s, const struct metaslab 
 
 	if (!m->live && m->age <= s->root_seq)
 		return;
-	while (record_next(s, &walk, &header) > 0 && le64_get(header.seq) > last &&
+	while (record_next(s, &walk, &header) && le64_get(header.seq) > last &&
 			le64_get(header.seq) <= m->age) {
 		last = le64_get(header.seq);
 		add(rot, HEADER, walk.block, walk.block + 1, 0, last > s->claimed_before);

@@ -108,9 +108,45 @@ static void bed_make(struct bed *bed)
 	store_abandon(store);
 }
 
-/* -- what is changed -- */
+enum place { IN_ROOT, IN_RECORD, IN_SPACE, IN_ALL_ROOTS };
 
-enum place { IN_ROOT, IN_RECORD, IN_SPACE };
+static void seal(void *block, enum fmt_kind kind)
+{
+	struct fmt_head *head = block;
+	uint16_t version = le16_get(head->version);
+
+	fmt_seal(block, kind, GUID, PARTITION, le32_get(head->count));
+	head->version = le16_of(version);
+	head->checksum = le64_of(0);
+	head->checksum = le64_of(hash64(block, BLOCK_SIZE));
+}
+
+static void put(struct bed *bed, enum place place)
+{
+	if (place == IN_RECORD) {
+		uint64_t first = le64_get(bed->record.place), at[2] = {first, first + 1};
+
+		seal(&bed->record, FMT_RECORD);
+		write_twice(bed, at, &bed->record);
+		return;
+	}
+	if (place == IN_ALL_ROOTS) {
+		for (unsigned i = 0; i < 2; i++)
+			write_twice(bed, bed->config.root_block[i], &bed->root);
+		return;
+	}
+	if (place == IN_SPACE) {
+		uint64_t at[2] = {le64_get(bed->root.space.top.place[0]), le64_get(bed->root.space.top.place[1])};
+
+		seal(&bed->space, FMT_PAGE);
+		write_twice(bed, at, &bed->space);
+		bed->root.space.top.checksum = bed->space.head.checksum;
+	}
+	seal(&bed->root, FMT_ROOT);
+	write_twice(bed, bed->config.root_block[bed->slot], &bed->root);
+}
+
+/* -- what is changed -- */
 
 struct change {
 	const char *name;
@@ -134,6 +170,9 @@ static void root_head_elsewhere(struct bed *b) { b->root.position[0].metaslab = 
 static void root_head_outside(struct bed *b) { b->root.position[0].metaslab = le32_of(TOTAL + 1000); }
 static void root_no_head(struct bed *b) { b->root.position[0].metaslab = le32_of(NO_METASLAB); }
 static void root_head_offset(struct bed *b) { b->root.position[1].offset = le32_of(METASLAB_BLOCKS + 1); }
+static void root_head_at_end(struct bed *b) { b->root.position[1].offset = le32_of(METASLAB_BLOCKS - 1); }
+static void root_head_far(struct bed *b) { b->root.position[1].offset = le32_of(UINT32_MAX); }
+static void root_damaged(struct bed *b) { b->root.seq = le64_of(1); }
 static void root_same_heads(struct bed *b) { b->root.position[1].metaslab = b->root.position[2].metaslab; }
 static void root_two_of_three(struct bed *b) { b->root.position[1].metaslab = le32_of(NO_METASLAB); }
 static void root_heads_miss(struct bed *b) { b->root.position[2].metaslab = le32_of(NO_METASLAB); }
@@ -167,6 +206,10 @@ static void space_full(struct bed *b)
 static void space_age(struct bed *b) { first_slot(b)->age = le64_of(UINT64_MAX); }
 static void space_outside(struct bed *b) { first_slot(b)->metaslab = le32_of(TOTAL); }
 static void space_foreign(struct bed *b) { first_slot(b)->metaslab = le32_of(TOTAL - 1); }
+static void space_foreign_too(struct bed *b)
+{
+	b->space.space[PAGE_SLOTS - 1] = (struct fmt_space){.metaslab = le32_of(TOTAL - 1), .live = le32_of(1)};
+}
 static void space_twice(struct bed *b) { b->space.space[PAGE_SLOTS - 1] = *first_slot(b); }
 
 static struct fmt_entry *entry_of_kind(struct bed *b, unsigned kind)
@@ -215,8 +258,46 @@ static void record_trim_far(struct bed *b)
 static void record_trim_long(struct bed *b) { entry_of_kind(b, ENTRY_TRIM)->id = le64_of(UINT64_MAX); }
 static void record_kind(struct bed *b) { change_kind(b, ENTRY_WRITE, 77); }
 static void record_next_gone(struct bed *b) { b->record.next = le32_of(TOTAL - 1); }
+static void record_next_foreign(struct bed *b)
+{
+	space_foreign_too(b);
+	put(b, IN_SPACE);
+	record_next_gone(b);
+}
 static void record_next_used(struct bed *b) { b->record.next = b->root.position[0].metaslab; }
 static void record_blocks(struct bed *b) { b->record.blocks = le16_of(60); }
+static void record_too_long(struct bed *b) /* for its metaslab */
+{
+	struct fmt_entry e = *entry_of_kind(b, ENTRY_WRITE);
+
+	for (unsigned i = 0; i < METASLAB_BLOCKS; i++)
+		b->record.entry[i] = e;
+	b->record.head.count = le32_of(METASLAB_BLOCKS);
+	b->record.blocks = le16_of(METASLAB_BLOCKS);
+}
+static void record_to_end(struct bed *b) /* no room is left for the link */
+{
+	struct fmt_entry e = *entry_of_kind(b, ENTRY_WRITE);
+	uint64_t place = le64_get(b->record.place), offset = (place - BASE) % METASLAB_BLOCKS;
+	unsigned blocks = METASLAB_BLOCKS - RECORD_HEADERS - (unsigned)offset;
+
+	read_at(b, place + RECORD_HEADERS, &b->space);
+	for (unsigned i = 0; i < blocks; i++) {
+		b->record.entry[i] = e;
+		assert_int_equal(vdev_write(b->vdev, (place + RECORD_HEADERS + i) << BLOCK_SHIFT, &b->space, BLOCK_SIZE), 0);
+	}
+	b->record.head.count = le32_of(blocks);
+	b->record.blocks = le16_of((uint16_t)blocks);
+}
+static void record_chain(struct bed *b) { b->record.previous = le64_of(1); }
+static void record_lost(struct bed *b) /* true to what cleaning writes for a damaged block */
+{
+	uint8_t old[BLOCK_SIZE];
+	struct fmt_entry *e = entry_of_kind(b, ENTRY_WRITE);
+
+	memset(old, 1, sizeof(old));
+	*e = fmt_entry_of(ENTRY_LOST, 0, le64_get(e->id), hash64(old, sizeof(old)));
+}
 static void record_count(struct bed *b) { b->record.head.count = le32_of(RECORD_ENTRIES + 1); }
 static void record_claims(struct bed *b) { b->record.durable = le64_of(le64_get(b->record.seq) + 1000); }
 static void record_page(struct bed *b)
@@ -242,6 +323,9 @@ static const struct change changes[] = {
 	{"a head outside of the pool", IN_ROOT, CORRUPT, root_head_outside},
 	{"no first head", IN_ROOT, CORRUPT, root_no_head},
 	{"a head behind its metaslab", IN_ROOT, CORRUPT, root_head_offset},
+	{"a head without room for its link", IN_ROOT, CORRUPT, root_head_at_end},
+	{"a head beyond all numbers", IN_ROOT, CORRUPT, root_head_far},
+	{"no root at all", IN_ALL_ROOTS, CORRUPT, root_damaged},
 	{"two heads in one metaslab", IN_ROOT, CORRUPT, root_same_heads},
 	{"two heads of three, the second missing", IN_ROOT, CORRUPT, root_two_of_three},
 	{"two heads of three, the third missing", IN_ROOT, CORRUPT, root_heads_miss},
@@ -256,6 +340,7 @@ static const struct change changes[] = {
 	{"the age of the universe", IN_SPACE, 0, space_age},
 	{"a metaslab outside of the pool", IN_SPACE, CORRUPT, space_outside},
 	{"a metaslab of others", IN_SPACE, CORRUPT, space_foreign},
+	{"a metaslab of others besides", IN_SPACE, CORRUPT, space_foreign_too},
 	{"a metaslab twice", IN_SPACE, CORRUPT, space_twice},
 	{"a move of no block", IN_RECORD, CORRUPT, record_move_of_none},
 	{"a move of another block", IN_RECORD, CORRUPT, record_move_of_other},
@@ -266,6 +351,11 @@ static const struct change changes[] = {
 	{"a trim that is too long", IN_RECORD, CORRUPT, record_trim_long},
 	{"an unknown entry", IN_RECORD, -LCPFS_E_VERSION, record_kind},
 	{"a next metaslab of others", IN_RECORD, CORRUPT, record_next_gone},
+	{"a next metaslab handed over with blocks in it", IN_RECORD, CORRUPT, record_next_foreign},
+	{"a record longer than its metaslab", IN_RECORD, 0, record_too_long},
+	{"a record up to its metaslab's end", IN_RECORD, CORRUPT, record_to_end},
+	{"another chain", IN_RECORD, 0, record_chain},
+	{"a block known to be lost", IN_RECORD, 0, record_lost},
 	{"a next metaslab that is this one", IN_RECORD, 0, record_next_used},
 	{"more blocks than entries", IN_RECORD, 0, record_blocks},
 	{"more entries than fit", IN_RECORD, 0, record_count},
@@ -274,37 +364,6 @@ static const struct change changes[] = {
 };
 
 /* -- what is done with it -- */
-
-static void seal(void *block, enum fmt_kind kind)
-{
-	struct fmt_head *head = block;
-	uint16_t version = le16_get(head->version);
-
-	fmt_seal(block, kind, GUID, PARTITION, le32_get(head->count));
-	head->version = le16_of(version);
-	head->checksum = le64_of(0);
-	head->checksum = le64_of(hash64(block, BLOCK_SIZE));
-}
-
-static void put(struct bed *bed, enum place place)
-{
-	if (place == IN_RECORD) {
-		uint64_t first = le64_get(bed->record.place), at[2] = {first, first + 1};
-
-		seal(&bed->record, FMT_RECORD);
-		write_twice(bed, at, &bed->record);
-		return;
-	}
-	if (place == IN_SPACE) {
-		uint64_t at[2] = {le64_get(bed->root.space.top.place[0]), le64_get(bed->root.space.top.place[1])};
-
-		seal(&bed->space, FMT_PAGE);
-		write_twice(bed, at, &bed->space);
-		bed->root.space.top.checksum = bed->space.head.checksum;
-	}
-	seal(&bed->root, FMT_ROOT);
-	write_twice(bed, bed->config.root_block[bed->slot], &bed->root);
-}
 
 /* Everything, whatever it answers; what is read is what was written, or nothing. */
 static void use(struct store *store)
@@ -385,10 +444,75 @@ static void unchanged_it_opens(void **state)
 	vdev_close(bed.vdev);
 }
 
+/* -- a large one -- */
+
+enum { MANY = 700 };
+
+static void add_empty_leaves(struct fmt_page *inner, const struct bed *bed, unsigned pages)
+{
+	static struct fmt_page leaf;
+	uint64_t first = BASE + (uint64_t)(OWNED - 1) * METASLAB_BLOCKS;
+
+	for (unsigned i = 0; i < pages; i++) {
+		leaf = (struct fmt_page){.tree = TREE_SPACE, .index = le64_of(i)};
+		fmt_seal(&leaf, FMT_PAGE, GUID, PARTITION, 0);
+		inner->child[i] = (struct fmt_pointer){{le64_of(first + i), le64_of(first + i)}, leaf.head.checksum};
+		assert_int_equal(vdev_write(bed->vdev, (first + i) << BLOCK_SHIFT, &leaf, BLOCK_SIZE), 0);
+	}
+}
+
+/* Memory stays bounded by the pool's size, whatever the tree says. */
+static void a_space_tree_with_too_many_pages_is_refused(void **state)
+{
+	struct lcpfs_failure failure;
+	struct bed bed;
+
+	(void)state;
+	bed_make(&bed);
+	bed.space = (struct fmt_page){.tree = TREE_SPACE, .level = 1};
+	add_empty_leaves(&bed.space, &bed, 12);
+	bed.root.space.levels = le32_of(2);
+	bed.root.position[0].metaslab = le32_of(OWNED - 2); /* where no record is: nothing else is wrong */
+	put(&bed, IN_SPACE);
+	assert_int_equal(check(&bed, &failure), CORRUPT);
+	vdev_close(bed.vdev);
+}
+
+static void a_space_tree_of_two_levels_is_read(void **state)
+{
+	static uint32_t owned[MANY];
+	struct vdev *vdev = vdev_memory_new((uint64_t)(BASE + MANY * METASLAB_BLOCKS) << BLOCK_SHIFT);
+	struct store_config config = {.vdev = vdev, .clock = &clock_still, .guid = GUID, .partition = PARTITION,
+				      .name = "large", .metaslab_base = BASE, .metaslab_blocks = METASLAB_BLOCKS,
+				      .metaslab_count = MANY, .root_block = {{1, 2}, {3, 4}}};
+	uint8_t data[BLOCK_SIZE];
+	struct store *store;
+	struct fmt_root root;
+
+	(void)state;
+	for (uint32_t i = 0; i < MANY; i++)
+		owned[i] = i;
+	assert_int_equal(store_format(&config, MANY * METASLAB_BLOCKS, owned, MANY), 0);
+	assert_int_equal(store_open(&config, owned, MANY, &store, NULL), 0);
+	write_blocks(store, 0, MANY * METASLAB_BLOCKS / 3, 9);
+	assert_int_equal(store_close(store), 0);
+	assert_int_equal(vdev_read(vdev, 1 << BLOCK_SHIFT, &root, sizeof(root)), 0);
+	assert_int_equal(le32_get(root.space.levels), 2);
+	assert_int_equal(store_open(&config, owned, MANY, &store, NULL), 0);
+	for (uint64_t block = 0; block < MANY * METASLAB_BLOCKS / 3; block += 97) {
+		assert_int_equal(store_read(store, block << BLOCK_SHIFT, data, sizeof(data), NULL), 0);
+		assert_int_equal(data[7], 9);
+	}
+	assert_int_equal(store_close(store), 0);
+	vdev_close(vdev);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(unchanged_it_opens),
-					   cmocka_unit_test(what_contradicts_itself_is_refused)};
+					   cmocka_unit_test(what_contradicts_itself_is_refused),
+					   cmocka_unit_test(a_space_tree_with_too_many_pages_is_refused),
+					   cmocka_unit_test(a_space_tree_of_two_levels_is_read)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
