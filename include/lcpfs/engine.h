@@ -64,7 +64,7 @@ struct lcpfs_engine_priors {
 	double curve_level; /* the logarithm of its cost (1) */
 	double curve_power; /* the power with which it follows the formula (0.25) */
 	double curve_scatter; /* one size's measurement about the curve, relative (0.05) */
-	double kept; /* what the store keeps for itself / (least size − live data); at most 1 (0.5) */
+	double kept; /* share of (least size − live data) that the store keeps for itself (0.5) */
 	double latency_error; /* relative, of a latency that has no batches to compare yet (1) */
 	double copy_share; /* copied per block handed over / the giver's utilization (1) */
 	/* How many outcomes the belief counts for: */

@@ -29,7 +29,7 @@ static void fill_priors(struct lcpfs_engine_priors *p)
 	p->curve_level = prior_or(p->curve_level, 1);
 	p->curve_power = prior_or(p->curve_power, 0.25);
 	p->curve_scatter = prior_or(p->curve_scatter, 0.05);
-	p->kept = fmin(prior_or(p->kept, 0.5), 1);
+	p->kept = prior_or(p->kept, 0.5);
 	p->latency_error = prior_or(p->latency_error, 1);
 	p->copy_share = prior_or(p->copy_share, 1);
 	p->trust = prior_or(p->trust, 1);
@@ -244,22 +244,23 @@ bool engine_core_settled(const struct engine_core *core, const struct engine_par
 					  core->cooldown_s.value);
 }
 
-/* What cleaning can work with. */
-static double spare_of(const struct engine_partition *p)
+static struct engine_space space_of(const struct engine_partition *p)
 {
-	return (double)p->size - (double)p->live - p->kept;
+	double kept_max = p->least > p->live ? (double)(p->least - p->live) : 0;
+
+	return (struct engine_space){.live = (double)p->live, .size = (double)p->size, .kept_max = kept_max};
 }
 
 /* The measurement at the present size as a point of the curve. */
 bool engine_core_point(const struct engine_partition *p, struct engine_point *point)
 {
+	struct engine_space space = space_of(p);
 	struct engine_mean copies;
 
 	if (!engine_window_ready(&p->window))
 		return false;
 	copies = engine_window_copies(&p->window);
-	return engine_point_of(point, (double)p->live, spare_of(p), copies.value, copies.error,
-			       engine_window_sum(&p->window).user);
+	return engine_point_of(point, &space, copies.value, copies.error, engine_window_sum(&p->window).user);
 }
 
 static void side_curve(const struct engine_core *core, const struct engine_partition *p,
@@ -267,11 +268,13 @@ static void side_curve(const struct engine_core *core, const struct engine_parti
 {
 	struct engine_point point;
 	bool measured = engine_core_point(p, &point);
-	struct engine_fit fit = engine_curve_fit(&p->curve, measured ? &point : NULL, &core->options.priors,
-						 (double)p->live, spare_of(p));
+	struct engine_space space = space_of(p);
+	struct engine_fit fit =
+		engine_curve_fit(&p->curve, measured ? &point : NULL, &core->options.priors, &space);
 
 	side->cleaning_cost = fit.copies;
-	side->uniform_copies = p->live ? engine_uniform_copies(spare_of(p) / (double)p->live) : 0;
+	side->kept_blocks = fit.kept;
+	side->uniform_copies = p->live ? fit.uniform : 0;
 	side->cleaning_error = fit.copies_error;
 	side->curve_power = fit.power;
 	side->power_error = fit.power_error;
@@ -305,7 +308,6 @@ void engine_core_side(const struct engine_core *core, const struct engine_partit
 	side->id = p->id;
 	side->size_blocks = p->size;
 	side->live_blocks = p->live;
-	side->kept_blocks = p->kept;
 	side->floor_blocks = floor_of(core, p);
 	side->ceiling_blocks = p->max;
 	side->access_frequency = engine_demand_frequency(&p->demand);
@@ -482,7 +484,6 @@ int engine_core_update(struct engine_core *core, uint32_t id, const struct lcpfs
 		p->refused = p->refused_live = 0;
 	p->live = MIN_OF(now.live_blocks, core->options.pool_blocks);
 	p->least = MIN_OF(now.least_blocks, core->options.pool_blocks);
-	p->kept = p->least > p->live ? core->options.priors.kept * (double)(p->least - p->live) : 0;
 	if (p->seen && !went_back(&now, &p->last)) {
 		batch = batch_of(&now, &p->last);
 		core->work += batch.work;

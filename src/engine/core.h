@@ -27,7 +27,6 @@ struct engine_partition {
 	uint32_t id;
 	char name[64];
 	uint64_t size, min, max, live;
-	double kept; /* by the store for itself: neither live nor spare */
 	uint64_t least; /* the smallest size its data could live in; 0: not known */
 	uint64_t refused; /* it could not give below this size; forgotten when its live data shrink; 0: never */
 	uint64_t refused_live;

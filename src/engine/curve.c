@@ -6,23 +6,20 @@
 
 #include "engine/formula.h"
 
+#define SHARES 5 /* of what it may keep, that are tried: none to all */
+#define KEPT_ERROR 0.5 /* of the prior share: it can be any */
 #define LOG_MAX 100.0 /* e^100 copies for a block: more is no measurement */
 
-static double uniform_log(double live, double spare)
-{
-	return log(engine_uniform_copies(live > 0 ? spare / live : INFINITY));
-}
-
-bool engine_point_of(struct engine_point *point, double live, double spare, double copies, double error,
+bool engine_point_of(struct engine_point *point, const struct engine_space *space, double copies, double error,
 		     double user)
 {
 	double resolution, seen;
 
-	if (!(user > 0) || !isfinite(copies) || !isfinite(error) || !(live > 0))
+	if (!(user > 0) || !isfinite(copies) || !isfinite(error) || !(space->live > 0))
 		return false;
 	resolution = 1 / user; /* none copied: fewer than one in so many */
 	seen = fmax(copies, resolution);
-	point->uniform = (float)uniform_log(live, spare);
+	point->spare = (float)(space->size / space->live - 1);
 	point->measured = (float)log(seen);
 	point->error = (float)(fmax(error, resolution) / seen);
 	return true;
@@ -50,10 +47,17 @@ struct line {
 	double level, power, level_error, power_error;
 };
 
-static void normal_add(struct normal *n, const struct engine_point *point, double here, double misfit)
+/* The points over ln of the formula's copies, for one share of what the store may keep for itself. */
+struct cloud {
+	double x[ENGINE_CURVE_POINTS + 1], y[ENGINE_CURVE_POINTS + 1], error[ENGINE_CURVE_POINTS + 1];
+	int count;
+	double here; /* x at the size asked for */
+};
+
+static void normal_add(struct normal *n, const struct cloud *c, int i, double misfit)
 {
-	double weight = 1 / ((double)point->error * point->error + misfit);
-	double x = point->uniform - here, y = point->measured - here;
+	double weight = 1 / (c->error[i] * c->error[i] + misfit);
+	double x = c->x[i] - c->here, y = c->y[i] - c->here;
 
 	n->ll += weight;
 	n->lp += weight * x;
@@ -67,13 +71,13 @@ struct variances {
 	double level, power, misfit;
 };
 
-static struct line fit_line(const struct engine_point *points, int count, double here, const struct variances *v)
+static struct line fit_line(const struct cloud *c, const struct variances *v)
 {
 	struct normal n = {.ll = 1 / v->level, .pp = 1 / v->power, .py = 1 / v->power};
 	double determinant;
 
-	for (int i = 0; i < count; i++)
-		normal_add(&n, &points[i], here, v->misfit);
+	for (int i = 0; i < c->count; i++)
+		normal_add(&n, c, i, v->misfit);
 	determinant = n.ll * n.pp - n.lp * n.lp;
 	return (struct line){
 		.level = (n.ly * n.pp - n.py * n.lp) / determinant,
@@ -85,17 +89,17 @@ static struct line fit_line(const struct engine_point *points, int count, double
 
 /* How far the points scatter along the line (its level aside), beyond the prior misfit that counts as one of them.
  */
-static double misfit_of(const struct engine_point *points, int count, double scatter, double power)
+static double misfit_of(const struct cloud *c, double scatter, double power)
 {
 	double squares = scatter * scatter, mean = 0;
 
-	for (int i = 0; i < count; i++)
-		mean += (points[i].measured - power * points[i].uniform) / count;
-	for (int i = 0; i < count; i++) {
-		double off = points[i].measured - power * points[i].uniform - mean;
+	for (int i = 0; i < c->count; i++)
+		mean += (c->y[i] - power * c->x[i]) / c->count;
+	for (int i = 0; i < c->count; i++) {
+		double off = c->y[i] - power * c->x[i] - mean;
 		squares += off * off;
 	}
-	return squares / (1 + count);
+	return squares / (1 + c->count);
 }
 
 /* A prior's variance after one observation of how far off it was. */
@@ -109,28 +113,101 @@ static double learned_variance(double prior, double off, double error)
  * turn, starting from a line of the prior power), so that such points do not pass for a steep or a flat curve. So
  * is how far off the formula is: a prior that was too sure of it is not believed against what was measured.
  */
-struct engine_fit engine_curve_fit(const struct engine_curve *curve, const struct engine_point *current,
-				   const struct lcpfs_engine_priors *priors, double live, double spare)
+static struct line fit_cloud(const struct cloud *c, const struct lcpfs_engine_priors *priors)
 {
-	struct engine_point points[ENGINE_CURVE_POINTS + 1];
-	double here = uniform_log(live, spare);
-	int count = curve->count;
 	struct line line = {.power = 1, .level_error = priors->curve_level, .power_error = priors->curve_power};
 	struct variances v;
+
+	for (int i = 0; i < 4; i++) {
+		v.level = learned_variance(priors->curve_level, line.level, line.level_error);
+		v.power = learned_variance(priors->curve_power, line.power - 1, line.power_error);
+		v.misfit = misfit_of(c, priors->curve_scatter, line.power);
+		line = fit_line(c, &v);
+	}
+	return line;
+}
+
+static double surprise(double off, double prior)
+{
+	return log1p(off * off / (prior * prior));
+}
+
+/* −ln of how likely a line and its share are: a Cauchy prior for each, and for the scatter about it. */
+static double unlikeliness(const struct cloud *c, const struct line *line, double share,
+			   const struct lcpfs_engine_priors *priors)
+{
+	double squares = 0, scatter = priors->curve_scatter * priors->curve_scatter;
+
+	for (int i = 0; i < c->count; i++) {
+		double off = c->y[i] - c->here - line->level - line->power * (c->x[i] - c->here);
+		squares += off * off / (scatter + c->error[i] * c->error[i]);
+	}
+	return surprise(line->level, priors->curve_level) + surprise(line->power - 1, priors->curve_power) +
+	       surprise(share - priors->kept, KEPT_ERROR) + (c->count + 1) / 2.0 * log1p(squares);
+}
+
+static double uniform_log(double spare, double kept)
+{
+	return log(engine_uniform_copies(spare - kept));
+}
+
+static void spread(struct cloud *c, const struct engine_point *points, int count,
+		   const struct engine_space *space, double share)
+{
+	double kept = space->live > 0 ? share * space->kept_max / space->live : 0;
+
+	c->count = count;
+	for (int i = 0; i < count; i++) {
+		c->x[i] = uniform_log(points[i].spare, kept);
+		c->y[i] = points[i].measured;
+		c->error[i] = points[i].error;
+	}
+	c->here = uniform_log(space->live > 0 ? space->size / space->live - 1 : INFINITY, kept);
+}
+
+/* The mean of five shares, each as likely as the line through the points that it leads to. */
+static double kept_share(const struct engine_point *points, int count, const struct lcpfs_engine_priors *priors,
+			 const struct engine_space *space)
+{
+	double least = INFINITY, off[SHARES], weights = 0, sum = 0;
+	struct cloud cloud;
+	struct line line;
+
+	for (int k = 0; k < SHARES; k++) {
+		double share = k / (SHARES - 1.0);
+		spread(&cloud, points, count, space, share);
+		line = fit_cloud(&cloud, priors);
+		off[k] = unlikeliness(&cloud, &line, share, priors);
+		least = fmin(least, off[k]);
+	}
+	for (int k = 0; k < SHARES; k++) {
+		weights += exp(least - off[k]);
+		sum += exp(least - off[k]) * k / (SHARES - 1.0);
+	}
+	return weights > 0 ? sum / weights : 0;
+}
+
+struct engine_fit engine_curve_fit(const struct engine_curve *curve, const struct engine_point *current,
+				   const struct lcpfs_engine_priors *priors, const struct engine_space *space)
+{
+	struct engine_point points[ENGINE_CURVE_POINTS + 1];
+	struct cloud cloud;
+	struct line line;
+	int count = curve->count;
+	double share;
 
 	memcpy(points, curve->points, sizeof(curve->points));
 	if (current)
 		points[count++] = *current;
-	for (int i = 0; i < 4; i++) {
-		v.level = learned_variance(priors->curve_level, line.level, line.level_error);
-		v.power = learned_variance(priors->curve_power, line.power - 1, line.power_error);
-		v.misfit = misfit_of(points, count, priors->curve_scatter, line.power);
-		line = fit_line(points, count, here, &v);
-	}
+	share = space->kept_max > 0 ? kept_share(points, count, priors, space) : 0;
+	spread(&cloud, points, count, space, share);
+	line = fit_cloud(&cloud, priors);
 	return (struct engine_fit){
-		.copies = exp(fmin(fmax(here + line.level, -LOG_MAX), LOG_MAX)),
+		.copies = exp(fmin(fmax(cloud.here + line.level, -LOG_MAX), LOG_MAX)),
 		.copies_error = line.level_error,
 		.power = fmax(line.power, 0), /* more spare never means more copying */
 		.power_error = line.power_error,
+		.kept = share * space->kept_max,
+		.uniform = exp(cloud.here),
 	};
 }

@@ -14,7 +14,7 @@
 #include "engine/core.h"
 
 #define MAGIC "LCPFSENG"
-#define VERSION 1u
+#define VERSION 2u
 #define HEADER_BYTES 24u
 #define PARTITION_BYTES 184u
 #define OUTCOME_BYTES 152u
@@ -116,7 +116,7 @@ static void partition_fields(struct cursor *c, struct engine_partition *p)
 	u32_field(c, &p->id);
 	u32_field(c, &points);
 	for (int i = 0; i < ENGINE_CURVE_POINTS; i++) {
-		f32_field(c, &p->curve.points[i].uniform);
+		f32_field(c, &p->curve.points[i].spare);
 		f32_field(c, &p->curve.points[i].measured);
 		f32_field(c, &p->curve.points[i].error);
 	}
@@ -241,9 +241,9 @@ static int check_header(const uint8_t *bytes, size_t length)
 	u32_field(&c, &version);
 	u32_field(&c, &all);
 	u64_field(&c, &hash);
-	if (version > VERSION)
+	if (version != VERSION)
 		return -LCPFS_E_VERSION;
-	if (!version || all > length || all < HEADER_BYTES + ENGINE_BYTES)
+	if (all > length || all < HEADER_BYTES + ENGINE_BYTES)
 		return -LCPFS_E_CORRUPT;
 	return fnv1a(bytes + HEADER_BYTES, all - HEADER_BYTES) == hash ? 0 : -LCPFS_E_CORRUPT;
 }
@@ -273,7 +273,7 @@ static bool partition_is_sane(const struct engine_partition *p)
 		if (!isfinite(numbers[i]) || numbers[i] < 0)
 			return false;
 	for (int i = 0; i < p->curve.count; i++)
-		if (!isfinite(p->curve.points[i].uniform) || !isfinite(p->curve.points[i].measured) ||
+		if (!isfinite(p->curve.points[i].spare) || !isfinite(p->curve.points[i].measured) ||
 		    !(p->curve.points[i].error >= 0))
 			return false;
 	return p->write_share <= 1;

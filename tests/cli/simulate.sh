@@ -96,6 +96,31 @@ for name, (a, b) in size.items():
 assert size["learned"][0] > 8, size
 PYTHON
 
+# A restart midway, and beliefs that were ten times off: the same sizes in the end.
+beliefs="--restart"
+for prior in pressure=1000 pressure=10 cooldown=3000 cooldown=30 growth=1 growth=0.01 shrink=0.5 shrink=0.005 \
+	curve-level=10 curve-level=0.1 curve-power=2.5 curve-power=0.025 curve-scatter=0.5 curve-scatter=0.005 kept=5 \
+	kept=0.05 copy-share=10 copy-share=0.1 latency-error=10 latency-error=0.1 trust=10 trust=0.1 past=10 past=0.1; do
+	beliefs="$beliefs --prior=$prior"
+done
+# shellcheck disable=SC2086
+simulates plain $SMALL --writes 600M --policy learned --policy oracle --start last
+for belief in $beliefs; do
+	# shellcheck disable=SC2086
+	simulates other $SMALL --writes 600M --policy learned --start last $belief
+	/usr/bin/python3 - "$belief" <<'PYTHON' || fail "$belief: elsewhere"
+import json
+import sys
+
+plain, other = json.load(open("plain")), json.load(open("other"))
+sizes = [[p["size_blocks"] for p in result["policies"]["learned"]["partitions"]] for result in (plain, other)]
+apart = max(abs(a - b) for a, b in zip(*sizes)) / plain["pool_blocks"]
+epsilon = other["policies"]["learned"]["epsilon"] / plain["policies"]["oracle"]["epsilon"]
+print(f"{sys.argv[1]}: {apart:.4f} of the pool apart, epsilon {epsilon:.3f} of the oracle's")
+assert apart <= (0.02 if sys.argv[1] == "--restart" else 1) and epsilon <= 1.05
+PYTHON
+done
+
 # One load in three formats: a header of its own in CSV, 100 ns since 1601 in MSR, records of 32 bytes in vscsi.
 /usr/bin/python3 - <<'PYTHON'
 import random

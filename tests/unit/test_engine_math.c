@@ -194,20 +194,27 @@ static void window_error_covers_autocorrelation(void **state)
 		    400 * 0.09); /* 5 % plus what 32 batches of 50 leave uncovered; naive would give 60 % */
 }
 
-static const struct lcpfs_engine_priors priors = {.curve_level = 1, .curve_power = 0.25, .curve_scatter = 0.05};
+static const struct lcpfs_engine_priors priors = {
+	.curve_level = 1, .curve_power = 0.25, .curve_scatter = 0.05, .kept = 0.5};
+
+static struct engine_fit fit_at(const struct engine_curve *curve, const struct engine_point *current, double live,
+				double spare)
+{
+	return engine_curve_fit(curve, current, &priors, &(struct engine_space){live, live + spare, 0});
+}
 
 static struct engine_point point(double live, double spare, double copies)
 {
 	struct engine_point p;
 
-	assert_true(engine_point_of(&p, live, spare, copies, copies * 0.001, 1e6));
+	assert_true(engine_point_of(&p, &(struct engine_space){live, live + spare, 0}, copies, copies * 0.001, 1e6));
 	return p;
 }
 
 static void curve_without_points_is_uniform(void **state)
 {
 	struct engine_curve curve = {.count = 0};
-	struct engine_fit fit = engine_curve_fit(&curve, NULL, &priors, 1000, 100);
+	struct engine_fit fit = fit_at(&curve, NULL, 1000, 100);
 
 	(void)state;
 	assert_near(fit.copies, lcpfs_engine_uniform_wa(1000, 100) - 1, 1e-9);
@@ -226,7 +233,7 @@ static void curve_believes_measurement_over_formula(void **state)
 		struct engine_point p = point(1000, at[i], 0.4 * pow(uniform, 0.6));
 		engine_curve_keep(&curve, &p);
 	}
-	struct engine_fit fit = engine_curve_fit(&curve, NULL, &priors, 1000, 100);
+	struct engine_fit fit = fit_at(&curve, NULL, 1000, 100);
 	assert_near(fit.copies, 0.4 * pow(lcpfs_engine_uniform_wa(1000, 100) - 1, 0.6), 0.03);
 	assert_near(fit.power, 0.6, 0.08);
 	assert_true(fit.power_error < 0.1);
@@ -235,13 +242,33 @@ static void curve_believes_measurement_over_formula(void **state)
 static void curve_of_a_log_is_flat_and_near_zero(void **state)
 {
 	struct engine_curve curve = {.count = 0};
+	struct engine_space space = {1000, 1100, 0};
 	struct engine_point none;
 
 	(void)state;
-	assert_true(engine_point_of(&none, 1000, 100, 0, 0, 100000));
-	assert_true(engine_curve_fit(&curve, &none, &priors, 1000, 100).copies < 1e-2);
-	assert_false(engine_point_of(&none, 1000, 100, NAN, 0, 1));
-	assert_false(engine_point_of(&none, 1000, 100, 1, 0, 0));
+	assert_true(engine_point_of(&none, &space, 0, 0, 100000));
+	assert_true(fit_at(&curve, &none, 1000, 100).copies < 1e-2);
+	assert_false(engine_point_of(&none, &space, NAN, 0, 1));
+	assert_false(engine_point_of(&none, &space, 1, 0, 0));
+}
+
+/* Of what the store may keep for itself, as much is believed to be kept as makes the points fit the formula. */
+static void curve_learns_what_the_store_keeps(void **state)
+{
+	const double shares[] = {0.1, 0.9}, at[] = {150, 200, 280, 400};
+	double kept[2];
+
+	(void)state;
+	for (int k = 0; k < 2; k++) {
+		struct engine_curve curve = {.count = 0};
+		for (int i = 0; i < 4; i++) {
+			double copies = lcpfs_engine_uniform_wa(1000, at[i] - shares[k] * 100) - 1;
+			struct engine_point p = point(1000, at[i], copies);
+			engine_curve_keep(&curve, &p);
+		}
+		kept[k] = engine_curve_fit(&curve, NULL, &priors, &(struct engine_space){1000, 1200, 100}).kept;
+	}
+	assert_true(kept[0] < 30 && kept[1] > 70);
 }
 
 static void demand_forgets_with_the_pools_turnover(void **state)
@@ -275,6 +302,7 @@ int main(void)
 		cmocka_unit_test(curve_without_points_is_uniform),
 		cmocka_unit_test(curve_believes_measurement_over_formula),
 		cmocka_unit_test(curve_of_a_log_is_flat_and_near_zero),
+		cmocka_unit_test(curve_learns_what_the_store_keeps),
 		cmocka_unit_test(demand_forgets_with_the_pools_turnover),
 	};
 

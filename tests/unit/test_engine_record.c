@@ -396,7 +396,7 @@ static void damaged_state_is_refused_whole(void **state)
 	for (size_t cut = 0; cut < length; cut++)
 		assert_int_equal(lcpfs_engine_load(w.engine, bytes, cut), -LCPFS_E_CORRUPT);
 	memcpy(copy, bytes, length);
-	copy[8] = 2;
+	copy[8] = 3;
 	assert_int_equal(lcpfs_engine_load(w.engine, copy, length), -LCPFS_E_VERSION);
 	lcpfs_engine_get_statistics(w.engine, &after);
 	assert_memory_equal(&before.pressure, &after.pressure, sizeof(before.pressure));
