@@ -200,7 +200,7 @@ static uint32_t *list_metaslabs(const struct part *part)
 	uint32_t *list = malloc((part->metaslabs + 1) * sizeof(*list));
 
 	if (list)
-		map_list(part->pool, part->id, list, part->metaslabs);
+		map_list(part, list);
 	return list;
 }
 
@@ -441,11 +441,30 @@ static int bring_up(struct part *part, struct lcpfs_failure *failure)
 	return error;
 }
 
+/*
+ * The next id that was never given out; UINT32_MAX: there is none. In a damaged pool a partition or the map may
+ * have ids that the uberblock does not know of: what has such an id must not become one with a new partition.
+ */
+static uint32_t unused_id(const struct lcpfs_pool *pool)
+{
+	uint32_t id = le32_get(pool->uberblock.partition_next);
+
+	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
+		if (pool->parts[slot] && pool->parts[slot]->id >= id)
+			id = pool->parts[slot]->id + (pool->parts[slot]->id < UINT32_MAX);
+	}
+	for (uint32_t m = 0; m < pool->layout.metaslab_count; m++) {
+		if (map_owner(pool, m) >= id)
+			id = map_owner(pool, m) + (map_owner(pool, m) < UINT32_MAX);
+	}
+	return id;
+}
+
 static int add_planned(struct lcpfs_pool *pool, const char *name, const struct plan *plan, uint32_t slot,
 		       struct lcpfs_failure *failure)
 {
 	uint32_t metaslab_blocks = pool->layout.metaslab_blocks, count = (uint32_t)plan->size;
-	struct part *part = part_new(pool, slot, le32_get(pool->uberblock.partition_next));
+	struct part *part = part_new(pool, slot, unused_id(pool));
 	uint32_t *metaslabs = malloc(count * sizeof(*metaslabs));
 	int error = 0;
 
@@ -480,7 +499,7 @@ static int add_locked(struct lcpfs_pool *pool, const char *name, struct plan *pl
 		error = check_name(pool, name, failure);
 	if (!error)
 		error = free_slot(pool, &slot, failure);
-	if (!error && le32_get(pool->uberblock.partition_next) == UINT32_MAX)
+	if (!error && unused_id(pool) == UINT32_MAX)
 		error = failure_set(failure, LCPFS_E_NOSPC, "all partition ids were given out");
 	if (!error)
 		error = check_min_sum(pool, plan, failure);

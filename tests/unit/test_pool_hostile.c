@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Pool metadata that is sealed and contradicts itself, or is older than its other copy: check finds it, opening
+ * refuses or goes on without it, and what is added afterwards does not mix with it.
+ */
+#include "pool_fixture.h"
+
+/* -- pages -- */
+
+struct page_case {
+	const char *name;
+	void (*change)(struct fixture *f, struct txg *txg, struct fmt_partition *a);
+	const char *fault; /* of partition a when it is opened; NULL: it works */
+};
+
+static void limits_swapped(struct fixture *f, struct txg *txg, struct fmt_partition *a)
+{
+	(void)f;
+	(void)txg;
+	a->max_blocks = le64_of(le64_get(a->min_blocks) - MB / BLOCK_SIZE);
+}
+
+static void min_uneven(struct fixture *f, struct txg *txg, struct fmt_partition *a)
+{
+	(void)f;
+	(void)txg;
+	a->min_blocks = le64_of(le64_get(a->min_blocks) - 1);
+}
+
+static void max_uneven(struct fixture *f, struct txg *txg, struct fmt_partition *a)
+{
+	(void)f;
+	(void)txg;
+	a->max_blocks = le64_of(le64_get(a->max_blocks) + 1);
+}
+
+static void max_too_small(struct fixture *f, struct txg *txg, struct fmt_partition *a)
+{
+	(void)f;
+	(void)txg;
+	a->min_blocks = a->max_blocks = le64_of(5 * MB / BLOCK_SIZE);
+}
+
+static void min_too_large(struct fixture *f, struct txg *txg, struct fmt_partition *a)
+{
+	(void)f;
+	(void)txg;
+	a->min_blocks = a->max_blocks = le64_of(UINT64_C(1) << 40);
+}
+
+static void volume_nothing(struct fixture *f, struct txg *txg, struct fmt_partition *a)
+{
+	(void)f;
+	(void)txg;
+	a->volume_blocks = le64_of(0);
+}
+
+static void volume_huge(struct fixture *f, struct txg *txg, struct fmt_partition *a)
+{
+	(void)f;
+	(void)txg;
+	a->volume_blocks = le64_of((UINT64_C(1) << 40) + 1);
+}
+
+static void volume_other(struct fixture *f, struct txg *txg, struct fmt_partition *a)
+{
+	(void)f;
+	(void)txg;
+	a->volume_blocks = le64_of(le64_get(a->volume_blocks) + 1);
+}
+
+static void id_twice(struct fixture *f, struct txg *txg, struct fmt_partition *a)
+{
+	struct fmt_partition *c = txg_change(txg, layout_partition_page(&f->pool->layout, 2));
+
+	*c = *a;
+	c->name[0] = 'x';
+}
+
+static void id_not_given_out(struct fixture *f, struct txg *txg, struct fmt_partition *a)
+{
+	(void)f;
+	(void)a;
+	txg->uberblock.partition_next = le32_of(1);
+}
+
+static void owner_of_tomorrow(struct fixture *f, struct txg *txg, struct fmt_partition *a)
+{
+	(void)a;
+	for (uint32_t i = 1; i <= 3; i++)
+		map_set(txg, f->pool->layout.metaslab_count - i, 3);
+}
+
+static void metaslabs_of_the_other(struct fixture *f, struct txg *txg, struct fmt_partition *a)
+{
+	(void)f;
+	(void)a;
+	for (uint32_t i = 0; i < 3; i++)
+		map_set(txg, i, 2);
+}
+
+static const struct page_case page_cases[] = {
+	{"limits swapped", limits_swapped, "limits"},
+	{"min uneven", min_uneven, "limits"},
+	{"max uneven", max_uneven, "limits"},
+	{"max too small", max_too_small, NULL},
+	{"min too large", min_too_large, NULL},
+	{"volume nothing", volume_nothing, "volume"},
+	{"volume huge", volume_huge, "volume"},
+	{"volume other", volume_other, "disagree"},
+	{"id twice", id_twice, NULL},
+	{"id not given out", id_not_given_out, NULL},
+	{"owner of tomorrow", owner_of_tomorrow, NULL},
+	{"metaslabs of the other", metaslabs_of_the_other, "metaslabs"},
+};
+
+static void look_at(const struct page_case *c)
+{
+	struct lcpfs_partition *handle;
+	struct fixture f;
+	struct txg txg;
+
+	fixture_new(&f, 32 * MB);
+	assert_int_equal(fixture_add(&f, "a", LEAST, LEAST, 8 * MB), 0);
+	assert_int_equal(fixture_add(&f, "b", LEAST, LEAST, 8 * MB), 0);
+	assert_int_equal(fixture_write(&f, "b", 0, 100, 1), 0);
+	txg_begin(f.pool, &txg);
+	c->change(&f, &txg, txg_change(&txg, layout_partition_page(&f.pool->layout, 0)));
+	assert_int_equal(txg_commit(&txg, &f.failure), 0);
+	pool_abandon(f.pool);
+	f.pool = NULL;
+	if (fixture_check(&f, false) == 0)
+		fail_msg("check does not find: %s", c->name);
+	assert_int_equal(fixture_open(&f, false), 0);
+	if (c->fault) {
+		struct part *a = f.pool->parts[0];
+
+		assert_int_equal(lcpfs_partition_open(f.pool, a->name, &handle, &f.failure), -LCPFS_E_FAULTED);
+		if (!strstr(f.failure.message, c->fault))
+			fail_msg("%s: %s", c->name, f.failure.message);
+	}
+	fixture_expect(&f, "b", 0, 100, 1);
+	/* A newcomer gets nothing of what is there already. */
+	if (fixture_add(&f, "new", LEAST, LEAST, 8 * MB) == 0) {
+		assert_int_equal(fixture_size(&f, "new"), LEAST);
+		assert_int_equal(fixture_write(&f, "new", 0, 100, 2), 0);
+		assert_true(fixture_info(&f, "new").id >= 3);
+		assert_int_equal(fixture_close(&f), 0);
+		assert_int_equal(fixture_open(&f, false), 0);
+		fixture_expect(&f, "new", 0, 100, 2);
+	} else if (!strstr(f.failure.message, "min of all")) {
+		fail_msg("%s: %s", c->name, f.failure.message);
+	}
+	fixture_expect(&f, "b", 0, 100, 1);
+	assert_int_equal(fixture_close(&f), 0);
+	fixture_done(&f);
+}
+
+static void pages_that_contradict_are_contained(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LENGTH(page_cases); i++)
+		look_at(&page_cases[i]);
+}
+
+static void all_ids_can_be_given_out(void **state)
+{
+	static const struct {
+		uint32_t next, owner, error;
+	} cases[] = {{UINT32_MAX, 0, LCPFS_E_NOSPC}, {UINT32_MAX - 1, 0, 0}, {3, UINT32_MAX, LCPFS_E_NOSPC}};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
+		struct fixture f;
+		struct txg txg;
+
+		fixture_new(&f, 32 * MB);
+		txg_begin(f.pool, &txg);
+		txg.uberblock.partition_next = le32_of(cases[i].next);
+		map_set(&txg, f.pool->layout.metaslab_count - 1, cases[i].owner);
+		assert_int_equal(txg_commit(&txg, &f.failure), 0);
+		assert_int_equal(-fixture_add(&f, "a", LEAST, LEAST, 8 * MB), cases[i].error);
+		if (cases[i].error)
+			assert_non_null(strstr(f.failure.message, "all partition ids"));
+		assert_int_equal(fixture_close(&f), 0);
+		fixture_done(&f);
+	}
+}
+
+/* -- uberblocks -- */
+
+static uint64_t ring_block(const struct layout *l, unsigned copy, uint64_t txg)
+{
+	return layout_area_block(l, copy, AREA_UBERBLOCKS + txg % UBERBLOCK_SLOTS);
+}
+
+static void insane_uberblock(struct fmt_uberblock *u, unsigned which)
+{
+	if (which == 0)
+		u->txg = le64_of(0);
+	else if (which == 1)
+		u->txg = le64_of(le64_get(u->txg) + (UINT64_C(1) << 62));
+	else if (which == 2)
+		u->txg = le64_of(le64_get(u->txg) + 1); /* not the one of this place */
+	else if (which == 3)
+		u->history_next = le64_of(UINT64_MAX);
+	else if (which == 4)
+		u->page_count = le32_of(le32_get(u->page_count) + 1);
+	else if (which == 5)
+		u->partition_next = le32_of(0);
+	else
+		u->tune_mode = le32_of(3);
+}
+
+static void insane_uberblocks_are_not_believed(void **state)
+{
+	(void)state;
+	for (unsigned which = 0; which < 7; which++) {
+		struct fmt_uberblock u;
+		struct fixture f;
+		struct layout l;
+		uint64_t txg;
+
+		fixture_new(&f, 32 * MB);
+		assert_int_equal(fixture_add(&f, "a", LEAST, LEAST, 8 * MB), 0);
+		assert_int_equal(fixture_write(&f, "a", 0, 100, 1), 0);
+		assert_int_equal(fixture_close(&f), 0);
+		assert_int_equal(fixture_open(&f, true), 0);
+		l = f.pool->layout;
+		txg = le64_get(f.pool->uberblock.txg);
+		u = f.pool->uberblock;
+		assert_int_equal(fixture_close(&f), 0);
+		insane_uberblock(&u, which);
+		fmt_seal(&u, FMT_UBERBLOCK, POOL_GUID, 0, 0);
+		/* One copy: repaired from the other. */
+		assert_int_equal(vdev_write(f.vdev, ring_block(&l, 1, txg) * BLOCK_SIZE, &u, sizeof(u)), 0);
+		assert_int_equal(fixture_check(&f, false), 1);
+		assert_int_equal(fixture_open(&f, false), 0);
+		assert_int_equal(f.pool->repaired, 1);
+		fixture_expect(&f, "a", 0, 100, 1);
+		assert_int_equal(fixture_close(&f), 0);
+		assert_int_equal(fixture_check(&f, true), 0);
+		fixture_done(&f);
+	}
+}
+
+static void older_copies_are_found(void **state)
+{
+	struct fmt_uberblock old;
+	struct fixture f;
+	struct layout l;
+
+	(void)state;
+	fixture_new(&f, 32 * MB);
+	uint64_t first = le64_get(f.pool->uberblock.txg);
+	l = f.pool->layout;
+	assert_int_equal(vdev_read(f.vdev, ring_block(&l, 0, first) * BLOCK_SIZE, &old, sizeof(old)), 0);
+	while (le64_get(f.pool->uberblock.txg) < first + UBERBLOCK_SLOTS) {
+		history_note(f.pool, LCPFS_EVENT_TUNE, 0, 0, 0, "again");
+		assert_int_equal(history_flush(f.pool), 0);
+	}
+	/* A lost write, while the pool is open, and one of a place that no crash can have torn. */
+	assert_int_equal(vdev_write(f.vdev, ring_block(&l, 1, first) * BLOCK_SIZE, &old, sizeof(old)), 0);
+	struct lcpfs_care care = {0};
+	assert_int_equal(lcpfs_pool_scrub(f.pool, &care, &f.failure), 0);
+	assert_int_equal(care.damaged, 1);
+	assert_int_equal(care.repaired, 1);
+	memset(&old, 0x55, sizeof(old));
+	assert_int_equal(vdev_write(f.vdev, ring_block(&l, 0, first + 4) * BLOCK_SIZE, &old, sizeof(old)), 0);
+	pool_abandon(f.pool);
+	f.pool = NULL;
+	assert_int_equal(fixture_check(&f, false), 1);
+	assert_int_equal(fixture_open(&f, false), 0);
+	assert_int_equal(f.pool->repaired, 1);
+	assert_int_equal(fixture_close(&f), 0);
+	assert_int_equal(fixture_check(&f, true), 0);
+	fixture_done(&f);
+}
+
+/* One copy of a page is an older one of the same page, in either area; both copies of a history page are lost. */
+static void pages_of_two_ages_are_told_apart(void **state)
+{
+	(void)state;
+	for (unsigned copy = 0; copy < COPIES; copy++) {
+		uint8_t old[BLOCK_SIZE];
+		struct lcpfs_care care = {0};
+		struct fixture f;
+
+		fixture_new(&f, 32 * MB);
+		assert_int_equal(fixture_add(&f, "a", LEAST, LEAST, 10 * MB), 0);
+		struct layout l = f.pool->layout;
+		unsigned slot = f.pool->uberblock.slot_map[0] & 1;
+		uint64_t at = layout_page_block(&l, copy, 0, slot) * BLOCK_SIZE;
+		assert_int_equal(vdev_read(f.vdev, at, old, sizeof(old)), 0);
+		assert_int_equal(fixture_resize(&f, "a", 8 * MB), 0);
+		while ((f.pool->uberblock.slot_map[0] & 1) != slot)
+			assert_int_equal(fixture_resize(&f, "a", 9 * MB), 0);
+		assert_int_equal(fixture_close(&f), 0);
+		assert_int_equal(vdev_write(f.vdev, at, old, sizeof(old)), 0);
+		assert_int_equal(fixture_check(&f, false), 1);
+		assert_int_equal(fixture_open(&f, false), 0);
+		assert_int_equal(fixture_size(&f, "a"), 9 * MB);
+		assert_int_equal(f.pool->repaired, 1);
+		assert_int_equal(fixture_close(&f), 0);
+
+		uint32_t page = layout_history_page(&l) + 1; /* written once, empty */
+		memset(old, 0x55, sizeof(old));
+		for (unsigned i = 0; i < COPIES; i++)
+			assert_int_equal(vdev_write(f.vdev, layout_page_block(&l, i, page, 0) * BLOCK_SIZE, old,
+						    sizeof(old)), 0);
+		assert_int_equal(fixture_open(&f, false), 0);
+		assert_int_equal(f.pool->damaged, 2);
+		assert_int_equal(f.pool->repaired, 0);
+		assert_int_equal(lcpfs_pool_scrub(f.pool, &care, &f.failure), 0);
+		assert_int_equal(care.damaged, 2);
+		assert_int_equal(care.repaired, 0);
+		assert_int_equal(fixture_size(&f, "a"), 9 * MB);
+		fixture_done(&f);
+	}
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(pages_that_contradict_are_contained),
+		cmocka_unit_test(all_ids_can_be_given_out),
+		cmocka_unit_test(insane_uberblocks_are_not_believed),
+		cmocka_unit_test(older_copies_are_found),
+		cmocka_unit_test(pages_of_two_ages_are_told_apart),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
