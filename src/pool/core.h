@@ -154,7 +154,7 @@ uint32_t map_owner(const struct lcpfs_pool *pool, uint32_t metaslab);
 void map_set(struct txg *txg, uint32_t metaslab, uint32_t owner);
 /* Up to `count` free metaslabs, lowest first, into list; how many there were. */
 uint32_t map_pick_free(const struct lcpfs_pool *pool, uint32_t *list, uint32_t count);
-uint32_t map_list(const struct lcpfs_pool *pool, uint32_t owner, uint32_t *list, uint32_t room);
+void map_list(const struct part *part, uint32_t *list); /* all of its own: part->metaslabs */
 void map_count(struct lcpfs_pool *pool);
 /* After a transaction: brings the counts in line with a changed page. */
 void map_page_changed(struct lcpfs_pool *pool, uint32_t page, const struct fmt_map *before);

@@ -123,9 +123,9 @@ static uint32_t take_by_engine(struct part *to, uint32_t *from_id)
 
 	if (pthread_mutex_trylock(&pool->round))
 		return 0;
-	if (!lcpfs_engine_call_back(pool->engine, clock_us(&pool->clock), pool->layout.metaslab_blocks, to->id,
-				    &d) &&
-	    d.action == LCPFS_ENGINE_MOVE)
+	CHECK(!lcpfs_engine_call_back(pool->engine, clock_us(&pool->clock), pool->layout.metaslab_blocks, to->id,
+				      &d));
+	if (d.action == LCPFS_ENGINE_MOVE)
 		got = take_proposed(to, &d, from_id);
 	pthread_mutex_unlock(&pool->round);
 	return got;

@@ -32,11 +32,11 @@ void map_set(struct txg *txg, uint32_t metaslab, uint32_t owner)
 	map->owner[metaslab % MAP_ENTRIES] = le32_of(owner);
 }
 
-/* A map page lost in both copies reads as free; nothing may be given out of it. */
+/* A map page lost in both copies reads as free: a pool that has one does not open. */
 static bool is_available(const struct lcpfs_pool *pool, uint32_t metaslab)
 {
-	return map_owner(pool, metaslab) == NO_PARTITION && !pool->blocked[metaslab] &&
-	       !pool->lost[metaslab / MAP_ENTRIES];
+	AUDIT(!pool->lost[metaslab / MAP_ENTRIES]);
+	return map_owner(pool, metaslab) == NO_PARTITION && !pool->blocked[metaslab];
 }
 
 uint32_t map_pick_free(const struct lcpfs_pool *pool, uint32_t *list, uint32_t count)
@@ -50,18 +50,17 @@ uint32_t map_pick_free(const struct lcpfs_pool *pool, uint32_t *list, uint32_t c
 	return found;
 }
 
-uint32_t map_list(const struct lcpfs_pool *pool, uint32_t owner, uint32_t *list, uint32_t room)
+void map_list(const struct part *part, uint32_t *list)
 {
 	uint32_t found = 0;
 
-	for (uint32_t m = 0; m < pool->layout.metaslab_count; m++) {
-		if (map_owner(pool, m) != owner)
+	for (uint32_t m = 0; m < part->pool->layout.metaslab_count; m++) {
+		if (map_owner(part->pool, m) != part->id)
 			continue;
-		if (found < room)
-			list[found] = m;
-		found++;
+		CHECK(found < part->metaslabs);
+		list[found++] = m;
 	}
-	return found;
+	CHECK(found == part->metaslabs);
 }
 
 static void count_owner(struct lcpfs_pool *pool, uint32_t owner, int by)
@@ -158,13 +157,13 @@ void map_verify(struct lcpfs_pool *pool, struct report *report)
 
 /* -- discarding -- */
 
-/* The next run of blocked metaslabs, at most `most` long; 0: none. */
+/* The next run of blocked metaslabs, of which there are some; at most `most` long. */
 static uint32_t next_run(const struct lcpfs_pool *pool, uint32_t most, uint32_t *first)
 {
 	uint32_t m = 0, count = 0;
 
-	while (m < pool->layout.metaslab_count && !pool->blocked[m])
-		m++;
+	for (; !pool->blocked[m]; m++)
+		CHECK(m + 1 < pool->layout.metaslab_count);
 	*first = m;
 	while (count < most && m + count < pool->layout.metaslab_count && pool->blocked[m + count])
 		count++;
@@ -179,7 +178,8 @@ void map_discard(struct lcpfs_pool *pool, uint32_t metaslabs)
 	pthread_mutex_lock(&pool->lock);
 	while (pool->discarding_count)
 		pthread_cond_wait(&pool->changed, &pool->lock);
-	while (pool->blocked_count && metaslabs && (count = next_run(pool, metaslabs, &first))) {
+	while (pool->blocked_count && metaslabs) {
+		count = next_run(pool, metaslabs, &first);
 		pool->discarding = first;
 		pool->discarding_count = count;
 		pthread_mutex_unlock(&pool->lock);

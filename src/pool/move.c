@@ -298,8 +298,8 @@ void move_make_room(struct lcpfs_pool *pool, uint64_t missing, uint32_t but_not)
 		struct lcpfs_engine_decision d;
 		uint64_t blocks = (target - has) * pool->layout.metaslab_blocks;
 
-		if (lcpfs_engine_call_back(pool->engine, clock_us(&pool->clock), blocks, but_not, &d) ||
-		    d.action != LCPFS_ENGINE_MOVE || keeper_carry_out(pool, &d) == 0)
+		CHECK(!lcpfs_engine_call_back(pool->engine, clock_us(&pool->clock), blocks, but_not, &d));
+		if (d.action != LCPFS_ENGINE_MOVE || keeper_carry_out(pool, &d) == 0)
 			break;
 	}
 	pthread_mutex_unlock(&pool->round);

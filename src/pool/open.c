@@ -48,8 +48,6 @@ static void init_locks(struct lcpfs_pool *pool)
 
 void pool_free(struct lcpfs_pool *pool)
 {
-	if (!pool)
-		return;
 	for (uint32_t slot = 0; pool->parts && slot < pool->layout.partition_slots; slot++)
 		part_free(pool->parts[slot]);
 	lcpfs_engine_destroy(pool->engine);
