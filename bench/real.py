@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The simulator's scenarios on a real pool, and its write amplification beside the simulator's.
 
-For each scenario a pool file is made, with partitions of the sizes that `lcpfs simulate` starts from, and served through
-nbdkit. Every partition is written full once, in order; then come exactly the simulator's writes (`lcpfs simulate
---requests`), over NBD, several in flight. WA is counted by the pool and by the model over the same writes: it is a
-count, not a time, so a busy machine does not change it, and --dir may well be a tmpfs.
+For each scenario a pool file is made, with partitions of the sizes that `lcpfs simulate` starts from, and served
+through nbdkit. Every partition is written full once, in order; then come exactly the simulator's writes (`lcpfs
+simulate --requests`), over NBD, several in flight. WA is counted by the pool and by the model over the same
+writes: it is a count, not a time, so a busy machine hardly changes it, and --dir may well be a tmpfs.
 
 usage: bench/real.py [BUILD] [--json] [--live MIB] [--only NAME,...] [--learned] [--trace FILE] [--flush KIB]
        [--dir DIR]
@@ -13,6 +13,7 @@ usage: bench/real.py [BUILD] [--json] [--live MIB] [--only NAME,...] [--learned]
 
 import argparse
 import collections
+import functools
 import itertools
 import json
 import pathlib
@@ -32,8 +33,8 @@ BLOCK = 4096
 BAR = 0.05
 METASLAB_MIB = 1
 IN_FLIGHT = 16  # requests, of all partitions
-PIECE_BLOCKS = 64
-BUFFERS = [nbd.Buffer.from_bytearray(bytearray(n * BLOCK)) for n in range(PIECE_BLOCKS + 1)]
+LAG_BLOCKS = 16  # the model's: with so many requests under way a background thread comes late
+PIECE_BLOCKS = 1024  # of a request, at most
 METASLABS_MIN = 6  # of a partition; the simulator gives its engine no other minimum
 
 
@@ -60,10 +61,11 @@ def many(live, weights):
 def scenarios(live, trace):
 	"""(name, the simulator's starts, its other arguments)"""
 	uneven, even = ("proportional", "equal"), ("proportional", "inverse")
-	for spare in (0.1, 0.2, 0.3):  # at a tenth hardly anything is left to clean with: few turns are long
-		yield f"80/20 spare {spare:.0%}", uneven, scenario(live, spare, 1 if spare < 0.2 else 3, two(live, 0.8, 0.2))
+	turns = {0.1: 1, 0.2: 3, 0.3: 3}  # at a tenth hardly anything is left to clean with: one takes long
+	for spare in (0.1, 0.2, 0.3):
+		yield f"80/20 spare {spare:.0%}", uneven, scenario(live, spare, turns[spare], two(live, 0.8, 0.2))
 	for spare in (0.1, 0.3):
-		yield f"90/10 spare {spare:.0%}", uneven, scenario(live, spare, 1 if spare < 0.2 else 3, two(live, 0.9, 0.1))
+		yield f"90/10 spare {spare:.0%}", uneven, scenario(live, spare, turns[spare], two(live, 0.9, 0.1))
 	yield "4 equal, 70/20/8/2", even, scenario(live, 0.2, 3, many(live, [70, 20, 8, 2]))
 	yield "16 equal, zipf 1.5", even, scenario(live, 0.2, 3, many(live, [(i + 1) ** -1.5 for i in range(16)]))
 	yield "2 equal, 50/50", even[:1], scenario(live, 0.2, 3, two(live, 0.5, 0.5))
@@ -87,11 +89,12 @@ def scenarios(live, trace):
 class Pool:
 	def __init__(self, program, folder, sockets, sizes, tune):
 		"""sizes: (name, volume blocks, size blocks) of each partition"""
-		self.program, self.path, self.names = program, folder / "pool.lcpfs", [name for name, _, _ in sizes]
-		whole = sum(size for _, _, size in sizes)
-		self.create(whole * BLOCK // (METASLAB_MIB * MIB))
+		self.program, self.path = program, folder / "pool.lcpfs"
+		self.names = [name for name, _, _ in sizes]
+		whole = sum(size for _, _, size in sizes) * BLOCK
+		self.create(whole // (METASLAB_MIB * MIB))
 		for name, volume, size in sizes:
-			least, most = (METASLABS_MIN * METASLAB_MIB * MIB, whole * BLOCK) if tune else (size * BLOCK,) * 2
+			least, most = (METASLABS_MIN * METASLAB_MIB * MIB, whole) if tune else (size * BLOCK,) * 2
 			run(program, "add", self.path, name, "--min", least, "--size", size * BLOCK, "--max", most,
 				"--volume", volume * BLOCK)
 		self.server = Server("lcpfs", sizes[0][0], sockets, lambda socket: [
@@ -107,7 +110,8 @@ class Pool:
 		wanted = metaslabs * METASLAB_MIB
 		for _ in range(8):
 			self.path.unlink(missing_ok=True)
-			run(self.program, "create", self.path, "--size", f"{wanted}M", "--metaslab", f"{METASLAB_MIB}M")
+			run(self.program, "create", self.path, "--size", f"{wanted}M",
+				"--metaslab", f"{METASLAB_MIB}M")
 			got = json.loads(run(self.program, "status", self.path, "--json"))["pool"]["metaslabs"]
 			if got == metaslabs:
 				return
@@ -122,6 +126,11 @@ class Pool:
 	def stop(self):
 		self.server.stop()
 		self.path.unlink(missing_ok=True)
+
+
+@functools.cache  # what is in flight has to stay
+def zeros(blocks):
+	return nbd.Buffer.from_bytearray(bytearray(blocks * BLOCK))
 
 
 class Clients:
@@ -154,7 +163,7 @@ class Clients:
 	def write(self, partition, block, blocks):
 		handle = self.handles[partition]
 		for first in range(0, blocks, PIECE_BLOCKS):
-			buffer = BUFFERS[min(PIECE_BLOCKS, blocks - first)]
+			buffer = zeros(min(PIECE_BLOCKS, blocks - first))
 			self.send(handle, handle.aio_pwrite(buffer, (block + first) * BLOCK))
 		self.until_flush[partition] -= blocks
 		if self.flush_blocks and self.until_flush[partition] <= 0:
@@ -214,9 +223,10 @@ def on_the_pool(program, arguments, flush_blocks, tune, folder, sockets):
 		try:
 			total = int(next(source.stdout).split()[1])
 			sizes, first = partitions_of(source.stdout)
+			requests = itertools.chain([first], source.stdout)
 			pool = Pool(program, folder, sockets, sizes, tune)
 			try:
-				return put_on(pool, sizes, itertools.chain([first], source.stdout), total, flush_blocks)
+				return put_on(pool, sizes, requests, total, flush_blocks)
 			finally:
 				pool.stop()
 		finally:
@@ -224,7 +234,7 @@ def on_the_pool(program, arguments, flush_blocks, tune, folder, sockets):
 
 
 def compare(program, name, arguments, start, policy, options, data, sockets):
-	pattern = [f"--in-flight={IN_FLIGHT}"] + ([f"--flush={options.flush}K"] if options.flush else [])
+	pattern = [f"--lag={LAG_BLOCKS}"] + ([f"--flush={options.flush}K"] if options.flush else [])
 	arguments = [*arguments, f"--metaslab={METASLAB_MIB}M", f"--start={start}", "--seed=1"]
 	real = on_the_pool(program, arguments, options.flush * 1024 // BLOCK, policy == "learned", data, sockets)
 	rate = f"--rate={real['blocks_per_s']:.0f}"  # the model's time is the pool's: as many decisions
@@ -249,7 +259,8 @@ def print_row(row):
 def compare_all(options, data, sockets):
 	program, rows = options.build.resolve() / "lcpfs", []
 	if not options.json:
-		print(f"{'':45} {'last fifth of the writes':^25} {'all':^25}\n{'scenario':24} {'start':12} {'policy':7}"
+		print(f"{'':45} {'last fifth of the writes':^25} {'all':^25}")
+		print(f"{'scenario':24} {'start':12} {'policy':7}"
 			f"{'pool':>9}{'model':>9}{'apart':>8}{'pool':>9}{'model':>9}{'apart':>8}{'blocks/s':>10}")
 	for name, starts, arguments in scenarios(options.live, options.trace):
 		if options.only and not any(only in name for only in options.only.split(",")):
@@ -267,8 +278,8 @@ def tell(options, rows):
 	static = [row for row in rows if row["policy"] == "static"]
 	worst = max(abs(row[key]) for row in static for key in ("wa_difference", "wa_total_difference"))
 	if options.json:
-		print(json.dumps({"live_mib": options.live, "flush_kib": options.flush, "in_flight": IN_FLIGHT, "bar": BAR,
-			"worst": worst, "rows": rows}, indent=1))
+		result = {"live_mib": options.live, "flush_kib": options.flush, "in_flight": IN_FLIGHT}
+		print(json.dumps(result | {"bar": BAR, "worst": worst, "rows": rows}, indent=1))
 	else:
 		print(f"\nAt fixed sizes pool and model are at most {worst:.1%} apart (bar: {BAR:.0%});"
 			f" flushed {f'every {options.flush} KiB' if options.flush else 'never'} by clients.")

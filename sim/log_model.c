@@ -153,7 +153,7 @@ static void open_user(struct sim_log *log)
 		CHECK(model_begin(log, HEAD_USER, RECORD_ENTRIES, 0, &log->open));
 }
 
-/* What the store's background does meanwhile: a write that finds something due wakes it, those under way go on. */
+/* What the store's background does: a request that finds something due wakes it, and others go on meanwhile. */
 static void tend(struct sim_log *log, uint64_t now)
 {
 	bool due = model_checkpoint_due(log) || model_room_low(log);
@@ -161,7 +161,7 @@ static void tend(struct sim_log *log, uint64_t now)
 	if (due && !log->due)
 		log->due_since = now;
 	log->due = due;
-	if (!due || now - log->due_since < log->options.in_flight)
+	if (!due || now - log->due_since < log->options.lag_blocks)
 		return;
 	log->due = false;
 	if (model_checkpoint_due(log))
@@ -170,23 +170,24 @@ static void tend(struct sim_log *log, uint64_t now)
 		model_room_make(log);
 }
 
-static void append_user(struct sim_log *log, uint32_t block, uint64_t now)
+static void append_user(struct sim_log *log, uint32_t block)
 {
 	model_room_wait(log);
 	open_user(log);
 	model_bind(log, block, model_append(log, &log->open));
 	log->counts.user++;
+}
+
+void sim_log_write(struct sim_log *log, uint32_t block, uint32_t blocks, uint64_t now)
+{
+	CHECK(blocks <= log->volume_blocks && block <= log->volume_blocks - blocks);
+	for (uint32_t i = 0; i < blocks; i++)
+		append_user(log, block + i);
 	if (log->options.flush_blocks && log->counts.user - log->user_at_flush >= log->options.flush_blocks) {
 		log->user_at_flush = log->counts.user;
 		model_flush(log);
 	}
 	tend(log, now);
-}
-
-void sim_log_write(struct sim_log *log, uint32_t block, uint64_t now)
-{
-	CHECK(block < log->volume_blocks);
-	append_user(log, block, now);
 }
 
 /* ---- size ---- */
@@ -297,7 +298,7 @@ struct sim_log *sim_log_new(const struct sim_log_options *options, uint32_t volu
 		log->head[i].metaslab = model_take_empty(log);
 	for (uint32_t i = 0; i < volume_blocks; i++) {
 		model_tables_mark(log, 1, i); /* the volume changes when an address is first written only */
-		append_user(log, i, i);
+		sim_log_write(log, i, 1, i);
 	}
 	memset(&log->counts, 0, sizeof(log->counts));
 	log->user_at_clean = 0;

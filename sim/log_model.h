@@ -20,7 +20,7 @@ struct sim_log_options {
 	uint32_t metaslab_blocks; /* at least SIM_METASLAB_BLOCKS_MIN */
 	double checkpoint_share; /* of the size, logged since the last: then one is due; 0: no tables */
 	uint64_t flush_blocks; /* that users write between two flushes; 0: they never flush */
-	uint32_t in_flight; /* writes under way in the pool: so many pass before a background has its turn */
+	uint32_t lag_blocks; /* that users write to the pool until the background, woken, is at work */
 	enum sim_cleaning cleaning;
 };
 
@@ -37,8 +37,8 @@ struct sim_log *sim_log_new(const struct sim_log_options *options, uint32_t volu
 void sim_log_free(struct sim_log *log);
 /* The fewest metaslabs that this much data can live in: store_size_least. */
 uint32_t sim_log_metaslabs_min(const struct sim_log_options *options, uint32_t volume_blocks);
-/* `now`: how many blocks were written to all partitions, the clock that in_flight is measured by. */
-void sim_log_write(struct sim_log *log, uint32_t block, uint64_t now);
+/* One request. `now`: the blocks written to all partitions so far, the clock of lag_blocks. */
+void sim_log_write(struct sim_log *log, uint32_t block, uint32_t blocks, uint64_t now);
 void sim_log_grow(struct sim_log *log, uint32_t metaslabs);
 uint32_t sim_log_shrink(struct sim_log *log, uint32_t metaslabs); /* how many it could give */
 uint32_t sim_log_metaslabs(const struct sim_log *log);

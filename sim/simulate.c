@@ -44,7 +44,7 @@ static const char usage_text[] =
 	"  --cleaning NAME          cost-benefit (default, as the store does), greedy, oldest\n"
 	"  --checkpoint PERCENT     of a partition's size written between checkpoints (default 25; 0: no tables)\n"
 	"  --flush SIZE             written between two flushes of a partition (default: it is never flushed)\n"
-	"  --in-flight N            writes under way in the pool (default 1): the background comes so much later\n"
+	"  --lag BLOCKS             written until a store's background, woken, is at work (default 1)\n"
 	"  --rate N                 operations per simulated second (default: the pool's size in 64 s)\n"
 	"  --request-us N           fixed time of a request (default 10)\n"
 	"  --random-latency         latencies are drawn at random: nothing that policies do has an effect\n"
@@ -291,7 +291,7 @@ enum option_code {
 	O_CLEANING,
 	O_CHECKPOINT,
 	O_FLUSH,
-	O_IN_FLIGHT,
+	O_LAG,
 	O_RATE,
 	O_REQUEST,
 	O_RANDOM_LATENCY,
@@ -322,7 +322,7 @@ static const struct option long_options[] = {
 	{"cleaning", 1, NULL, O_CLEANING},
 	{"checkpoint", 1, NULL, O_CHECKPOINT},
 	{"flush", 1, NULL, O_FLUSH},
-	{"in-flight", 1, NULL, O_IN_FLIGHT},
+	{"lag", 1, NULL, O_LAG},
 	{"rate", 1, NULL, O_RATE},
 	{"request-us", 1, NULL, O_REQUEST},
 	{"random-latency", 0, NULL, O_RANDOM_LATENCY},
@@ -405,9 +405,9 @@ static int parse_value(struct command *c, int option, const char *value)
 	case O_FLUSH:
 		good = parse_size(value, &o->log.flush_blocks);
 		break;
-	case O_IN_FLIGHT:
+	case O_LAG:
 		good = parse_whole(value, 1e6, &number);
-		o->log.in_flight = (uint32_t)number;
+		o->log.lag_blocks = (uint32_t)number;
 		break;
 	case O_RATE:
 		good = parse_plain(value, &c->rate) && c->rate > 0;
@@ -476,7 +476,7 @@ static void defaults(struct command *c)
 	c->config.load.repeat = 5;
 	c->split_blocks = 262144;
 	c->config.world = (struct sim_world_options){
-		.log = {.checkpoint_share = 0.25, .in_flight = 1, .cleaning = SIM_COST_BENEFIT},
+		.log = {.checkpoint_share = 0.25, .lag_blocks = 1, .cleaning = SIM_COST_BENEFIT},
 		.request_us = 10,
 		.write_us = 10,
 		.read_us = 10,

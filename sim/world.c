@@ -100,8 +100,8 @@ static void apply(struct sim_world *world, const struct sim_op *op)
 	double latency;
 
 	world->now_us = MAX_OF(world->now_us, op->time_us);
-	for (uint32_t i = 0; op->write && i < op->blocks; i++)
-		sim_log_write(m->log, op->block + i, world->load->written_blocks);
+	if (op->write)
+		sim_log_write(m->log, op->block, op->blocks, world->load->written_blocks);
 	latency = service_us(world, op, &before, sim_log_counts(m->log));
 	if (world->options->random_latency)
 		latency = -100 * log(1 - sim_random_unit(&world->noise));
