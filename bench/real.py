@@ -221,7 +221,10 @@ def on_the_pool(program, arguments, flush_blocks, tune, folder, sockets):
 	command = [program, "simulate", *arguments, "--requests"]
 	with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as source:
 		try:
-			total = int(next(source.stdout).split()[1])
+			head = next(source.stdout, None)
+			if not head:
+				raise Failed("there is nothing to write (see above): more --live?")
+			total = int(head.split()[1])
 			sizes, first = partitions_of(source.stdout)
 			requests = itertools.chain([first], source.stdout)
 			pool = Pool(program, folder, sockets, sizes, tune)
