@@ -23,6 +23,7 @@
 #include "fuzz.h"
 #include "sim/policy.h"
 #include "sim/report.h"
+#include "sim/requests.h"
 #include "sim/trace.h"
 
 enum { ARGUMENTS_MAX = 60, INTERNED_MAX = 64 };
@@ -114,6 +115,13 @@ struct sim_trace *WRAP(sim_trace_load)(const char *path, enum sim_trace_format f
 {
 	CHECK(path && (unsigned)format <= SIM_CSV && split_blocks);
 	return NULL;
+}
+
+bool WRAP(sim_requests_print)(struct sim_config *config);
+bool WRAP(sim_requests_print)(struct sim_config *config)
+{
+	free(sim_start_sizes(config, config->start, true));
+	return true;
 }
 
 bool WRAP(sim_report_plot_possible)(const char *path);
