@@ -91,6 +91,14 @@ unserve() {
 	[ "${1:-TERM}" = KILL ] || [ "$status" -eq 0 ] || fail "the server ended with $status"
 }
 
+# The kernel may hold a killed process's lock on the pool for a moment, until its last requests are done.
+wait_released() {
+	for _ in $(seq 100); do
+		"$LCPFS" check "$1" >/dev/null 2>&1 || [ $? -ne 2 ] || { sleep 0.05; continue; }
+		return
+	done
+}
+
 # expect CODE COMMAND...: runs it, output in out and err; a code other than 0 needs exactly one line of complaint.
 expect() {
 	wanted=$1

@@ -23,14 +23,6 @@ for block in range(0, 5000, 2):
 h.flush()
 PYTHON
 
-# The kernel may hold a killed process's lock for a moment, until its last requests are done.
-wait_released() {
-	for _ in $(seq 100); do
-		"$LCPFS" check "$POOL" >/dev/null 2>&1 || [ $? -ne 2 ] || { sleep 0.05; continue; }
-		return
-	done
-}
-
 lcpfs create "$POOL" --size 256M --metaslab 1M
 lcpfs add "$POOL" db --min 32M --max 160M --size 60M --volume 32M >/dev/null
 serve "$POOL" --tune off
@@ -49,7 +41,7 @@ for round in $(seq "$kills"); do
 	sleep "0.00$((round * 7 % 10))"
 	! kill -9 "$command" 2>/dev/null || killed=$((killed + 1))
 	wait "$command" 2>/dev/null || true
-	wait_released
+	wait_released "$POOL"
 	check_clean "$POOL"
 	case $1 in resize) lcpfs "$@" >/dev/null || fail "$* after a kill" ;; esac
 done
