@@ -27,7 +27,7 @@ static void guard_submit(struct vdev *vdev, struct vdev_io *ios, unsigned count)
 	inner->ops->submit(inner, ios, count);
 }
 
-/* Called and left with the lock. */
+/* Called and left with the lock, while no flush runs and none has failed. */
 static void run_flush(struct guard *guard)
 {
 	int error;
@@ -36,8 +36,7 @@ static void run_flush(struct guard *guard)
 	pthread_mutex_unlock(&guard->lock);
 	error = vdev_flush(guard->inner);
 	pthread_mutex_lock(&guard->lock);
-	if (error && !guard->failed)
-		guard->failed = error;
+	guard->failed = error;
 	guard->ended = guard->started;
 	pthread_cond_broadcast(&guard->ended_one);
 }

@@ -195,6 +195,11 @@ static void no_room_is_made_for_what_never_fits(void **state)
 	part_named(f.pool, "a")->removing = false;
 	assert_int_equal(fixture_size(&f, "a"), 50 * MB);
 	closes_clean(&f);
+	fixture_new(&f, 64 * MB);
+	assert_int_equal(lcpfs_pool_set_tune(f.pool, LCPFS_ENGINE_ON, NULL), 0);
+	assert_int_equal(fixture_add(&f, "a", 50 * MB, 50 * MB, 50 * MB), 0); /* cannot give */
+	assert_int_equal(fixture_add(&f, "b", LEAST, 20 * MB, 30 * MB), -LCPFS_E_NOSPC);
+	closes_clean(&f);
 }
 
 /* -- two at a time -- */
@@ -313,6 +318,13 @@ static void less_than_a_share_is_better_than_nothing(void **state)
 	assert_true(emergency_need_space(part_named(f.pool, "a")));
 	assert_int_equal(fixture_size(&f, "a"), 41 * MB);
 	assert_false(emergency_need_space(part_named(f.pool, "a")));
+	assert_int_equal(fixture_resize(&f, "b", 20 * MB), 0);
+	assert_int_equal(fixture_resize(&f, "a", 40 * MB), 0);
+	struct move move = {.to = held(&f, "b"), .wanted = 2}; /* to its max */
+	assert_int_equal(move_run(&move, &f.failure), -LCPFS_E_INVALID);
+	assert_int_equal(move.moved, 1);
+	assert_int_equal(fixture_size(&f, "b"), 21 * MB);
+	part_drop(move.to);
 	closes_clean(&f);
 }
 
@@ -349,18 +361,16 @@ enum reason { GONE, FAULTED, REMOVING, WANTS, LEAVING, REASONS };
 /* What the engine names may have changed since it was asked. */
 static void who_may_not_give_is_left_alone(void **state)
 {
-	struct fixture f;
-
 	(void)state;
-	fixture_new(&f, 64 * MB);
-	assert_int_equal(lcpfs_pool_set_tune(f.pool, LCPFS_ENGINE_ON, NULL), 0);
-	assert_int_equal(fixture_add(&f, "idle", LEAST, 56 * MB, 56 * MB), 0);
-	assert_int_equal(fixture_add(&f, "full", LEAST, LEAST, 40 * MB), 0);
-	struct part *idle = part_named(f.pool, "idle"), *full = part_named(f.pool, "full");
-	struct store *store = idle->store;
 	for (unsigned why = 0; why < REASONS; why++) {
-		uint64_t size = fixture_size(&f, "full");
+		struct fixture f;
 
+		fixture_new(&f, 64 * MB);
+		assert_int_equal(lcpfs_pool_set_tune(f.pool, LCPFS_ENGINE_ON, NULL), 0);
+		assert_int_equal(fixture_add(&f, "idle", LEAST, 56 * MB, 56 * MB), 0);
+		assert_int_equal(fixture_add(&f, "full", LEAST, LEAST, 40 * MB), 0);
+		struct part *idle = part_named(f.pool, "idle"), *full = part_named(f.pool, "full");
+		struct store *store = idle->store;
 		f.pool->parts[idle->slot] = why == GONE ? NULL : idle;
 		idle->store = why == FAULTED ? NULL : store;
 		idle->removing = why == REMOVING;
@@ -371,11 +381,11 @@ static void who_may_not_give_is_left_alone(void **state)
 		idle->store = store;
 		idle->removing = idle->wants_space = false;
 		idle->releasing = 0;
-		assert_int_equal(fixture_size(&f, "full"), size);
+		assert_int_equal(fixture_size(&f, "full"), LEAST);
 		assert_true(emergency_need_space(full));
-		assert_true(fixture_size(&f, "full") > size);
+		assert_true(fixture_size(&f, "full") > LEAST);
+		closes_clean(&f);
 	}
-	closes_clean(&f);
 }
 
 static size_t emergencies_noted(struct fixture *f)
@@ -436,6 +446,16 @@ static void removed_space_is_discarded_before_it_is_given_out(void **state)
 	assert_int_equal(fixture_resize(&f, "a", 20 * MB), 0); /* discards the rest */
 	assert_int_equal(simdisk_counts(f.disk)->discarded_bytes - before, 56 * MB);
 	map_discard(f.pool, 1); /* nothing left */
+	closes_clean(&f);
+	fixture_new(&f, 64 * MB);
+	assert_int_equal(fixture_add(&f, "b", LEAST, 20 * MB, 56 * MB), 0);
+	assert_int_equal(fixture_add(&f, "a", LEAST, LEAST, 40 * MB), 0);
+	f.pool->options.background = true;
+	assert_int_equal(lcpfs_partition_remove(f.pool, "b", NULL), 0);
+	f.pool->options.background = false;
+	assert_true(emergency_need_space(part_named(f.pool, "a"))); /* from behind what is pending */
+	assert_int_equal(map_owner(f.pool, 0), NO_PARTITION);
+	assert_int_equal(f.pool->blocked_count, 20);
 	closes_clean(&f);
 }
 
