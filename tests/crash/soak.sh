@@ -35,14 +35,16 @@ real_kills() {
 meson compile -C "$build" storesim poolsim >/dev/null
 echo "soak: from seed $seed on"
 while [ "$(date +%s)" -lt "$end" ]; do
-	run storesim --mode cuts --seed "$seed" --seeds 40 --fates 8 --jobs "$jobs"
-	run storesim --mode subsets --seed "$seed" --seeds 10 --ops 40 --jobs "$jobs"
-	run poolsim --mode cuts --seed "$seed" --seeds 20 --fates 8 --jobs "$jobs"
-	run storesim --mode errors --seed "$seed" --seeds 4 --ops 30 --jobs "$jobs"
-	run poolsim --mode errors --seed "$seed" --seeds 2 --ops 16 --jobs "$jobs"
-	run storesim --mode rot --seed "$seed" --seeds 10 --ops 80 --jobs "$jobs"
-	run storesim --mode full --seed "$seed" --seeds 40 --ops 100 --jobs "$jobs"
+	run storesim --mode cuts --seed "$seed" --seeds 80 --fates 24 --jobs "$jobs"
+	run storesim --mode subsets --seed "$seed" --seeds 80 --ops 30 --jobs "$jobs"
+	run poolsim --mode cuts --seed "$seed" --seeds 10 --fates 16 --jobs "$jobs"
+	run storesim --mode errors --seed "$seed" --seeds 2 --ops 20 --jobs "$jobs"
+	run poolsim --mode errors --seed "$seed" --seeds 1 --ops 12 --jobs "$jobs"
+	run storesim --mode memory --seed "$seed" --seeds 4 --ops 20 --jobs "$jobs"
+	run poolsim --mode memory --seed "$seed" --seeds 1 --ops 12 --jobs "$jobs"
+	run storesim --mode rot --seed "$seed" --seeds 4 --ops 40 --jobs "$jobs"
+	run storesim --mode full --seed "$seed" --seeds 20 --ops 40 --jobs "$jobs"
 	real_kills
-	seed=$((seed + 40))
+	seed=$((seed + 80))
 done
 awk -v kills="$kills" -f "$here/totals.awk" "$log"
