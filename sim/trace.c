@@ -13,7 +13,7 @@
 #include "base/check.h"
 
 #define BLOCK_BYTES 4096u
-#define REQUEST_BYTES_MAX (64u << 20) /* no device takes more at once; each block that it touches takes memory */
+#define REQUEST_BYTES_MAX (16u << 20) /* no device takes more at once; each block that it touches takes memory */
 #define VSCSI_WRITE 0x2a
 #define VSCSI_READ 0x28
 
