@@ -54,10 +54,11 @@ coverage: ## which lines the tests reach: build-coverage/coverage.html
 		--txt build-coverage/coverage.txt --html-details build-coverage/coverage.html
 	@cat build-coverage/coverage.txt
 
-test-asan: ## the unit tests with address and undefined-behaviour sanitizers
+test-asan: ## unit tests, commands and a server under clients with address, leak and undefined-behaviour sanitizers
 	@tools/install-deps.sh test
 	@tools/configure.sh build-asan $(SANITIZED) -Db_sanitize=address,undefined
-	@UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 tools/run-tests.py build-asan --suite unit --timeout-multiplier 5
+	@ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 tools/run-tests.py build-asan \
+		--suite unit --suite cli --suite sanitized --timeout-multiplier 5
 
 test-tsan: ## the unit tests with the thread sanitizer
 	@tools/install-deps.sh test

@@ -9,6 +9,8 @@ set -eu
 TESTS=$(cd "$(dirname "$0")/.." && pwd)
 T=$(mktemp -d "${TMPDIR:-/tmp}/lcpfs-test.XXXXXX")
 SOCKET=$T/nbd.sock
+# In a sanitized build: its library, which nbdkit needs from the start, since our plugin comes later.
+SANITIZER=$(ldd "$LCPFS" | sed -n 's/.*=> \(.*lib[at]san[^ ]*\).*/\1/p')
 SERVER=
 CLEANUPS=
 cd "$T"
@@ -71,7 +73,7 @@ serve() {
 	pool=$1
 	shift
 	: >server.out
-	"$LCPFS" serve "$pool" --socket "$SOCKET" "$@" >server.out 2>>server.log &
+	LD_PRELOAD=$SANITIZER "$LCPFS" serve "$pool" --socket "$SOCKET" "$@" >server.out 2>>server.log &
 	SERVER=$!
 	tries=0
 	until grep -q "^lcpfs: serving" server.out; do
