@@ -348,12 +348,16 @@ void keeper_save(struct txg *txg)
 	pool->keeper.saved_us = clock_us(&pool->clock);
 }
 
-static void load(struct lcpfs_pool *pool)
+/* 0, or NOMEM: what is damaged is learned again, what is not must not be forgotten. */
+static int load(struct lcpfs_pool *pool)
 {
 	uint8_t *bytes = malloc(blob_room(pool) + 1);
 	size_t length = 0;
+	int error = 0;
 
-	for (uint32_t i = 0; bytes && i < pool->layout.engine_pages; i++) {
+	if (!bytes)
+		return -LCPFS_E_NOMEM;
+	for (uint32_t i = 0; i < pool->layout.engine_pages; i++) {
 		const struct fmt_blob *page = txg_current(pool, layout_engine_page(&pool->layout) + i);
 		size_t part = MIN_OF(le32_get(page->page.head.count), (uint32_t)BLOB_BYTES);
 
@@ -361,8 +365,9 @@ static void load(struct lcpfs_pool *pool)
 		length += part;
 	}
 	if (length)
-		may_fail(lcpfs_engine_load(pool->engine, bytes, length)); /* what is damaged is learned again */
+		error = lcpfs_engine_load(pool->engine, bytes, length);
 	free(bytes);
+	return error == -LCPFS_E_NOMEM ? error : 0;
 }
 
 static struct part *next_id(const struct lcpfs_pool *pool, uint32_t after)
@@ -389,10 +394,11 @@ int keeper_start_engine(struct lcpfs_pool *pool)
 
 	/* One that the engine does not take is one of a damaged pool: it is not moved then. */
 	for (struct part *part = next_id(pool, 0); part && !error; part = next_id(pool, part->id))
-		may_fail(keeper_add_part(pool, part));
+		error = keeper_add_part(pool, part) == -LCPFS_E_NOMEM ? -LCPFS_E_NOMEM : 0;
+	if (!error)
+		error = load(pool);
 	if (error)
 		return error;
-	load(pool);
 	pool->keeper.saved_us = clock_us(&pool->clock);
 	note_outcomes(pool, true);
 	return 0;
@@ -522,6 +528,7 @@ int lcpfs_pool_set_tune(struct lcpfs_pool *pool, enum lcpfs_engine_mode mode, st
 	if ((unsigned)mode > LCPFS_ENGINE_ON)
 		return failure_set(failure, LCPFS_E_INVALID, "the mode is off, observe or on");
 	pthread_mutex_lock(&pool->lock);
+	uint32_t pending = pool->pending.count;
 	if (le32_get(pool->uberblock.tune_mode) == mode) {
 		pthread_mutex_unlock(&pool->lock);
 		return 0;
@@ -533,8 +540,8 @@ int lcpfs_pool_set_tune(struct lcpfs_pool *pool, enum lcpfs_engine_mode mode, st
 	error = txg_commit(&txg, failure);
 	if (!error)
 		error = lcpfs_engine_set_mode(pool->engine, mode);
-	else if (pool->pending.count)
-		pool->pending.count--; /* the line that was not to be */
+	else
+		pool->pending.count = pending; /* without the line that was not to be */
 	pthread_mutex_unlock(&pool->lock);
 	return error;
 }
