@@ -73,7 +73,7 @@ void lease_verify(struct lcpfs_pool *pool, struct report *report)
 	struct fmt_lease lease[COPIES];
 	enum fmt_verdict verdict[COPIES];
 	const struct fmt_lease *good = NULL;
-	bool stale = false, damaged = false, repaired = false;
+	bool stale = false, damaged[COPIES], repaired = false;
 
 	for (unsigned copy = 0; copy < COPIES; copy++) {
 		verdict[copy] = read_copy(pool->vdev, &pool->layout, copy, &lease[copy]);
@@ -81,14 +81,14 @@ void lease_verify(struct lcpfs_pool *pool, struct report *report)
 		if (verdict[copy] == FMT_GOOD) {
 			good = &lease[copy];
 			stale |= le64_get(good->pid) && !pool->lease_set;
-		} else {
-			damaged |= verdict[copy] != FMT_BLANK;
 		}
 	}
-	if (report->repair && (stale || damaged))
+	for (unsigned copy = 0; copy < COPIES; copy++) /* a blank one beside a good one has lost its write */
+		damaged[copy] = verdict[copy] != FMT_GOOD && (verdict[copy] != FMT_BLANK || good);
+	if (report->repair && (stale || damaged[0] || damaged[1]))
 		repaired = rewrite(pool, good);
 	for (unsigned copy = 0; copy < COPIES; copy++) {
-		if (verdict[copy] != FMT_GOOD && verdict[copy] != FMT_BLANK && !pool->was_open)
+		if (damaged[copy] && !pool->was_open)
 			report_found(report, layout_area_block(&pool->layout, copy, AREA_LEASE), repaired,
 				     "the lease's copy %u: %s", copy, fmt_verdict_text(verdict[copy]));
 	}

@@ -327,21 +327,43 @@ static bool is_blank(struct fixture *f, uint64_t block)
 	return bytes[0] == 0 && memcmp(bytes, bytes + 1, BLOCK_SIZE - 1) == 0;
 }
 
+/* False if nothing changes by it, or only to what a block never written is like. */
+static bool damage(struct fixture *f, uint64_t block, enum simimage_damage_kind kind, uint64_t other,
+		   const struct simimage *old)
+{
+	uint8_t before[BLOCK_SIZE], after[BLOCK_SIZE];
+	struct simimage_damage how = {.kind = kind, .offset = block * BLOCK_SIZE, .length = BLOCK_SIZE,
+				      .other = other * BLOCK_SIZE, .old = old};
+
+	if (kind == SIMIMAGE_FLIP)
+		how.offset += hash_mix(block) % BLOCK_SIZE;
+	assert_int_equal(vdev_read(f->vdev, block * BLOCK_SIZE, before, BLOCK_SIZE), 0);
+	simdisk_damage(f->disk, &how);
+	assert_int_equal(vdev_read(f->vdev, block * BLOCK_SIZE, after, BLOCK_SIZE), 0);
+	return memcmp(before, after, BLOCK_SIZE) != 0;
+}
+
 /* Every block of an area that means anything, one at a time: check finds it, opening repairs it. */
 static void rot_of_any_pool_block_is_found_and_repaired(void **state)
 {
+	static const enum simimage_damage_kind kinds[] = {SIMIMAGE_FLIP, SIMIMAGE_ZERO, SIMIMAGE_REPEAT, SIMIMAGE_STALE};
+	struct simimage *old;
 	struct fixture f;
 	struct layout l;
 	unsigned injected = 0, found = 0;
 
 	(void)state;
 	fixture_new(&f, 32 * MB);
+	old = simimage_clone(simdisk_content(f.disk));
 	assert_int_equal(fixture_add(&f, "a", LEAST, 9 * MB, 14 * MB), 0);
 	assert_int_equal(lcpfs_pool_set_lease(f.pool, "/c", "/n"), 0);
 	l = f.pool->layout;
 	assert_int_equal(fixture_close(&f), 0);
 	assert_int_equal(fixture_check(&f, true), 0);
-	for (unsigned copy = 0; copy < COPIES; copy++) {
+	for (unsigned run = 0; run < COPIES * ARRAY_LENGTH(kinds); run++) {
+		enum simimage_damage_kind kind = kinds[run / COPIES];
+		unsigned copy = run % COPIES;
+
 		for (uint64_t i = 0; i < AREA_PAGES + 2 * (uint64_t)layout_page_count(&l); i++) {
 			uint64_t block = layout_area_block(&l, copy, i), damaged;
 
@@ -357,13 +379,14 @@ static void rot_of_any_pool_block_is_found_and_repaired(void **state)
 			}
 			if (is_blank(&f, block))
 				continue;
-			flip(&f, block);
+			if (!damage(&f, block, kind, layout_area_block(&l, copy, i ? i - 1 : AREA_PAGES), old))
+				continue;
 			injected++;
 			damaged = fixture_check(&f, false);
 			found += damaged > 0;
 			if (damaged != 1)
-				print_message("# block %lu of copy %u: found %lu\n", (unsigned long)i, copy,
-					      (unsigned long)damaged);
+				print_message("# block %lu of copy %u, way %d: found %lu\n", (unsigned long)i, copy,
+					      (int)kind, (unsigned long)damaged);
 			assert_int_equal(fixture_open(&f, false), 0);
 			fixture_invariants(&f);
 			assert_int_equal(f.pool->damaged, f.pool->repaired);
@@ -373,7 +396,8 @@ static void rot_of_any_pool_block_is_found_and_repaired(void **state)
 	}
 	print_message("# %u injected, %u found\n", injected, found);
 	assert_int_equal(found, injected);
-	assert_true(injected > 200);
+	assert_true(injected > 500);
+	simimage_free(old);
 	fixture_done(&f);
 }
 
