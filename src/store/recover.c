@@ -442,38 +442,55 @@ static int settle_space(struct store *s)
 
 enum { RECORD_BLOCKS_MAX = RECORD_HEADERS + RECORD_ENTRIES };
 
-/* A header that says that a later record than the last one found was flushed. */
-static void heed(struct forward *f, const struct fmt_record *r, uint64_t block)
+/* A header that says that a later record than the last one found was flushed? Is it a later one at all? */
+static bool heed(struct forward *f, const struct fmt_record *r, uint64_t block)
 {
-	if (record_valid(f->s, r, block) && le64_get(r->epoch) >= f->s->epoch && le64_get(r->seq) > f->seq)
-		f->durable = MAX_OF(f->durable, le64_get(r->durable));
+	if (!record_valid(f->s, r, block) || le64_get(r->epoch) < f->s->epoch || le64_get(r->seq) <= f->seq)
+		return false;
+	f->durable = MAX_OF(f->durable, le64_get(r->durable));
+	return true;
 }
 
-/* The next record begins within the length of the longest one. What cannot be read tells nothing. */
+/* The later records from here on, over links. Returns the sequence number of the last one. */
+static uint64_t look_onwards(struct forward *f, uint32_t metaslab, uint32_t offset)
+{
+	struct store *s = f->s;
+	struct record_walk walk = {.metaslab = metaslab, .offset = offset};
+	struct fmt_record r;
+	uint64_t last = f->seq;
+	uint32_t links = s->space.count;
+	while (record_next(s, &walk, &r) && le64_get(r.seq) > last && heed(f, &r, walk.block)) {
+		last = le64_get(r.seq);
+		uint32_t next = le32_get(r.next);
+		if (next == NO_METASLAB)
+			continue;
+		if (!links-- || !space_find(&s->space, next))
+			break;
+		walk = (struct record_walk){.metaslab = next};
+	}
+	return last;
+}
+
+/*
+ * The next record begins within the length of the longest one, and what that one does not know, those behind it may. What
+ * cannot be read tells nothing.
+ */
 static void look_behind_head(struct forward *f, const struct head *h)
 {
 	struct store *s = f->s;
 	if (h->metaslab == NO_METASLAB || !space_find(&s->space, h->metaslab) || h->offset >= s->config.metaslab_blocks)
 		return;
 	unsigned count = MIN_OF(s->config.metaslab_blocks - h->offset, (unsigned)RECORD_BLOCKS_MAX + RECORD_HEADERS);
-	uint64_t first = space_first_block(&s->space, h->metaslab) + h->offset;
+	uint64_t first = space_first_block(&s->space, h->metaslab) + h->offset, last = 0;
 	for (unsigned done = 0, part; done < count; done += part) {
 		part = MIN_OF(count - done, (unsigned)CHUNK_BLOCKS);
 		if (vdev_read(s->config.vdev, (first + done) << BLOCK_SHIFT, f->chunk, (size_t)part * BLOCK_SIZE))
 			continue;
-		for (unsigned i = 0; i < part; i++)
-			heed(f, (const struct fmt_record *)(f->chunk + (size_t)i * BLOCK_SIZE), first + done + i);
-	}
-}
-
-static void look_into(struct forward *f, uint32_t metaslab)
-{
-	struct record_walk walk = {.metaslab = metaslab};
-	struct fmt_record r;
-	uint64_t last = 0;
-	while (record_next(f->s, &walk, &r) && le64_get(r.seq) > MAX_OF(last, f->seq)) {
-		heed(f, &r, le64_get(r.place));
-		last = le64_get(r.seq);
+		for (unsigned i = 0; i < part; i++) {
+			const struct fmt_record *r = (const struct fmt_record *)(f->chunk + (size_t)i * BLOCK_SIZE);
+			if (heed(f, r, first + done + i) && le64_get(r->seq) > last)
+				last = look_onwards(f, h->metaslab, h->offset + done + i);
+		}
 	}
 }
 
@@ -490,7 +507,7 @@ static void look_behind(struct forward *f)
 	for (uint32_t i = 0; i < s->space.count && everywhere; i++) {
 		const struct metaslab *m = &s->space.slab[i];
 		if (s->root_lost || m->live == 0)
-			look_into(f, m->index);
+			look_onwards(f, m->index, 0);
 	}
 }
 
