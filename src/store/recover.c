@@ -24,7 +24,7 @@
 #include "base/hash.h"
 #include "store/internal.h"
 
-/* -- record headers ----------------------------------------------------------------------------------------------- */
+/* -- record headers -- */
 
 static bool record_valid(const struct store *s, const struct fmt_record *header, uint64_t block)
 {
@@ -67,7 +67,7 @@ bool record_next(struct store *s, struct record_walk *walk, struct fmt_record *h
 	return true;
 }
 
-/* -- root --------------------------------------------------------------------------------------------------------- */
+/* -- root -- */
 
 static int root_load(struct store *s, struct fmt_root *best, struct lcpfs_failure *failure)
 {
@@ -145,7 +145,7 @@ static int root_apply(struct store *s, const struct fmt_root *root, struct lcpfs
 	return 0;
 }
 
-/* -- the space tree ----------------------------------------------------------------------------------------------- */
+/* -- the space tree -- */
 
 static int note_space_page(struct store *s, const struct fmt_pointer *at)
 {
@@ -202,7 +202,7 @@ static int load_space(struct store *s, const struct fmt_root *root)
 	return error;
 }
 
-/* -- rolling forward ---------------------------------------------------------------------------------------------- */
+/* -- rolling forward -- */
 
 enum { CHUNK_BLOCKS = 32 }; /* read at a time */
 
@@ -399,7 +399,7 @@ static int follow(struct forward *f, bool apply)
 	return head < 0 ? head : 0;
 }
 
-/* -- afterwards --------------------------------------------------------------------------------------------------- */
+/* -- afterwards -- */
 
 static bool is_head(const struct store *s, uint32_t metaslab)
 {
@@ -438,7 +438,7 @@ static int settle_space(struct store *s)
 	return 0;
 }
 
-/* -- what lies behind the end ------------------------------------------------------------------------------------- */
+/* -- what lies behind the end -- */
 
 enum { RECORD_BLOCKS_MAX = RECORD_HEADERS + RECORD_ENTRIES };
 
@@ -472,8 +472,8 @@ static uint64_t look_onwards(struct forward *f, uint32_t metaslab, uint32_t offs
 }
 
 /*
- * The next record begins within the length of the longest one, and what that one does not know, those behind it may. What
- * cannot be read tells nothing.
+ * The next record begins within the length of the longest one, and what that one does not know, those behind it may.
+ * What cannot be read tells nothing.
  */
 static void look_behind_head(struct forward *f, const struct head *h)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Metadata whose checksums hold and whose content cannot be: what a stranger's image, or a defect, may bring. Each is
- * refused with an error, by opening or by the first use of it, and check neither crashes nor calls it clean.
+ * Metadata whose checksums hold and whose content cannot be: what a stranger's image, or a defect, may bring. Each
+ * is refused with an error, by opening or by the first use of it, and does no harm.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -525,7 +525,7 @@ static void write_and_let_rest(struct store *store, uint64_t first, unsigned cou
 }
 
 /*
- * What was flushed is known from a header far behind the damaged one: the one in between was sealed before the flush.
+ * What was flushed is known from a header far behind the damaged one: that in between was sealed before the flush.
  */
 static void a_damaged_header_that_a_far_one_confirms_is_told(void **state)
 {
