@@ -60,8 +60,8 @@ build() {
 # fuzz TARGET SECONDS
 fuzz() {
 	# shellcheck disable=SC2046
-	$out/fuzz_"$1" $(limits_of "$1") -max_total_time="$2" -timeout=30 -rss_limit_mb=512 -len_control=0 \
-		-print_final_stats=1 -artifact_prefix=$out/found/"$1"- $out/"$1" tests/fuzz/corpus/"$1" \
+	$out/fuzz_"$1" $(limits_of "$1") -max_total_time="$2" -timeout=30 -report_slow_units=30 -rss_limit_mb=512 \
+		-len_control=0 -print_final_stats=1 -artifact_prefix=$out/found/"$1"- $out/"$1" tests/fuzz/corpus/"$1" \
 		>/dev/null 2>$out/"$1".log || echo "fuzz: $1: found something, see $out/$1.log"
 	new=$(sed -n 's/^stat::number_of_executed_units: *//p' $out/"$1".log)
 	before=$(cat $out/"$1".executions 2>/dev/null || echo 0)
