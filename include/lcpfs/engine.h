@@ -66,7 +66,7 @@ struct lcpfs_engine_priors {
 	double curve_scatter; /* one size's measurement about the curve, relative (0.05) */
 	double kept; /* share of (least size − live data) that the store keeps for itself (0.5) */
 	double latency_error; /* relative, of a latency that has no batches to compare yet (1) */
-	double copy_share; /* copied per block handed over / the giver's utilization (1) */
+	double copy_share; /* copied for a move / what freeing as much costs the giver by its curve (1) */
 	/* How many outcomes the belief counts for: */
 	double trust; /* that expectations come to nothing (1) */
 	double past; /* that a partition's moves keep their word (1) */
@@ -190,6 +190,7 @@ struct lcpfs_engine_side {
 	uint64_t size_blocks, live_blocks;
 	/* how far it may go: min and max, narrowed by live data and past refusals */
 	uint64_t floor_blocks, ceiling_blocks;
+	uint64_t give_blocks; /* the most it gives at once: less than all where the formula does not hold */
 	double access_frequency; /* operations/s over the demand window */
 	double write_frequency; /* user blocks/s over the demand window */
 	double frequency_error; /* relative */
@@ -230,7 +231,9 @@ struct lcpfs_engine_decision {
 	double trust; /* 0..1: how far outcomes bear out expectations; scales the step */
 	uint64_t outcomes; /* judged so far */
 	double past_ratio, past_error; /* realised / expected of past moves at a similar pressure, and its error */
-	double copy_share; /* blocks copied per block handed over */
+	/* blocks: copied for moves so far, and what the givers' curves said; the prior ratio of the two */
+	double copying_seen, copying_expected, copying_prior;
+	uint64_t copying_tried; /* the largest move so far, at least a step */
 	double horizon_s; /* how long demand is known for: the cost must be repaid within it */
 	/* results */
 	double expected_gain; /* fall of ε (as defined, at today's demand); > 0 is good */

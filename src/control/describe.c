@@ -195,6 +195,7 @@ static struct json_object *side_object(const struct lcpfs_engine_side *side,
 	field_put_count(object, "live_blocks", side->live_blocks);
 	field_put_number(object, "kept_blocks", side->kept_blocks);
 	field_put_count(object, "floor_blocks", side->floor_blocks);
+	field_put_count(object, "give_blocks", side->give_blocks);
 	field_put_count(object, "ceiling_blocks", side->ceiling_blocks);
 	field_put_number(object, "access_frequency", side->access_frequency);
 	field_put_number(object, "write_frequency", side->write_frequency);
@@ -236,7 +237,10 @@ static void put_decision_inputs(struct json_object *object, const struct lcpfs_e
 	field_put_count(object, "outcomes", d->outcomes);
 	field_put_number(object, "past_ratio", d->past_ratio);
 	field_put_number(object, "past_error", d->past_error);
-	field_put_number(object, "copy_share", d->copy_share);
+	field_put_number(object, "copying_seen", d->copying_seen);
+	field_put_number(object, "copying_expected", d->copying_expected);
+	field_put_number(object, "copying_prior", d->copying_prior);
+	field_put_count(object, "copying_tried_blocks", d->copying_tried);
 	field_put_number(object, "horizon_s", d->horizon_s);
 }
 

@@ -295,7 +295,7 @@ static void side_latency(const struct engine_core *core, const struct engine_par
 
 static uint64_t floor_of(const struct engine_core *core, const struct engine_partition *p)
 {
-	uint64_t floor = MAX_OF(p->min, p->refused);
+	uint64_t floor = MAX_OF(MAX_OF(p->min, p->refused), engine_trial_floor(core, p));
 
 	/* one step beyond the least: a log without a place to write cannot even clean */
 	return MAX_OF(floor, MAX_OF(p->live, p->least) + core->options.step_blocks);
@@ -316,6 +316,7 @@ void engine_core_side(const struct engine_core *core, const struct engine_partit
 	side->utilization = engine_core_utilization(p);
 	side_latency(core, p, side);
 	side_curve(core, p, side);
+	side->give_blocks = engine_trial_limit(core, p, side);
 	side->measured = engine_window_ready(&p->window);
 	side->since_change_blocks = p->since_blocks;
 	side->since_change_s = since_change_s(core, p);
@@ -329,8 +330,19 @@ void engine_core_free_side(const struct engine_core *core, struct lcpfs_engine_s
 	side->id = LCPFS_ENGINE_FREE;
 	side->size_blocks = engine_core_free_blocks(core);
 	side->floor_blocks = engine_core_reserve_blocks(core);
-	side->ceiling_blocks = core->options.pool_blocks;
+	side->ceiling_blocks = side->give_blocks = core->options.pool_blocks;
 	side->measured = true;
+}
+
+/*
+ * It gives nothing before what its last change of size did to it has been measured. But a partition that hardly
+ * writes must not hold up all others: not longer than the pool takes to turn over once.
+ */
+bool engine_core_held(const struct engine_core *core, const struct engine_partition *p)
+{
+	if (p->trial.blocks || (p->awaited && !engine_judge_overdue(core, p)))
+		return true;
+	return !p->side.measured && core->work - p->changed_work < (double)core->options.pool_blocks;
 }
 
 static struct engine_rank rank_of(const struct engine_core *core, const struct engine_partition *p)
@@ -341,7 +353,7 @@ static struct engine_rank rank_of(const struct engine_core *core, const struct e
 		.gain_step = p->gain_step,
 		.loss_step = p->loss_step,
 		.measured = p->side.measured,
-		.can_give = (!p->awaited || engine_judge_overdue(core, p)) && p->size >= p->side.floor_blocks &&
+		.can_give = !engine_core_held(core, p) && p->size >= p->side.floor_blocks &&
 			    p->size - p->side.floor_blocks >= step,
 		.can_get = !p->awaited && p->side.measured && p->gain_step > 0 && p->size < p->max &&
 			   p->max - p->size >= step,
@@ -373,7 +385,9 @@ void engine_core_set_size(struct engine_core *core, struct engine_partition *p, 
 	engine_judge_giver_changed(core, p->id);
 	engine_window_reset(&p->window);
 	p->since_blocks = 0;
+	p->trial = (struct engine_trial){0};
 	p->changed_us = core->now_us;
+	p->changed_work = core->work;
 	core->used_blocks += size - p->size;
 	p->size = size;
 	engine_core_refresh(core, p);
@@ -460,6 +474,7 @@ static void add_measurement(struct engine_core *core, struct engine_partition *p
 	engine_window_add(&p->window, batch, (double)p->size);
 	if (!engine_window_ready(&p->window))
 		return;
+	engine_trial_passed(p);
 	latency = engine_window_latency(&p->window);
 	if (!(latency.value > 0) || !isfinite(latency.error))
 		return;
@@ -488,11 +503,13 @@ int engine_core_update(struct engine_core *core, uint32_t id, const struct lcpfs
 		batch = batch_of(&now, &p->last);
 		core->work += batch.work;
 		add_demand(core, p, &batch);
+		engine_trial_add(p, &batch, (double)(core->now_us - p->last_us) / 1e6);
 		add_measurement(core, p, &batch);
 	}
 	p->seen = true;
 	p->last = now;
 	p->last_us = core->now_us;
 	engine_core_refresh(core, p);
+	engine_judge_trial(core, p);
 	return 0;
 }

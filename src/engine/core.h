@@ -9,6 +9,7 @@
  *   demand.c     what users ask for                core.c    partitions, counters, sizes
  *   weigh.c      is one transfer worth it          decide.c  which transfer, or why none
  *   judge.c      what came of it                   explain.c a decision in words
+ *   trial.c      how little is enough, where the formula does not hold
  *   state.c      what was learned, as bytes
  */
 #ifndef ENGINE_CORE_H
@@ -22,6 +23,17 @@
 #include "engine/window.h"
 
 #define ENGINE_SIMILAR_PRESSURE 0.30 /* two pressures count as alike within this (the first version's) */
+
+/* What a partition gave that the formula does not describe, until it has been measured without it. */
+struct engine_trial {
+	uint64_t blocks; /* 0: none under way */
+	uint32_t to_id;
+	uint64_t sequence; /* of the decision */
+	double expected_copies; /* per user block, at most */
+	double saving_blocks_s; /* what the receiver writes less */
+	double return_blocks; /* copied to give it back */
+	double user, copied, seconds; /* since */
+};
 
 struct engine_partition {
 	uint32_t id;
@@ -43,6 +55,7 @@ struct engine_partition {
 	double since_blocks; /* device blocks written since the size last changed: its effect arrives with a
 				turnover */
 	uint64_t changed_us;
+	double changed_work; /* of the pool */
 	struct engine_window window; /* since then */
 	struct engine_curve curve; /* from sizes before */
 	/* as last measured, carried over to the present size; the error is relative */
@@ -51,6 +64,10 @@ struct engine_partition {
 
 	struct lcpfs_engine_side side; /* as of the last update */
 	double gain_step, loss_step; /* ε that one more step saves, one less costs */
+	struct engine_trial trial;
+	double proven_blocks; /* given since it last hurt, and found not to be missed */
+	uint64_t hurt_below; /* below this size it hurt, as of hurt_work; 0: never */
+	double hurt_work;
 	bool awaited; /* receiver of a pending move: gets nothing more until that is judged */
 	double awaited_work; /* of the pool, when it was made */
 };
@@ -81,7 +98,8 @@ struct engine_core {
 	struct lcpfs_engine_options options;
 	struct lcpfs_engine_threshold pressure, cooldown_s, growth, shrink;
 	double trust_sum, trust_weight; /* of realised / expected */
-	double copied_sum, copied_blocks; /* copying seen per block handed over */
+	double copying_seen, copying_expected; /* for moves, in blocks: what it was, what the curves said */
+	uint64_t copying_tried; /* the largest such move */
 	uint64_t judged, moves, improved, hurt, inconclusive, undone;
 
 	struct engine_partition **partitions; /* ascending id */
@@ -129,6 +147,7 @@ int engine_core_resized(struct engine_core *core, uint32_t id, uint64_t size,
 void engine_core_refresh(struct engine_core *core, struct engine_partition *p); /* after any change to it */
 void engine_core_set_size(struct engine_core *core, struct engine_partition *p, uint64_t size);
 double engine_core_utilization(const struct engine_partition *p);
+bool engine_core_held(const struct engine_core *core, const struct engine_partition *p); /* it may not give yet */
 bool engine_core_settled(const struct engine_core *core, const struct engine_partition *p);
 bool engine_core_effect_arrived(double blocks, double seconds, uint64_t size_blocks, double cooldown_s);
 void engine_core_side(const struct engine_core *core, const struct engine_partition *p,
@@ -139,6 +158,10 @@ bool engine_core_point(const struct engine_partition *p, struct engine_point *po
 /* weigh.c: pure functions of a decision's inputs */
 double engine_weigh_fall(const struct lcpfs_engine_side *side, double blocks); /* of ε, if it gets that many */
 double engine_weigh_copies(const struct lcpfs_engine_side *side, double size_blocks);
+double engine_weigh_saving(const struct lcpfs_engine_side *side, double blocks); /* device blocks/s, likewise */
+/* blocks copied to take so many away from a side, by what this decision knows of copying */
+double engine_weigh_copying(const struct lcpfs_engine_decision *d, const struct lcpfs_engine_side *from,
+			    double blocks);
 double engine_weigh_latency_ratio(const struct lcpfs_engine_side *side, double size_blocks);
 /* inputs → results, reason and action (as in mode on) */
 void engine_weigh(struct lcpfs_engine_decision *decision);
@@ -155,9 +178,23 @@ void engine_decide_call_back(struct engine_core *core, uint64_t blocks, uint32_t
 void engine_decide_inputs(const struct engine_core *core, struct lcpfs_engine_decision *decision);
 double engine_decide_trust(const struct engine_core *core);
 
+/* trial.c: where the formula does not hold */
+uint64_t engine_trial_limit(const struct engine_core *core, const struct engine_partition *p,
+			    const struct lcpfs_engine_side *side); /* the most it may give at once */
+uint64_t engine_trial_floor(const struct engine_core *core, const struct engine_partition *p); /* 0: none */
+void engine_trial_begin(struct engine_core *core, struct engine_partition *from, const struct engine_partition *to,
+			const struct lcpfs_engine_moved *moved);
+void engine_trial_add(struct engine_partition *p, const struct engine_batch *batch, double seconds);
+void engine_trial_passed(struct engine_partition *p); /* it has been measured without what it gave */
+/* true if that has to go back: ε rose by *rise ± *error */
+bool engine_trial_failed(const struct engine_core *core, const struct engine_partition *p, double *rise,
+			 double *error);
+void engine_trial_end(struct engine_core *core, struct engine_partition *p); /* it goes back */
+
 /* judge.c */
 int engine_judge_report(struct engine_core *core, uint64_t sequence,
 			const struct lcpfs_engine_moved *moved) MUST_CHECK;
+void engine_judge_trial(struct engine_core *core, struct engine_partition *p);
 void engine_judge_all(struct engine_core *core);
 void engine_judge_giver_changed(struct engine_core *core, uint32_t id);
 /* longer than the pool takes to turn over once: it is not held still for that any more */

@@ -51,12 +51,14 @@ struct line {
 struct cloud {
 	double x[ENGINE_CURVE_POINTS + 1], y[ENGINE_CURVE_POINTS + 1], error[ENGINE_CURVE_POINTS + 1];
 	int count;
+	int now;     /* which of them is being measured now, at this size; count: none is */
 	double here; /* x at the size asked for */
 };
 
 static void normal_add(struct normal *n, const struct cloud *c, int i, double misfit)
 {
-	double weight = 1 / (c->error[i] * c->error[i] + misfit);
+	/* what is so here and now is so, however badly it goes with what was elsewhere and before */
+	double weight = 1 / (c->error[i] * c->error[i] + (i == c->now ? 0 : misfit));
 	double x = c->x[i] - c->here, y = c->y[i] - c->here;
 
 	n->ll += weight;
@@ -87,19 +89,22 @@ static struct line fit_line(const struct cloud *c, const struct variances *v)
 	};
 }
 
-/* How far the points scatter along the line (its level aside), beyond the prior misfit that counts as one of them.
+/*
+ * How far the points scatter along the line, beyond the prior misfit that counts as one of them. The line goes
+ * through what is measured now, else through their mean.
  */
 static double misfit_of(const struct cloud *c, double scatter, double power)
 {
-	double squares = scatter * scatter, mean = 0;
+	double squares = scatter * scatter, level = 0;
 
 	for (int i = 0; i < c->count; i++)
-		mean += (c->y[i] - power * c->x[i]) / c->count;
+		if (c->now == c->count || c->now == i)
+			level += (c->y[i] - power * c->x[i]) / (c->now == i ? 1 : c->count);
 	for (int i = 0; i < c->count; i++) {
-		double off = c->y[i] - power * c->x[i] - mean;
+		double off = c->y[i] - power * c->x[i] - level;
 		squares += off * off;
 	}
-	return squares / (1 + c->count);
+	return squares / (c->now == c->count ? 1 + c->count : c->count);
 }
 
 /* A prior's variance after one observation of how far off it was. */
@@ -151,12 +156,14 @@ static double uniform_log(double spare, double kept)
 	return log(engine_uniform_copies(spare - kept));
 }
 
-static void spread(struct cloud *c, const struct engine_point *points, int count,
+/* `now`: the index of the point that is being measured now, or count */
+static void spread(struct cloud *c, const struct engine_point *points, int count, int now,
 		   const struct engine_space *space, double share)
 {
 	double kept = space->live > 0 ? share * space->kept_max / space->live : 0;
 
 	c->count = count;
+	c->now = now;
 	for (int i = 0; i < count; i++) {
 		c->x[i] = uniform_log(points[i].spare, kept);
 		c->y[i] = points[i].measured;
@@ -166,8 +173,8 @@ static void spread(struct cloud *c, const struct engine_point *points, int count
 }
 
 /* The mean of five shares, each as likely as the line through the points that it leads to. */
-static double kept_share(const struct engine_point *points, int count, const struct lcpfs_engine_priors *priors,
-			 const struct engine_space *space)
+static double kept_share(const struct engine_point *points, int count, int now,
+			 const struct lcpfs_engine_priors *priors, const struct engine_space *space)
 {
 	double least = INFINITY, off[SHARES], weights = 0, sum = 0;
 	struct cloud cloud;
@@ -175,7 +182,7 @@ static double kept_share(const struct engine_point *points, int count, const str
 
 	for (int k = 0; k < SHARES; k++) {
 		double share = k / (SHARES - 1.0);
-		spread(&cloud, points, count, space, share);
+		spread(&cloud, points, count, now, space, share);
 		line = fit_cloud(&cloud, priors);
 		off[k] = unlikeliness(&cloud, &line, share, priors);
 		least = fmin(least, off[k]);
@@ -193,14 +200,14 @@ struct engine_fit engine_curve_fit(const struct engine_curve *curve, const struc
 	struct engine_point points[ENGINE_CURVE_POINTS + 1];
 	struct cloud cloud;
 	struct line line;
-	int count = curve->count;
+	int count = curve->count, now = count;
 	double share;
 
 	memcpy(points, curve->points, sizeof(curve->points));
 	if (current)
 		points[count++] = *current;
-	share = space->kept_max > 0 ? kept_share(points, count, priors, space) : 0;
-	spread(&cloud, points, count, space, share);
+	share = space->kept_max > 0 ? kept_share(points, count, now, priors, space) : 0;
+	spread(&cloud, points, count, now, space, share);
 	line = fit_cloud(&cloud, priors);
 	return (struct engine_fit){
 		.copies = exp(fmin(fmax(cloud.here + line.level, -LOG_MAX), LOG_MAX)),

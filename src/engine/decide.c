@@ -69,19 +69,11 @@ void engine_decide_inputs(const struct engine_core *core, struct lcpfs_engine_de
 	d->trust = engine_decide_trust(core);
 	d->outcomes = core->judged;
 	d->past_ratio = 1;
+	d->copying_seen = core->copying_seen;
+	d->copying_expected = core->copying_expected;
+	d->copying_tried = MAX_OF(core->copying_tried, core->options.step_blocks);
+	d->copying_prior = core->options.priors.copy_share;
 	rank_all(core, d);
-}
-
-/*
- * Copying per block that this side hands over: its utilization, scaled by what handing over was seen to cost.
- * Before that was seen, at most what can live in a block.
- */
-static double copy_share(const struct engine_core *core, const struct lcpfs_engine_side *from)
-{
-	double step = (double)core->options.step_blocks, u = from->utilization;
-	double prior = fmin(core->options.priors.copy_share * u, 1);
-
-	return (prior * step + u * core->copied_sum) / (step + core->copied_blocks);
 }
 
 static void set_pair(const struct engine_core *core, struct lcpfs_engine_decision *d,
@@ -102,7 +94,6 @@ static void set_pair(const struct engine_core *core, struct lcpfs_engine_decisio
 	}
 	d->from_id = d->from.id;
 	d->to_id = d->to.id;
-	d->copy_share = copy_share(core, &d->from);
 	d->horizon_s = to ? to->demand.seconds : 0;
 	engine_judge_past(core, to, &d->past_ratio, &d->past_error);
 }

@@ -113,6 +113,7 @@ static void say_wait(const struct engine_core *core, struct lcpfs_engine_decisio
 static void say_most_and_least(const struct engine_core *core, const struct lcpfs_engine_decision *d, char *text,
 			       size_t room)
 {
+	const struct engine_partition *giver = engine_core_find(core, d->loses_least_id);
 	char most[80], least[80];
 	int length;
 
@@ -126,8 +127,11 @@ static void say_most_and_least(const struct engine_core *core, const struct lcpf
 		snprintf(text + length, room - (size_t)length, ", %llu blocks are free to give",
 			 (unsigned long long)(d->free_blocks - d->reserve_blocks));
 	else if (d->loses_least_id)
-		snprintf(text + length, room - (size_t)length, ", %s loses least by giving one (it rises by %.3g)",
-			 name_of(core, d->loses_least_id, least), d->loses_least);
+		snprintf(text + length, room - (size_t)length,
+			 ", %s loses least by giving one (it rises by %.3g)%s",
+			 name_of(core, d->loses_least_id, least), d->loses_least,
+			 giver && engine_core_held(core, giver) ? " but has to be measured at its size first"
+								: "");
 	else
 		snprintf(text + length, room - (size_t)length, ", and nobody else could give it");
 }

@@ -42,12 +42,14 @@ static void remember_before(const struct engine_partition *p, const struct lcpfs
 static void learn_copying(struct engine_core *core, const struct lcpfs_engine_moved *moved)
 {
 	const struct lcpfs_engine_decision *d = &core->carried;
+	double size = (double)d->from.size_blocks - (double)moved->blocks;
 
 	if (d->from_id == LCPFS_ENGINE_FREE || moved->copied_blocks == UINT64_MAX)
 		return;
 	/* no more than all that lived there: what was copied meanwhile for other reasons is not its cost */
-	core->copied_sum += (double)MIN_OF(moved->copied_blocks, d->from.live_blocks);
-	core->copied_blocks += d->from.utilization * (double)moved->blocks;
+	core->copying_seen += (double)MIN_OF(moved->copied_blocks, d->from.live_blocks);
+	core->copying_tried = MAX_OF(core->copying_tried, moved->blocks);
+	core->copying_expected += (double)moved->blocks * engine_weigh_copies(&d->from, size);
 }
 
 static void await(struct engine_core *core, struct engine_partition *from, struct engine_partition *to,
@@ -138,6 +140,8 @@ int engine_judge_report(struct engine_core *core, uint64_t sequence, const struc
 			engine_core_set_size(core, to, to->size + moved->blocks);
 		if (awaited)
 			core->pending[core->pending_count - 1].from.changed = false;
+		if (judged && from && to && d->from.give_blocks < core->options.pool_blocks)
+			engine_trial_begin(core, from, to, moved);
 	}
 	note_refusal(core, from, moved);
 	return 0;
@@ -303,6 +307,44 @@ static bool judge(struct engine_core *core, size_t index)
 	o->taken_us = core->now_us - o->moved_us;
 	conclude(core, index, gives.change + gets.change, error, fmin(gives.freedom, gets.freedom));
 	return true;
+}
+
+static size_t pending_of(const struct engine_core *core, uint64_t sequence)
+{
+	size_t i = 0;
+
+	while (i < core->pending_count && core->pending[i].outcome.sequence != sequence)
+		i++;
+	return i;
+}
+
+/*
+ * What a partition gave is missed before it was measured without it: that is the verdict of the move, and it goes
+ * back. Where the move has been judged by its receiver alone, or never will be, it just goes back.
+ */
+void engine_judge_trial(struct engine_core *core, struct engine_partition *p)
+{
+	struct lcpfs_engine_outcome *o = &core->undo;
+	struct engine_trial trial = p->trial;
+	size_t i = pending_of(core, trial.sequence);
+	double rise, error, before = p->side.epsilon;
+
+	if (!engine_trial_failed(core, p, &rise, &error) || core->undo_wanted || core->carrying)
+		return;
+	engine_trial_end(core, p);
+	*o = (struct lcpfs_engine_outcome){
+		.sequence = trial.sequence, .from_id = p->id, .to_id = trial.to_id, .blocks = trial.blocks};
+	if (i < core->pending_count)
+		o = &core->pending[i].outcome;
+	o->epsilon_before = before;
+	o->epsilon_after = before + rise;
+	o->standard_error = error;
+	o->taken_us = core->now_us - o->moved_us;
+	if (i < core->pending_count)
+		conclude(core, i, rise, error, 1e9);
+	engine_judge_cut_off(core, trial.to_id);
+	core->undo_wanted = true;
+	core->undo_freedom = 1e9;
 }
 
 void engine_judge_all(struct engine_core *core)

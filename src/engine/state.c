@@ -89,14 +89,16 @@ struct counts {
 
 static void engine_fields(struct cursor *c, struct engine_core *core, struct counts *counts)
 {
+	uint32_t tried_steps = (uint32_t)MIN_OF(core->copying_tried / core->options.step_blocks, UINT32_MAX);
+
 	threshold_fields(c, &core->pressure);
 	threshold_fields(c, &core->cooldown_s);
 	threshold_fields(c, &core->growth);
 	threshold_fields(c, &core->shrink);
 	f64_field(c, &core->trust_sum);
 	f64_field(c, &core->trust_weight);
-	f64_field(c, &core->copied_sum);
-	f64_field(c, &core->copied_blocks);
+	f64_field(c, &core->copying_seen);
+	f64_field(c, &core->copying_expected);
 	u64_field(c, &core->judged);
 	u64_field(c, &core->moves);
 	u64_field(c, &core->improved);
@@ -104,14 +106,16 @@ static void engine_fields(struct cursor *c, struct engine_core *core, struct cou
 	u64_field(c, &core->inconclusive);
 	u64_field(c, &core->undone);
 	u32_field(c, &core->id_last);
-	u32_field(c, &(uint32_t){0});
+	u32_field(c, &tried_steps);
 	u64_field(c, &counts->partitions);
 	u64_field(c, &counts->outcomes);
+	core->copying_tried = tried_steps * core->options.step_blocks;
 }
 
 static void partition_fields(struct cursor *c, struct engine_partition *p)
 {
 	uint32_t points = (uint32_t)p->curve.count, known = p->latency_known;
+	float proven = (float)p->proven_blocks;
 
 	u32_field(c, &p->id);
 	u32_field(c, &points);
@@ -133,9 +137,10 @@ static void partition_fields(struct cursor *c, struct engine_partition *p)
 	u64_field(c, &p->size);
 	u64_field(c, &p->refused);
 	u32_field(c, &known);
-	u32_field(c, &(uint32_t){0});
+	f32_field(c, &proven);
 	p->curve.count = (int)MIN_OF(points, (uint32_t)ENGINE_CURVE_POINTS);
 	p->latency_known = known;
+	p->proven_blocks = proven;
 }
 
 static void outcome_fields(struct cursor *c, struct lcpfs_engine_outcome *o)
@@ -258,8 +263,8 @@ static bool engine_is_sane(const struct engine_core *core)
 {
 	return threshold_is_sane(&core->pressure) && threshold_is_sane(&core->cooldown_s) &&
 	       threshold_is_sane(&core->growth) && threshold_is_sane(&core->shrink) && isfinite(core->trust_sum) &&
-	       core->trust_weight >= 0 && isfinite(core->trust_weight) && core->copied_sum >= 0 &&
-	       isfinite(core->copied_sum) && core->copied_blocks >= 0 && isfinite(core->copied_blocks);
+	       core->trust_weight >= 0 && isfinite(core->trust_weight) && core->copying_seen >= 0 &&
+	       isfinite(core->copying_seen) && core->copying_expected >= 0 && isfinite(core->copying_expected);
 }
 
 static bool partition_is_sane(const struct engine_partition *p)

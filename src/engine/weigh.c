@@ -53,13 +53,31 @@ static double pair_fall(const struct lcpfs_engine_decision *d, double blocks)
 	return engine_finite_or(engine_weigh_fall(&d->to, blocks) + engine_weigh_fall(&d->from, -blocks), 0);
 }
 
-static double saving(const struct lcpfs_engine_side *side, double blocks)
+double engine_weigh_saving(const struct lcpfs_engine_side *side, double blocks)
 {
 	double size = (double)side->size_blocks;
 
 	if (side->id == LCPFS_ENGINE_FREE || !(side->write_frequency > 0))
 		return 0;
 	return side->write_frequency * (side->cleaning_cost - engine_weigh_copies(side, size + blocks));
+}
+
+/*
+ * Blocks copied to take so many away. To free a block costs the log C copies, whether for a writer or for a move.
+ * That empty metaslabs lie about, or that one comes of much cleaning, is learned: realised / expected of moves so
+ * far, the prior being a move of one step. A small move says nothing about a large one: what goes beyond the
+ * largest one so far costs what the curve says.
+ */
+double engine_weigh_copying(const struct lcpfs_engine_decision *d, const struct lcpfs_engine_side *from,
+			    double blocks)
+{
+	double copies = engine_weigh_copies(from, (double)from->size_blocks - blocks);
+	double one = copies * (double)d->step_blocks, known = fmin(blocks, (double)d->copying_tried);
+
+	if (!(copies > 0))
+		return 0;
+	known *= (d->copying_prior * one + d->copying_seen) / (one + d->copying_expected);
+	return copies * (known + fmax(blocks - (double)d->copying_tried, 0));
 }
 
 struct errors {
@@ -99,8 +117,10 @@ void engine_weigh_fixed(struct lcpfs_engine_decision *d, uint64_t blocks)
 	/* what cannot be told by any number is noise beyond all measure */
 	d->measurement_error = engine_finite_or(sqrt(errors.measurement), DBL_MAX);
 	d->expected_error = engine_finite_or(sqrt(errors.measurement + errors.ignorance), DBL_MAX);
-	d->expected_saving_blocks_s = engine_finite_or(saving(&d->to, size) + saving(&d->from, -size), 0);
-	d->cost_blocks = d->from.id == LCPFS_ENGINE_FREE ? 0 : size * d->copy_share;
+	d->expected_saving_blocks_s =
+		engine_finite_or(engine_weigh_saving(&d->to, size) + engine_weigh_saving(&d->from, -size), 0);
+	/* one at least: who owns what */
+	d->cost_blocks = d->from.id == LCPFS_ENGINE_FREE ? 0 : 1 + engine_weigh_copying(d, &d->from, size);
 }
 
 static uint64_t steps_between(uint64_t high, uint64_t low, uint64_t step)
@@ -113,7 +133,7 @@ static uint64_t room_steps(const struct lcpfs_engine_decision *d)
 	uint64_t get = steps_between(d->to.ceiling_blocks, d->to.size_blocks, d->step_blocks);
 	uint64_t give = steps_between(d->from.size_blocks, d->from.floor_blocks, d->step_blocks);
 
-	return MIN_OF(get, give);
+	return MIN_OF(get, MIN_OF(give, d->from.give_blocks / d->step_blocks));
 }
 
 /* Each further step gains less and costs more: the last one that still gains is found by halving. */

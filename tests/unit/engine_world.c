@@ -56,9 +56,11 @@ void world_live(struct world *w, size_t i, double seconds)
 	struct lcpfs_engine_counters *c = &w->counters[i];
 	double copies = load->copies * (lcpfs_engine_uniform_wa(load->live, (double)w->size[i] - load->live) - 1);
 	double writes = load->writes_s * seconds;
-	double latency = load->size_blind > 0 || load->flat > 0 ? 100 : 50 * (1 + copies);
+	double latency;
 
 	copies = load->flat > 0 ? load->flat : copies;
+	copies = !load->cliff ? copies : w->size[i] < load->cliff ? 5 : 0;
+	latency = load->size_blind > 0 || load->flat > 0 ? 100 : 50 * (1 + copies);
 	c->write_ops += (uint64_t)writes;
 	c->user_blocks += (uint64_t)writes;
 	c->copied_blocks += (uint64_t)(writes * copies * noisy(w, load->noise / 4));

@@ -143,6 +143,38 @@ static void a_log_gives_its_space_away(void **state)
 	world_done(&w);
 }
 
+/*
+ * Nothing that was measured above a cliff tells of it. So it is gone over by no more than what went well before, and
+ * the way back is not waited for.
+ */
+static void a_cliff_is_felt_for_and_not_fallen_from(void **state)
+{
+	(void)state;
+	for (uint64_t cliff = 20000; cliff < 22000; cliff += 3 * STEP) {
+		struct load circle = {.live = 18000, .writes_s = 300, .noise = 0.02, .cliff = cliff};
+		struct world w;
+		double before, least = 22000;
+		world_init(&w, 32000, LCPFS_ENGINE_OBSERVE, cliff);
+		world_add(&w, 10000, (struct load){.live = 9000, .writes_s = 300, .copies = 1, .noise = 0.02});
+		world_add(&w, 22000, circle);
+		world_run(&w, 200); /* both are measured */
+		lcpfs_engine_set_mode(w.engine, LCPFS_ENGINE_ON);
+		for (int t = 0; t < 2000; t++) {
+			before = (double)w.size[1];
+			world_run(&w, 1);
+			/* all that was given went well: not more than as much again, and a step */
+			if (before >= (double)cliff)
+				assert_true(22000 - (double)w.size[1] <= 2 * (22000 - before) + STEP);
+			least = fmin(least, (double)w.size[1]);
+		}
+		assert_true(least < (double)cliff); /* it was tried */
+		assert_true(w.size[1] >= cliff - STEP);
+		/* a fiftieth of what it would copy beyond the cliff all the time */
+		assert_true(w.counters[1].copied_blocks < (uint64_t)2000 * 300 * 5 / 50);
+		world_done(&w);
+	}
+}
+
 static void free_space_is_put_to_use_and_called_back(void **state)
 {
 	struct world w;
@@ -427,6 +459,7 @@ int main(void)
 		cmocka_unit_test(judges_at_constant_demand),
 		cmocka_unit_test(space_goes_where_it_gains_most),
 		cmocka_unit_test(a_log_gives_its_space_away),
+		cmocka_unit_test(a_cliff_is_felt_for_and_not_fallen_from),
 		cmocka_unit_test(free_space_is_put_to_use_and_called_back),
 		cmocka_unit_test(a_move_that_hurts_is_taken_back),
 		cmocka_unit_test(partitions_at_their_max_poison_nothing),

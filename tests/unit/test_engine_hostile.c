@@ -158,11 +158,16 @@ static void check_side_is_finite(const struct lcpfs_engine_side *s)
 static void check_decision_is_finite(const struct lcpfs_engine_decision *d)
 {
 	const double numbers[] = {
-		d->pressure_threshold, d->growth_step, d->shrink_step,       d->cooldown_s,     d->trust,
-		d->past_ratio,         d->past_error,  d->expected_gain,     d->expected_error,
-		d->measurement_error,
-		d->cost_blocks,        d->copy_share,  d->balance_blocks,    d->horizon_s,      d->gains_most,
-		d->loses_least,        d->freedom,     d->expected_saving_blocks_s,
+		d->pressure_threshold, d->growth_step,
+		d->shrink_step,        d->cooldown_s,
+		d->trust,              d->past_ratio,
+		d->past_error,         d->expected_gain,
+		d->expected_error,     d->measurement_error,
+		d->cost_blocks,        d->copying_seen,
+		d->copying_expected,   d->balance_blocks,
+		d->horizon_s,          d->gains_most,
+		d->loses_least,        d->freedom,
+		d->expected_saving_blocks_s,
 	};
 
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)

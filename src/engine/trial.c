@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How little is enough for a partition that copies far less than the formula says? What makes it so (overwritten
+ * in order, in a circle, all of it soon dead) usually holds down to some size and not below, and no curve through
+ * what was measured above that size shows where. So it is found by trying: such a partition gives one step, is
+ * measured without it before it gives more, then as much again as it has given without harm. And it is watched:
+ * as soon as the blocks copied since, beyond what was expected and what the receiver saves, are as many as giving
+ * back costs, it gets back what it gave. So a trial that goes wrong costs about twice that (what online algorithms
+ * know as ski rental: Karlin, Manasse, Rudolph, Sleator, Competitive snoopy caching, 1988).
+ */
+#include <math.h>
+
+#include "engine/core.h"
+#include "engine/formula.h"
+
+static double quantile(const struct engine_core *core)
+{
+	return engine_t_quantile(core->options.significance, 1e9);
+}
+
+uint64_t engine_trial_limit(const struct engine_core *core, const struct engine_partition *p,
+			    const struct lcpfs_engine_side *side)
+{
+	double off = log(side->cleaning_cost / side->uniform_copies);
+	double error = hypot(core->options.priors.curve_level, side->cleaning_error);
+
+	if (!(off < -quantile(core) * error))
+		return core->options.pool_blocks;
+	return (uint64_t)p->proven_blocks + core->options.step_blocks;
+}
+
+uint64_t engine_trial_floor(const struct engine_core *core, const struct engine_partition *p)
+{
+	return core->work - p->hurt_work < (double)core->options.pool_blocks ? p->hurt_below : 0;
+}
+
+void engine_trial_begin(struct engine_core *core, struct engine_partition *from, const struct engine_partition *to,
+			const struct lcpfs_engine_moved *moved)
+{
+	const struct lcpfs_engine_decision *d = &core->carried;
+	double blocks = (double)moved->blocks, size = (double)d->from.size_blocks - blocks;
+	double most = 1 + quantile(core) * d->from.cleaning_error;
+
+	from->trial = (struct engine_trial){
+		.blocks = moved->blocks,
+		.to_id = to->id,
+		.sequence = d->sequence,
+		.expected_copies = most * engine_weigh_copies(&d->from, size),
+		.saving_blocks_s = fmax(engine_weigh_saving(&d->to, blocks), 0),
+		/* no more than can live there */
+		.return_blocks = fmin(engine_weigh_copying(d, &to->side, blocks), blocks),
+		/* what was copied for the move itself is its cost, and not what came of it */
+		.copied = moved->copied_blocks == UINT64_MAX ? -d->cost_blocks : -(double)moved->copied_blocks,
+	};
+	engine_core_refresh(core, from);
+}
+
+void engine_trial_passed(struct engine_partition *p)
+{
+	p->proven_blocks += (double)p->trial.blocks;
+	p->trial = (struct engine_trial){0};
+}
+
+void engine_trial_add(struct engine_partition *p, const struct engine_batch *batch, double seconds)
+{
+	p->trial.user += batch->user;
+	p->trial.copied += batch->copied;
+	p->trial.seconds += seconds;
+}
+
+/* ε of a partition that copies `copies` per user block, instead of what is expected of it. */
+static double epsilon_with(const struct lcpfs_engine_side *side, double copies)
+{
+	double ratio = 1 - side->write_share + side->write_share * (1 + copies) / (1 + side->cleaning_cost);
+
+	return side->epsilon * ratio;
+}
+
+bool engine_trial_failed(const struct engine_core *core, const struct engine_partition *p, double *rise,
+			 double *error)
+{
+	const struct engine_trial *t = &p->trial;
+	double excess = t->copied - t->expected_copies * t->user - t->saving_blocks_s * t->seconds;
+
+	if (!t->blocks || !(t->user > 0) || excess <= t->return_blocks)
+		return false;
+	*rise = epsilon_with(&p->side, t->copied / t->user) - p->side.epsilon;
+	*error = *rise * hypot(p->side.latency_error, p->side.frequency_error);
+	return *rise > quantile(core) * *error;
+}
+
+void engine_trial_end(struct engine_core *core, struct engine_partition *p)
+{
+	p->hurt_below = p->size + p->trial.blocks;
+	p->hurt_work = core->work;
+	p->proven_blocks = 0;
+	p->trial = (struct engine_trial){0};
+	engine_core_refresh(core, p);
+}
