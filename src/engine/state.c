@@ -272,7 +272,7 @@ static bool partition_is_sane(const struct engine_partition *p)
 	const double numbers[] = {p->demand.seconds, p->demand.ops,        p->demand.user,
 				  p->demand.squares, p->demand_latency_us, p->demand_write_latency_us,
 				  p->latency_us,     p->latency_error,     p->write_share,
-				  p->since_blocks};
+				  p->since_blocks,   p->proven_blocks};
 
 	for (size_t i = 0; i < ARRAY_LENGTH(numbers); i++)
 		if (!isfinite(numbers[i]) || numbers[i] < 0)
@@ -305,6 +305,7 @@ static void load_partition(struct engine_core *core, const struct engine_partiti
 	p->write_share = saved->write_share;
 	p->latency_known = saved->latency_known;
 	p->refused = saved->refused;
+	p->proven_blocks = saved->proven_blocks;
 	/* the log has gone round under another size: its effect has to arrive anew */
 	p->since_blocks = p->size == saved->size ? saved->since_blocks : 0;
 	engine_core_refresh(core, p);

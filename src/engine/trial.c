@@ -26,7 +26,7 @@ uint64_t engine_trial_limit(const struct engine_core *core, const struct engine_
 
 	if (!(off < -quantile(core) * error))
 		return core->options.pool_blocks;
-	return (uint64_t)p->proven_blocks + core->options.step_blocks;
+	return (uint64_t)fmin(p->proven_blocks, (double)core->options.pool_blocks) + core->options.step_blocks;
 }
 
 uint64_t engine_trial_floor(const struct engine_core *core, const struct engine_partition *p)
