@@ -186,9 +186,8 @@ void engine_trial_begin(struct engine_core *core, struct engine_partition *from,
 			const struct lcpfs_engine_moved *moved);
 void engine_trial_add(struct engine_partition *p, const struct engine_batch *batch, double seconds);
 void engine_trial_passed(struct engine_partition *p); /* it has been measured without what it gave */
-/* true if that has to go back: ε rose by *rise ± *error */
-bool engine_trial_failed(const struct engine_core *core, const struct engine_partition *p, double *rise,
-			 double *error);
+/* true if that has to go back: by the blocks copied, ε rose by *rise */
+bool engine_trial_failed(const struct engine_partition *p, double *rise);
 void engine_trial_end(struct engine_core *core, struct engine_partition *p); /* it goes back */
 
 /* judge.c */

@@ -14,6 +14,8 @@
 #include "engine/core.h"
 #include "engine/formula.h"
 
+#define CERTAIN 1e9 /* degrees of freedom of what has no error of its own */
+
 bool engine_judge_overdue(const struct engine_core *core, const struct engine_partition *p)
 {
 	return p->awaited && core->work - p->awaited_work >= (double)core->options.pool_blocks;
@@ -158,12 +160,12 @@ static struct side_after compare(const struct engine_core *core, const struct en
 				 const struct engine_before *before)
 {
 	double latency = before->latency_us * before->expected_ratio, error = before->latency_error;
-	struct side_after result = {.freedom = before->measured ? before->freedom : 1e9};
+	struct side_after result = {.freedom = before->measured ? before->freedom : CERTAIN};
 	struct engine_mean mean;
 	double utilization, old = before->latency_us * before->utilization;
 
 	if (!p)
-		return (struct side_after){.freedom = 1e9};
+		return (struct side_after){.freedom = CERTAIN};
 	utilization = before->changed ? before->new_utilization : engine_core_utilization(p);
 	if (!before->changed && engine_core_settled(core, p) && engine_window_ready(&p->window)) {
 		mean = engine_window_latency(&p->window);
@@ -327,9 +329,9 @@ void engine_judge_trial(struct engine_core *core, struct engine_partition *p)
 	struct lcpfs_engine_outcome *o = &core->undo;
 	struct engine_trial trial = p->trial;
 	size_t i = pending_of(core, trial.sequence);
-	double rise, error, before = p->side.epsilon;
+	double rise, before = p->side.epsilon;
 
-	if (!engine_trial_failed(core, p, &rise, &error) || core->undo_wanted || core->carrying)
+	if (!engine_trial_failed(p, &rise) || core->undo_wanted || core->carrying)
 		return;
 	engine_trial_end(core, p);
 	*o = (struct lcpfs_engine_outcome){
@@ -338,13 +340,13 @@ void engine_judge_trial(struct engine_core *core, struct engine_partition *p)
 		o = &core->pending[i].outcome;
 	o->epsilon_before = before;
 	o->epsilon_after = before + rise;
-	o->standard_error = error;
+	o->standard_error = 0; /* blocks are counted, not measured */
 	o->taken_us = core->now_us - o->moved_us;
 	if (i < core->pending_count)
-		conclude(core, i, rise, error, 1e9);
+		conclude(core, i, rise, 0, CERTAIN);
 	engine_judge_cut_off(core, trial.to_id);
 	core->undo_wanted = true;
-	core->undo_freedom = 1e9;
+	core->undo_freedom = CERTAIN;
 }
 
 void engine_judge_all(struct engine_core *core)

@@ -76,8 +76,7 @@ static double epsilon_with(const struct lcpfs_engine_side *side, double copies)
 	return side->epsilon * ratio;
 }
 
-bool engine_trial_failed(const struct engine_core *core, const struct engine_partition *p, double *rise,
-			 double *error)
+bool engine_trial_failed(const struct engine_partition *p, double *rise)
 {
 	const struct engine_trial *t = &p->trial;
 	double excess = t->copied - t->expected_copies * t->user - t->saving_blocks_s * t->seconds;
@@ -85,8 +84,7 @@ bool engine_trial_failed(const struct engine_core *core, const struct engine_par
 	if (!t->blocks || !(t->user > 0) || excess <= t->return_blocks)
 		return false;
 	*rise = epsilon_with(&p->side, t->copied / t->user) - p->side.epsilon;
-	*error = *rise * hypot(p->side.latency_error, p->side.frequency_error);
-	return *rise > quantile(core) * *error;
+	return *rise > 0;
 }
 
 void engine_trial_end(struct engine_core *core, struct engine_partition *p)

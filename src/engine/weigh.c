@@ -181,9 +181,12 @@ static uint64_t cap_steps(const struct lcpfs_engine_decision *d)
 	return (uint64_t)fmin(fmax(cap / (double)d->step_blocks, 1), 1e15);
 }
 
+/* Even if the giver's copying, which may never have been measured, is as high as it may well be. */
 static bool pays_back(const struct lcpfs_engine_decision *d)
 {
-	return d->expected_saving_blocks_s * d->horizon_s >= d->cost_blocks;
+	double most = 1 + engine_t_quantile(d->significance, 1e9) * d->from.cleaning_error;
+
+	return d->expected_saving_blocks_s * d->horizon_s >= d->cost_blocks * most;
 }
 
 /*
@@ -218,8 +221,8 @@ static enum lcpfs_engine_reason weigh_size(struct lcpfs_engine_decision *d, uint
 	reason = sureness(d);
 	if (reason != LCPFS_ENGINE_GAIN && steps > explore)
 		engine_weigh_fixed(d, explore * d->step_blocks);
-	if (!pays_back(d))
-		engine_weigh_fixed(d, d->step_blocks);
+	while (!pays_back(d) && d->blocks > d->step_blocks)
+		engine_weigh_fixed(d, d->blocks / d->step_blocks / 2 * d->step_blocks);
 	if (!pays_back(d))
 		return LCPFS_ENGINE_NO_PAYBACK;
 	return sureness(d);

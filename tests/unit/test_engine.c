@@ -444,7 +444,7 @@ static void idle_partitions_may_always_give(void **state)
 	world_add(&w, 11000, (struct load){.live = 10000, .writes_s = 5000, .copies = 1, .noise = 0.02});
 	world_add(&w, 33000, (struct load){.live = 10000});
 	world_run(&w, 300);
-	assert_true(w.size[0] > 20000);
+	assert_true(w.size[0] > 19000); /* what is left does not repay its copying */
 	assert_true(w.size[1] >= 10000 + STEP);
 	world_done(&w);
 }
