@@ -44,6 +44,9 @@ struct sim_log {
 	uint32_t *place; /* of each block: metaslab · metaslab_blocks + offset */
 	struct metaslab *metaslabs;
 	uint32_t slots, count, empty, cursor; /* array length; owned; EMPTY; where the last was taken */
+	uint32_t usable; /* of a metaslab: model_room_usable */
+	uint32_t kept; /* metaslabs that writers leave */
+	uint64_t due_blocks; /* log_blocks beyond which a checkpoint is due */
 	/* trees */
 	struct page *pages; /* by level, then tree, then index: as checkpoints write them */
 	uint32_t page_slots, page_count; /* that can exist; that do */
@@ -91,6 +94,7 @@ void model_tables_free(struct sim_log *log);
 void model_tables_mark(struct sim_log *log, unsigned tree, uint32_t block);
 void model_tables_mark_page(struct sim_log *log, uint32_t page);
 uint32_t model_tables_space_pages(uint32_t metaslabs);
+void model_checkpoint_reckon(struct sim_log *log); /* due_blocks: when the size changed */
 bool model_checkpoint_due(const struct sim_log *log);
 void model_checkpoint_write(struct sim_log *log);
 
@@ -98,7 +102,7 @@ void model_checkpoint_write(struct sim_log *log);
 
 uint64_t model_room_usable(uint32_t metaslab_blocks);
 uint64_t model_room_limit(const struct sim_log_options *o, uint32_t page_count, uint32_t metaslabs);
-uint32_t model_room_kept(const struct sim_log *log);
+void model_room_reckon(struct sim_log *log); /* kept: when the size changed, or how many pages there are */
 bool model_room_needs_full_checkpoint(const struct sim_log *log);
 void model_room_note_ready(struct sim_log *log);
 void model_room_reclaim(struct sim_log *log);

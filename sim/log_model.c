@@ -206,6 +206,12 @@ uint32_t sim_log_metaslabs_min(const struct sim_log_options *o, uint32_t volume_
 			return count;
 }
 
+static void resized(struct sim_log *log)
+{
+	model_room_reckon(log);
+	model_checkpoint_reckon(log);
+}
+
 void sim_log_grow(struct sim_log *log, uint32_t metaslabs)
 {
 	uint32_t slots = log->count + metaslabs;
@@ -225,6 +231,7 @@ void sim_log_grow(struct sim_log *log, uint32_t metaslabs)
 		log->empty++;
 		metaslabs--;
 	}
+	resized(log);
 }
 
 /* The EMPTY one that lies last. */
@@ -238,6 +245,7 @@ static void disown(struct sim_log *log)
 	log->metaslabs[i] = (struct metaslab){.state = METASLAB_ABSENT};
 	log->count--;
 	log->empty--;
+	resized(log);
 }
 
 static bool release_one(struct sim_log *log)
@@ -246,7 +254,7 @@ static bool release_one(struct sim_log *log)
 
 	if (log->count <= STORE_METASLABS_MIN || sim_log_live(log) > limit)
 		return false;
-	for (uint32_t units = 2 * log->count + 16; log->empty <= model_room_kept(log); units--)
+	for (uint32_t units = 2 * log->count + 16; log->empty <= log->kept; units--)
 		if (!units || !model_room_make(log))
 			return false;
 	disown(log);
@@ -288,6 +296,7 @@ struct sim_log *sim_log_new(const struct sim_log_options *options, uint32_t volu
 	log->options = *options;
 	log->options.flush_blocks = 0; /* not while it is filled */
 	log->volume_blocks = volume_blocks;
+	log->usable = (uint32_t)model_room_usable(options->metaslab_blocks);
 	log->place = zeroed(volume_blocks, sizeof(log->place[0]));
 	memset(log->place, 0xff, volume_blocks * sizeof(log->place[0]));
 	log->list = zeroed(options->metaslab_blocks, sizeof(log->list[0]));

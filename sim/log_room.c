@@ -30,7 +30,7 @@ static uint32_t for_all_pages(const struct sim_log_options *o, uint32_t page_cou
 static uint32_t all_pages(const struct sim_log *log)
 {
 	const struct sim_log_options *o = &log->options;
-	uint64_t first = DIV_UP(2 * (uint64_t)log->unwritten_count, model_room_usable(o->metaslab_blocks));
+	uint64_t first = DIV_UP(2 * (uint64_t)log->unwritten_count, log->usable);
 
 	return for_all_pages(o, log->page_count, log->count) + (uint32_t)first;
 }
@@ -55,9 +55,9 @@ uint64_t model_room_limit(const struct sim_log_options *o, uint32_t page_count, 
 	return metaslabs > overhead ? (metaslabs - overhead) * capacity(o->metaslab_blocks) / 64 * 63 : 0;
 }
 
-uint32_t model_room_kept(const struct sim_log *log)
+void model_room_reckon(struct sim_log *log)
 {
-	return 2 + all_pages(log);
+	log->kept = 2 + all_pages(log);
 }
 
 bool model_room_needs_full_checkpoint(const struct sim_log *log)
@@ -70,8 +70,8 @@ bool model_room_needs_full_checkpoint(const struct sim_log *log)
 
 bool model_room_low(const struct sim_log *log)
 {
-	return log->empty < model_room_kept(log) + MIN_OF(2u, log->count / 16) &&
-	       log->counts.user - log->user_at_clean >= model_room_usable(log->options.metaslab_blocks) / 8;
+	return log->empty < log->kept + MIN_OF(2u, log->count / 16) &&
+	       log->counts.user - log->user_at_clean >= log->usable / 8;
 }
 
 /* ---- when a metaslab is free again ---- */
@@ -200,7 +200,6 @@ struct prospect {
 static struct prospect look_around(const struct sim_log *log)
 {
 	struct prospect p = {.victim = NOWHERE};
-	uint64_t usable = model_room_usable(log->options.metaslab_blocks);
 	double best = 0;
 
 	for (uint32_t i = 0; i < log->slots; i++) {
@@ -211,8 +210,8 @@ static struct prospect look_around(const struct sim_log *log)
 			continue;
 		p.flush += !m->live && !needed;
 		p.checkpoint += (!m->live && needed) || m->waiting;
-		p.younger |= m->live < usable && needed;
-		if (m->waiting || needed || !m->live || m->live >= usable)
+		p.younger |= m->live < log->usable && needed;
+		if (m->waiting || needed || !m->live || m->live >= log->usable)
 			continue;
 		worth = worth_cleaning(log, m);
 		if (p.victim != NOWHERE && worth <= best)
@@ -233,7 +232,7 @@ static bool checkpoint_pays(const struct sim_log *log, const struct prospect *p)
 	if (log->log_blocks < 4 * 2 * (uint64_t)log->page_count)
 		return false;
 	live = log->metaslabs[p->victim].live;
-	gain = 1 - live / (double)model_room_usable(log->options.metaslab_blocks);
+	gain = 1 - live / log->usable;
 	return p->checkpoint > 0 && 2 * pages / p->checkpoint < live / gain;
 }
 
@@ -274,7 +273,7 @@ static bool enough(const struct sim_log *log)
 	bool full = !r->blocks_max && model_room(log, HEAD_USER) < RECORD_HEADERS + 1;
 	bool next = r->blocks_max && r->blocks + 1 >= r->blocks_max;
 
-	return log->empty >= model_room_kept(log) + (full || next);
+	return log->empty >= log->kept + (full || next);
 }
 
 void model_room_wait(struct sim_log *log)

@@ -85,6 +85,7 @@ void model_tables_mark_page(struct sim_log *log, uint32_t page)
 		log->pages[page].exists = true;
 		log->page_count++;
 		log->unwritten_count++;
+		model_room_reckon(log);
 	}
 }
 
@@ -156,6 +157,7 @@ static void write_pages(struct sim_log *log)
 		}
 	}
 	log->changed_count = log->unwritten_count = 0;
+	model_room_reckon(log);
 }
 
 /* The space tree has a slot for every metaslab in which something lives; it is written anew each time. */
@@ -194,7 +196,7 @@ static void choose_heads(struct sim_log *log)
 	}
 	if (few)
 		log->heads = 1;
-	if (few || log->heads > 1 || log->empty < model_room_kept(log) + LOG_HEADS)
+	if (few || log->heads > 1 || log->empty < log->kept + LOG_HEADS)
 		return;
 	log->heads = LOG_HEADS;
 	for (unsigned i = 1; i < LOG_HEADS; i++) {
@@ -203,12 +205,17 @@ static void choose_heads(struct sim_log *log)
 	}
 }
 
-bool model_checkpoint_due(const struct sim_log *log)
+void model_checkpoint_reckon(struct sim_log *log)
 {
 	double size = (double)log->count * log->options.metaslab_blocks;
 	double most = log->options.checkpoint_share * size;
 
-	return log->page_slots && (double)log->log_blocks > MIN_OF(most, (double)LOG_BLOCKS_MAX);
+	log->due_blocks = log->page_slots ? (uint64_t)MIN_OF(most, (double)LOG_BLOCKS_MAX) : UINT64_MAX;
+}
+
+bool model_checkpoint_due(const struct sim_log *log)
+{
+	return log->log_blocks > log->due_blocks;
 }
 
 void model_checkpoint_write(struct sim_log *log)
