@@ -16,7 +16,6 @@ enum head_kind { HEAD_USER, HEAD_CLEAN, HEAD_META };
 enum metaslab_state { METASLAB_ABSENT, METASLAB_EMPTY, METASLAB_OPEN, METASLAB_CLOSED };
 
 struct metaslab {
-	uint32_t *owner; /* who was written to each place: a block, or volume_blocks + a page */
 	uint32_t live;
 	enum metaslab_state state;
 	bool held; /* the last root has a log head here */
@@ -41,7 +40,10 @@ struct page {
 struct sim_log {
 	struct sim_log_options options;
 	uint32_t volume_blocks;
-	uint32_t *place; /* of each block: metaslab · metaslab_blocks + offset */
+	uint32_t *place; /* of each block: metaslab << place_bits | offset */
+	unsigned place_bits;
+	uint32_t *owner; /* who was written to each place: a block, or volume_blocks + a page */
+	uint64_t *alive; /* a bit for each place: it is live */
 	struct metaslab *metaslabs;
 	uint32_t slots, count, empty, cursor; /* array length; owned; EMPTY; where the last was taken */
 	uint32_t usable; /* of a metaslab: model_room_usable */
@@ -73,9 +75,24 @@ struct sim_log {
 
 /* -- log_model.c -- */
 
-struct metaslab *model_metaslab_of(struct sim_log *log, uint32_t place);
-void model_take_place(struct sim_log *log, uint32_t place, uint32_t owner);
-void model_drop_place(struct sim_log *log, uint32_t place);
+static inline uint32_t model_place(const struct sim_log *log, uint32_t metaslab, uint32_t offset)
+{
+	return metaslab << log->place_bits | offset;
+}
+
+static inline void model_take_place(struct sim_log *log, uint32_t place, uint32_t owner)
+{
+	log->owner[place] = owner;
+	log->alive[place / 64] |= 1ull << place % 64;
+	log->metaslabs[place >> log->place_bits].live++;
+}
+
+static inline void model_drop_place(struct sim_log *log, uint32_t place)
+{
+	log->alive[place / 64] &= ~(1ull << place % 64);
+	log->metaslabs[place >> log->place_bits].live--;
+}
+
 /* Blocks left in the head's metaslab, without the link's. */
 uint32_t model_room(const struct sim_log *log, enum head_kind kind);
 bool model_begin(struct sim_log *log, enum head_kind kind, uint32_t blocks, uint32_t kept, struct record *record);

@@ -15,27 +15,6 @@ static void *zeroed(size_t n, size_t size)
 	return p;
 }
 
-/* ---- places ---- */
-
-struct metaslab *model_metaslab_of(struct sim_log *log, uint32_t place)
-{
-	return &log->metaslabs[place / log->options.metaslab_blocks];
-}
-
-void model_take_place(struct sim_log *log, uint32_t place, uint32_t owner)
-{
-	struct metaslab *m = model_metaslab_of(log, place);
-
-	m->owner[place % log->options.metaslab_blocks] = owner;
-	m->live++;
-	m->ready = 0;
-}
-
-void model_drop_place(struct sim_log *log, uint32_t place)
-{
-	model_metaslab_of(log, place)->live--;
-}
-
 void model_bind(struct sim_log *log, uint32_t block, uint32_t place)
 {
 	if (log->place[block] != NOWHERE)
@@ -73,14 +52,13 @@ uint32_t model_take_empty(struct sim_log *log)
 	m->ready = 0;
 	m->waiting = false;
 	log->empty--;
-	memset(m->owner, 0xff, sizeof(uint32_t) * log->options.metaslab_blocks);
 	return log->cursor++;
 }
 
 static void place_record(const struct sim_log *log, unsigned head, struct record *record)
 {
 	*record = (struct record){.head = head};
-	record->place = log->head[head].metaslab * log->options.metaslab_blocks + log->head[head].offset;
+	record->place = model_place(log, log->head[head].metaslab, log->head[head].offset);
 }
 
 /* On to an EMPTY metaslab; the old one ends with a link, a record without blocks. */
@@ -206,6 +184,26 @@ uint32_t sim_log_metaslabs_min(const struct sim_log_options *o, uint32_t volume_
 			return count;
 }
 
+static void *resize(void *array, size_t n, size_t size)
+{
+	void *p = realloc(array, n * size);
+
+	CHECK(p);
+	return p;
+}
+
+static void more_slots(struct sim_log *log, uint32_t slots)
+{
+	size_t places = model_place(log, slots, 0), old = model_place(log, log->slots, 0);
+
+	log->metaslabs = resize(log->metaslabs, slots, sizeof(log->metaslabs[0]));
+	log->owner = resize(log->owner, places, sizeof(log->owner[0]));
+	log->alive = resize(log->alive, places / 64, sizeof(log->alive[0]));
+	memset(log->metaslabs + log->slots, 0, (slots - log->slots) * sizeof(log->metaslabs[0]));
+	memset(log->alive + old / 64, 0, (places - old) / 8);
+	log->slots = slots;
+}
+
 static void resized(struct sim_log *log)
 {
 	model_room_reckon(log);
@@ -214,19 +212,12 @@ static void resized(struct sim_log *log)
 
 void sim_log_grow(struct sim_log *log, uint32_t metaslabs)
 {
-	uint32_t slots = log->count + metaslabs;
-
-	if (slots > log->slots) {
-		log->metaslabs = realloc(log->metaslabs, slots * sizeof(log->metaslabs[0]));
-		CHECK(log->metaslabs);
-		memset(log->metaslabs + log->slots, 0, (slots - log->slots) * sizeof(log->metaslabs[0]));
-		log->slots = slots;
-	}
+	if (log->count + metaslabs > log->slots)
+		more_slots(log, log->count + metaslabs);
 	for (uint32_t i = 0; metaslabs; i++) {
 		if (log->metaslabs[i].state != METASLAB_ABSENT)
 			continue;
 		log->metaslabs[i] = (struct metaslab){.state = METASLAB_EMPTY};
-		log->metaslabs[i].owner = zeroed(log->options.metaslab_blocks, sizeof(uint32_t));
 		log->count++;
 		log->empty++;
 		metaslabs--;
@@ -241,7 +232,6 @@ static void disown(struct sim_log *log)
 
 	while (log->metaslabs[--i].state != METASLAB_EMPTY)
 		;
-	free(log->metaslabs[i].owner);
 	log->metaslabs[i] = (struct metaslab){.state = METASLAB_ABSENT};
 	log->count--;
 	log->empty--;
@@ -296,6 +286,8 @@ struct sim_log *sim_log_new(const struct sim_log_options *options, uint32_t volu
 	log->options = *options;
 	log->options.flush_blocks = 0; /* not while it is filled */
 	log->volume_blocks = volume_blocks;
+	while (1u << log->place_bits < MAX_OF(options->metaslab_blocks, 64u))
+		log->place_bits++;
 	log->usable = (uint32_t)model_room_usable(options->metaslab_blocks);
 	log->place = zeroed(volume_blocks, sizeof(log->place[0]));
 	memset(log->place, 0xff, volume_blocks * sizeof(log->place[0]));
@@ -320,10 +312,10 @@ void sim_log_free(struct sim_log *log)
 {
 	if (!log)
 		return;
-	for (uint32_t i = 0; i < log->slots; i++)
-		free(log->metaslabs[i].owner);
 	model_tables_free(log);
 	free(log->metaslabs);
+	free(log->owner);
+	free(log->alive);
 	free(log->place);
 	free(log->list);
 	free(log);

@@ -104,30 +104,20 @@ void model_room_reclaim(struct sim_log *log)
 
 /* ---- cleaning ---- */
 
-static uint32_t live_data(struct sim_log *log, uint32_t metaslab)
+/* Lists its live blocks. The pages in it are only marked: the next checkpoint writes them elsewhere. */
+static uint32_t look_at_live(struct sim_log *log, uint32_t metaslab)
 {
-	uint32_t count = 0, first = metaslab * log->options.metaslab_blocks;
-	const struct metaslab *m = &log->metaslabs[metaslab];
+	uint32_t count = 0, first = model_place(log, metaslab, 0), end = model_place(log, metaslab + 1, 0);
 
-	for (uint32_t i = 0; i < log->options.metaslab_blocks && count < m->live; i++)
-		if (m->owner[i] < log->volume_blocks && log->place[m->owner[i]] == first + i)
-			log->list[count++] = m->owner[i];
+	for (uint32_t word = first; word < end; word += 64)
+		for (uint64_t bits = log->alive[word / 64]; bits; bits &= bits - 1) {
+			uint32_t owner = log->owner[word + (uint32_t)__builtin_ctzll(bits)];
+			if (owner < log->volume_blocks)
+				log->list[count++] = owner;
+			else if (owner != NOWHERE)
+				model_tables_mark_page(log, owner - log->volume_blocks);
+		}
 	return count;
-}
-
-/* The pages in it are only marked: the next checkpoint writes them elsewhere. */
-static void mark_pages(struct sim_log *log, uint32_t metaslab)
-{
-	uint32_t first = metaslab * log->options.metaslab_blocks;
-	const struct metaslab *m = &log->metaslabs[metaslab];
-
-	for (uint32_t i = 0; i < log->options.metaslab_blocks; i++) {
-		uint32_t page = m->owner[i] - log->volume_blocks;
-		if (m->owner[i] == NOWHERE || m->owner[i] < log->volume_blocks)
-			continue;
-		if (log->pages[page].at[0] == first + i || log->pages[page].at[1] == first + i)
-			model_tables_mark_page(log, page);
-	}
 }
 
 /* Leaves room for a checkpoint. */
@@ -162,11 +152,9 @@ static bool move_batch(struct sim_log *log, const uint32_t *blocks, uint32_t cou
 /* False: nothing could be moved. */
 static bool clean(struct sim_log *log, uint32_t metaslab)
 {
-	uint32_t count = live_data(log, metaslab), done = 0;
+	uint32_t count = look_at_live(log, metaslab), done = 0;
 	bool room = true, pages = log->metaslabs[metaslab].live > count;
 
-	if (pages)
-		mark_pages(log, metaslab);
 	while (room && done < count) {
 		uint32_t moved;
 		room = move_batch(log, log->list + done, MIN_OF(count - done, (uint32_t)RECORD_ENTRIES), &moved);
