@@ -17,12 +17,22 @@ enum metaslab_state { METASLAB_ABSENT, METASLAB_EMPTY, METASLAB_OPEN, METASLAB_C
 
 struct metaslab {
 	uint32_t live;
-	enum metaslab_state state;
+	uint8_t state; /* enum metaslab_state */
 	bool held; /* the last root has a log head here */
 	bool waiting; /* cleaned but for pages, which the next checkpoint writes elsewhere */
+	uint32_t rank; /* in sim_log.closed, if it is CLOSED */
 	uint64_t age; /* sequence number of its youngest record */
 	uint64_t ready; /* sequence number of the state in which it is empty; 0: none yet */
 };
+
+/* GROUP CLOSED metaslabs that follow each other in age. None that could be cleaned has less of either than this. */
+struct group {
+	uint32_t live;
+	uint64_t age;
+};
+
+enum { GROUP = 16 };
+#define NO_BOUNDS ((struct group){.live = UINT32_MAX, .age = UINT64_MAX})
 
 struct record {
 	unsigned head, blocks, blocks_max; /* blocks_max 0: there is none */
@@ -45,6 +55,11 @@ struct sim_log {
 	uint32_t *owner; /* who was written to each place: a block, or volume_blocks + a page */
 	uint64_t *alive; /* a bit for each place: it is live */
 	struct metaslab *metaslabs;
+	uint32_t *closed; /* CLOSED ones, as they were closed: in order of age; NOWHERE: it is not any longer */
+	uint32_t closed_count, closed_room;
+	struct group *groups;
+	uint32_t *spent; /* CLOSED ones without live blocks */
+	uint32_t spent_count, waiting_count;
 	uint32_t slots, count, empty, cursor; /* array length; owned; EMPTY; where the last was taken */
 	uint32_t usable; /* of a metaslab: model_room_usable */
 	uint32_t kept; /* metaslabs that writers leave */
@@ -89,8 +104,17 @@ static inline void model_take_place(struct sim_log *log, uint32_t place, uint32_
 
 static inline void model_drop_place(struct sim_log *log, uint32_t place)
 {
+	uint32_t metaslab = place >> log->place_bits;
+	struct metaslab *m = &log->metaslabs[metaslab];
+
 	log->alive[place / 64] &= ~(1ull << place % 64);
-	log->metaslabs[place >> log->place_bits].live--;
+	m->live--;
+	if (m->state != METASLAB_CLOSED)
+		return;
+	if (m->live < log->groups[m->rank / GROUP].live)
+		log->groups[m->rank / GROUP].live = m->live;
+	if (!m->live)
+		log->spent[log->spent_count++] = metaslab;
 }
 
 /* Blocks left in the head's metaslab, without the link's. */
@@ -101,6 +125,7 @@ void model_seal(struct sim_log *log, struct record *record);
 void model_flush(struct sim_log *log);
 void model_bind(struct sim_log *log, uint32_t block, uint32_t place);
 uint32_t model_take_empty(struct sim_log *log); /* one becomes OPEN */
+void model_close(struct sim_log *log, uint32_t metaslab);
 
 /* -- log_tables.c: trees and checkpoints -- */
 

@@ -55,6 +55,34 @@ uint32_t model_take_empty(struct sim_log *log)
 	return log->cursor++;
 }
 
+static void add_closed(struct sim_log *log, uint32_t metaslab)
+{
+	struct metaslab *m = &log->metaslabs[metaslab];
+	struct group *group;
+
+	m->rank = log->closed_count++;
+	log->closed[m->rank] = metaslab;
+	group = &log->groups[m->rank / GROUP];
+	if (m->rank % GROUP == 0)
+		*group = NO_BOUNDS;
+	group->live = MIN_OF(group->live, m->live);
+	group->age = MIN_OF(group->age, m->age);
+}
+
+void model_close(struct sim_log *log, uint32_t metaslab)
+{
+	if (log->closed_count == log->closed_room) {
+		log->closed_count = 0;
+		for (uint32_t i = 0; i < log->closed_room; i++)
+			if (log->closed[i] != NOWHERE)
+				add_closed(log, log->closed[i]);
+	}
+	log->metaslabs[metaslab].state = METASLAB_CLOSED;
+	add_closed(log, metaslab);
+	if (!log->metaslabs[metaslab].live)
+		log->spent[log->spent_count++] = metaslab;
+}
+
 static void place_record(const struct sim_log *log, unsigned head, struct record *record)
 {
 	*record = (struct record){.head = head};
@@ -70,7 +98,7 @@ static void head_advance(struct sim_log *log, unsigned head)
 	place_record(log, head, &link);
 	log->counts.device += RECORD_HEADERS;
 	model_seal(log, &link);
-	log->metaslabs[left].state = METASLAB_CLOSED;
+	model_close(log, left);
 	log->head[head].metaslab = model_take_empty(log);
 	log->head[head].offset = 0;
 }
@@ -197,6 +225,10 @@ static void more_slots(struct sim_log *log, uint32_t slots)
 	size_t places = model_place(log, slots, 0), old = model_place(log, log->slots, 0);
 
 	log->metaslabs = resize(log->metaslabs, slots, sizeof(log->metaslabs[0]));
+	log->closed_room = slots + slots / 4 + GROUP;
+	log->closed = resize(log->closed, log->closed_room, sizeof(log->closed[0]));
+	log->groups = resize(log->groups, DIV_UP(log->closed_room, GROUP), sizeof(log->groups[0]));
+	log->spent = resize(log->spent, slots, sizeof(log->spent[0]));
 	log->owner = resize(log->owner, places, sizeof(log->owner[0]));
 	log->alive = resize(log->alive, places / 64, sizeof(log->alive[0]));
 	memset(log->metaslabs + log->slots, 0, (slots - log->slots) * sizeof(log->metaslabs[0]));
@@ -314,6 +346,9 @@ void sim_log_free(struct sim_log *log)
 		return;
 	model_tables_free(log);
 	free(log->metaslabs);
+	free(log->closed);
+	free(log->groups);
+	free(log->spent);
 	free(log->owner);
 	free(log->alive);
 	free(log->place);

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Who may take an EMPTY metaslab, where the next one comes from, and cleaning: as src/store/room.c and clean.c. */
+#include <stddef.h>
+
 #include "log_internal.h"
 
 /* Of a metaslab filled with full records. */
@@ -76,30 +78,40 @@ bool model_room_low(const struct sim_log *log)
 
 /* ---- when a metaslab is free again ---- */
 
+static bool logged_since_root(const struct sim_log *log, uint64_t age)
+{
+	return log->page_slots && age > log->root_seq;
+}
+
 static bool needed_by_recovery(const struct sim_log *log, const struct metaslab *m)
 {
-	return m->held || (log->page_slots && m->age > log->root_seq);
+	return m->held || logged_since_root(log, m->age);
 }
 
 void model_room_note_ready(struct sim_log *log)
 {
-	for (uint32_t i = 0; i < log->slots; i++) {
-		struct metaslab *m = &log->metaslabs[i];
-		if (m->state == METASLAB_CLOSED && !m->live && !m->ready)
+	for (uint32_t i = 0; i < log->spent_count; i++) {
+		struct metaslab *m = &log->metaslabs[log->spent[i]];
+		if (!m->ready)
 			m->ready = MAX_OF(log->seq, (uint64_t)1);
 	}
 }
 
 void model_room_reclaim(struct sim_log *log)
 {
-	for (uint32_t i = 0; i < log->slots; i++) {
-		struct metaslab *m = &log->metaslabs[i];
-		if (m->state != METASLAB_CLOSED || m->live || needed_by_recovery(log, m) || !m->ready ||
-		    m->ready > MAX_OF(log->durable, (uint64_t)1))
+	uint32_t left = 0;
+
+	for (uint32_t i = 0; i < log->spent_count; i++) {
+		struct metaslab *m = &log->metaslabs[log->spent[i]];
+		if (needed_by_recovery(log, m) || !m->ready || m->ready > MAX_OF(log->durable, (uint64_t)1)) {
+			log->spent[left++] = log->spent[i];
 			continue;
+		}
 		m->state = METASLAB_EMPTY;
+		log->closed[m->rank] = NOWHERE;
 		log->empty++;
 	}
+	log->spent_count = left;
 }
 
 /* ---- cleaning ---- */
@@ -160,52 +172,80 @@ static bool clean(struct sim_log *log, uint32_t metaslab)
 		room = move_batch(log, log->list + done, MIN_OF(count - done, (uint32_t)RECORD_ENTRIES), &moved);
 		done += moved;
 	}
-	log->metaslabs[metaslab].waiting = pages && (room || done);
+	if (pages && (room || done)) {
+		log->metaslabs[metaslab].waiting = true;
+		log->waiting_count++;
+	}
 	model_room_reclaim(log);
 	return room || done;
 }
 
-static double worth_cleaning(const struct sim_log *log, const struct metaslab *m)
+/* The more, the fewer live blocks and the less the age. */
+static double worth_cleaning(const struct sim_log *log, uint32_t live_blocks, uint64_t age)
 {
-	double live = (double)m->live / log->options.metaslab_blocks;
+	double live = (double)live_blocks / log->options.metaslab_blocks;
 
 	if (log->options.cleaning == SIM_OLDEST_FIRST)
-		return -(double)m->age;
+		return -(double)age;
 	if (log->options.cleaning == SIM_GREEDY)
 		return -live;
 	/* Rosenblum & Ousterhout 1991: free space gained · age / cost */
-	return (1 - live) * (double)(log->seq - m->age + 1) / (1 + live);
+	return (1 - live) * (double)(log->seq - age + 1) / (1 + live);
 }
 
 /* ---- one unit of work ---- */
 
 struct prospect {
 	uint32_t flush, checkpoint; /* metaslabs that only wait for one; for one as well */
-	bool younger; /* a checkpoint would make more of them cleanable */
 	uint32_t victim;
+	double worth; /* of cleaning it */
 };
 
-static struct prospect look_around(const struct sim_log *log)
+static const struct metaslab *closed_at(const struct sim_log *log, uint32_t rank)
 {
-	struct prospect p = {.victim = NOWHERE};
-	double best = 0;
+	return log->closed[rank] == NOWHERE ? NULL : &log->metaslabs[log->closed[rank]];
+}
 
-	for (uint32_t i = 0; i < log->slots; i++) {
-		const struct metaslab *m = &log->metaslabs[i];
-		bool needed = needed_by_recovery(log, m);
+/* Is it worth more than the victim there is? Of those worth the same the first by number is taken. */
+static bool better(const struct prospect *p, double worth, uint32_t metaslab)
+{
+	return p->victim == NOWHERE || worth > p->worth || (!(worth < p->worth) && metaslab < p->victim);
+}
+
+static void look_at_group(struct sim_log *log, uint32_t group, struct prospect *p)
+{
+	struct group bounds = NO_BOUNDS;
+
+	for (uint32_t i = group * GROUP; i < MIN_OF((group + 1) * GROUP, log->closed_count); i++) {
+		const struct metaslab *m = closed_at(log, i);
 		double worth;
-		if (m->state != METASLAB_CLOSED)
+		if (!m || !m->live || m->waiting)
 			continue;
-		p.flush += !m->live && !needed;
-		p.checkpoint += (!m->live && needed) || m->waiting;
-		p.younger |= m->live < log->usable && needed;
-		if (m->waiting || needed || !m->live || m->live >= log->usable)
+		bounds.live = MIN_OF(bounds.live, m->live);
+		bounds.age = MIN_OF(bounds.age, m->age);
+		worth = worth_cleaning(log, m->live, m->age);
+		if (m->live >= log->usable || needed_by_recovery(log, m) || !better(p, worth, log->closed[i]))
 			continue;
-		worth = worth_cleaning(log, m);
-		if (p.victim != NOWHERE && worth <= best)
-			continue;
-		best = worth;
-		p.victim = i;
+		p->worth = worth;
+		p->victim = log->closed[i];
+	}
+	log->groups[group] = bounds;
+}
+
+static struct prospect look_around(struct sim_log *log)
+{
+	struct prospect p = {.checkpoint = log->waiting_count, .victim = NOWHERE};
+
+	for (uint32_t i = 0; i < log->spent_count; i++) {
+		bool needed = needed_by_recovery(log, &log->metaslabs[log->spent[i]]);
+		p.flush += !needed;
+		p.checkpoint += needed;
+	}
+	for (uint32_t i = 0; i < DIV_UP(log->closed_count, GROUP); i++) {
+		const struct group *group = &log->groups[i];
+		if (!logged_since_root(log, group->age) &&
+		    better(&p, worth_cleaning(log, group->live, group->age), 0))
+			look_at_group(log, i, &p);
 	}
 	return p;
 }
@@ -224,11 +264,22 @@ static bool checkpoint_pays(const struct sim_log *log, const struct prospect *p)
 	return p->checkpoint > 0 && 2 * pages / p->checkpoint < live / gain;
 }
 
-static bool checkpoint_helps(const struct sim_log *log, const struct prospect *p)
+/* It would make more of them cleanable. */
+static bool some_are_younger(const struct sim_log *log)
+{
+	for (uint32_t i = log->closed_count; i-- > 0;) {
+		const struct metaslab *m = closed_at(log, i);
+		if (m && (!needed_by_recovery(log, m) || m->live < log->usable))
+			return needed_by_recovery(log, m);
+	}
+	return false;
+}
+
+static bool checkpoint_helps(const struct sim_log *log)
 {
 	bool news = log->seq != log->quiet_seq; /* else the last one has done what one can */
 
-	return news && (p->younger || model_room_needs_full_checkpoint(log));
+	return news && (model_room_needs_full_checkpoint(log) || some_are_younger(log));
 }
 
 bool model_room_make(struct sim_log *log)
@@ -247,7 +298,7 @@ bool model_room_make(struct sim_log *log)
 			return true;
 		p = look_around(log);
 	}
-	checkpoint = log->page_slots && (p.checkpoint || checkpoint_helps(log, &p));
+	checkpoint = log->page_slots && (p.checkpoint || checkpoint_helps(log));
 	if (p.victim != NOWHERE && !(checkpoint && checkpoint_pays(log, &p)) && clean(log, p.victim))
 		return true;
 	if (checkpoint)

@@ -115,8 +115,8 @@ static void free_later(struct sim_log *log, uint32_t place)
 	log->freed[log->freed_count++] = place;
 }
 
-/* Copies of `count` pages go to places[0], [2], [4] …: in as many records as it takes. */
-static void append_copy(struct sim_log *log, uint32_t count, uint32_t *places)
+/* Copies of pages go to places[0], [2], [4] …: in as many records as it takes. pages NULL: of the space tree. */
+static void append_copy(struct sim_log *log, const uint32_t *pages, uint32_t count, uint32_t *places)
 {
 	struct record record = {0};
 
@@ -124,15 +124,16 @@ static void append_copy(struct sim_log *log, uint32_t count, uint32_t *places)
 		if (!record.blocks_max)
 			CHECK(model_begin(log, HEAD_META, count - i, 0, &record));
 		places[(size_t)2 * i] = model_append(log, &record);
+		model_take_place(log, places[(size_t)2 * i], pages ? log->volume_blocks + pages[i] : NOWHERE);
 		if (record.blocks == record.blocks_max || i + 1 == count)
 			model_seal(log, &record);
 	}
 }
 
-static void write_group(struct sim_log *log, uint32_t count, uint32_t *places)
+static void write_group(struct sim_log *log, const uint32_t *pages, uint32_t count, uint32_t *places)
 {
-	append_copy(log, count, places);
-	append_copy(log, count, places + 1);
+	append_copy(log, pages, count, places);
+	append_copy(log, pages, count, places + 1);
 }
 
 static void write_pages(struct sim_log *log)
@@ -147,13 +148,12 @@ static void write_pages(struct sim_log *log)
 				group[count++] = i;
 			log->pages[i].changed = false;
 		}
-		write_group(log, count, places);
+		write_group(log, group, count, places);
 		for (uint32_t k = 0; k < 2 * count; k++) {
 			uint32_t *at = &log->pages[group[k / 2]].at[k % 2];
 			if (*at != NOWHERE)
 				free_later(log, *at);
 			*at = places[k];
-			model_take_place(log, *at, log->volume_blocks + group[k / 2]);
 		}
 	}
 	log->changed_count = log->unwritten_count = 0;
@@ -174,9 +174,7 @@ static void write_space(struct sim_log *log)
 	for (bool more = slots > 0; more; more = slots > 1) {
 		uint32_t *places = log->space_pages + 2 * (size_t)log->space_page_count;
 		slots = DIV_UP(slots, PAGE_SLOTS);
-		write_group(log, slots, places);
-		for (uint32_t i = 0; i < 2 * slots; i++)
-			model_take_place(log, places[i], NOWHERE);
+		write_group(log, NULL, slots, places);
 		log->space_page_count += slots;
 	}
 	for (uint32_t i = 0; i < 2 * old_count; i++)
@@ -191,7 +189,7 @@ static void choose_heads(struct sim_log *log)
 
 	for (unsigned i = 1; few && i < log->heads; i++) {
 		struct metaslab *m = &log->metaslabs[log->head[i].metaslab];
-		m->state = METASLAB_CLOSED;
+		model_close(log, log->head[i].metaslab);
 		m->held = true;
 	}
 	if (few)
@@ -239,8 +237,13 @@ void model_checkpoint_write(struct sim_log *log)
 	for (uint32_t i = 0; i < log->freed_count; i++)
 		model_drop_place(log, log->freed[i]);
 	log->freed_count = 0;
-	for (uint32_t i = 0; i < log->slots; i++)
-		log->metaslabs[i].held = log->metaslabs[i].waiting = false;
+	for (uint32_t i = 0; i < log->slots; i++) {
+		struct metaslab *m = &log->metaslabs[i];
+		if (m->waiting)
+			log->groups[m->rank / GROUP] = (struct group){0}; /* which were without it */
+		m->held = m->waiting = false;
+	}
+	log->waiting_count = 0;
 	model_room_reclaim(log);
 	log->quiet_seq = log->seq;
 }
