@@ -44,7 +44,7 @@ struct page {
 	uint32_t at[2]; /* both copies */
 	uint32_t parent; /* NOWHERE: the top */
 	uint8_t level;
-	bool exists, changed;
+	bool exists;
 };
 
 struct sim_log {
@@ -66,6 +66,7 @@ struct sim_log {
 	uint64_t due_blocks; /* log_blocks beyond which a checkpoint is due */
 	/* trees */
 	struct page *pages; /* by level, then tree, then index: as checkpoints write them */
+	bool *changed; /* of each page */
 	uint32_t page_slots, page_count; /* that can exist; that do */
 	uint32_t changed_count, unwritten_count; /* that wait for a checkpoint; for their first */
 	uint32_t leaf[TREES]; /* each tree's first */
@@ -84,7 +85,7 @@ struct sim_log {
 	uint64_t user_at_clean, user_at_flush;
 	uint64_t due_since; /* when the background was woken */
 	bool due;
-	uint32_t *list; /* room for a metaslab's live blocks */
+	uint32_t *list; /* room for the places of a metaslab's live blocks */
 	struct sim_log_counts counts;
 };
 
@@ -123,7 +124,7 @@ bool model_begin(struct sim_log *log, enum head_kind kind, uint32_t blocks, uint
 uint32_t model_append(struct sim_log *log, struct record *record); /* the place of one more block */
 void model_seal(struct sim_log *log, struct record *record);
 void model_flush(struct sim_log *log);
-void model_bind(struct sim_log *log, uint32_t block, uint32_t place);
+void model_move(struct sim_log *log, uint32_t from, uint32_t to); /* the block at a place */
 uint32_t model_take_empty(struct sim_log *log); /* one becomes OPEN */
 void model_close(struct sim_log *log, uint32_t metaslab);
 
@@ -132,9 +133,18 @@ void model_close(struct sim_log *log, uint32_t metaslab);
 uint32_t model_tables_page_slots(uint32_t volume_blocks);
 void model_tables_init(struct sim_log *log);
 void model_tables_free(struct sim_log *log);
-/* Its leaf, and what is above, changed. */
-void model_tables_mark(struct sim_log *log, unsigned tree, uint32_t block);
+/* It, and what is above, changed. */
 void model_tables_mark_page(struct sim_log *log, uint32_t page);
+
+/* Its leaf, and what is above, changed. */
+static inline void model_tables_mark(struct sim_log *log, unsigned tree, uint32_t block)
+{
+	uint32_t leaf = log->leaf[tree] + block / (tree ? VOLUME_SLOTS : PAGE_SLOTS);
+
+	if (log->page_slots && !log->changed[leaf])
+		model_tables_mark_page(log, leaf);
+}
+
 uint32_t model_tables_space_pages(uint32_t metaslabs);
 void model_checkpoint_reckon(struct sim_log *log); /* due_blocks: when the size changed */
 bool model_checkpoint_due(const struct sim_log *log);

@@ -15,13 +15,18 @@ static void *zeroed(size_t n, size_t size)
 	return p;
 }
 
-void model_bind(struct sim_log *log, uint32_t block, uint32_t place)
+static void bind(struct sim_log *log, uint32_t block, uint32_t from, uint32_t to)
 {
-	if (log->place[block] != NOWHERE)
-		model_drop_place(log, log->place[block]);
-	log->place[block] = place;
-	model_take_place(log, place, block);
+	if (from != NOWHERE)
+		model_drop_place(log, from);
+	log->place[block] = to;
+	model_take_place(log, to, block);
 	model_tables_mark(log, 0, block);
+}
+
+void model_move(struct sim_log *log, uint32_t from, uint32_t to)
+{
+	bind(log, log->owner[from], from, to);
 }
 
 /* ---- heads ---- */
@@ -180,7 +185,7 @@ static void append_user(struct sim_log *log, uint32_t block)
 {
 	model_room_wait(log);
 	open_user(log);
-	model_bind(log, block, model_append(log, &log->open));
+	bind(log, block, log->place[block], model_append(log, &log->open));
 	log->counts.user++;
 }
 

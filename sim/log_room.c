@@ -116,18 +116,21 @@ void model_room_reclaim(struct sim_log *log)
 
 /* ---- cleaning ---- */
 
-/* Lists its live blocks. The pages in it are only marked: the next checkpoint writes them elsewhere. */
+/* Lists the places of its live blocks. The pages in it are only marked: the next checkpoint writes them elsewhere. */
 static uint32_t look_at_live(struct sim_log *log, uint32_t metaslab)
 {
 	uint32_t count = 0, first = model_place(log, metaslab, 0), end = model_place(log, metaslab + 1, 0);
 
 	for (uint32_t word = first; word < end; word += 64)
 		for (uint64_t bits = log->alive[word / 64]; bits; bits &= bits - 1) {
-			uint32_t owner = log->owner[word + (uint32_t)__builtin_ctzll(bits)];
-			if (owner < log->volume_blocks)
-				log->list[count++] = owner;
-			else if (owner != NOWHERE)
-				model_tables_mark_page(log, owner - log->volume_blocks);
+			uint32_t place = word + (uint32_t)__builtin_ctzll(bits), owner = log->owner[place];
+			if (owner >= log->volume_blocks) {
+				if (owner != NOWHERE)
+					model_tables_mark_page(log, owner - log->volume_blocks);
+				continue;
+			}
+			log->list[count++] = place;
+			__builtin_prefetch(&log->place[owner], 1);
 		}
 	return count;
 }
@@ -141,7 +144,7 @@ static bool begin_copies(struct sim_log *log, uint32_t left, struct record *reco
 }
 
 /* At most a record's blocks are read at a time, and sealed before the next are; false: no room for more. */
-static bool move_batch(struct sim_log *log, const uint32_t *blocks, uint32_t count, uint32_t *moved)
+static bool move_batch(struct sim_log *log, const uint32_t *places, uint32_t count, uint32_t *moved)
 {
 	struct record record = {0};
 	bool room = true;
@@ -153,7 +156,7 @@ static bool move_batch(struct sim_log *log, const uint32_t *blocks, uint32_t cou
 			room = begin_copies(log, count - *moved, &record);
 		if (!room)
 			break;
-		model_bind(log, blocks[*moved], model_append(log, &record));
+		model_move(log, places[*moved], model_append(log, &record));
 		log->counts.copied++;
 	}
 	if (record.blocks_max)

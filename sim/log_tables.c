@@ -54,7 +54,8 @@ void model_tables_init(struct sim_log *log)
 
 	log->page_slots = log->options.checkpoint_share > 0 ? model_tables_page_slots(volume) : 0;
 	log->pages = calloc(log->page_slots + 1, sizeof(log->pages[0]));
-	CHECK(log->pages);
+	log->changed = calloc(log->page_slots + 1, sizeof(log->changed[0]));
+	CHECK(log->pages && log->changed);
 	for (unsigned level = 0; log->page_slots && level < TREE_LEVELS_MAX; level++) {
 		uint32_t above = next + pages_at(0, level, volume) + pages_at(1, level, volume);
 		for (unsigned tree = 0; tree < TREES; tree++) {
@@ -71,14 +72,15 @@ void model_tables_init(struct sim_log *log)
 void model_tables_free(struct sim_log *log)
 {
 	free(log->pages);
+	free(log->changed);
 	free(log->space_pages);
 	free(log->freed);
 }
 
 void model_tables_mark_page(struct sim_log *log, uint32_t page)
 {
-	for (; page != NOWHERE && !log->pages[page].changed; page = log->pages[page].parent) {
-		log->pages[page].changed = true;
+	for (; page != NOWHERE && !log->changed[page]; page = log->pages[page].parent) {
+		log->changed[page] = true;
 		log->changed_count++;
 		if (log->pages[page].exists)
 			continue;
@@ -87,12 +89,6 @@ void model_tables_mark_page(struct sim_log *log, uint32_t page)
 		log->unwritten_count++;
 		model_room_reckon(log);
 	}
-}
-
-void model_tables_mark(struct sim_log *log, unsigned tree, uint32_t block)
-{
-	if (log->page_slots)
-		model_tables_mark_page(log, log->leaf[tree] + block / (tree ? VOLUME_SLOTS : PAGE_SLOTS));
 }
 
 /* As room.c reckons. */
@@ -144,9 +140,9 @@ static void write_pages(struct sim_log *log)
 		unsigned level = log->pages[i].level;
 		uint32_t count = 0;
 		for (; i < log->page_slots && log->pages[i].level == level && count < RECORD_ENTRIES; i++) {
-			if (log->pages[i].changed)
+			if (log->changed[i])
 				group[count++] = i;
-			log->pages[i].changed = false;
+			log->changed[i] = false;
 		}
 		write_group(log, group, count, places);
 		for (uint32_t k = 0; k < 2 * count; k++) {
