@@ -3,6 +3,7 @@
 
 #include <math.h>
 
+#include "base/check.h"
 #include "trace.h"
 
 /*
@@ -74,35 +75,44 @@ static uint32_t pick_block(struct sim_tenant *t, struct sim_random *random)
 
 /* ---- weights ---- */
 
-static double swung(const struct sim_load *load, uint32_t tenant, double weight)
-{
-	double turn, share;
-
-	for (uint32_t i = 0; i < load->swing_count; i++) {
-		if (load->swing[i].tenant != tenant)
-			continue;
-		turn = (double)load->written_blocks / (double)load->swing_blocks;
-		share = (1 - cos(2 * M_PI * turn)) / 2;
-		return weight + share * (load->swing[i].writes - weight);
-	}
-	return weight;
-}
-
-double sim_load_weight(const struct sim_load *load, uint32_t tenant)
+/* share: of the way to the weights of `swing` */
+static double weight_of(const struct sim_load *load, uint32_t tenant, double share)
 {
 	double weight = load->tenants[tenant].writes;
 
 	for (uint32_t i = 0; i < load->shift_count; i++)
-		if (load->shifts[i].tenant == tenant && load->written_blocks >= load->shifts[i].at_blocks)
+		if (load->shifts[i].tenant == tenant && load->made_blocks >= load->shifts[i].at_blocks)
 			weight = load->shifts[i].writes;
-	return swung(load, tenant, weight);
+	for (uint32_t i = 0; i < load->swing_count; i++)
+		if (load->swing[i].tenant == tenant)
+			return weight + share * (load->swing[i].writes - weight);
+	return weight;
+}
+
+static void weigh(struct sim_load *load)
+{
+	double turn = load->swing_count ? (double)load->made_blocks / (double)load->swing_blocks : 0;
+	double share = (1 - cos(2 * M_PI * turn)) / 2;
+
+	load->weight = 0;
+	for (uint32_t i = 0; i < load->count; i++) {
+		struct sim_tenant *t = &load->tenants[i];
+		t->weight = weight_of(load, i, share);
+		t->weight_all = t->weight + t->reads;
+		load->weight += t->weight_all;
+	}
+	load->weights_until = load->swing_count ? load->made_blocks + 1 : UINT64_MAX;
+	for (uint32_t i = 0; i < load->shift_count; i++)
+		if (load->shifts[i].at_blocks > load->made_blocks)
+			load->weights_until = MIN_OF(load->weights_until, load->shifts[i].at_blocks);
 }
 
 void sim_load_start(struct sim_load *load)
 {
 	load->random.state = load->seed * 0x9e3779b97f4a7c15u + 1;
-	load->written_blocks = load->ops = load->trace_at = 0;
+	load->made_blocks = load->written_blocks = load->weights_until = load->trace_at = 0;
 	load->time_us = 0;
+	load->step_us = 1e6 / load->ops_per_s;
 	for (uint32_t i = 0; i < load->count; i++) {
 		load->tenants[i].next = load->tenants[i].live_blocks - 1;
 		if (load->tenants[i].pattern == SIM_ZIPF)
@@ -110,34 +120,36 @@ void sim_load_start(struct sim_load *load)
 	}
 }
 
-static bool next_synthetic(struct sim_load *load, struct sim_op *op)
+static bool make_synthetic(struct sim_load *load, struct sim_op *op)
 {
-	double total = 0, pick;
+	double pick;
 
-	for (uint32_t i = 0; i < load->count; i++)
-		total += sim_load_weight(load, i) + load->tenants[i].reads;
-	pick = sim_random_unit(&load->random) * total;
+	if (load->made_blocks >= load->weights_until)
+		weigh(load);
+	pick = sim_random_unit(&load->random) * load->weight;
 	for (uint32_t i = 0; i < load->count; i++) {
-		double writes = sim_load_weight(load, i);
+		const struct sim_tenant *t = &load->tenants[i];
 		op->tenant = i;
-		op->write = pick < writes;
-		pick -= writes + load->tenants[i].reads;
+		op->write = pick < t->weight;
+		pick -= t->weight_all;
 		if (pick < 0)
 			break;
 	}
 	op->blocks = 1;
 	op->block = op->write ? pick_block(&load->tenants[op->tenant], &load->random) : 0;
-	load->time_us += 1e6 / load->ops_per_s;
+	load->time_us += load->step_us;
 	op->time_us = (uint64_t)load->time_us;
 	return true;
 }
 
-bool sim_load_next(struct sim_load *load, struct sim_op *op)
+uint32_t sim_load_make(struct sim_load *load, struct sim_op *ops, uint32_t count)
 {
-	bool more = load->trace ? sim_trace_next(load->trace, load->repeat, load->trace_at++, op)
-				: next_synthetic(load, op);
+	uint32_t made = 0;
 
-	load->ops += more;
-	load->written_blocks += more && op->write ? op->blocks : 0;
-	return more;
+	while (made < count && (load->trace ? sim_trace_next(load->trace, load->repeat, load->trace_at++, &ops[made])
+					    : make_synthetic(load, &ops[made]))) {
+		load->made_blocks += ops[made].write ? ops[made].blocks : 0;
+		made++;
+	}
+	return made;
 }

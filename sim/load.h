@@ -23,6 +23,7 @@ struct sim_tenant {
 	enum sim_pattern pattern;
 	double zipf;
 	uint64_t size_blocks, min_blocks, max_blocks; /* 0: not given */
+	double weight, weight_all; /* of writes, and of all operations, now */
 	/* state of the pattern */
 	uint32_t next;
 	double zipf_h0, zipf_hn, zipf_s; /* Hörmann & Derflinger's rejection-inversion */
@@ -55,12 +56,14 @@ struct sim_load {
 	uint64_t seed;
 	/* state */
 	struct sim_random random;
-	uint64_t written_blocks, ops, trace_at;
-	double time_us;
+	uint64_t made_blocks, written_blocks; /* by the operations made; of those, by the ones that were applied */
+	uint64_t weights_until; /* made_blocks */
+	uint64_t trace_at;
+	double time_us, step_us;
+	double weight; /* of all tenants' operations, now */
 };
 
 void sim_load_start(struct sim_load *load); /* from the beginning, same seed */
-bool sim_load_next(struct sim_load *load, struct sim_op *op);
-double sim_load_weight(const struct sim_load *load, uint32_t tenant); /* of writes, now */
+uint32_t sim_load_make(struct sim_load *load, struct sim_op *ops, uint32_t count); /* how many: fewer at the end */
 
 #endif

@@ -189,6 +189,11 @@ static void append_user(struct sim_log *log, uint32_t block)
 	log->counts.user++;
 }
 
+void sim_log_expect(const struct sim_log *log, uint32_t block)
+{
+	__builtin_prefetch(&log->place[block], 1);
+}
+
 void sim_log_write(struct sim_log *log, uint32_t block, uint32_t blocks, uint64_t now)
 {
 	CHECK(blocks <= log->volume_blocks && block <= log->volume_blocks - blocks);

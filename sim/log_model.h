@@ -37,6 +37,8 @@ struct sim_log *sim_log_new(const struct sim_log_options *options, uint32_t volu
 void sim_log_free(struct sim_log *log);
 /* The fewest metaslabs that this much data can live in: store_size_least. */
 uint32_t sim_log_metaslabs_min(const struct sim_log_options *options, uint32_t volume_blocks);
+/* That block will be written soon: its memory should be at hand then. */
+void sim_log_expect(const struct sim_log *log, uint32_t block);
 /* One request. `now`: the blocks written to all partitions so far, the clock of lag_blocks. */
 void sim_log_write(struct sim_log *log, uint32_t block, uint32_t blocks, uint64_t now);
 void sim_log_grow(struct sim_log *log, uint32_t metaslabs);

@@ -116,7 +116,7 @@ void model_room_reclaim(struct sim_log *log)
 
 /* ---- cleaning ---- */
 
-/* Lists the places of its live blocks. The pages in it are only marked: the next checkpoint writes them elsewhere. */
+/* Lists where its live blocks are. The pages in it are only marked: the next checkpoint writes them elsewhere. */
 static uint32_t look_at_live(struct sim_log *log, uint32_t metaslab)
 {
 	uint32_t count = 0, first = model_place(log, metaslab, 0), end = model_place(log, metaslab + 1, 0);

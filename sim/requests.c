@@ -19,7 +19,7 @@ bool sim_requests_print(struct sim_config *config)
 		       (uint64_t)sizes[i] * config->world.log.metaslab_blocks);
 	free(sizes);
 	sim_load_start(load);
-	while (load->written_blocks < config->world.total_blocks && sim_load_next(load, &op))
+	while (load->made_blocks < config->world.total_blocks && sim_load_make(load, &op, 1))
 		if (op.write)
 			printf("%" PRIu32 " %" PRIu32 " %" PRIu32 "\n", op.tenant, op.block, op.blocks);
 	return true;

@@ -73,13 +73,16 @@ static bool is_late(const struct sim_world *world)
 
 static void note_late(struct sim_world *world, struct sim_member *m, double latency_us)
 {
-	int bucket = (int)(log2(fmax(latency_us, 1)) * 16);
-
+	/* most are those of a block without cleaning */
+	if (world->bucket_latency_us < latency_us || world->bucket_latency_us > latency_us) {
+		world->bucket_latency_us = latency_us;
+		world->bucket = MIN_OF((int)(log2(fmax(latency_us, 1)) * 16), SIM_LATENCY_BUCKETS - 1);
+	}
 	if (!world->late_from_us)
 		world->late_from_us = world->now_us;
 	m->late.ops++;
 	m->late.latency_us += latency_us;
-	m->late.histogram[MIN_OF(bucket, SIM_LATENCY_BUCKETS - 1)]++;
+	m->late.histogram[world->bucket]++;
 }
 
 static double service_us(const struct sim_world *world, const struct sim_op *op,
@@ -191,15 +194,32 @@ static void end_late(struct sim_world *world)
 	}
 }
 
+static const struct sim_op *next_op(struct sim_world *world)
+{
+	struct sim_load *load = world->load;
+
+	if (world->op_next == world->op_count) {
+		world->op_next = 0;
+		world->op_count = sim_load_make(load, world->ops, SIM_OPS_AHEAD);
+		for (uint32_t i = 0; i < world->op_count; i++)
+			if (world->ops[i].write)
+				sim_log_expect(world->members[world->ops[i].tenant].log, world->ops[i].block);
+	}
+	if (!world->op_count)
+		return NULL;
+	load->written_blocks += world->ops[world->op_next].write ? world->ops[world->op_next].blocks : 0;
+	return &world->ops[world->op_next++];
+}
+
 void sim_world_run(struct sim_world *world, void (*tick)(void *context, struct sim_world *world), void *context,
 		   void (*progress)(void *context, double share), void *progress_context)
 {
 	uint64_t total = world->options->total_blocks, next_tick_us = 0;
-	struct sim_op op;
+	const struct sim_op *op;
 	bool late = false;
 
-	while (world->load->written_blocks < total && sim_load_next(world->load, &op)) {
-		apply(world, &op);
+	while (world->load->written_blocks < total && (op = next_op(world))) {
+		apply(world, op);
 		if (!late && is_late(world)) {
 			late = true;
 			begin_late(world);

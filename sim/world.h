@@ -14,6 +14,7 @@
 #include "log_model.h"
 
 #define SIM_LATENCY_BUCKETS 512 /* 16 per power of two */
+#define SIM_OPS_AHEAD 32 /* made at once: enough for memory to follow */
 
 struct sim_world_options {
 	struct sim_log_options log;
@@ -51,6 +52,10 @@ struct sim_world {
 	uint32_t free_metaslabs;
 	uint64_t now_us, late_from_us;
 	struct sim_random noise;
+	struct sim_op ops[SIM_OPS_AHEAD]; /* to come */
+	uint32_t op_count, op_next;
+	double bucket_latency_us; /* that was last asked for */
+	int bucket;
 	struct sim_point *series;
 	uint32_t point_count;
 	uint64_t point_user, point_device, point_us;
