@@ -103,13 +103,11 @@ static inline void model_take_place(struct sim_log *log, uint32_t place, uint32_
 	log->metaslabs[place >> log->place_bits].live++;
 }
 
-static inline void model_drop_place(struct sim_log *log, uint32_t place)
+static inline void model_drop_live(struct sim_log *log, uint32_t metaslab, uint32_t blocks)
 {
-	uint32_t metaslab = place >> log->place_bits;
 	struct metaslab *m = &log->metaslabs[metaslab];
 
-	log->alive[place / 64] &= ~(1ull << place % 64);
-	m->live--;
+	m->live -= blocks;
 	if (m->state != METASLAB_CLOSED)
 		return;
 	if (m->live < log->groups[m->rank / GROUP].live)
@@ -118,13 +116,20 @@ static inline void model_drop_place(struct sim_log *log, uint32_t place)
 		log->spent[log->spent_count++] = metaslab;
 }
 
+static inline void model_drop_place(struct sim_log *log, uint32_t place)
+{
+	log->alive[place / 64] &= ~(1ull << place % 64);
+	model_drop_live(log, place >> log->place_bits, 1);
+}
+
 /* Blocks left in the head's metaslab, without the link's. */
 uint32_t model_room(const struct sim_log *log, enum head_kind kind);
 bool model_begin(struct sim_log *log, enum head_kind kind, uint32_t blocks, uint32_t kept, struct record *record);
 uint32_t model_append(struct sim_log *log, struct record *record); /* the place of one more block */
 void model_seal(struct sim_log *log, struct record *record);
 void model_flush(struct sim_log *log);
-void model_move(struct sim_log *log, uint32_t from, uint32_t to); /* the block at a place */
+/* The blocks at places of one metaslab. */
+void model_move(struct sim_log *log, struct record *record, const uint32_t *from, uint32_t count);
 uint32_t model_take_empty(struct sim_log *log); /* one becomes OPEN */
 void model_close(struct sim_log *log, uint32_t metaslab);
 

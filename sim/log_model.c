@@ -15,20 +15,6 @@ static void *zeroed(size_t n, size_t size)
 	return p;
 }
 
-static void bind(struct sim_log *log, uint32_t block, uint32_t from, uint32_t to)
-{
-	if (from != NOWHERE)
-		model_drop_place(log, from);
-	log->place[block] = to;
-	model_take_place(log, to, block);
-	model_tables_mark(log, 0, block);
-}
-
-void model_move(struct sim_log *log, uint32_t from, uint32_t to)
-{
-	bind(log, log->owner[from], from, to);
-}
-
 /* ---- heads ---- */
 
 static unsigned head_of(const struct sim_log *log, enum head_kind kind)
@@ -134,6 +120,35 @@ uint32_t model_append(struct sim_log *log, struct record *record)
 	return record->place + RECORD_HEADERS + record->blocks++;
 }
 
+static void bind(struct sim_log *log, uint32_t block, uint32_t place)
+{
+	if (log->place[block] != NOWHERE)
+		model_drop_place(log, log->place[block]);
+	log->place[block] = place;
+	model_take_place(log, place, block);
+	model_tables_mark(log, 0, block);
+}
+
+void model_move(struct sim_log *log, struct record *record, const uint32_t *from, uint32_t count)
+{
+	uint32_t to = record->place + RECORD_HEADERS + record->blocks;
+
+	CHECK(count && record->blocks + count <= record->blocks_max);
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t block = log->owner[from[i]];
+		log->alive[from[i] / 64] &= ~(1ull << from[i] % 64);
+		log->alive[(to + i) / 64] |= 1ull << (to + i) % 64;
+		log->owner[to + i] = block;
+		log->place[block] = to + i;
+		model_tables_mark(log, 0, block);
+	}
+	log->metaslabs[to >> log->place_bits].live += count;
+	model_drop_live(log, from[0] >> log->place_bits, count);
+	record->blocks += count;
+	log->counts.device += count;
+	log->counts.copied += count;
+}
+
 void model_seal(struct sim_log *log, struct record *record)
 {
 	uint32_t blocks = RECORD_HEADERS + record->blocks;
@@ -185,7 +200,7 @@ static void append_user(struct sim_log *log, uint32_t block)
 {
 	model_room_wait(log);
 	open_user(log);
-	bind(log, block, log->place[block], model_append(log, &log->open));
+	bind(log, block, model_append(log, &log->open));
 	log->counts.user++;
 }
 

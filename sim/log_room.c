@@ -146,22 +146,15 @@ static bool begin_copies(struct sim_log *log, uint32_t left, struct record *reco
 /* At most a record's blocks are read at a time, and sealed before the next are; false: no room for more. */
 static bool move_batch(struct sim_log *log, const uint32_t *places, uint32_t count, uint32_t *moved)
 {
-	struct record record = {0};
-	bool room = true;
+	struct record record;
 
-	for (*moved = 0; *moved < count; ++*moved) {
-		if (record.blocks_max && record.blocks == record.blocks_max)
-			model_seal(log, &record);
-		if (!record.blocks_max)
-			room = begin_copies(log, count - *moved, &record);
-		if (!room)
-			break;
-		model_move(log, places[*moved], model_append(log, &record));
-		log->counts.copied++;
-	}
-	if (record.blocks_max)
+	for (*moved = 0; *moved < count; *moved += record.blocks) {
+		if (!begin_copies(log, count - *moved, &record))
+			return false;
+		model_move(log, &record, places + *moved, record.blocks_max);
 		model_seal(log, &record);
-	return room;
+	}
+	return true;
 }
 
 /* False: nothing could be moved. */
