@@ -120,7 +120,7 @@ void sim_load_start(struct sim_load *load)
 	}
 }
 
-static bool make_synthetic(struct sim_load *load, struct sim_op *op)
+static void make_synthetic(struct sim_load *load, struct sim_op *op)
 {
 	double pick;
 
@@ -139,6 +139,13 @@ static bool make_synthetic(struct sim_load *load, struct sim_op *op)
 	op->block = op->write ? pick_block(&load->tenants[op->tenant], &load->random) : 0;
 	load->time_us += load->step_us;
 	op->time_us = (uint64_t)load->time_us;
+}
+
+static bool make(struct sim_load *load, struct sim_op *op)
+{
+	if (load->trace)
+		return sim_trace_next(load->trace, load->repeat, load->trace_at++, op);
+	make_synthetic(load, op);
 	return true;
 }
 
@@ -146,10 +153,7 @@ uint32_t sim_load_make(struct sim_load *load, struct sim_op *ops, uint32_t count
 {
 	uint32_t made = 0;
 
-	while (made < count && (load->trace ? sim_trace_next(load->trace, load->repeat, load->trace_at++, &ops[made])
-					    : make_synthetic(load, &ops[made]))) {
+	for (; made < count && make(load, &ops[made]); made++)
 		load->made_blocks += ops[made].write ? ops[made].blocks : 0;
-		made++;
-	}
 	return made;
 }

@@ -25,7 +25,7 @@ struct metaslab {
 	uint64_t ready; /* sequence number of the state in which it is empty; 0: none yet */
 };
 
-/* GROUP CLOSED metaslabs that follow each other in age. None that could be cleaned has less of either than this. */
+/* GROUP CLOSED metaslabs that follow each other in age. None that could be cleaned has less of either. */
 struct group {
 	uint32_t live;
 	uint64_t age;

@@ -99,13 +99,14 @@ static double service_us(const struct sim_world *world, const struct sim_op *op,
 static void apply(struct sim_world *world, const struct sim_op *op)
 {
 	struct sim_member *m = &world->members[op->tenant];
-	struct sim_log_counts before = *sim_log_counts(m->log);
+	const struct sim_log_counts *counts = sim_log_counts(m->log);
+	struct sim_log_counts before = *counts;
 	double latency;
 
 	world->now_us = MAX_OF(world->now_us, op->time_us);
 	if (op->write)
 		sim_log_write(m->log, op->block, op->blocks, world->load->written_blocks);
-	latency = service_us(world, op, &before, sim_log_counts(m->log));
+	latency = service_us(world, op, &before, counts);
 	if (world->options->random_latency)
 		latency = -100 * log(1 - sim_random_unit(&world->noise));
 	if (op->write) {
