@@ -60,10 +60,11 @@ test-asan: ## unit tests, commands and a server under clients with address, leak
 	@ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 tools/run-tests.py build-asan \
 		--suite unit --suite cli --suite sanitized --timeout-multiplier 5
 
-test-tsan: ## the unit tests with the thread sanitizer
+test-tsan: ## unit tests and a server under clients with the thread sanitizer
 	@tools/install-deps.sh test
 	@tools/configure.sh build-tsan $(SANITIZED) -Db_sanitize=thread
-	@TSAN_OPTIONS=halt_on_error=1 tools/run-tests.py build-tsan --suite unit --timeout-multiplier 5
+	@TSAN_OPTIONS=halt_on_error=1 tools/run-tests.py build-tsan \
+		--suite unit --suite sanitized --timeout-multiplier 5
 
 install: all ## install all but the tests (DESTDIR and MESON_FLAGS=--prefix=... apply)
 	@meson install -C $(BUILD) --no-rebuild

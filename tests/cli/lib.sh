@@ -9,8 +9,11 @@ set -eu
 TESTS=$(cd "$(dirname "$0")/.." && pwd)
 T=$(mktemp -d "${TMPDIR:-/tmp}/lcpfs-test.XXXXXX")
 SOCKET=$T/nbd.sock
-# In a sanitized build: its library, which nbdkit needs from the start, since our plugin comes later.
+# In a sanitized build: its library, which nbdkit needs from the start, since our plugin comes later; and what
+# initializes that in time (tests/nbd/sanitizer_first.c).
 SANITIZER=$(ldd "$LCPFS" | sed -n 's/.*=> \(.*lib[at]san[^ ]*\).*/\1/p')
+FIRST=$(dirname "$LCPFS")/tests/nbd/sanitizer-first.so
+[ ! -e "$FIRST" ] || SANITIZER="$SANITIZER $FIRST"
 SERVER=
 CLEANUPS=
 cd "$T"

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Everything at once against one server: fio over several connections on each partition, resizes, scrubs, partitions
-# that come and go, whoever looks, the engine on; then the end while clients are at it. ROUNDS: how often (1). For a
-# build with a sanitizer (make test-tsan, test-asan): any report of it fails.
+# Everything at once against one server: fio over several connections on each partition, resizes, scrubs,
+# partitions that come and go, whoever looks, the engine on until it has moved a boundary; then the end while clients
+# are at it. ROUNDS: how often (1). For a build with a sanitizer (make test-tsan, test-asan): any report of it fails.
 . "$(dirname "$0")/../cli/lib.sh"
 /usr/bin/python3 -c 'import nbd' 2>/dev/null || skip "no python3-libnbd"
 needs fio nbdinfo
@@ -14,6 +14,7 @@ lcpfs create "$POOL" --size 256M --metaslab 1M
 for name in a b c; do
 	lcpfs add "$POOL" "$name" --min 32M --max 128M --size 60M --volume 16M >/dev/null
 done
+lcpfs add "$POOL" tight --min 16M --max 128M --size 24M --volume 14M >/dev/null # what the engine will give more
 
 # Until the file "stop" is there; what the server refuses is no failure, a signal's exit code is.
 again() {
@@ -57,6 +58,10 @@ while not os.path.exists("stop"):
 	random.choice(hands).flush()
 PYTHON
 
+moves() {
+	lcpfs log "$POOL" | grep -c '  moved  ' || true
+}
+
 start() {
 	"$@" &
 	jobs="$jobs $!"
@@ -76,6 +81,10 @@ for round in $(seq "$ROUNDS"); do
 	for name in a b; do
 		start /usr/bin/python3 client.py "$(uri "$name")"
 	done
+	fio --name=tight --thread --ioengine=nbd --uri="$(uri tight)" --rw=randwrite --bs=8k --size=14m \
+		--numjobs=2 --iodepth=8 --time_based --runtime=1000 --output=fio.tight &
+	tight=$!
+	at_end "end_job $tight"
 	start again resize a
 	start again resize b
 	start again lcpfs list "$POOL" --json
@@ -87,12 +96,21 @@ for round in $(seq "$ROUNDS"); do
 	for job in $fios; do
 		wait "$job" || fail "fio: $(cat fio.?)"
 	done
+	waited=0
+	until [ "$(moves)" -ge "$round" ] || [ "$waited" -ge 60 ]; do
+		sleep 1
+		waited=$((waited + 1))
+	done
+	kill -INT "$tight" || fail "fio: $(cat fio.tight)"
+	wait "$tight" || [ $? -eq 128 ] || fail "fio: $(cat fio.tight)"
 	touch stop
 	for job in $jobs; do
 		case " $fios " in *" $job "*) ;; *) wait "$job" || fail "a client ended with $?" ;; esac
 	done
 	[ ! -e broken ] || fail "$(cat broken)"
+	unserve TERM # without clients nbdkit ends by itself, and the leak sanitizer looks
 	# The end while a client goes on.
+	serve "$POOL"
 	fio --name=last --thread --ioengine=nbd --uri="$(uri c)" --rw=randwrite --bs=4k --size=4m --numjobs=4 \
 		--time_based --runtime=100 >/dev/null 2>&1 &
 	last=$!
@@ -105,8 +123,5 @@ for round in $(seq "$ROUNDS"); do
 		fail "the sanitizer reports"
 	check_clean "$POOL"
 done
-# Without clients nbdkit ends by itself, and the leak sanitizer looks.
-serve "$POOL"
-nbdinfo "$(uri a)" >/dev/null
-unserve TERM
 sort done | uniq -c
+echo "boundaries moved by the engine: $(moves)"
