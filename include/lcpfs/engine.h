@@ -77,6 +77,7 @@ struct lcpfs_engine_options {
 	uint64_t step_blocks; /* the smallest move: one metaslab */
 	enum lcpfs_engine_mode mode;
 	double significance; /* chance of a false verdict to either side; 0 = 0.05 */
+	double harm; /* the share of all that is written that moves may cost before they have paid; 0 = 0.02 */
 	struct lcpfs_engine_priors priors;
 };
 
@@ -233,6 +234,7 @@ struct lcpfs_engine_decision {
 	double past_ratio, past_error; /* realised / expected of past moves at a similar pressure, and its error */
 	/* blocks: copied for moves so far, and what the givers' curves said; the prior ratio of the two */
 	double copying_seen, copying_expected, copying_prior;
+	double copying_budget; /* blocks: what may be copied without being sure that it pays */
 	uint64_t copying_tried; /* the largest move so far, at least a step */
 	double horizon_s; /* how long demand is known for: the cost must be repaid within it */
 	/* results */

@@ -240,6 +240,7 @@ static void put_decision_inputs(struct json_object *object, const struct lcpfs_e
 	field_put_number(object, "copying_seen", d->copying_seen);
 	field_put_number(object, "copying_expected", d->copying_expected);
 	field_put_number(object, "copying_prior", d->copying_prior);
+	field_put_number(object, "copying_budget_blocks", d->copying_budget);
 	field_put_count(object, "copying_tried_blocks", d->copying_tried);
 	field_put_number(object, "horizon_s", d->horizon_s);
 }

@@ -47,6 +47,7 @@ int engine_core_init(struct engine_core *core, const struct lcpfs_engine_options
 		return -LCPFS_E_INVALID;
 	core->options = *options;
 	core->options.significance = prior_or(options->significance, 0.05);
+	core->options.harm = prior_or(options->harm, 0.02);
 	if (core->options.significance > 0.5)
 		return -LCPFS_E_INVALID;
 	fill_priors(priors);
@@ -502,6 +503,7 @@ int engine_core_update(struct engine_core *core, uint32_t id, const struct lcpfs
 	if (p->seen && !went_back(&now, &p->last)) {
 		batch = batch_of(&now, &p->last);
 		core->work += batch.work;
+		core->written += batch.device;
 		add_demand(core, p, &batch);
 		engine_trial_add(p, &batch, (double)(core->now_us - p->last_us) / 1e6);
 		add_measurement(core, p, &batch);

@@ -99,6 +99,8 @@ struct engine_core {
 	struct lcpfs_engine_threshold pressure, cooldown_s, growth, shrink;
 	double trust_sum, trust_weight; /* of realised / expected */
 	double copying_seen, copying_expected; /* for moves, in blocks: what it was, what the curves said */
+	double written; /* device blocks of all partitions, since the start */
+	double invested, invested_work; /* blocks copied for moves, decayed with the pool's work */
 	uint64_t copying_tried; /* the largest such move */
 	uint64_t judged, moves, improved, hurt, inconclusive, undone;
 
@@ -193,6 +195,7 @@ void engine_trial_end(struct engine_core *core, struct engine_partition *p); /* 
 /* judge.c */
 int engine_judge_report(struct engine_core *core, uint64_t sequence,
 			const struct lcpfs_engine_moved *moved) MUST_CHECK;
+double engine_judge_invested(const struct engine_core *core); /* blocks */
 void engine_judge_trial(struct engine_core *core, struct engine_partition *p);
 void engine_judge_all(struct engine_core *core);
 void engine_judge_giver_changed(struct engine_core *core, uint32_t id);

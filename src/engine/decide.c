@@ -72,6 +72,7 @@ void engine_decide_inputs(const struct engine_core *core, struct lcpfs_engine_de
 	d->copying_seen = core->copying_seen;
 	d->copying_expected = core->copying_expected;
 	d->copying_tried = MAX_OF(core->copying_tried, core->options.step_blocks);
+	d->copying_budget = fmax(core->options.harm * core->written - engine_judge_invested(core), 0);
 	d->copying_prior = core->options.priors.copy_share;
 	rank_all(core, d);
 }

@@ -41,11 +41,20 @@ static void remember_before(const struct engine_partition *p, const struct lcpfs
 	};
 }
 
+/* Copied for moves and not paid back yet: nothing is begun that does not pay within a turnover of the pool. */
+double engine_judge_invested(const struct engine_core *core)
+{
+	return core->invested * exp((core->invested_work - core->work) / (double)core->options.pool_blocks);
+}
+
 static void learn_copying(struct engine_core *core, const struct lcpfs_engine_moved *moved)
 {
 	const struct lcpfs_engine_decision *d = &core->carried;
 	double size = (double)d->from.size_blocks - (double)moved->blocks;
 
+	core->invested = engine_judge_invested(core) +
+			 (moved->copied_blocks == UINT64_MAX ? d->cost_blocks : (double)moved->copied_blocks);
+	core->invested_work = core->work;
 	if (d->from_id == LCPFS_ENGINE_FREE || moved->copied_blocks == UINT64_MAX)
 		return;
 	/* no more than all that lived there: what was copied meanwhile for other reasons is not its cost */

@@ -181,12 +181,16 @@ static uint64_t cap_steps(const struct lcpfs_engine_decision *d)
 	return (uint64_t)fmin(fmax(cap / (double)d->step_blocks, 1), 1e15);
 }
 
-/* Even if the giver's copying, which may never have been measured, is as high as it may well be. */
+/*
+ * Also if the giver's copying, which may never have been measured, is as high as it may well be. What only pays if it
+ * is not must fit into the budget: a share of all that was written.
+ */
 static bool pays_back(const struct lcpfs_engine_decision *d)
 {
-	double most = 1 + engine_t_quantile(d->significance, 1e9) * d->from.cleaning_error;
+	double most = d->cost_blocks * (1 + engine_t_quantile(d->significance, 1e9) * d->from.cleaning_error);
+	double saved = d->expected_saving_blocks_s * d->horizon_s;
 
-	return d->expected_saving_blocks_s * d->horizon_s >= d->cost_blocks * most;
+	return saved >= most || (saved >= d->cost_blocks && most <= d->copying_budget);
 }
 
 /*

@@ -123,8 +123,9 @@ static void recompute_weighing(const struct lcpfs_engine_decision *d)
 {
 	double step = (double)d->step_blocks, balance = d->balance_blocks, b = (double)d->blocks;
 	double cap = d->growth_step * (1 + d->growth_rate) * (double)d->to.size_blocks;
-	double cost = d->cost_blocks * (1 + Z * d->from.cleaning_error);
-	bool pays = d->expected_saving_blocks_s * d->horizon_s >= cost;
+	double cost = d->cost_blocks, most = cost * (1 + Z * d->from.cleaning_error);
+	double saves = d->expected_saving_blocks_s * d->horizon_s;
+	bool pays = saves >= most || (saves >= cost && most <= d->copying_budget);
 	bool noise = d->expected_gain <= Z * d->measurement_error || d->past_ratio <= Z * d->past_error;
 	bool sure = d->expected_gain > Z * d->expected_error;
 	bool get = d->to.size_blocks + d->step_blocks <= d->to.ceiling_blocks;
