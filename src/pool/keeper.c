@@ -221,15 +221,19 @@ uint64_t keeper_carry_out(struct lcpfs_pool *pool, const struct lcpfs_engine_dec
 
 /* -- writing down -- */
 
-/* Waiting is not worth a line each time; what would have been done, and why nothing is, are. */
+/*
+ * Waiting is not worth a line each time; what would have been done, and why nothing is, are. That it is switched off,
+ * whoever did so was told.
+ */
 static bool worth_noting(const struct lcpfs_pool *pool, const struct lcpfs_engine_decision *d, uint64_t now_us)
 {
 	if (d->sequence == pool->keeper.decision_sequence)
 		return false;
 	if (d->action == LCPFS_ENGINE_WOULD_MOVE)
 		return true;
-	if (d->action == LCPFS_ENGINE_MOVE || d->reason == LCPFS_ENGINE_WAIT_REPORT ||
-	    d->reason == LCPFS_ENGINE_WAIT_EFFECT || d->reason == LCPFS_ENGINE_WAIT_MEASURE)
+	if (d->action == LCPFS_ENGINE_MOVE || d->reason == LCPFS_ENGINE_MODE_OFF ||
+	    d->reason == LCPFS_ENGINE_WAIT_REPORT || d->reason == LCPFS_ENGINE_WAIT_EFFECT ||
+	    d->reason == LCPFS_ENGINE_WAIT_MEASURE)
 		return false;
 	return now_us - pool->keeper.decision_us >= DECISION_US_MIN || !pool->keeper.decision_us;
 }
