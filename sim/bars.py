@@ -3,7 +3,7 @@
 """Runs every scenario of the engine's bars through `lcpfs simulate`; prints bar, worst, mean, and pass or fail.
 
     sim/bars.py [--lcpfs build/lcpfs] [--seeds 10] [--jobs N] [--only NAME,...] [--trace FILE] [--json FILE]
-                [--priors [NAME,...] | --restart | --full] [--extra "ARGS"]
+                [--priors [NAME,...] | --restart | --full | --drawn N] [--extra "ARGS"]
 
 Each scenario runs from five starts (equal spare, spare in proportion to live data, all to the first, all to the
 last, in inverse proportion to the writes) and from each with every seed. There is a gigabyte of data, and its
@@ -11,6 +11,8 @@ spare is what there is beyond the least that the store needs for it; the ratios 
 
 --priors   all of it again for each prior of the engine, ten times too large and ten times too small
 --restart  the engine is stopped and reopened midway; also compares that with the uninterrupted run
+--drawn    instead of all that: N loads drawn at random (partitions, shares, weights, patterns, spare,
+           starts, shifts, flushes), by number; those that do harm, or end worse, are shown
 --full     10 GiB of data in pools of 11, 12 and 13 GiB, whatever the store needs of that for itself
 """
 
@@ -19,6 +21,7 @@ import concurrent.futures
 import json
 import math
 import os
+import random
 import shlex
 import subprocess
 import sys
@@ -98,7 +101,8 @@ def scenarios(trace, sizes):
 	yield Scenario("daily rhythm", sizes.two(0.8, 0.5, 0.2, swing, turns=TURN * TURNS), better=("static",),
 		oracle=None, check=rhythm)
 	if trace:
-		yield Scenario("real trace", ["--trace", trace, *shlex.split("--format vscsi --split 1G --spare 10% --repeat 5")],
+		yield Scenario("real trace", ["--trace", trace,
+			*shlex.split("--format vscsi --split 1G --spare 10% --repeat 5")],
 			better=("static", "equal", "threshold"), check=real_trace)
 	# in order and without tables nothing is ever copied: no size is better than another
 	random = f"--random-latency --rate {RANDOM_RATE}"
@@ -329,6 +333,51 @@ def run_priors(arguments, runner, extra):
 	return rows
 
 
+def drawn(seed):
+	"""A load drawn at random, as arguments."""
+	draw = random.Random(seed)
+	count, spare = draw.choice([2, 2, 3, 3, 4, 6, 8, 12]), draw.choice([5, 10, 15, 20, 30, 40])
+	live, turns = 1024 if count >= 8 else draw.choice([256, 512, 1024]), draw.choice([4, 6, 8])
+	shares = [draw.random() ** 2 + 0.05 for _ in range(count)]
+	weights = [draw.random() ** 3 + 0.005 for _ in range(count)]
+	text = [f"--spare {spare}%", f"--metaslab {'512K' if live < 512 else '1M'}"]
+	for i, (share, weight) in enumerate(zip(shares, weights)):
+		pattern = draw.choice(["uniform", "uniform", "zipf:0.9", "zipf:1.2", "sequential"])
+		reads = f",reads={draw.random() / 2:.3f}" if draw.random() < 0.3 else ""
+		share, weight = live * share / sum(shares), weight / sum(weights)
+		text.append(f"--partition p{i}:live={share:.1f}M,writes={weight:.4f},pattern={pattern}{reads}")
+	text.append(f"--writes {live * (1 + spare / 100) * turns:.0f}M")
+	if draw.random() < 0.2:
+		text.append(f"--shift {live * turns * 0.4:.0f}M:p0={draw.random():.3f},p1={draw.random():.3f}")
+	if draw.random() < 0.2:
+		text.append(f"--flush {draw.choice([16, 64, 256])}K")
+	start = draw.choice(["proportional", "proportional", "equal", "random", "random", "inverse", "first"])
+	return shlex.split(" ".join(text)), start
+
+
+def run_drawn(count, first, runner, extra):
+	table, jobs, worst = Table(), {}, {"harm (share)": [], "epsilon / left alone": []}
+	for seed in range(first, first + count):
+		arguments, start = drawn(seed)
+		jobs[seed] = [runner.submit(arguments, policy, start, seed, more)
+			for policy, more in (("learned", extra), ("static", ()))], arguments, start
+	for seed, ((learned, static), arguments, start) in jobs.items():
+		pool_blocks = learned.result()["pool_blocks"]
+		learned = learned.result()["policies"]["learned"]
+		static = static.result()["policies"]["static"]
+		harm = [a["device_blocks"] / b["device_blocks"] - 1
+			for a, b in zip(learned["series"], static["series"]) if a["user_blocks"] >= pool_blocks]
+		found = max(harm, default=0), learned["epsilon"] / static["epsilon"]
+		for values, value in zip(worst.values(), found):
+			values.append(value)
+		if found[0] > HARM / 2 or found[1] > 1 + HARM:
+			print(f"{seed}: harm {found[0]:.4f}, epsilon {found[1]:.4f}: "
+				f"{shlex.join(arguments)} --start {start}", flush=True)
+	for what, values in worst.items():
+		table.add(f"{count} drawn at random", what, HARM if "harm" in what else 1 + HARM, values)
+	return table.rows
+
+
 def main():
 	parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 	parser.add_argument("--lcpfs", default="build/lcpfs")
@@ -341,11 +390,15 @@ def main():
 	parser.add_argument("--priors", nargs="?", const="all")
 	parser.add_argument("--restart", action="store_true")
 	parser.add_argument("--full", action="store_true")
+	parser.add_argument("--drawn", type=int)
+	parser.add_argument("--first", type=int, default=0, help="number of the first of those")
 	arguments = parser.parse_args()
 	runner, begun = Runner(arguments.lcpfs, arguments.jobs), time.monotonic()
 	extra = (*shlex.split(arguments.extra), *(["--restart"] if arguments.restart else []))
 	print(f"{'scenario':26} {'measure':28} {'bar':>9} {'worst':>9} {'mean':>9}", flush=True)
-	if arguments.priors:
+	if arguments.drawn:
+		rows = run_drawn(arguments.drawn, arguments.first, runner, extra)
+	elif arguments.priors:
 		rows = run_priors(arguments, runner, extra)
 	else:
 		rows = run_variant(arguments, runner, "", extra)

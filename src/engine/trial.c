@@ -13,6 +13,8 @@
 #include "engine/core.h"
 #include "engine/formula.h"
 
+#define LEVEL_ERROR 1 /* ln: what is further below the formula than a factor of e, it does not describe */
+
 static double quantile(const struct engine_core *core)
 {
 	return engine_t_quantile(core->options.significance, 1e9);
@@ -22,9 +24,8 @@ uint64_t engine_trial_limit(const struct engine_core *core, const struct engine_
 			    const struct lcpfs_engine_side *side)
 {
 	double off = log(side->cleaning_cost / side->uniform_copies);
-	double error = hypot(core->options.priors.curve_level, side->cleaning_error);
 
-	if (!(off < -quantile(core) * error))
+	if (!(off < -quantile(core) * hypot(LEVEL_ERROR, side->cleaning_error)))
 		return core->options.pool_blocks;
 	return (uint64_t)fmin(p->proven_blocks, (double)core->options.pool_blocks) + core->options.step_blocks;
 }

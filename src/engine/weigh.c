@@ -65,18 +65,20 @@ double engine_weigh_saving(const struct lcpfs_engine_side *side, double blocks)
 /*
  * Blocks copied to take so many away. To free a block costs the log C copies, whether for a writer or for a move.
  * That empty metaslabs lie about, or that one comes of much cleaning, is learned: realised / expected of moves so
- * far, the prior being a move of one step. A small move says nothing about a large one: what goes beyond the
+ * far, the prior being one move of one step. A small move says nothing about a large one: what goes beyond the
  * largest one so far costs what the curve says.
  */
 double engine_weigh_copying(const struct lcpfs_engine_decision *d, const struct lcpfs_engine_side *from,
 			    double blocks)
 {
 	double copies = engine_weigh_copies(from, (double)from->size_blocks - blocks);
-	double one = copies * (double)d->step_blocks, known = fmin(blocks, (double)d->copying_tried);
+	double known = fmin(blocks, (double)d->copying_tried);
+	/* the prior is for as long as less was seen */
+	double prior = fmax(copies * (double)d->step_blocks - d->copying_expected, 0);
 
 	if (!(copies > 0))
 		return 0;
-	known *= (d->copying_prior * one + d->copying_seen) / (one + d->copying_expected);
+	known *= (d->copying_prior * prior + d->copying_seen) / (prior + d->copying_expected);
 	return copies * (known + fmax(blocks - (double)d->copying_tried, 0));
 }
 
@@ -178,19 +180,22 @@ static uint64_t cap_steps(const struct lcpfs_engine_decision *d)
 	double shrink = d->shrink_step * (1 + d->shrink_rate) * (double)d->from.size_blocks;
 	double cap = d->from.id == LCPFS_ENGINE_FREE ? growth : fmin(growth, shrink);
 
-	return (uint64_t)fmin(fmax(cap / (double)d->step_blocks, 1), 1e15);
+	/* rounded up: else what is less than two steps could never be learned to be too little */
+	return (uint64_t)fmin(fmax(ceil(cap / (double)d->step_blocks), 1), 1e15);
 }
 
 /*
- * Also if the giver's copying, which may never have been measured, is as high as it may well be. What only pays if it
- * is not must fit into the budget: a share of all that was written.
+ * Also if the giver's copying, which may never have been measured, is as high as it may well be. What only pays if
+ * it is not must fit into the budget: a share of all that was written. So must the first step of all, which only
+ * has to save something: else a prior by which no move ever pays would never be put to the test.
  */
 static bool pays_back(const struct lcpfs_engine_decision *d)
 {
 	double most = d->cost_blocks * (1 + engine_t_quantile(d->significance, 1e9) * d->from.cleaning_error);
 	double saved = d->expected_saving_blocks_s * d->horizon_s;
+	bool first = !(d->copying_expected > 0) && d->blocks == d->step_blocks && saved > 0;
 
-	return saved >= most || (saved >= d->cost_blocks && most <= d->copying_budget);
+	return saved >= most || ((saved >= d->cost_blocks || first) && most <= d->copying_budget);
 }
 
 /*

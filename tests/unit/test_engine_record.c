@@ -96,7 +96,8 @@ static double copying(const struct lcpfs_engine_decision *d, double blocks)
 {
 	double copies = copies_at(&d->from, (double)d->from.size_blocks - blocks);
 	double tried = (double)d->copying_tried, step = copies * (double)d->step_blocks;
-	double ratio = (step * d->copying_prior + d->copying_seen) / (step + d->copying_expected);
+	double prior = step > d->copying_expected ? step - d->copying_expected : 0;
+	double ratio = (prior * d->copying_prior + d->copying_seen) / (prior + d->copying_expected);
 
 	if (!(copies > 0))
 		return 0;
@@ -125,7 +126,8 @@ static void recompute_weighing(const struct lcpfs_engine_decision *d)
 	double cap = d->growth_step * (1 + d->growth_rate) * (double)d->to.size_blocks;
 	double cost = d->cost_blocks, most = cost * (1 + Z * d->from.cleaning_error);
 	double saves = d->expected_saving_blocks_s * d->horizon_s;
-	bool pays = saves >= most || (saves >= cost && most <= d->copying_budget);
+	bool first = d->copying_expected <= 0 && b == step && saves > 0;
+	bool pays = saves >= most || ((saves >= cost || first) && most <= d->copying_budget);
 	bool noise = d->expected_gain <= Z * d->measurement_error || d->past_ratio <= Z * d->past_error;
 	bool sure = d->expected_gain > Z * d->expected_error;
 	bool get = d->to.size_blocks + d->step_blocks <= d->to.ceiling_blocks;
@@ -146,7 +148,7 @@ static void recompute_weighing(const struct lcpfs_engine_decision *d)
 		return;
 	if (d->from.id)
 		cap = fmin(cap, d->shrink_step * (1 + d->shrink_rate) * (double)d->from.size_blocks);
-	assert_true(b <= fmax(cap, step) && b <= balance);
+	assert_true(b < cap + step && b <= balance);
 	assert_int_equal(d->reason == LCPFS_ENGINE_NO_PAYBACK, !pays);
 	assert_int_equal(d->reason == LCPFS_ENGINE_WITHIN_NOISE, pays && noise);
 	assert_int_equal(d->reason == LCPFS_ENGINE_EXPLORE, pays && !noise && !sure);
