@@ -14,6 +14,7 @@ import random
 import socket
 import struct
 import sys
+import time
 
 PATH = sys.argv[1]
 random.seed(1)
@@ -103,7 +104,21 @@ for _ in range(20):
 	s.sendall(b'{"command":"scrub"}\n{"command":"resize","name":"db","size_bytes":33554432}\n')
 	s.close()
 
-# many clients; the ones too many are told so
+# many clients, once those are gone; the ones too many are told so
+def are_served():
+	few = [connect() for _ in range(8)]
+	try:
+		for s in few:
+			s.sendall(b'{"command":"tune"}\n')
+	except BrokenPipeError:
+		return False
+	return all(json.loads(s.makefile().readline())["ok"] for s in few)
+
+tries = 0
+while not are_served():
+	tries += 1
+	assert tries < 300
+	time.sleep(0.1)
 crowd = [connect() for _ in range(100)]
 turned_away = 0
 for s in crowd:
