@@ -451,20 +451,22 @@ static bool heed(struct forward *f, const struct fmt_record *r, uint64_t block)
 	return true;
 }
 
-/* The later records from here on, over links. Returns the sequence number of the last one. */
+/*
+ * The later records from here on, over links: each record at most once, as each is later than the one before it.
+ * Returns the sequence number of the last one.
+ */
 static uint64_t look_onwards(struct forward *f, uint32_t metaslab, uint32_t offset)
 {
 	struct store *s = f->s;
 	struct record_walk walk = {.metaslab = metaslab, .offset = offset};
 	struct fmt_record r;
 	uint64_t last = f->seq;
-	uint32_t links = s->space.count;
 	while (record_next(s, &walk, &r) && le64_get(r.seq) > last && heed(f, &r, walk.block)) {
 		last = le64_get(r.seq);
 		uint32_t next = le32_get(r.next);
 		if (next == NO_METASLAB)
 			continue;
-		if (!links-- || !space_find(&s->space, next))
+		if (!space_find(&s->space, next))
 			break;
 		walk = (struct record_walk){.metaslab = next};
 	}
@@ -478,8 +480,9 @@ static uint64_t look_onwards(struct forward *f, uint32_t metaslab, uint32_t offs
 static void look_behind_head(struct forward *f, const struct head *h)
 {
 	struct store *s = f->s;
-	if (h->metaslab == NO_METASLAB || !space_find(&s->space, h->metaslab) || h->offset >= s->config.metaslab_blocks)
+	if (h->metaslab == NO_METASLAB || h->offset >= s->config.metaslab_blocks)
 		return;
+	CHECK(space_find(&s->space, h->metaslab)); /* or following the log would have failed */
 	unsigned count = MIN_OF(s->config.metaslab_blocks - h->offset, (unsigned)RECORD_BLOCKS_MAX + RECORD_HEADERS);
 	uint64_t first = space_first_block(&s->space, h->metaslab) + h->offset, last = 0;
 	for (unsigned done = 0, part; done < count; done += part) {

@@ -15,8 +15,9 @@
 #include "base/check.h"
 #include "base/hash.h"
 #include "store/internal.h"
+#include "tests/crash/alloc.h"
 
-enum { GUID = 5, PARTITION = 3, BASE = 16, METASLAB_BLOCKS = 64, TOTAL = 20, OWNED = 14, VOLUME_BLOCKS = 2000 };
+enum { GUID = 5, PARTITION = 3, BASE = 16, METASLAB_BLOCKS = 64, TOTAL = 20, OWNED = 16, VOLUME_BLOCKS = 2000 };
 
 static uint64_t no_time(void *context)
 {
@@ -305,6 +306,95 @@ static void record_page(struct bed *b)
 	change_kind(b, ENTRY_WRITE, ENTRY_PAGE); /* its block is no page: as if torn */
 }
 
+/* -- pages below those that the roots point to, and records behind the end -- */
+
+static void change_leaf(struct bed *b, struct fmt_tree_root *tree, uint64_t index,
+			void (*make)(struct fmt_page *leaf))
+{
+	struct fmt_page inner, leaf;
+	uint64_t at[2];
+
+	assert_int_equal(le32_get(tree->levels), 2);
+	read_at(b, le64_get(tree->top.place[0]), &inner);
+	for (unsigned i = 0; i < 2; i++)
+		at[i] = le64_get(inner.child[index].place[i]);
+	read_at(b, at[0], &leaf);
+	make(&leaf);
+	seal(&leaf, FMT_PAGE);
+	write_twice(b, at, &leaf);
+	inner.child[index].checksum = leaf.head.checksum;
+	seal(&inner, FMT_PAGE);
+	for (unsigned i = 0; i < 2; i++)
+		at[i] = le64_get(tree->top.place[i]);
+	write_twice(b, at, &inner);
+	tree->top.checksum = inner.head.checksum;
+}
+
+static void trim_1000(struct bed *b)
+{
+	*entry_of_kind(b, ENTRY_TRIM) = fmt_entry_of(ENTRY_TRIM, 1000, 4, 0);
+	put(b, IN_RECORD);
+}
+
+static void of_another_place(struct fmt_page *leaf) { leaf->index = le64_of(77); }
+static void trim_of_damaged(struct bed *b)
+{
+	trim_1000(b);
+	change_leaf(b, &b->root.volume, 1000 / VOLUME_SLOTS, of_another_place);
+}
+
+static void blocks_of_others(struct fmt_page *leaf)
+{
+	uint64_t block = BASE + (uint64_t)(TOTAL - 1) * METASLAB_BLOCKS;
+
+	for (unsigned i = 60; i < PAGE_SLOTS; i++) { /* those of addresses from 1000 on */
+		if (le32_get(leaf->block[i].references))
+			leaf->block[i].place = le64_of(block * BLOCK_SECTORS);
+	}
+}
+static void trim_of_others(struct bed *b)
+{
+	trim_1000(b);
+	change_leaf(b, &b->root.table, 0, blocks_of_others);
+}
+
+/* A record that leads nowhere at the beginning of an empty metaslab, a while later than the last one. */
+static void stray(struct bed *b, uint32_t metaslab, uint64_t later, uint64_t durable, uint32_t next,
+		  uint64_t epoch)
+{
+	struct fmt_record record = b->record;
+	uint64_t at[2] = {BASE + (uint64_t)metaslab * METASLAB_BLOCKS};
+
+	at[1] = at[0] + 1;
+	record.place = le64_of(at[0]);
+	record.seq = le64_of(le64_get(record.seq) + later);
+	record.durable = le64_of(durable);
+	record.epoch = le64_of(epoch);
+	record.next = le32_of(next);
+	seal(&record, FMT_RECORD);
+	write_twice(b, at, &record);
+}
+
+static uint64_t last_seq(const struct bed *b) { return le64_get(b->record.seq); }
+static uint64_t epoch(const struct bed *b) { return le64_get(b->record.epoch); }
+static void stray_claims(struct bed *b) { stray(b, OWNED - 1, 5, last_seq(b) + 5, NO_METASLAB, epoch(b)); }
+static void stray_older(struct bed *b)
+{
+	assert_true(epoch(b) > 0);
+	stray(b, OWNED - 1, 5, last_seq(b) + 5, NO_METASLAB, epoch(b) - 1);
+}
+static void stray_link_away(struct bed *b) { stray(b, OWNED - 1, 5, 0, TOTAL - 1, epoch(b)); }
+static void stray_link_on(struct bed *b)
+{
+	stray(b, OWNED - 1, 5, 0, OWNED - 2, epoch(b));
+	stray(b, OWNED - 2, 6, last_seq(b) + 6, NO_METASLAB, epoch(b));
+}
+static void stray_links_in_a_ring(struct bed *b)
+{
+	stray(b, OWNED - 1, 5, 0, OWNED - 2, epoch(b));
+	stray(b, OWNED - 2, 6, 0, OWNED - 1, epoch(b));
+}
+
 #define CORRUPT (-LCPFS_E_CORRUPT)
 
 static const struct change changes[] = {
@@ -361,6 +451,13 @@ static const struct change changes[] = {
 	{"more entries than fit", IN_RECORD, 0, record_count},
 	{"a claim beyond the end", IN_RECORD, CORRUPT, record_claims},
 	{"a page that is none", IN_RECORD, 0, record_page},
+	{"a trim below a page of another place", IN_ROOT, CORRUPT, trim_of_damaged},
+	{"a trim of blocks in metaslabs of others", IN_ROOT, CORRUPT, trim_of_others},
+	{"a record behind the end that says it was flushed", IN_RECORD, CORRUPT, stray_claims},
+	{"a record behind the end, of an earlier life", IN_RECORD, 0, stray_older},
+	{"a record behind the end that leads to others", IN_RECORD, 0, stray_link_away},
+	{"records behind the end, the second flushed", IN_RECORD, CORRUPT, stray_link_on},
+	{"records behind the end in a ring", IN_RECORD, 0, stray_links_in_a_ring},
 };
 
 /* -- what is done with it -- */
@@ -430,6 +527,40 @@ static void what_contradicts_itself_is_refused(void **state)
 		try_change(&changes[i]);
 }
 
+/* Each allocation of opening fails: that, or what is wrong with it, is said. */
+static void without_memory(const struct change *change)
+{
+	struct alloc_front front;
+	struct store *store;
+	struct bed bed;
+	bool failed = true;
+
+	bed_make(&bed);
+	change->make(&bed);
+	put(&bed, change->place);
+	alloc_front_init(&front, bed.vdev);
+	bed.config.vdev = &front.vdev;
+	bed.config.read_only = true;
+	for (uint64_t at = 0; failed; at++) {
+		alloc_fail(at, false);
+		int error = ALLOC_ARMED(store_open(&bed.config, metaslabs, OWNED, &store, NULL));
+		failed = alloc_failed();
+		alloc_work();
+		if (error != change->error && !(failed && error == -LCPFS_E_NOMEM))
+			fail_msg("%s, allocation %d: opening says %d", change->name, (int)at, error);
+		if (!error)
+			store_abandon(store);
+	}
+	vdev_close(bed.vdev);
+}
+
+static void without_memory_it_is_refused_too(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_LENGTH(changes); i++)
+		without_memory(&changes[i]);
+}
+
 static void unchanged_it_opens(void **state)
 {
 	struct lcpfs_failure failure;
@@ -469,7 +600,7 @@ static void a_space_tree_with_too_many_pages_is_refused(void **state)
 
 	(void)state;
 	bed_make(&bed);
-	bed.space = (struct fmt_page){.tree = TREE_SPACE, .level = 1};
+	bed.space = (struct fmt_page){.head = bed.space.head, .tree = TREE_SPACE, .level = 1};
 	add_empty_leaves(&bed.space, &bed, 12);
 	bed.root.space.levels = le32_of(2);
 	bed.root.position[0].metaslab = le32_of(OWNED - 2); /* where no record is: nothing else is wrong */
@@ -505,6 +636,56 @@ static void a_space_tree_of_two_levels_is_read(void **state)
 	}
 	assert_int_equal(store_close(store), 0);
 	vdev_close(vdev);
+}
+
+/* -- a device that changes meanwhile -- */
+
+struct fickle {
+	struct vdev vdev; /* first */
+	struct vdev *behind;
+	uint64_t block;                 /* two of them */
+	const struct fmt_record *later; /* what lies there when it is read again */
+	unsigned reads[2];
+};
+
+static void fickle_submit(struct vdev *vdev, struct vdev_io *ios, unsigned count)
+{
+	struct fickle *fickle = (struct fickle *)vdev;
+
+	fickle->behind->ops->submit(fickle->behind, ios, count);
+	for (struct vdev_io *io = ios; io < ios + count; io++) {
+		uint64_t copy = (io->offset >> BLOCK_SHIFT) - fickle->block;
+
+		if (io->op == VDEV_READ && copy < 2 && io->length == BLOCK_SIZE && fickle->reads[copy]++)
+			memcpy(io->buffer, fickle->later, BLOCK_SIZE);
+	}
+}
+
+static int fickle_flush(struct vdev *vdev)
+{
+	return vdev_flush(((struct fickle *)vdev)->behind);
+}
+
+/* The log is read twice, and the second time nothing is taken for granted because of the first. */
+static void a_link_to_others_that_comes_later_is_refused(void **state)
+{
+	static const struct vdev_ops ops = {.submit = fickle_submit, .flush = fickle_flush};
+	struct lcpfs_failure failure;
+	struct fickle fickle;
+	struct bed bed;
+	int error;
+
+	(void)state;
+	bed_make(&bed);
+	record_next_gone(&bed);
+	seal(&bed.record, FMT_RECORD);
+	fickle = (struct fickle){.vdev = {.ops = &ops, .size_bytes = bed.vdev->size_bytes, .name = "fickle"},
+				 .behind = bed.vdev, .block = le64_get(bed.record.place), .later = &bed.record};
+	bed.config.vdev = &fickle.vdev;
+	assert_null(open_it(&bed, false, &error, &failure));
+	assert_int_equal(error, CORRUPT);
+	assert_int_equal(fickle.reads[0], 2);
+	vdev_close(bed.vdev);
 }
 
 /* -- a broken chain -- */
@@ -559,6 +740,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(unchanged_it_opens),
 					   cmocka_unit_test(what_contradicts_itself_is_refused),
+					   cmocka_unit_test(without_memory_it_is_refused_too),
+					   cmocka_unit_test(a_link_to_others_that_comes_later_is_refused),
 					   cmocka_unit_test(a_space_tree_with_too_many_pages_is_refused),
 					   cmocka_unit_test(a_space_tree_of_two_levels_is_read),
 					   cmocka_unit_test(a_damaged_header_that_a_far_one_confirms_is_told)};
