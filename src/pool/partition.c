@@ -227,13 +227,8 @@ static int open_store(struct part *part, struct lcpfs_failure *why)
 		error = failure_set(why, LCPFS_E_CORRUPT,
 				    "partition %s: its root and the pool disagree about its volume", part->name);
 	}
-	if (error) {
+	if (error)
 		part->store = NULL;
-		why->code = -error;
-		if (!why->message[0])
-			failure_set(why, (enum lcpfs_error) - error, "partition %s: %s", part->name,
-				    lcpfs_error_sentence(error));
-	}
 	return error;
 }
 

@@ -176,6 +176,7 @@ static void a_pool_opens_once(void **state)
 	struct lcpfs_failure failure = {0};
 	struct lcpfs_pool *pool, *second;
 	struct lcpfs_care care = {0};
+	struct lcpfs_open_options plain = {.no_uring = true};
 
 	(void)state;
 	assert_int_equal(create(32 * MB, false, &failure), 0);
@@ -184,7 +185,7 @@ static void a_pool_opens_once(void **state)
 	assert_int_equal(lcpfs_pool_check(path, &care, &failure), -LCPFS_E_BUSY);
 	assert_int_equal(create(32 * MB, true, &failure), -LCPFS_E_BUSY);
 	assert_int_equal(lcpfs_pool_close(pool, &failure), 0);
-	assert_int_equal(lcpfs_pool_open(path, NULL, &pool, &failure), 0);
+	assert_int_equal(lcpfs_pool_open(path, &plain, &pool, &failure), 0);
 	assert_int_equal(lcpfs_pool_close(pool, &failure), 0);
 	unlink(path);
 }

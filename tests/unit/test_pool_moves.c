@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "pool_fixture.h"
+#include "tests/crash/alloc.h"
 
 static struct part *held(struct fixture *f, const char *name)
 {
@@ -538,9 +539,94 @@ static void opening_read_only_keeps_the_mode(void **state)
 	closes_clean(&f);
 }
 
+/* -- without memory -- */
+
+typedef int attempt(struct fixture *f);
+
+static int try_add(struct fixture *f)
+{
+	return fixture_add(f, "b", LEAST, LEAST, 40 * MB);
+}
+
+static int try_grow(struct fixture *f)
+{
+	return fixture_resize(f, "a", 18 * MB);
+}
+
+static int try_shrink(struct fixture *f)
+{
+	return fixture_resize(f, "a", 10 * MB);
+}
+
+static int try_remove(struct fixture *f)
+{
+	return lcpfs_partition_remove(f->pool, "a", &f->failure);
+}
+
+/* What was said to be done is done, what was refused is not, but for the growth of a store that learns of it later. */
+static void expect_done_or_not(struct fixture *f, attempt *try, int error)
+{
+	struct lcpfs_partition_info info;
+	uint64_t size = try == try_grow ? 18 * MB : 10 * MB;
+	bool has_a = lcpfs_partition_get_info(f->pool, "a", &info, NULL) == 0;
+	bool has_b = lcpfs_partition_get_info(f->pool, "b", &info, NULL) == 0;
+
+	assert_int_equal(has_a, error || try != try_remove);
+	assert_true(error ? try == try_add || !has_b : has_b == (try == try_add));
+	if (has_a)
+		fixture_expect(f, "a", 0, 100, 1);
+	if (has_a && !error)
+		assert_int_equal(fixture_size(f, "a"), try == try_add ? 16 * MB : size);
+	if (has_a && error)
+		assert_true(fixture_size(f, "a") == 16 * MB || strstr(f->failure.message, "opened anew"));
+}
+
+/* Allocation `at` of it fails. Was there one? */
+static bool without_memory(attempt *try, uint64_t at)
+{
+	struct alloc_front front;
+	struct fixture f;
+	int error;
+	bool failed;
+
+	fixture_new(&f, 64 * MB);
+	assert_int_equal(fixture_close(&f), 0);
+	alloc_front_init(&front, f.vdev);
+	f.vdev = &front.vdev;
+	assert_int_equal(fixture_open(&f, false), 0);
+	assert_int_equal(fixture_add(&f, "a", LEAST, 16 * MB, 40 * MB), 0);
+	assert_int_equal(fixture_write(&f, "a", 0, 100, 1), 0);
+	f.failure = (struct lcpfs_failure){0};
+	alloc_fail(at, false);
+	error = ALLOC_ARMED(try(&f));
+	failed = alloc_failed();
+	alloc_work();
+	if (error && (error != -LCPFS_E_NOMEM || !failed || !f.failure.message[0]))
+		fail_msg("allocation %d: %d (%s)", (int)at, error, f.failure.message);
+	expect_done_or_not(&f, try, error);
+	f.failure = (struct lcpfs_failure){0};
+	assert_int_equal(fixture_close(&f), 0);
+	assert_int_equal(fixture_check(&f, true), 0);
+	assert_int_equal(fixture_open(&f, false), 0);
+	closes_clean(&f);
+	return failed;
+}
+
+static void without_memory_it_is_done_or_not(void **state)
+{
+	static attempt *const list[] = {try_add, try_grow, try_shrink, try_remove};
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_LENGTH(list); i++) {
+		for (uint64_t at = 0; without_memory(list[i], at); at++)
+			;
+	}
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(without_memory_it_is_done_or_not),
 		cmocka_unit_test(a_suspended_pool_moves_nothing),
 		cmocka_unit_test(closing_stops_the_engines_moves_only),
 		cmocka_unit_test(a_partition_is_resized_once_at_a_time),
