@@ -296,7 +296,8 @@ static void side_latency(const struct engine_core *core, const struct engine_par
 
 static uint64_t floor_of(const struct engine_core *core, const struct engine_partition *p)
 {
-	uint64_t floor = MAX_OF(MAX_OF(p->min, p->refused), engine_trial_floor(core, p));
+	uint64_t barrier = MAX_OF(engine_barrier_floor(core, &p->refused), engine_barrier_floor(core, &p->hurt));
+	uint64_t floor = MAX_OF(p->min, barrier);
 
 	/* one step beyond the least: a log without a place to write cannot even clean */
 	return MAX_OF(floor, MAX_OF(p->live, p->least) + core->options.step_blocks);
@@ -341,7 +342,7 @@ void engine_core_free_side(const struct engine_core *core, struct lcpfs_engine_s
  */
 bool engine_core_held(const struct engine_core *core, const struct engine_partition *p)
 {
-	if (p->trial.blocks || (p->awaited && !engine_judge_overdue(core, p)))
+	if (p->awaited && !engine_judge_overdue(core, p))
 		return true;
 	return !p->side.measured && core->work - p->changed_work < (double)core->options.pool_blocks;
 }
@@ -496,8 +497,10 @@ int engine_core_update(struct engine_core *core, uint32_t id, const struct lcpfs
 		return -LCPFS_E_NOT_FOUND;
 	now.read_latency_us = engine_finite_or(now.read_latency_us, p->last.read_latency_us);
 	now.write_latency_us = engine_finite_or(now.write_latency_us, p->last.write_latency_us);
-	if (now.live_blocks < p->refused_live)
-		p->refused = p->refused_live = 0;
+	if (now.live_blocks < p->barrier_live) {
+		p->refused = p->hurt = (struct engine_barrier){0};
+		p->barrier_live = 0;
+	}
 	p->live = MIN_OF(now.live_blocks, core->options.pool_blocks);
 	p->least = MIN_OF(now.least_blocks, core->options.pool_blocks);
 	if (p->seen && !went_back(&now, &p->last)) {
@@ -505,7 +508,7 @@ int engine_core_update(struct engine_core *core, uint32_t id, const struct lcpfs
 		core->work += batch.work;
 		core->written += batch.device;
 		add_demand(core, p, &batch);
-		engine_trial_add(p, &batch, (double)(core->now_us - p->last_us) / 1e6);
+		engine_trial_add(core, p, &batch, (double)(core->now_us - p->last_us) / 1e6);
 		add_measurement(core, p, &batch);
 	}
 	p->seen = true;

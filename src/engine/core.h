@@ -24,6 +24,13 @@
 
 #define ENGINE_SIMILAR_PRESSURE 0.30 /* two pressures count as alike within this (the first version's) */
 
+/* A size not to go below for now: for a turnover of the pool, and twice as long each further time. */
+struct engine_barrier {
+	uint64_t size; /* 0: none */
+	double work; /* of the pool, when it was set */
+	int times;
+};
+
 /* What a partition gave that the formula does not describe, until it has been measured without it. */
 struct engine_trial {
 	uint64_t blocks; /* 0: none under way */
@@ -40,8 +47,8 @@ struct engine_partition {
 	char name[64];
 	uint64_t size, min, max, live;
 	uint64_t least; /* the smallest size its data could live in; 0: not known */
-	uint64_t refused; /* it could not give below this size; forgotten when its live data shrink; 0: never */
-	uint64_t refused_live;
+	struct engine_barrier refused; /* it could not give below this size */
+	uint64_t barrier_live; /* barriers are forgotten when its live data shrink, too */
 
 	bool seen; /* `last` is a baseline */
 	struct lcpfs_engine_counters last;
@@ -66,8 +73,7 @@ struct engine_partition {
 	double gain_step, loss_step; /* ε that one more step saves, one less costs */
 	struct engine_trial trial;
 	double proven_blocks; /* given since it last hurt, and found not to be missed */
-	uint64_t hurt_below; /* below this size it hurt, as of hurt_work; 0: never */
-	double hurt_work;
+	struct engine_barrier hurt; /* below this size a trial failed */
 	bool awaited; /* receiver of a pending move: gets nothing more until that is judged */
 	double awaited_work; /* of the pool, when it was made */
 };
@@ -122,7 +128,7 @@ struct engine_core {
 	struct lcpfs_engine_decision last;
 	bool undo_wanted;
 	struct lcpfs_engine_outcome undo;
-	double undo_freedom;
+	double undo_freedom, undo_work; /* of the pool, when it became wanted */
 
 	struct engine_pending *pending;
 	size_t pending_count, pending_room;
@@ -183,10 +189,12 @@ double engine_decide_trust(const struct engine_core *core);
 /* trial.c: where the formula does not hold */
 uint64_t engine_trial_limit(const struct engine_core *core, const struct engine_partition *p,
 			    const struct lcpfs_engine_side *side); /* the most it may give at once */
-uint64_t engine_trial_floor(const struct engine_core *core, const struct engine_partition *p); /* 0: none */
+uint64_t engine_barrier_floor(const struct engine_core *core, const struct engine_barrier *barrier); /* 0: none */
+void engine_barrier_set(const struct engine_core *core, struct engine_barrier *barrier, uint64_t size);
 void engine_trial_begin(struct engine_core *core, struct engine_partition *from, const struct engine_partition *to,
 			const struct lcpfs_engine_moved *moved);
-void engine_trial_add(struct engine_partition *p, const struct engine_batch *batch, double seconds);
+void engine_trial_add(const struct engine_core *core, struct engine_partition *p, const struct engine_batch *batch,
+		      double seconds);
 void engine_trial_passed(struct engine_partition *p); /* it has been measured without what it gave */
 /* true if that has to go back: by the blocks copied, ε rose by *rise */
 bool engine_trial_failed(const struct engine_partition *p, double *rise);

@@ -208,29 +208,38 @@ static bool say_what_is_awaited(const struct engine_core *core, struct lcpfs_eng
 	return true;
 }
 
-static void weigh_undo(const struct engine_core *core, struct lcpfs_engine_decision *d)
+/* How much of it can be taken back now. */
+static uint64_t undo_blocks(const struct engine_core *core)
+{
+	const struct engine_partition *from = engine_core_find(core, core->undo.to_id);
+	const struct engine_partition *to = engine_core_find(core, core->undo.from_id);
+	uint64_t step = core->options.step_blocks, floor, room = core->undo.blocks;
+
+	if (!from || from->awaited || (core->undo.from_id != LCPFS_ENGINE_FREE && (!to || to->awaited)))
+		return 0;
+	floor = MAX_OF(from->min, MAX_OF(from->live, from->least) + step);
+	room = MIN_OF(room, from->size > floor ? from->size - floor : 0);
+	if (to)
+		room = MIN_OF(room, to->max > to->size ? to->max - to->size : 0);
+	return room / step * step;
+}
+
+/* Until the pool has turned over; then the reason for it is no longer what it was. */
+static bool undo_stands(const struct engine_core *core)
+{
+	return core->undo_wanted && core->work - core->undo_work < (double)core->options.pool_blocks;
+}
+
+static void weigh_undo(const struct engine_core *core, uint64_t blocks, struct lcpfs_engine_decision *d)
 {
 	/* what was received goes back */
 	set_pair(core, d, engine_core_find(core, core->undo.to_id), engine_core_find(core, core->undo.from_id));
-	d->blocks = core->undo.blocks;
+	d->blocks = blocks;
 	d->expected_gain = core->undo.epsilon_after - core->undo.epsilon_before;
 	d->expected_error = core->undo.standard_error;
 	d->freedom = core->undo_freedom;
 	d->reason = LCPFS_ENGINE_UNDO;
 	d->action = LCPFS_ENGINE_MOVE;
-}
-
-static bool undo_fits(const struct engine_core *core)
-{
-	const struct engine_partition *from = engine_core_find(core, core->undo.to_id);
-	const struct engine_partition *to = engine_core_find(core, core->undo.from_id);
-	uint64_t blocks = core->undo.blocks;
-
-	if (!from || from->awaited || from->size < from->side.floor_blocks + blocks)
-		return false;
-	if (core->undo.from_id == LCPFS_ENGINE_FREE)
-		return true;
-	return to && !to->awaited && to->size + blocks <= to->max;
 }
 
 static void choose(struct engine_core *core, struct lcpfs_engine_decision *d)
@@ -244,10 +253,10 @@ static void choose(struct engine_core *core, struct lcpfs_engine_decision *d)
 		rank_all(core, d);
 		d->action = LCPFS_ENGINE_NONE;
 		d->reason = LCPFS_ENGINE_WAIT_REPORT;
-	} else if (core->undo_wanted && undo_fits(core)) {
-		weigh_undo(core, d);
+	} else if (undo_stands(core) && undo_blocks(core)) {
+		weigh_undo(core, undo_blocks(core), d);
 	} else {
-		core->undo_wanted = false;
+		core->undo_wanted = undo_stands(core);
 		find_candidates(core, d, &c);
 		if (weigh_candidates(core, &c, d) && d->action == LCPFS_ENGINE_MOVE)
 			return;
@@ -280,8 +289,6 @@ static void hand_out(struct engine_core *core, struct lcpfs_engine_decision *d)
 		return;
 	core->carrying = true;
 	core->carried = *d;
-	if (d->reason == LCPFS_ENGINE_UNDO)
-		core->undo_wanted = false;
 }
 
 void engine_decide(struct engine_core *core, struct lcpfs_engine_decision *d)
@@ -320,16 +327,18 @@ static void explain_one(struct engine_core *core, const struct engine_partition 
 			struct lcpfs_engine_decision *d)
 {
 	struct lcpfs_engine_decision gives;
+	const struct engine_partition *giver;
 	bool weighed = weigh_role(core, p, true, d);
 
 	if (weigh_role(core, p, false, &gives) && (!weighed || gives.expected_gain > d->expected_gain)) {
 		*d = gives;
 		weighed = true;
 	}
+	giver = engine_core_find(core, d->from_id);
 	d->action = LCPFS_ENGINE_NONE; /* only decide hands out moves */
 	if (!weighed)
 		d->reason = LCPFS_ENGINE_FEW_PARTITIONS;
-	else if (!p->side.measured && !p->awaited)
+	else if ((!p->side.measured && !p->awaited) || (giver && engine_core_held(core, giver)))
 		d->reason = LCPFS_ENGINE_NOT_MEASURED;
 	else if (p->awaited)
 		d->reason = engine_core_settled(core, p) ? LCPFS_ENGINE_WAIT_MEASURE : LCPFS_ENGINE_WAIT_EFFECT;
@@ -356,6 +365,15 @@ void engine_decide_explain(struct engine_core *core, uint32_t id, struct lcpfs_e
 	engine_explain_ranking(core, d);
 }
 
+/* Who may give comes first, then who loses least; for a full writer nobody is spared. */
+static bool called_before(const struct engine_core *core, const struct engine_partition *p,
+			  const struct engine_partition *q)
+{
+	bool held = engine_core_held(core, p);
+
+	return held == engine_core_held(core, q) ? p->loss_step < q->loss_step : !held;
+}
+
 void engine_decide_call_back(struct engine_core *core, uint64_t blocks, uint32_t but_not,
 			     struct lcpfs_engine_decision *d)
 {
@@ -367,12 +385,12 @@ void engine_decide_call_back(struct engine_core *core, uint64_t blocks, uint32_t
 	for (size_t i = 0; i < core->count && !core->carrying; i++) {
 		const struct engine_partition *p = core->partitions[i];
 		if (p->id != but_not && p->size >= p->side.floor_blocks + step &&
-		    (!best || p->loss_step < best->loss_step))
+		    (!best || called_before(core, p, best)))
 			best = p;
 	}
 	if (best) {
 		set_pair(core, d, best, NULL);
-		room = (best->size - best->side.floor_blocks) / step;
+		room = MIN_OF(best->size - best->side.floor_blocks, best->side.give_blocks) / step;
 		engine_weigh_fixed(d, MIN_OF(room, MAX_OF(DIV_UP(blocks, step), 1)) * step);
 		d->reason = LCPFS_ENGINE_CALL_BACK;
 		d->action = LCPFS_ENGINE_MOVE;

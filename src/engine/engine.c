@@ -56,7 +56,10 @@ int lcpfs_engine_set_mode(struct lcpfs_engine *engine, enum lcpfs_engine_mode mo
 {
 	if ((unsigned)mode > LCPFS_ENGINE_ON)
 		return -LCPFS_E_INVALID;
-	WITH_LOCK(engine, engine->core.options.mode = mode);
+	WITH_LOCK(engine, {
+		engine->core.undo_wanted &= mode == engine->core.options.mode;
+		engine->core.options.mode = mode;
+	});
 	return 0;
 }
 

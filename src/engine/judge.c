@@ -99,13 +99,16 @@ static void note_refusal(struct engine_core *core, struct engine_partition *from
 {
 	if (!from || moved->blocks >= core->carried.blocks)
 		return;
-	from->refused = from->size; /* after the move: it could not give more */
-	from->refused_live = from->live;
+	engine_barrier_set(core, &from->refused, from->size); /* after the move: it could not give more */
+	from->barrier_live = from->live;
 	engine_core_refresh(core, from);
 }
 
-static void mark_undone(struct engine_core *core)
+/* What could not be taken back yet stays wanted. */
+static void mark_undone(struct engine_core *core, uint64_t blocks)
 {
+	core->undo.blocks -= MIN_OF(blocks, core->undo.blocks);
+	core->undo_wanted = core->undo.blocks > 0;
 	core->undone++;
 	for (size_t i = 0; i < MIN_OF(core->outcome_count, LCPFS_ENGINE_OUTCOMES_MAX); i++)
 		if (core->outcomes[i].sequence == core->undo.sequence)
@@ -143,7 +146,7 @@ int engine_judge_report(struct engine_core *core, uint64_t sequence, const struc
 		if (awaited)
 			await(core, from, to, moved);
 		if (d->reason == LCPFS_ENGINE_UNDO)
-			mark_undone(core);
+			mark_undone(core, moved->blocks);
 		/* the giver first: in between the blocks are free */
 		if (from)
 			engine_core_set_size(core, from, from->size - moved->blocks);
@@ -154,7 +157,8 @@ int engine_judge_report(struct engine_core *core, uint64_t sequence, const struc
 		if (judged && from && to && d->from.give_blocks < core->options.pool_blocks)
 			engine_trial_begin(core, from, to, moved);
 	}
-	note_refusal(core, from, moved);
+	if (d->reason != LCPFS_ENGINE_UNDO)
+		note_refusal(core, from, moved);
 	return 0;
 }
 
@@ -234,6 +238,14 @@ static void release(struct engine_core *core, size_t index)
 		(core->pending_count - index) * sizeof(core->pending[0]));
 }
 
+static void want_undo(struct engine_core *core, const struct lcpfs_engine_outcome *o, double freedom)
+{
+	core->undo_wanted = true;
+	core->undo = *o;
+	core->undo_freedom = freedom;
+	core->undo_work = core->work;
+}
+
 static void conclude(struct engine_core *core, size_t index, double change, double error, double freedom)
 {
 	struct lcpfs_engine_outcome *o = &core->pending[index].outcome;
@@ -248,9 +260,7 @@ static void conclude(struct engine_core *core, size_t index, double change, doub
 	core->inconclusive += o->verdict == LCPFS_ENGINE_INCONCLUSIVE;
 	learn(core, o);
 	if (o->verdict == LCPFS_ENGINE_HURT) {
-		core->undo_wanted = true;
-		core->undo = *o;
-		core->undo_freedom = freedom;
+		want_undo(core, o, freedom);
 	}
 	release(core, index);
 }
@@ -335,27 +345,26 @@ static size_t pending_of(const struct engine_core *core, uint64_t sequence)
  */
 void engine_judge_trial(struct engine_core *core, struct engine_partition *p)
 {
-	struct lcpfs_engine_outcome *o = &core->undo;
 	struct engine_trial trial = p->trial;
 	size_t i = pending_of(core, trial.sequence);
-	double rise, before = p->side.epsilon;
+	struct lcpfs_engine_outcome unknown = {
+		.sequence = trial.sequence, .from_id = p->id, .to_id = trial.to_id, .blocks = trial.blocks};
+	struct lcpfs_engine_outcome *o = i < core->pending_count ? &core->pending[i].outcome : &unknown;
+	double rise;
 
 	if (!engine_trial_failed(p, &rise) || core->undo_wanted || core->carrying)
 		return;
-	engine_trial_end(core, p);
-	*o = (struct lcpfs_engine_outcome){
-		.sequence = trial.sequence, .from_id = p->id, .to_id = trial.to_id, .blocks = trial.blocks};
-	if (i < core->pending_count)
-		o = &core->pending[i].outcome;
-	o->epsilon_before = before;
-	o->epsilon_after = before + rise;
+	o->epsilon_before = p->side.epsilon;
+	o->epsilon_after = p->side.epsilon + rise;
 	o->standard_error = 0; /* blocks are counted, not measured */
 	o->taken_us = core->now_us - o->moved_us;
-	if (i < core->pending_count)
+	p->barrier_live = p->live;
+	engine_trial_end(core, p);
+	if (o == &unknown)
+		want_undo(core, o, CERTAIN);
+	else
 		conclude(core, i, rise, 0, CERTAIN);
 	engine_judge_cut_off(core, trial.to_id);
-	core->undo_wanted = true;
-	core->undo_freedom = CERTAIN;
 }
 
 void engine_judge_all(struct engine_core *core)

@@ -135,7 +135,7 @@ static void partition_fields(struct cursor *c, struct engine_partition *p)
 	f64_field(c, &p->write_share);
 	f64_field(c, &p->since_blocks);
 	u64_field(c, &p->size);
-	u64_field(c, &p->refused);
+	u64_field(c, &p->refused.size);
 	u32_field(c, &known);
 	f32_field(c, &proven);
 	p->curve.count = (int)MIN_OF(points, (uint32_t)ENGINE_CURVE_POINTS);
@@ -304,7 +304,7 @@ static void load_partition(struct engine_core *core, const struct engine_partiti
 	p->latency_error = saved->latency_error;
 	p->write_share = saved->write_share;
 	p->latency_known = saved->latency_known;
-	p->refused = saved->refused;
+	engine_barrier_set(core, &p->refused, saved->refused.size);
 	p->proven_blocks = saved->proven_blocks;
 	/* the log has gone round under another size: its effect has to arrive anew */
 	p->since_blocks = p->size == saved->size ? saved->since_blocks : 0;

@@ -8,12 +8,15 @@
  * back costs, it gets back what it gave. So a trial that goes wrong costs about twice that (what online algorithms
  * know as ski rental: Karlin, Manasse, Rudolph, Sleator, Competitive snoopy caching, 1988).
  */
+#include <float.h>
 #include <math.h>
 
 #include "engine/core.h"
 #include "engine/formula.h"
 
 #define LEVEL_ERROR 1 /* ln: what is further below the formula than a factor of e, it does not describe */
+
+#define TIMES_MAX 60 /* a wait of 2^59 turnovers is for ever */
 
 static double quantile(const struct engine_core *core)
 {
@@ -30,9 +33,16 @@ uint64_t engine_trial_limit(const struct engine_core *core, const struct engine_
 	return (uint64_t)fmin(p->proven_blocks, (double)core->options.pool_blocks) + core->options.step_blocks;
 }
 
-uint64_t engine_trial_floor(const struct engine_core *core, const struct engine_partition *p)
+uint64_t engine_barrier_floor(const struct engine_core *core, const struct engine_barrier *barrier)
 {
-	return core->work - p->hurt_work < (double)core->options.pool_blocks ? p->hurt_below : 0;
+	double wait = ldexp((double)core->options.pool_blocks, barrier->times - 1);
+
+	return core->work - barrier->work < wait ? barrier->size : 0;
+}
+
+void engine_barrier_set(const struct engine_core *core, struct engine_barrier *barrier, uint64_t size)
+{
+	*barrier = (struct engine_barrier){size, core->work, MIN_OF(barrier->times + 1, TIMES_MAX)};
 }
 
 void engine_trial_begin(struct engine_core *core, struct engine_partition *from, const struct engine_partition *to,
@@ -59,14 +69,20 @@ void engine_trial_begin(struct engine_core *core, struct engine_partition *from,
 void engine_trial_passed(struct engine_partition *p)
 {
 	p->proven_blocks += (double)p->trial.blocks;
+	if (p->trial.blocks && p->size < p->hurt.size)
+		p->hurt = (struct engine_barrier){0};
 	p->trial = (struct engine_trial){0};
 }
 
-void engine_trial_add(struct engine_partition *p, const struct engine_batch *batch, double seconds)
+/* One that hardly writes is not waited for longer than the pool takes to turn over: it has not been missed. */
+void engine_trial_add(const struct engine_core *core, struct engine_partition *p, const struct engine_batch *batch,
+		      double seconds)
 {
 	p->trial.user += batch->user;
 	p->trial.copied += batch->copied;
 	p->trial.seconds += seconds;
+	if (core->work - p->changed_work >= (double)core->options.pool_blocks)
+		engine_trial_passed(p);
 }
 
 /* ε of a partition that copies `copies` per user block, instead of what is expected of it. */
@@ -84,14 +100,14 @@ bool engine_trial_failed(const struct engine_partition *p, double *rise)
 
 	if (!t->blocks || !(t->user > 0) || excess <= t->return_blocks)
 		return false;
-	*rise = epsilon_with(&p->side, t->copied / t->user) - p->side.epsilon;
-	return *rise > 0;
+	/* the blocks decide, however little of them latency shows */
+	*rise = fmax(epsilon_with(&p->side, t->copied / t->user) - p->side.epsilon, DBL_MIN);
+	return true;
 }
 
 void engine_trial_end(struct engine_core *core, struct engine_partition *p)
 {
-	p->hurt_below = p->size + p->trial.blocks;
-	p->hurt_work = core->work;
+	engine_barrier_set(core, &p->hurt, p->size + p->trial.blocks);
 	p->proven_blocks = 0;
 	p->trial = (struct engine_trial){0};
 	engine_core_refresh(core, p);

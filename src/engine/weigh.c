@@ -193,7 +193,7 @@ static bool pays_back(const struct lcpfs_engine_decision *d)
 {
 	double most = d->cost_blocks * (1 + engine_t_quantile(d->significance, 1e9) * d->from.cleaning_error);
 	double saved = d->expected_saving_blocks_s * d->horizon_s;
-	bool first = !(d->copying_expected > 0) && d->blocks == d->step_blocks && saved > 0;
+	bool first = !(d->copying_expected > 0) && d->blocks == d->step_blocks && saved >= 1;
 
 	return saved >= most || ((saved >= d->cost_blocks || first) && most <= d->copying_budget);
 }

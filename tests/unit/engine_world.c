@@ -61,6 +61,7 @@ void world_live(struct world *w, size_t i, double seconds)
 	copies = load->flat > 0 ? load->flat : copies;
 	copies = !load->cliff ? copies : w->size[i] < load->cliff ? 5 : 0;
 	latency = load->size_blind > 0 || load->flat > 0 ? 100 : 50 * (1 + copies);
+	latency *= load->buffered > 0 ? 0 : 1;
 	c->write_ops += (uint64_t)writes;
 	c->user_blocks += (uint64_t)writes;
 	c->copied_blocks += (uint64_t)(writes * copies * noisy(w, load->noise / 4));

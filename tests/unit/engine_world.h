@@ -16,6 +16,7 @@ struct load {
 	double copies; /* factor on the uniform formula's; 0 = a log */
 	double size_blind; /* 1: latency does not depend on size at all */
 	uint64_t cliff; /* written in a circle: no copies from this size on, five per write below */
+	double buffered; /* 1: writes take no time that anybody sees */
 	double flat; /* copies per write, whatever the size; latency is blind then too */
 };
 

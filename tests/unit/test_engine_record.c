@@ -126,7 +126,7 @@ static void recompute_weighing(const struct lcpfs_engine_decision *d)
 	double cap = d->growth_step * (1 + d->growth_rate) * (double)d->to.size_blocks;
 	double cost = d->cost_blocks, most = cost * (1 + Z * d->from.cleaning_error);
 	double saves = d->expected_saving_blocks_s * d->horizon_s;
-	bool first = d->copying_expected <= 0 && b == step && saves > 0;
+	bool first = d->copying_expected <= 0 && b == step && saves >= 1;
 	bool pays = saves >= most || ((saves >= cost || first) && most <= d->copying_budget);
 	bool noise = d->expected_gain <= Z * d->measurement_error || d->past_ratio <= Z * d->past_error;
 	bool sure = d->expected_gain > Z * d->expected_error;
