@@ -9,15 +9,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <lcpfs/pool.h>
+
 #include "random.h"
 
-#define SIM_NAME_MAX 32
 #define SIM_SHIFTS_MAX 16
 
 enum sim_pattern { SIM_UNIFORM, SIM_ZIPF, SIM_SEQUENTIAL };
 
 struct sim_tenant {
-	char name[SIM_NAME_MAX];
+	char name[LCPFS_NAME_MAX + 1];
 	uint32_t live_blocks;
 	double writes, reads; /* weights */
 	enum sim_pattern pattern;

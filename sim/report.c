@@ -2,10 +2,14 @@
 #include "report.h"
 
 #include <json-c/json.h>
+#include <limits.h>
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/check.h"
 
@@ -226,46 +230,37 @@ static void plot_data(FILE *gnuplot, const struct sim_world *world, uint32_t mem
 	fputs("e\n", gnuplot);
 }
 
+/* As gnuplot takes it: without commands in it. */
+static void put_quoted(FILE *gnuplot, const char *text)
+{
+	fputc('\'', gnuplot);
+	for (; *text; text++)
+		fputs(*text == '\'' ? "''" : (char[]){*text, 0}, gnuplot);
+	fputc('\'', gnuplot);
+}
+
 static void plot_sizes(FILE *gnuplot, const struct sim_config *config, const struct sim_result *result)
 {
 	uint32_t n = config->load.count;
 
 	fprintf(gnuplot, "set title '%s: sizes'\nset ylabel 'GiB'\nset yrange [0:*]\nplot ",
 		sim_policy_names[result->policy]);
-	for (uint32_t i = 0; i < n; i++)
-		fprintf(gnuplot, "%s'-' with lines lw 2 title '%s'", i ? ", " : "", config->load.tenants[i].name);
+	for (uint32_t i = 0; i < n; i++) {
+		fprintf(gnuplot, "%s'-' with lines lw 2 title ", i ? ", " : "");
+		put_quoted(gnuplot, config->load.tenants[i].name);
+	}
 	fputc('\n', gnuplot);
 	for (uint32_t i = 0; i < n; i++)
 		plot_data(gnuplot, &result->world, i);
 }
 
-bool sim_report_plot_possible(const char *path)
-{
-	FILE *file;
-
-	if (system("gnuplot --version >/dev/null 2>&1")) {
-		fputs("lcpfs simulate: --plot needs gnuplot (Debian: apt-get install gnuplot-nox)\n", stderr);
-		return false;
-	}
-	file = strpbrk(path, "'\n\\") ? NULL : fopen(path, "a");
-	if (!file) {
-		fprintf(stderr, "lcpfs simulate: --plot: cannot write %s\n", path);
-		return false;
-	}
-	fclose(file);
-	return true;
-}
-
-bool sim_report_plot(const struct sim_config *config, const struct sim_result *results, int count,
+static void plot_all(FILE *gnuplot, const struct sim_config *config, const struct sim_result *results, int count,
 		     const char *path)
 {
-	FILE *gnuplot = popen("gnuplot", "w");
-
-	if (!gnuplot)
-		return false;
-	fprintf(gnuplot, "set terminal svg size %d,900 dynamic background rgb 'white'\nset output '%s'\n",
-		420 * count, path);
-	fprintf(gnuplot, "set multiplot layout 2,%d columnsfirst\nset xlabel 'GiB written by users'\nset grid\n",
+	fprintf(gnuplot, "set terminal svg size %d,900 dynamic noenhanced background rgb 'white'\nset output ",
+		420 * count);
+	put_quoted(gnuplot, path);
+	fprintf(gnuplot, "\nset multiplot layout 2,%d columnsfirst\nset xlabel 'GiB written by users'\nset grid\n",
 		count);
 	for (int i = 0; i < count; i++) {
 		plot_sizes(gnuplot, config, &results[i]);
@@ -275,9 +270,94 @@ bool sim_report_plot(const struct sim_config *config, const struct sim_result *r
 			sim_policy_names[results[i].policy]);
 		plot_data(gnuplot, &results[i].world, UINT32_MAX);
 	}
-	fputs("unset multiplot\n", gnuplot);
-	if (pclose(gnuplot) == 0)
-		return true;
+	fputs("unset multiplot\nunset output\n", gnuplot);
+}
+
+/*
+ * Where the picture is made: a new file beside its own, so that half a picture never replaces a whole one, or, where
+ * that is a device or a pipe, itself. With a folder in front, since gnuplot has its own way with "|" and "~".
+ */
+struct picture {
+	char path[PATH_MAX], made_at[PATH_MAX];
+	bool apart;
+};
+
+static bool make_apart(struct picture *picture)
+{
+	int fd, length = snprintf(picture->made_at, PATH_MAX, "%s.XXXXXX", picture->path);
+	mode_t mask = umask(0);
+
+	umask(mask);
+	fd = length < PATH_MAX ? mkstemp(picture->made_at) : -1;
+	if (fd < 0)
+		return false;
+	(void)!fchmod(fd, 0666 & ~mask);
+	close(fd);
+	return true;
+}
+
+static bool begin_picture(struct picture *picture, const char *path)
+{
+	int length = snprintf(picture->path, PATH_MAX, "%s%s", *path == '/' ? "" : "./", path);
+	struct stat status;
+	bool exists = !lstat(path, &status);
+
+	if (!*path || length >= PATH_MAX || strchr(path, '\n') || (exists && access(path, W_OK)) ||
+	    (exists && S_ISDIR(status.st_mode)))
+		return false;
+	picture->apart = !exists || S_ISREG(status.st_mode);
+	strcpy(picture->made_at, picture->path);
+	return !picture->apart || make_apart(picture);
+}
+
+static bool cannot_write(const char *path)
+{
+	fprintf(stderr, "lcpfs simulate: --plot: cannot write %s\n", path);
+	return false;
+}
+
+bool sim_report_plot_possible(const char *path)
+{
+	struct picture picture;
+
+	if (system("gnuplot --version >/dev/null 2>&1")) {
+		fputs("lcpfs simulate: --plot needs gnuplot (Debian: apt-get install gnuplot-nox)\n", stderr);
+		return false;
+	}
+	if (!begin_picture(&picture, path))
+		return cannot_write(path);
+	if (picture.apart)
+		unlink(picture.made_at);
+	return true;
+}
+
+static bool draw(const struct sim_config *config, const struct sim_result *results, int count,
+		 const char *made_at, const char *path)
+{
+	FILE *gnuplot = popen("gnuplot", "w");
+
+	if (gnuplot) {
+		signal(SIGPIPE, SIG_IGN); /* it may end before it has read everything */
+		plot_all(gnuplot, config, results, count, made_at);
+		if (pclose(gnuplot) == 0)
+			return true;
+	}
 	fprintf(stderr, "lcpfs simulate: --plot: gnuplot failed on %s\n", path);
 	return false;
+}
+
+bool sim_report_plot(const struct sim_config *config, const struct sim_result *results, int count,
+		     const char *path)
+{
+	struct picture picture;
+	bool good;
+
+	if (!begin_picture(&picture, path))
+		return cannot_write(path);
+	good = draw(config, results, count, picture.made_at, path);
+	if (good && picture.apart && rename(picture.made_at, picture.path))
+		good = cannot_write(path);
+	if (!good && picture.apart)
+		unlink(picture.made_at);
+	return good;
 }

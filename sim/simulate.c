@@ -12,6 +12,7 @@
 #include "base/check.h"
 #include "format/format.h"
 #include "policy.h"
+#include "pool/core.h"
 #include "report.h"
 #include "requests.h"
 #include "trace.h"
@@ -194,9 +195,11 @@ static int parse_partition(struct command *c, char *text)
 
 	if (c->config.load.count == TENANTS_MAX)
 		return complain("too many partitions", text);
-	if (!colon || colon == text || colon - text >= SIM_NAME_MAX)
+	if (!colon)
 		return complain("--partition needs NAME:live=SIZE,writes=WEIGHT", text);
 	*colon = 0;
+	if (!part_name_is_valid(text))
+		return complain("--partition: not a name that a pool takes", text);
 	if (find_tenant(c, text) < c->config.load.count)
 		return complain("--partition: two of the same name", text);
 	strcpy(t->name, text);

@@ -32,6 +32,10 @@ refuses 2 "unacceptable value: writes=-1" --partition a:live=1M,writes=-1
 refuses 2 "pattern" --partition a:live=1M,writes=1,pattern=gauss
 refuses 2 "max is below" --partition a:live=4M,writes=1,max=2M
 refuses 2 "same name" --partition a:live=4M,writes=1 --partition a:live=4M,writes=1
+for name in "" .a -a "a b" "a/b" "o'brien" "a'.system('touch pwned').'" "a\`touch pwned\`" \
+	"$(printf %064d 1)"; do
+	refuses 2 "not a name that a pool takes" --partition "$name:live=1M,writes=1"
+done
 # shellcheck disable=SC2086
 {
 	refuses 2 "how much" $SMALL --policy static
@@ -150,9 +154,40 @@ assert [p["name"] for p in static["partitions"]] == ["region0", "region1"]
 assert static["series"][-1]["user_blocks"] > 2 * 0.75 * 20000
 PYTHON
 
+# A picture that gnuplot fails to draw leaves the one that was there, and nothing else.
+mkdir pictures failing
+printf '#!/bin/sh\n[ "$1" != --version ]\n' >failing/gnuplot
+chmod +x failing/gnuplot
+printf 'the last one' >pictures/out.svg
+(
+	PATH=$T/failing:$PATH
+	# shellcheck disable=SC2086
+	refuses 1 "--plot needs gnuplot" $SMALL --writes 1M --policy static --plot pictures/out.svg
+	printf '#!/bin/sh\n[ "$1" = --version ]\n' >failing/gnuplot
+	# shellcheck disable=SC2086
+	! lcpfs simulate $SMALL --writes 1M --policy static --plot pictures/out.svg >out 2>err || fail "$(cat out)"
+	grep -q "^lcpfs simulate: --plot: gnuplot failed on pictures/out.svg$" err || fail "$(cat err)"
+)
+[ "$(ls pictures)" = out.svg ] && [ "$(cat pictures/out.svg)" = "the last one" ] || fail "$(ls pictures)"
+
 if command -v gnuplot >/dev/null; then
 	# shellcheck disable=SC2086
 	lcpfs simulate $SMALL --writes 30M --policy static --policy learned --plot out.svg >/dev/null 2>err ||
 		fail "$(cat err)"
 	grep -q "</svg>" out.svg && grep -q "learned: sizes" out.svg || fail "no picture"
+	# names as they are, of partitions and of files; a file as any other program makes it
+	for path in "|touch pwned" "~o'brien's.svg" 'a"$(touch pwned)".svg' '`touch pwned`.svg' 'back\slash.svg'
+	do
+		(
+			cd pictures
+			umask 027
+			lcpfs simulate --pool 40M --partition db_main:live=4M,writes=1 --metaslab 128K \
+				--writes 4M --policy static --plot "$path" >/dev/null 2>err &&
+				[ ! -e pwned ] &&
+				grep -q ">db_main<" "$path" && grep -q "</svg>" "$path" &&
+				[ "$(stat -c %a "$path")" = 640 ]
+		) || fail "$path: $(ls -l pictures; cat pictures/err)"
+	done
+	! ls pictures | grep "svg\.......$" || fail "a temporary file stayed"
 fi
+[ ! -e pwned ] || fail "a command was run"
