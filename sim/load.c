@@ -89,6 +89,26 @@ static double weight_of(const struct sim_load *load, uint32_t tenant, double sha
 	return weight;
 }
 
+static double writes_at(const struct sim_load *load, double share)
+{
+	double sum = 0;
+
+	for (uint32_t i = 0; i < load->count; i++)
+		sum += weight_of(load, i, share);
+	return sum;
+}
+
+double sim_load_least_writes(struct sim_load *load)
+{
+	double least = INFINITY;
+
+	for (uint32_t i = 0; i <= load->shift_count; i++) {
+		load->made_blocks = i ? load->shifts[i - 1].at_blocks : 0;
+		least = fmin(least, fmin(writes_at(load, 0), writes_at(load, 1)));
+	}
+	return least;
+}
+
 static void weigh(struct sim_load *load)
 {
 	double turn = load->swing_count ? (double)load->made_blocks / (double)load->swing_blocks : 0;

@@ -64,6 +64,8 @@ struct sim_load {
 	double weight; /* of all tenants' operations, now */
 };
 
+/* What all partitions' writes weigh together when that is least: shifts and swings change it. */
+double sim_load_least_writes(struct sim_load *load);
 void sim_load_start(struct sim_load *load); /* from the beginning, same seed */
 uint32_t sim_load_make(struct sim_load *load, struct sim_op *ops, uint32_t count); /* how many: fewer at the end */
 

@@ -23,6 +23,8 @@
 #define POOL_BLOCKS_MAX (1ull << 30) /* 4 TiB: the model keeps 8 bytes for each block */
 #define METASLABS_WANTED_MAX 4096
 #define TENANTS_MAX 64
+#define WEIGHT_MAX 1e15
+#define READS_MAX 1e6 /* for each write: a run ends when enough is written */
 #define SPARE 0.10 /* of a trace's data, if neither --pool nor --spare is given */
 /* simulated seconds in which users write as much as the pool holds, if no --rate is given */
 #define TICKS_PER_TURN 64
@@ -133,6 +135,11 @@ static bool parse_plain(const char *text, double *value)
 	return parse_number(text, value, &end) && !*end;
 }
 
+static bool parse_weight(const char *text, double *value)
+{
+	return parse_plain(text, value) && *value <= WEIGHT_MAX;
+}
+
 static int find_name(const char *name, const char *const *names, int count)
 {
 	for (int i = 0; i < count; i++)
@@ -167,9 +174,9 @@ static bool parse_property(struct sim_tenant *t, const char *key, const char *va
 		return true;
 	}
 	if (!strcmp(key, "writes"))
-		return parse_plain(value, &t->writes);
+		return parse_weight(value, &t->writes);
 	if (!strcmp(key, "reads"))
-		return parse_plain(value, &t->reads);
+		return parse_weight(value, &t->reads);
 	if (!strcmp(key, "pattern"))
 		return parse_pattern(t, value);
 	if (!strcmp(key, "size"))
@@ -238,8 +245,8 @@ static int parse_weights(struct command *c, char *text, struct sim_shift *list, 
 	for (word = strtok_r(colon + 1, ",", &save); word; word = strtok_r(NULL, ",", &save)) {
 		char *equals = strchr(word, '=');
 		struct sim_shift *shift = &list[*count];
-		if (!equals || *count == SIM_SHIFTS_MAX || !parse_plain(equals + 1, &shift->writes))
-			return complain("--shift and --swing need NAME=WEIGHT (at most 16)", word);
+		if (!equals || *count == SIM_SHIFTS_MAX || !parse_weight(equals + 1, &shift->writes))
+			return complain("--shift and --swing need NAME=WEIGHT (16 of them, up to 1e15)", word);
 		*equals = 0;
 		shift->at_blocks = *at;
 		shift->tenant = find_tenant(c, word);
@@ -528,11 +535,32 @@ static uint64_t pool_with_spare(const struct command *c)
 	return least * c->metaslab_blocks + (uint64_t)(live * (c->spare > 0 ? c->spare : SPARE));
 }
 
+/* A run ends when enough is written, so something must be. */
+static int check_weights(struct command *c)
+{
+	struct sim_load *load = &c->config.load;
+	double writes = 0, reads = 0, least = sim_load_least_writes(load);
+
+	for (uint32_t i = 0; i < load->count; i++) {
+		writes += load->tenants[i].writes;
+		reads += load->tenants[i].reads;
+	}
+	if (!(writes > 0))
+		return complain("no partition writes", "give writes=WEIGHT");
+	if (!(least > 0))
+		return complain("no partition writes", "after --shift or --swing");
+	if (!load->trace && reads > READS_MAX * least)
+		return complain("hardly anything is written", "more than a million reads for a write");
+	load->ops_per_s = c->rate;
+	if (!(c->rate > 0))
+		load->ops_per_s = (double)c->config.world.pool_blocks / TICKS_PER_TURN * (1 + reads / writes);
+	return 0;
+}
+
 static int prepare(struct command *c)
 {
 	struct sim_world_options *o = &c->config.world;
 	struct sim_load *load = &c->config.load;
-	double weights = 0, reads = 0;
 	uint64_t live = 0;
 	int error = c->trace_path ? prepare_trace(c) : 0;
 
@@ -548,21 +576,15 @@ static int prepare(struct command *c)
 		return complain("how much is written?", "give --writes");
 	if (c->plot && !sim_report_plot_possible(c->plot))
 		return 1;
-	for (uint32_t i = 0; i < load->count; i++) {
-		weights += load->tenants[i].writes;
-		reads += load->tenants[i].reads;
+	for (uint32_t i = 0; i < load->count; i++)
 		live += load->tenants[i].live_blocks;
-	}
-	if (!(weights > 0))
-		return complain("no partition writes", "give writes=WEIGHT");
 	if (!c->metaslab_blocks)
 		c->metaslab_blocks = default_metaslab(MAX_OF(o->pool_blocks, live));
 	o->log.metaslab_blocks = (uint32_t)c->metaslab_blocks;
 	if (!o->pool_blocks)
 		o->pool_blocks = pool_with_spare(c);
 	o->pool_blocks -= o->pool_blocks % c->metaslab_blocks;
-	load->ops_per_s = c->rate > 0 ? c->rate : (double)o->pool_blocks / TICKS_PER_TURN * (1 + reads / weights);
-	return 0;
+	return check_weights(c);
 }
 
 static int run(struct command *c)

@@ -9,7 +9,7 @@ refuses() {
 	wanted=$1 text=$2
 	shift 2
 	code=0
-	lcpfs simulate "$@" >out 2>err </dev/null || code=$?
+	timeout 60 "$LCPFS" simulate "$@" >out 2>err </dev/null || code=$?
 	[ "$code" -eq "$wanted" ] || fail "simulate $*: exit code $code, not $wanted: $(cat out err)"
 	[ "$(wc -l <err)" -eq 1 ] && grep -q -- "^lcpfs simulate: .*$text" err || fail "simulate $*: $(cat err)"
 }
@@ -41,6 +41,17 @@ done
 	refuses 2 "how much" $SMALL --policy static
 	refuses 2 "nothing to compare" $SMALL --writes 1M
 	refuses 2 "no such partition" $SMALL --shift 1M:warm=1
+	refuses 2 "no partition writes" $SMALL --shift 1M:hot=0,cold=0 --policy static --writes 1M
+	refuses 2 "no partition writes" $SMALL --shift 1M:hot=0 --shift 2M:cold=0 --policy static --writes 1M
+	refuses 2 "no partition writes" $SMALL --swing 1M:hot=0,cold=0 --policy static --writes 4M
+	refuses 2 "no partition writes" $SMALL --shift 1M:hot=0 --swing 1M:cold=0 --policy static --writes 4M
+	for weight in 1e308 1.1e15 -1 nan inf; do
+		refuses 2 "--shift and --swing need NAME=WEIGHT" $SMALL --shift 1M:hot=$weight
+		refuses 2 "unacceptable value: writes=$weight" --partition a:live=1M,writes=$weight
+		refuses 2 "unacceptable value: reads=$weight" --partition a:live=1M,writes=1,reads=$weight
+	done
+	refuses 2 "hardly anything is written" --pool 40M --partition a:live=4M,writes=1e-9,reads=1 --writes 4M \
+		--policy static
 	refuses 1 "the pool needs at least" $SMALL --policy static --writes 1M --pool 12M
 	refuses 1 "trace" --trace no/such/file --format csv --policy static
 	refuses 1 "cannot write no/such/folder.svg" $SMALL --policy static --writes 1M --plot no/such/folder.svg
