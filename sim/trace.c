@@ -5,10 +5,13 @@
  */
 #include "trace.h"
 
+#include <ctype.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/check.h"
 
@@ -39,6 +42,9 @@ struct sim_trace {
 struct requests {
 	struct request *list;
 	size_t count, room;
+	uint64_t lines; /* or records: read so far */
+	uint64_t left_out, first; /* how many of them, and which was the first */
+	const char *why; /* the first was */
 };
 
 static void *grown(void *array, size_t *room, size_t count, size_t size)
@@ -51,14 +57,29 @@ static void *grown(void *array, size_t *room, size_t count, size_t size)
 	return array;
 }
 
-static void add_request(struct requests *r, uint64_t time_us, bool write, uint64_t offset, uint64_t length)
+/* NULL, or why it is left out. */
+static const char *add_request(struct requests *r, uint64_t time_us, bool write, uint64_t offset, uint64_t length)
 {
-	uint64_t first = offset / BLOCK_BYTES, end = DIV_UP(offset + length, BLOCK_BYTES);
+	uint64_t first = offset / BLOCK_BYTES, end;
 
-	if (!length || length > REQUEST_BYTES_MAX || offset > UINT64_MAX / 2)
-		return;
+	if (!length)
+		return "it has no length";
+	if (length > REQUEST_BYTES_MAX)
+		return "it is longer than 16 MiB";
+	if (offset > INT64_MAX || time_us > INT64_MAX)
+		return "its offset or time is too large";
+	end = DIV_UP(offset + length, BLOCK_BYTES);
 	r->list = grown(r->list, &r->room, r->count, sizeof(r->list[0]));
 	r->list[r->count++] = (struct request){time_us, first, (uint32_t)(end - first), write};
+	return NULL;
+}
+
+static void note(struct requests *r, const char *why)
+{
+	if (!why || r->left_out++)
+		return;
+	r->first = r->lines;
+	r->why = why;
 }
 
 static uint64_t le(const uint8_t *bytes, int width)
@@ -71,42 +92,103 @@ static uint64_t le(const uint8_t *bytes, int width)
 }
 
 /* 32 bytes: u32 sn, u32 length, u32 nSG, u16 command, u16 version, u64 LBN of 512 bytes, u64 µs */
-static bool read_vscsi(FILE *file, struct requests *requests)
+static const char *add_record(struct requests *requests, const uint8_t *r)
+{
+	uint64_t command = le(r + 12, 2), lbn = le(r + 16, 8);
+
+	if (command != VSCSI_WRITE && command != VSCSI_READ)
+		return "neither a read nor a write";
+	return add_request(requests, le(r + 24, 8), command == VSCSI_WRITE, MIN_OF(lbn, UINT64_MAX / 512) * 512,
+			   le(r + 4, 4));
+}
+
+static void read_vscsi(FILE *file, struct requests *requests)
 {
 	uint8_t r[32];
+	size_t length;
 
-	while (fread(r, sizeof(r), 1, file) == 1) {
-		uint64_t command = le(r + 12, 2), lbn = le(r + 16, 8);
-		if ((command != VSCSI_WRITE && command != VSCSI_READ) || lbn > UINT64_MAX / 1024)
-			continue;
-		add_request(requests, le(r + 24, 8), command == VSCSI_WRITE, lbn * 512, le(r + 4, 4));
+	while ((length = fread(r, 1, sizeof(r), file))) {
+		requests->lines++;
+		note(requests, length == sizeof(r) ? add_record(requests, r) : "the file ends within it");
 	}
-	return requests->count;
+}
+
+/* ---- text: fields between commas, with or without blanks around them ---- */
+
+struct columns {
+	unsigned time, op, offset, length; /* which field, counted from 0; length is the last */
+	unsigned per_us; /* units of time */
+};
+
+enum { FIELDS_MAX = 6 };
+
+static unsigned split(char *line, char **fields)
+{
+	unsigned count = 0;
+
+	while (line && count < FIELDS_MAX) {
+		char *field = strsep(&line, ","), *end;
+		field += strspn(field, " \t\r\n");
+		for (end = field + strlen(field); end > field && strchr(" \t\r\n", end[-1]); end--)
+			;
+		*end = 0;
+		fields[count++] = field;
+	}
+	return count;
+}
+
+static bool parse_whole(const char *text, uint64_t *value)
+{
+	errno = 0;
+	*value = strtoull(text, NULL, 10);
+	return *text && !errno && strspn(text, "0123456789") == strlen(text);
+}
+
+static const char *add_line(struct requests *requests, char *line, const struct columns *at)
+{
+	char *fields[FIELDS_MAX] = {line};
+	uint64_t time, offset, length;
+	unsigned count = split(line, fields);
+	bool write;
+
+	if (!*fields[0] && count == 1)
+		return NULL; /* blank */
+	if (requests->lines == 1 && (isalpha((unsigned char)*fields[0]) || *fields[0] == '#' || *fields[0] == '"'))
+		return NULL; /* a heading */
+	if (count <= at->length)
+		return "too few fields";
+	if (!parse_whole(fields[at->time], &time))
+		return "its time is not a whole number";
+	write = !strcasecmp(fields[at->op], "w") || !strcasecmp(fields[at->op], "write");
+	if (!write && strcasecmp(fields[at->op], "r") && strcasecmp(fields[at->op], "read"))
+		return "neither a read nor a write";
+	if (!parse_whole(fields[at->offset], &offset) || !parse_whole(fields[at->length], &length))
+		return "its offset or length is not a whole number";
+	return add_request(requests, time / at->per_us, write, offset, length);
+}
+
+static void read_text(FILE *file, struct requests *requests, const struct columns *at)
+{
+	char *line = NULL;
+	size_t room = 0;
+
+	while (getline(&line, &room, file) >= 0) {
+		requests->lines++;
+		note(requests, add_line(requests, line, at));
+	}
+	free(line);
 }
 
 /* Timestamp (100 ns since 1601), host, disk, Read|Write, offset, size, response time */
-static bool read_msr(FILE *file, struct requests *requests)
+static void read_msr(FILE *file, struct requests *requests)
 {
-	char line[512], type[16];
-	uint64_t time, offset, length;
-
-	while (fgets(line, sizeof(line), file))
-		if (sscanf(line, "%" SCNu64 ",%*[^,],%*[^,],%15[^,],%" SCNu64 ",%" SCNu64, &time, type, &offset,
-			   &length) == 4)
-			add_request(requests, time / 10, (type[0] | 32) == 'w', offset, length);
-	return requests->count;
+	read_text(file, requests, &(struct columns){.op = 3, .offset = 4, .length = 5, .per_us = 10});
 }
 
-/* time_us, r|w…, offset, length; a line that does not parse (a heading) is skipped */
-static bool read_csv(FILE *file, struct requests *requests)
+/* time_us, r|w|read|write, offset, length */
+static void read_csv(FILE *file, struct requests *requests)
 {
-	char line[512], type[16];
-	uint64_t time, offset, length;
-
-	while (fgets(line, sizeof(line), file))
-		if (sscanf(line, "%" SCNu64 ",%15[^,],%" SCNu64 ",%" SCNu64, &time, type, &offset, &length) == 4)
-			add_request(requests, time, (type[0] | 32) == 'w', offset, length);
-	return requests->count;
+	read_text(file, requests, &(struct columns){.op = 1, .offset = 2, .length = 3, .per_us = 1});
 }
 
 /* ---- dense numbers ---- */
@@ -212,27 +294,42 @@ static void make_ops(struct sim_trace *trace, const struct requests *requests)
 	free(touched.blocks);
 }
 
-struct sim_trace *sim_trace_load(const char *path, enum sim_trace_format format, uint64_t split_blocks)
+static bool read_requests(const char *path, enum sim_trace_format format, struct requests *requests)
 {
-	static bool (*const readers[])(FILE *, struct requests *) = {read_vscsi, read_msr, read_csv};
-	struct requests requests = {0};
-	struct sim_trace *trace;
+	static void (*const readers[])(FILE *, struct requests *) = {read_vscsi, read_msr, read_csv};
+	const char *unit = format == SIM_VSCSI ? "record" : "line";
 	FILE *file = fopen(path, "rb");
+	bool failed;
 
 	if (!file) {
 		fprintf(stderr, "lcpfs simulate: cannot open the trace %s\n", path);
-		return NULL;
+		return false;
 	}
-	if (!readers[format](file, &requests)) {
-		fprintf(stderr, "lcpfs simulate: %s holds no request in that format (see --format)\n", path);
-		fclose(file);
-		return NULL;
-	}
+	readers[format](file, requests);
+	failed = ferror(file);
 	fclose(file);
-	trace = calloc(1, sizeof(*trace));
-	CHECK(trace);
-	trace->split_blocks = split_blocks;
-	make_ops(trace, &requests);
+	if (failed)
+		fprintf(stderr, "lcpfs simulate: cannot read the trace %s\n", path);
+	else if (!requests->count)
+		fprintf(stderr, "lcpfs simulate: %s holds no request in that format (see --format)\n", path);
+	else if (requests->left_out)
+		fprintf(stderr, "lcpfs simulate: %s: %ju of %ju %ss left out (first: %s %ju: %s)\n", path,
+			(uintmax_t)requests->left_out, (uintmax_t)requests->lines, unit, unit,
+			(uintmax_t)requests->first, requests->why);
+	return !failed && requests->count;
+}
+
+struct sim_trace *sim_trace_load(const char *path, enum sim_trace_format format, uint64_t split_blocks)
+{
+	struct requests requests = {0};
+	struct sim_trace *trace = NULL;
+
+	if (read_requests(path, format, &requests)) {
+		trace = calloc(1, sizeof(*trace));
+		CHECK(trace);
+		trace->split_blocks = split_blocks;
+		make_ops(trace, &requests);
+	}
 	free(requests.list);
 	return trace;
 }

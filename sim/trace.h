@@ -14,7 +14,7 @@ struct sim_trace;
 
 /*
  * Every region of split_blocks becomes a tenant; its volume holds the blocks ever touched, in the order of their
- * addresses.
+ * addresses. NULL, with a message, if there is nothing in the file; what is left out of it is told, too.
  */
 struct sim_trace *sim_trace_load(const char *path, enum sim_trace_format format, uint64_t split_blocks);
 void sim_trace_free(struct sim_trace *trace);

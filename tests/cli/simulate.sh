@@ -156,6 +156,7 @@ for format in vscsi msr csv; do
 	simulates "$format" --trace "t.$format" --format "$format" --split 2M --spare 100% --repeat 2 --metaslab 128K \
 		--policy learned --policy static
 	cmp vscsi "$format" || fail "$format: another result than vscsi"
+	[ "$format" = vscsi ] || ! grep "left out" err || fail "$format: nothing is to be left out"
 done
 /usr/bin/python3 - <<'PYTHON' || fail "the trace's partitions"
 import json
@@ -164,6 +165,48 @@ static = json.load(open("csv"))["policies"]["static"]
 assert [p["name"] for p in static["partitions"]] == ["region0", "region1"]
 assert static["series"][-1]["user_blocks"] > 2 * 0.75 * 20000
 PYTHON
+
+# What is left out of a trace is counted, and why the first of it was; blanks and the case of names do not matter.
+left_out() {
+	code=0
+	timeout 60 "$LCPFS" simulate --trace "$1" --format "$2" --split 2M --spare 100% --repeat 2 \
+		--metaslab 128K --policy static --json >other 2>err || code=$?
+	[ "$code" -eq 0 ] && [ "$(grep -c "left out" err)" -eq 1 ] && grep -qxF "lcpfs simulate: $1: $3" err ||
+		fail "$1: exit code $code: $(cat err)"
+}
+
+same_as_csv() {
+	/usr/bin/python3 - "$1" <<'PYTHON' || fail "$1: another result than t.csv"
+import json
+
+static = [json.load(open(name))["policies"]["static"] for name in ("csv", "other")]
+assert static[0] == static[1]
+PYTHON
+}
+
+left_out t.vscsi vscsi "20000 of 40000 records left out (first: record 2: neither a read nor a write)"
+same_as_csv t.vscsi
+sed 's/,/ ,\t /g; s/write/W/; s/read/Read/; s/$/ \r/' t.csv >blanks.csv
+sed -n '2,20s/$/\n/p' t.csv >>blanks.csv
+sed -i '20002,$s/^[0-9]*,[a-z]*/9999500,discard/' blanks.csv
+left_out blanks.csv csv "19 of 20039 lines left out (first: line 20002: neither a read nor a write)"
+same_as_csv blanks.csv
+bad() {
+	{ cat t.csv && printf '%s\n' "$1"; } >bad.csv
+	left_out bad.csv csv "1 of 20002 lines left out (first: line 20002: $2)"
+	same_as_csv "$1"
+}
+bad "-5,w,0,4096" "its time is not a whole number"
+bad "0.5,w,0,4096" "its time is not a whole number"
+bad "99999999999999999999,w,0,4096" "its time is not a whole number"
+bad "18446744073709551611,w,0,4096" "its offset or time is too large"
+bad "0,Trim,0,4096" "neither a read nor a write"
+bad "0,writes,0,4096" "neither a read nor a write"
+bad "0,w,0" "too few fields"
+bad "0,w,-4096,4096" "its offset or length is not a whole number"
+bad "0,w,0,4096K" "its offset or length is not a whole number"
+bad "0,w,0,16777217" "it is longer than 16 MiB"
+bad "0,w,0,0" "it has no length"
 
 # A picture that gnuplot fails to draw leaves the one that was there, and nothing else.
 mkdir pictures failing
