@@ -24,6 +24,8 @@
 #define METASLABS_WANTED_MAX 4096
 #define TENANTS_MAX 64
 #define WEIGHT_MAX 1e15
+#define RATE_MAX 1e9 /* operations per second */
+#define REQUEST_US_MAX 1e9
 #define READS_MAX 1e6 /* for each write: a run ends when enough is written */
 #define SPARE 0.10 /* of a trace's data, if neither --pool nor --spare is given */
 /* simulated seconds in which users write as much as the pool holds, if no --rate is given */
@@ -48,7 +50,7 @@ static const char usage_text[] =
 	"  --checkpoint PERCENT     of a partition's size written between checkpoints (default 25; 0: no tables)\n"
 	"  --flush SIZE             written between two flushes of a partition (default: it is never flushed)\n"
 	"  --lag BLOCKS             written until a store's background, woken, is at work (default 1)\n"
-	"  --rate N                 operations per simulated second (default: the pool's size in 64 s)\n"
+	"  --rate N                 operations per simulated second, 1 to 1e9 (default: the pool's size in 64 s)\n"
 	"  --request-us N           fixed time of a request (default 10)\n"
 	"  --random-latency         latencies are drawn at random: nothing that policies do has an effect\n"
 	"  --prior NAME=VALUE       what the engine believes at first: pressure (100), cooldown (300),\n"
@@ -420,10 +422,10 @@ static int parse_value(struct command *c, int option, const char *value)
 		o->log.lag_blocks = (uint32_t)number;
 		break;
 	case O_RATE:
-		good = parse_plain(value, &c->rate) && c->rate > 0;
+		good = parse_plain(value, &c->rate) && c->rate >= 1 && c->rate <= RATE_MAX;
 		break;
 	case O_REQUEST:
-		good = parse_plain(value, &o->request_us);
+		good = parse_plain(value, &o->request_us) && o->request_us <= REQUEST_US_MAX;
 		break;
 	case O_REPEAT:
 		good = parse_whole(value, 1e6, &number) && number >= 1;
@@ -508,6 +510,10 @@ static int prepare_trace(struct command *c)
 	load->trace = c->trace;
 	load->tenants = sim_trace_tenants(c->trace, &load->count);
 	c->config.world.total_blocks = sim_trace_written_blocks(c->trace) * load->repeat;
+	if (!c->config.world.total_blocks)
+		return complain("the trace writes nothing", c->trace_path);
+	if (sim_trace_length_us(c->trace) > UINT64_MAX / 2 / load->repeat)
+		return complain("the trace takes too long to be repeated so often", c->trace_path);
 	return 0;
 }
 
@@ -554,6 +560,8 @@ static int check_weights(struct command *c)
 	load->ops_per_s = c->rate;
 	if (!(c->rate > 0))
 		load->ops_per_s = (double)c->config.world.pool_blocks / TICKS_PER_TURN * (1 + reads / writes);
+	else if (!load->trace && (double)c->config.world.total_blocks * (1 + reads / writes) < c->rate)
+		return complain("--rate", "everything would be written within a simulated second");
 	return 0;
 }
 

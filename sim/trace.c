@@ -22,6 +22,7 @@
 
 struct request {
 	uint64_t time_us, block;
+	size_t order; /* in the file */
 	uint32_t blocks;
 	bool write;
 };
@@ -42,6 +43,7 @@ struct sim_trace {
 struct requests {
 	struct request *list;
 	size_t count, room;
+	bool shuffled; /* by time */
 	uint64_t lines; /* or records: read so far */
 	uint64_t left_out, first; /* how many of them, and which was the first */
 	const char *why; /* the first was */
@@ -70,7 +72,9 @@ static const char *add_request(struct requests *r, uint64_t time_us, bool write,
 		return "its offset or time is too large";
 	end = DIV_UP(offset + length, BLOCK_BYTES);
 	r->list = grown(r->list, &r->room, r->count, sizeof(r->list[0]));
-	r->list[r->count++] = (struct request){time_us, first, (uint32_t)(end - first), write};
+	r->shuffled |= r->count && time_us < r->list[r->count - 1].time_us;
+	r->list[r->count] = (struct request){time_us, first, r->count, (uint32_t)(end - first), write};
+	r->count++;
 	return NULL;
 }
 
@@ -280,18 +284,34 @@ static void add_ops(struct sim_trace *trace, const struct touched *t, const stru
 static void make_ops(struct sim_trace *trace, const struct requests *requests)
 {
 	struct touched touched = {0};
-	uint64_t start = UINT64_MAX, end = 0;
+	uint64_t start = requests->list[0].time_us;
 
 	find_touched(requests, &touched);
 	find_regions(trace, &touched);
-	for (size_t i = 0; i < requests->count; i++) {
-		start = MIN_OF(start, requests->list[i].time_us);
-		end = MAX_OF(end, requests->list[i].time_us);
-	}
 	for (size_t i = 0; i < requests->count; i++)
 		add_ops(trace, &touched, &requests->list[i], start);
-	trace->length_us = end - start + 1;
+	trace->length_us = requests->list[requests->count - 1].time_us - start + 1;
 	free(touched.blocks);
+}
+
+static int by_time(const void *a, const void *b)
+{
+	const struct request *x = a, *y = b;
+
+	if (x->time_us != y->time_us)
+		return x->time_us < y->time_us ? -1 : 1;
+	return (x->order > y->order) - (x->order < y->order);
+}
+
+/* The simulator's clock is that of the requests: it must not go back, and it must go. */
+static bool order_requests(const char *path, struct requests *requests)
+{
+	if (requests->shuffled)
+		qsort(requests->list, requests->count, sizeof(requests->list[0]), by_time);
+	if (requests->list[0].time_us < requests->list[requests->count - 1].time_us)
+		return true;
+	fprintf(stderr, "lcpfs simulate: no time passes in %s\n", path);
+	return false;
 }
 
 static bool read_requests(const char *path, enum sim_trace_format format, struct requests *requests)
@@ -324,7 +344,7 @@ struct sim_trace *sim_trace_load(const char *path, enum sim_trace_format format,
 	struct requests requests = {0};
 	struct sim_trace *trace = NULL;
 
-	if (read_requests(path, format, &requests)) {
+	if (read_requests(path, format, &requests) && order_requests(path, &requests)) {
 		trace = calloc(1, sizeof(*trace));
 		CHECK(trace);
 		trace->split_blocks = split_blocks;
@@ -360,6 +380,11 @@ struct sim_tenant *sim_trace_tenants(const struct sim_trace *trace, uint32_t *co
 	}
 	*count = trace->region_count;
 	return tenants;
+}
+
+uint64_t sim_trace_length_us(const struct sim_trace *trace)
+{
+	return trace->length_us;
 }
 
 uint64_t sim_trace_written_blocks(const struct sim_trace *trace)

@@ -14,12 +14,15 @@ struct sim_trace;
 
 /*
  * Every region of split_blocks becomes a tenant; its volume holds the blocks ever touched, in the order of their
- * addresses. NULL, with a message, if there is nothing in the file; what is left out of it is told, too.
+ * addresses. NULL, with a message, if there is nothing in the file, or no time passes; what is left out of it is
+ * told, too.
  */
 struct sim_trace *sim_trace_load(const char *path, enum sim_trace_format format, uint64_t split_blocks);
 void sim_trace_free(struct sim_trace *trace);
 struct sim_tenant *sim_trace_tenants(const struct sim_trace *trace, uint32_t *count); /* the caller frees */
+uint64_t sim_trace_length_us(const struct sim_trace *trace); /* of one pass; below 2^63 + 1 */
 uint64_t sim_trace_written_blocks(const struct sim_trace *trace); /* in one pass */
+/* Operation `index` of all passes, in order of time. */
 bool sim_trace_next(const struct sim_trace *trace, uint32_t repeat, uint64_t index, struct sim_op *op);
 
 #endif

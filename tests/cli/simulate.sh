@@ -23,6 +23,9 @@ refuses 2 "--pool" --pool 0
 refuses 2 "--seed" --seed 1.5
 refuses 2 "--spare" --spare 10
 refuses 2 "--repeat" --repeat 0
+refuses 2 "--rate" --rate 1e12
+refuses 2 "--rate" --rate 1e-300
+refuses 2 "--request-us" --request-us 1e308
 refuses 2 "--policy" --policy best
 refuses 2 "--objective" --objective latency
 refuses 2 "--format" --format pcap
@@ -52,6 +55,7 @@ done
 	done
 	refuses 2 "hardly anything is written" --pool 40M --partition a:live=4M,writes=1e-9,reads=1 --writes 4M \
 		--policy static
+	refuses 2 "within a simulated second" $SMALL --policy static --writes 4M --rate 1e9
 	refuses 1 "the pool needs at least" $SMALL --policy static --writes 1M --pool 12M
 	refuses 1 "trace" --trace no/such/file --format csv --policy static
 	refuses 1 "cannot write no/such/folder.svg" $SMALL --policy static --writes 1M --plot no/such/folder.svg
@@ -207,6 +211,34 @@ bad "0,w,-4096,4096" "its offset or length is not a whole number"
 bad "0,w,0,4096K" "its offset or length is not a whole number"
 bad "0,w,0,16777217" "it is longer than 16 MiB"
 bad "0,w,0,0" "it has no length"
+
+# Requests are put in order of time, those of the same time in the file's; some time must pass.
+/usr/bin/python3 - <<'PYTHON'
+import random
+
+random.seed(2)
+heading, *lines = open("t.csv")
+lines = [f"{int(us) // 2000 * 2000},{rest}" for us, rest in (line.split(",", 1) for line in lines)]
+open("in-order.csv", "w").writelines(lines)
+times = {}
+for line in lines:
+	times.setdefault(line.split(",")[0], []).append(line)
+places = [time for time, same in times.items() for _ in same]
+random.shuffle(places)
+open("shuffled.csv", "w").writelines(times[time].pop(0) for time in places)
+open("stray.csv", "w").writelines([*lines[:5000], "99000000000000,w,0,4096\n", *lines[5000:]])
+open("stray-last.csv", "w").writelines([*lines, "99000000000000,w,0,4096\n"])
+open("no-time.csv", "w").writelines("5," + line.split(",", 1)[1] for line in lines)
+open("reads.csv", "w").writelines(line.replace("write", "read") for line in lines)
+PYTHON
+for name in in-order shuffled stray stray-last; do
+	simulates "$name.json" --trace $name.csv --format csv --split 2M --spare 100% --metaslab 128K \
+		--policy learned
+done
+cmp in-order.json shuffled.json && cmp stray.json stray-last.json || fail "another result in another order"
+refuses 1 "no time passes in no-time.csv" --trace no-time.csv --format csv --policy static
+refuses 2 "the trace writes nothing: reads.csv" --trace reads.csv --format csv --policy static
+refuses 2 "too long to be repeated" --trace stray.csv --format csv --policy static --repeat 1e6
 
 # A picture that gnuplot fails to draw leaves the one that was there, and nothing else.
 mkdir pictures failing

@@ -17,11 +17,15 @@ static void use(const struct sim_trace *trace)
 {
 	uint32_t count;
 	struct sim_tenant *tenants = sim_trace_tenants(trace, &count);
+	uint64_t time_us = 0;
 	struct sim_op op;
 
-	for (uint64_t i = 0; i < OPS_MAX && sim_trace_next(trace, REPEAT, i, &op); i++)
+	for (uint64_t i = 0; i < OPS_MAX && sim_trace_next(trace, REPEAT, i, &op); i++) {
 		CHECK(op.tenant < count && op.blocks &&
 		      (uint64_t)op.block + op.blocks <= tenants[op.tenant].live_blocks);
+		CHECK(op.time_us >= time_us);
+		time_us = op.time_us;
+	}
 	free(tenants);
 }
 
