@@ -275,7 +275,7 @@ static void plot_all(FILE *gnuplot, const struct sim_config *config, const struc
 
 /*
  * Where the picture is made: a new file beside its own, so that half a picture never replaces a whole one, or,
- * where that is a device or a pipe, itself. With a folder in front, since gnuplot has its own way with "|" and "~".
+ * where that is a device or a pipe, itself. With a folder in front: gnuplot has its own way with "|" and "~".
  */
 struct picture {
 	char path[PATH_MAX], made_at[PATH_MAX];

@@ -102,8 +102,8 @@ assert abs(spares[0] - spares[1]) <= 64, spares
 PYTHON
 
 # Sizes that are given stand, and what they leave is free; min and max hold for every policy.
-simulates given --pool 26M --partition a:live=4M,writes=1,size=8M,max=11M --partition b:live=8M,writes=0,size=14M,min=13M \
-	--metaslab 128K --writes 30M --policy static --policy learned --policy threshold --policy oracle
+simulates given --pool 26M --partition a:live=4M,writes=1,size=8M,max=11M \
+	--partition b:live=8M,writes=0,size=14M,min=13M --metaslab 128K --writes 30M --policy static --policy learned --policy threshold --policy oracle
 /usr/bin/python3 - <<'PYTHON' || fail "sizes that were given"
 import json
 
@@ -157,8 +157,8 @@ with open("t.vscsi", "wb") as vscsi, open("t.msr", "w") as msr, open("t.csv", "w
 		csv.write(f"{us},{'write' if write else 'read'},{offset},{length}\n")
 PYTHON
 for format in vscsi msr csv; do
-	simulates "$format" --trace "t.$format" --format "$format" --split 2M --spare 100% --repeat 2 --metaslab 128K \
-		--policy learned --policy static
+	simulates "$format" --trace "t.$format" --format "$format" --split 2M --spare 100% --repeat 2 \
+		--metaslab 128K --policy learned --policy static
 	cmp vscsi "$format" || fail "$format: another result than vscsi"
 	[ "$format" = vscsi ] || ! grep "left out" err || fail "$format: nothing is to be left out"
 done
