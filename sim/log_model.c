@@ -4,16 +4,9 @@
 #include <string.h>
 
 #include "log_internal.h"
+#include "memory.h"
 
 enum { HEADS_METASLABS_MIN = 12, STORE_METASLABS_MIN = 6 };
-
-static void *zeroed(size_t n, size_t size)
-{
-	void *p = calloc(n ? n : 1, size);
-
-	CHECK(p);
-	return p;
-}
 
 /* ---- heads ---- */
 
@@ -237,25 +230,17 @@ uint32_t sim_log_metaslabs_min(const struct sim_log_options *o, uint32_t volume_
 			return count;
 }
 
-static void *resize(void *array, size_t n, size_t size)
-{
-	void *p = realloc(array, n * size);
-
-	CHECK(p);
-	return p;
-}
-
 static void more_slots(struct sim_log *log, uint32_t slots)
 {
 	size_t places = model_place(log, slots, 0), old = model_place(log, log->slots, 0);
 
-	log->metaslabs = resize(log->metaslabs, slots, sizeof(log->metaslabs[0]));
+	log->metaslabs = sim_resized(log->metaslabs, slots, sizeof(log->metaslabs[0]));
 	log->closed_room = slots + slots / 4 + GROUP;
-	log->closed = resize(log->closed, log->closed_room, sizeof(log->closed[0]));
-	log->groups = resize(log->groups, DIV_UP(log->closed_room, GROUP), sizeof(log->groups[0]));
-	log->spent = resize(log->spent, slots, sizeof(log->spent[0]));
-	log->owner = resize(log->owner, places, sizeof(log->owner[0]));
-	log->alive = resize(log->alive, places / 64, sizeof(log->alive[0]));
+	log->closed = sim_resized(log->closed, log->closed_room, sizeof(log->closed[0]));
+	log->groups = sim_resized(log->groups, DIV_UP(log->closed_room, GROUP), sizeof(log->groups[0]));
+	log->spent = sim_resized(log->spent, slots, sizeof(log->spent[0]));
+	log->owner = sim_resized(log->owner, places, sizeof(log->owner[0]));
+	log->alive = sim_resized(log->alive, places / 64, sizeof(log->alive[0]));
 	memset(log->metaslabs + log->slots, 0, (slots - log->slots) * sizeof(log->metaslabs[0]));
 	memset(log->alive + old / 64, 0, (places - old) / 8);
 	log->slots = slots;
@@ -336,7 +321,7 @@ const struct sim_log_counts *sim_log_counts(const struct sim_log *log)
 
 struct sim_log *sim_log_new(const struct sim_log_options *options, uint32_t volume_blocks, uint32_t metaslabs)
 {
-	struct sim_log *log = zeroed(1, sizeof(*log));
+	struct sim_log *log = sim_zeroed(1, sizeof(*log));
 
 	CHECK(options->metaslab_blocks >= SIM_METASLAB_BLOCKS_MIN);
 	CHECK(metaslabs >= sim_log_metaslabs_min(options, volume_blocks));
@@ -346,9 +331,9 @@ struct sim_log *sim_log_new(const struct sim_log_options *options, uint32_t volu
 	while (1u << log->place_bits < MAX_OF(options->metaslab_blocks, 64u))
 		log->place_bits++;
 	log->usable = (uint32_t)model_room_usable(options->metaslab_blocks);
-	log->place = zeroed(volume_blocks, sizeof(log->place[0]));
+	log->place = sim_zeroed(volume_blocks, sizeof(log->place[0]));
 	memset(log->place, 0xff, volume_blocks * sizeof(log->place[0]));
-	log->list = zeroed(options->metaslab_blocks, sizeof(log->list[0]));
+	log->list = sim_zeroed(options->metaslab_blocks, sizeof(log->list[0]));
 	model_tables_init(log);
 	sim_log_grow(log, metaslabs);
 	log->heads = metaslabs < HEADS_METASLABS_MIN ? 1 : LOG_HEADS;

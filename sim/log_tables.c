@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "log_internal.h"
+#include "memory.h"
 
 enum { HEADS_METASLABS_MIN = 12, LOG_BLOCKS_MAX = 256 * 1024, ROOT_COPIES = 2 };
 
@@ -53,9 +54,8 @@ void model_tables_init(struct sim_log *log)
 	uint32_t next = 0, volume = log->volume_blocks;
 
 	log->page_slots = log->options.checkpoint_share > 0 ? model_tables_page_slots(volume) : 0;
-	log->pages = calloc(log->page_slots + 1, sizeof(log->pages[0]));
-	log->changed = calloc(log->page_slots + 1, sizeof(log->changed[0]));
-	CHECK(log->pages && log->changed);
+	log->pages = sim_zeroed(log->page_slots + 1, sizeof(log->pages[0]));
+	log->changed = sim_zeroed(log->page_slots + 1, sizeof(log->changed[0]));
 	for (unsigned level = 0; log->page_slots && level < TREE_LEVELS_MAX; level++) {
 		uint32_t above = next + pages_at(0, level, volume) + pages_at(1, level, volume);
 		for (unsigned tree = 0; tree < TREES; tree++) {
@@ -105,8 +105,7 @@ static void free_later(struct sim_log *log, uint32_t place)
 {
 	if (log->freed_count == log->freed_room) {
 		log->freed_room = 2 * log->freed_room + 64;
-		log->freed = realloc(log->freed, log->freed_room * sizeof(log->freed[0]));
-		CHECK(log->freed);
+		log->freed = sim_resized(log->freed, log->freed_room, sizeof(log->freed[0]));
 	}
 	log->freed[log->freed_count++] = place;
 }
@@ -164,9 +163,8 @@ static void write_space(struct sim_log *log)
 	for (uint32_t i = 0; i < log->slots; i++)
 		slots += log->metaslabs[i].live > 0;
 	room = model_tables_space_pages(log->slots) + TREE_LEVELS_MAX;
-	log->space_pages = calloc(2 * (size_t)room, sizeof(uint32_t));
+	log->space_pages = sim_zeroed(2 * (size_t)room, sizeof(uint32_t));
 	log->space_page_count = 0;
-	CHECK(log->space_pages);
 	for (bool more = slots > 0; more; more = slots > 1) {
 		uint32_t *places = log->space_pages + 2 * (size_t)log->space_page_count;
 		slots = DIV_UP(slots, PAGE_SLOTS);

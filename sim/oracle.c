@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "memory.h"
 #include "policy.h"
 
 #define GRID 12
@@ -36,12 +37,11 @@ static double spare_log(const struct sim_config *c, const struct curve *curve, d
 
 static void measure(struct sim_config *c, struct curve *curves, uint32_t extra, int k)
 {
-	uint32_t *sizes = calloc(c->load.count, sizeof(uint32_t));
+	uint32_t *sizes = sim_zeroed(c->load.count, sizeof(uint32_t));
 	struct sim_world_options options = c->world;
 	struct sim_world world;
 	uint64_t sum = 0;
 
-	CHECK(sizes);
 	for (uint32_t i = 0; i < c->load.count; i++) {
 		sizes[i] = grid_size(&curves[i], extra, k);
 		sum += sizes[i];
@@ -137,8 +137,7 @@ bool sim_oracle_sizes(struct sim_config *config, uint32_t *sizes[2])
 		if (!sizes[wa])
 			return false; /* the first: both start alike */
 	}
-	curves = calloc(n, sizeof(*curves));
-	CHECK(curves);
+	curves = sim_zeroed(n, sizeof(*curves));
 	for (uint32_t i = 0; i < n; i++) {
 		curves[i].min = sim_log_metaslabs_min(&config->world.log, config->load.tenants[i].live_blocks);
 		curves[i].min = MAX_OF(curves[i].min, (uint32_t)(config->load.tenants[i].min_blocks / metaslab));

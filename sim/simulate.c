@@ -11,6 +11,7 @@
 
 #include "base/check.h"
 #include "format/format.h"
+#include "memory.h"
 #include "policy.h"
 #include "pool/core.h"
 #include "report.h"
@@ -591,16 +592,17 @@ static int prepare(struct command *c)
 	o->log.metaslab_blocks = (uint32_t)c->metaslab_blocks;
 	if (!o->pool_blocks)
 		o->pool_blocks = pool_with_spare(c);
+	if (o->pool_blocks > POOL_BLOCKS_MAX)
+		return complain("--spare: the pool would be larger than 4 TiB", "give less");
 	o->pool_blocks -= o->pool_blocks % c->metaslab_blocks;
 	return check_weights(c);
 }
 
 static int run(struct command *c)
 {
-	struct sim_result *results = calloc((size_t)c->policy_count, sizeof(*results));
+	struct sim_result *results = sim_zeroed((size_t)c->policy_count, sizeof(*results));
 	int done = 0, error = 0;
 
-	CHECK(results);
 	while (done < c->policy_count && sim_policy_run(&c->config, c->policies[done], &results[done]))
 		done++;
 	error = done < c->policy_count;
@@ -618,10 +620,9 @@ static int run(struct command *c)
 
 int simulate_main(int argc, char **argv)
 {
-	struct command *c = malloc(sizeof(*c));
+	struct command *c = sim_zeroed(1, sizeof(*c));
 	int option, error = 0;
 
-	CHECK(c);
 	defaults(c);
 	optind = 0; /* may be called after another getopt */
 	while (!error && (option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {

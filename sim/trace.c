@@ -14,6 +14,7 @@
 #include <strings.h>
 
 #include "base/check.h"
+#include "memory.h"
 
 #define BLOCK_BYTES 4096u
 #define REQUEST_BYTES_MAX (16u << 20) /* no device takes more at once; each block that it touches takes memory */
@@ -54,9 +55,7 @@ static void *grown(void *array, size_t *room, size_t count, size_t size)
 	if (count < *room)
 		return array;
 	*room = *room ? *room * 2 : 1024;
-	array = realloc(array, *room * size);
-	CHECK(array);
-	return array;
+	return sim_resized(array, *room, size);
 }
 
 /* NULL, or why it is left out. */
@@ -345,8 +344,7 @@ struct sim_trace *sim_trace_load(const char *path, enum sim_trace_format format,
 	struct sim_trace *trace = NULL;
 
 	if (read_requests(path, format, &requests) && order_requests(path, &requests)) {
-		trace = calloc(1, sizeof(*trace));
-		CHECK(trace);
+		trace = sim_zeroed(1, sizeof(*trace));
 		trace->split_blocks = split_blocks;
 		make_ops(trace, &requests);
 	}
@@ -365,9 +363,8 @@ void sim_trace_free(struct sim_trace *trace)
 
 struct sim_tenant *sim_trace_tenants(const struct sim_trace *trace, uint32_t *count)
 {
-	struct sim_tenant *tenants = calloc(trace->region_count, sizeof(*tenants));
+	struct sim_tenant *tenants = sim_zeroed(trace->region_count, sizeof(*tenants));
 
-	CHECK(tenants);
 	for (uint32_t i = 0; i < trace->region_count; i++) {
 		snprintf(tenants[i].name, sizeof(tenants[i].name), "region%" PRIu64, trace->regions[i].number);
 		tenants[i].live_blocks = trace->regions[i].blocks;

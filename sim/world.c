@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "memory.h"
 
 void sim_world_init(struct sim_world *world, const struct sim_world_options *options, struct sim_load *load,
 		    const uint32_t *metaslabs)
@@ -15,9 +16,8 @@ void sim_world_init(struct sim_world *world, const struct sim_world_options *opt
 	memset(world, 0, sizeof(*world));
 	world->options = options;
 	world->load = load;
-	world->members = calloc(load->count, sizeof(world->members[0]));
-	world->series = calloc(options->series_points + 2, sizeof(world->series[0]));
-	CHECK(world->members && world->series);
+	world->members = sim_zeroed(load->count, sizeof(world->members[0]));
+	world->series = sim_zeroed(options->series_points + 2, sizeof(world->series[0]));
 	world->noise.state = load->seed ^ 0x5851f42d4c957f2du;
 	for (uint32_t i = 0; i < load->count; i++) {
 		world->members[i].log = sim_log_new(&options->log, load->tenants[i].live_blocks, metaslabs[i]);
@@ -145,8 +145,7 @@ static void add_point(struct sim_world *world)
 	point->wa = counts.user > world->point_user ? (double)(counts.device - world->point_device) /
 							      (double)(counts.user - world->point_user)
 						    : 1;
-	point->size_blocks = calloc(world->load->count, sizeof(uint64_t));
-	CHECK(point->size_blocks);
+	point->size_blocks = sim_zeroed(world->load->count, sizeof(uint64_t));
 	for (uint32_t i = 0; i < world->load->count; i++) {
 		point->size_blocks[i] = sim_world_size_blocks(world, i);
 		point->epsilon += point_epsilon(world, &world->members[i], i, seconds);

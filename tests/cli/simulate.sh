@@ -240,6 +240,14 @@ refuses 1 "no time passes in no-time.csv" --trace no-time.csv --format csv --pol
 refuses 2 "the trace writes nothing: reads.csv" --trace reads.csv --format csv --policy static
 refuses 2 "too long to be repeated" --trace stray.csv --format csv --policy static --repeat 1e6
 
+refuses 2 "larger than 4 TiB" --partition a:live=1T,writes=1 --spare 10000% --policy static --writes 1M
+if [ -z "$SANITIZER" ]; then # whose shadow takes more than that
+	(
+		ulimit -v 400000
+		refuses 1 "not enough memory" --partition a:live=1T,writes=1 --pool 2T --policy static --writes 1M
+	)
+fi
+
 # A picture that gnuplot fails to draw leaves the one that was there, and nothing else.
 mkdir pictures failing
 printf '#!/bin/sh\n[ "$1" != --version ]\n' >failing/gnuplot
