@@ -83,8 +83,8 @@ static void say_weighed(struct lcpfs_engine_decision *d, const struct names *n)
 		    "within the %.0f s that demand is known for",
 		    count, blocks, n->from, n->to, d->expected_saving_blocks_s, d->cost_blocks, d->horizon_s);
 	else if (!d->to_id && !d->from_id)
-		SAY("nothing can move now: whoever could give has nothing above its floor, or has to be measured at its "
-		    "present size first, and free space is kept back for full writers");
+		SAY("nothing can move now: whoever could give has nothing above its floor, or has to be measured at "
+		    "its present size first, and free space is kept back for full writers");
 	else
 		SAY("no room: %s could gain %.3g per block, but it is at its max (%llu blocks) or %s can give no "
 		    "more "
@@ -165,9 +165,9 @@ void engine_explain_sentence(const struct engine_core *core, struct lcpfs_engine
 		break;
 	case LCPFS_ENGINE_NOT_MEASURED:
 		SAY("not enough traffic yet to know what a block is worth: %s",
-		    d->to_id || d->from_id ? "its log, or that of who would give, has not gone round once since its "
-					     "size last changed"
-					   : "no log has gone round once since its size last changed");
+		    d->to_id || d->from_id
+			    ? "its log, or that of who would give, has not gone round once since its size last changed"
+			    : "no log has gone round once since its size last changed");
 		break;
 	case LCPFS_ENGINE_WAIT_REPORT:
 	case LCPFS_ENGINE_WAIT_EFFECT:

@@ -222,8 +222,8 @@ uint64_t keeper_carry_out(struct lcpfs_pool *pool, const struct lcpfs_engine_dec
 /* -- writing down -- */
 
 /*
- * Waiting is not worth a line each time; what would have been done, and why nothing is, are. That it is switched off,
- * whoever did so was told.
+ * Waiting is not worth a line each time; what would have been done, and why nothing is, are. That it is switched
+ * off, whoever did so was told.
  */
 static bool worth_noting(const struct lcpfs_pool *pool, const struct lcpfs_engine_decision *d, uint64_t now_us)
 {

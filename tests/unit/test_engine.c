@@ -144,8 +144,8 @@ static void a_log_gives_its_space_away(void **state)
 }
 
 /*
- * Nothing that was measured above a cliff tells of it. So it is gone over by no more than what went well before, and
- * the way back is not waited for.
+ * Nothing that was measured above a cliff tells of it. So it is gone over by no more than what went well before,
+ * and the way back is not waited for.
  */
 static void a_cliff_is_felt_for_and_not_fallen_from(void **state)
 {
@@ -200,7 +200,8 @@ static void a_cliff_shows_in_blocks_where_latency_is_blind(void **state)
 	world_done(&w);
 }
 
-static int refuse_back(void *context, uint32_t from, uint32_t to, uint64_t blocks, struct lcpfs_engine_moved *moved)
+static int refuse_back(void *context, uint32_t from, uint32_t to, uint64_t blocks,
+		       struct lcpfs_engine_moved *moved)
 {
 	static unsigned refusals;
 

@@ -120,14 +120,75 @@ static void recompute_numbers(const struct lcpfs_engine_decision *d)
 	assert_near(d->cost_blocks, d->from.id ? 1 + copying(d, b) : 0, b);
 }
 
+/* What a move of some size would be, by the record: a copy of it with other results. */
+static struct lcpfs_engine_decision at_size(const struct lcpfs_engine_decision *d, double steps)
+{
+	struct lcpfs_engine_decision other = *d;
+	double b = steps * (double)d->step_blocks, f = both_fall(d, b), measurement = 0, ignorance = 0;
+
+	add_errors(&d->to, b, &measurement, &ignorance);
+	add_errors(&d->from, -b, &measurement, &ignorance);
+	other.blocks = (uint64_t)b;
+	other.expected_gain = d->past_ratio * f;
+	other.measurement_error = fabs(d->past_ratio) * sqrt(measurement);
+	other.expected_error = sqrt((measurement + ignorance) * pow(d->past_ratio, 2) + pow(f * d->past_error, 2));
+	other.expected_saving_blocks_s = saved(&d->to, b) + saved(&d->from, -b);
+	other.cost_blocks = d->from.id ? 1 + copying(d, b) : 0;
+	return other;
+}
+
+static bool pays_back(const struct lcpfs_engine_decision *d)
+{
+	double cost = d->cost_blocks, most = cost * (1 + Z * d->from.cleaning_error);
+	double saves = d->expected_saving_blocks_s * d->horizon_s;
+	bool first = d->copying_expected <= 0 && d->blocks == d->step_blocks && saves >= 1;
+
+	return saves >= most || ((saves >= cost || first) && most <= d->copying_budget);
+}
+
+static bool is_sure(const struct lcpfs_engine_decision *d)
+{
+	return d->expected_gain > Z * d->measurement_error && d->past_ratio > Z * d->past_error &&
+	       d->expected_gain > Z * d->expected_error;
+}
+
+/* The smallest whose effect could be told from noise; the very first is one step. */
+static double exploring_steps(const struct lcpfs_engine_decision *d, double balance)
+{
+	double to = d->to.measured ? d->to.epsilon * d->to.latency_error : 0;
+	double from = d->from.measured ? d->from.epsilon * d->from.latency_error : 0, steps = 1;
+
+	while (d->outcomes && 2 * steps <= balance &&
+	       at_size(d, steps).expected_gain < Z * sqrt(2 * (to * to + from * from)))
+		steps *= 2;
+	return steps;
+}
+
+/* How far it goes: as trust in the way to balance allows, as the learned steps do, and what surely pays back. */
+static double right_steps(const struct lcpfs_engine_decision *d)
+{
+	double step = (double)d->step_blocks, balance = d->balance_blocks / step;
+	double growth = d->growth_step * (1 + d->growth_rate) * (double)d->to.size_blocks;
+	double shrink = d->shrink_step * (1 + d->shrink_rate) * (double)d->from.size_blocks;
+	double cap = fmax(ceil((d->from.id ? fmin(growth, shrink) : growth) / step), 1);
+	double explore = fmin(exploring_steps(d, balance), cap), steps = explore;
+	struct lcpfs_engine_decision weighed;
+
+	if (d->to.pressure >= 0.7 * d->pressure_threshold)
+		steps = fmin(fmax(explore, floor(d->trust * balance)), cap);
+	weighed = at_size(d, steps);
+	if (!is_sure(&weighed))
+		steps = fmin(steps, explore);
+	for (weighed = at_size(d, steps); steps > 1 && !pays_back(&weighed); weighed = at_size(d, steps))
+		steps = floor(steps / 2);
+	return steps;
+}
+
 static void recompute_weighing(const struct lcpfs_engine_decision *d)
 {
 	double step = (double)d->step_blocks, balance = d->balance_blocks, b = (double)d->blocks;
 	double cap = d->growth_step * (1 + d->growth_rate) * (double)d->to.size_blocks;
-	double cost = d->cost_blocks, most = cost * (1 + Z * d->from.cleaning_error);
-	double saves = d->expected_saving_blocks_s * d->horizon_s;
-	bool first = d->copying_expected <= 0 && b == step && saves >= 1;
-	bool pays = saves >= most || ((saves >= cost || first) && most <= d->copying_budget);
+	bool pays = pays_back(d);
 	bool noise = d->expected_gain <= Z * d->measurement_error || d->past_ratio <= Z * d->past_error;
 	bool sure = d->expected_gain > Z * d->expected_error;
 	bool get = d->to.size_blocks + d->step_blocks <= d->to.ceiling_blocks;
@@ -149,6 +210,7 @@ static void recompute_weighing(const struct lcpfs_engine_decision *d)
 	if (d->from.id)
 		cap = fmin(cap, d->shrink_step * (1 + d->shrink_rate) * (double)d->from.size_blocks);
 	assert_true(b < cap + step && b <= balance);
+	assert_near(b / step, right_steps(d), 0);
 	assert_int_equal(d->reason == LCPFS_ENGINE_NO_PAYBACK, !pays);
 	assert_int_equal(d->reason == LCPFS_ENGINE_WITHIN_NOISE, pays && noise);
 	assert_int_equal(d->reason == LCPFS_ENGINE_EXPLORE, pays && !noise && !sure);
