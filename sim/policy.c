@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "memory.h"
 
 const char *const sim_policy_names[SIM_POLICIES] = {"static",   "equal",   "threshold",
 						    "lcpfs-rs", "learned", "oracle"};
@@ -82,11 +83,10 @@ static uint32_t furthest_off(const struct sim_config *c, const double *want, con
 static bool fill_sizes(const struct sim_config *c, const double *weights, double weight, bool as_given,
 		       uint32_t *sizes)
 {
-	double metaslab = c->world.log.metaslab_blocks, live = 0, *want = calloc(c->load.count, sizeof(double));
+	double metaslab = c->world.log.metaslab_blocks, live = 0, *want = sim_zeroed(c->load.count, sizeof(double));
 	int64_t left = (int64_t)(c->world.pool_blocks / c->world.log.metaslab_blocks);
 	uint32_t best = 0;
 
-	CHECK(want);
 	for (uint32_t i = 0; i < c->load.count; i++)
 		live += c->load.tenants[i].live_blocks;
 	for (uint32_t i = 0; i < c->load.count; i++) {
@@ -132,10 +132,9 @@ static bool sizes_possible(const struct sim_config *c, bool as_given)
 uint32_t *sim_start_sizes(const struct sim_config *config, enum sim_start start, bool as_given)
 {
 	struct sim_random random = {config->load.seed};
-	double *weights = calloc(config->load.count, sizeof(double)), sum = 0;
-	uint32_t *sizes = calloc(config->load.count, sizeof(uint32_t));
+	double *weights = sim_zeroed(config->load.count, sizeof(double)), sum = 0;
+	uint32_t *sizes = sim_zeroed(config->load.count, sizeof(uint32_t));
 
-	CHECK(weights && sizes);
 	for (uint32_t i = 0; i < config->load.count; i++) {
 		weights[i] = start_weight(config, start, i, &random);
 		sum += weights[i];
@@ -253,9 +252,9 @@ static struct lcpfs_engine *make_engine(struct driver *d)
 static void restart(struct driver *d)
 {
 	size_t need = lcpfs_engine_save(d->engine, NULL, 0);
-	void *bytes = malloc(need);
+	void *bytes = sim_zeroed(need, 1);
 
-	CHECK(bytes && lcpfs_engine_save(d->engine, bytes, need) == need);
+	CHECK(lcpfs_engine_save(d->engine, bytes, need) == need);
 	lcpfs_engine_destroy(d->engine);
 	d->engine = make_engine(d);
 	CHECK(lcpfs_engine_load(d->engine, bytes, need) == 0);

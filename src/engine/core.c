@@ -95,12 +95,21 @@ uint64_t engine_core_free_blocks(const struct engine_core *core)
 	return core->options.pool_blocks - core->used_blocks;
 }
 
+bool engine_core_turned_over(const struct engine_core *core, double since_work)
+{
+	return core->work - since_work >= (double)core->options.pool_blocks;
+}
+
+double engine_core_decayed(const struct engine_core *core, double amount, double since_work)
+{
+	return amount * exp((since_work - core->work) / (double)core->options.pool_blocks);
+}
+
 /* What full writers took within the last turnover of the pool is kept back for the next of them; at least one
  * step. */
 uint64_t engine_core_reserve_blocks(const struct engine_core *core)
 {
-	double age = (core->work - core->emergency_work) / (double)core->options.pool_blocks;
-	double kept = core->emergency_blocks * exp(-age);
+	double kept = engine_core_decayed(core, core->emergency_blocks, core->emergency_work);
 	uint64_t steps = (uint64_t)(kept / (double)core->options.step_blocks);
 
 	return (1 + steps) * core->options.step_blocks;
@@ -294,13 +303,17 @@ static void side_latency(const struct engine_core *core, const struct engine_par
 	side->write_share = p->demand_latency_us > 0 ? p->demand_write_latency_us / p->demand_latency_us : 0;
 }
 
+/* One step beyond the least: a log without a place to write cannot even clean. */
+uint64_t engine_core_least(const struct engine_core *core, const struct engine_partition *p)
+{
+	return MAX_OF(p->min, MAX_OF(p->live, p->least) + core->options.step_blocks);
+}
+
 static uint64_t floor_of(const struct engine_core *core, const struct engine_partition *p)
 {
 	uint64_t barrier = MAX_OF(engine_barrier_floor(core, &p->refused), engine_barrier_floor(core, &p->hurt));
-	uint64_t floor = MAX_OF(p->min, barrier);
 
-	/* one step beyond the least: a log without a place to write cannot even clean */
-	return MAX_OF(floor, MAX_OF(p->live, p->least) + core->options.step_blocks);
+	return MAX_OF(barrier, engine_core_least(core, p));
 }
 
 void engine_core_side(const struct engine_core *core, const struct engine_partition *p,
@@ -344,7 +357,7 @@ bool engine_core_held(const struct engine_core *core, const struct engine_partit
 {
 	if (p->awaited && !engine_judge_overdue(core, p))
 		return true;
-	return !p->side.measured && core->work - p->changed_work < (double)core->options.pool_blocks;
+	return !p->side.measured && !engine_core_turned_over(core, p->changed_work);
 }
 
 static struct engine_rank rank_of(const struct engine_core *core, const struct engine_partition *p)
@@ -407,8 +420,8 @@ int engine_core_resized(struct engine_core *core, uint32_t id, uint64_t size, en
 		return 0;
 	engine_judge_cut_off(core, id);
 	if (cause == LCPFS_ENGINE_EMERGENCY && size > p->size) {
-		double age = (core->work - core->emergency_work) / (double)core->options.pool_blocks;
-		core->emergency_blocks = core->emergency_blocks * exp(-age) + (double)(size - p->size);
+		core->emergency_blocks = engine_core_decayed(core, core->emergency_blocks, core->emergency_work);
+		core->emergency_blocks += (double)(size - p->size);
 		core->emergency_work = core->work;
 	}
 	engine_core_set_size(core, p, size);

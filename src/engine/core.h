@@ -155,6 +155,11 @@ int engine_core_resized(struct engine_core *core, uint32_t id, uint64_t size,
 void engine_core_refresh(struct engine_core *core, struct engine_partition *p); /* after any change to it */
 void engine_core_set_size(struct engine_core *core, struct engine_partition *p, uint64_t size);
 double engine_core_utilization(const struct engine_partition *p);
+/* the pool has written and read as much as its size since its work was this */
+bool engine_core_turned_over(const struct engine_core *core, double since_work);
+/* what is left of an amount of that time: forgotten over a turnover of the pool */
+double engine_core_decayed(const struct engine_core *core, double amount, double since_work);
+uint64_t engine_core_least(const struct engine_core *core, const struct engine_partition *p); /* that it can work in */
 bool engine_core_held(const struct engine_core *core, const struct engine_partition *p); /* it may not give yet */
 bool engine_core_settled(const struct engine_core *core, const struct engine_partition *p);
 bool engine_core_effect_arrived(double blocks, double seconds, uint64_t size_blocks, double cooldown_s);

@@ -51,7 +51,7 @@ struct line {
 struct cloud {
 	double x[ENGINE_CURVE_POINTS + 1], y[ENGINE_CURVE_POINTS + 1], error[ENGINE_CURVE_POINTS + 1];
 	int count;
-	int now;     /* which of them is being measured now, at this size; count: none is */
+	int now; /* which of them is being measured now, at this size; count: none is */
 	double here; /* x at the size asked for */
 };
 

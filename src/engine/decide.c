@@ -208,6 +208,12 @@ static bool say_what_is_awaited(const struct engine_core *core, struct lcpfs_eng
 	return true;
 }
 
+/* Until the pool has turned over; then the reason for it is no longer what it was. */
+static bool undo_stands(const struct engine_core *core)
+{
+	return core->undo_wanted && !engine_core_turned_over(core, core->undo_work);
+}
+
 /* How much of it can be taken back now. */
 static uint64_t undo_blocks(const struct engine_core *core)
 {
@@ -217,17 +223,11 @@ static uint64_t undo_blocks(const struct engine_core *core)
 
 	if (!from || from->awaited || (core->undo.from_id != LCPFS_ENGINE_FREE && (!to || to->awaited)))
 		return 0;
-	floor = MAX_OF(from->min, MAX_OF(from->live, from->least) + step);
+	floor = engine_core_least(core, from);
 	room = MIN_OF(room, from->size > floor ? from->size - floor : 0);
 	if (to)
 		room = MIN_OF(room, to->max > to->size ? to->max - to->size : 0);
 	return room / step * step;
-}
-
-/* Until the pool has turned over; then the reason for it is no longer what it was. */
-static bool undo_stands(const struct engine_core *core)
-{
-	return core->undo_wanted && core->work - core->undo_work < (double)core->options.pool_blocks;
 }
 
 static void weigh_undo(const struct engine_core *core, uint64_t blocks, struct lcpfs_engine_decision *d)
@@ -245,6 +245,8 @@ static void weigh_undo(const struct engine_core *core, uint64_t blocks, struct l
 static void choose(struct engine_core *core, struct lcpfs_engine_decision *d)
 {
 	struct candidates c;
+	bool stands = undo_stands(core);
+	uint64_t back = stands ? undo_blocks(core) : 0;
 
 	if (core->options.mode == LCPFS_ENGINE_OFF) {
 		d->reason = LCPFS_ENGINE_MODE_OFF;
@@ -253,10 +255,10 @@ static void choose(struct engine_core *core, struct lcpfs_engine_decision *d)
 		rank_all(core, d);
 		d->action = LCPFS_ENGINE_NONE;
 		d->reason = LCPFS_ENGINE_WAIT_REPORT;
-	} else if (undo_stands(core) && undo_blocks(core)) {
-		weigh_undo(core, undo_blocks(core), d);
+	} else if (back) {
+		weigh_undo(core, back, d);
 	} else {
-		core->undo_wanted = undo_stands(core);
+		core->undo_wanted = stands;
 		find_candidates(core, d, &c);
 		if (weigh_candidates(core, &c, d) && d->action == LCPFS_ENGINE_MOVE)
 			return;

@@ -12,6 +12,7 @@
 double engine_uniform_copies(double ratio);
 
 /* One-sided quantile of Student's t: exceeded with probability `significance` at `freedom` ≥ 1 degrees. */
+#define ENGINE_CERTAIN 1e9 /* degrees of freedom of what has no error of its own */
 double engine_t_quantile(double significance, double freedom);
 
 /* `x` if it is finite, else `otherwise`. */

@@ -14,11 +14,9 @@
 #include "engine/core.h"
 #include "engine/formula.h"
 
-#define CERTAIN 1e9 /* degrees of freedom of what has no error of its own */
-
 bool engine_judge_overdue(const struct engine_core *core, const struct engine_partition *p)
 {
-	return p->awaited && core->work - p->awaited_work >= (double)core->options.pool_blocks;
+	return p->awaited && engine_core_turned_over(core, p->awaited_work);
 }
 
 /* ---- carrying out ---- */
@@ -44,7 +42,7 @@ static void remember_before(const struct engine_partition *p, const struct lcpfs
 /* Copied for moves and not paid back yet: nothing is begun that does not pay within a turnover of the pool. */
 double engine_judge_invested(const struct engine_core *core)
 {
-	return core->invested * exp((core->invested_work - core->work) / (double)core->options.pool_blocks);
+	return engine_core_decayed(core, core->invested, core->invested_work);
 }
 
 static void learn_copying(struct engine_core *core, const struct lcpfs_engine_moved *moved)
@@ -173,12 +171,12 @@ static struct side_after compare(const struct engine_core *core, const struct en
 				 const struct engine_before *before)
 {
 	double latency = before->latency_us * before->expected_ratio, error = before->latency_error;
-	struct side_after result = {.freedom = before->measured ? before->freedom : CERTAIN};
+	struct side_after result = {.freedom = before->measured ? before->freedom : ENGINE_CERTAIN};
 	struct engine_mean mean;
 	double utilization, old = before->latency_us * before->utilization;
 
 	if (!p)
-		return (struct side_after){.freedom = CERTAIN};
+		return (struct side_after){.freedom = ENGINE_CERTAIN};
 	utilization = before->changed ? before->new_utilization : engine_core_utilization(p);
 	if (!before->changed && engine_core_settled(core, p) && engine_window_ready(&p->window)) {
 		mean = engine_window_latency(&p->window);
@@ -259,9 +257,8 @@ static void conclude(struct engine_core *core, size_t index, double change, doub
 	core->hurt += o->verdict == LCPFS_ENGINE_HURT;
 	core->inconclusive += o->verdict == LCPFS_ENGINE_INCONCLUSIVE;
 	learn(core, o);
-	if (o->verdict == LCPFS_ENGINE_HURT) {
+	if (o->verdict == LCPFS_ENGINE_HURT)
 		want_undo(core, o, freedom);
-	}
 	release(core, index);
 }
 
@@ -346,14 +343,16 @@ static size_t pending_of(const struct engine_core *core, uint64_t sequence)
 void engine_judge_trial(struct engine_core *core, struct engine_partition *p)
 {
 	struct engine_trial trial = p->trial;
-	size_t i = pending_of(core, trial.sequence);
 	struct lcpfs_engine_outcome unknown = {
 		.sequence = trial.sequence, .from_id = p->id, .to_id = trial.to_id, .blocks = trial.blocks};
-	struct lcpfs_engine_outcome *o = i < core->pending_count ? &core->pending[i].outcome : &unknown;
+	struct lcpfs_engine_outcome *o;
 	double rise;
+	size_t i;
 
 	if (!engine_trial_failed(p, &rise) || core->undo_wanted || core->carrying)
 		return;
+	i = pending_of(core, trial.sequence);
+	o = i < core->pending_count ? &core->pending[i].outcome : &unknown;
 	o->epsilon_before = p->side.epsilon;
 	o->epsilon_after = p->side.epsilon + rise;
 	o->standard_error = 0; /* blocks are counted, not measured */
@@ -361,9 +360,9 @@ void engine_judge_trial(struct engine_core *core, struct engine_partition *p)
 	p->barrier_live = p->live;
 	engine_trial_end(core, p);
 	if (o == &unknown)
-		want_undo(core, o, CERTAIN);
+		want_undo(core, o, ENGINE_CERTAIN);
 	else
-		conclude(core, i, rise, 0, CERTAIN);
+		conclude(core, i, rise, 0, ENGINE_CERTAIN);
 	engine_judge_cut_off(core, trial.to_id);
 }
 

@@ -20,7 +20,7 @@
 
 static double quantile(const struct engine_core *core)
 {
-	return engine_t_quantile(core->options.significance, 1e9);
+	return engine_t_quantile(core->options.significance, ENGINE_CERTAIN);
 }
 
 uint64_t engine_trial_limit(const struct engine_core *core, const struct engine_partition *p,
@@ -68,8 +68,10 @@ void engine_trial_begin(struct engine_core *core, struct engine_partition *from,
 
 void engine_trial_passed(struct engine_partition *p)
 {
+	if (!p->trial.blocks)
+		return;
 	p->proven_blocks += (double)p->trial.blocks;
-	if (p->trial.blocks && p->size < p->hurt.size)
+	if (p->size < p->hurt.size)
 		p->hurt = (struct engine_barrier){0};
 	p->trial = (struct engine_trial){0};
 }
@@ -81,7 +83,7 @@ void engine_trial_add(const struct engine_core *core, struct engine_partition *p
 	p->trial.user += batch->user;
 	p->trial.copied += batch->copied;
 	p->trial.seconds += seconds;
-	if (core->work - p->changed_work >= (double)core->options.pool_blocks)
+	if (engine_core_turned_over(core, p->changed_work))
 		engine_trial_passed(p);
 }
 

@@ -162,7 +162,7 @@ static uint64_t explore_steps(const struct lcpfs_engine_decision *d, uint64_t ba
 {
 	double to = d->to.measured ? d->to.epsilon * d->to.latency_error : 0;
 	double from = d->from.measured ? d->from.epsilon * d->from.latency_error : 0;
-	double visible = engine_t_quantile(d->significance, 1e9) * sqrt(2 * (to * to + from * from));
+	double visible = engine_t_quantile(d->significance, ENGINE_CERTAIN) * sqrt(2 * (to * to + from * from));
 	uint64_t steps = 1;
 
 	while (d->outcomes && 2 * steps <= balance &&
@@ -191,7 +191,7 @@ static uint64_t cap_steps(const struct lcpfs_engine_decision *d)
  */
 static bool pays_back(const struct lcpfs_engine_decision *d)
 {
-	double most = d->cost_blocks * (1 + engine_t_quantile(d->significance, 1e9) * d->from.cleaning_error);
+	double most = d->cost_blocks * (1 + engine_t_quantile(d->significance, ENGINE_CERTAIN) * d->from.cleaning_error);
 	double saved = d->expected_saving_blocks_s * d->horizon_s;
 	bool first = !(d->copying_expected > 0) && d->blocks == d->step_blocks && saved >= 1;
 
@@ -204,7 +204,7 @@ static bool pays_back(const struct lcpfs_engine_decision *d)
  */
 static enum lcpfs_engine_reason sureness(const struct lcpfs_engine_decision *d)
 {
-	double quantile = engine_t_quantile(d->significance, 1e9);
+	double quantile = engine_t_quantile(d->significance, ENGINE_CERTAIN);
 
 	if (!(d->expected_gain > quantile * d->measurement_error) || !(d->past_ratio > quantile * d->past_error))
 		return LCPFS_ENGINE_WITHIN_NOISE;
