@@ -102,14 +102,19 @@ void check_conservation(struct world *w)
 	assert_int_equal(sum + s.free_blocks, s.pool_blocks);
 }
 
+void world_second(struct world *w)
+{
+	w->now_us += 1000000;
+	for (size_t i = 0; i < w->count; i++) {
+		world_live(w, i, 1);
+		assert_int_equal(lcpfs_engine_update(w->engine, w->id[i], w->now_us, &w->counters[i]), 0);
+	}
+}
+
 void world_run(struct world *w, unsigned ticks)
 {
 	for (unsigned t = 0; t < ticks; t++) {
-		w->now_us += 1000000;
-		for (size_t i = 0; i < w->count; i++) {
-			world_live(w, i, 1);
-			assert_int_equal(lcpfs_engine_update(w->engine, w->id[i], w->now_us, &w->counters[i]), 0);
-		}
+		world_second(w);
 		assert_int_equal(lcpfs_engine_step(w->engine, w->now_us, world_move, w, NULL), 0);
 	}
 }

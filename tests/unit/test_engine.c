@@ -221,11 +221,7 @@ static void what_has_to_go_back_stays_wanted(void **state)
 	(void)state;
 	cliff_init(&w, &circle, 300);
 	for (int t = 0; t < 2000; t++) {
-		w.now_us += 1000000;
-		for (size_t i = 0; i < w.count; i++) {
-			world_live(&w, i, 1);
-			assert_int_equal(lcpfs_engine_update(w.engine, w.id[i], w.now_us, &w.counters[i]), 0);
-		}
+		world_second(&w);
 		lcpfs_engine_step(w.engine, w.now_us, refuse_back, &w, NULL);
 	}
 	assert_true(w.moves && w.counters[1].copied_blocks > 0);
@@ -468,11 +464,7 @@ static void a_refusal_is_remembered(void **state)
 	(void)state;
 	world_hot_and_cold(&w, LCPFS_ENGINE_ON, 12);
 	for (int t = 0; t < 100; t++) {
-		w.now_us += 1000000;
-		for (size_t i = 0; i < w.count; i++) {
-			world_live(&w, i, 1);
-			assert_int_equal(lcpfs_engine_update(w.engine, w.id[i], w.now_us, &w.counters[i]), 0);
-		}
+		world_second(&w);
 		lcpfs_engine_step(w.engine, w.now_us, refuse, &asked, NULL);
 	}
 	assert_true(asked >= 2 && asked <= 12); /* again, but each time after twice as long */
@@ -489,11 +481,7 @@ static void only_the_move_handed_out_can_be_reported_once(void **state)
 	(void)state;
 	world_hot_and_cold(&w, LCPFS_ENGINE_ON, 13);
 	do {
-		w.now_us += 1000000;
-		for (size_t i = 0; i < w.count; i++) {
-			world_live(&w, i, 1);
-			assert_int_equal(lcpfs_engine_update(w.engine, w.id[i], w.now_us, &w.counters[i]), 0);
-		}
+		world_second(&w);
 		lcpfs_engine_decide(w.engine, w.now_us, &d);
 	} while (d.action != LCPFS_ENGINE_MOVE && w.now_us < 200000000);
 	assert_int_equal(d.action, LCPFS_ENGINE_MOVE);
