@@ -41,9 +41,7 @@ static bool workload(const struct sim_options *options, uint64_t seed, const str
 	while (r.op < options->ops)
 		pool_op(&r);
 	bool met = simdisk_fault_hits(r.disk) > 0;
-	sim_counts->faults++;
-	sim_counts->faults_met += met;
-	sim_counts->faults_noticed += r.noticed > 0;
+	sim_note_fault(met, r.noticed > 0);
 	fault_is_gone(&r);
 	pool_run_done(&r);
 	return met;
@@ -96,9 +94,7 @@ static uint64_t without_memory(const struct sim_options *options, uint64_t seed,
 		pool_op(&r);
 	uint64_t count = alloc_count();
 	if (r.faulty) {
-		sim_counts->faults++;
-		sim_counts->faults_met += alloc_failed();
-		sim_counts->faults_noticed += r.noticed > 0;
+		sim_note_fault(alloc_failed(), r.noticed > 0);
 		memory_is_back(&r);
 	}
 	pool_run_done(&r);
@@ -156,9 +152,8 @@ static bool attempt_without_memory(const struct pool_run *from, const struct sim
 	alloc_work();
 	if (error && (error != -LCPFS_E_NOMEM || !failed || !r.failure.message[0]))
 		sim_fail("it says: %s (%s)", lcpfs_error_sentence(error), r.failure.message);
-	sim_counts->faults += failed;
-	sim_counts->faults_met += failed;
-	sim_counts->faults_noticed += error != 0;
+	if (failed)
+		sim_note_fault(true, error != 0);
 	if (try != try_create) {
 		pool_abandon(r.pool);
 		pool_must_open(&r);

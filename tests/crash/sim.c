@@ -40,6 +40,13 @@ void sim_begin_op(uint64_t op)
 	sim_counts->operations++;
 }
 
+void sim_note_fault(bool met, bool noticed)
+{
+	sim_counts->faults++;
+	sim_counts->faults_met += met;
+	sim_counts->faults_noticed += noticed;
+}
+
 void sim_fail(const char *format, ...)
 {
 	va_list args;

@@ -41,6 +41,7 @@ struct sim {
 
 /* In the child. */
 extern struct sim_counts *sim_counts;
+void sim_note_fault(bool met, bool noticed); /* one was injected */
 extern const char *sim_stage; /* for messages */
 void sim_begin_op(uint64_t op);
 _Noreturn void sim_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -74,9 +74,7 @@ static uint64_t workload(const struct sim_options *options, uint64_t seed, const
 		run_op(&r);
 	struct simdisk_counts after = *simdisk_counts(r.disk);
 	if (fault) {
-		sim_counts->faults++;
-		sim_counts->faults_met += simdisk_fault_hits(r.disk) > 0;
-		sim_counts->faults_noticed += r.noticed > 0;
+		sim_note_fault(simdisk_fault_hits(r.disk) > 0, r.noticed > 0);
 		fault_is_gone(&r);
 	}
 	run_done(&r);
@@ -108,9 +106,8 @@ static bool open_faulty(const struct run *from, const struct simimage *image, co
 		run_must_open(&r);
 	run_settle(&r);
 	run_done(&r);
-	sim_counts->faults += met;
-	sim_counts->faults_met += met;
-	sim_counts->faults_noticed += error != 0;
+	if (met)
+		sim_note_fault(true, error != 0);
 	return met;
 }
 
@@ -177,9 +174,7 @@ static uint64_t without_memory(const struct sim_options *options, uint64_t seed,
 		run_op(&r);
 	uint64_t count = alloc_count();
 	if (r.faulty) {
-		sim_counts->faults++;
-		sim_counts->faults_met += alloc_failed();
-		sim_counts->faults_noticed += r.noticed > 0;
+		sim_note_fault(alloc_failed(), r.noticed > 0);
 		fault_is_gone(&r);
 	}
 	run_done(&r);
