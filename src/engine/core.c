@@ -201,6 +201,8 @@ int engine_core_remove(struct engine_core *core, uint32_t id)
 	engine_judge_cut_off(core, id);
 	core->price_known = false;
 	core->used_blocks -= p->size;
+	engine_spread_replace(&core->level_spread, &p->level_spread, &(struct engine_spread){0});
+	engine_spread_replace(&core->power_spread, &p->power_spread, &(struct engine_spread){0});
 	free(p);
 	core->count--;
 	memmove(core->partitions + i, core->partitions + i + 1, (core->count - i) * sizeof(core->partitions[0]));
@@ -273,21 +275,28 @@ bool engine_core_point(const struct engine_partition *p, struct engine_point *po
 	return engine_point_of(point, &space, copies.value, copies.error, engine_window_sum(&p->window).user);
 }
 
-static void side_curve(const struct engine_core *core, const struct engine_partition *p,
-		       struct lcpfs_engine_side *side)
+/* How far off the formula may be for a partition is learned from how far off it is for the others. */
+static struct engine_fit fit_curve(const struct engine_core *core, const struct engine_partition *p)
 {
+	struct lcpfs_engine_priors priors = core->options.priors;
+	struct engine_space space = space_of(p);
 	struct engine_point point;
 	bool measured = engine_core_point(p, &point);
-	struct engine_space space = space_of(p);
-	struct engine_fit fit =
-		engine_curve_fit(&p->curve, measured ? &point : NULL, &core->options.priors, &space);
 
-	side->cleaning_cost = fit.copies;
-	side->kept_blocks = fit.kept;
-	side->uniform_copies = p->live ? fit.uniform : 0;
-	side->cleaning_error = fit.copies_error;
-	side->curve_power = fit.power;
-	side->power_error = fit.power_error;
+	priors.curve_level = engine_spread_width(&core->level_spread, &p->level_spread, priors.curve_level);
+	priors.curve_power = engine_spread_width(&core->power_spread, &p->power_spread, priors.curve_power);
+	return engine_curve_fit(&p->curve, measured ? &point : NULL, &priors, &space);
+}
+
+static void side_curve(const struct engine_partition *p, const struct engine_fit *fit,
+		       struct lcpfs_engine_side *side)
+{
+	side->cleaning_cost = fit->copies;
+	side->kept_blocks = fit->kept;
+	side->uniform_copies = p->live ? fit->uniform : 0;
+	side->cleaning_error = fit->copies_error;
+	side->curve_power = fit->power;
+	side->power_error = fit->power_error;
 }
 
 static void side_latency(const struct engine_core *core, const struct engine_partition *p,
@@ -298,9 +307,9 @@ static void side_latency(const struct engine_core *core, const struct engine_par
 	side->write_share = p->write_share;
 	if (p->latency_known || !(p->demand.ops > 0))
 		return;
-	side->avg_latency_us = p->demand_latency_us / p->demand.ops;
-	side->latency_error = core->options.priors.latency_error;
-	side->write_share = p->demand_latency_us > 0 ? p->demand_write_latency_us / p->demand_latency_us : 0;
+	side->avg_latency_us = p->demand.latency_us / p->demand.ops;
+	side->latency_error = engine_demand_latency_error(&p->demand, core->options.priors.latency_error);
+	side->write_share = p->demand.latency_us > 0 ? p->demand.write_latency_us / p->demand.latency_us : 0;
 }
 
 /* One step beyond the least: a log without a place to write cannot even clean. */
@@ -316,7 +325,7 @@ static uint64_t floor_of(const struct engine_core *core, const struct engine_par
 	return MAX_OF(barrier, engine_core_least(core, p));
 }
 
-void engine_core_side(const struct engine_core *core, const struct engine_partition *p,
+static void fill_side(const struct engine_core *core, const struct engine_partition *p, const struct engine_fit *fit,
 		      struct lcpfs_engine_side *side)
 {
 	memset(side, 0, sizeof(*side));
@@ -330,7 +339,7 @@ void engine_core_side(const struct engine_core *core, const struct engine_partit
 	side->frequency_error = engine_demand_error(&p->demand);
 	side->utilization = engine_core_utilization(p);
 	side_latency(core, p, side);
-	side_curve(core, p, side);
+	side_curve(p, fit, side);
 	side->give_blocks = engine_trial_limit(core, p, side);
 	side->measured = engine_window_ready(&p->window);
 	side->since_change_blocks = p->since_blocks;
@@ -378,8 +387,11 @@ static struct engine_rank rank_of(const struct engine_core *core, const struct e
 void engine_core_refresh(struct engine_core *core, struct engine_partition *p)
 {
 	double step = (double)core->options.step_blocks;
+	struct engine_fit fit = fit_curve(core, p);
 
-	engine_core_side(core, p, &p->side);
+	engine_spread_replace(&core->level_spread, &p->level_spread, &fit.level_spread);
+	engine_spread_replace(&core->power_spread, &p->power_spread, &fit.power_spread);
+	fill_side(core, p, &fit, &p->side);
 	p->gain_step = engine_weigh_fall(&p->side, step);
 	p->loss_step = p->size > core->options.step_blocks ? -engine_weigh_fall(&p->side, -step) : INFINITY;
 	p->side.gain_per_block = p->gain_step / step;
@@ -465,9 +477,7 @@ static void add_demand(struct engine_core *core, struct engine_partition *p, con
 	double seconds = (double)(core->now_us - p->last_us) / 1e6;
 	double age = (core->work - p->pool_work_seen) / (double)core->options.pool_blocks;
 
-	engine_demand_add(&p->demand, seconds, batch->ops, batch->user, age);
-	p->demand_latency_us = p->demand_latency_us * exp(-age) + batch->latency_us;
-	p->demand_write_latency_us = p->demand_write_latency_us * exp(-age) + batch->write_latency_us;
+	engine_demand_add(&p->demand, batch, seconds, age);
 	p->pool_work_seen = core->work;
 	if (!(seconds > 0))
 		return;

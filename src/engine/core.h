@@ -56,7 +56,6 @@ struct engine_partition {
 	double pool_work_seen;
 
 	struct engine_demand demand;
-	double demand_latency_us, demand_write_latency_us; /* decayed like demand */
 	double window_frequency, window_latency_us, window_wa; /* the last update alone, for people */
 
 	double since_blocks; /* device blocks written since the size last changed: its effect arrives with a
@@ -65,6 +64,7 @@ struct engine_partition {
 	double changed_work; /* of the pool */
 	struct engine_window window; /* since then */
 	struct engine_curve curve; /* from sizes before */
+	struct engine_spread level_spread, power_spread; /* how far off the formula is for it */
 	/* as last measured, carried over to the present size; the error is relative */
 	double latency_us, latency_error, write_share;
 	bool latency_known;
@@ -108,6 +108,7 @@ struct engine_core {
 	double written; /* device blocks of all partitions, since the start */
 	double invested, invested_work; /* blocks copied for moves, decayed with the pool's work */
 	uint64_t copying_tried; /* the largest such move */
+	struct engine_spread level_spread, power_spread; /* of all partitions */
 	uint64_t judged, moves, improved, hurt, inconclusive, undone;
 
 	struct engine_partition **partitions; /* ascending id */
@@ -163,8 +164,6 @@ uint64_t engine_core_least(const struct engine_core *core, const struct engine_p
 bool engine_core_held(const struct engine_core *core, const struct engine_partition *p); /* it may not give yet */
 bool engine_core_settled(const struct engine_core *core, const struct engine_partition *p);
 bool engine_core_effect_arrived(double blocks, double seconds, uint64_t size_blocks, double cooldown_s);
-void engine_core_side(const struct engine_core *core, const struct engine_partition *p,
-		      struct lcpfs_engine_side *side);
 void engine_core_free_side(const struct engine_core *core, struct lcpfs_engine_side *side);
 bool engine_core_point(const struct engine_partition *p, struct engine_point *point);
 

@@ -45,6 +45,7 @@ struct normal {
 
 struct line {
 	double level, power, level_error, power_error;
+	double level_prior, power_prior; /* variances that were believed of the two */
 };
 
 /* The points over ln of the formula's copies, for one share of what the store may keep for itself. */
@@ -86,20 +87,27 @@ static struct line fit_line(const struct cloud *c, const struct variances *v)
 		.power = (n.py * n.ll - n.ly * n.lp) / determinant,
 		.level_error = sqrt(n.pp / determinant),
 		.power_error = sqrt(n.ll / determinant),
+		.level_prior = v->level,
+		.power_prior = v->power,
 	};
 }
 
-/*
- * How far the points scatter along the line, beyond the prior misfit that counts as one of them. The line goes
- * through what is measured now, else through their mean.
- */
-static double misfit_of(const struct cloud *c, double scatter, double power)
+/* Where a line of that power meets x = 0: it goes through what is measured now, else through the points' mean. */
+static double level_of(const struct cloud *c, double power)
 {
-	double squares = scatter * scatter, level = 0;
+	double level = 0;
 
 	for (int i = 0; i < c->count; i++)
 		if (c->now == c->count || c->now == i)
 			level += (c->y[i] - power * c->x[i]) / (c->now == i ? 1 : c->count);
+	return level;
+}
+
+/* How far the points scatter along the line, beyond the prior misfit that counts as one of them. */
+static double misfit_of(const struct cloud *c, double scatter, double power)
+{
+	double squares = scatter * scatter, level = level_of(c, power);
+
 	for (int i = 0; i < c->count; i++) {
 		double off = c->y[i] - power * c->x[i] - level;
 		squares += off * off;
@@ -115,12 +123,17 @@ static double learned_variance(double prior, double off, double error)
 
 /*
  * A load that changes puts points off any line. How far, is learned with the line (expectation and maximisation in
- * turn, starting from a line of the prior power), so that such points do not pass for a steep or a flat curve. So
+ * turn, starting from a line of the prior power through them), so that such points do not pass for a steep or a flat curve. So
  * is how far off the formula is: a prior that was too sure of it is not believed against what was measured.
  */
 static struct line fit_cloud(const struct cloud *c, const struct lcpfs_engine_priors *priors)
 {
-	struct line line = {.power = 1, .level_error = priors->curve_level, .power_error = priors->curve_power};
+	struct line line = {
+		.level = level_of(c, 1),
+		.power = 1,
+		.level_error = priors->curve_level,
+		.power_error = priors->curve_power,
+	};
 	struct variances v;
 
 	for (int i = 0; i < 4; i++) {
@@ -130,6 +143,33 @@ static struct line fit_cloud(const struct cloud *c, const struct lcpfs_engine_pr
 		line = fit_line(c, &v);
 	}
 	return line;
+}
+
+/*
+ * How much of it was measured: the share of the prior's variance that measurement took away. No formula is better
+ * than its points' scatter, however near one of them may lie.
+ */
+static struct engine_spread spread_of(double off, double error, double prior, double scatter)
+{
+	double weight = fmax(1 - error * error / prior, 0), width = log(hypot(hypot(off, error), scatter));
+
+	if (!isfinite(weight) || !isfinite(width))
+		return (struct engine_spread){0};
+	return (struct engine_spread){weight, weight * width};
+}
+
+void engine_spread_replace(struct engine_spread *sum, struct engine_spread *own, const struct engine_spread *now)
+{
+	sum->weight += now->weight - own->weight;
+	sum->log_width += now->log_width - own->log_width;
+	*own = *now;
+}
+
+double engine_spread_width(const struct engine_spread *sum, const struct engine_spread *own, double prior)
+{
+	double weight = fmax(sum->weight - own->weight, 0);
+
+	return exp((log(prior) + sum->log_width - own->log_width) / (1 + weight));
 }
 
 static double surprise(double off, double prior)
@@ -214,6 +254,8 @@ struct engine_fit engine_curve_fit(const struct engine_curve *curve, const struc
 		.copies_error = line.level_error,
 		.power = fmax(line.power, 0), /* more spare never means more copying */
 		.power_error = line.power_error,
+		.level_spread = spread_of(line.level, line.level_error, line.level_prior, priors->curve_scatter),
+		.power_spread = spread_of(line.power - 1, line.power_error, line.power_prior, priors->curve_scatter),
 		.kept = share * space->kept_max,
 		.uniform = exp(cloud.here),
 	};

@@ -128,8 +128,8 @@ static void partition_fields(struct cursor *c, struct engine_partition *p)
 	f64_field(c, &p->demand.ops);
 	f64_field(c, &p->demand.user);
 	f64_field(c, &p->demand.squares);
-	f64_field(c, &p->demand_latency_us);
-	f64_field(c, &p->demand_write_latency_us);
+	f64_field(c, &p->demand.latency_us);
+	f64_field(c, &p->demand.write_latency_us);
 	f64_field(c, &p->latency_us);
 	f64_field(c, &p->latency_error);
 	f64_field(c, &p->write_share);
@@ -270,7 +270,7 @@ static bool engine_is_sane(const struct engine_core *core)
 static bool partition_is_sane(const struct engine_partition *p)
 {
 	const double numbers[] = {p->demand.seconds, p->demand.ops,        p->demand.user,
-				  p->demand.squares, p->demand_latency_us, p->demand_write_latency_us,
+				  p->demand.squares, p->demand.latency_us, p->demand.write_latency_us,
 				  p->latency_us,     p->latency_error,     p->write_share,
 				  p->since_blocks,   p->proven_blocks};
 
@@ -298,8 +298,6 @@ static void load_partition(struct engine_core *core, const struct engine_partiti
 		return;
 	p->curve = saved->curve;
 	p->demand = saved->demand;
-	p->demand_latency_us = saved->demand_latency_us;
-	p->demand_write_latency_us = saved->demand_write_latency_us;
 	p->latency_us = saved->latency_us;
 	p->latency_error = saved->latency_error;
 	p->write_share = saved->write_share;

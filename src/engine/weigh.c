@@ -195,7 +195,8 @@ static bool pays_back(const struct lcpfs_engine_decision *d)
 	double saved = d->expected_saving_blocks_s * d->horizon_s;
 	bool first = !(d->copying_expected > 0) && d->blocks == d->step_blocks && saved >= 1;
 
-	return saved >= most || ((saved >= d->cost_blocks || first) && most <= d->copying_budget);
+	return (saved >= most && d->cost_blocks <= d->copying_budget) ||
+	       ((saved >= d->cost_blocks || first) && most <= d->copying_budget);
 }
 
 /*

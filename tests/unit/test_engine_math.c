@@ -271,17 +271,59 @@ static void curve_learns_what_the_store_keeps(void **state)
 	assert_true(kept[0] < 30 && kept[1] > 70);
 }
 
+/* One that was never measured is believed to be as far off the formula as the others are. */
+static void a_width_is_learned_from_the_others(void **state)
+{
+	struct engine_spread sum = {0}, none = {0}, own[3] = {{0}};
+	struct engine_curve curve = {.count = 0};
+	struct engine_space space = {1000, 1200, 0};
+	struct engine_fit fit = engine_curve_fit(&curve, NULL, &priors, &space);
+	struct engine_point p = point(1000, 200, 2 * (lcpfs_engine_uniform_wa(1000, 200) - 1));
+
+	(void)state;
+	assert_near(engine_spread_width(&sum, &none, 10), 10, 1e-9);
+	engine_spread_replace(&sum, &own[0], &fit.level_spread); /* nothing measured, nothing said */
+	assert_near(engine_spread_width(&sum, &none, 10), 10, 1e-3);
+	fit = engine_curve_fit(&curve, &p, &priors, &space); /* twice the formula */
+	for (int i = 0; i < 3; i++)
+		engine_spread_replace(&sum, &own[i], &fit.level_spread);
+	assert_near(engine_spread_width(&sum, &none, 10), pow(10 * pow(log(2), 3), 0.25), 0.05);
+	assert_near(engine_spread_width(&sum, &none, 0.1), pow(0.1 * pow(log(2), 3), 0.25), 0.02);
+	/* none learns from itself */
+	assert_near(engine_spread_width(&sum, &own[0], 10), pow(10 * pow(log(2), 2), 1.0 / 3), 0.05);
+	for (int i = 0; i < 3; i++)
+		engine_spread_replace(&sum, &own[i], &none);
+	assert_near(engine_spread_width(&sum, &none, 10), 10, 1e-9);
+}
+
+static void a_latency_is_as_sure_as_its_samples_are_alike(void **state)
+{
+	const struct engine_batch steady = {.ops = 10, .latency_us = 1000}, twice = {.ops = 10, .latency_us = 2000};
+	struct engine_demand d = {0};
+
+	(void)state;
+	assert_near(engine_demand_latency_error(&d, 1), 1, 1e-9);
+	for (int i = 0; i < 99; i++)
+		engine_demand_add(&d, &steady, 1, 0);
+	assert_near(engine_demand_latency_error(&d, 1), 0.01, 1e-9);
+	assert_near(engine_demand_latency_error(&d, 10), 0.1, 1e-9);
+	for (int i = 0; i < 99; i++)
+		engine_demand_add(&d, &twice, 1, 0);
+	assert_true(engine_demand_latency_error(&d, 1) > 0.02);
+}
+
 static void demand_forgets_with_the_pools_turnover(void **state)
 {
+	const struct engine_batch busy = {.ops = 1000, .user = 500}, calm = {.ops = 100, .user = 50};
 	struct engine_demand d = {0};
 
 	(void)state;
 	for (int i = 0; i < 100; i++)
-		engine_demand_add(&d, 1, 1000, 500, 0.01);
+		engine_demand_add(&d, &busy, 1, 0.01);
 	assert_near(engine_demand_frequency(&d), 1000, 1e-9);
 	assert_near(engine_demand_writes(&d), 500, 1e-9);
 	for (int i = 0; i < 300; i++)
-		engine_demand_add(&d, 1, 100, 50, 0.01);
+		engine_demand_add(&d, &calm, 1, 0.01);
 	assert_near(engine_demand_frequency(&d), 100 + 900 * exp(-3) * (1 - exp(-1)) / (1 - exp(-4)), 0.05);
 	assert_true(engine_demand_error(&d) > 0);
 }
@@ -303,6 +345,8 @@ int main(void)
 		cmocka_unit_test(curve_believes_measurement_over_formula),
 		cmocka_unit_test(curve_of_a_log_is_flat_and_near_zero),
 		cmocka_unit_test(curve_learns_what_the_store_keeps),
+		cmocka_unit_test(a_width_is_learned_from_the_others),
+		cmocka_unit_test(a_latency_is_as_sure_as_its_samples_are_alike),
 		cmocka_unit_test(demand_forgets_with_the_pools_turnover),
 	};
 

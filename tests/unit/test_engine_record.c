@@ -143,7 +143,7 @@ static bool pays_back(const struct lcpfs_engine_decision *d)
 	double saves = d->expected_saving_blocks_s * d->horizon_s;
 	bool first = d->copying_expected <= 0 && d->blocks == d->step_blocks && saves >= 1;
 
-	return saves >= most || ((saves >= cost || first) && most <= d->copying_budget);
+	return (saves >= most && cost <= d->copying_budget) || ((saves >= cost || first) && most <= d->copying_budget);
 }
 
 static bool is_sure(const struct lcpfs_engine_decision *d)
