@@ -293,11 +293,12 @@ static bool release_one(struct sim_log *log)
 	return true;
 }
 
-uint32_t sim_log_shrink(struct sim_log *log, uint32_t metaslabs)
+uint32_t sim_log_shrink(struct sim_log *log, uint32_t metaslabs, double copied_most)
 {
+	uint64_t before = log->counts.copied;
 	uint32_t given = 0;
 
-	while (given < metaslabs && release_one(log))
+	while (given < metaslabs && (double)(log->counts.copied - before) < copied_most && release_one(log))
 		given++;
 	return given;
 }

@@ -42,7 +42,8 @@ void sim_log_expect(const struct sim_log *log, uint32_t block);
 /* One request. `now`: the blocks written to all partitions so far, the clock of lag_blocks. */
 void sim_log_write(struct sim_log *log, uint32_t block, uint32_t blocks, uint64_t now);
 void sim_log_grow(struct sim_log *log, uint32_t metaslabs);
-uint32_t sim_log_shrink(struct sim_log *log, uint32_t metaslabs); /* how many it could give */
+/* Ends when it has copied so many blocks. How many it could give. */
+uint32_t sim_log_shrink(struct sim_log *log, uint32_t metaslabs, double copied_most);
 uint32_t sim_log_metaslabs(const struct sim_log *log);
 uint64_t sim_log_live(const struct sim_log *log); /* data and tables */
 const struct sim_log_counts *sim_log_counts(const struct sim_log *log);

@@ -178,7 +178,7 @@ static void threshold_tick(void *context, struct sim_world *world)
 		if (live / size < 0.7)
 			continue;
 		more = MIN_OF(more, room_of(context, i));
-		world->moves += sim_world_move(world, UINT32_MAX, i, more, &copied) > 0;
+		world->moves += sim_world_move(world, UINT32_MAX, i, more, INFINITY, &copied) > 0;
 	}
 }
 
@@ -200,7 +200,8 @@ static void lcpfs_rs_tick(void *context, struct sim_world *world)
 		uint32_t step = (uint32_t)(0.1 * (double)size / world->options->log.metaslab_blocks);
 		if (!lcpfs_engine_threshold_should_act(&d->pressure, pressure, benefit))
 			continue;
-		world->moves += sim_world_move(world, UINT32_MAX, i, MIN_OF(step, room_of(d, i)), &copied) > 0;
+		step = MIN_OF(step, room_of(d, i));
+		world->moves += sim_world_move(world, UINT32_MAX, i, step, INFINITY, &copied) > 0;
 		/* ε after is read at the instant of ε before */
 		lcpfs_engine_threshold_observe(&d->pressure, pressure, 0);
 	}
@@ -208,16 +209,16 @@ static void lcpfs_rs_tick(void *context, struct sim_world *world)
 
 /* ---- learned: the real engine ---- */
 
-static int actuate(void *context, uint32_t from_id, uint32_t to_id, uint64_t blocks,
-		   struct lcpfs_engine_moved *moved)
+static int actuate(void *context, const struct lcpfs_engine_decision *decision, struct lcpfs_engine_moved *moved)
 {
 	struct driver *d = context;
 	const struct sim_world_options *o = d->world->options;
-	uint32_t metaslabs = (uint32_t)(blocks / o->log.metaslab_blocks);
+	uint32_t metaslabs = (uint32_t)(decision->blocks / o->log.metaslab_blocks);
+	double most = decision->cost_limit_blocks > 0 ? decision->cost_limit_blocks : INFINITY;
 	uint64_t copied;
 
 	/* ids are members counted from 1; free space is 0, and UINT32_MAX for the world */
-	metaslabs = sim_world_move(d->world, from_id - 1, to_id - 1, metaslabs, &copied);
+	metaslabs = sim_world_move(d->world, decision->from_id - 1, decision->to_id - 1, metaslabs, most, &copied);
 	moved->blocks = (uint64_t)metaslabs * o->log.metaslab_blocks;
 	moved->copied_blocks = copied;
 	moved->duration_us = (uint64_t)((double)copied * (o->write_us + o->read_us));

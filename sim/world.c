@@ -239,7 +239,8 @@ void sim_world_run(struct sim_world *world, void (*tick)(void *context, struct s
 	end_late(world);
 }
 
-uint32_t sim_world_move(struct sim_world *world, uint32_t from, uint32_t to, uint32_t metaslabs, uint64_t *copied)
+uint32_t sim_world_move(struct sim_world *world, uint32_t from, uint32_t to, uint32_t metaslabs,
+			double copied_most, uint64_t *copied)
 {
 	uint64_t before = 0;
 
@@ -249,7 +250,7 @@ uint32_t sim_world_move(struct sim_world *world, uint32_t from, uint32_t to, uin
 		world->free_metaslabs -= metaslabs;
 	} else {
 		before = sim_log_counts(world->members[from].log)->copied;
-		metaslabs = sim_log_shrink(world->members[from].log, metaslabs);
+		metaslabs = sim_log_shrink(world->members[from].log, metaslabs, copied_most);
 		*copied = sim_log_counts(world->members[from].log)->copied - before;
 		sync_counters(&world->members[from]);
 	}

@@ -70,7 +70,8 @@ void sim_world_done(struct sim_world *world);
 void sim_world_run(struct sim_world *world, void (*tick)(void *context, struct sim_world *world), void *context,
 		   void (*progress)(void *context, double share), void *progress_context);
 /* Moves between members (or UINT32_MAX: free space); returns the metaslabs moved and the blocks copied for it. */
-uint32_t sim_world_move(struct sim_world *world, uint32_t from, uint32_t to, uint32_t metaslabs, uint64_t *copied);
+uint32_t sim_world_move(struct sim_world *world, uint32_t from, uint32_t to, uint32_t metaslabs,
+			double copied_most, uint64_t *copied);
 uint64_t sim_world_size_blocks(const struct sim_world *world, uint32_t member);
 struct sim_log_counts sim_world_counts(const struct sim_world *world);
 double sim_world_late_epsilon(const struct sim_world *world, uint32_t member);

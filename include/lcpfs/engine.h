@@ -12,7 +12,8 @@
  *	for each partition: lcpfs_engine_update(e, id, now_us, &counters);	(cumulative counters, see below)
  *	lcpfs_engine_decide(e, now_us, &d);
  *	if (d.action == LCPFS_ENGINE_MOVE) {	(only ever in mode `on`)
- *		move d.blocks from d.from_id to d.to_id; either may be LCPFS_ENGINE_FREE
+ *		move d.blocks from d.from_id to d.to_id; either may be LCPFS_ENGINE_FREE; end early where it
+ *		has copied d.cost_limit_blocks
  *		lcpfs_engine_report(e, now_us, d.sequence, &moved);	(always, also when nothing was moved)
  *	}
  *
@@ -46,7 +47,7 @@ struct lcpfs_engine;
 #define LCPFS_ENGINE_OUTCOMES_MAX 100u /* outcomes kept */
 #define LCPFS_ENGINE_DECISIONS_MAX 100u /* changes of decision kept, see lcpfs_engine_decisions() */
 #define LCPFS_ENGINE_SENTENCE_MAX 400u
-#define LCPFS_ENGINE_RANKING_MAX 320u
+#define LCPFS_ENGINE_RANKING_MAX 400u
 
 enum lcpfs_engine_mode {
 	LCPFS_ENGINE_OFF, /* measures, decides nothing */
@@ -236,13 +237,15 @@ struct lcpfs_engine_decision {
 	double copying_seen, copying_expected, copying_prior;
 	double copying_budget; /* blocks: what may be copied without being sure that it pays */
 	uint64_t copying_tried; /* the largest move so far, at least a step */
-	double horizon_s; /* how long demand is known for: the cost must be repaid within it */
+	double demand_turnovers; /* of the pool, over which demand is averaged: that foretold it best */
+	double horizon_s; /* how long demand is known for by that: the cost must be repaid within it */
 	/* results */
 	double expected_gain; /* fall of ε (as defined, at today's demand); > 0 is good */
 	double expected_error; /* its standard error */
 	double measurement_error; /* the part of it that is not ignorance of the curve */
 	double expected_saving_blocks_s; /* device blocks/s that it should save (may be negative) */
 	double cost_blocks; /* copying that the move is expected to cost */
+	double cost_limit_blocks; /* where it ends, with what was moved by then; 0: nowhere (UNDO, CALL_BACK) */
 	double balance_blocks; /* how much would go over if the expectation were certain */
 	double freedom; /* UNDO: degrees of freedom of the error of the verdict that it follows */
 	/*
@@ -269,10 +272,10 @@ int lcpfs_engine_report(struct lcpfs_engine *engine, uint64_t now_us, uint64_t s
 			const struct lcpfs_engine_moved *moved);
 
 /*
- * Moves up to `blocks`; fills *moved; 0 or a negative code (then moved->blocks still counts). Called without the
- * lock.
+ * Moves up to decision->blocks, and ends when it has copied cost_limit_blocks for that; fills *moved; 0 or a
+ * negative code (then moved->blocks still counts). Called without the lock.
  */
-typedef int lcpfs_engine_actuator(void *context, uint32_t from_id, uint32_t to_id, uint64_t blocks,
+typedef int lcpfs_engine_actuator(void *context, const struct lcpfs_engine_decision *decision,
 				  struct lcpfs_engine_moved *moved);
 /* decide, and if it is a move: actuator, report. *decision may be NULL. */
 int lcpfs_engine_step(struct lcpfs_engine *engine, uint64_t now_us, lcpfs_engine_actuator *actuator, void *context,

@@ -242,6 +242,7 @@ static void put_decision_inputs(struct json_object *object, const struct lcpfs_e
 	field_put_number(object, "copying_prior", d->copying_prior);
 	field_put_number(object, "copying_budget_blocks", d->copying_budget);
 	field_put_count(object, "copying_tried_blocks", d->copying_tried);
+	field_put_number(object, "demand_turnovers", d->demand_turnovers);
 	field_put_number(object, "horizon_s", d->horizon_s);
 }
 
@@ -252,6 +253,7 @@ static void put_decision_results(struct json_object *object, const struct lcpfs_
 	field_put_number(object, "measurement_error", d->measurement_error);
 	field_put_number(object, "expected_saving_blocks_s", d->expected_saving_blocks_s);
 	field_put_number(object, "cost_blocks", d->cost_blocks);
+	field_put_number(object, "cost_limit_blocks", d->cost_limit_blocks);
 	field_put_number(object, "balance_blocks", d->balance_blocks);
 	field_put_number(object, "freedom", d->freedom);
 	field_put_count(object, "gains_most_id", d->gains_most_id);

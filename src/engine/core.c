@@ -51,6 +51,7 @@ int engine_core_init(struct engine_core *core, const struct lcpfs_engine_options
 	if (core->options.significance > 0.5)
 		return -LCPFS_E_INVALID;
 	fill_priors(priors);
+	core->foresight.quantile = engine_t_quantile(core->options.significance, ENGINE_CERTAIN);
 	lcpfs_engine_threshold_init(&core->pressure, priors->pressure);
 	lcpfs_engine_threshold_init(&core->cooldown_s, priors->cooldown_s);
 	lcpfs_engine_threshold_init(&core->growth, priors->growth_step);
@@ -203,6 +204,7 @@ int engine_core_remove(struct engine_core *core, uint32_t id)
 	core->used_blocks -= p->size;
 	engine_spread_replace(&core->level_spread, &p->level_spread, &(struct engine_spread){0});
 	engine_spread_replace(&core->power_spread, &p->power_spread, &(struct engine_spread){0});
+	engine_foresight_replace(&core->foresight, &p->demand, true);
 	free(p);
 	core->count--;
 	memmove(core->partitions + i, core->partitions + i + 1, (core->count - i) * sizeof(core->partitions[0]));
@@ -305,9 +307,9 @@ static void side_latency(const struct engine_core *core, const struct engine_par
 	side->avg_latency_us = p->latency_us;
 	side->latency_error = p->latency_error;
 	side->write_share = p->write_share;
-	if (p->latency_known || !(p->demand.ops > 0))
+	if (p->latency_known || !(p->demand.memory[0].ops > 0))
 		return;
-	side->avg_latency_us = p->demand.latency_us / p->demand.ops;
+	side->avg_latency_us = p->demand.latency_us / p->demand.memory[0].ops;
 	side->latency_error = engine_demand_latency_error(&p->demand, core->options.priors.latency_error);
 	side->write_share = p->demand.latency_us > 0 ? p->demand.write_latency_us / p->demand.latency_us : 0;
 }
@@ -325,8 +327,8 @@ static uint64_t floor_of(const struct engine_core *core, const struct engine_par
 	return MAX_OF(barrier, engine_core_least(core, p));
 }
 
-static void fill_side(const struct engine_core *core, const struct engine_partition *p, const struct engine_fit *fit,
-		      struct lcpfs_engine_side *side)
+static void fill_side(const struct engine_core *core, const struct engine_partition *p,
+		      const struct engine_fit *fit, struct lcpfs_engine_side *side)
 {
 	memset(side, 0, sizeof(*side));
 	side->id = p->id;
@@ -334,8 +336,8 @@ static void fill_side(const struct engine_core *core, const struct engine_partit
 	side->live_blocks = p->live;
 	side->floor_blocks = floor_of(core, p);
 	side->ceiling_blocks = p->max;
-	side->access_frequency = engine_demand_frequency(&p->demand);
-	side->write_frequency = engine_demand_writes(&p->demand);
+	side->access_frequency = engine_demand_frequency(&p->demand, core->foresight.best);
+	side->write_frequency = engine_demand_writes(&p->demand, core->foresight.best);
 	side->frequency_error = engine_demand_error(&p->demand);
 	side->utilization = engine_core_utilization(p);
 	side_latency(core, p, side);
@@ -472,12 +474,27 @@ static struct engine_batch batch_of(const struct lcpfs_engine_counters *now,
 	};
 }
 
+/* After a turnover of the pool it is seen which memory of demand foretold it best. */
+static void judge_foresight(struct engine_core *core)
+{
+	double squares[ENGINE_MEMORIES] = {0};
+
+	if (!engine_foresight_is_over(&core->foresight))
+		return;
+	for (size_t i = 0; i < core->count; i++)
+		engine_foresight_judge(&core->foresight, &core->partitions[i]->demand, squares);
+	engine_foresight_turn(&core->foresight, squares);
+}
+
 static void add_demand(struct engine_core *core, struct engine_partition *p, const struct engine_batch *batch)
 {
 	double seconds = (double)(core->now_us - p->last_us) / 1e6;
 	double age = (core->work - p->pool_work_seen) / (double)core->options.pool_blocks;
 
+	engine_foresight_add(&core->foresight, batch->ops, batch->work / (double)core->options.pool_blocks);
 	engine_demand_add(&p->demand, batch, seconds, age);
+	engine_foresight_replace(&core->foresight, &p->demand, false);
+	judge_foresight(core);
 	p->pool_work_seen = core->work;
 	if (!(seconds > 0))
 		return;

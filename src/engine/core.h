@@ -24,6 +24,8 @@
 
 #define ENGINE_SIMILAR_PRESSURE 0.30 /* two pressures count as alike within this (the first version's) */
 
+#define ENGINE_TIMES_MAX 60 /* a wait of 2^59 turnovers is for ever */
+
 /* A size not to go below for now: for a turnover of the pool, and twice as long each further time. */
 struct engine_barrier {
 	uint64_t size; /* 0: none */
@@ -109,6 +111,7 @@ struct engine_core {
 	double invested, invested_work; /* blocks copied for moves, decayed with the pool's work */
 	uint64_t copying_tried; /* the largest such move */
 	struct engine_spread level_spread, power_spread; /* of all partitions */
+	struct engine_foresight foresight; /* which demand is believed */
 	uint64_t judged, moves, improved, hurt, inconclusive, undone;
 
 	struct engine_partition **partitions; /* ascending id */

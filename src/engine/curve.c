@@ -123,8 +123,9 @@ static double learned_variance(double prior, double off, double error)
 
 /*
  * A load that changes puts points off any line. How far, is learned with the line (expectation and maximisation in
- * turn, starting from a line of the prior power through them), so that such points do not pass for a steep or a flat curve. So
- * is how far off the formula is: a prior that was too sure of it is not believed against what was measured.
+ * turn, starting from a line of the prior power through them), so that such points do not pass for a steep or a
+ * flat curve. So is how far off the formula is: a prior that was too sure of it is not believed against what was
+ * measured.
  */
 static struct line fit_cloud(const struct cloud *c, const struct lcpfs_engine_priors *priors)
 {
@@ -241,7 +242,7 @@ struct engine_fit engine_curve_fit(const struct engine_curve *curve, const struc
 	struct cloud cloud;
 	struct line line;
 	int count = curve->count, now = count;
-	double share;
+	double share, scatter = priors->curve_scatter;
 
 	memcpy(points, curve->points, sizeof(curve->points));
 	if (current)
@@ -254,8 +255,8 @@ struct engine_fit engine_curve_fit(const struct engine_curve *curve, const struc
 		.copies_error = line.level_error,
 		.power = fmax(line.power, 0), /* more spare never means more copying */
 		.power_error = line.power_error,
-		.level_spread = spread_of(line.level, line.level_error, line.level_prior, priors->curve_scatter),
-		.power_spread = spread_of(line.power - 1, line.power_error, line.power_prior, priors->curve_scatter),
+		.level_spread = spread_of(line.level, line.level_error, line.level_prior, scatter),
+		.power_spread = spread_of(line.power - 1, line.power_error, line.power_prior, scatter),
 		.kept = share * space->kept_max,
 		.uniform = exp(cloud.here),
 	};

@@ -74,6 +74,7 @@ void engine_decide_inputs(const struct engine_core *core, struct lcpfs_engine_de
 	d->copying_tried = MAX_OF(core->copying_tried, core->options.step_blocks);
 	d->copying_budget = fmax(core->options.harm * core->written - engine_judge_invested(core), 0);
 	d->copying_prior = core->options.priors.copy_share;
+	d->demand_turnovers = engine_foresight_turnovers(&core->foresight);
 	rank_all(core, d);
 }
 
@@ -81,6 +82,7 @@ static void set_pair(const struct engine_core *core, struct lcpfs_engine_decisio
 		     const struct engine_partition *from, const struct engine_partition *to)
 {
 	double step = (double)core->options.step_blocks;
+	int memory = core->foresight.best;
 
 	engine_core_free_side(core, &d->from);
 	engine_core_free_side(core, &d->to);
@@ -95,7 +97,9 @@ static void set_pair(const struct engine_core *core, struct lcpfs_engine_decisio
 	}
 	d->from_id = d->from.id;
 	d->to_id = d->to.id;
-	d->horizon_s = to ? to->demand.seconds : 0;
+	d->horizon_s = to ? engine_demand_seconds(&to->demand, memory) : 0;
+	if (from)
+		d->horizon_s = fmin(d->horizon_s, engine_demand_seconds(&from->demand, memory));
 	engine_judge_past(core, to, &d->past_ratio, &d->past_error);
 }
 
@@ -394,6 +398,7 @@ void engine_decide_call_back(struct engine_core *core, uint64_t blocks, uint32_t
 		set_pair(core, d, best, NULL);
 		room = MIN_OF(best->size - best->side.floor_blocks, best->side.give_blocks) / step;
 		engine_weigh_fixed(d, MIN_OF(room, MAX_OF(DIV_UP(blocks, step), 1)) * step);
+		d->cost_limit_blocks = 0; /* it is asked for, whatever it costs */
 		d->reason = LCPFS_ENGINE_CALL_BACK;
 		d->action = LCPFS_ENGINE_MOVE;
 	}

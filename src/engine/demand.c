@@ -2,50 +2,164 @@
 #include "engine/demand.h"
 
 #include <math.h>
+#include <string.h>
 
 #define CLOCK_S 1e-6 /* what the clock resolves: shorter is no time */
 
-void engine_demand_add(struct engine_demand *demand, const struct engine_batch *batch, double seconds, double age)
+static double span(int memory)
 {
-	double keep = exp(-age), off;
+	return ldexp(1, memory);
+}
 
-	demand->seconds = demand->seconds * keep + seconds;
-	demand->ops = demand->ops * keep + batch->ops;
-	demand->user = demand->user * keep + batch->user;
-	demand->latency_us = demand->latency_us * keep + batch->latency_us;
-	demand->write_latency_us = demand->write_latency_us * keep + batch->write_latency_us;
-	off = batch->ops - engine_demand_frequency(demand) * seconds;
-	demand->squares = demand->squares * keep * keep + off * off;
-	demand->samples *= keep;
-	demand->latency_squares *= keep;
-	if (!(batch->ops > 0) || !(demand->latency_us > 0))
+static double per_second(const struct engine_rates *r, double sum)
+{
+	return r->seconds > CLOCK_S ? sum / r->seconds : 0;
+}
+
+static void add_latency(struct engine_demand *d, const struct engine_batch *batch, double keep)
+{
+	double off;
+
+	d->latency_us = d->latency_us * keep + batch->latency_us;
+	d->write_latency_us = d->write_latency_us * keep + batch->write_latency_us;
+	d->samples *= keep;
+	d->latency_squares *= keep;
+	if (!(batch->ops > 0) || !(d->latency_us > 0))
 		return;
-	off = batch->latency_us / batch->ops / (demand->latency_us / demand->ops) - 1;
-	demand->samples++;
-	demand->latency_squares += off * off;
+	off = batch->latency_us / batch->ops / (d->latency_us / d->memory[0].ops) - 1;
+	d->samples++;
+	d->latency_squares += off * off;
 }
 
-double engine_demand_frequency(const struct engine_demand *demand)
+void engine_demand_add(struct engine_demand *d, const struct engine_batch *batch, double seconds, double age)
 {
-	return demand->seconds > CLOCK_S ? demand->ops / demand->seconds : 0;
+	double keep = exp(-age), fade = keep, off;
+
+	for (int i = 0; i < ENGINE_MEMORIES; i++, fade = sqrt(fade)) {
+		struct engine_rates *r = &d->memory[i];
+		r->seconds = r->seconds * fade + seconds;
+		r->ops = r->ops * fade + batch->ops;
+		r->user = r->user * fade + batch->user;
+	}
+	add_latency(d, batch, keep);
+	off = batch->ops - engine_demand_frequency(d, 0) * seconds;
+	d->squares = d->squares * keep * keep + off * off;
+	d->turnover_ops += batch->ops;
 }
 
-double engine_demand_writes(const struct engine_demand *demand)
+double engine_demand_seconds(const struct engine_demand *d, int memory)
 {
-	return demand->seconds > CLOCK_S ? demand->user / demand->seconds : 0;
+	return d->memory[memory].seconds;
 }
 
-double engine_demand_error(const struct engine_demand *demand)
+double engine_demand_frequency(const struct engine_demand *d, int memory)
 {
-	if (!(demand->ops > 0))
-		return 0;
+	return per_second(&d->memory[memory], d->memory[memory].ops);
+}
+
+double engine_demand_writes(const struct engine_demand *d, int memory)
+{
+	return per_second(&d->memory[memory], d->memory[memory].user);
+}
+
+double engine_demand_error(const struct engine_demand *d)
+{
+	double ops = d->memory[0].ops;
+
 	/* never surer than counting allows */
-	return sqrt(demand->squares + demand->ops) / demand->ops;
+	return ops > 0 ? sqrt(d->squares + ops) / ops : 0;
 }
 
-double engine_demand_latency_error(const struct engine_demand *demand, double prior)
+double engine_demand_latency_error(const struct engine_demand *d, double prior)
 {
-	double n = 1 + demand->samples;
+	double n = 1 + d->samples;
 
-	return sqrt((prior * prior + demand->latency_squares) / (n * n));
+	return sqrt((prior * prior + d->latency_squares) / (n * n));
+}
+
+/* ---- which memory is believed ---- */
+
+static double share(const struct engine_foresight *f, const struct engine_demand *d, int memory)
+{
+	return f->ops[memory] > 0 ? fmin(d->memory[memory].ops / f->ops[memory], 1) : 0;
+}
+
+/* The last turnover differs from what this memory holds by more than it has so far: something has changed. */
+static bool is_contradicted(const struct engine_foresight *f, int i)
+{
+	return f->apart[i] * f->judged > f->quantile * f->quantile * f->usual[i];
+}
+
+static void choose(struct engine_foresight *f)
+{
+	f->best = 0;
+	for (int i = 1; i < ENGINE_MEMORIES; i++)
+		if (f->off[i] < f->off[f->best])
+			f->best = i;
+	while (f->best > 0 && is_contradicted(f, f->best))
+		f->best--;
+}
+
+void engine_foresight_replace(struct engine_foresight *f, struct engine_demand *d, bool gone)
+{
+	for (int i = 0; i < ENGINE_MEMORIES; i++) {
+		double off = share(f, d, 0) - share(f, d, i);
+		double apart = gone ? 0 : off * off;
+		f->apart[i] = fmax(f->apart[i] + apart - d->apart[i], 0);
+		d->apart[i] = apart;
+	}
+	choose(f);
+}
+
+void engine_foresight_add(struct engine_foresight *f, double ops, double age)
+{
+	double fade = exp(-age);
+
+	for (int i = 0; i < ENGINE_MEMORIES; i++, fade = sqrt(fade))
+		f->ops[i] = f->ops[i] * fade + ops;
+	f->turnover += age;
+	f->turnover_ops += ops;
+}
+
+bool engine_foresight_is_over(const struct engine_foresight *f)
+{
+	return f->turnover >= 1;
+}
+
+void engine_foresight_judge(const struct engine_foresight *f, struct engine_demand *d,
+			    double squares[ENGINE_MEMORIES])
+{
+	double came = f->turnover_ops > 0 ? d->turnover_ops / f->turnover_ops : 0;
+
+	for (int i = 0; i < ENGINE_AHEAD * ENGINE_MEMORIES; i++) {
+		double off = d->foretold[i / ENGINE_MEMORIES][i % ENGINE_MEMORIES] - came;
+		squares[i % ENGINE_MEMORIES] += off * off;
+	}
+	memmove(d->foretold[1], d->foretold[0], sizeof(d->foretold) - sizeof(d->foretold[0]));
+	for (int i = 0; i < ENGINE_MEMORIES; i++)
+		d->foretold[0][i] = share(f, d, i);
+	d->turnover_ops = 0;
+}
+
+void engine_foresight_turn(struct engine_foresight *f, const double squares[ENGINE_MEMORIES])
+{
+	double keep = exp(-1 / span(ENGINE_MEMORIES - 1)), least = INFINITY;
+	bool known = f->ended == ENGINE_AHEAD;
+
+	/* what none could foretell says nothing against any of them */
+	for (int i = 0; i < ENGINE_MEMORIES; i++)
+		least = fmin(least, squares[i]);
+	f->judged = f->judged * keep + known;
+	for (int i = 0; i < ENGINE_MEMORIES && known; i++) {
+		f->off[i] = f->off[i] * keep + squares[i] - least;
+		f->usual[i] = f->usual[i] * keep + f->apart[i];
+	}
+	f->ended += !known;
+	f->turnover = f->turnover_ops = 0;
+	choose(f);
+}
+
+double engine_foresight_turnovers(const struct engine_foresight *f)
+{
+	return span(f->best);
 }

@@ -196,7 +196,7 @@ int lcpfs_engine_step(struct lcpfs_engine *engine, uint64_t now_us, lcpfs_engine
 		*decision = d;
 	if (d.action != LCPFS_ENGINE_MOVE)
 		return 0;
-	refused = actuator(context, d.from_id, d.to_id, d.blocks, &moved);
+	refused = actuator(context, &d, &moved);
 	error = lcpfs_engine_report(engine, now_us, d.sequence, &moved);
 	return refused ? refused : error;
 }

@@ -141,12 +141,14 @@ static void say_most_and_least(const struct engine_core *core, const struct lcpf
 
 void engine_explain_ranking(const struct engine_core *core, struct lcpfs_engine_decision *d)
 {
-	char most_and_least[LCPFS_ENGINE_RANKING_MAX - 100];
+	char most_and_least[LCPFS_ENGINE_RANKING_MAX - 200];
 
 	say_most_and_least(core, d, most_and_least, sizeof(most_and_least));
 	snprintf(d->ranking, sizeof(d->ranking),
-		 "%s; expectations are trusted by %.0f %% after %llu outcomes; this answer has stood for %.0f s",
-		 most_and_least, 100 * d->trust, (unsigned long long)d->outcomes,
+		 "%s; demand is that of the last %.0f turnover%s of the pool, which foretold it best; "
+		 "expectations are trusted by %.0f %% after %llu outcomes; this answer has stood for %.0f s",
+		 most_and_least, d->demand_turnovers, d->demand_turnovers > 1 ? "s" : "", 100 * d->trust,
+		 (unsigned long long)d->outcomes,
 		 (double)(d->now_us - d->since_us) / 1e6);
 }
 

@@ -95,7 +95,12 @@ static void await(struct engine_core *core, struct engine_partition *from, struc
 static void note_refusal(struct engine_core *core, struct engine_partition *from,
 			 const struct lcpfs_engine_moved *moved)
 {
+	double most = core->carried.cost_limit_blocks;
+
 	if (!from || moved->blocks >= core->carried.blocks)
+		return;
+	/* it could, but at too high a price */
+	if (most > 0 && moved->copied_blocks != UINT64_MAX && (double)moved->copied_blocks >= most)
 		return;
 	engine_barrier_set(core, &from->refused, from->size); /* after the move: it could not give more */
 	from->barrier_live = from->live;
@@ -398,7 +403,7 @@ void engine_judge_past(const struct engine_core *core, const struct engine_parti
 		       double *error)
 {
 	double weights = core->options.priors.past, sum = weights, squares = weights;
-	double pressure = to ? to->side.pressure : 0, memory_us = to ? 1e6 * to->demand.seconds : 0;
+	double pressure = to ? to->side.pressure : 0, memory_us = to ? 1e6 * to->demand.memory[0].seconds : 0;
 
 	for (size_t i = 0; i < MIN_OF(core->outcome_count, LCPFS_ENGINE_OUTCOMES_MAX); i++) {
 		const struct lcpfs_engine_outcome *o = &core->outcomes[i];

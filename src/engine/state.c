@@ -2,23 +2,24 @@
 /*
  * What was learned, as bytes: fixed little-endian fields, a version, a checksum. One description of the fields
  * serves both directions, so that they cannot drift apart. Measurements under way and a move whose effect is
- * awaited are not kept: they are made again after a restart.
+ * awaited are not kept: they are made again after a restart. What a partition gave on trial is.
  *
  *	header   "LCPFSENG", u32 version, u32 length of all, u64 FNV-1a of what follows
- *	engine   4 thresholds, trust, copying, counts, highest id, numbers of partitions and outcomes
+ *	engine   4 thresholds, trust, copying, counts, highest id, foresight, numbers of partitions and outcomes
  *	partitions, outcomes (oldest first)
  */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
 #include "engine/core.h"
 
 #define MAGIC "LCPFSENG"
-#define VERSION 2u
+#define VERSION 3u
 #define HEADER_BYTES 24u
-#define PARTITION_BYTES 184u
+#define PARTITION_BYTES 296u
 #define OUTCOME_BYTES 152u
-#define ENGINE_BYTES 360u
+#define ENGINE_BYTES 464u
 
 /* A cursor that writes fields to bytes, reads them from bytes, or only counts (bytes NULL). */
 struct cursor {
@@ -71,6 +72,15 @@ static void f32_field(struct cursor *c, float *v)
 	memcpy(v, &bits, 4);
 }
 
+/* A number of which seven digits are enough. */
+static void short_field(struct cursor *c, double *v)
+{
+	float single = (float)fmin(fmax(*v, -FLT_MAX), FLT_MAX);
+
+	f32_field(c, &single);
+	*v = single;
+}
+
 static void threshold_fields(struct cursor *c, struct lcpfs_engine_threshold *t)
 {
 	f64_field(c, &t->value);
@@ -107,15 +117,46 @@ static void engine_fields(struct cursor *c, struct engine_core *core, struct cou
 	u64_field(c, &core->undone);
 	u32_field(c, &core->id_last);
 	u32_field(c, &tried_steps);
+	f64_field(c, &core->foresight.judged);
+	for (int i = 0; i < ENGINE_MEMORIES; i++) {
+		f64_field(c, &core->foresight.off[i]);
+		f64_field(c, &core->foresight.usual[i]);
+	}
 	u64_field(c, &counts->partitions);
 	u64_field(c, &counts->outcomes);
 	core->copying_tried = tried_steps * core->options.step_blocks;
 }
 
+static void demand_fields(struct cursor *c, struct engine_demand *d)
+{
+	for (int i = 0; i < ENGINE_MEMORIES; i++) {
+		short_field(c, &d->memory[i].seconds);
+		short_field(c, &d->memory[i].ops);
+		short_field(c, &d->memory[i].user);
+	}
+	short_field(c, &d->squares);
+	short_field(c, &d->latency_us);
+	short_field(c, &d->write_latency_us);
+	short_field(c, &d->samples);
+	short_field(c, &d->latency_squares);
+}
+
+static void trial_fields(struct cursor *c, struct engine_trial *t)
+{
+	u64_field(c, &t->blocks);
+	u32_field(c, &t->to_id);
+	short_field(c, &t->expected_copies);
+	short_field(c, &t->saving_blocks_s);
+	short_field(c, &t->return_blocks);
+	short_field(c, &t->user);
+	short_field(c, &t->copied);
+	short_field(c, &t->seconds);
+}
+
 static void partition_fields(struct cursor *c, struct engine_partition *p)
 {
 	uint32_t points = (uint32_t)p->curve.count, known = p->latency_known;
-	float proven = (float)p->proven_blocks;
+	uint32_t failures = (uint32_t)p->hurt.times;
 
 	u32_field(c, &p->id);
 	u32_field(c, &points);
@@ -124,23 +165,21 @@ static void partition_fields(struct cursor *c, struct engine_partition *p)
 		f32_field(c, &p->curve.points[i].measured);
 		f32_field(c, &p->curve.points[i].error);
 	}
-	f64_field(c, &p->demand.seconds);
-	f64_field(c, &p->demand.ops);
-	f64_field(c, &p->demand.user);
-	f64_field(c, &p->demand.squares);
-	f64_field(c, &p->demand.latency_us);
-	f64_field(c, &p->demand.write_latency_us);
+	demand_fields(c, &p->demand);
+	trial_fields(c, &p->trial);
 	f64_field(c, &p->latency_us);
 	f64_field(c, &p->latency_error);
 	f64_field(c, &p->write_share);
 	f64_field(c, &p->since_blocks);
 	u64_field(c, &p->size);
 	u64_field(c, &p->refused.size);
+	u64_field(c, &p->hurt.size);
+	u32_field(c, &failures);
 	u32_field(c, &known);
-	f32_field(c, &proven);
+	short_field(c, &p->proven_blocks);
 	p->curve.count = (int)MIN_OF(points, (uint32_t)ENGINE_CURVE_POINTS);
 	p->latency_known = known;
-	p->proven_blocks = proven;
+	p->hurt.times = (int)MIN_OF(failures, (uint32_t)ENGINE_TIMES_MAX);
 }
 
 static void outcome_fields(struct cursor *c, struct lcpfs_engine_outcome *o)
@@ -259,24 +298,39 @@ static bool threshold_is_sane(const struct lcpfs_engine_threshold *t)
 	       t->uncertainty >= 0 && t->variance >= 0;
 }
 
+static bool are_sane(const double *numbers, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (!isfinite(numbers[i]) || numbers[i] < 0)
+			return false;
+	return true;
+}
+
 static bool engine_is_sane(const struct engine_core *core)
 {
 	return threshold_is_sane(&core->pressure) && threshold_is_sane(&core->cooldown_s) &&
 	       threshold_is_sane(&core->growth) && threshold_is_sane(&core->shrink) && isfinite(core->trust_sum) &&
 	       core->trust_weight >= 0 && isfinite(core->trust_weight) && core->copying_seen >= 0 &&
-	       isfinite(core->copying_seen) && core->copying_expected >= 0 && isfinite(core->copying_expected);
+	       isfinite(core->copying_seen) && core->copying_expected >= 0 && isfinite(core->copying_expected) &&
+	       are_sane(&core->foresight.judged, 1) && are_sane(core->foresight.off, ENGINE_MEMORIES) &&
+	       are_sane(core->foresight.usual, ENGINE_MEMORIES);
 }
 
 static bool partition_is_sane(const struct engine_partition *p)
 {
-	const double numbers[] = {p->demand.seconds, p->demand.ops,        p->demand.user,
-				  p->demand.squares, p->demand.latency_us, p->demand.write_latency_us,
-				  p->latency_us,     p->latency_error,     p->write_share,
-				  p->since_blocks,   p->proven_blocks};
+	const struct engine_demand *d = &p->demand;
+	const double numbers[] = {d->squares,         d->latency_us,     d->write_latency_us, d->samples,
+				  d->latency_squares, p->latency_us,     p->latency_error,    p->write_share,
+				  p->since_blocks,    p->proven_blocks,  p->trial.user,       p->trial.seconds,
+				  p->trial.expected_copies, p->trial.saving_blocks_s, p->trial.return_blocks};
 
-	for (size_t i = 0; i < ARRAY_LENGTH(numbers); i++)
-		if (!isfinite(numbers[i]) || numbers[i] < 0)
+	if (!are_sane(numbers, ARRAY_LENGTH(numbers)) || !isfinite(p->trial.copied))
+		return false;
+	for (int i = 0; i < ENGINE_MEMORIES; i++) {
+		const struct engine_rates *r = &d->memory[i];
+		if (!are_sane((const double[]){r->seconds, r->ops, r->user}, 3))
 			return false;
+	}
 	for (int i = 0; i < p->curve.count; i++)
 		if (!isfinite(p->curve.points[i].spare) || !isfinite(p->curve.points[i].measured) ||
 		    !(p->curve.points[i].error >= 0))
@@ -297,15 +351,21 @@ static void load_partition(struct engine_core *core, const struct engine_partiti
 	if (!p || !partition_is_sane(saved))
 		return;
 	p->curve = saved->curve;
+	engine_foresight_replace(&core->foresight, &p->demand, true);
 	p->demand = saved->demand;
+	engine_foresight_replace(&core->foresight, &p->demand, false);
 	p->latency_us = saved->latency_us;
 	p->latency_error = saved->latency_error;
 	p->write_share = saved->write_share;
 	p->latency_known = saved->latency_known;
 	engine_barrier_set(core, &p->refused, saved->refused.size);
+	/* its wait begins anew, as long as it was */
+	p->hurt = (struct engine_barrier){saved->hurt.size, core->work, saved->hurt.times};
 	p->proven_blocks = saved->proven_blocks;
 	/* the log has gone round under another size: its effect has to arrive anew */
 	p->since_blocks = p->size == saved->size ? saved->since_blocks : 0;
+	if (p->size == saved->size && saved->trial.blocks <= core->options.pool_blocks)
+		p->trial = saved->trial;
 	engine_core_refresh(core, p);
 }
 

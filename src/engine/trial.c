@@ -16,8 +16,6 @@
 
 #define LEVEL_ERROR 1 /* ln: what is further below the formula than a factor of e, it does not describe */
 
-#define TIMES_MAX 60 /* a wait of 2^59 turnovers is for ever */
-
 static double quantile(const struct engine_core *core)
 {
 	return engine_t_quantile(core->options.significance, ENGINE_CERTAIN);
@@ -42,7 +40,7 @@ uint64_t engine_barrier_floor(const struct engine_core *core, const struct engin
 
 void engine_barrier_set(const struct engine_core *core, struct engine_barrier *barrier, uint64_t size)
 {
-	*barrier = (struct engine_barrier){size, core->work, MIN_OF(barrier->times + 1, TIMES_MAX)};
+	*barrier = (struct engine_barrier){size, core->work, MIN_OF(barrier->times + 1, ENGINE_TIMES_MAX)};
 }
 
 void engine_trial_begin(struct engine_core *core, struct engine_partition *from, const struct engine_partition *to,

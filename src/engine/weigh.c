@@ -104,6 +104,21 @@ static void side_errors(const struct lcpfs_engine_side *side, double blocks, str
 	errors->ignorance += off * off;
 }
 
+/* Blocks that it should save as long as demand is known for. */
+static double saved(const struct lcpfs_engine_decision *d)
+{
+	return d->expected_saving_blocks_s * d->horizon_s;
+}
+
+/* If the giver copies as much more as may well be, and what goes beyond all moves so far twice that. */
+static double most_copied(const struct lcpfs_engine_decision *d)
+{
+	double quantile = engine_t_quantile(d->significance, ENGINE_CERTAIN), blocks = (double)d->blocks;
+	double untried = fmax(blocks - (double)d->copying_tried, 0) / fmax(blocks, 1);
+
+	return d->cost_blocks * (1 + quantile * hypot(d->from.cleaning_error, untried));
+}
+
 void engine_weigh_fixed(struct lcpfs_engine_decision *d, uint64_t blocks)
 {
 	double size = (double)blocks, fall = pair_fall(d, size);
@@ -123,6 +138,7 @@ void engine_weigh_fixed(struct lcpfs_engine_decision *d, uint64_t blocks)
 		engine_finite_or(engine_weigh_saving(&d->to, size) + engine_weigh_saving(&d->from, -size), 0);
 	/* one at least: who owns what */
 	d->cost_blocks = d->from.id == LCPFS_ENGINE_FREE ? 0 : 1 + engine_weigh_copying(d, &d->from, size);
+	d->cost_limit_blocks = engine_finite_or(fmax(most_copied(d), fmin(saved(d), d->copying_budget)), DBL_MAX);
 }
 
 static uint64_t steps_between(uint64_t high, uint64_t low, uint64_t step)
@@ -185,18 +201,15 @@ static uint64_t cap_steps(const struct lcpfs_engine_decision *d)
 }
 
 /*
- * Also if the giver's copying, which may never have been measured, is as high as it may well be. What only pays if
- * it is not must fit into the budget: a share of all that was written. So must the first step of all, which only
- * has to save something: else a prior by which no move ever pays would never be put to the test.
+ * It pays within the time that demand is known for; and what it may cost at most is no more than the harm bound
+ * leaves, however surely it pays. The very first step only has to save something: else a prior by which no move
+ * ever pays would never be put to the test.
  */
 static bool pays_back(const struct lcpfs_engine_decision *d)
 {
-	double most = d->cost_blocks * (1 + engine_t_quantile(d->significance, ENGINE_CERTAIN) * d->from.cleaning_error);
-	double saved = d->expected_saving_blocks_s * d->horizon_s;
-	bool first = !(d->copying_expected > 0) && d->blocks == d->step_blocks && saved >= 1;
+	bool first = !(d->copying_expected > 0) && d->blocks == d->step_blocks && saved(d) >= 1;
 
-	return (saved >= most && d->cost_blocks <= d->copying_budget) ||
-	       ((saved >= d->cost_blocks || first) && most <= d->copying_budget);
+	return (saved(d) >= d->cost_blocks || first) && most_copied(d) <= d->copying_budget;
 }
 
 /*
@@ -276,7 +289,8 @@ static bool same_numbers(const struct lcpfs_engine_decision *a, const struct lcp
 {
 	return a->blocks == b->blocks && a->expected_gain == b->expected_gain &&
 	       a->expected_error == b->expected_error && a->measurement_error == b->measurement_error &&
-	       a->expected_saving_blocks_s == b->expected_saving_blocks_s && a->cost_blocks == b->cost_blocks;
+	       a->expected_saving_blocks_s == b->expected_saving_blocks_s && a->cost_blocks == b->cost_blocks &&
+	       a->cost_limit_blocks == b->cost_limit_blocks;
 }
 
 static bool weighing_holds(const struct lcpfs_engine_decision *d)
@@ -295,6 +309,7 @@ static bool call_back_holds(const struct lcpfs_engine_decision *d)
 	struct lcpfs_engine_decision again = *d;
 
 	engine_weigh_fixed(&again, d->blocks);
+	again.cost_limit_blocks = 0; /* it is asked for, whatever it costs */
 	return d->from_id && d->blocks && same_numbers(&again, d) &&
 	       d->blocks <= d->from.size_blocks - d->from.floor_blocks;
 }

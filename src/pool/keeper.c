@@ -117,6 +117,7 @@ static struct part *hold(struct lcpfs_pool *pool, uint32_t id)
 	return part;
 }
 
+/* For moves. */
 static uint64_t copied_blocks(const struct part *part)
 {
 	struct store_stats stats;
@@ -124,7 +125,7 @@ static uint64_t copied_blocks(const struct part *part)
 	if (!part || !part->store)
 		return 0;
 	store_stats(part->store, &stats);
-	return stats.counters.copied_blocks;
+	return stats.release_copied_blocks;
 }
 
 void keeper_report(struct lcpfs_pool *pool, const struct lcpfs_engine_decision *d,
@@ -190,22 +191,42 @@ static int run(struct move *move)
 	return move->from || move->to ? move_run(move, NULL) : -LCPFS_E_INVALID;
 }
 
+struct purse {
+	const struct part *from;
+	uint64_t before;
+	double most; /* blocks that may be copied; 0: any number */
+};
+
+/* A move ends where it has cost what it may at most. */
+static bool within_cost(void *context, uint64_t done, uint64_t total)
+{
+	const struct purse *purse = context;
+
+	(void)done;
+	(void)total;
+	return !(purse->most > 0) || (double)(copied_blocks(purse->from) - purse->before) < purse->most;
+}
+
 uint64_t keeper_carry_out(struct lcpfs_pool *pool, const struct lcpfs_engine_decision *d)
 {
 	struct move move = {.wanted = (uint32_t)(d->blocks / pool->layout.metaslab_blocks), .by_engine = true};
 	struct lcpfs_engine_moved moved = {0};
-	uint64_t begin_us = clock_us(&pool->clock), copied;
+	struct purse purse = {.most = d->cost_limit_blocks};
+	uint64_t begin_us = clock_us(&pool->clock);
 
 	pthread_mutex_lock(&pool->lock);
 	move.from = hold(pool, d->from_id);
 	move.to = hold(pool, d->to_id);
 	pthread_mutex_unlock(&pool->lock);
-	copied = copied_blocks(move.from);
+	purse.from = move.from;
+	purse.before = copied_blocks(move.from);
+	move.progress = within_cost;
+	move.context = &purse;
 	if (can_run(&move, d))
 		may_fail(run(&move)); /* the report says how far it came */
 	moved.blocks = (uint64_t)move.moved * pool->layout.metaslab_blocks;
 	moved.duration_us = clock_us(&pool->clock) - begin_us;
-	moved.copied_blocks = copied_blocks(move.from) - copied;
+	moved.copied_blocks = copied_blocks(move.from) - purse.before;
 	keeper_report(pool, d, &moved);
 	pthread_mutex_lock(&pool->lock);
 	keeper_tell_sizes(pool, LCPFS_ENGINE_BY_HAND);

@@ -20,7 +20,7 @@ enum {
 	METASLABS_LEAST = 2 * STORE_METASLABS_MIN, /* two partitions, or there is no boundary to move */
 	PARTITION_SLOTS_LEAST = 16,
 	PARTITION_SLOTS_DEFAULT_MAX = 256,
-	ENGINE_PAGES = 16,  /* 64 KiB hold what the engine knows of 256 partitions */
+	ENGINE_PAGES = 25,  /* 98 KiB hold what the engine knows of 256 partitions */
 	HISTORY_PAGES = 64, /* 512 events */
 
 	/* What a label may claim. */

@@ -147,6 +147,7 @@ struct store {
 	uint64_t written_at_clean; /* counters.written_blocks when room was last made */
 
 	uint64_t id_end, id_cursor, data_blocks;
+	uint64_t release_copied; /* of counters.copied_blocks, by store_release since it was opened */
 	struct store_counters counters;
 };
 

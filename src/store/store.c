@@ -188,10 +188,14 @@ static int release_step(struct store *s, uint32_t *metaslab)
 	store_lock(s);
 	bool can = can_release(s) && !s->faulted;
 	bool done = can && take_spare(s, metaslab);
+	uint64_t copied = s->counters.copied_blocks;
 	store_unlock(s);
 	if (done || !can)
 		return done ? 1 : -LCPFS_E_TOO_SMALL;
 	int made = room_make(s);
+	store_lock(s);
+	s->release_copied += s->counters.copied_blocks - copied; /* who cleans holds `work` */
+	store_unlock(s);
 	if (made == -LCPFS_E_NOSPC || made == 0)
 		return -LCPFS_E_TOO_SMALL;
 	return made < 0 ? made : 0;
@@ -334,6 +338,7 @@ void store_stats(struct store *s, struct store_stats *stats)
 		.counters = s->counters,
 		.metaslabs = s->space.count,
 		.empty = s->space.empty,
+		.release_copied_blocks = s->release_copied,
 		.live_blocks = room_live(s),
 		.data_blocks = s->data_blocks,
 		.page_blocks = room_live(s) - s->data_blocks,

@@ -128,6 +128,7 @@ struct store_stats {
 	struct store_counters counters;
 	uint32_t metaslabs; /* owned */
 	uint32_t empty;     /* of these, ready for use */
+	uint64_t release_copied_blocks; /* by store_release, since it was opened */
 	uint64_t live_blocks; /* data and tree pages (both copies) */
 	uint64_t data_blocks;
 	uint64_t page_blocks;

@@ -46,16 +46,16 @@ static void live(struct store *store)
 	store->counters.live_blocks = store->live_blocks;
 }
 
-static int move(void *context, uint32_t from_id, uint32_t to_id, uint64_t blocks, struct lcpfs_engine_moved *moved)
+static int move(void *context, const struct lcpfs_engine_decision *decision, struct lcpfs_engine_moved *moved)
 {
 	for (unsigned i = 0; i < PARTITIONS; i++) {
-		if (stores[i].id == from_id)
-			stores[i].size_blocks -= blocks;
-		if (stores[i].id == to_id)
-			stores[i].size_blocks += blocks;
+		if (stores[i].id == decision->from_id)
+			stores[i].size_blocks -= decision->blocks;
+		if (stores[i].id == decision->to_id)
+			stores[i].size_blocks += decision->blocks;
 	}
 	++*(unsigned *)context;
-	*moved = (struct lcpfs_engine_moved){.blocks = blocks, .duration_us = 1000};
+	*moved = (struct lcpfs_engine_moved){.blocks = decision->blocks, .duration_us = 1000};
 	return 0;
 }
 

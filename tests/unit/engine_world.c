@@ -73,13 +73,14 @@ void world_live(struct world *w, size_t i, double seconds)
 	w->written += writes * (1 + copies);
 }
 
-int world_move(void *context, uint32_t from, uint32_t to, uint64_t blocks, struct lcpfs_engine_moved *moved)
+int world_move(void *context, const struct lcpfs_engine_decision *decision, struct lcpfs_engine_moved *moved)
 {
 	struct world *w = context;
+	uint64_t blocks = decision->blocks;
 
 	for (size_t i = 0; i < w->count; i++) {
-		w->size[i] -= w->id[i] == from ? blocks : 0;
-		w->size[i] += w->id[i] == to ? blocks : 0;
+		w->size[i] -= w->id[i] == decision->from_id ? blocks : 0;
+		w->size[i] += w->id[i] == decision->to_id ? blocks : 0;
 	}
 	w->moves++;
 	*moved = (struct lcpfs_engine_moved){.blocks = blocks, .duration_us = 1000, .copied_blocks = blocks / 2};

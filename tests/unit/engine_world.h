@@ -38,7 +38,7 @@ void world_init_with(struct world *w, uint64_t pool, enum lcpfs_engine_mode mode
 void world_init(struct world *w, uint64_t pool, enum lcpfs_engine_mode mode, uint64_t seed);
 void world_add(struct world *w, uint64_t size, struct load load);
 void world_live(struct world *w, size_t i, double seconds);
-int world_move(void *context, uint32_t from, uint32_t to, uint64_t blocks, struct lcpfs_engine_moved *moved);
+int world_move(void *context, const struct lcpfs_engine_decision *decision, struct lcpfs_engine_moved *moved);
 void check_conservation(struct world *w);
 void world_second(struct world *w); /* a second passes, and is measured */
 void world_run(struct world *w, unsigned ticks);

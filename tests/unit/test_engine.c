@@ -200,16 +200,16 @@ static void a_cliff_shows_in_blocks_where_latency_is_blind(void **state)
 	world_done(&w);
 }
 
-static int refuse_back(void *context, uint32_t from, uint32_t to, uint64_t blocks,
+static int refuse_back(void *context, const struct lcpfs_engine_decision *decision,
 		       struct lcpfs_engine_moved *moved)
 {
 	static unsigned refusals;
 
-	if (from == 1 && refusals++ % 6 < 5) {
+	if (decision->from_id == 1 && refusals++ % 6 < 5) {
 		*moved = (struct lcpfs_engine_moved){0};
 		return 0;
 	}
-	return world_move(context, from, to, blocks, moved);
+	return world_move(context, decision, moved);
 }
 
 /* What cannot go back at once, because the other cannot spare it, goes back when it can. */
@@ -243,6 +243,77 @@ static void a_giver_that_falls_silent_gives_on(void **state)
 	world_run(&w, 1000);
 	assert_true(w.size[1] < 20000);
 	world_done(&w);
+}
+
+/* Each of two is busy in turn, for as long as the pool needs to turn over twice: nothing is to be had there. */
+static void a_load_that_swings_too_fast_is_not_followed(void **state)
+{
+	struct world w;
+	unsigned before = 0;
+
+	(void)state;
+	world_init(&w, 22000, LCPFS_ENGINE_ON, 31);
+	world_add(&w, 11000, (struct load){.live = 10000, .copies = 1, .noise = 0.02});
+	world_add(&w, 11000, (struct load){.live = 10000, .copies = 1, .noise = 0.02});
+	for (int t = 0; t < 2000; t++) {
+		bool first = t % 20 < 10;
+		w.load[0].writes_s = first ? 950 : 50;
+		w.load[1].writes_s = first ? 50 : 950;
+		world_run(&w, 1);
+		before = t < 1000 ? w.moves : before;
+	}
+	assert_true(w.moves - before <= 2);
+	assert_true(fabs((double)w.size[0] - (double)w.size[1]) <= 6 * STEP);
+	world_done(&w);
+}
+
+struct dear {
+	struct world w;
+	double worst; /* copied in a move beyond the budget, in prices of a step */
+	unsigned cut;
+};
+
+/* After two moves that cost nothing, each block costs ten copies, whatever the curve says. */
+static int dear_move(void *context, const struct lcpfs_engine_decision *decision, struct lcpfs_engine_moved *moved)
+{
+	struct dear *dear = context;
+	struct lcpfs_engine_decision part = *decision;
+	uint64_t steps = 0, copied = 0;
+
+	while (steps * STEP < decision->blocks && (double)copied < decision->cost_limit_blocks) {
+		steps++;
+		copied += dear->w.moves < 2 ? 0 : 10 * STEP;
+	}
+	dear->cut += steps * STEP < decision->blocks;
+	dear->worst = fmax(dear->worst, ((double)copied - decision->copying_budget) / (10 * STEP));
+	part.blocks = steps * STEP;
+	world_move(&dear->w, &part, moved);
+	moved->copied_blocks = copied;
+	return 0;
+}
+
+/* What a move costs is known when it has been made. It ends where the harm bound does, and that is no refusal. */
+static void a_move_that_costs_too_much_is_cut_short(void **state)
+{
+	struct dear dear = {.worst = 0};
+	struct lcpfs_engine_decision d;
+
+	(void)state;
+	world_hot_and_cold(&dear.w, LCPFS_ENGINE_ON, 32);
+	for (int t = 0; t < 400; t++) {
+		uint64_t size = dear.w.size[1];
+		unsigned cut = dear.cut;
+		world_second(&dear.w);
+		lcpfs_engine_step(dear.w.engine, dear.w.now_us, dear_move, &dear, &d);
+		if (dear.cut > cut) {
+			lcpfs_engine_explain(dear.w.engine, 2, &d);
+			assert_true(dear.w.size[1] < size && d.from.id == 2);
+			assert_true(d.from.floor_blocks < dear.w.size[1]);
+		}
+	}
+	assert_true(dear.cut > 0);
+	assert_true(dear.worst <= 1);
+	world_done(&dear.w);
 }
 
 static void free_space_is_put_to_use_and_called_back(void **state)
@@ -446,11 +517,9 @@ static void off_decides_nothing(void **state)
 
 /* ---- carrying out ---- */
 
-static int refuse(void *context, uint32_t from, uint32_t to, uint64_t blocks, struct lcpfs_engine_moved *moved)
+static int refuse(void *context, const struct lcpfs_engine_decision *decision, struct lcpfs_engine_moved *moved)
 {
-	(void)from;
-	(void)to;
-	(void)blocks;
+	(void)decision;
 	++*(unsigned *)context;
 	*moved = (struct lcpfs_engine_moved){.blocks = 0};
 	return -LCPFS_E_TOO_SMALL;
@@ -525,6 +594,8 @@ int main(void)
 		cmocka_unit_test(a_cliff_shows_in_blocks_where_latency_is_blind),
 		cmocka_unit_test(what_has_to_go_back_stays_wanted),
 		cmocka_unit_test(a_giver_that_falls_silent_gives_on),
+		cmocka_unit_test(a_load_that_swings_too_fast_is_not_followed),
+		cmocka_unit_test(a_move_that_costs_too_much_is_cut_short),
 		cmocka_unit_test(free_space_is_put_to_use_and_called_back),
 		cmocka_unit_test(a_move_that_hurts_is_taken_back),
 		cmocka_unit_test(partitions_at_their_max_poison_nothing),

@@ -271,6 +271,20 @@ static void curve_learns_what_the_store_keeps(void **state)
 	assert_true(kept[0] < 30 && kept[1] > 70);
 }
 
+/* However sure a prior is of the formula: a log that copies nothing copies nothing. */
+static void a_narrow_prior_gives_way_to_what_is_measured(void **state)
+{
+	struct lcpfs_engine_priors narrow = priors;
+	struct engine_space space = {1000, 1200, 0};
+	struct engine_curve curve = {.count = 0};
+	struct engine_point none;
+
+	(void)state;
+	narrow.curve_level = 0.05;
+	assert_true(engine_point_of(&none, &space, 0, 0, 10000));
+	assert_true(engine_curve_fit(&curve, &none, &narrow, &space).copies < 0.01);
+}
+
 /* One that was never measured is believed to be as far off the formula as the others are. */
 static void a_width_is_learned_from_the_others(void **state)
 {
@@ -298,7 +312,8 @@ static void a_width_is_learned_from_the_others(void **state)
 
 static void a_latency_is_as_sure_as_its_samples_are_alike(void **state)
 {
-	const struct engine_batch steady = {.ops = 10, .latency_us = 1000}, twice = {.ops = 10, .latency_us = 2000};
+	const struct engine_batch steady = {.ops = 10, .latency_us = 1000};
+	const struct engine_batch twice = {.ops = 10, .latency_us = 2000};
 	struct engine_demand d = {0};
 
 	(void)state;
@@ -320,12 +335,71 @@ static void demand_forgets_with_the_pools_turnover(void **state)
 	(void)state;
 	for (int i = 0; i < 100; i++)
 		engine_demand_add(&d, &busy, 1, 0.01);
-	assert_near(engine_demand_frequency(&d), 1000, 1e-9);
-	assert_near(engine_demand_writes(&d), 500, 1e-9);
+	assert_near(engine_demand_frequency(&d, 0), 1000, 1e-9);
+	assert_near(engine_demand_writes(&d, 0), 500, 1e-9);
 	for (int i = 0; i < 300; i++)
 		engine_demand_add(&d, &calm, 1, 0.01);
-	assert_near(engine_demand_frequency(&d), 100 + 900 * exp(-3) * (1 - exp(-1)) / (1 - exp(-4)), 0.05);
+	assert_near(engine_demand_frequency(&d, 0), 100 + 900 * exp(-3) * (1 - exp(-1)) / (1 - exp(-4)), 0.05);
 	assert_true(engine_demand_error(&d) > 0);
+}
+
+/* Two partitions during a turnover of the pool; `share` of the operations are the first one's. */
+static void turn(struct engine_foresight *f, struct engine_demand *d, double share)
+{
+	double squares[ENGINE_MEMORIES] = {0};
+
+	for (int i = 0; i < 20; i++) {
+		struct engine_batch batch = {.ops = 50 * (i % 2 ? share : 1 - share), .user = 1};
+		engine_foresight_add(f, batch.ops, 0.05);
+		engine_demand_add(&d[!(i % 2)], &batch, 1, 0.1); /* since it was there last */
+		engine_foresight_replace(f, &d[!(i % 2)], false);
+	}
+	assert_true(engine_foresight_is_over(f));
+	engine_foresight_judge(f, &d[0], squares);
+	engine_foresight_judge(f, &d[1], squares);
+	engine_foresight_turn(f, squares);
+}
+
+static double square_wave(int turnover, int period)
+{
+	return turnover % period < period / 2 ? 0.9 : 0.1;
+}
+
+/* What swings faster than a move could follow is the same on average; what changes slowly is followed. */
+static void the_memory_that_foretells_best_is_believed(void **state)
+{
+	for (int period = 2; period <= 128; period *= 2) {
+		struct engine_foresight f = {.quantile = 1.645};
+		struct engine_demand d[2] = {{.squares = 0}};
+		int longer = 0;
+
+		(void)state;
+		for (int t = 0; t < 400; t++) {
+			turn(&f, d, square_wave(t, period));
+			longer += t >= 272 && engine_foresight_turnovers(&f) >= period;
+		}
+		if (period <= 8)
+			assert_true(longer > 120); /* of 128 */
+		if (period >= 32)
+			assert_int_equal(longer, 0);
+	}
+}
+
+static void a_change_is_noticed_at_once(void **state)
+{
+	struct engine_foresight f = {.quantile = 1.645};
+	struct engine_demand d[2] = {{.squares = 0}};
+
+	(void)state;
+	for (int t = 0; t < 100; t++)
+		turn(&f, d, 0.5 + 0.05 * (t % 2 ? 1 : -1));
+	assert_true(engine_foresight_turnovers(&f) >= 2);
+	turn(&f, d, 0.9);
+	assert_near(engine_foresight_turnovers(&f), 1, 0);
+	for (int i = 0; i < 2; i++)
+		engine_foresight_replace(&f, &d[i], true);
+	for (int i = 0; i < ENGINE_MEMORIES; i++)
+		assert_true(f.apart[i] < 1e-12); /* who is gone does not count */
 }
 
 int main(void)
@@ -345,8 +419,11 @@ int main(void)
 		cmocka_unit_test(curve_believes_measurement_over_formula),
 		cmocka_unit_test(curve_of_a_log_is_flat_and_near_zero),
 		cmocka_unit_test(curve_learns_what_the_store_keeps),
+		cmocka_unit_test(a_narrow_prior_gives_way_to_what_is_measured),
 		cmocka_unit_test(a_width_is_learned_from_the_others),
 		cmocka_unit_test(a_latency_is_as_sure_as_its_samples_are_alike),
+		cmocka_unit_test(the_memory_that_foretells_best_is_believed),
+		cmocka_unit_test(a_change_is_noticed_at_once),
 		cmocka_unit_test(demand_forgets_with_the_pools_turnover),
 	};
 

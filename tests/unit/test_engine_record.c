@@ -104,6 +104,21 @@ static double copying(const struct lcpfs_engine_decision *d, double blocks)
 	return copies * (blocks > tried ? ratio * tried + blocks - tried : ratio * blocks);
 }
 
+/* If the giver's curve is too low by its error, and what was never tried costs twice as much. */
+static double most(const struct lcpfs_engine_decision *d)
+{
+	double b = (double)d->blocks, tried = (double)d->copying_tried;
+	double untried = b > tried ? (b - tried) / b : 0;
+
+	return d->cost_blocks * (1 + Z * sqrt(pow(d->from.cleaning_error, 2) + pow(untried, 2)));
+}
+
+/* Not beyond what it saves nor what the harm bound leaves; but as far as was weighed. */
+static double limit(const struct lcpfs_engine_decision *d)
+{
+	return fmax(most(d), fmin(d->expected_saving_blocks_s * d->horizon_s, d->copying_budget));
+}
+
 static void recompute_numbers(const struct lcpfs_engine_decision *d)
 {
 	double b = (double)d->blocks, f = both_fall(d, b), measurement = 0, ignorance = 0;
@@ -118,6 +133,7 @@ static void recompute_numbers(const struct lcpfs_engine_decision *d)
 	assert_near(d->expected_error, sqrt(measurement + ignorance), scale);
 	assert_near(d->expected_saving_blocks_s, saved(&d->to, b) + saved(&d->from, -b), d->to.write_frequency);
 	assert_near(d->cost_blocks, d->from.id ? 1 + copying(d, b) : 0, b);
+	assert_near(d->cost_limit_blocks, d->to.id ? limit(d) : 0, b);
 }
 
 /* What a move of some size would be, by the record: a copy of it with other results. */
@@ -134,16 +150,16 @@ static struct lcpfs_engine_decision at_size(const struct lcpfs_engine_decision *
 	other.expected_error = sqrt((measurement + ignorance) * pow(d->past_ratio, 2) + pow(f * d->past_error, 2));
 	other.expected_saving_blocks_s = saved(&d->to, b) + saved(&d->from, -b);
 	other.cost_blocks = d->from.id ? 1 + copying(d, b) : 0;
+	other.cost_limit_blocks = limit(&other);
 	return other;
 }
 
 static bool pays_back(const struct lcpfs_engine_decision *d)
 {
-	double cost = d->cost_blocks, most = cost * (1 + Z * d->from.cleaning_error);
 	double saves = d->expected_saving_blocks_s * d->horizon_s;
 	bool first = d->copying_expected <= 0 && d->blocks == d->step_blocks && saves >= 1;
 
-	return (saves >= most && cost <= d->copying_budget) || ((saves >= cost || first) && most <= d->copying_budget);
+	return (saves >= d->cost_blocks || first) && most(d) <= d->copying_budget;
 }
 
 static bool is_sure(const struct lcpfs_engine_decision *d)
@@ -358,6 +374,156 @@ static void every_decision_follows_from_its_record(void **state)
 			fail_msg("no decision was %s", lcpfs_engine_reason_name(i));
 }
 
+/* ---- whom it chose, among many ---- */
+
+#define NEAR 1e-3 /* a verdict just before the decision may have changed a curve */
+
+struct crowd {
+	struct world w;
+	struct lcpfs_engine_side side[WORLD_MAX]; /* before the decision */
+	double gain[WORLD_MAX], loss[WORLD_MAX]; /* of ε, by one step */
+	uint64_t awaited[WORLD_MAX]; /* sequence of the move whose effect it waits for; 0: none */
+	double since[WORLD_MAX], awaited_since[WORLD_MAX]; /* the pool's work when its size changed, and then */
+	double base; /* work before the first update: it counts from there */
+	double before; /* work a second ago: what waits for work was looked at since then */
+	unsigned chosen;
+};
+
+static double work_of(const struct crowd *c)
+{
+	double work = -c->base;
+
+	for (size_t i = 0; i < c->w.count; i++)
+		work += (double)(c->w.counters[i].device_blocks + c->w.counters[i].read_ops);
+	return work;
+}
+
+static void look_at_all(struct crowd *c)
+{
+	struct lcpfs_engine_decision e;
+
+	for (size_t i = 0; i < c->w.count; i++) {
+		assert_int_equal(lcpfs_engine_explain(c->w.engine, c->w.id[i], &e), 0);
+		c->side[i] = e.to.id == c->w.id[i] ? e.to : e.from;
+		assert_int_equal(c->side[i].id, c->w.id[i]);
+		c->gain[i] = fall(&c->side[i], STEP);
+		c->loss[i] = -fall(&c->side[i], -(double)STEP);
+	}
+}
+
+/* What was waited for has been judged. */
+static void forget_judged(struct crowd *c)
+{
+	struct lcpfs_engine_outcome o[LCPFS_ENGINE_OUTCOMES_MAX];
+	size_t n = lcpfs_engine_get_outcomes(c->w.engine, o, LCPFS_ENGINE_OUTCOMES_MAX);
+
+	for (size_t k = 0; k < n; k++)
+		for (size_t i = 0; i < c->w.count; i++)
+			if (c->awaited[i] == o[k].sequence)
+				c->awaited[i] = 0;
+}
+
+static bool can_get(const struct crowd *c, size_t i)
+{
+	const struct lcpfs_engine_side *s = &c->side[i];
+
+	return !c->awaited[i] && s->measured && c->gain[i] > 0 && s->size_blocks + STEP <= s->ceiling_blocks;
+}
+
+/* By what work there was at that time. */
+static bool can_give(const struct crowd *c, size_t i, double now)
+{
+	const struct lcpfs_engine_side *s = &c->side[i];
+	double pool = 60000;
+
+	if (c->awaited[i] && now - c->awaited_since[i] < pool)
+		return false;
+	return (s->measured || now - c->since[i] >= pool) && s->size_blocks >= s->floor_blocks + STEP;
+}
+
+static size_t index_of(const struct crowd *c, uint32_t id)
+{
+	size_t i = 0;
+
+	while (c->w.id[i] != id)
+		i++;
+	return i;
+}
+
+/* Of who can: one of the three who gain most (the first that a move is worth for), and who loses least. */
+static void check_pair(struct crowd *c, const struct lcpfs_engine_decision *d)
+{
+	size_t to = index_of(c, d->to_id), from = d->from_id ? index_of(c, d->from_id) : 0;
+	unsigned better = 0;
+
+	assert_true(can_get(c, to));
+	for (size_t i = 0; i < c->w.count; i++)
+		better += i != to && can_get(c, i) && c->gain[i] > c->gain[to] * (1 + NEAR);
+	assert_true(better < (d->action == LCPFS_ENGINE_MOVE ? 3 : 1));
+	assert_int_equal(!d->from_id, d->free_blocks >= d->reserve_blocks + STEP);
+	if (!d->from_id)
+		return;
+	assert_true(can_give(c, from, work_of(c)));
+	for (size_t i = 0; i < c->w.count; i++)
+		if (i != to && i != from && can_give(c, i, c->before))
+			assert_true(c->loss[i] >= c->loss[from] * (1 - NEAR));
+	c->chosen++;
+}
+
+static void check_ranking(const struct crowd *c, const struct lcpfs_engine_decision *d)
+{
+	for (size_t i = 0; i < c->w.count; i++) {
+		if (c->gain[i] > 0)
+			assert_true(d->gains_most_id && c->gain[i] <= d->gains_most * STEP * (1 + NEAR));
+		if (c->w.id[i] == d->gains_most_id)
+			assert_true(c->gain[i] >= d->gains_most * STEP * (1 - NEAR));
+		else
+			assert_true(c->loss[i] >= d->loses_least * STEP * (1 - NEAR));
+		if (c->w.id[i] == d->loses_least_id)
+			assert_true(c->loss[i] <= d->loses_least * STEP * (1 + NEAR));
+	}
+}
+
+static void note_move(struct crowd *c, const struct lcpfs_engine_decision *d)
+{
+	double now = work_of(c);
+	size_t to = index_of(c, d->to_id), from = d->from_id ? index_of(c, d->from_id) : to;
+
+	c->since[to] = c->since[from] = now;
+	c->awaited[from] = 0;
+	c->awaited[to] = d->reason == LCPFS_ENGINE_UNDO ? 0 : d->sequence;
+	c->awaited_since[to] = now;
+}
+
+static void whom_it_chooses_follows_from_all_of_them(void **state)
+{
+	struct crowd c = {.chosen = 0};
+	struct lcpfs_engine_decision d;
+
+	(void)state;
+	world_init(&c.w, 60000, LCPFS_ENGINE_ON, 41);
+	for (int i = 0; i < 6; i++) {
+		struct load load = {.live = 7000 + 200 * i, .writes_s = 200 * (1 << i), .reads_s = 300 * (i % 3),
+				    .copies = i == 2 ? 0.3 : 1, .noise = 0.05};
+		world_add(&c.w, i == 3 ? 14000 : 9000, load);
+	}
+	for (int t = 0; t < 400; t++) {
+		c.before = work_of(&c);
+		world_second(&c.w);
+		c.base = t ? c.base : work_of(&c);
+		look_at_all(&c);
+		assert_int_equal(lcpfs_engine_step(c.w.engine, c.w.now_us, world_move, &c.w, &d), 0);
+		forget_judged(&c);
+		check_ranking(&c, &d);
+		if (d.reason >= LCPFS_ENGINE_NO_ROOM && d.reason <= LCPFS_ENGINE_GAIN && d.to_id)
+			check_pair(&c, &d);
+		if (d.action == LCPFS_ENGINE_MOVE)
+			note_move(&c, &d);
+	}
+	assert_true(c.chosen > 50 && c.w.moves > 10);
+	world_done(&c.w);
+}
+
 static void every_answer_has_words_and_a_name(void **state)
 {
 	struct world w;
@@ -443,6 +609,37 @@ static void a_restart_midway_ends_where_an_uninterrupted_run_ends(void **state)
 	world_done(&b);
 }
 
+/* What was given on trial is watched on after a restart, and goes back. */
+static void a_trial_survives_a_restart(void **state)
+{
+	struct load circle = {.live = 18000, .writes_s = 300, .noise = 0.02, .cliff = 21980};
+	static uint8_t bytes[65536];
+	struct world w, fresh;
+	size_t length;
+
+	(void)state;
+	for (int again = 0; again < 2; again++) {
+		world_init(again ? &fresh : &w, 32000, LCPFS_ENGINE_OBSERVE, 77);
+		world_add(again ? &fresh : &w, 10000,
+			  (struct load){.live = 9000, .writes_s = 300, .copies = 1, .noise = 0.02});
+		world_add(again ? &fresh : &w, 22000, circle);
+	}
+	world_run(&w, 200);
+	lcpfs_engine_set_mode(w.engine, LCPFS_ENGINE_ON);
+	while (!w.moves)
+		world_run(&w, 1);
+	length = lcpfs_engine_save(w.engine, bytes, sizeof(bytes));
+	world_done(&w);
+	w.engine = fresh.engine;
+	lcpfs_engine_resized(w.engine, 2, 0, w.size[1], LCPFS_ENGINE_BY_HAND);
+	lcpfs_engine_resized(w.engine, 1, 0, w.size[0], LCPFS_ENGINE_BY_HAND);
+	assert_int_equal(lcpfs_engine_load(w.engine, bytes, length), 0);
+	lcpfs_engine_set_mode(w.engine, LCPFS_ENGINE_ON);
+	world_run(&w, 10);
+	assert_int_equal(w.size[1], 22000);
+	world_done(&w);
+}
+
 static void a_full_engine_fits_its_room(void **state)
 {
 	struct world w;
@@ -452,8 +649,8 @@ static void a_full_engine_fits_its_room(void **state)
 	world_init(&w, 1000 * STEP, LCPFS_ENGINE_ON, 1);
 	for (int i = 0; i < 256; i++)
 		assert_int_equal(lcpfs_engine_add(w.engine, &spec, NULL), 0);
-	/* 100 outcomes of 152 bytes come on top */
-	assert_true(lcpfs_engine_save(w.engine, NULL, 0) + 100 * 152 <= 65536);
+	/* 100 outcomes of 152 bytes come on top; a pool sets 25 pages aside */
+	assert_true(lcpfs_engine_save(w.engine, NULL, 0) + 100 * 152 <= 25 * (4096 - 64));
 	world_done(&w);
 }
 
@@ -477,7 +674,7 @@ static void damaged_state_is_refused_whole(void **state)
 	for (size_t cut = 0; cut < length; cut++)
 		assert_int_equal(lcpfs_engine_load(w.engine, bytes, cut), -LCPFS_E_CORRUPT);
 	memcpy(copy, bytes, length);
-	copy[8] = 3;
+	copy[8]++;
 	assert_int_equal(lcpfs_engine_load(w.engine, copy, length), -LCPFS_E_VERSION);
 	lcpfs_engine_get_statistics(w.engine, &after);
 	assert_memory_equal(&before.pressure, &after.pressure, sizeof(before.pressure));
@@ -489,9 +686,11 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_decision_follows_from_its_record),
+		cmocka_unit_test(whom_it_chooses_follows_from_all_of_them),
 		cmocka_unit_test(every_answer_has_words_and_a_name),
 		cmocka_unit_test(what_was_learned_survives_a_restart),
 		cmocka_unit_test(a_restart_midway_ends_where_an_uninterrupted_run_ends),
+		cmocka_unit_test(a_trial_survives_a_restart),
 		cmocka_unit_test(a_full_engine_fits_its_room),
 		cmocka_unit_test(damaged_state_is_refused_whole),
 	};

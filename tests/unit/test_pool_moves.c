@@ -150,6 +150,41 @@ static void a_move_ends_when_the_giver_needs_space_itself(void **state)
 	closes_clean(&f);
 }
 
+/* It is reported, too, what was copied for it and nothing else. */
+static void a_move_of_the_engine_ends_where_it_costs_too_much(void **state)
+{
+	(void)state;
+	for (uint64_t limit = 0; limit <= 400; limit += 400) {
+		struct lcpfs_engine_decision d = {
+			.blocks = 6 * MB / BLOCK_SIZE, .cost_limit_blocks = (double)limit};
+		struct store_stats stats;
+		struct fixture f;
+		uint64_t moved;
+
+		fixture_new(&f, 64 * MB);
+		assert_int_equal(fixture_add(&f, "a", LEAST, 30 * MB, 40 * MB), 0);
+		assert_int_equal(fixture_add(&f, "b", LEAST, LEAST, 40 * MB), 0);
+		d.from_id = part_named(f.pool, "a")->id;
+		d.to_id = part_named(f.pool, "b")->id;
+		for (unsigned i = 0; i < 34; i++) { /* half of what is in each metaslab is old */
+			assert_int_equal(fixture_write(&f, "a", i * 100, 100, 1), 0);
+			assert_int_equal(fixture_write(&f, "a", 5000, 100, 1), 0);
+		}
+		moved = keeper_carry_out(f.pool, &d) / (MB / BLOCK_SIZE);
+		store_stats(part_named(f.pool, "a")->store, &stats);
+		assert_int_equal(fixture_size(&f, "b"), LEAST + moved * MB);
+		if (limit) {
+			assert_true(moved > 0 && moved < 6);
+			assert_in_range(stats.release_copied_blocks, limit, limit + 2 * MB / BLOCK_SIZE);
+		} else {
+			assert_int_equal(moved, 6);
+			assert_true(stats.release_copied_blocks > 400 + 2 * MB / BLOCK_SIZE);
+		}
+		fixture_expect(&f, "a", 0, 3400, 1);
+		closes_clean(&f);
+	}
+}
+
 static void what_cannot_be_copied_is_not_released(void **state)
 {
 	struct fixture f;
@@ -629,6 +664,7 @@ int main(void)
 		cmocka_unit_test(without_memory_it_is_done_or_not),
 		cmocka_unit_test(a_suspended_pool_moves_nothing),
 		cmocka_unit_test(closing_stops_the_engines_moves_only),
+		cmocka_unit_test(a_move_of_the_engine_ends_where_it_costs_too_much),
 		cmocka_unit_test(a_partition_is_resized_once_at_a_time),
 		cmocka_unit_test(a_move_ends_when_the_giver_needs_space_itself),
 		cmocka_unit_test(what_cannot_be_copied_is_not_released),
