@@ -3,7 +3,7 @@
 """Runs every scenario of the engine's bars through `lcpfs simulate`; prints bar, worst, mean, and pass or fail.
 
     sim/bars.py [--lcpfs build/lcpfs] [--seeds 10] [--jobs N] [--only NAME,...] [--trace FILE] [--json FILE]
-                [--priors [NAME,...] | --restart | --full | --drawn N] [--extra "ARGS"]
+                [--priors [NAME,...] | --restart | --full | --drawn N | --swings] [--extra "ARGS"]
 
 Each scenario runs from five starts (equal spare, spare in proportion to live data, all to the first, all to the
 last, in inverse proportion to the writes) and from each with every seed. There is a gigabyte of data, and its
@@ -13,6 +13,7 @@ spare is what there is beyond the least that the store needs for it; the ratios 
 --restart  the engine is stopped and reopened midway; also compares that with the uninterrupted run
 --drawn    instead of all that: N loads drawn at random (partitions, shares, weights, patterns, spare,
            starts, shifts, flushes), by number; those that do harm, or end worse, are shown
+--swings   likewise, two partitions whose weights swing, once per 1/4 to 16 pool sizes written
 --full     10 GiB of data in pools of 11, 12 and 13 GiB, whatever the store needs of that for itself
 """
 
@@ -355,13 +356,32 @@ def drawn(seed):
 	return shlex.split(" ".join(text)), start
 
 
-def run_drawn(count, first, runner, extra):
-	table, jobs, worst = Table(), {}, {"harm (share)": [], "epsilon / left alone": []}
+def drawn_loads(first, count):
 	for seed in range(first, first + count):
-		arguments, start = drawn(seed)
-		jobs[seed] = [runner.submit(arguments, policy, start, seed, more)
+		yield (str(seed), *drawn(seed), seed)
+
+
+def swinging_loads():
+	"""Two equal partitions that are busy in turn, faster and slower than the pool's contents turn over."""
+	for spare in (10, 20, 30):
+		for weight in (0.8, 0.95):
+			for period in (0.25, 0.5, 1, 2, 4, 8, 16):
+				pool, rest = LIVE * (1 + spare / 100), 1 - weight
+				name = f"{weight:.0%}, spare {spare} %, {period:g} pool sizes"
+				text = (f"--spare {spare}% --metaslab 1M --writes {pool * max(10, 2 * period):.0f}M "
+					f"--partition a:live={LIVE // 2}M,writes={weight} "
+					f"--partition b:live={LIVE // 2}M,writes={rest:g} "
+					f"--swing {pool * period:.0f}M:a={rest:g},b={weight}")
+				yield name, shlex.split(text), "equal", 1
+
+
+def run_loads(title, loads, runner, extra):
+	"""Each load beside the same left alone; those that do harm, or end worse, are shown."""
+	table, jobs, worst = Table(), {}, {"harm (share)": [], "epsilon / left alone": []}
+	for name, arguments, start, seed in loads:
+		jobs[name] = [runner.submit(arguments, policy, start, seed, more)
 			for policy, more in (("learned", extra), ("static", ()))], arguments, start
-	for seed, ((learned, static), arguments, start) in jobs.items():
+	for name, ((learned, static), arguments, start) in jobs.items():
 		pool_blocks = learned.result()["pool_blocks"]
 		learned = learned.result()["policies"]["learned"]
 		static = static.result()["policies"]["static"]
@@ -371,10 +391,12 @@ def run_drawn(count, first, runner, extra):
 		for values, value in zip(worst.values(), found):
 			values.append(value)
 		if found[0] > HARM / 2 or found[1] > 1 + HARM:
-			print(f"{seed}: harm {found[0]:.4f}, epsilon {found[1]:.4f}: "
-				f"{shlex.join(arguments)} --start {start}", flush=True)
+			print(f"{name}: harm {found[0]:.4f}, at the end {harm[-1]:.4f}, epsilon {found[1]:.4f}, "
+				f"{learned['moves']} moves: {shlex.join(arguments)} --start {start}", flush=True)
 	for what, values in worst.items():
-		table.add(f"{count} drawn at random", what, HARM if "harm" in what else 1 + HARM, values)
+		bar = HARM if "harm" in what else 1 + HARM
+		print(f"{sum(value > bar for value in values)} of {len(values)} {title} above {bar:g}")
+		table.add(f"{len(values)} {title}", what, bar, values)
 	return table.rows
 
 
@@ -391,13 +413,16 @@ def main():
 	parser.add_argument("--restart", action="store_true")
 	parser.add_argument("--full", action="store_true")
 	parser.add_argument("--drawn", type=int)
+	parser.add_argument("--swings", action="store_true")
 	parser.add_argument("--first", type=int, default=0, help="number of the first of those")
 	arguments = parser.parse_args()
 	runner, begun = Runner(arguments.lcpfs, arguments.jobs), time.monotonic()
 	extra = (*shlex.split(arguments.extra), *(["--restart"] if arguments.restart else []))
 	print(f"{'scenario':26} {'measure':28} {'bar':>9} {'worst':>9} {'mean':>9}", flush=True)
 	if arguments.drawn:
-		rows = run_drawn(arguments.drawn, arguments.first, runner, extra)
+		rows = run_loads("drawn at random", drawn_loads(arguments.first, arguments.drawn), runner, extra)
+	elif arguments.swings:
+		rows = run_loads("swings", swinging_loads(), runner, extra)
 	elif arguments.priors:
 		rows = run_priors(arguments, runner, extra)
 	else:
