@@ -334,7 +334,7 @@ static double find_price(const struct engine_core *core)
 
 	if (core->count < 2)
 		return 0;
-	for (int i = 0; i < 50; i++) {
+	for (int i = 0; i < 20; i++) { /* to a ten-thousandth */
 		double price = exp((low + high) / 2), sum = 0;
 		for (size_t k = 0; k < core->count; k++)
 			sum += size_at_price(core, core->partitions[k], price);

@@ -62,6 +62,11 @@ static void say_move(struct lcpfs_engine_decision *d, const struct names *n)
 	    d->trust);
 }
 
+static bool saved_enough(const struct lcpfs_engine_decision *d)
+{
+	return d->expected_saving_blocks_s * d->horizon_s >= d->cost_blocks;
+}
+
 static void say_weighed(struct lcpfs_engine_decision *d, const struct names *n)
 {
 	const char *blocks = "blocks";
@@ -77,6 +82,14 @@ static void say_weighed(struct lcpfs_engine_decision *d, const struct names *n)
 		SAY("%llu %s from %s to %s would lower epsilon by %.3g, which does not beat the noise of "
 		    "measurement, %.2g",
 		    count, blocks, n->from, n->to, d->expected_gain, d->measurement_error);
+	else if (d->reason == LCPFS_ENGINE_NO_PAYBACK && !(d->expected_saving_blocks_s > 0))
+		SAY("%llu %s from %s to %s would lower epsilon by %.3g, but save no writing (%.3g blocks/s), and "
+		    "copying has to be repaid",
+		    count, blocks, n->from, n->to, d->expected_gain, d->expected_saving_blocks_s);
+	else if (d->reason == LCPFS_ENGINE_NO_PAYBACK && saved_enough(d))
+		SAY("%llu %s from %s to %s would repay the copying, but might copy more than the %.0f blocks that "
+		    "the harm bound leaves now",
+		    count, blocks, n->from, n->to, d->copying_budget);
 	else if (d->reason == LCPFS_ENGINE_NO_PAYBACK)
 		SAY("%llu %s from %s to %s would save %.3g blocks/s, which does not repay about %.0f blocks of "
 		    "copying "

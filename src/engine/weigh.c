@@ -45,7 +45,9 @@ double engine_weigh_fall(const struct lcpfs_engine_side *side, double blocks)
 
 	if (side->id == LCPFS_ENGINE_FREE || !(side->access_frequency > 0) || !(side->avg_latency_us > 0))
 		return 0;
-	return engine_finite_or(epsilon_at(side, now) - epsilon_at(side, now + blocks), 0);
+	/* a loss beyond all numbers is not none */
+	return engine_finite_or(epsilon_at(side, now) - epsilon_at(side, now + blocks),
+				blocks < 0 ? -DBL_MAX : 0);
 }
 
 static double pair_fall(const struct lcpfs_engine_decision *d, double blocks)

@@ -12,6 +12,7 @@
 #include <lcpfs/engine.h>
 
 #include "engine/curve.h"
+#include "engine/core.h"
 #include "engine/demand.h"
 #include "engine/formula.h"
 #include "engine/window.h"
@@ -271,6 +272,18 @@ static void curve_learns_what_the_store_keeps(void **state)
 	assert_true(kept[0] < 30 && kept[1] > 70);
 }
 
+/* Who would lose beyond all numbers must not pass for one who loses nothing. */
+static void a_loss_beyond_all_numbers_is_not_none(void **state)
+{
+	struct lcpfs_engine_side side = {.id = 1, .size_blocks = 1001, .live_blocks = 1000, .access_frequency = 1,
+					 .avg_latency_us = 1, .write_share = 1, .cleaning_cost = 1,
+					 .uniform_copies = 1e-3, .curve_power = 1000};
+
+	(void)state;
+	assert_true(engine_weigh_fall(&side, -1) < -1e300);
+	assert_true(isfinite(engine_weigh_fall(&side, -1)) && isfinite(engine_weigh_fall(&side, 1)));
+}
+
 /* However sure a prior is of the formula: a log that copies nothing copies nothing. */
 static void a_narrow_prior_gives_way_to_what_is_measured(void **state)
 {
@@ -419,6 +432,7 @@ int main(void)
 		cmocka_unit_test(curve_believes_measurement_over_formula),
 		cmocka_unit_test(curve_of_a_log_is_flat_and_near_zero),
 		cmocka_unit_test(curve_learns_what_the_store_keeps),
+		cmocka_unit_test(a_loss_beyond_all_numbers_is_not_none),
 		cmocka_unit_test(a_narrow_prior_gives_way_to_what_is_measured),
 		cmocka_unit_test(a_width_is_learned_from_the_others),
 		cmocka_unit_test(a_latency_is_as_sure_as_its_samples_are_alike),
