@@ -167,7 +167,8 @@ static void check_decision_is_finite(const struct lcpfs_engine_decision *d)
 		d->copying_expected,   d->balance_blocks,
 		d->horizon_s,          d->gains_most,
 		d->loses_least,        d->freedom,
-		d->expected_saving_blocks_s,
+		d->expected_saving_blocks_s, d->cost_limit_blocks,
+		d->copying_budget, d->demand_turnovers,
 	};
 
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
