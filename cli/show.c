@@ -255,6 +255,7 @@ static void show_weighing(struct json_object *d)
 	       number_print(gain, field_number(d, "expected_gain")),
 	       number_print(error, field_number(d, "expected_error")));
 	line_blocks(d, "copying it costs", "cost_blocks");
+	line_blocks(d, "ends when it has copied", "cost_limit_blocks");
 	line_number(d, "saves device blocks/s", "expected_saving_blocks_s");
 	line_blocks(d, "until in balance", "balance_blocks");
 	line_number(d, "trust in expectations", "trust");
