@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/curve.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -21,7 +22,7 @@ bool engine_point_of(struct engine_point *point, const struct engine_space *spac
 	seen = fmax(copies, resolution);
 	point->spare = (float)(space->size / space->live - 1);
 	point->measured = (float)log(seen);
-	point->error = (float)(fmax(error, resolution) / seen);
+	point->error = (float)fmax(fmax(error, resolution) / seen, FLT_EPSILON); /* as it is kept */
 	return true;
 }
 
@@ -81,7 +82,8 @@ static struct line fit_line(const struct cloud *c, const struct variances *v)
 
 	for (int i = 0; i < c->count; i++)
 		normal_add(&n, c, i, v->misfit);
-	determinant = n.ll * n.pp - n.lp * n.lp;
+	/* no less than by the priors alone, however much is lost in rounding */
+	determinant = fmax(n.ll * n.pp - n.lp * n.lp, 1 / (v->level * v->power));
 	return (struct line){
 		.level = (n.ly * n.pp - n.py * n.lp) / determinant,
 		.power = (n.py * n.ll - n.ly * n.lp) / determinant,
@@ -211,6 +213,8 @@ static void spread(struct cloud *c, const struct engine_point *points, int count
 		c->error[i] = points[i].error;
 	}
 	c->here = uniform_log(space->live > 0 ? space->size / space->live - 1 : INFINITY, kept);
+	if (now < count)
+		c->x[now] = c->here; /* it is kept in fewer digits */
 }
 
 /* The mean of five shares, each as likely as the line through the points that it leads to. */

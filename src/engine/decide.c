@@ -246,6 +246,14 @@ static void weigh_undo(const struct engine_core *core, uint64_t blocks, struct l
 	d->action = LCPFS_ENGINE_MOVE;
 }
 
+static void wait_for_report(const struct engine_core *core, struct lcpfs_engine_decision *d)
+{
+	*d = core->carried;
+	rank_all(core, d);
+	d->action = LCPFS_ENGINE_NONE;
+	d->reason = LCPFS_ENGINE_WAIT_REPORT;
+}
+
 static void choose(struct engine_core *core, struct lcpfs_engine_decision *d)
 {
 	struct candidates c;
@@ -255,10 +263,7 @@ static void choose(struct engine_core *core, struct lcpfs_engine_decision *d)
 	if (core->options.mode == LCPFS_ENGINE_OFF) {
 		d->reason = LCPFS_ENGINE_MODE_OFF;
 	} else if (core->carrying) {
-		*d = core->carried;
-		rank_all(core, d);
-		d->action = LCPFS_ENGINE_NONE;
-		d->reason = LCPFS_ENGINE_WAIT_REPORT;
+		wait_for_report(core, d);
 	} else if (back) {
 		weigh_undo(core, back, d);
 	} else {
@@ -305,6 +310,7 @@ void engine_decide(struct engine_core *core, struct lcpfs_engine_decision *d)
 	if (d->action == LCPFS_ENGINE_MOVE && core->options.mode == LCPFS_ENGINE_OBSERVE)
 		d->action = LCPFS_ENGINE_WOULD_MOVE;
 	hand_out(core, d);
+	engine_core_foresee(core);
 }
 
 /* The best partner for `p` in one role; false if there is none. */
@@ -387,7 +393,9 @@ void engine_decide_call_back(struct engine_core *core, uint64_t blocks, uint32_t
 	uint64_t step = core->options.step_blocks, room;
 
 	engine_decide_inputs(core, d);
-	d->reason = core->carrying ? LCPFS_ENGINE_WAIT_REPORT : LCPFS_ENGINE_NO_ROOM;
+	d->reason = LCPFS_ENGINE_NO_ROOM;
+	if (core->carrying)
+		wait_for_report(core, d);
 	for (size_t i = 0; i < core->count && !core->carrying; i++) {
 		const struct engine_partition *p = core->partitions[i];
 		if (p->id != but_not && p->size >= p->side.floor_blocks + step &&

@@ -90,7 +90,7 @@ static bool is_contradicted(const struct engine_foresight *f, int i)
 	return f->apart[i] * f->judged > f->quantile * f->quantile * f->usual[i];
 }
 
-static void choose(struct engine_foresight *f)
+void engine_foresight_choose(struct engine_foresight *f)
 {
 	f->best = 0;
 	for (int i = 1; i < ENGINE_MEMORIES; i++)
@@ -106,9 +106,13 @@ void engine_foresight_replace(struct engine_foresight *f, struct engine_demand *
 		double off = share(f, d, 0) - share(f, d, i);
 		double apart = gone ? 0 : off * off;
 		f->apart[i] = fmax(f->apart[i] + apart - d->apart[i], 0);
+		f->largest[i] = fmax(f->largest[i], f->apart[i]);
 		d->apart[i] = apart;
+		if (gone)
+			f->ops[i] = fmax(f->ops[i] - d->memory[i].ops, 0);
 	}
-	choose(f);
+	if (gone)
+		f->turnover_ops = fmax(f->turnover_ops - d->turnover_ops, 0);
 }
 
 void engine_foresight_add(struct engine_foresight *f, double ops, double age)
@@ -152,11 +156,11 @@ void engine_foresight_turn(struct engine_foresight *f, const double squares[ENGI
 	f->judged = f->judged * keep + known;
 	for (int i = 0; i < ENGINE_MEMORIES && known; i++) {
 		f->off[i] = f->off[i] * keep + squares[i] - least;
-		f->usual[i] = f->usual[i] * keep + f->apart[i];
+		f->usual[i] = f->usual[i] * keep + f->largest[i];
 	}
+	memset(f->largest, 0, sizeof(f->largest));
 	f->ended += !known;
 	f->turnover = f->turnover_ops = 0;
-	choose(f);
 }
 
 double engine_foresight_turnovers(const struct engine_foresight *f)

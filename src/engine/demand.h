@@ -35,9 +35,9 @@ struct engine_foresight {
 	int ended; /* turnovers (ENGINE_AHEAD at most) of which it is known what was foretold when they ended */
 	double judged; /* turnovers, decayed like what follows */
 	double off[ENGINE_MEMORIES]; /* Σ (foretold − came)², beyond what the best of them was off by */
-	double usual[ENGINE_MEMORIES]; /* Σ of `apart` when turnovers ended */
-	double apart[ENGINE_MEMORIES]; /* Σ over partitions, now */
-	int best;
+	double usual[ENGINE_MEMORIES]; /* Σ of the largest `apart` in each turnover */
+	double apart[ENGINE_MEMORIES], largest[ENGINE_MEMORIES]; /* Σ over partitions, now; in this turnover */
+	int best; /* for a round: all partitions are seen by the same one */
 };
 
 /* `age` is the pool's work since the last call / the pool's size. */
@@ -50,7 +50,7 @@ double engine_demand_error(const struct engine_demand *demand); /* relative stan
 /* Relative standard error of the mean latency; `prior` is that of one update, and worth one of them. */
 double engine_demand_latency_error(const struct engine_demand *demand, double prior);
 
-/* After an update, and before a partition goes (`gone`). */
+/* After an update; and before a partition goes: then what it asked for is taken out of all sums. */
 void engine_foresight_replace(struct engine_foresight *foresight, struct engine_demand *demand, bool gone);
 /* What a partition is about to add to its demand. */
 void engine_foresight_add(struct engine_foresight *foresight, double ops, double age);
@@ -59,6 +59,8 @@ bool engine_foresight_is_over(const struct engine_foresight *foresight);
 /* Adds to `squares` how far off each memory was. */
 void engine_foresight_judge(const struct engine_foresight *foresight, struct engine_demand *demand,
 			    double squares[ENGINE_MEMORIES]);
+/* Once all partitions of a round were updated. */
+void engine_foresight_choose(struct engine_foresight *foresight);
 void engine_foresight_turn(struct engine_foresight *foresight, const double squares[ENGINE_MEMORIES]);
 double engine_foresight_turnovers(const struct engine_foresight *foresight); /* how far back the best one goes */
 

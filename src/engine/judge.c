@@ -55,10 +55,9 @@ static void learn_copying(struct engine_core *core, const struct lcpfs_engine_mo
 	core->invested_work = core->work;
 	if (d->from_id == LCPFS_ENGINE_FREE || moved->copied_blocks == UINT64_MAX)
 		return;
-	/* no more than all that lived there: what was copied meanwhile for other reasons is not its cost */
-	core->copying_seen += (double)MIN_OF(moved->copied_blocks, d->from.live_blocks);
+	core->copying_seen += (double)moved->copied_blocks;
 	core->copying_tried = MAX_OF(core->copying_tried, moved->blocks);
-	core->copying_expected += (double)moved->blocks * engine_weigh_copies(&d->from, size);
+	core->copying_expected += engine_finite_or((double)moved->blocks * engine_weigh_copies(&d->from, size), 0);
 }
 
 static void await(struct engine_core *core, struct engine_partition *from, struct engine_partition *to,
@@ -96,11 +95,17 @@ static void note_refusal(struct engine_core *core, struct engine_partition *from
 			 const struct lcpfs_engine_moved *moved)
 {
 	double most = core->carried.cost_limit_blocks;
+	bool known = moved->copied_blocks != UINT64_MAX;
 
-	if (!from || moved->blocks >= core->carried.blocks)
+	if (!from)
 		return;
+	if (moved->blocks >= core->carried.blocks) { /* it can, after all */
+		if (from->size < from->refused.size)
+			from->refused = (struct engine_barrier){0};
+		return;
+	}
 	/* it could, but at too high a price */
-	if (most > 0 && moved->copied_blocks != UINT64_MAX && (double)moved->copied_blocks >= most)
+	if (moved->blocks && most > 0 && known && (double)moved->copied_blocks >= most)
 		return;
 	engine_barrier_set(core, &from->refused, from->size); /* after the move: it could not give more */
 	from->barrier_live = from->live;
@@ -140,9 +145,9 @@ int engine_judge_report(struct engine_core *core, uint64_t sequence, const struc
 	if (error)
 		return error;
 	core->carrying = false;
+	learn_copying(core, moved);
 	if (moved->blocks) {
 		core->moves++;
-		learn_copying(core, moved);
 		if (from && from->awaited)
 			engine_judge_cut_off(core, from->id);
 		awaited = judged && to && !to->awaited && (from || d->from_id == LCPFS_ENGINE_FREE);
@@ -408,6 +413,9 @@ void engine_judge_past(const struct engine_core *core, const struct engine_parti
 	for (size_t i = 0; i < MIN_OF(core->outcome_count, LCPFS_ENGINE_OUTCOMES_MAX); i++) {
 		const struct lcpfs_engine_outcome *o = &core->outcomes[i];
 		double se = o->standard_error / o->expected_gain, r, w;
+		/* a clock that began anew says nothing of how long ago it was */
+		if (o->moved_us > core->now_us)
+			continue;
 		if (!to || o->to_id != to->id || o->verdict == LCPFS_ENGINE_NOT_JUDGED ||
 		    !(o->expected_gain > 0) ||
 		    !(fabs(o->pressure - pressure) <= ENGINE_SIMILAR_PRESSURE * pressure))

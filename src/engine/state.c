@@ -17,9 +17,9 @@
 #define MAGIC "LCPFSENG"
 #define VERSION 3u
 #define HEADER_BYTES 24u
-#define PARTITION_BYTES 296u
+#define PARTITION_BYTES 320u
 #define OUTCOME_BYTES 152u
-#define ENGINE_BYTES 464u
+#define ENGINE_BYTES 480u
 
 /* A cursor that writes fields to bytes, reads them from bytes, or only counts (bytes NULL). */
 struct cursor {
@@ -117,6 +117,8 @@ static void engine_fields(struct cursor *c, struct engine_core *core, struct cou
 	u64_field(c, &core->undone);
 	u32_field(c, &core->id_last);
 	u32_field(c, &tried_steps);
+	f64_field(c, &core->written);
+	f64_field(c, &core->invested);
 	f64_field(c, &core->foresight.judged);
 	for (int i = 0; i < ENGINE_MEMORIES; i++) {
 		f64_field(c, &core->foresight.off[i]);
@@ -153,10 +155,20 @@ static void trial_fields(struct cursor *c, struct engine_trial *t)
 	short_field(c, &t->seconds);
 }
 
+/* Its work is how long it has stood. */
+static void barrier_fields(struct cursor *c, struct engine_barrier *b)
+{
+	uint32_t times = (uint32_t)b->times;
+
+	u64_field(c, &b->size);
+	short_field(c, &b->work);
+	u32_field(c, &times);
+	b->times = (int)MIN_OF(times, (uint32_t)ENGINE_TIMES_MAX);
+}
+
 static void partition_fields(struct cursor *c, struct engine_partition *p)
 {
 	uint32_t points = (uint32_t)p->curve.count, known = p->latency_known;
-	uint32_t failures = (uint32_t)p->hurt.times;
 
 	u32_field(c, &p->id);
 	u32_field(c, &points);
@@ -172,14 +184,13 @@ static void partition_fields(struct cursor *c, struct engine_partition *p)
 	f64_field(c, &p->write_share);
 	f64_field(c, &p->since_blocks);
 	u64_field(c, &p->size);
-	u64_field(c, &p->refused.size);
-	u64_field(c, &p->hurt.size);
-	u32_field(c, &failures);
+	barrier_fields(c, &p->refused);
+	barrier_fields(c, &p->hurt);
+	u64_field(c, &p->barrier_live);
 	u32_field(c, &known);
 	short_field(c, &p->proven_blocks);
 	p->curve.count = (int)MIN_OF(points, (uint32_t)ENGINE_CURVE_POINTS);
 	p->latency_known = known;
-	p->hurt.times = (int)MIN_OF(failures, (uint32_t)ENGINE_TIMES_MAX);
 }
 
 static void outcome_fields(struct cursor *c, struct lcpfs_engine_outcome *o)
@@ -232,10 +243,13 @@ static void write_header(uint8_t *bytes, size_t length)
 }
 
 /* A partition as it would be known after a restart: what the present window measured is a point of its curve. */
-static struct engine_partition partition_to_save(const struct engine_partition *p)
+static struct engine_partition partition_to_save(const struct engine_core *core, const struct engine_partition *p)
 {
 	struct engine_partition copy = *p;
 	struct engine_point point;
+
+	copy.refused.work = core->work - p->refused.work;
+	copy.hurt.work = core->work - p->hurt.work;
 
 	if (engine_core_point(p, &point))
 		engine_curve_keep(&copy.curve, &point);
@@ -258,10 +272,11 @@ size_t engine_state_save(const struct engine_core *core, void *bytes, size_t roo
 
 	if (!bytes || room < need || need > UINT32_MAX)
 		return need;
+	copy.invested = engine_judge_invested(core);
 	memset(bytes, 0, need);
 	engine_fields(&c, &copy, &counts);
 	for (size_t i = 0; i < core->count; i++) {
-		struct engine_partition p = partition_to_save(core->partitions[i]);
+		struct engine_partition p = partition_to_save(core, core->partitions[i]);
 		c.at = HEADER_BYTES + ENGINE_BYTES + i * PARTITION_BYTES;
 		partition_fields(&c, &p);
 	}
@@ -312,6 +327,7 @@ static bool engine_is_sane(const struct engine_core *core)
 	       threshold_is_sane(&core->growth) && threshold_is_sane(&core->shrink) && isfinite(core->trust_sum) &&
 	       core->trust_weight >= 0 && isfinite(core->trust_weight) && core->copying_seen >= 0 &&
 	       isfinite(core->copying_seen) && core->copying_expected >= 0 && isfinite(core->copying_expected) &&
+	       are_sane(&core->written, 1) && are_sane(&core->invested, 1) &&
 	       are_sane(&core->foresight.judged, 1) && are_sane(core->foresight.off, ENGINE_MEMORIES) &&
 	       are_sane(core->foresight.usual, ENGINE_MEMORIES);
 }
@@ -322,7 +338,8 @@ static bool partition_is_sane(const struct engine_partition *p)
 	const double numbers[] = {d->squares,         d->latency_us,     d->write_latency_us, d->samples,
 				  d->latency_squares, p->latency_us,     p->latency_error,    p->write_share,
 				  p->since_blocks,    p->proven_blocks,  p->trial.user,       p->trial.seconds,
-				  p->trial.expected_copies, p->trial.saving_blocks_s, p->trial.return_blocks};
+				  p->trial.expected_copies, p->trial.saving_blocks_s, p->trial.return_blocks,
+				  p->refused.work, p->hurt.work};
 
 	if (!are_sane(numbers, ARRAY_LENGTH(numbers)) || !isfinite(p->trial.copied))
 		return false;
@@ -344,6 +361,11 @@ static bool outcome_is_sane(const struct lcpfs_engine_outcome *o)
 	       isfinite(o->epsilon_after) && isfinite(o->standard_error) && o->standard_error >= 0;
 }
 
+static struct engine_barrier barrier_from(const struct engine_core *core, const struct engine_barrier *saved)
+{
+	return (struct engine_barrier){saved->size, core->work - saved->work, saved->times};
+}
+
 static void load_partition(struct engine_core *core, const struct engine_partition *saved)
 {
 	struct engine_partition *p = engine_core_find(core, saved->id);
@@ -353,14 +375,16 @@ static void load_partition(struct engine_core *core, const struct engine_partiti
 	p->curve = saved->curve;
 	engine_foresight_replace(&core->foresight, &p->demand, true);
 	p->demand = saved->demand;
+	for (int i = 0; i < ENGINE_MEMORIES; i++)
+		core->foresight.ops[i] += p->demand.memory[i].ops;
 	engine_foresight_replace(&core->foresight, &p->demand, false);
 	p->latency_us = saved->latency_us;
 	p->latency_error = saved->latency_error;
 	p->write_share = saved->write_share;
 	p->latency_known = saved->latency_known;
-	engine_barrier_set(core, &p->refused, saved->refused.size);
-	/* its wait begins anew, as long as it was */
-	p->hurt = (struct engine_barrier){saved->hurt.size, core->work, saved->hurt.times};
+	p->refused = barrier_from(core, &saved->refused);
+	p->hurt = barrier_from(core, &saved->hurt);
+	p->barrier_live = saved->barrier_live;
 	p->proven_blocks = saved->proven_blocks;
 	/* the log has gone round under another size: its effect has to arrive anew */
 	p->since_blocks = p->size == saved->size ? saved->since_blocks : 0;
@@ -389,6 +413,7 @@ int engine_state_load(struct engine_core *core, const void *bytes, size_t length
 	engine_fields(&c, &learned, &counts);
 	if (!engine_is_sane(&learned))
 		return -LCPFS_E_CORRUPT;
+	learned.invested_work = core->work;
 	learned.id_last = MAX_OF(learned.id_last, core->id_last);
 	*core = learned;
 	for (size_t i = 0; i < counts.partitions; i++) {
@@ -404,6 +429,7 @@ int engine_state_load(struct engine_core *core, const void *bytes, size_t length
 		c.at = HEADER_BYTES + ENGINE_BYTES + counts.partitions * PARTITION_BYTES + i * OUTCOME_BYTES;
 		outcome_fields(&c, o);
 		core->outcome_count += outcome_is_sane(o);
+		core->sequence = MAX_OF(core->sequence, o->sequence); /* no two decisions share a number */
 	}
 	return 0;
 }

@@ -112,7 +112,7 @@ static double saved(const struct lcpfs_engine_decision *d)
 	return d->expected_saving_blocks_s * d->horizon_s;
 }
 
-/* If the giver copies as much more as may well be, and what goes beyond all moves so far twice that. */
+/* If the giver copies as much more as may be; what goes beyond all moves so far is as unsure as it is large. */
 static double most_copied(const struct lcpfs_engine_decision *d)
 {
 	double quantile = engine_t_quantile(d->significance, ENGINE_CERTAIN), blocks = (double)d->blocks;
@@ -139,7 +139,9 @@ void engine_weigh_fixed(struct lcpfs_engine_decision *d, uint64_t blocks)
 	d->expected_saving_blocks_s =
 		engine_finite_or(engine_weigh_saving(&d->to, size) + engine_weigh_saving(&d->from, -size), 0);
 	/* one at least: who owns what */
-	d->cost_blocks = d->from.id == LCPFS_ENGINE_FREE ? 0 : 1 + engine_weigh_copying(d, &d->from, size);
+	d->cost_blocks = 0;
+	if (d->from.id != LCPFS_ENGINE_FREE)
+		d->cost_blocks = engine_finite_or(1 + engine_weigh_copying(d, &d->from, size), DBL_MAX);
 	d->cost_limit_blocks = engine_finite_or(fmax(most_copied(d), fmin(saved(d), d->copying_budget)), DBL_MAX);
 }
 

@@ -525,6 +525,60 @@ static int refuse(void *context, const struct lcpfs_engine_decision *decision, s
 	return -LCPFS_E_TOO_SMALL;
 }
 
+struct vain {
+	struct world w;
+	double copied;
+	unsigned tries;
+};
+
+static int copy_in_vain(void *context, const struct lcpfs_engine_decision *decision,
+			struct lcpfs_engine_moved *moved)
+{
+	struct vain *vain = context;
+
+	vain->tries++;
+	*moved = (struct lcpfs_engine_moved){.copied_blocks = 2 + (uint64_t)decision->cost_limit_blocks};
+	vain->copied += (double)moved->copied_blocks;
+	return -LCPFS_E_TOO_SMALL;
+}
+
+/* What gave nothing and cost much is not tried again every second, and has cost what it has. */
+static void copying_in_vain_is_charged(void **state)
+{
+	struct vain vain = {.copied = 0};
+	struct lcpfs_engine_decision d;
+
+	(void)state;
+	world_hot_and_cold(&vain.w, LCPFS_ENGINE_ON, 12);
+	for (int t = 0; t < 100; t++) {
+		world_second(&vain.w);
+		lcpfs_engine_step(vain.w.engine, vain.w.now_us, copy_in_vain, &vain, &d);
+		assert_true(vain.copied <= 0.1 * vain.w.written);
+	}
+	assert_true(vain.tries >= 2 && vain.tries <= 12);
+	assert_int_equal(lcpfs_engine_explain(vain.w.engine, 1, &d), 0);
+	assert_true(d.copying_seen >= 0.9 * vain.copied);
+	world_done(&vain.w);
+}
+
+static void calling_back_waits_for_a_report(void **state)
+{
+	struct world w;
+	struct lcpfs_engine_decision d;
+
+	(void)state;
+	world_hot_and_cold(&w, LCPFS_ENGINE_ON, 12);
+	do {
+		world_second(&w);
+		lcpfs_engine_decide(w.engine, w.now_us, &d);
+	} while (d.action != LCPFS_ENGINE_MOVE);
+	assert_int_equal(lcpfs_engine_call_back(w.engine, w.now_us, 64, 0, &d), 0);
+	assert_int_equal(d.action, LCPFS_ENGINE_NONE);
+	assert_int_equal(d.reason, LCPFS_ENGINE_WAIT_REPORT);
+	assert_true(lcpfs_engine_decision_holds(&d));
+	world_done(&w);
+}
+
 static void a_refusal_is_remembered(void **state)
 {
 	struct world w;
@@ -607,6 +661,8 @@ int main(void)
 		cmocka_unit_test(observe_moves_nothing_and_says_what_it_would),
 		cmocka_unit_test(off_decides_nothing),
 		cmocka_unit_test(a_refusal_is_remembered),
+		cmocka_unit_test(copying_in_vain_is_charged),
+		cmocka_unit_test(calling_back_waits_for_a_report),
 		cmocka_unit_test(only_the_move_handed_out_can_be_reported_once),
 		cmocka_unit_test(idle_partitions_may_always_give),
 	};

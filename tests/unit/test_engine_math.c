@@ -371,6 +371,7 @@ static void turn(struct engine_foresight *f, struct engine_demand *d, double sha
 	engine_foresight_judge(f, &d[0], squares);
 	engine_foresight_judge(f, &d[1], squares);
 	engine_foresight_turn(f, squares);
+	engine_foresight_choose(f);
 }
 
 static double square_wave(int turnover, int period)
@@ -415,6 +416,126 @@ static void a_change_is_noticed_at_once(void **state)
 		assert_true(f.apart[i] < 1e-12); /* who is gone does not count */
 }
 
+/* ---- the whole of it, from inside ---- */
+
+/* Three partitions, the third the busiest; each update is a twentieth of a turnover. */
+static void busy_core(struct engine_core *core)
+{
+	struct lcpfs_engine_options options = {.pool_blocks = 30000, .step_blocks = 64, .mode = LCPFS_ENGINE_ON};
+	struct lcpfs_engine_counters c[3] = {{.read_ops = 0}};
+	struct lcpfs_engine_decision d;
+
+	assert_int_equal(engine_core_init(core, &options), 0);
+	for (int i = 0; i < 3; i++) {
+		struct lcpfs_engine_spec spec = {
+			.size_blocks = 9000, .min_size_blocks = 64, .max_size_blocks = 30000};
+		assert_int_equal(engine_core_add(core, &spec), 0);
+	}
+	for (uint64_t t = 1; t <= 600; t++) {
+		engine_core_time(core, t * 1000000);
+		for (unsigned i = 0; i < 3; i++) {
+			uint64_t writes = 200u << 2 * i;
+			c[i].write_ops += writes + 7 * (t % 5);
+			c[i].user_blocks += writes;
+			c[i].device_blocks += writes;
+			c[i].live_blocks = 8000;
+			assert_int_equal(engine_core_update(core, i + 1, &c[i]), 0);
+		}
+		engine_decide(core, &d);
+		core->carrying = false;
+	}
+}
+
+static void assert_shares_add_up(const struct engine_core *core)
+{
+	for (int m = 0; m < ENGINE_MEMORIES; m++) {
+		double ops = 0;
+		for (size_t i = 0; i < core->count; i++)
+			ops += core->partitions[i]->demand.memory[m].ops;
+		/* each fades when it is updated, a seventh of a turnover apart */
+		assert_true(fabs(ops / core->foresight.ops[m] - 1) < 0.2);
+	}
+}
+
+static void the_pools_demand_is_that_of_its_partitions(void **state)
+{
+	static uint8_t bytes[1 << 16];
+	struct engine_core core, again;
+	size_t length;
+
+	(void)state;
+	busy_core(&core);
+	assert_shares_add_up(&core);
+	length = engine_state_save(&core, bytes, sizeof(bytes));
+	assert_int_equal(engine_core_remove(&core, 3), 0);
+	assert_shares_add_up(&core);
+	busy_core(&again);
+	assert_int_equal(engine_state_load(&again, bytes, length), 0);
+	assert_shares_add_up(&again);
+	engine_core_done(&core);
+	engine_core_done(&again);
+}
+
+/* The clock begins anew when the machine does: what came to nothing before must not count for ever. */
+static void outcomes_of_another_clock_are_forgotten(void **state)
+{
+	struct engine_core core;
+	double ratio, error;
+
+	(void)state;
+	busy_core(&core);
+	core.outcomes[0] = (struct lcpfs_engine_outcome){.to_id = 1, .verdict = LCPFS_ENGINE_HURT, .epsilon_after = 1};
+	core.outcomes[0].expected_gain = 1;
+	core.outcomes[0].pressure = core.partitions[0]->side.pressure;
+	core.outcomes[0].moved_us = core.now_us;
+	core.outcome_count = 1;
+	engine_judge_past(&core, core.partitions[0], &ratio, &error);
+	assert_near(ratio, 0, 0.1);
+	core.outcomes[0].moved_us = core.now_us + 1;
+	engine_judge_past(&core, core.partitions[0], &ratio, &error);
+	assert_near(ratio, 1, 1e-9);
+	engine_core_done(&core);
+}
+
+/* A refusal whose time is over does not come back with a restart, and one that stands goes on standing. */
+static void a_barrier_stands_as_long_after_a_restart(void **state)
+{
+	static uint8_t bytes[1 << 16];
+	struct engine_core core, again;
+	size_t length;
+
+	(void)state;
+	for (int over = 0; over < 2; over++) {
+		busy_core(&core);
+		engine_barrier_set(&core, &core.partitions[0]->refused, 9000);
+		core.work += over ? 30000 : 20000;
+		length = engine_state_save(&core, bytes, sizeof(bytes));
+		busy_core(&again);
+		assert_int_equal(engine_state_load(&again, bytes, length), 0);
+		assert_int_equal(engine_barrier_floor(&again, &again.partitions[0]->refused), over ? 0 : 9000);
+		again.work += 11000;
+		assert_int_equal(engine_barrier_floor(&again, &again.partitions[0]->refused), 0);
+		engine_core_done(&core);
+		engine_core_done(&again);
+	}
+}
+
+/* What is measured beyond the digits that are kept must not pass for a slope. */
+static void a_curve_through_one_exact_point_is_finite(void **state)
+{
+	(void)state;
+	for (double copies = 1e-3; copies < 1e16; copies *= 10) {
+		struct engine_space space = {1000, 1234.5678, 30};
+		struct engine_curve curve = {.count = 0};
+		struct engine_point now;
+		struct engine_fit fit;
+		assert_true(engine_point_of(&now, &space, copies, 0, 1e9));
+		fit = engine_curve_fit(&curve, &now, &priors, &space);
+		assert_true(isfinite(fit.copies) && isfinite(fit.copies_error) && isfinite(fit.power_error));
+		assert_true(fit.power < 10);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -438,6 +559,10 @@ int main(void)
 		cmocka_unit_test(a_latency_is_as_sure_as_its_samples_are_alike),
 		cmocka_unit_test(the_memory_that_foretells_best_is_believed),
 		cmocka_unit_test(a_change_is_noticed_at_once),
+		cmocka_unit_test(the_pools_demand_is_that_of_its_partitions),
+		cmocka_unit_test(outcomes_of_another_clock_are_forgotten),
+		cmocka_unit_test(a_barrier_stands_as_long_after_a_restart),
+		cmocka_unit_test(a_curve_through_one_exact_point_is_finite),
 		cmocka_unit_test(demand_forgets_with_the_pools_turnover),
 	};
 
