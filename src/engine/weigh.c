@@ -230,17 +230,19 @@ static enum lcpfs_engine_reason sureness(const struct lcpfs_engine_decision *d)
 }
 
 /*
- * At a pressure like those at which moves helped, or above, it may go as far as trust allows; below it explores.
+ * At a pressure like those at which moves helped, or above, it may go as far as trust allows; below, less far.
  */
-static bool pressed(const struct lcpfs_engine_decision *d)
+static double pressed(const struct lcpfs_engine_decision *d)
 {
-	return d->to.pressure >= (1 - ENGINE_SIMILAR_PRESSURE) * d->pressure_threshold;
+	double like = (1 - ENGINE_SIMILAR_PRESSURE) * d->pressure_threshold;
+
+	return d->to.pressure < like ? d->to.pressure / like : 1;
 }
 
 static enum lcpfs_engine_reason weigh_size(struct lcpfs_engine_decision *d, uint64_t balance)
 {
 	uint64_t explore = MIN_OF(explore_steps(d, balance), cap_steps(d));
-	uint64_t full = pressed(d) ? (uint64_t)(d->trust * (double)balance) : 0;
+	uint64_t full = (uint64_t)(pressed(d) * d->trust * (double)balance);
 	uint64_t steps = MIN_OF(MAX_OF(explore, full), cap_steps(d));
 	enum lcpfs_engine_reason reason;
 

@@ -190,8 +190,8 @@ static double right_steps(const struct lcpfs_engine_decision *d)
 	double explore = fmin(exploring_steps(d, balance), cap), steps = explore;
 	struct lcpfs_engine_decision weighed;
 
-	if (d->to.pressure >= 0.7 * d->pressure_threshold)
-		steps = fmin(fmax(explore, floor(d->trust * balance)), cap);
+	double pressed = fmin(d->to.pressure / (0.7 * d->pressure_threshold), 1);
+	steps = fmin(fmax(explore, floor(pressed * d->trust * balance)), cap);
 	weighed = at_size(d, steps);
 	if (!is_sure(&weighed))
 		steps = fmin(steps, explore);
