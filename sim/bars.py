@@ -3,7 +3,7 @@
 """Runs every scenario of the engine's bars through `lcpfs simulate`; prints bar, worst, mean, and pass or fail.
 
     sim/bars.py [--lcpfs build/lcpfs] [--seeds 10] [--jobs N] [--only NAME,...] [--trace FILE] [--json FILE]
-                [--priors [NAME,...] | --restart | --full | --drawn N | --swings] [--extra "ARGS"]
+                [--priors [NAME,...] | --restart | --full | --drawn N | --swings | --shifts] [--extra "ARGS"]
 
 Each scenario runs from five starts (equal spare, spare in proportion to live data, all to the first, all to the
 last, in inverse proportion to the writes) and from each with every seed. There is a gigabyte of data, and its
@@ -14,6 +14,7 @@ spare is what there is beyond the least that the store needs for it; the ratios 
 --drawn    instead of all that: N loads drawn at random (partitions, shares, weights, patterns, spare,
            starts, shifts, flushes), by number; those that do harm, or end worse, are shown
 --swings   likewise, two partitions whose weights swing, once per 1/4 to 16 pool sizes written
+--shifts   likewise, two partitions whose weights change places once, after 1 to 4 pool sizes written
 --full     10 GiB of data in pools of 11, 12 and 13 GiB, whatever the store needs of that for itself
 """
 
@@ -375,6 +376,20 @@ def swinging_loads():
 				yield name, shlex.split(text), "equal", 1
 
 
+def shifting_loads():
+	"""Two equal partitions, of which one is busy; then, early on, the other one is."""
+	for spare in (10, 20, 30):
+		for weight in (0.8, 0.9, 0.95, 0.99):
+			for at in (1, 1.5, 2, 4):
+				pool, rest = LIVE * (1 + spare / 100), 1 - weight
+				name = f"{weight:.0%}, spare {spare} %, after {at:g} pool sizes"
+				text = (f"--spare {spare}% --metaslab 1M --writes {pool * (at + 4):.0f}M "
+					f"--partition a:live={LIVE // 2}M,writes={weight} "
+					f"--partition b:live={LIVE // 2}M,writes={rest:g} "
+					f"--shift {pool * at:.0f}M:a={rest:g},b={weight}")
+				yield name, shlex.split(text), "equal", 1
+
+
 def run_loads(title, loads, runner, extra):
 	"""Each load beside the same left alone; those that do harm, or end worse, are shown."""
 	table, jobs, worst = Table(), {}, {"harm (share)": [], "epsilon / left alone": []}
@@ -414,6 +429,7 @@ def main():
 	parser.add_argument("--full", action="store_true")
 	parser.add_argument("--drawn", type=int)
 	parser.add_argument("--swings", action="store_true")
+	parser.add_argument("--shifts", action="store_true")
 	parser.add_argument("--first", type=int, default=0, help="number of the first of those")
 	arguments = parser.parse_args()
 	runner, begun = Runner(arguments.lcpfs, arguments.jobs), time.monotonic()
@@ -421,6 +437,8 @@ def main():
 	print(f"{'scenario':26} {'measure':28} {'bar':>9} {'worst':>9} {'mean':>9}", flush=True)
 	if arguments.drawn:
 		rows = run_loads("drawn at random", drawn_loads(arguments.first, arguments.drawn), runner, extra)
+	elif arguments.shifts:
+		rows = run_loads("shifts", shifting_loads(), runner, extra)
 	elif arguments.swings:
 		rows = run_loads("swings", swinging_loads(), runner, extra)
 	elif arguments.priors:
