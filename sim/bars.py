@@ -20,6 +20,7 @@ spare is what there is beyond the least that the store needs for it; the ratios 
 
 import argparse
 import concurrent.futures
+import itertools
 import json
 import math
 import os
@@ -362,32 +363,20 @@ def drawn_loads(first, count):
 		yield (str(seed), *drawn(seed), seed)
 
 
-def swinging_loads():
+def swinging_loads(sizes):
 	"""Two equal partitions that are busy in turn, faster and slower than the pool's contents turn over."""
-	for spare in (10, 20, 30):
-		for weight in (0.8, 0.95):
-			for period in (0.25, 0.5, 1, 2, 4, 8, 16):
-				pool, rest = LIVE * (1 + spare / 100), 1 - weight
-				name = f"{weight:.0%}, spare {spare} %, {period:g} pool sizes"
-				text = (f"--spare {spare}% --metaslab 1M --writes {pool * max(10, 2 * period):.0f}M "
-					f"--partition a:live={LIVE // 2}M,writes={weight} "
-					f"--partition b:live={LIVE // 2}M,writes={rest:g} "
-					f"--swing {pool * period:.0f}M:a={rest:g},b={weight}")
-				yield name, shlex.split(text), "equal", 1
+	for spare, weight, period in itertools.product((0.1, 0.2, 0.3), (0.8, 0.95), (0.25, 0.5, 1, 2, 4, 8, 16)):
+		swing = f"--swing {sizes.written(spare, period)}:hot={1 - weight:g},cold={weight}"
+		yield (f"{weight:.0%}, spare {spare:.0%}, {period:g} pool sizes",
+			sizes.two(weight, 0.5, spare, swing, turns=max(10, 2 * period)), "equal", 1)
 
 
-def shifting_loads():
+def shifting_loads(sizes):
 	"""Two equal partitions, of which one is busy; then, early on, the other one is."""
-	for spare in (10, 20, 30):
-		for weight in (0.8, 0.9, 0.95, 0.99):
-			for at in (1, 1.5, 2, 4):
-				pool, rest = LIVE * (1 + spare / 100), 1 - weight
-				name = f"{weight:.0%}, spare {spare} %, after {at:g} pool sizes"
-				text = (f"--spare {spare}% --metaslab 1M --writes {pool * (at + 4):.0f}M "
-					f"--partition a:live={LIVE // 2}M,writes={weight} "
-					f"--partition b:live={LIVE // 2}M,writes={rest:g} "
-					f"--shift {pool * at:.0f}M:a={rest:g},b={weight}")
-				yield name, shlex.split(text), "equal", 1
+	for spare, weight, at in itertools.product((0.1, 0.2, 0.3), (0.8, 0.9, 0.95, 0.99), (1, 1.5, 2, 4)):
+		shift = f"--shift {sizes.written(spare, at)}:hot={1 - weight:g},cold={weight}"
+		yield (f"{weight:.0%}, spare {spare:.0%}, after {at:g} pool sizes",
+			sizes.two(weight, 0.5, spare, shift, turns=at + 4), "equal", 1)
 
 
 def run_loads(title, loads, runner, extra):
@@ -438,9 +427,9 @@ def main():
 	if arguments.drawn:
 		rows = run_loads("drawn at random", drawn_loads(arguments.first, arguments.drawn), runner, extra)
 	elif arguments.shifts:
-		rows = run_loads("shifts", shifting_loads(), runner, extra)
+		rows = run_loads("shifts", shifting_loads(Sizes(arguments.full)), runner, extra)
 	elif arguments.swings:
-		rows = run_loads("swings", swinging_loads(), runner, extra)
+		rows = run_loads("swings", swinging_loads(Sizes(arguments.full)), runner, extra)
 	elif arguments.priors:
 		rows = run_priors(arguments, runner, extra)
 	else:

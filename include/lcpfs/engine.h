@@ -235,7 +235,7 @@ struct lcpfs_engine_decision {
 	double past_ratio, past_error; /* realised / expected of past moves at a similar pressure, and its error */
 	/* blocks: copied for moves so far, and what the givers' curves said; the prior ratio of the two */
 	double copying_seen, copying_expected, copying_prior;
-	double copying_budget; /* blocks: what may be copied without being sure that it pays */
+	double copying_budget; /* blocks: what the harm bound leaves for a move to copy at most */
 	uint64_t copying_tried; /* the largest move so far, at least a step */
 	double demand_turnovers; /* of the pool, over which demand is averaged: that foretold it best */
 	double horizon_s; /* how long demand is known for by that: the cost must be repaid within it */
@@ -368,7 +368,7 @@ bool lcpfs_engine_decision_holds(const struct lcpfs_engine_decision *decision);
 /* ---- what was learned, across restarts ---- */
 
 /*
- * A fixed little-endian layout with version and checksum; 64 KiB hold 256 partitions and 100 outcomes. Save
+ * A fixed little-endian layout with version and checksum; 96 KiB hold 256 partitions and 100 outcomes. Save
  * returns the bytes needed; it writes only if they fit in `room` (bytes may be NULL to ask). Load into an engine
  * that already has its partitions: those are matched by id, sizes come from the caller, only what was learned is
  * taken over; what is unknown is skipped. A bad checksum is -LCPFS_E_CORRUPT, another version -LCPFS_E_VERSION;

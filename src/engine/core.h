@@ -179,6 +179,7 @@ double engine_weigh_saving(const struct lcpfs_engine_side *side, double blocks);
 /* blocks copied to take so many away from a side, by what this decision knows of copying */
 double engine_weigh_copying(const struct lcpfs_engine_decision *d, const struct lcpfs_engine_side *from,
 			    double blocks);
+double engine_weigh_saved(const struct lcpfs_engine_decision *d); /* blocks, as long as demand is known for */
 double engine_weigh_latency_ratio(const struct lcpfs_engine_side *side, double size_blocks);
 /* inputs → results, reason and action (as in mode on) */
 void engine_weigh(struct lcpfs_engine_decision *decision);

@@ -62,11 +62,6 @@ static void say_move(struct lcpfs_engine_decision *d, const struct names *n)
 	    d->trust);
 }
 
-static bool saved_enough(const struct lcpfs_engine_decision *d)
-{
-	return d->expected_saving_blocks_s * d->horizon_s >= d->cost_blocks;
-}
-
 static void say_weighed(struct lcpfs_engine_decision *d, const struct names *n)
 {
 	const char *blocks = "blocks";
@@ -86,7 +81,7 @@ static void say_weighed(struct lcpfs_engine_decision *d, const struct names *n)
 		SAY("%llu %s from %s to %s would lower epsilon by %.3g, but save no writing (%.3g blocks/s), and "
 		    "copying has to be repaid",
 		    count, blocks, n->from, n->to, d->expected_gain, d->expected_saving_blocks_s);
-	else if (d->reason == LCPFS_ENGINE_NO_PAYBACK && saved_enough(d))
+	else if (d->reason == LCPFS_ENGINE_NO_PAYBACK && engine_weigh_saved(d) >= d->cost_blocks)
 		SAY("%llu %s from %s to %s would repay the copying, but might copy more than the %.0f blocks that "
 		    "the harm bound leaves now",
 		    count, blocks, n->from, n->to, d->copying_budget);

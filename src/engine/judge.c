@@ -39,7 +39,7 @@ static void remember_before(const struct engine_partition *p, const struct lcpfs
 	};
 }
 
-/* Copied for moves and not paid back yet: nothing is begun that does not pay within a turnover of the pool. */
+/* Copied for moves lately: forgotten over a turnover of the pool. */
 double engine_judge_invested(const struct engine_core *core)
 {
 	return engine_core_decayed(core, core->invested, core->invested_work);

@@ -106,8 +106,7 @@ static void side_errors(const struct lcpfs_engine_side *side, double blocks, str
 	errors->ignorance += off * off;
 }
 
-/* Blocks that it should save as long as demand is known for. */
-static double saved(const struct lcpfs_engine_decision *d)
+double engine_weigh_saved(const struct lcpfs_engine_decision *d)
 {
 	return d->expected_saving_blocks_s * d->horizon_s;
 }
@@ -142,7 +141,8 @@ void engine_weigh_fixed(struct lcpfs_engine_decision *d, uint64_t blocks)
 	d->cost_blocks = 0;
 	if (d->from.id != LCPFS_ENGINE_FREE)
 		d->cost_blocks = engine_finite_or(1 + engine_weigh_copying(d, &d->from, size), DBL_MAX);
-	d->cost_limit_blocks = engine_finite_or(fmax(most_copied(d), fmin(saved(d), d->copying_budget)), DBL_MAX);
+	d->cost_limit_blocks = fmax(most_copied(d), fmin(engine_weigh_saved(d), d->copying_budget));
+	d->cost_limit_blocks = engine_finite_or(d->cost_limit_blocks, DBL_MAX);
 }
 
 static uint64_t steps_between(uint64_t high, uint64_t low, uint64_t step)
@@ -211,9 +211,9 @@ static uint64_t cap_steps(const struct lcpfs_engine_decision *d)
  */
 static bool pays_back(const struct lcpfs_engine_decision *d)
 {
-	bool first = !(d->copying_expected > 0) && d->blocks == d->step_blocks && saved(d) >= 1;
+	bool first = !(d->copying_expected > 0) && d->blocks == d->step_blocks && engine_weigh_saved(d) >= 1;
 
-	return (saved(d) >= d->cost_blocks || first) && most_copied(d) <= d->copying_budget;
+	return (engine_weigh_saved(d) >= d->cost_blocks || first) && most_copied(d) <= d->copying_budget;
 }
 
 /*
