@@ -102,6 +102,8 @@ struct lcpfs_partition_info {
 	uint64_t read_blocks, written_blocks, trimmed_blocks;
 	uint64_t read_us, write_us, flush_us;
 	uint64_t device_blocks, copied_blocks, table_blocks, checkpoints, cleaned_metaslabs, errors;
+	/* since it was opened: work done ahead of the writers, and what they wrote until it was begun */
+	uint64_t background_units, background_late_blocks;
 	bool moving;
 	bool faulted;
 	size_t memory_bytes;

@@ -80,6 +80,8 @@ static void put_history(struct json_object *object, const struct lcpfs_partition
 	field_put_count(object, "checkpoints", info->checkpoints);
 	field_put_count(object, "cleaned_metaslabs", info->cleaned_metaslabs);
 	field_put_count(object, "errors", info->errors);
+	field_put_count(object, "background_units", info->background_units);
+	field_put_count(object, "background_late_blocks", info->background_late_blocks);
 }
 
 struct json_object *describe_partition(const struct lcpfs_partition_info *info)

@@ -36,6 +36,8 @@ static void fill_from_store(struct lcpfs_partition_info *info, struct part *part
 
 	store_stats(part->store, &stats);
 	fill_counters(info, &stats.counters);
+	info->background_units = stats.background.units;
+	info->background_late_blocks = stats.background.late_blocks;
 	info->live_blocks = stats.live_blocks;
 	info->data_blocks = stats.data_blocks;
 	info->memory_bytes = stats.memory_bytes;

@@ -146,6 +146,11 @@ struct store {
 	uint64_t quiet_seq; /* seq when the last checkpoint was done */
 	uint64_t written_at_clean; /* counters.written_blocks when room was last made */
 
+	/* how late the background is */
+	bool due;               /* it was woken and is not at work yet */
+	uint64_t due_blocks;    /* counters.written_blocks when it was woken */
+	struct background background;
+
 	uint64_t id_end, id_cursor, data_blocks;
 	uint64_t release_copied; /* of counters.copied_blocks, by store_release since it was opened */
 	struct store_counters counters;
@@ -162,6 +167,7 @@ static inline void store_drop(struct store *s)
 	pthread_mutex_unlock(&s->lock);
 }
 uint64_t store_now_us(const struct store *s);
+void store_wake(struct store *s); /* the background, if there is work for it */
 
 /* -- page.c: the cache -------------------------------------------------------------------------------------------- */
 

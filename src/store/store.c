@@ -259,6 +259,26 @@ static int tend_log(struct store *s)
 	return done;
 }
 
+void store_wake(struct store *s)
+{
+	bool due = room_low(s) || checkpoint_due(s);
+	if (due && !s->due)
+		s->due_blocks = s->counters.written_blocks;
+	s->due = due;
+	if (due)
+		pthread_cond_signal(&s->wake);
+}
+
+/* It holds `work` now. What it found by itself is not late. */
+static void note_background(struct store *s)
+{
+	store_lock(s);
+	s->background.units++;
+	s->background.late_blocks += s->due ? s->counters.written_blocks - s->due_blocks : 0;
+	s->due = false;
+	store_unlock(s);
+}
+
 int store_step(struct store *s)
 {
 	if (s->config.read_only)
@@ -270,6 +290,7 @@ int store_step(struct store *s)
 	if (done || !(due || low))
 		return done;
 	pthread_mutex_lock(&s->work);
+	note_background(s);
 	if (due) {
 		int error = checkpoint_write(s);
 		done = error ? error : 1;
@@ -336,6 +357,7 @@ void store_stats(struct store *s, struct store_stats *stats)
 	store_lock(s);
 	*stats = (struct store_stats){
 		.counters = s->counters,
+		.background = s->background,
 		.metaslabs = s->space.count,
 		.empty = s->space.empty,
 		.release_copied_blocks = s->release_copied,

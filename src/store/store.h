@@ -124,8 +124,15 @@ struct store_counters {
 	uint64_t errors;          /* reads and writes that failed */
 };
 
+/* Since it was opened: how late the background is. The later, the fewer live blocks it finds to copy. */
+struct background {
+	uint64_t units;       /* of cleaning, or checkpoints, that it began */
+	uint64_t late_blocks; /* that users wrote from when it was woken until it began; the sum over all units */
+};
+
 struct store_stats {
 	struct store_counters counters;
+	struct background background;
 	uint32_t metaslabs; /* owned */
 	uint32_t empty;     /* of these, ready for use */
 	uint64_t release_copied_blocks; /* by store_release, since it was opened */

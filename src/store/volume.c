@@ -236,9 +236,10 @@ static int write_chunk(struct store *s, uint64_t address, unsigned count, const 
 	for (unsigned i = 0; i < count; i++)
 		checksum[i] = hash64(data + (size_t)i * BLOCK_SIZE, BLOCK_SIZE);
 	store_lock(s);
-	for (done = 0; done < count && !error; done++)
+	for (done = 0; done < count && !error; done++) {
 		error = write_block(s, address + done, data + (size_t)done * BLOCK_SIZE, checksum[done], NULL);
-	s->counters.written_blocks += done - (error != 0);
+		s->counters.written_blocks += error == 0;
+	}
 	store_unlock(s);
 	return error ? fail(s, failure, error, "write", address + done - 1) : 0;
 }
@@ -284,8 +285,7 @@ static int finish_change(struct store *s, bool fua, struct lcpfs_failure *failur
 		error = log_flush(s);
 	else
 		log_drain(s);
-	if (room_low(s) || checkpoint_due(s))
-		pthread_cond_signal(&s->wake);
+	store_wake(s);
 	store_unlock(s);
 	if (error)
 		return failure_set(failure, (enum lcpfs_error)-error, "partition %s: cannot flush: %s", s->name,

@@ -80,9 +80,44 @@ static void what_is_full_of_new_pages_can_be_overwritten(void **state)
 	vdev_close(vdev);
 }
 
+static struct background background_of(struct store *store)
+{
+	struct store_stats stats;
+
+	store_stats(store, &stats);
+	return stats.background;
+}
+
+/* Nobody calls the background when it is woken: all that is written until then is its lateness. */
+static void how_late_the_background_is_is_counted(void **state)
+{
+	enum { LATE = 400 };
+	struct vdev *vdev = vdev_memory_new((uint64_t)(BASE + METASLABS * METASLAB_BLOCKS) << BLOCK_SHIFT);
+	struct store *store = open_new(vdev);
+	static const uint8_t data[BLOCK_SIZE] = {1};
+	struct background before;
+	uint32_t due = METASLABS * METASLAB_BLOCKS / 4; /* blocks in written records */
+
+	(void)state;
+	for (uint32_t i = 0; !background_of(store).units; i++) {
+		assert_true(i < due + RECORD_ENTRIES);
+		assert_int_equal(write_block(store, i), 0);
+	}
+	before = background_of(store); /* a checkpoint, begun at once; the next is due after as much again */
+	assert_int_equal(before.late_blocks, 0);
+	for (uint32_t i = 0; i < due + LATE; i++)
+		assert_int_equal(store_write(store, (uint64_t)i * BLOCK_SIZE, data, sizeof(data), false, NULL), 0);
+	assert_int_equal(store_step(store), 1);
+	assert_int_equal(background_of(store).units, before.units + 1);
+	assert_in_range(background_of(store).late_blocks, LATE - RECORD_ENTRIES, LATE + RECORD_ENTRIES);
+	store_abandon(store);
+	vdev_close(vdev);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(what_is_full_of_new_pages_can_be_overwritten)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(what_is_full_of_new_pages_can_be_overwritten),
+					   cmocka_unit_test(how_late_the_background_is_is_counted)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
