@@ -5,7 +5,8 @@
 For each scenario a pool file is made, with partitions of the sizes that `lcpfs simulate` starts from, and served
 through nbdkit. Every partition is written full once, in order; then come exactly the simulator's writes (`lcpfs
 simulate --requests`), over NBD, several in flight. WA is counted by the pool and by the model over the same
-writes: it is a count, not a time, so a busy machine hardly changes it, and --dir may well be a tmpfs.
+writes: it is a count, not a time, so a busy machine hardly changes it, and --dir may well be a tmpfs. How late the
+background of each partition was depends on the machine: the pool tells it, and the model is told.
 
 usage: bench/real.py [BUILD] [--json] [--live MIB] [--only NAME,...] [--learned] [--trace FILE] [--flush KIB]
        [--dir DIR]
@@ -33,7 +34,6 @@ BLOCK = 4096
 BAR = 0.05
 METASLAB_MIB = 1
 IN_FLIGHT = 16  # requests, of all partitions
-LAG_BLOCKS = 16  # the model's: with so many requests under way a background thread comes late
 PIECE_BLOCKS = 1024  # of a request, at most
 METASLABS_MIN = 6  # of a partition; the simulator gives its engine no other minimum
 
@@ -119,9 +119,11 @@ class Pool:
 		raise Failed(f"no size gives {metaslabs} metaslabs")
 
 	def counts(self):
-		"""Per partition what users and the device have written; and the sizes."""
+		"""Per partition: written by users and to the device, its size, how late its background was."""
 		listed = json.loads(run(self.program, "list", self.path, "--json"))["partitions"]
-		return {p["name"]: (p["written_blocks"], p["device_blocks"], p["size_blocks"]) for p in listed}
+		keys = ("written_blocks", "device_blocks", "size_blocks",
+			"background_units", "background_late_blocks")
+		return {p["name"]: tuple(p[key] for key in keys) for p in listed}
 
 	def stop(self):
 		self.server.stop()
@@ -180,8 +182,14 @@ def wa_between(before, after):
 	return sum(after[name][1] - before[name][1] for name in after) / user
 
 
+def lags_between(before, after):
+	"""Per partition: blocks that clients wrote until the background was at work."""
+	units = {name: after[name][3] - before[name][3] for name in after}
+	return {name: round((after[name][4] - before[name][4]) / n) if n else 1 for name, n in units.items()}
+
+
 def drive(pool, clients, requests, total):
-	"""Writes it all; WA over the last fifth and in all, writes per second, sizes at the end."""
+	"""Writes it all; WA over the last fifth and in all, writes per second, sizes at the end, lags."""
 	start, written, seen = time.monotonic(), 0, [pool.counts()]
 	for line in requests:
 		index, block, blocks = map(int, line.split())
@@ -194,7 +202,8 @@ def drive(pool, clients, requests, total):
 	rate = written / (time.monotonic() - start)
 	seen.append(pool.counts())
 	return {"wa": wa_between(seen[1], seen[2]), "wa_total": wa_between(seen[0], seen[2]), "blocks_per_s": rate,
-		"size_blocks": [seen[2][name][2] for name in pool.names]}
+		"size_blocks": [seen[2][name][2] for name in pool.names],
+		"lag_blocks": lags_between(seen[0], seen[2])}
 
 
 # ---- a run ----
@@ -237,9 +246,10 @@ def on_the_pool(program, arguments, flush_blocks, tune, folder, sockets):
 
 
 def compare(program, name, arguments, start, policy, options, data, sockets):
-	pattern = [f"--lag={LAG_BLOCKS}"] + ([f"--flush={options.flush}K"] if options.flush else [])
+	pattern = [f"--in-flight={IN_FLIGHT}"] + ([f"--flush={options.flush}K"] if options.flush else [])
 	arguments = [*arguments, f"--metaslab={METASLAB_MIB}M", f"--start={start}", "--seed=1"]
 	real = on_the_pool(program, arguments, options.flush * 1024 // BLOCK, policy == "learned", data, sockets)
+	pattern += [f"--lag={name}={blocks}" for name, blocks in real["lag_blocks"].items()]
 	rate = f"--rate={real['blocks_per_s']:.0f}"  # the model's time is the pool's: as many decisions
 	model = json.loads(run(program, "simulate", *arguments, *pattern, rate, "--json", f"--policy={policy}"))
 	model = model["policies"][policy]

@@ -24,6 +24,7 @@ struct sim_tenant {
 	enum sim_pattern pattern;
 	double zipf;
 	uint64_t size_blocks, min_blocks, max_blocks; /* 0: not given */
+	uint32_t lag_blocks; /* as in struct sim_log_options */
 	double weight, weight_all; /* of writes, and of all operations, now */
 	/* state of the pattern */
 	uint32_t next;

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "format/format.h"
 #include "log_model.h"
+#include "random.h"
 
 #define NOWHERE UINT32_MAX
 
@@ -83,8 +84,10 @@ struct sim_log {
 	uint64_t seq, durable, root_seq, quiet_seq;
 	uint64_t log_blocks; /* sealed since the last checkpoint */
 	uint64_t user_at_clean, user_at_flush;
-	uint64_t due_since; /* when the background was woken */
+	uint64_t due_at; /* counts.user from which the background, woken, is at work */
 	bool due;
+	struct sim_random random;
+	uint32_t units; /* of work that writers did since one of them found room */
 	uint32_t *list; /* room for the places of a metaslab's live blocks */
 	struct sim_log_counts counts;
 };
@@ -165,6 +168,10 @@ void model_room_note_ready(struct sim_log *log);
 void model_room_reclaim(struct sim_log *log);
 bool model_room_low(const struct sim_log *log);
 bool model_room_make(struct sim_log *log);
-void model_room_wait(struct sim_log *log); /* before a user's block */
+/*
+ * Before a user's block. False: one unit of work was done, and there is no room yet. When no more can be made it
+ * is true all the same.
+ */
+bool model_room_wait(struct sim_log *log);
 
 #endif

@@ -172,15 +172,23 @@ static void open_user(struct sim_log *log)
 		CHECK(model_begin(log, HEAD_USER, RECORD_ENTRIES, 0, &log->open));
 }
 
+/* Of a thread: anything from none to twice the mean. */
+static uint64_t lag(struct sim_log *log)
+{
+	uint64_t mean = log->options.lag_blocks;
+
+	return log->options.thread ? sim_random_below(&log->random, 2 * mean + 1) : mean;
+}
+
 /* What the store's background does: a request that finds something due wakes it, and others go on meanwhile. */
-static void tend(struct sim_log *log, uint64_t now)
+static void tend(struct sim_log *log)
 {
 	bool due = model_checkpoint_due(log) || model_room_low(log);
 
 	if (due && !log->due)
-		log->due_since = now;
+		log->due_at = log->counts.user + lag(log);
 	log->due = due;
-	if (!due || now - log->due_since < log->options.lag_blocks)
+	if (!due || log->counts.user < log->due_at)
 		return;
 	log->due = false;
 	if (model_checkpoint_due(log))
@@ -189,12 +197,14 @@ static void tend(struct sim_log *log, uint64_t now)
 		model_room_make(log);
 }
 
-static void append_user(struct sim_log *log, uint32_t block)
+static bool append_user(struct sim_log *log, uint32_t block)
 {
-	model_room_wait(log);
+	if (!model_room_wait(log))
+		return false;
 	open_user(log);
 	bind(log, block, model_append(log, &log->open));
 	log->counts.user++;
+	return true;
 }
 
 void sim_log_expect(const struct sim_log *log, uint32_t block)
@@ -202,16 +212,18 @@ void sim_log_expect(const struct sim_log *log, uint32_t block)
 	__builtin_prefetch(&log->place[block], 1);
 }
 
-void sim_log_write(struct sim_log *log, uint32_t block, uint32_t blocks, uint64_t now)
+uint32_t sim_log_write(struct sim_log *log, uint32_t block, uint32_t blocks)
 {
 	CHECK(blocks <= log->volume_blocks && block <= log->volume_blocks - blocks);
 	for (uint32_t i = 0; i < blocks; i++)
-		append_user(log, block + i);
+		if (!append_user(log, block + i))
+			return i;
 	if (log->options.flush_blocks && log->counts.user - log->user_at_flush >= log->options.flush_blocks) {
 		log->user_at_flush = log->counts.user;
 		model_flush(log);
 	}
-	tend(log, now);
+	tend(log);
+	return blocks;
 }
 
 /* ---- size ---- */
@@ -342,7 +354,8 @@ struct sim_log *sim_log_new(const struct sim_log_options *options, uint32_t volu
 		log->head[i].metaslab = model_take_empty(log);
 	for (uint32_t i = 0; i < volume_blocks; i++) {
 		model_tables_mark(log, 1, i); /* the volume changes when an address is first written only */
-		sim_log_write(log, i, 1, i);
+		while (!sim_log_write(log, i, 1))
+			;
 	}
 	memset(&log->counts, 0, sizeof(log->counts));
 	log->user_at_clean = 0;

@@ -20,7 +20,8 @@ struct sim_log_options {
 	uint32_t metaslab_blocks; /* at least SIM_METASLAB_BLOCKS_MIN */
 	double checkpoint_share; /* of the size, logged since the last: then one is due; 0: no tables */
 	uint64_t flush_blocks; /* that users write between two flushes; 0: they never flush */
-	uint32_t lag_blocks; /* that users write to the pool until the background, woken, is at work */
+	uint32_t lag_blocks; /* that users write until the background, woken, is at work; with `thread` the mean */
+	bool thread; /* the background is one: its lag varies, and it gets on while a writer waits for room */
 	enum sim_cleaning cleaning;
 };
 
@@ -39,8 +40,11 @@ void sim_log_free(struct sim_log *log);
 uint32_t sim_log_metaslabs_min(const struct sim_log_options *options, uint32_t volume_blocks);
 /* That block will be written soon: its memory should be at hand then. */
 void sim_log_expect(const struct sim_log *log, uint32_t block);
-/* One request. `now`: the blocks written to all partitions so far, the clock of lag_blocks. */
-void sim_log_write(struct sim_log *log, uint32_t block, uint32_t blocks, uint64_t now);
+/*
+ * A request, or what is left of one: how many of its blocks were written. If not all, there was no room: one unit
+ * of the work that makes some was done, and now it is another's turn, as in the store.
+ */
+uint32_t sim_log_write(struct sim_log *log, uint32_t block, uint32_t blocks);
 void sim_log_grow(struct sim_log *log, uint32_t metaslabs);
 /* Ends when it has copied so many blocks. How many it could give. */
 uint32_t sim_log_shrink(struct sim_log *log, uint32_t metaslabs, double copied_most);

@@ -311,9 +311,20 @@ static bool enough(const struct sim_log *log)
 	return log->empty >= log->kept + (full || next);
 }
 
-void model_room_wait(struct sim_log *log)
+/* A writer's unit of work, or the background's between two of them: nobody wakes it then, but it polls. */
+static bool make_some(struct sim_log *log)
 {
-	for (uint32_t units = 2 * log->count + 16; units && !enough(log); units--)
-		if (!model_room_make(log))
-			break;
+	if (!log->options.thread || !model_checkpoint_due(log))
+		return model_room_make(log);
+	model_checkpoint_write(log);
+	return true;
+}
+
+bool model_room_wait(struct sim_log *log)
+{
+	bool room = enough(log) || !make_some(log) || ++log->units >= 2 * log->count + 16 || enough(log);
+
+	if (room)
+		log->units = 0;
+	return room;
 }

@@ -27,6 +27,7 @@
 #define WEIGHT_MAX 1e15
 #define RATE_MAX 1e9 /* operations per second */
 #define REQUEST_US_MAX 1e9
+#define LAG_MAX 1e6
 #define READS_MAX 1e6 /* for each write: a run ends when enough is written */
 #define SPARE 0.10 /* of a trace's data, if neither --pool nor --spare is given */
 /* simulated seconds in which users write as much as the pool holds, if no --rate is given */
@@ -50,7 +51,9 @@ static const char usage_text[] =
 	"  --cleaning NAME          cost-benefit (default, as the store does), greedy, oldest\n"
 	"  --checkpoint PERCENT     of a partition's size written between checkpoints (default 25; 0: no tables)\n"
 	"  --flush SIZE             written between two flushes of a partition (default: it is never flushed)\n"
-	"  --lag BLOCKS             written until a store's background, woken, is at work (default 1)\n"
+	"  --in-flight N            writes under way at once, 1 (default) to 64: one without room goes last\n"
+	"  --lag [NAME=]BLOCKS      the background is a thread, late by so much of what is written to\n"
+	"                           that partition, or to any, on the average (default: no thread, 1 block)\n"
 	"  --rate N                 operations per simulated second, 1 to 1e9 (default: the pool's size in 64 s)\n"
 	"  --request-us N           fixed time of a request (default 10)\n"
 	"  --random-latency         latencies are drawn at random: nothing that policies do has an effect\n"
@@ -74,6 +77,11 @@ struct command {
 	uint64_t split_blocks, metaslab_blocks;
 	double spare, rate; /* spare 0: not given */
 	bool json, requests;
+	struct {
+		const char *name; /* NULL: all that are not named */
+		uint32_t blocks;
+	} lags[TENANTS_MAX + 1];
+	unsigned lag_count;
 };
 
 static int complain(const char *what, const char *value)
@@ -191,9 +199,10 @@ static bool parse_property(struct sim_tenant *t, const char *key, const char *va
 
 static uint32_t find_tenant(const struct command *c, const char *name)
 {
+	const struct sim_load *load = &c->config.load;
 	uint32_t i = 0;
 
-	while (i < c->config.load.count && strcmp(c->tenants[i].name, name))
+	while (i < load->count && strcmp(load->tenants[i].name, name))
 		i++;
 	return i;
 }
@@ -260,6 +269,22 @@ static int parse_weights(struct command *c, char *text, struct sim_shift *list, 
 	return 0;
 }
 
+/* Names are looked up when all partitions are known. */
+static int parse_lag(struct command *c, char *text)
+{
+	char *equals = strchr(text, '=');
+	uint64_t blocks;
+
+	if (c->lag_count == ARRAY_LENGTH(c->lags) || !parse_whole(equals ? equals + 1 : text, LAG_MAX, &blocks))
+		return complain("--lag needs BLOCKS or NAME=BLOCKS, up to a million", text);
+	if (equals)
+		*equals = 0;
+	c->config.world.log.thread = true;
+	c->lags[c->lag_count].name = equals ? text : NULL;
+	c->lags[c->lag_count++].blocks = (uint32_t)blocks;
+	return 0;
+}
+
 static int parse_prior(struct command *c, char *text)
 {
 	struct lcpfs_engine_priors *p = &c->config.priors;
@@ -304,6 +329,7 @@ enum option_code {
 	O_CLEANING,
 	O_CHECKPOINT,
 	O_FLUSH,
+	O_IN_FLIGHT,
 	O_LAG,
 	O_RATE,
 	O_REQUEST,
@@ -335,6 +361,7 @@ static const struct option long_options[] = {
 	{"cleaning", 1, NULL, O_CLEANING},
 	{"checkpoint", 1, NULL, O_CHECKPOINT},
 	{"flush", 1, NULL, O_FLUSH},
+	{"in-flight", 1, NULL, O_IN_FLIGHT},
 	{"lag", 1, NULL, O_LAG},
 	{"rate", 1, NULL, O_RATE},
 	{"request-us", 1, NULL, O_REQUEST},
@@ -418,9 +445,9 @@ static int parse_value(struct command *c, int option, const char *value)
 	case O_FLUSH:
 		good = parse_size(value, &o->log.flush_blocks);
 		break;
-	case O_LAG:
-		good = parse_whole(value, 1e6, &number);
-		o->log.lag_blocks = (uint32_t)number;
+	case O_IN_FLIGHT:
+		good = parse_whole(value, SIM_IN_FLIGHT_MAX, &number) && number >= 1;
+		o->in_flight = (uint32_t)number;
 		break;
 	case O_RATE:
 		good = parse_plain(value, &c->rate) && c->rate >= 1 && c->rate <= RATE_MAX;
@@ -451,6 +478,8 @@ static int parse_option(struct command *c, int option, char *value)
 		return parse_weights(c, value, load->shifts, &load->shift_count, &at);
 	case O_SWING:
 		return parse_weights(c, value, load->swing, &load->swing_count, &load->swing_blocks);
+	case O_LAG:
+		return parse_lag(c, value);
 	case O_PRIOR:
 		return parse_prior(c, value);
 	case O_POLICY:
@@ -494,6 +523,7 @@ static void defaults(struct command *c)
 		.write_us = 10,
 		.read_us = 10,
 		.series_points = 200,
+		.in_flight = 1,
 	};
 }
 
@@ -566,6 +596,26 @@ static int check_weights(struct command *c)
 	return 0;
 }
 
+/* Those with a name win, wherever they stand. */
+static int set_lags(struct command *c)
+{
+	struct sim_load *load = &c->config.load;
+
+	for (uint32_t i = 0; i < load->count; i++)
+		load->tenants[i].lag_blocks = c->config.world.log.lag_blocks;
+	for (unsigned k = 0; k < c->lag_count; k++)
+		for (uint32_t i = 0; i < load->count && !c->lags[k].name; i++)
+			load->tenants[i].lag_blocks = c->lags[k].blocks;
+	for (unsigned k = 0; k < c->lag_count; k++) {
+		uint32_t i = c->lags[k].name ? find_tenant(c, c->lags[k].name) : 0;
+		if (i == load->count)
+			return complain("--lag: no such partition", c->lags[k].name);
+		if (c->lags[k].name)
+			load->tenants[i].lag_blocks = c->lags[k].blocks;
+	}
+	return 0;
+}
+
 static int prepare(struct command *c)
 {
 	struct sim_world_options *o = &c->config.world;
@@ -577,6 +627,8 @@ static int prepare(struct command *c)
 		return error;
 	if (!load->count || (!o->pool_blocks && !c->trace && !(c->spare > 0)))
 		return complain("nothing to simulate", "give --pool or --spare, and --partition or --trace");
+	if (set_lags(c))
+		return 2;
 	if (o->pool_blocks && c->spare > 0)
 		return complain("--pool and --spare exclude each other", "give one of them");
 	if (!c->policy_count && !c->requests)

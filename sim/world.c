@@ -20,7 +20,9 @@ void sim_world_init(struct sim_world *world, const struct sim_world_options *opt
 	world->series = sim_zeroed(options->series_points + 2, sizeof(world->series[0]));
 	world->noise.state = load->seed ^ 0x5851f42d4c957f2du;
 	for (uint32_t i = 0; i < load->count; i++) {
-		world->members[i].log = sim_log_new(&options->log, load->tenants[i].live_blocks, metaslabs[i]);
+		struct sim_log_options log = options->log;
+		log.lag_blocks = load->tenants[i].lag_blocks;
+		world->members[i].log = sim_log_new(&log, load->tenants[i].live_blocks, metaslabs[i]);
 		used += metaslabs[i];
 	}
 	CHECK(used * options->log.metaslab_blocks <= options->pool_blocks);
@@ -85,28 +87,23 @@ static void note_late(struct sim_world *world, struct sim_member *m, double late
 	m->late.histogram[world->bucket]++;
 }
 
-static double service_us(const struct sim_world *world, const struct sim_op *op,
-			 const struct sim_log_counts *before, const struct sim_log_counts *after)
+static double service_us(const struct sim_world *world, const struct sim_request *r)
 {
 	const struct sim_world_options *o = world->options;
 
-	if (!op->write)
-		return o->request_us + op->blocks * o->read_us;
-	return o->request_us + (double)(after->device - before->device) * o->write_us +
-	       (double)(after->copied - before->copied) * o->read_us;
+	if (!r->op.write)
+		return o->request_us + r->op.blocks * o->read_us;
+	return o->request_us + (double)r->device_blocks * o->write_us + (double)r->copied_blocks * o->read_us;
 }
 
-static void apply(struct sim_world *world, const struct sim_op *op)
+static void account(struct sim_world *world, const struct sim_request *r)
 {
+	const struct sim_op *op = &r->op;
 	struct sim_member *m = &world->members[op->tenant];
-	const struct sim_log_counts *counts = sim_log_counts(m->log);
-	struct sim_log_counts before = *counts;
-	double latency;
+	double latency = service_us(world, r);
 
 	world->now_us = MAX_OF(world->now_us, op->time_us);
-	if (op->write)
-		sim_log_write(m->log, op->block, op->blocks, world->load->written_blocks);
-	latency = service_us(world, op, &before, counts);
+	world->load->written_blocks += op->write ? op->blocks : 0;
 	if (world->options->random_latency)
 		latency = -100 * log(1 - sim_random_unit(&world->noise));
 	if (op->write) {
@@ -205,21 +202,67 @@ static const struct sim_op *next_op(struct sim_world *world)
 			if (world->ops[i].write)
 				sim_log_expect(world->members[world->ops[i].tenant].log, world->ops[i].block);
 	}
-	if (!world->op_count)
-		return NULL;
-	load->written_blocks += world->ops[world->op_next].write ? world->ops[world->op_next].blocks : 0;
-	return &world->ops[world->op_next++];
+	return world->op_count ? &world->ops[world->op_next++] : NULL;
+}
+
+/* A client sends a write when the one that it sent in_flight before is done. */
+static bool may_send(const struct sim_world *world)
+{
+	uint64_t oldest = world->sent;
+
+	for (uint32_t i = 0; i < world->queued; i++)
+		oldest = MIN_OF(oldest, world->queue[i].number);
+	return world->sent - oldest < world->options->in_flight;
+}
+
+/* The first of the queue; if it finds no room, it is the last. True: it is done. */
+static bool take_turn(struct sim_world *world, struct sim_request *r)
+{
+	struct sim_log *log;
+	struct sim_log_counts before;
+
+	*r = world->queue[0];
+	log = world->members[r->op.tenant].log;
+	before = *sim_log_counts(log);
+	r->done_blocks += sim_log_write(log, r->op.block + r->done_blocks, r->op.blocks - r->done_blocks);
+	r->device_blocks += sim_log_counts(log)->device - before.device;
+	r->copied_blocks += sim_log_counts(log)->copied - before.copied;
+	world->queued--;
+	memmove(world->queue, world->queue + 1, world->queued * sizeof(world->queue[0]));
+	if (r->done_blocks < r->op.blocks)
+		world->queue[world->queued++] = *r;
+	return r->done_blocks == r->op.blocks;
+}
+
+/* Goes on until a request is done. Reads change nothing and wait for nobody. */
+static bool next_done(struct sim_world *world, struct sim_request *r)
+{
+	const struct sim_op *op;
+
+	for (;;) {
+		while (may_send(world) && (op = next_op(world))) {
+			*r = (struct sim_request){.op = *op, .number = world->sent};
+			if (!op->write)
+				return true;
+			world->sent++;
+			world->queue[world->queued++] = *r;
+		}
+		if (!world->queued)
+			return false;
+		if (take_turn(world, r))
+			return true;
+	}
 }
 
 void sim_world_run(struct sim_world *world, void (*tick)(void *context, struct sim_world *world), void *context,
 		   void (*progress)(void *context, double share), void *progress_context)
 {
 	uint64_t total = world->options->total_blocks, next_tick_us = 0;
-	const struct sim_op *op;
+	struct sim_request request;
 	bool late = false;
 
-	while (world->load->written_blocks < total && (op = next_op(world))) {
-		apply(world, op);
+	while (world->load->written_blocks < total && next_done(world, &request)) {
+		account(world, &request);
 		if (!late && is_late(world)) {
 			late = true;
 			begin_late(world);

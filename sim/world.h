@@ -15,6 +15,7 @@
 
 #define SIM_LATENCY_BUCKETS 512 /* 16 per power of two */
 #define SIM_OPS_AHEAD 32 /* made at once: enough for memory to follow */
+#define SIM_IN_FLIGHT_MAX 64
 
 struct sim_world_options {
 	struct sim_log_options log;
@@ -23,6 +24,14 @@ struct sim_world_options {
 	double request_us, write_us, read_us; /* per operation, per block written, per block read */
 	bool random_latency; /* latencies drawn at random: no effect of anything */
 	uint32_t series_points;
+	uint32_t in_flight; /* writes under way at once, up to SIM_IN_FLIGHT_MAX */
+};
+
+struct sim_request {
+	struct sim_op op;
+	uint64_t number; /* as they are sent */
+	uint32_t done_blocks;
+	uint64_t device_blocks, copied_blocks; /* written for it so far */
 };
 
 struct sim_late { /* over the last fifth of the writes */
@@ -54,6 +63,9 @@ struct sim_world {
 	struct sim_random noise;
 	struct sim_op ops[SIM_OPS_AHEAD]; /* to come */
 	uint32_t op_count, op_next;
+	struct sim_request queue[SIM_IN_FLIGHT_MAX]; /* writes under way, as they have their turn */
+	uint32_t queued;
+	uint64_t sent;
 	double bucket_latency_us; /* that was last asked for */
 	int bucket;
 	struct sim_point *series;

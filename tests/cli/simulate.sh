@@ -26,6 +26,9 @@ refuses 2 "--repeat" --repeat 0
 refuses 2 "--rate" --rate 1e12
 refuses 2 "--rate" --rate 1e-300
 refuses 2 "--request-us" --request-us 1e308
+refuses 2 "--in-flight" --in-flight 0
+refuses 2 "--in-flight" --in-flight 65
+refuses 2 "--lag needs" --lag hot=many
 refuses 2 "--policy" --policy best
 refuses 2 "--objective" --objective latency
 refuses 2 "--format" --format pcap
@@ -43,6 +46,7 @@ done
 {
 	refuses 2 "how much" $SMALL --policy static
 	refuses 2 "nothing to compare" $SMALL --writes 1M
+	refuses 2 "--lag: no such partition: warm" $SMALL --writes 1M --policy static --lag warm=9
 	refuses 2 "no such partition" $SMALL --shift 1M:warm=1
 	refuses 2 "no partition writes" $SMALL --shift 1M:hot=0,cold=0 --policy static --writes 1M
 	refuses 2 "no partition writes" $SMALL --shift 1M:hot=0 --shift 2M:cold=0 --policy static --writes 1M
@@ -99,6 +103,25 @@ assert policies["oracle"]["objective"] == "epsilon"
 assert set(policies["oracle"]["objectives"]) == {"epsilon", "wa"}
 spares = [p["size_blocks"] - data for p, data in zip(policies["equal"]["partitions"], (2048, 8192))]
 assert abs(spares[0] - spares[1]) <= 64, spares
+PYTHON
+
+# A late background copies less, in the partition that it is late in; who waits for room changes the order.
+LATE="--pool 52M --partition a:live=16M,writes=1 --partition b:live=16M,writes=1 --metaslab 256K --writes 300M"
+# shellcheck disable=SC2086
+{
+	simulates on-time $LATE --policy static --lag 1
+	simulates late $LATE --policy static --lag 1 --lag a=60
+	simulates waiting $LATE --policy static --lag 1000
+	simulates in-flight $LATE --policy static --lag 1000 --in-flight 16
+}
+/usr/bin/python3 - <<'PYTHON' || fail "lag and in-flight"
+import json
+
+wa = {name: [p["wa"] for p in json.load(open(name))["policies"]["static"]["partitions"]]
+	for name in ("on-time", "late", "waiting", "in-flight")}
+print(wa)
+assert wa["late"][0] < 0.98 * wa["on-time"][0] and abs(wa["late"][1] / wa["on-time"][1] - 1) < 0.01, wa
+assert wa["in-flight"] != wa["waiting"] and abs(wa["in-flight"][0] / wa["waiting"][0] - 1) < 0.05, wa
 PYTHON
 
 # Sizes that are given stand, and what they leave is free; min and max hold for every policy.

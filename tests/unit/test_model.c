@@ -103,7 +103,8 @@ static double run(struct pair *p, const struct scenario *s, struct sim_random *r
 		write_to_store(p, block);
 		if (s->flush_blocks && i % s->flush_blocks == 0)
 			assert_int_equal(store_flush(p->store, NULL), 0);
-		sim_log_write(p->log, block, 1, i);
+		while (!sim_log_write(p->log, block, 1))
+			;
 	}
 	store = device_blocks(p) - store;
 	model = sim_log_counts(p->log)->device - model;
