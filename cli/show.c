@@ -155,6 +155,15 @@ static void show_scrub_state(struct json_object *pool)
 	printf(", %llu errors\n", count_of(pool, "last_scrub_errors"));
 }
 
+/* Against base sizes: those that partitions would have if the engine had left them alone. */
+static void show_saved(struct json_object *object, int width)
+{
+	double saved = field_number(object, "saved_blocks"), written = field_number(object, "written_blocks");
+	double share = written + saved > 0 ? 100 * saved / (written + saved) : 0;
+
+	printf("%-*s%.1f %% of what would have been written without moves\n", width, "saved", share);
+}
+
 void show_status(struct json_object *result)
 {
 	struct json_object *pool = field_get(result, "pool");
@@ -166,9 +175,11 @@ void show_status(struct json_object *result)
 	printf("engine      %s%s; epsilon %s\n", text_of(engine, "mode"),
 	       field_flag(engine, "moving") ? ", moving a boundary" : "",
 	       number_print(epsilon, field_number(engine, "epsilon")));
-	printf("moves       %llu: %llu improved, %llu hurt, %llu inconclusive, %llu undone\n\n",
+	printf("moves       %llu: %llu improved, %llu hurt, %llu inconclusive, %llu undone\n",
 	       count_of(engine, "moves"), count_of(engine, "improved"), count_of(engine, "hurt"),
 	       count_of(engine, "inconclusive"), count_of(engine, "undone"));
+	show_saved(engine, 12);
+	printf("\n");
 	show_thresholds(field_get(engine, "thresholds"));
 }
 
@@ -192,6 +203,7 @@ struct side_line {
 static const struct side_line side_lines[] = {
 	{"size", "size_blocks", cell_blocks},
 	{"live", "live_blocks", cell_blocks},
+	{"base size", "base_blocks", cell_blocks},
 	{"may shrink to", "floor_blocks", cell_blocks},
 	{"may grow to", "ceiling_blocks", cell_blocks},
 	{"operations/s", "access_frequency", cell_number},
@@ -258,6 +270,8 @@ static void show_weighing(struct json_object *d)
 	line_blocks(d, "ends when it has copied", "cost_limit_blocks");
 	line_number(d, "saves device blocks/s", "expected_saving_blocks_s");
 	line_blocks(d, "until in balance", "balance_blocks");
+	show_saved(d, 26);
+	line_blocks(d, "way back to base sizes", "return_blocks");
 	line_number(d, "trust in expectations", "trust");
 	line_number(d, "outcomes so far", "outcomes");
 	line_number(d, "pressure threshold", "pressure_threshold");

@@ -78,7 +78,7 @@ struct lcpfs_engine_options {
 	uint64_t step_blocks; /* the smallest move: one metaslab */
 	enum lcpfs_engine_mode mode;
 	double significance; /* chance of a false verdict to either side; 0 = 0.05 */
-	double harm; /* the share of all that is written that moves may cost before they have paid; 0 = 0.02 */
+	double harm; /* by what share more than without moves may have been written; 0 = 0.02 */
 	struct lcpfs_engine_priors priors;
 };
 
@@ -181,6 +181,7 @@ enum lcpfs_engine_reason {
 	LCPFS_ENGINE_GAIN, /* move: the expected gain beats its noise */
 	LCPFS_ENGINE_UNDO, /* move: the last one hurt, it is taken back */
 	LCPFS_ENGINE_CALL_BACK, /* move: free space is needed (lcpfs_engine_call_back) */
+	LCPFS_ENGINE_RETREAT, /* move: towards base sizes, before what was saved is used up */
 	LCPFS_ENGINE_REASON_END
 };
 
@@ -192,6 +193,7 @@ struct lcpfs_engine_side {
 	uint64_t size_blocks, live_blocks;
 	/* how far it may go: min and max, narrowed by live data and past refusals */
 	uint64_t floor_blocks, ceiling_blocks;
+	uint64_t base_blocks; /* its size if the engine had left it alone */
 	uint64_t give_blocks; /* the most it gives at once: less than all where the formula does not hold */
 	double access_frequency; /* operations/s over the demand window */
 	double write_frequency; /* user blocks/s over the demand window */
@@ -235,6 +237,15 @@ struct lcpfs_engine_decision {
 	double past_ratio, past_error; /* realised / expected of past moves at a similar pressure, and its error */
 	/* blocks: copied for moves so far, and what the givers' curves said; the prior ratio of the two */
 	double copying_seen, copying_expected, copying_prior;
+	/*
+	 * Of all partitions since the start: device blocks written, and how many fewer that were than at base
+	 * sizes, after all copying for moves (negative: more).
+	 */
+	double written_blocks, saved_blocks;
+	double return_blocks; /* what going back to base sizes is expected to copy */
+	double lately_blocks, lost_blocks; /* written since the last look, and how many more than at base sizes */
+	double harm; /* the bound, as given */
+	uint64_t pool_blocks;
 	double copying_budget; /* blocks: what the harm bound leaves for a move to copy at most */
 	uint64_t copying_tried; /* the largest move so far, at least a step */
 	double demand_turnovers; /* of the pool, over which demand is averaged: that foretold it best */
@@ -321,6 +332,7 @@ struct lcpfs_engine_statistics {
 	struct lcpfs_engine_threshold pressure, cooldown_s, growth_step, shrink_step;
 	double pressure_confidence, cooldown_confidence, growth_confidence, shrink_confidence;
 	uint64_t moves, improved, hurt, inconclusive, undone; /* over the engine's whole life */
+	double written_blocks, saved_blocks; /* as in the decision */
 };
 
 int lcpfs_engine_get_statistics(struct lcpfs_engine *engine, struct lcpfs_engine_statistics *statistics);

@@ -145,6 +145,8 @@ static struct json_object *engine_object(const struct lcpfs_engine_statistics *s
 	field_put_count(object, "hurt", s->hurt);
 	field_put_count(object, "inconclusive", s->inconclusive);
 	field_put_count(object, "undone", s->undone);
+	field_put_number(object, "written_blocks", s->written_blocks);
+	field_put_number(object, "saved_blocks", s->saved_blocks);
 	put_threshold(thresholds, "pressure", &s->pressure, s->pressure_confidence);
 	put_threshold(thresholds, "cooldown_s", &s->cooldown_s, s->cooldown_confidence);
 	put_threshold(thresholds, "growth_step", &s->growth_step, s->growth_confidence);
@@ -197,6 +199,7 @@ static struct json_object *side_object(const struct lcpfs_engine_side *side,
 	field_put_count(object, "live_blocks", side->live_blocks);
 	field_put_number(object, "kept_blocks", side->kept_blocks);
 	field_put_count(object, "floor_blocks", side->floor_blocks);
+	field_put_count(object, "base_blocks", side->base_blocks);
 	field_put_count(object, "give_blocks", side->give_blocks);
 	field_put_count(object, "ceiling_blocks", side->ceiling_blocks);
 	field_put_number(object, "access_frequency", side->access_frequency);
@@ -242,6 +245,13 @@ static void put_decision_inputs(struct json_object *object, const struct lcpfs_e
 	field_put_number(object, "copying_seen", d->copying_seen);
 	field_put_number(object, "copying_expected", d->copying_expected);
 	field_put_number(object, "copying_prior", d->copying_prior);
+	field_put_number(object, "written_blocks", d->written_blocks);
+	field_put_number(object, "saved_blocks", d->saved_blocks);
+	field_put_number(object, "return_blocks", d->return_blocks);
+	field_put_number(object, "lately_blocks", d->lately_blocks);
+	field_put_number(object, "lost_blocks", d->lost_blocks);
+	field_put_number(object, "harm", d->harm);
+	field_put_count(object, "pool_blocks", d->pool_blocks);
 	field_put_number(object, "copying_budget_blocks", d->copying_budget);
 	field_put_count(object, "copying_tried_blocks", d->copying_tried);
 	field_put_number(object, "demand_turnovers", d->demand_turnovers);

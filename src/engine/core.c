@@ -178,7 +178,7 @@ int engine_core_add(struct engine_core *core, const struct lcpfs_engine_spec *sp
 	p->id = spec->id ? spec->id : core->id_last + 1;
 	for (size_t i = 0; spec->name && spec->name[i] && i < sizeof(p->name) - 1; i++)
 		p->name[i] = spec->name[i];
-	p->size = spec->size_blocks;
+	p->size = p->base = spec->size_blocks;
 	p->min = spec->min_size_blocks;
 	p->max = spec->max_size_blocks;
 	p->window_wa = 1;
@@ -205,6 +205,7 @@ int engine_core_remove(struct engine_core *core, uint32_t id)
 	engine_spread_replace(&core->level_spread, &p->level_spread, &(struct engine_spread){0});
 	engine_spread_replace(&core->power_spread, &p->power_spread, &(struct engine_spread){0});
 	engine_foresight_replace(&core->foresight, &p->demand, true);
+	engine_ledger_replace(core, p, true);
 	free(p);
 	core->count--;
 	memmove(core->partitions + i, core->partitions + i + 1, (core->count - i) * sizeof(core->partitions[0]));
@@ -336,6 +337,7 @@ static void fill_side(const struct engine_core *core, const struct engine_partit
 	side->live_blocks = p->live;
 	side->floor_blocks = floor_of(core, p);
 	side->ceiling_blocks = p->max;
+	side->base_blocks = engine_ledger_base(core, p);
 	side->access_frequency = engine_demand_frequency(&p->demand, core->foresight.best);
 	side->write_frequency = engine_demand_writes(&p->demand, core->foresight.best);
 	side->frequency_error = engine_demand_error(&p->demand);
@@ -394,6 +396,7 @@ void engine_core_refresh(struct engine_core *core, struct engine_partition *p)
 	engine_spread_replace(&core->level_spread, &p->level_spread, &fit.level_spread);
 	engine_spread_replace(&core->power_spread, &p->power_spread, &fit.power_spread);
 	fill_side(core, p, &fit, &p->side);
+	engine_ledger_replace(core, p, false);
 	p->gain_step = engine_weigh_fall(&p->side, step);
 	p->loss_step = p->size > core->options.step_blocks ? -engine_weigh_fall(&p->side, -step) : INFINITY;
 	p->side.gain_per_block = p->gain_step / step;
@@ -433,6 +436,8 @@ int engine_core_resized(struct engine_core *core, uint32_t id, uint64_t size, en
 	if (size == p->size)
 		return 0;
 	engine_judge_cut_off(core, id);
+	if (cause == LCPFS_ENGINE_BY_HAND)
+		engine_ledger_by_hand(p, p->size, size);
 	if (cause == LCPFS_ENGINE_EMERGENCY && size > p->size) {
 		core->emergency_blocks = engine_core_decayed(core, core->emergency_blocks, core->emergency_work);
 		core->emergency_blocks += (double)(size - p->size);
@@ -535,6 +540,7 @@ int engine_core_update(struct engine_core *core, uint32_t id, const struct lcpfs
 		core->work += batch.work;
 		core->written += batch.device;
 		add_demand(core, p, &batch);
+		engine_ledger_add(core, p, &batch);
 		engine_trial_add(core, p, &batch, (double)(core->now_us - p->last_us) / 1e6);
 		add_measurement(core, p, &batch);
 	}

@@ -10,6 +10,7 @@
  *   weigh.c      is one transfer worth it          decide.c  which transfer, or why none
  *   judge.c      what came of it                   explain.c a decision in words
  *   trial.c      how little is enough, where the formula does not hold
+ *   ledger.c     what has been saved so far, and what the way back would cost
  *   state.c      what was learned, as bytes
  */
 #ifndef ENGINE_CORE_H
@@ -44,10 +45,24 @@ struct engine_trial {
 	double user, copied, seconds; /* since */
 };
 
+/* How far from its base size a partition is, or all are. */
+struct engine_off_base {
+	double below, above; /* blocks; of one, one of the two is 0 */
+	double copies; /* to go back from above */
+};
+
+/* Against the sizes that partitions would have if they had been left alone. */
+struct engine_ledger {
+	double saved; /* device blocks since the start, after all copying for moves; negative: more were written */
+	double lately, saved_lately; /* device blocks since the last decision, and those saved in that time */
+	struct engine_off_base all;
+};
+
 struct engine_partition {
 	uint32_t id;
 	char name[64];
 	uint64_t size, min, max, live;
+	uint64_t base; /* its size if the engine had left it alone */
 	uint64_t least; /* the smallest size its data could live in; 0: not known */
 	struct engine_barrier refused; /* it could not give below this size */
 	uint64_t barrier_live; /* barriers are forgotten when its live data shrink, too */
@@ -78,6 +93,11 @@ struct engine_partition {
 	struct engine_barrier hurt; /* below this size a trial failed */
 	bool awaited; /* receiver of a pending move: gets nothing more until that is judged */
 	double awaited_work; /* of the pool, when it was made */
+
+	struct engine_off_base off_base; /* its part of the ledger's sum */
+	double saved_lately; /* device blocks, by the last update */
+	double carried_copied; /* copied since it began to give in the move being carried out */
+	double moved_copied; /* for moves reported, but not seen in its counters yet */
 };
 
 /* What choosing looks at, side by side: a decision among a thousand must not wait for a thousand cache misses. */
@@ -108,7 +128,7 @@ struct engine_core {
 	double trust_sum, trust_weight; /* of realised / expected */
 	double copying_seen, copying_expected; /* for moves, in blocks: what it was, what the curves said */
 	double written; /* device blocks of all partitions, since the start */
-	double invested, invested_work; /* blocks copied for moves, decayed with the pool's work */
+	struct engine_ledger ledger;
 	uint64_t copying_tried; /* the largest such move */
 	struct engine_spread level_spread, power_spread; /* of all partitions */
 	struct engine_foresight foresight; /* which demand is believed */
@@ -172,6 +192,17 @@ bool engine_core_effect_arrived(double blocks, double seconds, uint64_t size_blo
 void engine_core_free_side(const struct engine_core *core, struct lcpfs_engine_side *side);
 bool engine_core_point(const struct engine_partition *p, struct engine_point *point);
 
+/* ledger.c */
+uint64_t engine_ledger_base(const struct engine_core *core, const struct engine_partition *p); /* blocks */
+/* resized by hand: so it would have been if left alone, too */
+void engine_ledger_by_hand(struct engine_partition *p, uint64_t size_before, uint64_t size);
+void engine_ledger_add(struct engine_core *core, struct engine_partition *p, const struct engine_batch *batch);
+/* so many blocks were copied for a move; `from` may be NULL */
+void engine_ledger_moved(struct engine_core *core, struct engine_partition *from, double copied);
+void engine_ledger_replace(struct engine_core *core, struct engine_partition *p, bool gone); /* after any change */
+double engine_ledger_return(const struct engine_core *core); /* blocks copied to go back to base sizes */
+void engine_ledger_looked(struct engine_core *core); /* a decision was made: what comes now is new */
+
 /* weigh.c: pure functions of a decision's inputs */
 double engine_weigh_fall(const struct lcpfs_engine_side *side, double blocks); /* of ε, if it gets that many */
 double engine_weigh_copies(const struct lcpfs_engine_side *side, double size_blocks);
@@ -179,11 +210,17 @@ double engine_weigh_saving(const struct lcpfs_engine_side *side, double blocks);
 /* blocks copied to take so many away from a side, by what this decision knows of copying */
 double engine_weigh_copying(const struct lcpfs_engine_decision *d, const struct lcpfs_engine_side *from,
 			    double blocks);
+/* blocks copied to go from that size to its base size, if that is less */
+double engine_weigh_way_back(const struct lcpfs_engine_side *side, double size_blocks);
 double engine_weigh_saved(const struct lcpfs_engine_decision *d); /* blocks, as long as demand is known for */
 double engine_weigh_latency_ratio(const struct lcpfs_engine_side *side, double size_blocks);
 /* inputs → results, reason and action (as in mode on) */
 void engine_weigh(struct lcpfs_engine_decision *decision);
 void engine_weigh_fixed(struct lcpfs_engine_decision *decision, uint64_t blocks); /* results for a given size */
+/* what a move may copy at most: what the harm bound leaves, less the way back */
+double engine_weigh_budget(const struct lcpfs_engine_decision *decision);
+/* what was lost lately will soon be more than that, and going back is worth its copying */
+bool engine_weigh_must_retreat(const struct lcpfs_engine_decision *decision);
 bool engine_weigh_free_can_give(const struct lcpfs_engine_decision *decision);
 /* why nothing can move, where not even a pair could be weighed */
 enum lcpfs_engine_reason engine_weigh_no_pair(const struct lcpfs_engine_decision *decision);
@@ -213,7 +250,6 @@ void engine_trial_end(struct engine_core *core, struct engine_partition *p); /* 
 /* judge.c */
 int engine_judge_report(struct engine_core *core, uint64_t sequence,
 			const struct lcpfs_engine_moved *moved) MUST_CHECK;
-double engine_judge_invested(const struct engine_core *core); /* blocks */
 void engine_judge_trial(struct engine_core *core, struct engine_partition *p);
 void engine_judge_all(struct engine_core *core);
 void engine_judge_giver_changed(struct engine_core *core, uint32_t id);

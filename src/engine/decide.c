@@ -72,7 +72,14 @@ void engine_decide_inputs(const struct engine_core *core, struct lcpfs_engine_de
 	d->copying_seen = core->copying_seen;
 	d->copying_expected = core->copying_expected;
 	d->copying_tried = MAX_OF(core->copying_tried, core->options.step_blocks);
-	d->copying_budget = fmax(core->options.harm * core->written - engine_judge_invested(core), 0);
+	d->pool_blocks = core->options.pool_blocks;
+	d->harm = core->options.harm;
+	d->written_blocks = core->written;
+	d->saved_blocks = core->ledger.saved;
+	d->return_blocks = engine_ledger_return(core);
+	d->lately_blocks = core->ledger.lately;
+	d->lost_blocks = -core->ledger.saved_lately;
+	d->copying_budget = engine_weigh_budget(d);
 	d->copying_prior = core->options.priors.copy_share;
 	d->demand_turnovers = engine_foresight_turnovers(&core->foresight);
 	rank_all(core, d);
@@ -246,6 +253,44 @@ static void weigh_undo(const struct engine_core *core, uint64_t blocks, struct l
 	d->action = LCPFS_ENGINE_MOVE;
 }
 
+/* Who lost most lately for want of its base size, and who lost least loses by giving; the free space first. */
+static bool find_retreat(const struct engine_core *core, struct lcpfs_engine_decision *d)
+{
+	const struct engine_partition *to = NULL, *from = NULL;
+	double step = (double)core->options.step_blocks;
+
+	for (size_t i = 0; i < core->count; i++) {
+		const struct engine_partition *p = core->partitions[i];
+		if (p->off_base.below >= step && p->saved_lately < (to ? to->saved_lately : 0))
+			to = p;
+		if (p->off_base.above >= step && p->size >= p->side.floor_blocks + core->options.step_blocks &&
+		    (!from || p->loss_step < from->loss_step))
+			from = p;
+	}
+	if (engine_weigh_free_can_give(d))
+		from = NULL;
+	else if (!from)
+		return false;
+	if (to)
+		set_pair(core, d, from, to);
+	return to;
+}
+
+static bool weigh_retreat(const struct engine_core *core, struct lcpfs_engine_decision *d)
+{
+	uint64_t blocks;
+
+	if (!engine_weigh_must_retreat(d) || !find_retreat(core, d))
+		return false;
+	blocks = MIN_OF(d->to.base_blocks - d->to.size_blocks, d->from.size_blocks - d->from.floor_blocks);
+	if (d->from_id)
+		blocks = MIN_OF(blocks, d->from.size_blocks - d->from.base_blocks);
+	engine_weigh_fixed(d, blocks / d->step_blocks * d->step_blocks);
+	d->reason = LCPFS_ENGINE_RETREAT;
+	d->action = LCPFS_ENGINE_MOVE;
+	return true;
+}
+
 static void wait_for_report(const struct engine_core *core, struct lcpfs_engine_decision *d)
 {
 	*d = core->carried;
@@ -264,6 +309,8 @@ static void choose(struct engine_core *core, struct lcpfs_engine_decision *d)
 		d->reason = LCPFS_ENGINE_MODE_OFF;
 	} else if (core->carrying) {
 		wait_for_report(core, d);
+	} else if (weigh_retreat(core, d)) {
+		return;
 	} else if (back) {
 		weigh_undo(core, back, d);
 	} else {
@@ -310,6 +357,7 @@ void engine_decide(struct engine_core *core, struct lcpfs_engine_decision *d)
 	if (d->action == LCPFS_ENGINE_MOVE && core->options.mode == LCPFS_ENGINE_OBSERVE)
 		d->action = LCPFS_ENGINE_WOULD_MOVE;
 	hand_out(core, d);
+	engine_ledger_looked(core);
 	engine_core_foresee(core);
 }
 

@@ -413,6 +413,8 @@ static void fill_statistics(const struct engine_core *core, struct lcpfs_engine_
 		.hurt = core->hurt,
 		.inconclusive = core->inconclusive,
 		.undone = core->undone,
+		.written_blocks = core->written,
+		.saved_blocks = core->ledger.saved,
 	};
 }
 

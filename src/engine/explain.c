@@ -9,6 +9,7 @@
 static const char *const reason_names[LCPFS_ENGINE_REASON_END] = {
 	"mode_off",   "few_partitions", "not_measured", "wait_report", "wait_effect", "wait_measure", "no_room",
 	"in_balance", "within_noise",   "no_payback",   "explore",     "gain",        "undo",         "call_back",
+	"retreat",
 };
 
 const char *lcpfs_engine_reason_name(enum lcpfs_engine_reason reason)
@@ -82,8 +83,8 @@ static void say_weighed(struct lcpfs_engine_decision *d, const struct names *n)
 		    "copying has to be repaid",
 		    count, blocks, n->from, n->to, d->expected_gain, d->expected_saving_blocks_s);
 	else if (d->reason == LCPFS_ENGINE_NO_PAYBACK && engine_weigh_saved(d) >= d->cost_blocks)
-		SAY("%llu %s from %s to %s would repay the copying, but might copy more than the %.0f blocks that "
-		    "the harm bound leaves now",
+		SAY("%llu %s from %s to %s would repay the copying, but might copy more, there and back, than "
+		    "the %.0f blocks that the harm bound leaves now",
 		    count, blocks, n->from, n->to, d->copying_budget);
 	else if (d->reason == LCPFS_ENGINE_NO_PAYBACK)
 		SAY("%llu %s from %s to %s would save %.3g blocks/s, which does not repay about %.0f blocks of "
@@ -118,6 +119,14 @@ static void say_wait(const struct engine_core *core, struct lcpfs_engine_decisio
 		    "its log round once (effects took about %.3g s so far)",
 		    (unsigned long long)d->blocks, n->from, n->to, n->to, to ? to->since_blocks : 0,
 		    to ? (double)to->size : 0, d->cooldown_s);
+}
+
+static void say_retreat(struct lcpfs_engine_decision *d, const struct names *n)
+{
+	SAY("going back: %llu blocks from %s to %s; of the last %.0f blocks written %.0f were more than at base "
+	    "sizes, and the harm bound leaves only %.0f beyond the %.0f that the way back copies",
+	    (unsigned long long)d->blocks, n->from, n->to, d->lately_blocks, d->lost_blocks, d->copying_budget,
+	    d->return_blocks);
 }
 
 /* ε per block, or what is known instead. */
@@ -191,6 +200,9 @@ void engine_explain_sentence(const struct engine_core *core, struct lcpfs_engine
 	case LCPFS_ENGINE_CALL_BACK:
 		SAY("free space is wanted: %s loses least by giving %llu blocks (%.3g per block)", n.from,
 		    (unsigned long long)d->blocks, d->from.gain_per_block);
+		break;
+	case LCPFS_ENGINE_RETREAT:
+		say_retreat(d, &n);
 		break;
 	case LCPFS_ENGINE_EXPLORE:
 	case LCPFS_ENGINE_GAIN:

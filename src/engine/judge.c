@@ -39,20 +39,13 @@ static void remember_before(const struct engine_partition *p, const struct lcpfs
 	};
 }
 
-/* Copied for moves lately: forgotten over a turnover of the pool. */
-double engine_judge_invested(const struct engine_core *core)
-{
-	return engine_core_decayed(core, core->invested, core->invested_work);
-}
-
 static void learn_copying(struct engine_core *core, const struct lcpfs_engine_moved *moved)
 {
 	const struct lcpfs_engine_decision *d = &core->carried;
 	double size = (double)d->from.size_blocks - (double)moved->blocks;
 
-	core->invested = engine_judge_invested(core) +
-			 (moved->copied_blocks == UINT64_MAX ? d->cost_blocks : (double)moved->copied_blocks);
-	core->invested_work = core->work;
+	engine_ledger_moved(core, engine_core_find(core, d->from_id),
+			    moved->copied_blocks == UINT64_MAX ? d->cost_blocks : (double)moved->copied_blocks);
 	if (d->from_id == LCPFS_ENGINE_FREE || moved->copied_blocks == UINT64_MAX)
 		return;
 	core->copying_seen += (double)moved->copied_blocks;
@@ -150,11 +143,15 @@ int engine_judge_report(struct engine_core *core, uint64_t sequence, const struc
 		core->moves++;
 		if (from && from->awaited)
 			engine_judge_cut_off(core, from->id);
+		if (to && to->awaited)
+			engine_judge_cut_off(core, to->id);
 		awaited = judged && to && !to->awaited && (from || d->from_id == LCPFS_ENGINE_FREE);
 		if (awaited)
 			await(core, from, to, moved);
 		if (d->reason == LCPFS_ENGINE_UNDO)
 			mark_undone(core, moved->blocks);
+		else if (d->reason == LCPFS_ENGINE_RETREAT && core->undo.to_id == d->from_id)
+			core->undo_wanted = false; /* it has gone back, and more */
 		/* the giver first: in between the blocks are free */
 		if (from)
 			engine_core_set_size(core, from, from->size - moved->blocks);

@@ -15,7 +15,7 @@
 #include "engine/core.h"
 
 #define MAGIC "LCPFSENG"
-#define VERSION 3u
+#define VERSION 4u
 #define HEADER_BYTES 24u
 #define PARTITION_BYTES 320u
 #define OUTCOME_BYTES 152u
@@ -118,7 +118,7 @@ static void engine_fields(struct cursor *c, struct engine_core *core, struct cou
 	u32_field(c, &core->id_last);
 	u32_field(c, &tried_steps);
 	f64_field(c, &core->written);
-	f64_field(c, &core->invested);
+	f64_field(c, &core->ledger.saved);
 	f64_field(c, &core->foresight.judged);
 	for (int i = 0; i < ENGINE_MEMORIES; i++) {
 		f64_field(c, &core->foresight.off[i]);
@@ -184,6 +184,7 @@ static void partition_fields(struct cursor *c, struct engine_partition *p)
 	f64_field(c, &p->write_share);
 	f64_field(c, &p->since_blocks);
 	u64_field(c, &p->size);
+	u64_field(c, &p->base);
 	barrier_fields(c, &p->refused);
 	barrier_fields(c, &p->hurt);
 	u64_field(c, &p->barrier_live);
@@ -272,7 +273,6 @@ size_t engine_state_save(const struct engine_core *core, void *bytes, size_t roo
 
 	if (!bytes || room < need || need > UINT32_MAX)
 		return need;
-	copy.invested = engine_judge_invested(core);
 	memset(bytes, 0, need);
 	engine_fields(&c, &copy, &counts);
 	for (size_t i = 0; i < core->count; i++) {
@@ -327,7 +327,7 @@ static bool engine_is_sane(const struct engine_core *core)
 	       threshold_is_sane(&core->growth) && threshold_is_sane(&core->shrink) && isfinite(core->trust_sum) &&
 	       core->trust_weight >= 0 && isfinite(core->trust_weight) && core->copying_seen >= 0 &&
 	       isfinite(core->copying_seen) && core->copying_expected >= 0 && isfinite(core->copying_expected) &&
-	       are_sane(&core->written, 1) && are_sane(&core->invested, 1) &&
+	       are_sane(&core->written, 1) && isfinite(core->ledger.saved) &&
 	       are_sane(&core->foresight.judged, 1) && are_sane(core->foresight.off, ENGINE_MEMORIES) &&
 	       are_sane(core->foresight.usual, ENGINE_MEMORIES);
 }
@@ -352,7 +352,7 @@ static bool partition_is_sane(const struct engine_partition *p)
 		if (!isfinite(p->curve.points[i].spare) || !isfinite(p->curve.points[i].measured) ||
 		    !(p->curve.points[i].error >= 0))
 			return false;
-	return p->write_share <= 1;
+	return p->write_share <= 1 && p->base <= INT64_MAX;
 }
 
 static bool outcome_is_sane(const struct lcpfs_engine_outcome *o)
@@ -386,6 +386,8 @@ static void load_partition(struct engine_core *core, const struct engine_partiti
 	p->hurt = barrier_from(core, &saved->hurt);
 	p->barrier_live = saved->barrier_live;
 	p->proven_blocks = saved->proven_blocks;
+	p->base = saved->base;
+	engine_ledger_by_hand(p, saved->size, p->size);
 	/* the log has gone round under another size: its effect has to arrive anew */
 	p->since_blocks = p->size == saved->size ? saved->since_blocks : 0;
 	if (p->size == saved->size && saved->trial.blocks <= core->options.pool_blocks)
@@ -413,7 +415,6 @@ int engine_state_load(struct engine_core *core, const void *bytes, size_t length
 	engine_fields(&c, &learned, &counts);
 	if (!engine_is_sane(&learned))
 		return -LCPFS_E_CORRUPT;
-	learned.invested_work = core->work;
 	learned.id_last = MAX_OF(learned.id_last, core->id_last);
 	*core = learned;
 	for (size_t i = 0; i < counts.partitions; i++) {

@@ -84,6 +84,31 @@ double engine_weigh_copying(const struct lcpfs_engine_decision *d, const struct 
 	return copies * (known + fmax(blocks - (double)d->copying_tried, 0));
 }
 
+/*
+ * To shrink to its base size costs a side, for each block, what cleaning costs it there, or what lives in as much
+ * of it as has to be emptied: the less of the two.
+ */
+double engine_weigh_way_back(const struct lcpfs_engine_side *side, double size_blocks)
+{
+	double live = (double)side->live_blocks, spare = size_blocks - live - side->kept_blocks;
+	double blocks = fmax(size_blocks - (double)side->base_blocks, 0);
+	double copies = engine_weigh_copies(side, (double)side->base_blocks);
+
+	if (side->id == LCPFS_ENGINE_FREE)
+		return 0;
+	return engine_finite_or(fmin(copies, live / fmax(spare, 1)) * blocks, 0);
+}
+
+/* How much longer a move makes the way back to base sizes. */
+static double way_back(const struct lcpfs_engine_decision *d)
+{
+	double to = (double)d->to.size_blocks, from = (double)d->from.size_blocks, blocks = (double)d->blocks;
+	double longer = engine_weigh_way_back(&d->to, to + blocks) - engine_weigh_way_back(&d->to, to);
+	double shorter = engine_weigh_way_back(&d->from, from) - engine_weigh_way_back(&d->from, from - blocks);
+
+	return fmax(longer - shorter, 0);
+}
+
 struct errors {
 	double measurement, ignorance; /* squares */
 };
@@ -141,7 +166,8 @@ void engine_weigh_fixed(struct lcpfs_engine_decision *d, uint64_t blocks)
 	d->cost_blocks = 0;
 	if (d->from.id != LCPFS_ENGINE_FREE)
 		d->cost_blocks = engine_finite_or(1 + engine_weigh_copying(d, &d->from, size), DBL_MAX);
-	d->cost_limit_blocks = fmax(most_copied(d), fmin(engine_weigh_saved(d), d->copying_budget));
+	d->cost_limit_blocks =
+		fmax(most_copied(d), fmin(engine_weigh_saved(d), d->copying_budget - way_back(d)));
 	d->cost_limit_blocks = engine_finite_or(d->cost_limit_blocks, DBL_MAX);
 }
 
@@ -205,15 +231,16 @@ static uint64_t cap_steps(const struct lcpfs_engine_decision *d)
 }
 
 /*
- * It pays within the time that demand is known for; and what it may cost at most is no more than the harm bound
- * leaves, however surely it pays. The very first step only has to save something: else a prior by which no move
- * ever pays would never be put to the test.
+ * It pays within the time that demand is known for; and what it may cost at most, there and back, is no more than
+ * the harm bound leaves, however surely it pays. The very first step only has to save something: else a prior by
+ * which no move ever pays would never be put to the test.
  */
 static bool pays_back(const struct lcpfs_engine_decision *d)
 {
 	bool first = !(d->copying_expected > 0) && d->blocks == d->step_blocks && engine_weigh_saved(d) >= 1;
 
-	return (engine_weigh_saved(d) >= d->cost_blocks || first) && most_copied(d) <= d->copying_budget;
+	return (engine_weigh_saved(d) >= d->cost_blocks || first) &&
+	       most_copied(d) + way_back(d) <= d->copying_budget;
 }
 
 /*
@@ -277,6 +304,29 @@ void engine_weigh(struct lcpfs_engine_decision *d)
 		d->action = LCPFS_ENGINE_MOVE;
 }
 
+/* Of what was written at base sizes, by the ledger, so much more may be written. */
+double engine_weigh_budget(const struct lcpfs_engine_decision *d)
+{
+	double left = d->harm * (d->written_blocks + d->saved_blocks) + d->saved_blocks - d->return_blocks;
+
+	return fmax(engine_finite_or(left, 0), 0);
+}
+
+/*
+ * Ski rental (trial.c), for all partitions together: what is lost is borne as long as the way back can still be
+ * paid for out of what was saved. It is noticed at the next look, and users write on while it is gone. A loss that
+ * would not cost as much within a turnover of the pool is none to go back for.
+ */
+bool engine_weigh_must_retreat(const struct lcpfs_engine_decision *d)
+{
+	double looks = 1 + ceil(d->return_blocks / d->lately_blocks);
+
+	if (!(d->lost_blocks > 0) || !(d->lately_blocks > 0))
+		return false;
+	return d->copying_budget <= d->lost_blocks * looks &&
+	       d->lost_blocks / d->lately_blocks * (double)d->pool_blocks >= d->return_blocks;
+}
+
 bool engine_weigh_free_can_give(const struct lcpfs_engine_decision *d)
 {
 	return d->free_blocks >= d->reserve_blocks + d->step_blocks;
@@ -320,6 +370,17 @@ static bool call_back_holds(const struct lcpfs_engine_decision *d)
 	       d->blocks <= d->from.size_blocks - d->from.floor_blocks;
 }
 
+static bool retreat_holds(const struct lcpfs_engine_decision *d)
+{
+	struct lcpfs_engine_decision again = *d;
+
+	engine_weigh_fixed(&again, d->blocks);
+	return engine_weigh_must_retreat(d) && d->blocks && same_numbers(&again, d) &&
+	       d->to.size_blocks + d->blocks <= d->to.base_blocks &&
+	       d->from.size_blocks >= d->blocks + (d->from_id ? d->from.base_blocks : d->reserve_blocks) &&
+	       d->blocks <= d->from.size_blocks - d->from.floor_blocks;
+}
+
 static bool undo_holds(const struct lcpfs_engine_decision *d)
 {
 	return d->freedom > 0 &&
@@ -335,6 +396,8 @@ static bool carried_holds(const struct lcpfs_engine_decision *d)
 		return undo_holds(d);
 	if (!d->to_id)
 		return call_back_holds(d);
+	if (retreat_holds(d))
+		return true;
 	engine_weigh(&again);
 	return again.action == LCPFS_ENGINE_MOVE && same_numbers(&again, d);
 }
@@ -362,6 +425,8 @@ bool lcpfs_engine_decision_holds(const struct lcpfs_engine_decision *d)
 		return undo_holds(d);
 	case LCPFS_ENGINE_CALL_BACK:
 		return call_back_holds(d);
+	case LCPFS_ENGINE_RETREAT:
+		return retreat_holds(d);
 	default:
 		return d->to_id || d->from_id ? weighing_holds(d) : engine_weigh_no_pair(d) == d->reason;
 	}

@@ -65,12 +65,12 @@ void world_live(struct world *w, size_t i, double seconds)
 	c->write_ops += (uint64_t)writes;
 	c->user_blocks += (uint64_t)writes;
 	c->copied_blocks += (uint64_t)(writes * copies * noisy(w, load->noise / 4));
-	c->device_blocks = c->user_blocks + c->copied_blocks;
+	c->device_blocks = (c->user_blocks + c->copied_blocks) * 21 / 20; /* summaries */
 	c->write_latency_us += writes * latency * noisy(w, load->noise);
 	c->read_ops += (uint64_t)(load->reads_s * seconds);
 	c->read_latency_us += load->reads_s * seconds * 40 * noisy(w, load->noise);
 	c->live_blocks = (uint64_t)load->live;
-	w->written += writes * (1 + copies);
+	w->written += writes * (1 + copies) * 21 / 20;
 }
 
 int world_move(void *context, const struct lcpfs_engine_decision *decision, struct lcpfs_engine_moved *moved)
@@ -81,7 +81,9 @@ int world_move(void *context, const struct lcpfs_engine_decision *decision, stru
 	for (size_t i = 0; i < w->count; i++) {
 		w->size[i] -= w->id[i] == decision->from_id ? blocks : 0;
 		w->size[i] += w->id[i] == decision->to_id ? blocks : 0;
+		w->counters[i].copied_blocks += w->id[i] == decision->from_id ? blocks / 2 : 0;
 	}
+	w->written += decision->from_id ? blocks / 2 : 0;
 	w->moves++;
 	*moved = (struct lcpfs_engine_moved){.blocks = blocks, .duration_us = 1000, .copied_blocks = blocks / 2};
 	return 0;

@@ -113,10 +113,29 @@ static double most(const struct lcpfs_engine_decision *d)
 	return d->cost_blocks * (1 + Z * sqrt(pow(d->from.cleaning_error, 2) + pow(untried, 2)));
 }
 
+/* To its base size from another, which may be beyond. */
+static double way_back_of(const struct lcpfs_engine_side *s, double size)
+{
+	double live = (double)s->live_blocks, above = fmax(size - (double)s->base_blocks, 0);
+
+	if (!s->id || !(above > 0))
+		return 0;
+	return above * fmin(copies_at(s, (double)s->base_blocks), live / fmax(size - live - s->kept_blocks, 1));
+}
+
+/* By how much the move makes it longer, for both. */
+static double longer_back(const struct lcpfs_engine_decision *d)
+{
+	double b = (double)d->blocks, to = (double)d->to.size_blocks, from = (double)d->from.size_blocks;
+
+	return fmax(way_back_of(&d->to, to + b) + way_back_of(&d->from, from - b) - way_back_of(&d->to, to) -
+			    way_back_of(&d->from, from), 0);
+}
+
 /* Not beyond what it saves nor what the harm bound leaves; but as far as was weighed. */
 static double limit(const struct lcpfs_engine_decision *d)
 {
-	return fmax(most(d), fmin(d->expected_saving_blocks_s * d->horizon_s, d->copying_budget));
+	return fmax(most(d), fmin(d->expected_saving_blocks_s * d->horizon_s, d->copying_budget - longer_back(d)));
 }
 
 static void recompute_numbers(const struct lcpfs_engine_decision *d)
@@ -159,7 +178,7 @@ static bool pays_back(const struct lcpfs_engine_decision *d)
 	double saves = d->expected_saving_blocks_s * d->horizon_s;
 	bool first = d->copying_expected <= 0 && d->blocks == d->step_blocks && saves >= 1;
 
-	return (saves >= d->cost_blocks || first) && most(d) <= d->copying_budget;
+	return (saves >= d->cost_blocks || first) && most(d) + longer_back(d) <= d->copying_budget;
 }
 
 static bool is_sure(const struct lcpfs_engine_decision *d)
@@ -243,10 +262,52 @@ static bool arrived(const struct lcpfs_engine_decision *d)
 	return d->to.since_change_s >= d->cooldown_s;
 }
 
+/* What the harm bound leaves for copying, beyond the way back. */
+static double budget(const struct lcpfs_engine_decision *d)
+{
+	return fmax(d->harm * (d->written_blocks + d->saved_blocks) + d->saved_blocks - d->return_blocks, 0);
+}
+
+/* That will soon be lost, and going back costs no more than a turnover of the pool like this. */
+static void recompute_retreat(const struct lcpfs_engine_decision *d)
+{
+	double looks = 1 + ceil(d->return_blocks / d->lately_blocks);
+	double room = (double)(d->to.base_blocks - d->to.size_blocks);
+
+	recompute_numbers(d);
+	assert_true(budget(d) <= d->lost_blocks * looks);
+	assert_true(d->lost_blocks / d->lately_blocks * (double)d->pool_blocks >= d->return_blocks);
+	room = fmin(room, (double)(d->from.size_blocks - d->from.floor_blocks));
+	if (d->from_id)
+		room = fmin(room, (double)(d->from.size_blocks - d->from.base_blocks));
+	assert_true((double)d->blocks <= room && (double)(d->blocks + d->step_blocks) > room);
+}
+
+static bool could_go_back(const struct lcpfs_engine_side *to, const struct lcpfs_engine_side *from, uint64_t step)
+{
+	return to->base_blocks >= to->size_blocks + step && from->size_blocks >= from->base_blocks + step &&
+	       from->size_blocks >= from->floor_blocks + step;
+}
+
+/* Of two, the one below its base size is the one that loses. */
+static bool had_to_go_back(const struct lcpfs_engine_decision *d)
+{
+	uint64_t step = d->step_blocks;
+
+	if (d->partitions != 2 || !d->to_id || !d->from_id || !(d->lost_blocks > 0) ||
+	    !(could_go_back(&d->to, &d->from, step) || could_go_back(&d->from, &d->to, step)))
+		return false;
+	return budget(d) <= d->lost_blocks * (1 + ceil(d->return_blocks / d->lately_blocks)) &&
+	       d->lost_blocks / d->lately_blocks * (double)d->pool_blocks >= d->return_blocks;
+}
+
 static void recompute(const struct lcpfs_engine_decision *d)
 {
 	bool idle = d->free_blocks >= d->reserve_blocks + d->step_blocks;
 
+	assert_near(d->copying_budget, budget(d), d->written_blocks);
+	if (d->reason > LCPFS_ENGINE_WAIT_REPORT && d->reason < LCPFS_ENGINE_CALL_BACK)
+		assert_false(had_to_go_back(d));
 	if (d->reason == LCPFS_ENGINE_MODE_OFF)
 		assert_int_equal(d->mode, LCPFS_ENGINE_OFF);
 	else if (d->reason == LCPFS_ENGINE_FEW_PARTITIONS)
@@ -257,6 +318,8 @@ static void recompute(const struct lcpfs_engine_decision *d)
 		assert_int_equal(d->reason == LCPFS_ENGINE_WAIT_MEASURE, arrived(d));
 	else if (d->reason == LCPFS_ENGINE_UNDO)
 		assert_true(d->expected_gain > Z * d->expected_error);
+	else if (d->reason == LCPFS_ENGINE_RETREAT)
+		recompute_retreat(d);
 	else if (d->reason == LCPFS_ENGINE_CALL_BACK || d->reason == LCPFS_ENGINE_WAIT_REPORT)
 		recompute_numbers(d);
 	else if (d->to_id || d->from_id)
@@ -360,6 +423,21 @@ static void log_without_payback(struct seen *seen)
 	recompute_log(&w, seen);
 }
 
+/* Who was idle is busy, and the other way round. */
+static void log_of_swapped_loads(struct seen *seen)
+{
+	struct world w;
+
+	world_init(&w, 22000, LCPFS_ENGINE_ON, 17);
+	world_add(&w, 11000, (struct load){.live = 10000, .writes_s = 396, .copies = 1, .noise = 0.02});
+	world_add(&w, 11000, (struct load){.live = 10000, .writes_s = 4, .copies = 1, .noise = 0.02});
+	world_run(&w, 60);
+	w.load[0].writes_s = 4;
+	w.load[1].writes_s = 396;
+	world_run(&w, 60);
+	recompute_log(&w, seen);
+}
+
 static void every_decision_follows_from_its_record(void **state)
 {
 	struct seen seen = {{0}};
@@ -369,6 +447,7 @@ static void every_decision_follows_from_its_record(void **state)
 	log_without_room(&seen);
 	log_of_noise(&seen);
 	log_without_payback(&seen);
+	log_of_swapped_loads(&seen);
 	for (int i = 0; i < LCPFS_ENGINE_REASON_END; i++)
 		if (!seen.reasons[i])
 			fail_msg("no decision was %s", lcpfs_engine_reason_name(i));
@@ -484,6 +563,22 @@ static void check_ranking(const struct crowd *c, const struct lcpfs_engine_decis
 	}
 }
 
+/* What going back to all base sizes would copy; none is free here but a step or two. */
+static void check_return(const struct crowd *c, const struct lcpfs_engine_decision *d)
+{
+	double below = 0, above = 0, copies = 0;
+
+	for (size_t i = 0; i < c->w.count; i++) {
+		const struct lcpfs_engine_side *s = &c->side[i];
+		double off = (double)s->size_blocks - (double)s->base_blocks;
+		below += fmax(-off, 0);
+		above += fmax(off, 0);
+		copies += way_back_of(s, (double)s->size_blocks);
+	}
+	below = fmax(below - (double)d->free_blocks, 0);
+	assert_near(d->return_blocks, above > 0 ? copies * fmin(below / above, 1) : 0, d->return_blocks + 1e-3);
+}
+
 static void note_move(struct crowd *c, const struct lcpfs_engine_decision *d)
 {
 	double now = work_of(c);
@@ -515,6 +610,7 @@ static void whom_it_chooses_follows_from_all_of_them(void **state)
 		assert_int_equal(lcpfs_engine_step(c.w.engine, c.w.now_us, world_move, &c.w, &d), 0);
 		forget_judged(&c);
 		check_ranking(&c, &d);
+		check_return(&c, &d);
 		if (d.reason >= LCPFS_ENGINE_NO_ROOM && d.reason <= LCPFS_ENGINE_GAIN && d.to_id)
 			check_pair(&c, &d);
 		if (d.action == LCPFS_ENGINE_MOVE)
