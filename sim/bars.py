@@ -3,7 +3,7 @@
 """Runs every scenario of the engine's bars through `lcpfs simulate`; prints bar, worst, mean, and pass or fail.
 
     sim/bars.py [--lcpfs build/lcpfs] [--seeds 10] [--jobs N] [--only NAME,...] [--trace FILE] [--json FILE]
-                [--priors [NAME,...] | --restart | --full | --drawn N | --swings | --shifts] [--extra "ARGS"]
+                [--priors [NAME,...] | --restart | --full | --drawn N | --swings | --shifts [N]] [--extra "ARGS"]
 
 Each scenario runs from five starts (equal spare, spare in proportion to live data, all to the first, all to the
 last, in inverse proportion to the writes) and from each with every seed. There is a gigabyte of data, and its
@@ -14,7 +14,8 @@ spare is what there is beyond the least that the store needs for it; the ratios 
 --drawn    instead of all that: N loads drawn at random (partitions, shares, weights, patterns, spare,
            starts, shifts, flushes), by number; those that do harm, or end worse, are shown
 --swings   likewise, two partitions whose weights swing, once per 1/4 to 16 pool sizes written
---shifts   likewise, two partitions whose weights change places once, after 1 to 4 pool sizes written
+--shifts   likewise, two partitions whose weights change places once, after 1 to 4 pool sizes written;
+           N: so many drawn at random, two to eight partitions that change places once or twice
 --full     10 GiB of data in pools of 11, 12 and 13 GiB, whatever the store needs of that for itself
 """
 
@@ -379,6 +380,27 @@ def shifting_loads(sizes):
 			sizes.two(weight, 0.5, spare, shift, turns=at + 4), "equal", 1)
 
 
+def drawn_shifts(first, count):
+	"""Equal partitions whose weights change places, and half of the time once more."""
+	for seed in range(first, first + count):
+		draw = random.Random(seed)
+		partitions, spare = draw.choice([2, 2, 2, 3, 4, 6, 8]), draw.choice([0.1, 0.15, 0.2, 0.3])
+		live = draw.choice([128, 256, 512]) if partitions <= 4 else 128
+		weights = [draw.paretovariate(0.7) for _ in range(partitions)]
+		at, pool = draw.uniform(0.9, 5), live * partitions * (1 + spare)
+		text = [f"--spare {spare:.0%} --metaslab 1M"]
+		for i, weight in enumerate(weights):
+			pattern = draw.choice(["uniform", "uniform", "uniform", "zipf:0.99", "sequential"])
+			share = weight / sum(weights)
+			text.append(f"--partition p{i}:live={live}M,writes={share:.4f},pattern={pattern}")
+		for _ in range(draw.choice([1, 2])):
+			draw.shuffle(weights)
+			shift = ",".join(f"p{i}={weight / sum(weights):.4f}" for i, weight in enumerate(weights))
+			text.append(f"--shift {at * pool:.0f}M:{shift}")
+			at += draw.uniform(0.3, 3)
+		yield str(seed), shlex.split(" ".join([*text, f"--writes {(at + 3) * pool:.0f}M"])), "equal", seed
+
+
 def run_loads(title, loads, runner, extra):
 	"""Each load beside the same left alone; those that do harm, or end worse, are shown."""
 	table, jobs, worst = Table(), {}, {"harm (share)": [], "epsilon / left alone": []}
@@ -418,7 +440,7 @@ def main():
 	parser.add_argument("--full", action="store_true")
 	parser.add_argument("--drawn", type=int)
 	parser.add_argument("--swings", action="store_true")
-	parser.add_argument("--shifts", action="store_true")
+	parser.add_argument("--shifts", nargs="?", const=0, type=int)
 	parser.add_argument("--first", type=int, default=0, help="number of the first of those")
 	arguments = parser.parse_args()
 	runner, begun = Runner(arguments.lcpfs, arguments.jobs), time.monotonic()
@@ -426,8 +448,10 @@ def main():
 	print(f"{'scenario':26} {'measure':28} {'bar':>9} {'worst':>9} {'mean':>9}", flush=True)
 	if arguments.drawn:
 		rows = run_loads("drawn at random", drawn_loads(arguments.first, arguments.drawn), runner, extra)
-	elif arguments.shifts:
-		rows = run_loads("shifts", shifting_loads(Sizes(arguments.full)), runner, extra)
+	elif arguments.shifts is not None:
+		loads = drawn_shifts(arguments.first, arguments.shifts) if arguments.shifts \
+			else shifting_loads(Sizes(arguments.full))
+		rows = run_loads("shifts", loads, runner, extra)
 	elif arguments.swings:
 		rows = run_loads("swings", swinging_loads(Sizes(arguments.full)), runner, extra)
 	elif arguments.priors:

@@ -96,7 +96,7 @@ struct engine_partition {
 
 	struct engine_off_base off_base; /* its part of the ledger's sum */
 	double saved_lately; /* device blocks, by the last update */
-	double carried_copied; /* copied since it began to give in the move being carried out */
+	struct engine_batch carried; /* since it began to give in the move being carried out */
 	double moved_copied; /* for moves reported, but not seen in its counters yet */
 };
 

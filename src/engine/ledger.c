@@ -26,29 +26,45 @@ void engine_ledger_by_hand(struct engine_partition *p, uint64_t size_before, uin
 	p->base = p->base + size > size_before ? p->base + size - size_before : 0;
 }
 
-/* Copies at its base size for each one at this size, less that one. */
-static double saved_by_copy(const struct engine_partition *p)
+/*
+ * How much more would have been copied at its base size: as little as may be (at the significance level), for all
+ * that is known of how copies follow the size. Only what has surely been saved may be spent.
+ */
+static double saved_by(const struct engine_core *core, const struct engine_partition *p, double user,
+		       double copied)
 {
-	double here = engine_weigh_copies(&p->side, (double)p->size);
-	double there = engine_weigh_copies(&p->side, (double)p->side.base_blocks);
+	double quantile = engine_t_quantile(core->options.significance, ENGINE_CERTAIN);
+	struct lcpfs_engine_side side = p->side;
+	double here, there;
 
-	return here > 0 ? engine_finite_or(there / here - 1, 0) : 0;
+	side.curve_power += (p->size > side.base_blocks ? -1 : 1) * quantile * side.power_error;
+	side.curve_power = fmax(side.curve_power, 0);
+	here = engine_weigh_copies(&side, (double)p->size);
+	there = engine_weigh_copies(&side, (double)side.base_blocks);
+	if (!(here > 0))
+		return 0;
+	/* what is copied where hardly anything should be does not tell of elsewhere */
+	return engine_finite_or(fmin(copied * (there / here - 1), user * there), 0);
+}
+
+/* Each block takes its share of summaries and tables along. */
+static double overhead(const struct engine_batch *batch)
+{
+	return engine_finite_or(batch->device / (batch->user + batch->copied), 1);
 }
 
 void engine_ledger_add(struct engine_core *core, struct engine_partition *p, const struct engine_batch *batch)
 {
 	struct engine_ledger *l = &core->ledger;
 	double for_moves = fmin(batch->copied, p->moved_copied);
-	/* each block takes its share of summaries and tables along */
-	double overhead = engine_finite_or(batch->device / (batch->user + batch->copied), 1);
 
 	l->lately += batch->device;
 	if (core->carrying && core->carried.from_id == p->id) {
-		p->carried_copied += batch->copied; /* how much of it was for the move, its report will say */
+		engine_batch_add(&p->carried, batch); /* how much of it is for the move, its report will say */
 		return;
 	}
 	p->moved_copied -= for_moves;
-	p->saved_lately = (batch->copied - for_moves) * overhead * saved_by_copy(p);
+	p->saved_lately = overhead(batch) * saved_by(core, p, batch->user, batch->copied - for_moves);
 	l->saved += p->saved_lately;
 	l->saved_lately += p->saved_lately;
 }
@@ -58,9 +74,10 @@ void engine_ledger_moved(struct engine_core *core, struct engine_partition *from
 	core->ledger.saved -= copied;
 	if (!from)
 		return;
-	core->ledger.saved += fmax(from->carried_copied - copied, 0) * saved_by_copy(from);
-	from->moved_copied += fmax(copied - from->carried_copied, 0);
-	from->carried_copied = 0;
+	core->ledger.saved += overhead(&from->carried) *
+			      saved_by(core, from, from->carried.user, fmax(from->carried.copied - copied, 0));
+	from->moved_copied += fmax(copied - from->carried.copied, 0);
+	from->carried = (struct engine_batch){0};
 }
 
 void engine_ledger_replace(struct engine_core *core, struct engine_partition *p, bool gone)

@@ -100,7 +100,7 @@ double engine_weigh_way_back(const struct lcpfs_engine_side *side, double size_b
 }
 
 /* How much longer a move makes the way back to base sizes. */
-static double way_back(const struct lcpfs_engine_decision *d)
+static double longer_way_back(const struct lcpfs_engine_decision *d)
 {
 	double to = (double)d->to.size_blocks, from = (double)d->from.size_blocks, blocks = (double)d->blocks;
 	double longer = engine_weigh_way_back(&d->to, to + blocks) - engine_weigh_way_back(&d->to, to);
@@ -167,7 +167,7 @@ void engine_weigh_fixed(struct lcpfs_engine_decision *d, uint64_t blocks)
 	if (d->from.id != LCPFS_ENGINE_FREE)
 		d->cost_blocks = engine_finite_or(1 + engine_weigh_copying(d, &d->from, size), DBL_MAX);
 	d->cost_limit_blocks =
-		fmax(most_copied(d), fmin(engine_weigh_saved(d), d->copying_budget - way_back(d)));
+		fmax(most_copied(d), fmin(engine_weigh_saved(d), d->copying_budget - longer_way_back(d)));
 	d->cost_limit_blocks = engine_finite_or(d->cost_limit_blocks, DBL_MAX);
 }
 
@@ -240,7 +240,7 @@ static bool pays_back(const struct lcpfs_engine_decision *d)
 	bool first = !(d->copying_expected > 0) && d->blocks == d->step_blocks && engine_weigh_saved(d) >= 1;
 
 	return (engine_weigh_saved(d) >= d->cost_blocks || first) &&
-	       most_copied(d) + way_back(d) <= d->copying_budget;
+	       most_copied(d) + longer_way_back(d) <= d->copying_budget;
 }
 
 /*

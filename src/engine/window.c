@@ -9,7 +9,7 @@ void engine_window_reset(struct engine_window *window)
 	memset(window, 0, sizeof(*window));
 }
 
-static void batch_add(struct engine_batch *to, const struct engine_batch *b)
+void engine_batch_add(struct engine_batch *to, const struct engine_batch *b)
 {
 	to->ops += b->ops;
 	to->latency_us += b->latency_us;
@@ -24,7 +24,7 @@ static void merge_pairs(struct engine_window *w)
 {
 	for (int i = 0; i < w->count / 2; i++) {
 		struct engine_batch pair = w->batches[2 * i];
-		batch_add(&pair, &w->batches[2 * i + 1]);
+		engine_batch_add(&pair, &w->batches[2 * i + 1]);
 		w->batches[i] = pair;
 	}
 	w->count /= 2;
@@ -49,7 +49,7 @@ static void make_room(struct engine_window *w, double turnover_blocks)
 
 void engine_window_add(struct engine_window *window, const struct engine_batch *sample, double turnover_blocks)
 {
-	batch_add(&window->open, sample);
+	engine_batch_add(&window->open, sample);
 	if (!(window->open.work > 0) || window->open.work < window->width)
 		return;
 	if (window->count == ENGINE_BATCHES_MAX)
@@ -68,7 +68,7 @@ struct engine_batch engine_window_sum(const struct engine_window *window)
 	struct engine_batch sum = {0};
 
 	for (int i = 0; i < window->count; i++)
-		batch_add(&sum, &window->batches[i]);
+		engine_batch_add(&sum, &window->batches[i]);
 	return sum;
 }
 

@@ -29,6 +29,7 @@ struct engine_mean {
 	double freedom;
 };
 
+void engine_batch_add(struct engine_batch *to, const struct engine_batch *batch);
 void engine_window_reset(struct engine_window *window);
 void engine_window_add(struct engine_window *window, const struct engine_batch *sample, double turnover_blocks);
 bool engine_window_ready(const struct engine_window *window);
