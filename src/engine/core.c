@@ -189,6 +189,7 @@ int engine_core_add(struct engine_core *core, const struct lcpfs_engine_spec *sp
 	core->partitions[core->count++] = p;
 	core->used_blocks += p->size;
 	engine_core_refresh(core, p);
+	engine_ledger_fit(core);
 	return 0;
 }
 
@@ -205,7 +206,6 @@ int engine_core_remove(struct engine_core *core, uint32_t id)
 	engine_spread_replace(&core->level_spread, &p->level_spread, &(struct engine_spread){0});
 	engine_spread_replace(&core->power_spread, &p->power_spread, &(struct engine_spread){0});
 	engine_foresight_replace(&core->foresight, &p->demand, true);
-	engine_ledger_replace(core, p, true);
 	free(p);
 	core->count--;
 	memmove(core->partitions + i, core->partitions + i + 1, (core->count - i) * sizeof(core->partitions[0]));
@@ -229,6 +229,7 @@ int engine_core_limits(struct engine_core *core, uint32_t id, uint64_t min, uint
 		return -LCPFS_E_NOSPC;
 	p->min = min;
 	p->max = max;
+	p->base = MIN_OF(p->base, max);
 	engine_core_refresh(core, p);
 	return 0;
 }
@@ -337,7 +338,7 @@ static void fill_side(const struct engine_core *core, const struct engine_partit
 	side->live_blocks = p->live;
 	side->floor_blocks = floor_of(core, p);
 	side->ceiling_blocks = p->max;
-	side->base_blocks = engine_ledger_base(core, p);
+	side->base_blocks = p->base;
 	side->access_frequency = engine_demand_frequency(&p->demand, core->foresight.best);
 	side->write_frequency = engine_demand_writes(&p->demand, core->foresight.best);
 	side->frequency_error = engine_demand_error(&p->demand);
@@ -380,6 +381,8 @@ static struct engine_rank rank_of(const struct engine_core *core, const struct e
 	return (struct engine_rank){
 		.gain_step = p->gain_step,
 		.loss_step = p->loss_step,
+		.above_base = (double)p->size - (double)p->base,
+		.way_back = p->size > p->base ? engine_weigh_way_back(&p->side, (double)p->size) : 0,
 		.measured = p->side.measured,
 		.can_give = !engine_core_held(core, p) && p->size >= p->side.floor_blocks &&
 			    p->size - p->side.floor_blocks >= step,
@@ -396,7 +399,6 @@ void engine_core_refresh(struct engine_core *core, struct engine_partition *p)
 	engine_spread_replace(&core->level_spread, &p->level_spread, &fit.level_spread);
 	engine_spread_replace(&core->power_spread, &p->power_spread, &fit.power_spread);
 	fill_side(core, p, &fit, &p->side);
-	engine_ledger_replace(core, p, false);
 	p->gain_step = engine_weigh_fall(&p->side, step);
 	p->loss_step = p->size > core->options.step_blocks ? -engine_weigh_fall(&p->side, -step) : INFINITY;
 	p->side.gain_per_block = p->gain_step / step;
@@ -436,14 +438,14 @@ int engine_core_resized(struct engine_core *core, uint32_t id, uint64_t size, en
 	if (size == p->size)
 		return 0;
 	engine_judge_cut_off(core, id);
-	if (cause == LCPFS_ENGINE_BY_HAND)
-		engine_ledger_by_hand(p, p->size, size);
 	if (cause == LCPFS_ENGINE_EMERGENCY && size > p->size) {
 		core->emergency_blocks = engine_core_decayed(core, core->emergency_blocks, core->emergency_work);
 		core->emergency_blocks += (double)(size - p->size);
 		core->emergency_work = core->work;
 	}
 	engine_core_set_size(core, p, size);
+	engine_ledger_resized(core, p, size, cause);
+	engine_core_refresh(core, p);
 	return 0;
 }
 
@@ -547,6 +549,7 @@ int engine_core_update(struct engine_core *core, uint32_t id, const struct lcpfs
 	p->seen = true;
 	p->last = now;
 	p->last_us = core->now_us;
+	engine_ledger_outgrown(core, p);
 	engine_core_refresh(core, p);
 	engine_judge_trial(core, p);
 	return 0;

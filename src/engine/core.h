@@ -45,24 +45,17 @@ struct engine_trial {
 	double user, copied, seconds; /* since */
 };
 
-/* How far from its base size a partition is, or all are. */
-struct engine_off_base {
-	double below, above; /* blocks; of one, one of the two is 0 */
-	double copies; /* to go back from above */
-};
-
 /* Against the sizes that partitions would have if they had been left alone. */
 struct engine_ledger {
 	double saved; /* device blocks since the start, after all copying for moves; negative: more were written */
 	double lately, saved_lately; /* device blocks since the last decision, and those saved in that time */
-	struct engine_off_base all;
 };
 
 struct engine_partition {
 	uint32_t id;
 	char name[64];
 	uint64_t size, min, max, live;
-	uint64_t base; /* its size if the engine had left it alone */
+	uint64_t base; /* its size if the engine had left it alone; Σ base <= pool */
 	uint64_t least; /* the smallest size its data could live in; 0: not known */
 	struct engine_barrier refused; /* it could not give below this size */
 	uint64_t barrier_live; /* barriers are forgotten when its live data shrink, too */
@@ -94,7 +87,6 @@ struct engine_partition {
 	bool awaited; /* receiver of a pending move: gets nothing more until that is judged */
 	double awaited_work; /* of the pool, when it was made */
 
-	struct engine_off_base off_base; /* its part of the ledger's sum */
 	double saved_lately; /* device blocks, by the last update */
 	struct engine_batch carried; /* since it began to give in the move being carried out */
 	double moved_copied; /* for moves reported, but not seen in its counters yet */
@@ -103,6 +95,7 @@ struct engine_partition {
 /* What choosing looks at, side by side: a decision among a thousand must not wait for a thousand cache misses. */
 struct engine_rank {
 	double gain_step, loss_step; /* as in the partition */
+	double above_base, way_back; /* blocks; negative: below. Blocks copied to go back from above */
 	bool can_get, can_give, measured;
 };
 
@@ -193,14 +186,14 @@ void engine_core_free_side(const struct engine_core *core, struct lcpfs_engine_s
 bool engine_core_point(const struct engine_partition *p, struct engine_point *point);
 
 /* ledger.c */
-uint64_t engine_ledger_base(const struct engine_core *core, const struct engine_partition *p); /* blocks */
-/* resized by hand: so it would have been if left alone, too */
-void engine_ledger_by_hand(struct engine_partition *p, uint64_t size_before, uint64_t size);
+void engine_ledger_fit(struct engine_core *core); /* after what may have made Σ base more than the pool */
+/* it could not work at its base size, as its data or limits are now: so it would not have been there */
+void engine_ledger_outgrown(struct engine_core *core, struct engine_partition *p);
+void engine_ledger_resized(struct engine_core *core, struct engine_partition *p, uint64_t size,
+			   enum lcpfs_engine_cause cause);
 void engine_ledger_add(struct engine_core *core, struct engine_partition *p, const struct engine_batch *batch);
-/* so many blocks were copied for a move; `from` may be NULL */
+/* `copied` blocks for a move; `from` may be NULL, and is if only an estimate is known */
 void engine_ledger_moved(struct engine_core *core, struct engine_partition *from, double copied);
-void engine_ledger_replace(struct engine_core *core, struct engine_partition *p, bool gone); /* after any change */
-double engine_ledger_return(const struct engine_core *core); /* blocks copied to go back to base sizes */
 void engine_ledger_looked(struct engine_core *core); /* a decision was made: what comes now is new */
 
 /* weigh.c: pure functions of a decision's inputs */
@@ -219,6 +212,8 @@ void engine_weigh(struct lcpfs_engine_decision *decision);
 void engine_weigh_fixed(struct lcpfs_engine_decision *decision, uint64_t blocks); /* results for a given size */
 /* what a move may copy at most: what the harm bound leaves, less the way back */
 double engine_weigh_budget(const struct lcpfs_engine_decision *decision);
+/* what a side gives back at most: all that it is above its base size by, or else a step */
+uint64_t engine_weigh_above_base(const struct lcpfs_engine_side *from, uint64_t step_blocks);
 /* what was lost lately will soon be more than that, and going back is worth its copying */
 bool engine_weigh_must_retreat(const struct lcpfs_engine_decision *decision);
 bool engine_weigh_free_can_give(const struct lcpfs_engine_decision *decision);

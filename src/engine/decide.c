@@ -49,6 +49,19 @@ static void rank_all(const struct engine_core *core, struct lcpfs_engine_decisio
 	}
 }
 
+/* Blocks copied to go back to base sizes: what some miss can come from free space first, then from those above. */
+static double way_back(const struct engine_core *core)
+{
+	double above = 0, below = -(double)engine_core_free_blocks(core), copies = 0;
+
+	for (size_t i = 0; i < core->count; i++) {
+		above += fmax(core->ranks[i].above_base, 0);
+		below += fmax(-core->ranks[i].above_base, 0);
+		copies += core->ranks[i].way_back;
+	}
+	return below > 0 && above > 0 ? copies * fmin(below / above, 1) : 0;
+}
+
 void engine_decide_inputs(const struct engine_core *core, struct lcpfs_engine_decision *d)
 {
 	memset(d, 0, sizeof(*d));
@@ -76,13 +89,13 @@ void engine_decide_inputs(const struct engine_core *core, struct lcpfs_engine_de
 	d->harm = core->options.harm;
 	d->written_blocks = core->written;
 	d->saved_blocks = core->ledger.saved;
-	d->return_blocks = engine_ledger_return(core);
 	d->lately_blocks = core->ledger.lately;
 	d->lost_blocks = -core->ledger.saved_lately;
-	d->copying_budget = engine_weigh_budget(d);
 	d->copying_prior = core->options.priors.copy_share;
 	d->demand_turnovers = engine_foresight_turnovers(&core->foresight);
 	rank_all(core, d);
+	d->return_blocks = way_back(core);
+	d->copying_budget = engine_weigh_budget(d);
 }
 
 static void set_pair(const struct engine_core *core, struct lcpfs_engine_decision *d,
@@ -253,27 +266,56 @@ static void weigh_undo(const struct engine_core *core, uint64_t blocks, struct l
 	d->action = LCPFS_ENGINE_MOVE;
 }
 
-/* Who lost most lately for want of its base size, and who lost least loses by giving; the free space first. */
+static bool may_give(const struct engine_core *core, const struct engine_partition *p)
+{
+	return p->size >= p->side.floor_blocks + core->options.step_blocks;
+}
+
+/* Who lost most lately for want of its base size. */
+static size_t find_loser(const struct engine_core *core)
+{
+	size_t loser = NOBODY;
+
+	for (size_t i = 0; i < core->count; i++)
+		if (core->ranks[i].above_base <= -(double)core->options.step_blocks &&
+		    core->partitions[i]->saved_lately <
+			    (loser == NOBODY ? 0 : core->partitions[loser]->saved_lately))
+			loser = i;
+	return loser;
+}
+
+/* Who loses least by giving, of those above their base size or of all; less than is gained. */
+static size_t find_giver(const struct engine_core *core, size_t to, double above)
+{
+	size_t giver = NOBODY;
+
+	for (size_t i = 0; i < core->count; i++)
+		if (i != to && core->ranks[i].above_base >= above && may_give(core, core->partitions[i]) &&
+		    (giver == NOBODY || core->ranks[i].loss_step < core->ranks[giver].loss_step))
+			giver = i;
+	return giver;
+}
+
+/*
+ * From free space, else from those above base sizes; where none of these can give, a step from whom that costs less
+ * than it gains.
+ */
 static bool find_retreat(const struct engine_core *core, struct lcpfs_engine_decision *d)
 {
-	const struct engine_partition *to = NULL, *from = NULL;
-	double step = (double)core->options.step_blocks;
+	bool free = engine_weigh_free_can_give(d);
+	size_t to = find_loser(core), from = NOBODY;
 
-	for (size_t i = 0; i < core->count; i++) {
-		const struct engine_partition *p = core->partitions[i];
-		if (p->off_base.below >= step && p->saved_lately < (to ? to->saved_lately : 0))
-			to = p;
-		if (p->off_base.above >= step && p->size >= p->side.floor_blocks + core->options.step_blocks &&
-		    (!from || p->loss_step < from->loss_step))
-			from = p;
-	}
-	if (engine_weigh_free_can_give(d))
-		from = NULL;
-	else if (!from)
+	if (to == NOBODY)
 		return false;
-	if (to)
-		set_pair(core, d, from, to);
-	return to;
+	if (!free)
+		from = find_giver(core, to, (double)core->options.step_blocks);
+	if (!free && from == NOBODY) {
+		from = find_giver(core, to, -INFINITY);
+		if (from == NOBODY || !(core->ranks[from].loss_step < core->ranks[to].gain_step))
+			return false;
+	}
+	set_pair(core, d, at(core, from), at(core, to));
+	return true;
 }
 
 static bool weigh_retreat(const struct engine_core *core, struct lcpfs_engine_decision *d)
@@ -283,8 +325,7 @@ static bool weigh_retreat(const struct engine_core *core, struct lcpfs_engine_de
 	if (!engine_weigh_must_retreat(d) || !find_retreat(core, d))
 		return false;
 	blocks = MIN_OF(d->to.base_blocks - d->to.size_blocks, d->from.size_blocks - d->from.floor_blocks);
-	if (d->from_id)
-		blocks = MIN_OF(blocks, d->from.size_blocks - d->from.base_blocks);
+	blocks = MIN_OF(blocks, engine_weigh_above_base(&d->from, d->step_blocks));
 	engine_weigh_fixed(d, blocks / d->step_blocks * d->step_blocks);
 	d->reason = LCPFS_ENGINE_RETREAT;
 	d->action = LCPFS_ENGINE_MOVE;
@@ -327,7 +368,7 @@ static void choose(struct engine_core *core, struct lcpfs_engine_decision *d)
 static void number(struct engine_core *core, struct lcpfs_engine_decision *d)
 {
 	const struct lcpfs_engine_decision *last = &core->last;
-	bool same = core->sequence && d->action == last->action && d->reason == last->reason &&
+	bool same = last->sequence && d->action == last->action && d->reason == last->reason &&
 		    d->from_id == last->from_id && d->to_id == last->to_id && d->action != LCPFS_ENGINE_MOVE;
 
 	d->now_us = core->now_us;
@@ -411,7 +452,7 @@ void engine_decide_explain(struct engine_core *core, uint32_t id, struct lcpfs_e
 {
 	const struct engine_partition *p = engine_core_find(core, id);
 
-	if (!p && core->sequence) {
+	if (!p && core->last.sequence) {
 		*d = core->last;
 		return;
 	}

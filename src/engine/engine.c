@@ -80,6 +80,7 @@ int lcpfs_engine_set_pool_blocks(struct lcpfs_engine *engine, uint64_t pool_bloc
 	if (pool_blocks >= core->options.pool_blocks - engine_core_free_blocks(core) &&
 	    pool_blocks >= core->options.step_blocks) {
 		core->options.pool_blocks = pool_blocks;
+		engine_ledger_fit(core);
 		error = 0;
 	}
 	pthread_mutex_unlock(&engine->lock);

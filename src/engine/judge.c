@@ -44,8 +44,10 @@ static void learn_copying(struct engine_core *core, const struct lcpfs_engine_mo
 	const struct lcpfs_engine_decision *d = &core->carried;
 	double size = (double)d->from.size_blocks - (double)moved->blocks;
 
-	engine_ledger_moved(core, engine_core_find(core, d->from_id),
-			    moved->copied_blocks == UINT64_MAX ? d->cost_blocks : (double)moved->copied_blocks);
+	if (moved->copied_blocks == UINT64_MAX)
+		engine_ledger_moved(core, NULL, d->cost_blocks);
+	else
+		engine_ledger_moved(core, engine_core_find(core, d->from_id), (double)moved->copied_blocks);
 	if (d->from_id == LCPFS_ENGINE_FREE || moved->copied_blocks == UINT64_MAX)
 		return;
 	core->copying_seen += (double)moved->copied_blocks;
@@ -361,7 +363,7 @@ void engine_judge_trial(struct engine_core *core, struct engine_partition *p)
 	i = pending_of(core, trial.sequence);
 	o = i < core->pending_count ? &core->pending[i].outcome : &unknown;
 	o->epsilon_before = p->side.epsilon;
-	o->epsilon_after = p->side.epsilon + rise;
+	o->epsilon_after = fmax(p->side.epsilon + rise, nextafter(p->side.epsilon, INFINITY));
 	o->standard_error = 0; /* blocks are counted, not measured */
 	o->taken_us = core->now_us - o->moved_us;
 	p->barrier_live = p->live;

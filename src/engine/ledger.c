@@ -13,17 +13,42 @@
 #include "engine/core.h"
 #include "engine/formula.h"
 
-/* Its user may have set limits since, and its data may have outgrown it. */
-uint64_t engine_ledger_base(const struct engine_core *core, const struct engine_partition *p)
+/*
+ * Where space was called back for a newcomer, both had it in the books: those below their base size would have had
+ * to give it up if left alone, too. There are enough of them, since Σ size <= pool.
+ */
+void engine_ledger_fit(struct engine_core *core)
+{
+	uint64_t sum = 0, over;
+
+	for (size_t i = 0; i < core->count; i++)
+		sum += core->partitions[i]->base;
+	over = sum > core->options.pool_blocks ? sum - core->options.pool_blocks : 0;
+	for (size_t i = 0; i < core->count && over; i++) {
+		struct engine_partition *p = core->partitions[i];
+		uint64_t less = MIN_OF(p->base > p->size ? p->base - p->size : 0, over);
+		p->base -= less;
+		over -= less;
+		if (less)
+			engine_core_refresh(core, p);
+	}
+}
+
+void engine_ledger_outgrown(struct engine_core *core, struct engine_partition *p)
 {
 	uint64_t least = MIN_OF(engine_core_least(core, p), p->size);
 
-	return MAX_OF(MIN_OF(p->base, p->max), least);
+	if (p->base >= least)
+		return;
+	p->base = least;
+	engine_ledger_fit(core);
 }
 
-void engine_ledger_by_hand(struct engine_partition *p, uint64_t size_before, uint64_t size)
+void engine_ledger_resized(struct engine_core *core, struct engine_partition *p, uint64_t size,
+			   enum lcpfs_engine_cause cause)
 {
-	p->base = p->base + size > size_before ? p->base + size - size_before : 0;
+	p->base = cause == LCPFS_ENGINE_BY_HAND ? size : MAX_OF(p->base, size);
+	engine_ledger_fit(core);
 }
 
 /*
@@ -37,10 +62,10 @@ static double saved_by(const struct engine_core *core, const struct engine_parti
 	struct lcpfs_engine_side side = p->side;
 	double here, there;
 
-	side.curve_power += (p->size > side.base_blocks ? -1 : 1) * quantile * side.power_error;
+	side.curve_power += (p->size > p->base ? -1 : 1) * quantile * side.power_error;
 	side.curve_power = fmax(side.curve_power, 0);
 	here = engine_weigh_copies(&side, (double)p->size);
-	there = engine_weigh_copies(&side, (double)side.base_blocks);
+	there = engine_weigh_copies(&side, (double)p->base);
 	if (!(here > 0))
 		return 0;
 	/* what is copied where hardly anything should be does not tell of elsewhere */
@@ -58,6 +83,7 @@ void engine_ledger_add(struct engine_core *core, struct engine_partition *p, con
 	struct engine_ledger *l = &core->ledger;
 	double for_moves = fmin(batch->copied, p->moved_copied);
 
+	p->saved_lately = 0;
 	l->lately += batch->device;
 	if (core->carrying && core->carried.from_id == p->id) {
 		engine_batch_add(&p->carried, batch); /* how much of it is for the move, its report will say */
@@ -78,27 +104,6 @@ void engine_ledger_moved(struct engine_core *core, struct engine_partition *from
 			      saved_by(core, from, from->carried.user, fmax(from->carried.copied - copied, 0));
 	from->moved_copied += fmax(copied - from->carried.copied, 0);
 	from->carried = (struct engine_batch){0};
-}
-
-void engine_ledger_replace(struct engine_core *core, struct engine_partition *p, bool gone)
-{
-	struct engine_ledger *l = &core->ledger;
-	double off = gone ? 0 : (double)p->size - (double)p->side.base_blocks;
-	struct engine_off_base now = {.below = fmax(-off, 0), .above = fmax(off, 0)};
-
-	now.copies = now.above > 0 ? engine_weigh_way_back(&p->side, (double)p->size) : 0;
-	l->all.below += now.below - p->off_base.below;
-	l->all.above += now.above - p->off_base.above;
-	l->all.copies += now.copies - p->off_base.copies;
-	p->off_base = now;
-}
-
-double engine_ledger_return(const struct engine_core *core)
-{
-	const struct engine_off_base *all = &core->ledger.all;
-	double need = all->below - (double)engine_core_free_blocks(core);
-
-	return need > 0 && all->above > 0 ? fmax(all->copies, 0) * fmin(need / all->above, 1) : 0;
 }
 
 void engine_ledger_looked(struct engine_core *core)

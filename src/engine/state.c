@@ -352,7 +352,7 @@ static bool partition_is_sane(const struct engine_partition *p)
 		if (!isfinite(p->curve.points[i].spare) || !isfinite(p->curve.points[i].measured) ||
 		    !(p->curve.points[i].error >= 0))
 			return false;
-	return p->write_share <= 1 && p->base <= INT64_MAX;
+	return p->write_share <= 1;
 }
 
 static bool outcome_is_sane(const struct lcpfs_engine_outcome *o)
@@ -386,8 +386,8 @@ static void load_partition(struct engine_core *core, const struct engine_partiti
 	p->hurt = barrier_from(core, &saved->hurt);
 	p->barrier_live = saved->barrier_live;
 	p->proven_blocks = saved->proven_blocks;
-	p->base = saved->base;
-	engine_ledger_by_hand(p, saved->size, p->size);
+	/* what else happened to its size since was the engine's doing, before a crash */
+	p->base = MIN_OF(saved->base, p->max);
 	/* the log has gone round under another size: its effect has to arrive anew */
 	p->since_blocks = p->size == saved->size ? saved->since_blocks : 0;
 	if (p->size == saved->size && saved->trial.blocks <= core->options.pool_blocks)

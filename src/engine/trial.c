@@ -59,7 +59,7 @@ void engine_trial_begin(struct engine_core *core, struct engine_partition *from,
 		/* no more than can live there */
 		.return_blocks = fmin(engine_weigh_copying(d, &to->side, blocks), blocks),
 		/* what was copied for the move itself is its cost, and not what came of it */
-		.copied = -from->moved_copied,
+		.copied = moved->copied_blocks == UINT64_MAX ? -d->cost_blocks : -from->moved_copied,
 	};
 	engine_core_refresh(core, from);
 }

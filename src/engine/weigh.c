@@ -99,14 +99,14 @@ double engine_weigh_way_back(const struct lcpfs_engine_side *side, double size_b
 	return engine_finite_or(fmin(copies, live / fmax(spare, 1)) * blocks, 0);
 }
 
-/* How much longer a move makes the way back to base sizes. */
+/* How much longer a move makes the way back to base sizes; negative: shorter. */
 static double longer_way_back(const struct lcpfs_engine_decision *d)
 {
 	double to = (double)d->to.size_blocks, from = (double)d->from.size_blocks, blocks = (double)d->blocks;
 	double longer = engine_weigh_way_back(&d->to, to + blocks) - engine_weigh_way_back(&d->to, to);
 	double shorter = engine_weigh_way_back(&d->from, from) - engine_weigh_way_back(&d->from, from - blocks);
 
-	return fmax(longer - shorter, 0);
+	return longer - shorter;
 }
 
 struct errors {
@@ -327,6 +327,13 @@ bool engine_weigh_must_retreat(const struct lcpfs_engine_decision *d)
 	       d->lost_blocks / d->lately_blocks * (double)d->pool_blocks >= d->return_blocks;
 }
 
+uint64_t engine_weigh_above_base(const struct lcpfs_engine_side *from, uint64_t step_blocks)
+{
+	if (from->id == LCPFS_ENGINE_FREE)
+		return from->size_blocks - MIN_OF(from->floor_blocks, from->size_blocks);
+	return MAX_OF(from->size_blocks - MIN_OF(from->base_blocks, from->size_blocks), step_blocks);
+}
+
 bool engine_weigh_free_can_give(const struct lcpfs_engine_decision *d)
 {
 	return d->free_blocks >= d->reserve_blocks + d->step_blocks;
@@ -377,8 +384,10 @@ static bool retreat_holds(const struct lcpfs_engine_decision *d)
 	engine_weigh_fixed(&again, d->blocks);
 	return engine_weigh_must_retreat(d) && d->blocks && same_numbers(&again, d) &&
 	       d->to.size_blocks + d->blocks <= d->to.base_blocks &&
-	       d->from.size_blocks >= d->blocks + (d->from_id ? d->from.base_blocks : d->reserve_blocks) &&
-	       d->blocks <= d->from.size_blocks - d->from.floor_blocks;
+	       d->blocks <= d->from.size_blocks - d->from.floor_blocks &&
+	       d->blocks <= engine_weigh_above_base(&d->from, d->step_blocks) &&
+	       (!d->from_id || d->from.size_blocks >= d->from.base_blocks + d->step_blocks ||
+		d->from.gain_per_block < d->to.gain_per_block);
 }
 
 static bool undo_holds(const struct lcpfs_engine_decision *d)
@@ -428,6 +437,9 @@ bool lcpfs_engine_decision_holds(const struct lcpfs_engine_decision *d)
 	case LCPFS_ENGINE_RETREAT:
 		return retreat_holds(d);
 	default:
-		return d->to_id || d->from_id ? weighing_holds(d) : engine_weigh_no_pair(d) == d->reason;
+		if (d->to_id || d->from_id)
+			return weighing_holds(d);
+		/* also where nobody could be called back */
+		return d->reason == engine_weigh_no_pair(d) || d->reason == LCPFS_ENGINE_NO_ROOM;
 	}
 }

@@ -128,8 +128,8 @@ static double longer_back(const struct lcpfs_engine_decision *d)
 {
 	double b = (double)d->blocks, to = (double)d->to.size_blocks, from = (double)d->from.size_blocks;
 
-	return fmax(way_back_of(&d->to, to + b) + way_back_of(&d->from, from - b) - way_back_of(&d->to, to) -
-			    way_back_of(&d->from, from), 0);
+	return way_back_of(&d->to, to + b) + way_back_of(&d->from, from - b) - way_back_of(&d->to, to) -
+	       way_back_of(&d->from, from);
 }
 
 /* Not beyond what it saves nor what the harm bound leaves; but as far as was weighed. */
@@ -278,8 +278,10 @@ static void recompute_retreat(const struct lcpfs_engine_decision *d)
 	assert_true(budget(d) <= d->lost_blocks * looks);
 	assert_true(d->lost_blocks / d->lately_blocks * (double)d->pool_blocks >= d->return_blocks);
 	room = fmin(room, (double)(d->from.size_blocks - d->from.floor_blocks));
-	if (d->from_id)
+	if (d->from_id && d->from.size_blocks >= d->from.base_blocks + d->step_blocks)
 		room = fmin(room, (double)(d->from.size_blocks - d->from.base_blocks));
+	else if (d->from_id)
+		room = fmin(room, (double)d->step_blocks);
 	assert_true((double)d->blocks <= room && (double)(d->blocks + d->step_blocks) > room);
 }
 
