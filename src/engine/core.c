@@ -306,10 +306,13 @@ static void side_curve(const struct engine_partition *p, const struct engine_fit
 static void side_latency(const struct engine_core *core, const struct engine_partition *p,
 			 struct lcpfs_engine_side *side)
 {
+	/* of another size, and so long ago that reads may be left of a load that was all writes */
+	bool is_stale = !engine_window_ready(&p->window) && engine_core_turned_over(core, p->changed_work);
+
 	side->avg_latency_us = p->latency_us;
 	side->latency_error = p->latency_error;
 	side->write_share = p->write_share;
-	if (p->latency_known || !(p->demand.memory[0].ops > 0))
+	if ((p->latency_known && !is_stale) || !(p->demand.memory[0].ops > 0))
 		return;
 	side->avg_latency_us = p->demand.latency_us / p->demand.memory[0].ops;
 	side->latency_error = engine_demand_latency_error(&p->demand, core->options.priors.latency_error);
