@@ -176,7 +176,8 @@ enum lcpfs_engine_reason {
 	LCPFS_ENGINE_NO_ROOM, /* those that would gain are at their max, or those that could give at their min */
 	LCPFS_ENGINE_IN_BALANCE, /* another step would lose as much as it gains */
 	LCPFS_ENGINE_WITHIN_NOISE, /* there may be a gain, but it does not beat its noise */
-	LCPFS_ENGINE_NO_PAYBACK, /* the copying would not be repaid within the time that demand is known for */
+	/* the copying would not be repaid as long as demand is known for, or the harm bound leaves too little */
+	LCPFS_ENGINE_NO_PAYBACK,
 	LCPFS_ENGINE_EXPLORE, /* move: one step, to learn */
 	LCPFS_ENGINE_GAIN, /* move: the expected gain beats its noise */
 	LCPFS_ENGINE_UNDO, /* move: the last one hurt, it is taken back */
@@ -193,7 +194,7 @@ struct lcpfs_engine_side {
 	uint64_t size_blocks, live_blocks;
 	/* how far it may go: min and max, narrowed by live data and past refusals */
 	uint64_t floor_blocks, ceiling_blocks;
-	uint64_t base_blocks; /* its size if the engine had left it alone */
+	uint64_t base_blocks; /* its size if the engine had left it alone; of all no more than the pool */
 	uint64_t give_blocks; /* the most it gives at once: less than all where the formula does not hold */
 	double access_frequency; /* operations/s over the demand window */
 	double write_frequency; /* user blocks/s over the demand window */

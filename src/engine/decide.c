@@ -297,8 +297,8 @@ static size_t find_giver(const struct engine_core *core, size_t to, double above
 }
 
 /*
- * From free space, else from those above base sizes; where none of these can give, a step from whom that costs less
- * than it gains.
+ * From free space, else from those above base sizes; where none of these can give, a step from whom that costs
+ * less than it gains.
  */
 static bool find_retreat(const struct engine_core *core, struct lcpfs_engine_decision *d)
 {
@@ -324,7 +324,8 @@ static bool weigh_retreat(const struct engine_core *core, struct lcpfs_engine_de
 
 	if (!engine_weigh_must_retreat(d) || !find_retreat(core, d))
 		return false;
-	blocks = MIN_OF(d->to.base_blocks - d->to.size_blocks, d->from.size_blocks - d->from.floor_blocks);
+	blocks = d->to.base_blocks - d->to.size_blocks;
+	blocks = MIN_OF(blocks, d->from.size_blocks - d->from.floor_blocks);
 	blocks = MIN_OF(blocks, engine_weigh_above_base(&d->from, d->step_blocks));
 	engine_weigh_fixed(d, blocks / d->step_blocks * d->step_blocks);
 	d->reason = LCPFS_ENGINE_RETREAT;

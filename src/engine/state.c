@@ -5,7 +5,8 @@
  * awaited are not kept: they are made again after a restart. What a partition gave on trial is.
  *
  *	header   "LCPFSENG", u32 version, u32 length of all, u64 FNV-1a of what follows
- *	engine   4 thresholds, trust, copying, counts, highest id, foresight, numbers of partitions and outcomes
+ *	engine   4 thresholds, trust, copying, counts, highest id, written and saved, foresight, numbers of
+ *	         partitions and outcomes
  *	partitions, outcomes (oldest first)
  */
 #include <float.h>

@@ -190,11 +190,20 @@ static void a_cliff_shows_in_blocks_where_latency_is_blind(void **state)
 {
 	struct load circle = {
 		.live = 18000, .writes_s = 300, .reads_s = 10, .noise = 0.02, .cliff = 21800, .buffered = 1};
+	struct lcpfs_engine_decision list[LCPFS_ENGINE_DECISIONS_MAX];
+	unsigned undone = 0;
 	struct world w;
+	size_t n;
 
 	(void)state;
 	cliff_init(&w, &circle, 300);
 	world_run(&w, 2000);
+	n = lcpfs_engine_get_decisions(w.engine, list, LCPFS_ENGINE_DECISIONS_MAX);
+	for (size_t i = 0; i < n; i++) {
+		assert_true(lcpfs_engine_decision_holds(&list[i]));
+		undone += list[i].reason == LCPFS_ENGINE_UNDO;
+	}
+	assert_true(undone > 0);
 	assert_true(w.moves && w.counters[1].copied_blocks > 0);
 	assert_true(w.counters[1].copied_blocks < (uint64_t)2000 * 300 * 5 / 50);
 	world_done(&w);
@@ -354,6 +363,27 @@ static void a_move_that_costs_too_much_is_cut_short(void **state)
 	assert_true(dear.cut > 0);
 	assert_true(dear.worst <= 1);
 	world_done(&dear.w);
+}
+
+/* Where hardly a write comes any more, its log does not go round, and latency is that of reads. */
+static void latency_of_a_load_that_is_gone_is_forgotten(void **state)
+{
+	struct world w;
+	struct lcpfs_engine_decision d;
+
+	(void)state;
+	world_init(&w, 44000, LCPFS_ENGINE_OBSERVE, 19);
+	world_add(&w, 22000, (struct load){.live = 20000, .writes_s = 4000, .reads_s = 1000, .copies = 1});
+	world_add(&w, 21900, (struct load){.live = 20000, .writes_s = 4000, .reads_s = 1000, .copies = 1});
+	world_run(&w, 60);
+	assert_int_equal(lcpfs_engine_explain(w.engine, 1, &d), 0);
+	assert_true((d.to.id == 1 ? d.to : d.from).avg_latency_us > 100);
+	lcpfs_engine_resized(w.engine, 1, w.now_us, 21936, LCPFS_ENGINE_BY_HAND);
+	w.load[0].writes_s = 2;
+	world_run(&w, 60);
+	assert_int_equal(lcpfs_engine_explain(w.engine, 1, &d), 0);
+	assert_true((d.to.id == 1 ? d.to : d.from).avg_latency_us < 50);
+	world_done(&w);
 }
 
 static void free_space_is_put_to_use_and_called_back(void **state)
@@ -691,6 +721,7 @@ int main(void)
 		cmocka_unit_test(a_giver_that_falls_silent_gives_on),
 		cmocka_unit_test(a_load_that_swings_too_fast_is_not_followed),
 		cmocka_unit_test(a_move_that_costs_too_much_is_cut_short),
+		cmocka_unit_test(latency_of_a_load_that_is_gone_is_forgotten),
 		cmocka_unit_test(free_space_is_put_to_use_and_called_back),
 		cmocka_unit_test(a_move_that_hurts_is_taken_back),
 		cmocka_unit_test(partitions_at_their_max_poison_nothing),

@@ -213,7 +213,8 @@ static void base_sizes_fit_into_the_pool(void **state)
 static void no_second_saves_more_than_it_could(void **state)
 {
 	struct lcpfs_engine_counters c = {.live_blocks = 1000, .least_blocks = 1100};
-	struct lcpfs_engine_spec spec = {.size_blocks = 1280, .min_size_blocks = STEP, .max_size_blocks = 1u << 30};
+	struct lcpfs_engine_spec spec = {
+		.size_blocks = 1280, .min_size_blocks = STEP, .max_size_blocks = 1u << 30};
 	struct world w;
 
 	(void)state;

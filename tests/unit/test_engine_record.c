@@ -650,6 +650,7 @@ static void what_was_learned_survives_a_restart(void **state)
 	struct world a, b;
 	struct lcpfs_engine_statistics sa, sb;
 	struct lcpfs_engine_outcome oa[100], ob[100];
+	struct lcpfs_engine_decision d;
 	size_t length, n;
 
 	(void)state;
@@ -662,6 +663,9 @@ static void what_was_learned_survives_a_restart(void **state)
 	lcpfs_engine_resized(b.engine, 2, 0, a.size[1], LCPFS_ENGINE_BY_HAND);
 	lcpfs_engine_resized(b.engine, 1, 0, a.size[0], LCPFS_ENGINE_BY_HAND);
 	assert_int_equal(lcpfs_engine_load(b.engine, bytes, length), 0);
+	/* what it decided before is not what it says now */
+	assert_int_equal(lcpfs_engine_explain(b.engine, 0, &d), 0);
+	assert_true(strlen(d.sentence) > 20 && d.reason != LCPFS_ENGINE_MODE_OFF);
 	lcpfs_engine_get_statistics(a.engine, &sa);
 	lcpfs_engine_get_statistics(b.engine, &sb);
 	assert_memory_equal(&sa.pressure, &sb.pressure, sizeof(sa.pressure));
@@ -738,6 +742,22 @@ static void a_trial_survives_a_restart(void **state)
 	world_done(&w);
 }
 
+/* Nobody can be called back where all are at their least, measured or not. */
+static void that_nobody_can_be_called_back_holds(void **state)
+{
+	struct lcpfs_engine_decision d;
+	struct world w;
+
+	(void)state;
+	world_init(&w, 22000, LCPFS_ENGINE_ON, 3);
+	world_add(&w, 11000, (struct load){.live = 10970, .writes_s = 10, .copies = 1});
+	world_run(&w, 2);
+	assert_int_equal(lcpfs_engine_call_back(w.engine, w.now_us, 640, 0, &d), 0);
+	assert_int_equal(d.reason, LCPFS_ENGINE_NO_ROOM);
+	assert_true(lcpfs_engine_decision_holds(&d));
+	world_done(&w);
+}
+
 static void a_full_engine_fits_its_room(void **state)
 {
 	struct world w;
@@ -789,6 +809,7 @@ int main(void)
 		cmocka_unit_test(what_was_learned_survives_a_restart),
 		cmocka_unit_test(a_restart_midway_ends_where_an_uninterrupted_run_ends),
 		cmocka_unit_test(a_trial_survives_a_restart),
+		cmocka_unit_test(that_nobody_can_be_called_back_holds),
 		cmocka_unit_test(a_full_engine_fits_its_room),
 		cmocka_unit_test(damaged_state_is_refused_whole),
 	};
