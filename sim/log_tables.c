@@ -214,6 +214,8 @@ void model_checkpoint_write(struct sim_log *log)
 {
 	uint64_t log_blocks, seq;
 
+	if (log->empty < log->kept - 2)
+		model_flush(log);
 	for (uint32_t i = 0; model_room_needs_full_checkpoint(log) && i < log->page_slots; i++)
 		if (log->pages[i].exists)
 			model_tables_mark_page(log, i);

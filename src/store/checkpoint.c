@@ -510,6 +510,8 @@ int checkpoint_write(struct store *s)
 	c->s = s;
 	store_lock(s);
 	int error = s->faulted ? -LCPFS_E_FAULTED : 0;
+	if (!error && s->space.empty < room_for_all_pages(s))
+		error = log_flush(s); /* what the last one gave back may wait for just that */
 	if (!error && room_needs_full_checkpoint(s))
 		error = mark_all_pages(s);
 	if (!error)
@@ -528,7 +530,8 @@ int checkpoint_write(struct store *s)
 		abandon(c);
 	else
 		error = settle(c);
-	s->quiet_seq = s->seq;
+	if (!error)
+		s->quiet_seq = s->seq;
 	pthread_cond_broadcast(&s->changed);
 	store_unlock(s);
 	free(c->list);

@@ -52,8 +52,8 @@ static int write_block(struct store *store, uint32_t block)
 	static const uint8_t data[BLOCK_SIZE] = {1};
 	int error = store_write(store, (uint64_t)block * BLOCK_SIZE, data, sizeof(data), false, NULL);
 
-	while (store_step(store) > 0)
-		;
+	for (uint32_t units = 0; store_step(store) > 0; units++)
+		assert_true(units < 4 * METASLABS); /* it comes to rest */
 	return error;
 }
 
@@ -76,6 +76,30 @@ static void what_is_full_of_new_pages_can_be_overwritten(void **state)
 	assert_true(sparse > METASLAB_BLOCKS);
 	for (uint32_t i = 0; i < OVERWRITES; i++)
 		assert_int_equal(write_block(store, (uint32_t)((uint64_t)i * 2654435761u % dense)), 0);
+	assert_int_equal(store_close(store), 0);
+	vdev_close(vdev);
+}
+
+/*
+ * A checkpoint of all pages takes what was kept for it. What it gives back is free when what emptied it is
+ * flushed, which may be after the next one has begun.
+ */
+static void one_checkpoint_may_follow_another(void **state)
+{
+	struct vdev *vdev = vdev_memory_new((uint64_t)(BASE + METASLABS * METASLAB_BLOCKS) << BLOCK_SHIFT);
+	struct store *store = open_new(vdev);
+	uint32_t sparse = 0, checkpoints = 0;
+
+	(void)state;
+	while (!write_block(store, sparse * VOLUME_SLOTS))
+		sparse++;
+	assert_true(sparse > 2 * METASLAB_BLOCKS);
+	for (uint32_t i = 0; i < OVERWRITES / 8; i++) {
+		assert_int_equal(write_block(store, i % sparse * VOLUME_SLOTS), 0);
+		for (uint32_t k = 0; i % 100 == 0 && k < 3; k++, checkpoints++)
+			assert_int_equal(store_checkpoint(store), 0);
+	}
+	assert_true(checkpoints > 50);
 	assert_int_equal(store_close(store), 0);
 	vdev_close(vdev);
 }
@@ -117,6 +141,7 @@ static void how_late_the_background_is_is_counted(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(what_is_full_of_new_pages_can_be_overwritten),
+					   cmocka_unit_test(one_checkpoint_may_follow_another),
 					   cmocka_unit_test(how_late_the_background_is_is_counted)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
