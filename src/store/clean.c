@@ -191,13 +191,16 @@ static void peek_batch(struct store *s, struct candidate *list, unsigned count, 
 	}
 }
 
-/* Leaves room for a checkpoint, whatever the moving makes that write. */
-static int begin_record(struct store *s, unsigned left, struct record **record)
+/*
+ * Leaves room for a checkpoint, whatever the moving makes that write; or all of that but one metaslab, if that one
+ * comes back at once.
+ */
+static int begin_record(struct store *s, unsigned left, bool returns, struct record **record)
 {
-	uint32_t next = log_room(s, HEAD_CLEAN) < RECORD_HEADERS + 1, all = room_for_all_pages(s);
-	if (s->space.empty < all + next || room_cache_full(s))
+	uint32_t next = log_room(s, HEAD_CLEAN) < RECORD_HEADERS + 1, kept = room_for_all_pages(s) - returns;
+	if (s->space.empty < kept + next || room_cache_full(s))
 		return -LCPFS_E_NOSPC;
-	return log_begin(s, HEAD_CLEAN, left, all, record);
+	return log_begin(s, HEAD_CLEAN, left, kept, record);
 }
 
 /*
@@ -205,7 +208,7 @@ static int begin_record(struct store *s, unsigned left, struct record **record)
  * page.
  */
 static int move_one(struct store *s, const struct candidate *c, const uint8_t *data, unsigned left,
-		    struct record **record)
+		    bool returns, struct record **record)
 {
 	struct page *leaf = page_find(s, TREE_TABLE, 0, c->id / PAGE_SLOTS);
 	struct fmt_block *entry;
@@ -221,7 +224,7 @@ static int move_one(struct store *s, const struct candidate *c, const uint8_t *d
 		*record = NULL;
 	}
 	if (!*record)
-		error = begin_record(s, left, record);
+		error = begin_record(s, left, returns, record);
 	if (error)
 		return error;
 	bool lost = hash64(data, BLOCK_SIZE) != c->checksum;
@@ -233,7 +236,8 @@ static int move_one(struct store *s, const struct candidate *c, const uint8_t *d
 	return map_move(s, leaf, entry, log_append(*record, e, data));
 }
 
-static int move_batch(struct store *s, struct candidate *list, unsigned count, uint8_t *data, unsigned *moved)
+static int move_batch(struct store *s, struct candidate *list, unsigned count, bool returns, uint8_t *data,
+		      unsigned *moved)
 {
 	struct record *record = NULL;
 	int error = 0;
@@ -243,7 +247,8 @@ static int move_batch(struct store *s, struct candidate *list, unsigned count, u
 		if (list[*moved].unread)
 			s->counters.errors++;
 		else
-			error = move_one(s, &list[*moved], data + (size_t)*moved * BLOCK_SIZE, count - *moved, &record);
+			error = move_one(s, &list[*moved], data + (size_t)*moved * BLOCK_SIZE, count - *moved,
+					 returns, &record);
 	}
 	*moved -= error != 0;
 	if (record)
@@ -251,6 +256,17 @@ static int move_batch(struct store *s, struct candidate *list, unsigned count, u
 	log_drain(s);
 	store_unlock(s);
 	return error;
+}
+
+/*
+ * Does what is left fit into one more metaslab? Then as much comes back when the moving is flushed, and it may be
+ * one of those kept for a checkpoint: else, with nothing more EMPTY and a full head, cleaning is at its end.
+ */
+static bool fits_one(const struct cleaning *c, uint32_t left)
+{
+	uint32_t records = (uint32_t)DIV_UP(left, (uint32_t)RECORD_ENTRIES) + 1;
+	uint32_t room = c->s->config.metaslab_blocks - LINK_BLOCKS;
+	return !c->pages && !c->unread && left + records * RECORD_HEADERS <= room;
 }
 
 static int move_all(struct cleaning *c)
@@ -261,7 +277,8 @@ static int move_all(struct cleaning *c)
 	for (uint32_t done = 0; done < c->count && !error;) {
 		unsigned moved, count = MIN_OF(c->count - done, (unsigned)RECORD_ENTRIES);
 		read_batch(c->s, c->list + done, count, data);
-		error = move_batch(c->s, c->list + done, count, data, &moved);
+		bool returns = fits_one(c, c->count - done);
+		error = move_batch(c->s, c->list + done, count, returns, data, &moved);
 		for (unsigned i = 0; i < moved; i++)
 			c->unread |= c->list[done + i].unread;
 		done += moved;

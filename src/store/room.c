@@ -195,6 +195,19 @@ struct prospect {
 	struct metaslab *victim;
 };
 
+/* When nothing is EMPTY but what a checkpoint needs: the one that is most likely to fit into one of those. */
+static struct metaslab *emptiest(const struct store *s)
+{
+	struct metaslab *best = NULL;
+	for (uint32_t i = 0; i < s->space.count; i++) {
+		struct metaslab *m = &s->space.slab[i];
+		bool can = m->state == METASLAB_CLOSED && !m->waiting && !m->unread && m->live;
+		if (can && m->age <= s->root_seq && (!best || m->live < best->live))
+			best = m;
+	}
+	return best;
+}
+
 static struct prospect look_around(const struct store *s)
 {
 	struct prospect p = {0};
@@ -209,6 +222,8 @@ static struct prospect look_around(const struct store *s)
 	}
 	/* Copying has to gain something: a link and the headers of the copies go off. */
 	p.victim = space_victim(&s->space, s->root_seq, s->seq, (uint32_t)usable_blocks(s) - 1);
+	if (p.victim && s->space.empty <= room_for_all_pages(s))
+		p.victim = emptiest(s);
 	return p;
 }
 
@@ -248,7 +263,8 @@ static uint32_t choose(struct store *s, bool *checkpoint)
 {
 	struct prospect p = look_around(s);
 	bool news = s->seq != s->quiet_seq; /* else the last checkpoint has done what one can */
-	*checkpoint = p.checkpoint || room_cache_full(s) || (news && (p.younger || room_needs_full_checkpoint(s)));
+	*checkpoint = p.checkpoint || room_cache_full(s) ||
+		      (news && (p.younger || room_needs_full_checkpoint(s)));
 	if (!p.victim || room_cache_full(s) || (*checkpoint && checkpoint_pays(s, &p)))
 		return NO_METASLAB;
 	p.victim->pinned = true;

@@ -104,6 +104,31 @@ static void one_checkpoint_may_follow_another(void **state)
 	vdev_close(vdev);
 }
 
+/*
+ * Cleaning fills the last metaslab that it may take. What it empties has to be more than that, or nothing can be
+ * cleaned any more although much of the space is free.
+ */
+static void a_writer_alone_always_gets_room(void **state)
+{
+	struct vdev *vdev = vdev_memory_new((uint64_t)(BASE + METASLABS * METASLAB_BLOCKS) << BLOCK_SHIFT);
+	struct store *store = open_new(vdev);
+	static const uint8_t data[BLOCK_SIZE] = {1};
+	uint32_t dense = METASLABS * METASLAB_BLOCKS * 3 / 4;
+
+	(void)state;
+	for (uint32_t i = 0; i < dense; i++)
+		assert_int_equal(write_block(store, i), 0);
+	for (uint32_t i = 0; i < 2 * OVERWRITES; i++) {
+		uint64_t offset = (i / 4096 % 2 ? (uint64_t)i * 2654435761u % dense : i % dense) * BLOCK_SIZE;
+		if (i % 4 == 1) /* which may take one metaslab more than a write */
+			assert_int_equal(store_trim(store, offset, BLOCK_SIZE, true, NULL), 0);
+		else
+			assert_int_equal(store_write(store, offset, data, sizeof(data), true, NULL), 0);
+	}
+	assert_int_equal(store_close(store), 0);
+	vdev_close(vdev);
+}
+
 static struct background background_of(struct store *store)
 {
 	struct store_stats stats;
@@ -142,6 +167,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(what_is_full_of_new_pages_can_be_overwritten),
 					   cmocka_unit_test(one_checkpoint_may_follow_another),
+					   cmocka_unit_test(a_writer_alone_always_gets_room),
 					   cmocka_unit_test(how_late_the_background_is_is_counted)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
