@@ -294,7 +294,7 @@ bool model_room_make(struct sim_log *log)
 			return true;
 		p = look_around(log);
 	}
-	checkpoint = log->page_slots && (p.checkpoint || checkpoint_helps(log));
+	checkpoint = log->page_slots && (p.checkpoint || log->unwritten_count || checkpoint_helps(log));
 	if (p.victim != NOWHERE && !(checkpoint && checkpoint_pays(log, &p)) && clean(log, p.victim))
 		return true;
 	if (checkpoint)

@@ -263,7 +263,7 @@ static uint32_t choose(struct store *s, bool *checkpoint)
 {
 	struct prospect p = look_around(s);
 	bool news = s->seq != s->quiet_seq; /* else the last checkpoint has done what one can */
-	*checkpoint = p.checkpoint || room_cache_full(s) ||
+	*checkpoint = p.checkpoint || room_cache_full(s) || s->unwritten ||
 		      (news && (p.younger || room_needs_full_checkpoint(s)));
 	if (!p.victim || room_cache_full(s) || (*checkpoint && checkpoint_pays(s, &p)))
 		return NO_METASLAB;
