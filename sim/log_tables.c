@@ -207,7 +207,7 @@ void model_checkpoint_reckon(struct sim_log *log)
 
 bool model_checkpoint_due(const struct sim_log *log)
 {
-	return log->log_blocks > log->due_blocks;
+	return log->changed_count && log->log_blocks > log->due_blocks;
 }
 
 void model_checkpoint_write(struct sim_log *log)

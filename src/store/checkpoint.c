@@ -543,5 +543,6 @@ bool checkpoint_due(const struct store *s)
 {
 	uint64_t size = (uint64_t)s->space.count * s->config.metaslab_blocks;
 	uint64_t log_max = MIN_OF(size / LOG_SHARE_OF_SIZE, (uint64_t)LOG_LENGTH_MAX_BLOCKS);
-	return !s->faulted && (s->log_blocks > log_max || s->closure > s->pages_max / DIRTY_SHARE_OF_CACHE);
+	uint64_t dirty_max = s->pages_max / DIRTY_SHARE_OF_CACHE;
+	return !s->faulted && s->closure && (s->log_blocks > log_max || s->closure > dirty_max);
 }
