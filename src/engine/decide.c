@@ -52,13 +52,15 @@ static void rank_all(const struct engine_core *core, struct lcpfs_engine_decisio
 /* Blocks copied to go back to base sizes: what some miss can come from free space first, then from those above. */
 static double way_back(const struct engine_core *core)
 {
-	double above = 0, below = -(double)engine_core_free_blocks(core), copies = 0;
+	double sum = 0, above = 0, copies = 0, below;
 
 	for (size_t i = 0; i < core->count; i++) {
-		above += fmax(core->ranks[i].above_base, 0);
-		below += fmax(-core->ranks[i].above_base, 0);
+		double off = core->ranks[i].above_base;
+		sum += off;
+		above += off > 0 ? off : 0;
 		copies += core->ranks[i].way_back;
 	}
+	below = above - sum - (double)engine_core_free_blocks(core);
 	return below > 0 && above > 0 ? copies * fmin(below / above, 1) : 0;
 }
 
