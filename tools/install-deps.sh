@@ -7,7 +7,7 @@ set -eu
 build='gcc libc6-dev meson ninja-build pkg-config nbdkit nbdkit-plugin-dev liburing-dev libxxhash-dev libblkid-dev
 	libjson-c-dev libsmartcols-dev scdoc'
 clients='libnbd-bin fio python3 python3-libnbd'
-testing='libcmocka-dev libnbd-dev binutils mandoc procps'
+testing='libcmocka-dev libnbd-dev binutils mandoc procps gnuplot-nox'
 filesystems='fuse3 mount util-linux e2fsprogs xfsprogs'
 peers='qemu-utils qemu-system-common btrfs-progs'
 
