@@ -184,6 +184,7 @@ static struct store_config config_of(struct part *part)
 		.metaslab_count = pool->layout.metaslab_count,
 		.cache_bytes = part->cache_bytes,
 		.read_only = pool->options.read_only,
+		.was_closed = !pool->was_open,
 		.need_space = pool->options.read_only ? NULL : emergency_need_space,
 		.context = part,
 	};

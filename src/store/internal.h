@@ -144,6 +144,13 @@ struct store {
 	uint64_t *freed;     /* blocks that the durable root still needs, free when the next one is durable */
 	size_t freed_count, freed_room;
 	uint64_t quiet_seq; /* seq when the last checkpoint was done */
+	/*
+	 * It was found as store_close left it: both copies of both roots are good, and no header lies behind the
+	 * log's end. Nothing is to be settled, and nothing that a new epoch would have to be set apart from.
+	 */
+	bool as_closed;
+	uint64_t opened_seq; /* seq when it was opened, and the counters */
+	struct store_counters opened_counters;
 	uint64_t written_at_clean; /* counters.written_blocks when room was last made */
 
 	/* how late the background is */

@@ -72,9 +72,10 @@ bool record_next(struct store *s, struct record_walk *walk, struct fmt_record *h
 static int root_load(struct store *s, struct fmt_root *best, struct lcpfs_failure *failure)
 {
 	struct fmt_root root;
-	uint64_t generation = 0;
+	uint64_t generation = 0, first_copy = 0;
 	bool newer = false, lost[2] = {true, true}, unread[2] = {false, false};
 	int error = 0;
+	s->as_closed = s->config.was_closed;
 	for (unsigned i = 0; i < 4; i++) {
 		int failed = vdev_read(s->config.vdev, s->config.root_block[i / 2][i % 2] << BLOCK_SHIFT, &root, BLOCK_SIZE);
 		enum fmt_verdict verdict = failed ? FMT_DAMAGED :
@@ -83,6 +84,8 @@ static int root_load(struct store *s, struct fmt_root *best, struct lcpfs_failur
 		newer |= verdict == FMT_NEWER;
 		lost[i / 2] &= verdict != FMT_GOOD;
 		unread[i / 2] |= failed != 0;
+		s->as_closed &= verdict == FMT_GOOD && (i % 2 == 0 || le64_get(root.generation) == first_copy);
+		first_copy = le64_get(root.generation);
 		if (verdict != FMT_GOOD || le64_get(root.generation) <= generation)
 			continue;
 		generation = le64_get(root.generation);
@@ -215,6 +218,7 @@ struct forward {
 	bool good[LOG_HEADS][2]; /* which copy of the header */
 	uint64_t seq, chain;
 	uint64_t durable; /* the highest that a header declares */
+	bool more; /* there are headers behind the end */
 };
 
 static void forward_start(struct forward *f)
@@ -448,6 +452,7 @@ static bool heed(struct forward *f, const struct fmt_record *r, uint64_t block)
 	if (!record_valid(f->s, r, block) || le64_get(r->epoch) < f->s->epoch || le64_get(r->seq) <= f->seq)
 		return false;
 	f->durable = MAX_OF(f->durable, le64_get(r->durable));
+	f->more = true;
 	return true;
 }
 
@@ -534,6 +539,9 @@ static int roll_forward(struct store *s, struct lcpfs_failure *failure)
 	s->seq = s->work_seq = f->seq;
 	s->chain = f->chain;
 	memcpy(s->head, f->head, sizeof(s->head));
+	for (unsigned i = 0; i < LOG_HEADS; i++)
+		f->more |= f->have[i];
+	s->as_closed &= !error && !f->more && s->closure == 0;
 	free(f);
 	return error;
 }

@@ -92,6 +92,30 @@ int store_format(const struct store_config *config, uint64_t volume_blocks, cons
 	return error ? error : vdev_flush(config->vdev);
 }
 
+/* Settles what a crash left, and sets later records apart from what may lie behind the log's end. */
+static int open_checkpoint(struct store *s)
+{
+	s->epoch++;
+	int error = checkpoint_write(s);
+	if (error != -LCPFS_E_NOSPC)
+		return error;
+	s->epoch--; /* full to the brim: go on with the log as it is, so that something can be trimmed */
+	return 0;
+}
+
+/* Writes nothing: a pool with many partitions is opened for the sake of one. */
+static void open_as_closed(struct store *s)
+{
+	s->durable = s->claimed = s->quiet_seq = s->opened_seq = s->seq;
+	s->opened_counters = s->counters;
+}
+
+static bool is_as_opened(const struct store *s)
+{
+	return s->as_closed && s->seq == s->opened_seq && !s->open && s->closure == 0 &&
+	       memcmp(&s->counters, &s->opened_counters, sizeof(s->counters)) == 0;
+}
+
 int store_open(const struct store_config *config, const uint32_t *metaslabs, uint32_t count, struct store **store,
 	       struct lcpfs_failure *failure)
 {
@@ -102,15 +126,13 @@ int store_open(const struct store_config *config, const uint32_t *metaslabs, uin
 		return failure_set(failure, (enum lcpfs_error)-error, "partition %s: %s", config->name,
 				   lcpfs_error_sentence(error));
 	error = recover(s, failure);
-	if (!error && !config->read_only) {
-		s->epoch++;
-		error = checkpoint_write(s);
-		if (error == -LCPFS_E_NOSPC) { /* full to the brim: go on with the log as it is, so that something can be trimmed */
-			s->epoch--;
-			error = 0;
-		}
+	if (!error && s->as_closed) {
+		open_as_closed(s);
+	} else if (!error && !config->read_only) {
+		error = open_checkpoint(s);
 		if (error)
-			failure_set(failure, (enum lcpfs_error)-error, "partition %s: its first checkpoint failed: %s", s->name,
+			failure_set(failure, (enum lcpfs_error)-error,
+				    "partition %s: its first checkpoint failed: %s", s->name,
 				    lcpfs_error_sentence(error));
 	}
 	if (error)
@@ -138,7 +160,7 @@ int store_checkpoint(struct store *s)
 int store_close(struct store *s)
 {
 	int error = 0;
-	if (!s->config.read_only) {
+	if (!s->config.read_only && !is_as_opened(s)) {
 		store_lock(s);
 		error = log_retry(s);
 		store_unlock(s);

@@ -33,6 +33,7 @@ struct store_config {
 	uint64_t root_block[2][2]; /* [slot][copy]: where the two roots and their copies lie */
 	size_t cache_bytes;        /* for tree pages; a floor of 64 pages is kept */
 	bool read_only;
+	bool was_closed;           /* the pool was closed well when last in use: all of it is durable */
 
 	/*
 	 * Called without locks when a writer finds no room although cleaning was tried: get the store another
@@ -53,13 +54,13 @@ int store_format(const struct store_config *config, uint64_t volume_blocks, cons
 		 uint32_t count) MUST_CHECK;
 
 /*
- * Reads the newest root and rolls the log forward. Unless read_only, ends with a checkpoint. `metaslabs` are those
- * the pool says it owns. On failure fills *failure.
+ * Reads the newest root and rolls the log forward. Ends with a checkpoint, unless it is read_only, or was_closed
+ * and found so. `metaslabs` are those the pool says it owns. On failure fills *failure.
  */
 int store_open(const struct store_config *config, const uint32_t *metaslabs, uint32_t count, struct store **store,
 	       struct lcpfs_failure *failure) MUST_CHECK;
 
-/* Checkpoints and frees; 0, or the error that kept it from being durable (it is freed all the same). */
+/* Checkpoints, unless nothing happened since it was opened, and frees; 0, or the error that kept it from being durable (it is freed all the same). */
 int store_close(struct store *store);
 void store_abandon(struct store *store); /* frees without writing anything */
 

@@ -14,23 +14,38 @@
 
 enum { SUBSET_WRITES_MAX = 5, TEARS_MAX = 24 };
 
-static void cut_again(struct run *r)
+static void cut_now(struct run *r)
 {
-	struct store *store;
-
 	sim_counts->second_cuts++;
-	simdisk_stop_at(r->disk, run_random(r, 40));
-	int error = store_open(&r->config, r->metaslab, r->owned, &store, NULL);
-	for (int i = 0; !error && i < 3; i++)
-		(void)!store_checkpoint(store);
-	if (!error)
-		store_abandon(store);
 	struct simdisk_fate fate = {.kind = SIMDISK_SCATTER, .seed = run_random(r, UINT64_MAX)};
 	struct simimage *image = simdisk_image(r->disk, &fate);
 	simdisk_free(r->disk);
 	r->disk = simdisk_new(image, SIMDISK_DISCARD_GARBAGE);
 	simimage_free(image);
 	alloc_front_init(&r->front, simdisk_vdev(r->disk));
+}
+
+static void cut_while_opening(struct run *r)
+{
+	struct store *store;
+
+	simdisk_stop_at(r->disk, run_random(r, 40));
+	int error = store_open(&r->config, r->metaslab, r->owned, &store, NULL);
+	for (int i = 0; !error && i < 3; i++)
+		(void)!store_checkpoint(store);
+	if (!error)
+		store_abandon(store);
+	cut_now(r);
+}
+
+static void cut_after_work(struct run *r)
+{
+	sim_stage = "open after work after a cut";
+	store_abandon(r->store);
+	cut_now(r);
+	r->config.was_closed = false;
+	run_must_open(r);
+	run_settle(r);
 }
 
 static void go_on(struct run *r)
@@ -43,8 +58,11 @@ static void go_on(struct run *r)
 	sim_stage = "work after a cut";
 	for (int i = 0; i < 4; i++)
 		run_op(r);
-	if (run_random(r, 4) == 0) /* settling has just read it all */
+	uint64_t rest = run_random(r, 8);
+	if (rest < 2) /* settling has just read it all */
 		run_verify(r);
+	else if (rest < 4)
+		cut_after_work(r);
 	sim_stage = "";
 }
 
@@ -57,7 +75,7 @@ static void after_cut(const struct run *from, const struct simdisk_fate *fate)
 
 		run_fork(&r, from, image, hash_mix(fate->seed + 1));
 		if (run_random(&r, 8) == 0)
-			cut_again(&r);
+			cut_while_opening(&r);
 		go_on(&r);
 		run_done(&r);
 	}

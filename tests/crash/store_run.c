@@ -79,6 +79,7 @@ void run_fork(struct run *to, const struct run *from, const struct simimage *ima
 	to->random = seed;
 	to->after_cut = true;
 	to->store = NULL;
+	to->config.was_closed = hash_mix(seed) & 1; /* others of its pool were opened and closed since, and it was not */
 	to->disk = simdisk_new(image, (enum simdisk_discard)(seed % 3));
 	bind(to);
 }
@@ -330,9 +331,12 @@ static void op_add(struct run *r)
 	r->metaslab[r->owned++] = metaslab;
 }
 
-static void reopen_faulty(struct run *r)
+static void reopen_faulty(struct run *r, bool closed)
 {
-	if (run_open(r, NULL)) {
+	r->config.was_closed = closed;
+	int error = run_open(r, NULL);
+	r->config.was_closed = false;
+	if (error) {
 		r->noticed++;
 		run_mend(r);
 		run_must_open(r);
@@ -348,15 +352,18 @@ static void op_reopen(struct run *r)
 	r->store = NULL;
 	if (simdisk_is_stopped(r->disk))
 		return;
-	if (worked(r, error) && whole)
+	bool closed = worked(r, error) && whole;
+	if (closed)
 		model_flushed(&r->model);
 	if (r->faulty) {
-		reopen_faulty(r);
+		reopen_faulty(r, closed);
 		return;
 	}
 	if (!r->after_cut)
 		run_must_be_clean(r);
+	r->config.was_closed = closed;
 	run_must_open(r);
+	r->config.was_closed = false;
 	run_verify(r);
 }
 

@@ -185,6 +185,33 @@ static void recovery_survives_power_cuts(void **state)
 	fixture_done(&f);
 }
 
+/* -- closed and opened again -- */
+
+static uint64_t changes_of_opening(unsigned partitions)
+{
+	struct fixture f;
+	uint64_t before;
+
+	fixture_new(&f, 128 * MB);
+	for (unsigned i = 0; i < partitions; i++)
+		assert_int_equal(fixture_add(&f, (char[]){(char)('a' + i), 0}, LEAST, LEAST, 8 * MB), 0);
+	assert_int_equal(fixture_write(&f, "a", 0, 10, 1), 0);
+	assert_int_equal(fixture_close(&f), 0);
+	before = simdisk_counts(f.disk)->changes;
+	assert_int_equal(fixture_open(&f, false), 0);
+	assert_int_equal(fixture_close(&f), 0);
+	before = simdisk_counts(f.disk)->changes - before;
+	fixture_done(&f);
+	return before;
+}
+
+/* A command that changes one partition of many does not write to the others. */
+static void opening_a_closed_pool_writes_to_no_partition(void **state)
+{
+	(void)state;
+	assert_int_equal(changes_of_opening(1), changes_of_opening(12));
+}
+
 /* -- device errors -- */
 
 /* Every change to the device fails in turn, once; then the pool is used on, or opened anew. */
@@ -601,6 +628,7 @@ int main(void)
 		cmocka_unit_test(creating_is_all_or_nothing),
 		cmocka_unit_test(a_pool_survives_power_cuts_everywhere),
 		cmocka_unit_test(recovery_survives_power_cuts),
+		cmocka_unit_test(opening_a_closed_pool_writes_to_no_partition),
 		cmocka_unit_test(every_write_error_leaves_a_whole_pool),
 		cmocka_unit_test(a_failed_uberblock_suspends_the_pool),
 		cmocka_unit_test(a_failed_page_write_changes_nothing),
