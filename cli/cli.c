@@ -2,12 +2,14 @@
 /* lcpfs: one table of commands, their options and their help; getopt_long does the rest. */
 #include <errno.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/descriptor.h"
 #include "cli.h"
 #include "control/describe.h"
 #include "sim/simulate.h"
@@ -275,6 +277,8 @@ int cli_main(int argc, char **argv)
 {
 	const struct cli_command *command;
 
+	descriptor_fill_standard();
+	signal(SIGXFSZ, SIG_IGN); /* a file that may not become that long is an error, not the end */
 	opterr = 0; /* our messages say what to do */
 	if (argc < 2)
 		return cli_usage("a command is missing; see lcpfs help");

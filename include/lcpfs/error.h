@@ -16,24 +16,26 @@ extern "C" {
 #pragma GCC visibility push(default)
 
 /* X(NAME, errno, "sentence") */
-#define LCPFS_ERRORS(X)                                                                                      \
-	X(IO, EIO, "a device operation failed")                                                               \
-	X(CORRUPT, EIO, "a checksum or a structure on the device is wrong")                                    \
-	X(NOSPC, ENOSPC, "no space left")                                                                      \
-	X(DEVICE_FULL, ENOSPC, "the file system under the pool file is full")                                  \
-	X(NOMEM, ENOMEM, "out of memory")                                                                      \
-	X(INVALID, EINVAL, "an argument is not acceptable")                                                    \
-	X(RANGE, EINVAL, "the range lies outside the volume")                                                  \
-	X(NOT_FOUND, ENOENT, "no such partition")                                                              \
-	X(EXISTS, EEXIST, "it exists already")                                                                 \
-	X(BUSY, EBUSY, "in use")                                                                               \
-	X(NOT_A_POOL, EINVAL, "not an lcpfs pool")                                                             \
-	X(VERSION, ENOTSUP, "made by a newer lcpfs, or uses a feature that this one does not know")            \
-	X(READ_ONLY, EROFS, "opened read-only")                                                                \
-	X(FAULTED, EIO, "the partition stopped after a failed device flush; reopen the pool")                  \
-	X(TOO_SMALL, ENOSPC, "cannot shrink that far")                                                         \
-	X(STOPPED, ESHUTDOWN, "stopped")                                                                       \
-	X(SYSTEM, EIO, "a system call failed")
+#define LCPFS_ERRORS(X)                                                                                           \
+	X(IO, EIO, "a device operation failed")                                                                   \
+	X(CORRUPT, EIO, "a checksum or a structure on the device is wrong")                                       \
+	X(NOSPC, ENOSPC, "no space left")                                                                         \
+	X(DEVICE_FULL, ENOSPC, "the file system under the pool file is full")                                     \
+	X(NOMEM, ENOMEM, "out of memory")                                                                         \
+	X(INVALID, EINVAL, "an argument is not acceptable")                                                       \
+	X(RANGE, EINVAL, "the range lies outside the volume")                                                     \
+	X(NOT_FOUND, ENOENT, "no such partition")                                                                 \
+	X(EXISTS, EEXIST, "it exists already")                                                                    \
+	X(BUSY, EBUSY, "in use")                                                                                  \
+	X(NOT_A_POOL, EINVAL, "not an lcpfs pool")                                                                \
+	X(VERSION, ENOTSUP, "made by a newer lcpfs, or uses a feature that this one does not know")               \
+	X(READ_ONLY, EROFS, "opened read-only")                                                                   \
+	X(FAULTED, EIO, "the partition stopped after a failed device flush; reopen the pool")                     \
+	X(TOO_SMALL, ENOSPC, "cannot shrink that far")                                                            \
+	X(STOPPED, ESHUTDOWN, "stopped")                                                                          \
+	X(SYSTEM, EIO, "a system call failed")                                                                    \
+	X(SHRUNK, EIO, "the device or file has become smaller than the pool")                                     \
+	X(TAKEN_OVER, EIO, "another process or machine has taken the pool over")
 
 enum lcpfs_error {
 	LCPFS_OK = 0,

@@ -125,6 +125,8 @@ enum lcpfs_error error_from_errno(int err)
 		return LCPFS_E_DEVICE_FULL;
 	case ENOMEM:
 		return LCPFS_E_NOMEM;
+	case EROFS:
+		return LCPFS_E_READ_ONLY;
 	default:
 		return LCPFS_E_IO;
 	}

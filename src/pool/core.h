@@ -26,6 +26,7 @@
 #include "pool/pool.h"
 #include "pool/report.h"
 #include "store/store.h"
+#include "vdev/file.h"
 
 /* For what is tried and not relied on. */
 static inline void may_fail(int error)
@@ -245,8 +246,8 @@ int pool_new(struct vdev *vdev, const struct clock *clock, const struct lcpfs_op
 	     struct report *report, struct lcpfs_pool **pool, struct lcpfs_failure *failure) MUST_CHECK;
 void pool_free(struct lcpfs_pool *pool);
 
-/* What lies on the device, for a refusal; 0 if nothing known does. Fills text. */
-int signature_find(const char *path, char *text, size_t room);
+/* What lies on the open device or file, for a refusal; 0 if nothing known does. Fills text. */
+int signature_find(int fd, char *text, size_t room);
 
 int lease_write(struct vdev *vdev, const struct layout *layout, uint64_t pid, const char *control_path,
 		const char *nbd_path) MUST_CHECK;

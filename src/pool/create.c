@@ -3,12 +3,10 @@
  * Creating a pool: what was there is looked at first, and the labels come last, so that there is a pool wholly or
  * not at all.
  */
-#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "pool/core.h"
@@ -168,19 +166,13 @@ static uint64_t file_size_for(uint64_t bytes)
 }
 
 /* Nothing is made before it is known that it can work. */
-static int check_plan(const struct lcpfs_create_options *options, bool exists, const struct stat *status,
-		      struct lcpfs_failure *failure)
+static int check_plan(const struct lcpfs_create_options *options, struct lcpfs_failure *failure)
 {
 	struct layout layout;
-	uint64_t bytes = file_size_for(options->size_bytes);
 
-	if (exists && S_ISBLK(status->st_mode))
-		return 0; /* its size is known once it is open */
-	if (!options->size_bytes && !exists)
-		return failure_set(failure, LCPFS_E_INVALID, "a new pool file needs a size");
 	if (!options->size_bytes)
-		bytes = (uint64_t)status->st_size;
-	return layout_plan(bytes, 0, options->metaslab_bytes, &layout, failure);
+		return 0; /* that of what is there */
+	return layout_plan(file_size_for(options->size_bytes), 0, options->metaslab_bytes, &layout, failure);
 }
 
 static int check_contents(struct vdev *vdev, struct lcpfs_failure *failure)
@@ -189,33 +181,29 @@ static int check_contents(struct vdev *vdev, struct lcpfs_failure *failure)
 
 	if (layout_is_pool(vdev))
 		return refuse_pool(vdev->name, failure);
-	if (signature_find(vdev->name, what, sizeof(what)))
+	if (signature_find(vdev_file_descriptor(vdev), what, sizeof(what)))
 		return failure_set(failure, LCPFS_E_EXISTS,
 				   "%s holds %s; --force makes a pool of it and destroys that", vdev->name, what);
 	return 0;
 }
 
-/* The vdev learns of its size when it is opened. */
-static int set_file_size(const char *path, uint64_t bytes, struct vdev **vdev, struct lcpfs_failure *failure)
+static int set_file_size(struct vdev *vdev, uint64_t bytes, struct lcpfs_failure *failure)
 {
 	struct layout old;
 
-	if ((*vdev)->size_bytes == bytes)
+	if (vdev->size_bytes == bytes)
 		return 0;
 	/* An old pool's back area must not be found any more, should the file become longer. */
-	if (layout_find(*vdev, &old)) {
+	if (layout_find(vdev, &old)) {
 		uint8_t *chunk = malloc((size_t)CHUNK_BLOCKS * BLOCK_SIZE);
-		int error = chunk ? zero_areas(*vdev, &old, chunk) : -LCPFS_E_NOMEM;
+		int error = chunk ? zero_areas(vdev, &old, chunk) : -LCPFS_E_NOMEM;
 
 		free(chunk);
 		if (error)
 			return failure_set(failure, (enum lcpfs_error) - error, "%s: wiping the old pool failed",
-					   path);
+					   vdev->name);
 	}
-	if (truncate(path, (off_t)bytes))
-		return failure_set(failure, LCPFS_E_SYSTEM, "%s: cannot set its size: %m", path);
-	vdev_close(*vdev);
-	return vdev_file_open(path, 0, 0, vdev, failure);
+	return vdev_file_resize(vdev, bytes, failure);
 }
 
 static uint64_t random_guid(void)
@@ -229,46 +217,51 @@ static uint64_t random_guid(void)
 	return guid;
 }
 
-static int create_on(const char *path, const struct lcpfs_create_options *options, const struct stat *status,
-		     struct vdev **vdev, struct lcpfs_failure *failure)
+/* Everything from the first look to the last write goes through the vdev, never through the path again. */
+static int create_on(struct vdev *vdev, const struct lcpfs_create_options *options, struct lcpfs_failure *failure)
 {
 	struct lcpfs_create_options sized = *options;
-	bool exists = status != NULL, is_file = !exists || S_ISREG(status->st_mode);
-	int error = exists && !options->force ? check_contents(*vdev, failure) : 0;
+	bool sets_size = vdev_file_is_regular(vdev) && options->size_bytes;
+	struct layout layout;
+	int error = 0;
 
-	if (!error && exists && is_file && options->size_bytes)
-		error = set_file_size(path, file_size_for(options->size_bytes), vdev, failure);
+	if (!sets_size && options->size_bytes > vdev->size_bytes)
+		return failure_set(failure, LCPFS_E_INVALID, "%s has only %" PRIu64 " bytes", vdev->name,
+				   vdev->size_bytes);
+	if (!sets_size)
+		error = layout_plan(vdev->size_bytes, options->size_bytes, options->metaslab_bytes, &layout,
+				    failure);
+	if (!error && !vdev_file_is_new(vdev) && !options->force)
+		error = check_contents(vdev, failure);
+	if (!error && sets_size)
+		error = set_file_size(vdev, file_size_for(options->size_bytes), failure);
 	if (error)
 		return error;
-	if (is_file)
+	if (sets_size)
 		sized.size_bytes = 0; /* the file has it now */
-	if (sized.size_bytes > (*vdev)->size_bytes)
-		return failure_set(failure, LCPFS_E_INVALID, "%s has only %" PRIu64 " bytes", path,
-				   (*vdev)->size_bytes);
 	sized.force = true; /* looked at already */
-	return pool_create_vdev(*vdev, &clock_system, &sized, random_guid(), failure);
+	return pool_create_vdev(vdev, &clock_system, &sized, random_guid(), failure);
 }
 
 int lcpfs_pool_create(const char *path, const struct lcpfs_create_options *options, struct lcpfs_failure *failure)
 {
 	static const struct lcpfs_create_options defaults;
 	const struct lcpfs_create_options *o = options ? options : &defaults;
-	struct stat status;
-	bool exists = stat(path, &status) == 0;
 	struct vdev *vdev;
-	int error;
+	int error = check_plan(o, failure);
 
-	if (!exists && errno != ENOENT)
-		return failure_set(failure, LCPFS_E_SYSTEM, "%s: %m", path);
-	error = check_plan(o, exists, &status, failure);
 	if (error)
 		return error;
-	error = vdev_file_open(path, VDEV_OPEN_CREATE, file_size_for(o->size_bytes), &vdev, failure);
+	error = vdev_file_open(path, VDEV_OPEN_CREATE | (o->size_bytes ? 0 : VDEV_OPEN_EXISTING),
+			       file_size_for(o->size_bytes), &vdev, failure);
+	if (error == -LCPFS_E_NOT_FOUND && !o->size_bytes)
+		return failure_set(failure, LCPFS_E_INVALID, "%s does not exist; a new pool file needs a size",
+				   path);
 	if (error)
 		return error;
-	error = create_on(path, o, exists ? &status : NULL, &vdev, failure);
-	if (error && !exists)
-		unlink(path);
+	error = create_on(vdev, o, failure);
+	if (error)
+		vdev_file_unmake(vdev);
 	vdev_close(vdev);
 	return error;
 }

@@ -5,7 +5,6 @@
  */
 #include <blkid/blkid.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -81,14 +80,14 @@ static bool file_is_zero(int fd, off_t size)
 	return true;
 }
 
-int signature_find(const char *path, char *text, size_t room)
+int signature_find(int fd, char *text, size_t room)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC), found = 1;
-	blkid_probe probe = fd >= 0 ? blkid_new_probe() : NULL;
+	int found = 1;
+	blkid_probe probe = blkid_new_probe();
 	struct stat status;
 
 	snprintf(text, room, "something that cannot be read");
-	if (fd >= 0 && !fstat(fd, &status) && S_ISREG(status.st_mode) && file_is_zero(fd, status.st_size)) {
+	if (!fstat(fd, &status) && S_ISREG(status.st_mode) && file_is_zero(fd, status.st_size)) {
 		found = 0;
 	} else if (probe && !blkid_probe_set_device(probe, fd, 0, 0)) {
 		found = probe_all(probe, text, room);
@@ -99,7 +98,5 @@ int signature_find(const char *path, char *text, size_t room)
 	}
 	if (probe)
 		blkid_free_probe(probe);
-	if (fd >= 0)
-		close(fd);
 	return found;
 }

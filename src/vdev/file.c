@@ -2,24 +2,32 @@
 /*
  * A regular file or a block device, through the page cache.
  *
- * Opened once: flock keeps out every second opening, by this process too, and O_EXCL keeps away from block devices
- * that are mounted or otherwise claimed.
+ * Opened once: flock keeps out every second opening, by this process too, O_EXCL keeps away from block devices
+ * that are mounted or otherwise claimed, and a lock on the file at the bottom (beneath.h) keeps out who comes by
+ * another way.
+ *
+ * The path is looked up once, and what it leads to is looked at before and after it is opened: in a folder that
+ * others may write to it could change at any moment. Descriptors keep clear of 0 to 2, which others print to.
  */
-#include "vdev/vdev.h"
+#include "vdev/file.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
 #include <linux/fs.h>
-#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "base/descriptor.h"
+#include "vdev/beneath.h"
+#include "vdev/holder.h"
 #include "vdev/uring.h"
 
 struct file {
@@ -27,8 +35,11 @@ struct file {
 	struct uring_list *rings; /* NULL: plain system calls only */
 	char *path;
 	int fd;
-	bool is_block_device;
-	bool is_read_only;
+	int direct_fd; /* the same file, past the page cache; -1: it cannot be had */
+	int folder_fd; /* where a new file was made; else -1 */
+	struct beneath beneath;
+	struct stat status; /* of what is open, when it was opened */
+	bool is_block_device, is_read_only, is_new;
 };
 
 enum {
@@ -37,6 +48,8 @@ enum {
 	LOCK_TRIES_FILE = 3, /* a killed process's last requests hold on to its lock for a moment */
 	LOCK_PAUSE_NS = 50 * 1000 * 1000,
 };
+
+/* -- reading and writing -- */
 
 static ssize_t transfer_once(int fd, const struct vdev_io *io, size_t done)
 {
@@ -75,16 +88,65 @@ static bool refuse_writes(struct vdev_io *ios, unsigned count)
 	return refused;
 }
 
+static uint64_t size_now(const struct file *file)
+{
+	uint64_t size_bytes = 0;
+	struct stat status;
+
+	if (file->is_block_device)
+		return ioctl(file->fd, BLKGETSIZE64, &size_bytes) ? UINT64_MAX : size_bytes;
+	return fstat(file->fd, &status) ? UINT64_MAX : (uint64_t)status.st_size;
+}
+
+/* A device that was cut short answers "no space left", a file "end of file": neither says what happened. */
+static void tell_shrunk(const struct file *file, struct vdev_io *ios, unsigned count)
+{
+	uint64_t size_bytes = UINT64_MAX;
+
+	for (struct vdev_io *io = ios; io < ios + count; io++) {
+		if (!io->result)
+			continue;
+		if (size_bytes == UINT64_MAX)
+			size_bytes = size_now(file);
+		if (io->offset + io->length > size_bytes)
+			io->result = -LCPFS_E_SHRUNK;
+	}
+}
+
 static void file_submit(struct vdev *vdev, struct vdev_io *ios, unsigned count)
 {
 	struct file *file = (struct file *)vdev;
 
 	if (file->is_read_only && refuse_writes(ios, count))
 		return;
-	if (count > 1 && file->rings && uring_submit(file->rings, file->fd, ios, count))
+	if (count < 2 || !file->rings || !uring_submit(file->rings, file->fd, ios, count)) {
+		for (struct vdev_io *io = ios; io < ios + count; io++)
+			transfer(file->fd, io, 0);
+	}
+	tell_shrunk(file, ios, count);
+}
+
+/* Without O_DIRECT: what the cache keeps is dropped before reading, and written out after writing. */
+static void transfer_and_drop(int fd, struct vdev_io *io)
+{
+	if (io->op == VDEV_READ)
+		posix_fadvise(fd, (off_t)io->offset, (off_t)io->length, POSIX_FADV_DONTNEED);
+	transfer(fd, io, 0);
+	if (io->op == VDEV_WRITE && !io->result && fdatasync(fd))
+		io->result = -(int)error_from_errno(errno);
+}
+
+static void file_direct(struct vdev *vdev, struct vdev_io *io)
+{
+	struct file *file = (struct file *)vdev;
+
+	if (file->is_read_only && refuse_writes(io, 1))
 		return;
-	for (struct vdev_io *io = ios; io < ios + count; io++)
-		transfer(file->fd, io, 0);
+	if (file->direct_fd >= 0)
+		transfer(file->direct_fd, io, 0);
+	else
+		transfer_and_drop(file->fd, io);
+	tell_shrunk(file, io, 1);
 }
 
 static int file_flush(struct vdev *vdev)
@@ -126,13 +188,20 @@ static void file_close(struct vdev *vdev)
 	struct file *file = (struct file *)vdev;
 
 	uring_list_free(file->rings);
+	beneath_close(&file->beneath);
+	if (file->direct_fd >= 0)
+		close(file->direct_fd);
+	if (file->folder_fd >= 0)
+		close(file->folder_fd);
 	if (file->fd >= 0)
 		close(file->fd);
 	free(file->path);
 	free(file);
 }
 
-static const struct vdev_ops file_ops = {file_submit, file_flush, file_discard, file_close};
+static const struct vdev_ops file_ops = {file_submit, file_flush, file_discard, file_close, file_direct};
+
+/* -- opening -- */
 
 static enum lcpfs_error open_error(int err)
 {
@@ -157,13 +226,20 @@ static int fail(struct lcpfs_failure *failure, const char *path, const char *wha
 	return failure_set(failure, open_error(err), "%s: %s: %s", path, what, strerrordesc_np(err));
 }
 
-static int fail_busy(struct lcpfs_failure *failure, const char *path)
+/* `fd`: of what is locked or claimed, -1 if it could not be opened. */
+static int fail_busy(struct lcpfs_failure *failure, const struct file *file, int fd)
 {
-	return failure_set(failure, LCPFS_E_BUSY, "%s is in use; stop what serves, mounts or checks it first",
-			   path);
+	char holder[256] = "";
+	int looked_at = fd >= 0 ? fd : open(file->path, O_PATH | O_CLOEXEC);
+
+	if (looked_at >= 0)
+		holder_find(looked_at, holder, sizeof(holder));
+	if (looked_at >= 0 && fd < 0)
+		close(looked_at);
+	return failure_set(failure, LCPFS_E_BUSY, "%s is in use%s%s; stop what serves, mounts or checks it first",
+			   file->path, holder[0] ? " by " : "", holder);
 }
 
-/* Decides before opening: opening a pipe blocks, and opening some devices does things. */
 static int check_kind(struct file *file, const struct stat *status, struct lcpfs_failure *failure)
 {
 	file->is_block_device = S_ISBLK(status->st_mode);
@@ -173,61 +249,160 @@ static int check_kind(struct file *file, const struct stat *status, struct lcpfs
 			   file->path);
 }
 
-static int open_existing(struct file *file, struct lcpfs_failure *failure)
+/* In a folder of others a link may lead to any file of whoever follows it. */
+static int check_link(const struct file *file, struct lcpfs_failure *failure)
 {
-	int flags = O_CLOEXEC | (file->is_read_only ? O_RDONLY : O_RDWR);
-	struct stat status;
-	int error;
+	struct stat link;
 
-	if (stat(file->path, &status))
-		return fail(failure, file->path, "cannot open", errno);
-	error = check_kind(file, &status, failure);
+	if (lstat(file->path, &link) || !S_ISLNK(link.st_mode) || link.st_uid == 0 || link.st_uid == geteuid())
+		return 0;
+	return failure_set(failure, LCPFS_E_INVALID,
+			   "%s is a symbolic link of another user; give the path that it leads to", file->path);
+}
+
+/* What the path leads to, without opening it: opening some devices does things. */
+static int look_up(struct file *file, bool trusts_links, struct lcpfs_failure *failure)
+{
+	int at, err;
+
+	if (!trusts_links) {
+		int error = check_link(file, failure);
+
+		if (error)
+			return error;
+	}
+	at = open(file->path, O_PATH | O_CLOEXEC);
+	err = at < 0 || fstat(at, &file->status) ? errno : 0;
+	if (at >= 0)
+		close(at);
+	return err ? fail(failure, file->path, "cannot open", err) : check_kind(file, &file->status, failure);
+}
+
+static bool is_same(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_rdev == b->st_rdev;
+}
+
+/* O_NONBLOCK: should it have become a pipe meanwhile. */
+static int open_existing(struct file *file, bool trusts_links, struct lcpfs_failure *failure)
+{
+	int flags = O_CLOEXEC | O_NOCTTY | O_NONBLOCK | (file->is_read_only ? O_RDONLY : O_RDWR);
+	struct stat status;
+	int error = look_up(file, trusts_links, failure);
+
 	if (error)
 		return error;
-	file->fd = open(file->path, flags | (file->is_block_device ? O_EXCL : 0));
-	if (file->fd >= 0)
-		return 0;
-	return errno == EBUSY ? fail_busy(failure, file->path) : fail(failure, file->path, "cannot open", errno);
-}
-
-/* A file is found again after a crash only when its directory is durable too. */
-static void flush_directory_of(const char *path)
-{
-	char *copy = strdup(path);
-	int fd = copy ? open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-
-	free(copy);
-	if (fd < 0)
-		return;
-	fsync(fd);
-	close(fd);
-}
-
-static int set_new_size(struct file *file, uint64_t size_bytes, struct lcpfs_failure *failure)
-{
-	int err = size_bytes > INT64_MAX ? EFBIG : 0;
-
-	if (!err && (ftruncate(file->fd, (off_t)size_bytes) || fsync(file->fd)))
-		err = errno;
-	if (err) {
-		unlink(file->path);
-		return fail(failure, file->path, "cannot create a file of that size", err);
-	}
-	flush_directory_of(file->path);
+	file->fd = descriptor_keep_clear(open(file->path, flags | (file->is_block_device ? O_EXCL : 0)));
+	if (file->fd < 0 && errno == EBUSY)
+		return fail_busy(failure, file, -1);
+	if (file->fd < 0 || fstat(file->fd, &status))
+		return fail(failure, file->path, "cannot open", errno);
+	if (!is_same(&status, &file->status))
+		return failure_set(failure, LCPFS_E_SYSTEM,
+				   "%s became another file while it was opened; try again", file->path);
+	fcntl(file->fd, F_SETFL, flags & ~O_NONBLOCK);
 	return 0;
 }
 
-static int open_or_create(struct file *file, unsigned flags, uint64_t size_bytes, struct lcpfs_failure *failure)
+static int check_writable(const struct file *file, struct lcpfs_failure *failure)
 {
-	if (!(flags & VDEV_OPEN_CREATE))
-		return open_existing(file, failure);
-	file->fd = open(file->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (file->fd >= 0)
-		return set_new_size(file, size_bytes, failure);
-	if (errno == EEXIST)
-		return open_existing(file, failure);
+	int is_read_only = 0;
+
+	if (file->is_read_only || !file->is_block_device || ioctl(file->fd, BLKROGET, &is_read_only) ||
+	    !is_read_only)
+		return 0;
+	return failure_set(
+		failure, LCPFS_E_READ_ONLY,
+		"%s is a read-only device: list, status and check work on it; to change or serve it, make it "
+		"writable first (blockdev --setrw)",
+		file->path);
+}
+
+/* -- making a file -- */
+
+/* A file is found again after a crash only when its folder is durable too. */
+static int open_folder(struct file *file, struct lcpfs_failure *failure)
+{
+	char *copy = strdup(file->path);
+
+	file->folder_fd =
+		copy ? descriptor_keep_clear(open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) : -1;
+	free(copy);
+	return file->folder_fd >= 0 ? 0 : fail(failure, file->path, "cannot open its folder", errno);
+}
+
+static const char *name_of(const struct file *file)
+{
+	const char *slash = strrchr(file->path, '/');
+
+	return slash ? slash + 1 : file->path;
+}
+
+static int make_or_open(struct file *file, struct lcpfs_failure *failure)
+{
+	int flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC;
+	int error = open_folder(file, failure);
+
+	if (error)
+		return error;
+	file->fd = descriptor_keep_clear(openat(file->folder_fd, name_of(file), flags, 0600));
+	file->is_new = file->fd >= 0;
+	if (file->is_new)
+		return fstat(file->fd, &file->status) ? fail(failure, file->path, "cannot create", errno) : 0;
+	if (errno == EEXIST || errno == EISDIR)
+		return open_existing(file, false, failure);
 	return fail(failure, file->path, "cannot create", errno);
 }
+
+static int fail_size(const struct file *file, uint64_t size_bytes, int err, struct lcpfs_failure *failure)
+{
+	struct rlimit limit;
+
+	if (err == EFBIG && !getrlimit(RLIMIT_FSIZE, &limit) && limit.rlim_cur < size_bytes)
+		return failure_set(
+			failure, LCPFS_E_SYSTEM,
+			"%s: a file may have at most %llu bytes here (ulimit -f); raise that, or give a "
+			"smaller size",
+			file->path, (unsigned long long)limit.rlim_cur);
+	return fail(failure, file->path, "cannot make a file of that size", err);
+}
+
+int vdev_file_resize(struct vdev *vdev, uint64_t size_bytes, struct lcpfs_failure *failure)
+{
+	struct file *file = (struct file *)vdev;
+	int err = size_bytes > INT64_MAX ? EFBIG : 0;
+
+	CHECK(!file->is_block_device);
+	if (!err && (ftruncate(file->fd, (off_t)size_bytes) || fsync(file->fd)))
+		err = errno;
+	if (err)
+		return fail_size(file, size_bytes, err, failure);
+	vdev->size_bytes = size_bytes / VDEV_SECTOR * VDEV_SECTOR;
+	return 0;
+}
+
+void vdev_file_unmake(struct vdev *vdev)
+{
+	struct file *file = (struct file *)vdev;
+	struct stat status;
+
+	if (file->is_new && !fstatat(file->folder_fd, name_of(file), &status, AT_SYMLINK_NOFOLLOW) &&
+	    is_same(&status, &file->status))
+		unlinkat(file->folder_fd, name_of(file), 0);
+}
+
+static int set_first_size(struct file *file, uint64_t size_bytes, struct lcpfs_failure *failure)
+{
+	int error = vdev_file_resize(&file->vdev, size_bytes, failure);
+
+	if (error)
+		vdev_file_unmake(&file->vdev);
+	else
+		fsync(file->folder_fd);
+	return error;
+}
+
+/* -- locking -- */
 
 static int lock(struct file *file, struct lcpfs_failure *failure)
 {
@@ -237,7 +412,40 @@ static int lock(struct file *file, struct lcpfs_failure *failure)
 		if (errno != EWOULDBLOCK)
 			return fail(failure, file->path, "cannot lock", errno);
 		if (--tries == 0)
-			return fail_busy(failure, file->path);
+			return fail_busy(failure, file, file->fd);
+		nanosleep(&(struct timespec){.tv_nsec = LOCK_PAUSE_NS}, NULL);
+	}
+	return 0;
+}
+
+/* While this one waited for the lock, who made it may have failed and removed it, or who found it have used it. */
+static int look_after_locking(struct file *file, struct lcpfs_failure *failure)
+{
+	struct stat status;
+
+	if (file->is_block_device || fstat(file->fd, &status))
+		return 0;
+	file->is_new &= status.st_size == 0;
+	if (status.st_nlink > 0)
+		return 0;
+	return failure_set(failure, LCPFS_E_NOT_FOUND, "%s was removed while it was opened", file->path);
+}
+
+static int lock_beneath(struct file *file, struct lcpfs_failure *failure)
+{
+	struct vdev *vdev = &file->vdev;
+
+	for (int tries = LOCK_TRIES_FILE; tries > 0; tries--) {
+		int bottom, error = beneath_open(&file->beneath, file->fd, vdev->size_bytes, file->is_read_only,
+						 &vdev->place, &bottom);
+
+		if (!error)
+			return 0;
+		if (tries == 1)
+			error = fail_busy(failure, file, bottom);
+		beneath_close(&file->beneath);
+		if (tries == 1)
+			return error;
 		nanosleep(&(struct timespec){.tv_nsec = LOCK_PAUSE_NS}, NULL);
 	}
 	return 0;
@@ -245,16 +453,30 @@ static int lock(struct file *file, struct lcpfs_failure *failure)
 
 static int find_size(struct file *file, struct lcpfs_failure *failure)
 {
-	uint64_t size_bytes;
-	struct stat status;
+	uint64_t size_bytes = size_now(file);
 
-	if (fstat(file->fd, &status))
-		return fail(failure, file->path, "cannot tell its size", errno);
-	size_bytes = (uint64_t)status.st_size;
-	if (file->is_block_device && ioctl(file->fd, BLKGETSIZE64, &size_bytes))
+	if (size_bytes == UINT64_MAX)
 		return fail(failure, file->path, "cannot tell its size", errno);
 	file->vdev.size_bytes = size_bytes / VDEV_SECTOR * VDEV_SECTOR;
 	return 0;
+}
+
+/* By way of the descriptor, so that it is the same file; given up where it does not work. */
+static void open_direct(struct file *file)
+{
+	void *block = NULL;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", file->fd);
+	file->direct_fd =
+		descriptor_keep_clear(open(path, O_DIRECT | O_CLOEXEC | (file->is_read_only ? O_RDONLY : O_RDWR)));
+	if (file->direct_fd < 0 || posix_memalign(&block, VDEV_DIRECT_ALIGN, VDEV_DIRECT_ALIGN))
+		return;
+	if (pread(file->direct_fd, block, VDEV_DIRECT_ALIGN, 0) < 0) {
+		close(file->direct_fd);
+		file->direct_fd = -1;
+	}
+	free(block);
 }
 
 static struct file *file_new(const char *path, unsigned flags)
@@ -263,7 +485,7 @@ static struct file *file_new(const char *path, unsigned flags)
 
 	if (!file)
 		return NULL;
-	file->fd = -1;
+	file->fd = file->direct_fd = file->folder_fd = -1;
 	file->is_read_only = flags & VDEV_OPEN_READ_ONLY;
 	file->path = strdup(path);
 	file->rings = flags & VDEV_OPEN_NO_URING ? NULL : uring_list_new(transfer);
@@ -272,6 +494,27 @@ static struct file *file_new(const char *path, unsigned flags)
 		return file;
 	file_close(&file->vdev);
 	return NULL;
+}
+
+static int open_file(struct file *file, unsigned flags, uint64_t size_bytes, struct lcpfs_failure *failure)
+{
+	bool creates = flags & VDEV_OPEN_CREATE;
+	int error = creates && !(flags & VDEV_OPEN_EXISTING) ? make_or_open(file, failure)
+							     : open_existing(file, !creates, failure);
+
+	if (!error)
+		error = check_writable(file, failure);
+	if (!error)
+		error = lock(file, failure);
+	if (!error)
+		error = look_after_locking(file, failure);
+	if (!error) /* a new file that somebody else has locked first is theirs now: it stays */
+		error = file->is_new ? set_first_size(file, size_bytes, failure) : find_size(file, failure);
+	if (!error)
+		error = lock_beneath(file, failure);
+	if (!error)
+		open_direct(file);
+	return error;
 }
 
 int vdev_file_open(const char *path, unsigned flags, uint64_t size_bytes, struct vdev **vdev,
@@ -283,15 +526,26 @@ int vdev_file_open(const char *path, unsigned flags, uint64_t size_bytes, struct
 	*vdev = NULL;
 	if (!file)
 		return failure_set(failure, LCPFS_E_NOMEM, "%s: out of memory", path);
-	error = open_or_create(file, flags, size_bytes, failure);
-	if (!error)
-		error = lock(file, failure);
-	if (!error)
-		error = find_size(file, failure);
+	error = open_file(file, flags, size_bytes, failure);
 	if (error) {
 		file_close(&file->vdev);
 		return error;
 	}
 	*vdev = &file->vdev;
 	return 0;
+}
+
+bool vdev_file_is_new(const struct vdev *vdev)
+{
+	return ((const struct file *)vdev)->is_new;
+}
+
+bool vdev_file_is_regular(const struct vdev *vdev)
+{
+	return !((const struct file *)vdev)->is_block_device;
+}
+
+int vdev_file_descriptor(const struct vdev *vdev)
+{
+	return ((const struct file *)vdev)->fd;
 }

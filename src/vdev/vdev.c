@@ -56,6 +56,27 @@ int vdev_write(struct vdev *vdev, uint64_t offset, const void *buffer, size_t le
 	return vdev_submit(vdev, &io, 1);
 }
 
+static int submit_direct(struct vdev *vdev, struct vdev_io io)
+{
+	CHECK((io.offset | io.length | (uintptr_t)io.buffer) % VDEV_DIRECT_ALIGN == 0);
+	if (!vdev->ops->direct)
+		return vdev_submit(vdev, &io, 1);
+	if (!all_fit(vdev, &io, 1))
+		return -LCPFS_E_IO;
+	vdev->ops->direct(vdev, &io);
+	return io.result;
+}
+
+int vdev_read_direct(struct vdev *vdev, uint64_t offset, void *buffer, size_t length)
+{
+	return submit_direct(vdev, (struct vdev_io){VDEV_READ, 0, offset, buffer, length});
+}
+
+int vdev_write_direct(struct vdev *vdev, uint64_t offset, const void *buffer, size_t length)
+{
+	return submit_direct(vdev, (struct vdev_io){VDEV_WRITE, 0, offset, (void *)(uintptr_t)buffer, length});
+}
+
 int vdev_flush(struct vdev *vdev)
 {
 	int error = vdev->ops->flush(vdev);

@@ -13,12 +13,13 @@
 #define VDEV_VDEV_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "base/error.h"
 
-enum { VDEV_SECTOR = 512 };
+enum { VDEV_SECTOR = 512, VDEV_DIRECT_ALIGN = 4096 };
 
 enum vdev_op { VDEV_READ, VDEV_WRITE };
 
@@ -37,12 +38,29 @@ struct vdev_ops {
 	int (*flush)(struct vdev *vdev);
 	int (*discard)(struct vdev *vdev, uint64_t offset, uint64_t length); /* advisory: failing is harmless */
 	void (*close)(struct vdev *vdev);
+	/*
+	 * One operation, past every cache that this machine could keep of it, so that others who share the bytes
+	 * see it, and it sees theirs. Whole blocks of 4 KiB only. NULL: submit does.
+	 */
+	void (*direct)(struct vdev *vdev, struct vdev_io *io);
+};
+
+/*
+ * Where the bytes lie, beneath all names, loop devices and partitions of disks that lead to them. All zero: where
+ * no other process gets at them.
+ */
+struct vdev_place {
+	uint64_t device, inode, offset; /* of a regular file; of a block device its number and inode 0 */
+	/* No other machine gets at them, and on this one our lock keeps out whoever opens the same by way of
+	 * lcpfs. */
+	bool is_ours_alone;
 };
 
 struct vdev {
 	const struct vdev_ops *ops;
 	uint64_t size_bytes;
 	const char *name; /* for messages; owned by the vdev */
+	struct vdev_place place;
 	/*
 	 * How many flushes failed. A system reports a lost write to one caller of flush only: all others find out
 	 * here.
@@ -55,19 +73,12 @@ int vdev_submit(struct vdev *vdev, struct vdev_io *ios, unsigned count) MUST_CHE
 int vdev_read(struct vdev *vdev, uint64_t offset, void *buffer, size_t length) MUST_CHECK;
 int vdev_write(struct vdev *vdev, uint64_t offset, const void *buffer, size_t length) MUST_CHECK;
 int vdev_flush(struct vdev *vdev) MUST_CHECK;
+/* As vdev_read and vdev_write, past the caches of this machine; whole blocks of 4 KiB, `buffer` aligned to that.
+ */
+int vdev_read_direct(struct vdev *vdev, uint64_t offset, void *buffer, size_t length) MUST_CHECK;
+int vdev_write_direct(struct vdev *vdev, uint64_t offset, const void *buffer, size_t length) MUST_CHECK;
 int vdev_discard(struct vdev *vdev, uint64_t offset, uint64_t length);
 void vdev_close(struct vdev *vdev); /* NULL is allowed */
-
-/*
- * A regular file or a block device; takes an exclusive lock (BUSY if another process, or this one, has it open).
- */
-enum vdev_open_flags {
-	VDEV_OPEN_READ_ONLY = 1,
-	VDEV_OPEN_CREATE = 2,   /* a regular file that does not exist is created, sparse, with size_bytes */
-	VDEV_OPEN_NO_URING = 4, /* pread and pwrite even where io_uring works */
-};
-int vdev_file_open(const char *path, unsigned flags, uint64_t size_bytes, struct vdev **vdev,
-		   struct lcpfs_failure *failure) MUST_CHECK;
 
 /* Memory, zero-filled; for tests. */
 struct vdev *vdev_memory_new(uint64_t size_bytes);

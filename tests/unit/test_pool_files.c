@@ -190,6 +190,127 @@ static void a_pool_opens_once(void **state)
 	unlink(path);
 }
 
+/* -- creating beside others -- */
+
+enum { CREATORS = 6, CREATE_ROUNDS = 60 };
+
+/* In memory, where there is one, since it takes many tries. */
+static void use_memory(char *disk_path)
+{
+	memcpy(disk_path, path, sizeof(path));
+	if (access("/dev/shm", W_OK) == 0)
+		snprintf(path, sizeof(path), "/dev/shm/lcpfs-test-%d", (int)getpid());
+}
+
+static void *create_one(void *result)
+{
+	struct lcpfs_create_options options = {.size_bytes = 32 * MB};
+	*(int *)result = lcpfs_pool_create(path, &options, NULL);
+	return NULL;
+}
+
+static void of_those_who_create_at_once_one_does(void **state)
+{
+	char disk_path[sizeof(path)];
+	(void)state;
+	use_memory(disk_path);
+	for (unsigned round = 0; round < CREATE_ROUNDS; round++) {
+		pthread_t threads[CREATORS];
+		int results[CREATORS];
+		unsigned done = 0;
+		for (unsigned i = 0; i < CREATORS; i++)
+			assert_int_equal(pthread_create(&threads[i], NULL, create_one, &results[i]), 0);
+		for (unsigned i = 0; i < CREATORS; i++) {
+			pthread_join(threads[i], NULL);
+			done += results[i] == 0;
+			if (results[i] && results[i] != -LCPFS_E_BUSY && results[i] != -LCPFS_E_EXISTS)
+				fail_msg("%s", lcpfs_error_name(results[i]));
+		}
+		assert_int_equal(done, 1);
+		struct lcpfs_care care = {0};
+		assert_int_equal(lcpfs_pool_check(path, &care, NULL), 0);
+		assert_int_equal(care.damaged, 0);
+		unlink(path);
+	}
+	memcpy(path, disk_path, sizeof(path));
+}
+
+struct racer {
+	atomic_bool stop;
+	const char *secret;
+};
+
+/* The name comes and goes as what it should not be taken for: a link, a file, nothing. */
+static void *change_the_name(void *context)
+{
+	struct racer *racer = context;
+	char link[80];
+	snprintf(link, sizeof(link), "%s.link", path);
+	for (unsigned n = 0; !atomic_load(&racer->stop); n++) {
+		if (n % 3 == 0 && symlink(racer->secret, link) == 0) {
+			if (renameat2(AT_FDCWD, link, AT_FDCWD, path, RENAME_EXCHANGE))
+				rename(link, path);
+			unlink(link);
+		} else if (n % 3 == 1) {
+			int fd = open(link, O_RDWR | O_CREAT, 0600);
+			if (fd >= 0 && ftruncate(fd, 20 * MB) == 0)
+				rename(link, path);
+			close(fd);
+		} else {
+			unlink(path);
+		}
+		for (volatile unsigned i = 0; i < n * 7919 % 4000; i++)
+			;
+	}
+	unlink(link);
+	return NULL;
+}
+
+static void creating_never_writes_where_the_name_leads_later(void **state)
+{
+	char secret[80], text[] = "root's own", bytes[sizeof(text)], disk_path[sizeof(path)];
+	struct racer racer = {.secret = secret};
+	struct lcpfs_create_options options = {.size_bytes = 16 * MB};
+	pthread_t thread;
+	(void)state;
+	use_memory(disk_path);
+	snprintf(secret, sizeof(secret), "%s.secret", path);
+	int fd = open(secret, O_RDWR | O_CREAT | O_EXCL, 0600);
+	assert_int_equal(pwrite(fd, text, sizeof(text), 0), sizeof(text));
+	assert_int_equal(ftruncate(fd, 24 * MB), 0);
+	assert_int_equal(pthread_create(&thread, NULL, change_the_name, &racer), 0);
+	for (unsigned i = 0; i < 600; i++) {
+		(void)!lcpfs_pool_create(path, &options, NULL);
+		assert_int_equal(pread(fd, bytes, sizeof(bytes), 0), sizeof(bytes));
+		assert_string_equal(bytes, text);
+		assert_int_equal(lseek(fd, 0, SEEK_END), 24 * MB);
+	}
+	atomic_store(&racer.stop, true);
+	pthread_join(thread, NULL);
+	close(fd);
+	unlink(secret);
+	unlink(path);
+	memcpy(path, disk_path, sizeof(path));
+}
+
+static void a_link_of_somebody_else_is_not_followed(void **state)
+{
+	char other[80];
+	struct lcpfs_failure failure;
+	(void)state;
+	snprintf(other, sizeof(other), "%s.other", path);
+	put(20 * MB, 0, "");
+	assert_int_equal(rename(path, other), 0);
+	assert_int_equal(symlink(other, path), 0);
+	assert_int_equal(create(20 * MB, false, &failure), 0); /* one's own is */
+	if (lchown(path, 65534, 65534) == 0) {
+		assert_int_equal(create(20 * MB, true, &failure), -LCPFS_E_INVALID);
+		assert_non_null(strstr(failure.message, "symbolic link"));
+	}
+	unlink(path);
+	unlink(other);
+}
+
 static void the_lease_says_who_serves(void **state)
 {
 	char control[128], nbd[128], long_path[2000];
@@ -387,6 +508,9 @@ int main(void)
 		cmocka_unit_test(a_forced_pool_leaves_no_trace_of_the_old_one),
 		cmocka_unit_test(what_is_no_pool_does_not_open),
 		cmocka_unit_test(a_pool_opens_once),
+		cmocka_unit_test(of_those_who_create_at_once_one_does),
+		cmocka_unit_test(creating_never_writes_where_the_name_leads_later),
+		cmocka_unit_test(a_link_of_somebody_else_is_not_followed),
 		cmocka_unit_test(the_lease_says_who_serves),
 		cmocka_unit_test(everything_can_be_dumped),
 		cmocka_unit_test(clients_go_on_while_boundaries_move),

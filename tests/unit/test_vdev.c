@@ -15,7 +15,7 @@
 #include <cmocka.h>
 
 #include "base/hash.h"
-#include "vdev/vdev.h"
+#include "vdev/file.h"
 
 enum { MIB = 1024 * 1024, SIZE = 4 * MIB };
 
@@ -256,10 +256,10 @@ static void a_file_cut_short_under_us_is_an_error(void **state)
 	};
 
 	assert_int_equal(truncate(place->path, SIZE - 512), 0);
-	assert_int_equal(vdev_submit(vdev, ios, 2), -LCPFS_E_IO);
+	assert_int_equal(vdev_submit(vdev, ios, 2), -LCPFS_E_SHRUNK);
 	assert_int_equal(ios[0].result, 0);
-	assert_int_equal(ios[1].result, -LCPFS_E_IO);
-	assert_int_equal(vdev_read(vdev, SIZE - 1024, bytes[0], 1024), -LCPFS_E_IO);
+	assert_int_equal(ios[1].result, -LCPFS_E_SHRUNK);
+	assert_int_equal(vdev_read(vdev, SIZE - 1024, bytes[0], 1024), -LCPFS_E_SHRUNK);
 	vdev_close(vdev);
 }
 
