@@ -85,6 +85,7 @@ struct metaslab *space_take(struct space *space)
 	if (!taken)
 		return NULL;
 	space->cursor = taken->index + 1;
+	taken->age = taken->first = 0; /* the records in it are of an earlier life */
 	space_set_state(space, taken, METASLAB_OPEN);
 	return taken;
 }

@@ -29,7 +29,8 @@ struct metaslab {
 	bool waiting;   /* cleaned, but for tree pages that the next checkpoint writes elsewhere */
 	bool unread;    /* cleaning met blocks in it that the device did not give back */
 	bool foreign;   /* named by the root but not owned any more; exists during recovery only */
-	uint64_t age;   /* sequence number of the youngest log record in it */
+	uint64_t age;   /* sequence number of the youngest log record in it, 0: none since it was last EMPTY */
+	uint64_t first; /* of the oldest one since then; 0: none, or from before the store was opened */
 	uint64_t ready; /* empty in the state that this sequence number makes; 0: not looked at yet */
 };
 

@@ -224,7 +224,10 @@ uint64_t log_seal(struct store *s, struct record *r)
 	if (r->entries)
 		s->work_seq = r->seq;
 	h->offset += blocks;
-	space_find(&s->space, h->metaslab)->age = r->seq;
+	struct metaslab *m = space_find(&s->space, h->metaslab);
+	if (m->age == 0)
+		m->first = r->seq;
+	m->age = r->seq;
 	s->log_blocks += blocks;
 	s->counters.device_blocks += blocks;
 	r->state = RECORD_SEALED;

@@ -159,10 +159,16 @@ int room_wait(struct store *s, bool urgent)
 	return error;
 }
 
+static bool is_full(const struct store *s)
+{
+	return room_live(s) + 1 > room_limit(s, s->space.count);
+}
+
+/* While the pool is asked the lock is let go: another writer may have got a metaslab, or trimmed. */
 int room_admit(struct store *s)
 {
-	while (room_live(s) + 1 > room_limit(s, s->space.count)) {
-		if (!ask_pool(s))
+	while (is_full(s)) {
+		if (!ask_pool(s) && is_full(s))
 			return -LCPFS_E_NOSPC;
 	}
 	return 0;

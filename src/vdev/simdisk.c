@@ -33,6 +33,8 @@ struct simdisk {
 	struct entry *cache;
 	unsigned cached;
 	unsigned cache_room;
+	uint64_t uncached;    /* entries that were in the cache and are not any more */
+	uint64_t flush_limit; /* see simdisk_limit_flush; UINT64_MAX: none */
 	enum simdisk_discard discard;
 	struct simdisk_counts counts;
 	uint64_t stop_at;
@@ -104,18 +106,37 @@ static void set_image(struct simimage **image, struct simimage *to)
 	*image = to;
 }
 
+/* The oldest `count` leave it. */
+static void drop_oldest(struct simdisk *disk, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		free(disk->cache[i].bytes);
+	disk->cached -= count;
+	disk->uncached += count;
+	if (disk->cached)
+		memmove(disk->cache, disk->cache + count, disk->cached * sizeof(*disk->cache));
+}
+
 static void empty_cache(struct simdisk *disk)
 {
-	for (unsigned i = 0; i < disk->cached; i++)
-		free(disk->cache[i].bytes);
-	disk->cached = 0;
+	drop_oldest(disk, disk->cached);
 }
 
 static void persist_cache(struct simdisk *disk)
 {
-	if (disk->cached > 0)
-		set_image(&disk->durable, simimage_clone(disk->content));
-	empty_cache(disk);
+	uint64_t limit = disk->flush_limit;
+
+	disk->flush_limit = UINT64_MAX;
+	if (limit >= disk->uncached + disk->cached) {
+		if (disk->cached > 0)
+			set_image(&disk->durable, simimage_clone(disk->content));
+		empty_cache(disk);
+		return;
+	}
+	unsigned count = limit > disk->uncached ? (unsigned)(limit - disk->uncached) : 0;
+	for (unsigned i = 0; i < count; i++)
+		apply(disk, &disk->cache[i], disk->durable);
+	drop_oldest(disk, count);
 }
 
 static bool coin(uint64_t seed, uint64_t n)
@@ -133,6 +154,7 @@ static void drop_from_cache(struct simdisk *disk, uint64_t seed)
 
 		if (seed == 0 || coin(seed, i)) {
 			free(entry.bytes);
+			disk->uncached++;
 			continue;
 		}
 		apply(disk, &entry, disk->content);
@@ -314,6 +336,7 @@ struct simdisk *simdisk_new(const struct simimage *image, enum simdisk_discard d
 	disk->content = simimage_clone(image);
 	disk->discard = discard;
 	disk->stop_at = UINT64_MAX;
+	disk->flush_limit = UINT64_MAX;
 	return disk;
 }
 
@@ -332,6 +355,16 @@ void simdisk_free(struct simdisk *disk)
 struct vdev *simdisk_vdev(struct simdisk *disk)
 {
 	return &disk->vdev;
+}
+
+uint64_t simdisk_mark(const struct simdisk *disk)
+{
+	return disk->uncached + disk->cached;
+}
+
+void simdisk_limit_flush(struct simdisk *disk, uint64_t mark)
+{
+	disk->flush_limit = mark;
 }
 
 const struct simdisk_counts *simdisk_counts(const struct simdisk *disk)

@@ -38,6 +38,13 @@ void simdisk_free(struct simdisk *disk); /* NULL is allowed */
 /* Owned by the disk. vdev_close keeps the disk and its cache, as closing a file does; it may be used again. */
 struct vdev *simdisk_vdev(struct simdisk *disk);
 
+/*
+ * For a device whose flushes take time: how much was ever cached, to be noted when a flush begins; and that the
+ * next flush makes only what was cached before that durable.
+ */
+uint64_t simdisk_mark(const struct simdisk *disk);
+void simdisk_limit_flush(struct simdisk *disk, uint64_t mark);
+
 struct simdisk_counts {
 	uint64_t reads, writes, flushes, discards; /* operations begun, those that failed included */
 	uint64_t changes;                          /* writes + flushes + discards */

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "disk.h"
+
+#include <stdlib.h>
+
+#include "base/hash.h"
+#include "scheduler.h"
+
+enum operation_kind { OPERATION_IO, OPERATION_FLUSH, OPERATION_DISCARD };
+
+struct operation {
+	struct sched_event event; /* first */
+	struct slow_disk *disk;
+	enum operation_kind kind;
+	struct vdev_io *io;
+	uint64_t offset, length; /* DISCARD; of an IO, what is left of it */
+	bool in_two;             /* the first part of a write is still to come */
+	uint64_t mark;           /* FLUSH */
+	int error;
+	unsigned *left;
+};
+
+static uint64_t slow_random(struct slow_disk *disk, uint64_t below)
+{
+	return hash_mix(disk->random++) % below;
+}
+
+/* The first half of a write; the rest is another event. */
+static void fire_half(struct operation *o)
+{
+	struct vdev *behind = simdisk_vdev(o->disk->behind);
+	uint64_t sectors = o->io->length / VDEV_SECTOR;
+	struct vdev_io part = *o->io;
+
+	o->in_two = false;
+	part.length = (size_t)(sectors / 2 * VDEV_SECTOR);
+	behind->ops->submit(behind, &part, 1);
+	if (part.result) {
+		o->io->result = part.result;
+		--*o->left;
+		return;
+	}
+	o->offset = part.length;
+	sched_post(&o->event);
+}
+
+static void fire_io(struct operation *o)
+{
+	struct vdev *behind = simdisk_vdev(o->disk->behind);
+	struct vdev_io part = *o->io;
+
+	if (o->in_two) {
+		fire_half(o);
+		return;
+	}
+	part.offset += o->offset;
+	part.length -= (size_t)o->offset;
+	part.buffer = (uint8_t *)part.buffer + o->offset;
+	behind->ops->submit(behind, &part, 1);
+	o->io->result = part.result;
+	--*o->left;
+}
+
+static void fire(struct sched_event *event)
+{
+	struct operation *o = (struct operation *)event;
+	struct vdev *behind = simdisk_vdev(o->disk->behind);
+
+	if (o->kind == OPERATION_IO) {
+		fire_io(o);
+		return;
+	}
+	if (o->kind == OPERATION_FLUSH)
+		simdisk_limit_flush(o->disk->behind, o->mark);
+	o->error = o->kind == OPERATION_FLUSH ? behind->ops->flush(behind)
+					      : behind->ops->discard(behind, o->offset, o->length);
+	--*o->left;
+}
+
+static void slow_submit(struct vdev *vdev, struct vdev_io *ios, unsigned count)
+{
+	struct slow_disk *disk = (struct slow_disk *)vdev;
+	struct vdev *behind = simdisk_vdev(disk->behind);
+	unsigned left = count;
+
+	if (!sched_is_running()) {
+		behind->ops->submit(behind, ios, count);
+		return;
+	}
+	struct operation *list = calloc(count, sizeof(*list));
+	CHECK(list);
+	for (unsigned i = 0; i < count; i++) {
+		bool in_two = ios[i].op == VDEV_WRITE && ios[i].length > VDEV_SECTOR && slow_random(disk, 4) == 0;
+
+		list[i] = (struct operation){.event = {.fire = fire},
+					     .disk = disk,
+					     .kind = OPERATION_IO,
+					     .io = &ios[i],
+					     .in_two = in_two,
+					     .left = &left};
+		sched_post(&list[i].event);
+	}
+	sched_await(&left);
+	free(list);
+}
+
+static int slow_other(struct slow_disk *disk, struct operation o)
+{
+	unsigned left = 1;
+
+	o.event.fire = fire;
+	o.disk = disk;
+	o.left = &left;
+	sched_post(&o.event);
+	sched_await(&left);
+	return o.error;
+}
+
+static int slow_flush(struct vdev *vdev)
+{
+	struct slow_disk *disk = (struct slow_disk *)vdev;
+	struct vdev *behind = simdisk_vdev(disk->behind);
+
+	if (!sched_is_running())
+		return behind->ops->flush(behind);
+	disk->flushing++;
+	int error =
+		slow_other(disk, (struct operation){.kind = OPERATION_FLUSH, .mark = simdisk_mark(disk->behind)});
+	disk->flushing--;
+	return error;
+}
+
+static int slow_discard(struct vdev *vdev, uint64_t offset, uint64_t length)
+{
+	struct slow_disk *disk = (struct slow_disk *)vdev;
+	struct vdev *behind = simdisk_vdev(disk->behind);
+
+	if (!sched_is_running())
+		return behind->ops->discard(behind, offset, length);
+	return slow_other(disk, (struct operation){.kind = OPERATION_DISCARD, .offset = offset, .length = length});
+}
+
+static void slow_close(struct vdev *vdev)
+{
+	(void)vdev;
+}
+
+void slow_disk_init(struct slow_disk *disk, struct simdisk *behind, uint64_t seed)
+{
+	static const struct vdev_ops ops = {slow_submit, slow_flush, slow_discard, slow_close};
+
+	*disk = (struct slow_disk){
+		.vdev = {.ops = &ops, .size_bytes = simdisk_vdev(behind)->size_bytes, .name = "slow disk"},
+		.behind = behind,
+		.random = hash_mix(seed)};
+}
+
+static void apply_in_flight(const struct operation *o, uint64_t seed, struct simimage *image)
+{
+	const struct vdev_io *io = o->io;
+	uint64_t fate = hash_mix(seed) % 3;
+
+	for (uint64_t at = o->offset; at < io->length && fate; at += VDEV_SECTOR) {
+		if (fate == 1 || hash_mix(seed + at) % 2)
+			simimage_write(image, io->offset + at, (const uint8_t *)io->buffer + at, VDEV_SECTOR);
+	}
+}
+
+struct simimage *slow_disk_cut(struct slow_disk *disk, uint64_t seed)
+{
+	struct simdisk_fate fate = {.kind = seed % 8 == 0   ? SIMDISK_NONE
+					    : seed % 8 == 1 ? SIMDISK_ALL
+							    : SIMDISK_SCATTER,
+				    .seed = hash_mix(seed)};
+	struct simimage *image = simdisk_image(disk->behind, &fate);
+
+	for (struct sched_event *e = sched_events(); e; e = e->next) {
+		const struct operation *o = (const struct operation *)e;
+
+		if (e->fire == fire && o->disk == disk && o->kind == OPERATION_IO && o->io->op == VDEV_WRITE)
+			apply_in_flight(o, hash_mix(seed + e->number), image);
+	}
+	simdisk_stop(disk->behind);
+	return image;
+}

@@ -1,0 +1,692 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One partition's store under the scheduler: several clients, its background, scrubs, checkpoints, metaslabs that
+ * come and go, on a disk whose operations overlap and complete in any order; with power cuts at any step and
+ * operations under way.
+ *
+ * Mode mix: enough room. full: clients write new blocks until they are refused, and overwrite; nobody may be
+ * refused while the store says that it could hold one more. faults: an operation of the device fails.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../crash/model.h"
+#include "base/hash.h"
+#include "content.h"
+#include "disk.h"
+#include "driver.h"
+#include "store/internal.h"
+
+enum { BASE = 16, CLIENTS_MAX = 8, OWNED_MAX = 48, WRITE_MAX = 40 };
+
+struct world {
+	const struct sched_options *options;
+	uint64_t seed;
+	bool full, faults;
+	struct simdisk *disk;
+	struct slow_disk slow;
+	struct store_config config;
+	struct clock clock;
+	struct store *store;
+	struct content content;
+	uint32_t metaslab_blocks;
+	uint32_t owned[OWNED_MAX], owned_count;
+	uint32_t spare[OWNED_MAX], spares;
+	uint32_t stride; /* of its blocks in the volume; above 1 each has a tree page of its own */
+	unsigned clients;
+	bool in_order; /* clients write one block after the other */
+	uint32_t hot;  /* so many blocks of each client's share are used: the fewer, the sooner metaslabs are empty
+			*/
+	unsigned flush_percent;
+	bool scrubs, resizes, checkpoints, trims;
+	unsigned ops;
+	uint64_t offline_us;
+
+	/* of the run under way */
+	struct simimage *cut;
+	uint64_t cut_step, cut_seed;
+	bool cut_in_flush; /* then, or at the first step after that at which the device is being flushed */
+	bool need_space_refused;
+	unsigned granting; /* 1: a metaslab is on its way */
+};
+
+struct client {
+	struct world *world;
+	unsigned number;
+	uint64_t random;
+	uint32_t next; /* in order: where it goes on, from the start of its share */
+};
+
+static uint64_t next_random(uint64_t *random, uint64_t below)
+{
+	return hash_mix((*random)++) % below;
+}
+
+static uint64_t offset_of(const struct world *w, uint32_t block)
+{
+	return (uint64_t)block * w->stride << BLOCK_SHIFT;
+}
+
+/* Blocks that do not lie side by side are written one by one. */
+static int write_range(struct world *w, uint32_t first, uint32_t count, const uint8_t *data, bool fua,
+		       struct lcpfs_failure *failure)
+{
+	uint32_t piece = w->stride == 1 ? count : 1;
+	int error = 0;
+
+	for (uint32_t i = 0; i < count && !error; i += piece)
+		error = store_write(w->store, offset_of(w, first + i), data + (size_t)i * BLOCK_SIZE,
+				    (size_t)piece * BLOCK_SIZE, fua, failure);
+	return error;
+}
+
+/* -- beginnings -- */
+
+static uint64_t world_now_us(void *context)
+{
+	struct world *w = context;
+
+	if (!sched_is_running())
+		return ++w->offline_us;
+	sched_point();
+	return sched_now_us();
+}
+
+static uint64_t world_wall_s(void *context)
+{
+	(void)context;
+	return 1700000000;
+}
+
+/* The pool's part: one of the spare metaslabs, while there are any. Who asks meanwhile gets the same answer. */
+static bool need_space(void *context)
+{
+	struct world *w = context;
+
+	sched_point();
+	if (w->granting) {
+		sched_await(&w->granting);
+		return true;
+	}
+	if (!w->full || !w->spares) {
+		w->need_space_refused = true;
+		return false;
+	}
+	w->granting = 1;
+	uint32_t metaslab = w->spare[--w->spares];
+	w->owned[w->owned_count++] = metaslab;
+	if (store_add(w->store, &metaslab, 1))
+		sched_fail("a metaslab cannot be added");
+	w->granting = 0;
+	return true;
+}
+
+static void bind(struct world *w, struct simdisk *disk, uint64_t seed)
+{
+	w->disk = disk;
+	slow_disk_init(&w->slow, disk, seed);
+	w->clock = (struct clock){world_now_us, world_wall_s, w};
+	w->config.clock = &w->clock;
+	w->config.vdev = &w->slow.vdev;
+	w->config.need_space = need_space;
+	w->config.context = w;
+}
+
+static void must_open(struct world *w)
+{
+	struct lcpfs_failure failure = {0};
+
+	if (store_open(&w->config, w->owned, w->owned_count, &w->store, &failure))
+		sched_fail("it does not open: %s", failure.message);
+}
+
+static bool write_blocks(struct world *w, uint32_t first, uint32_t count)
+{
+	uint8_t *data = malloc(count * (size_t)BLOCK_SIZE);
+
+	CHECK(data);
+	for (uint32_t i = 0; i < count; i++)
+		content_fill(data + (size_t)i * BLOCK_SIZE, first + i,
+			     content_begin(&w->content, first + i, false));
+	int error = write_range(w, first, count, data, false, NULL);
+	for (uint32_t i = 0; i < count && !error; i++)
+		content_answered(&w->content, first + i);
+	free(data);
+	return !error;
+}
+
+/* Some history: blocks written, overwritten, trimmed. */
+static void age(struct world *w, uint64_t *random, unsigned percent)
+{
+	uint64_t limit = room_limit(w->store, w->owned_count) * percent / 100;
+
+	for (unsigned i = 0; i < 400; i++) {
+		uint32_t count = 1 + (uint32_t)next_random(random, 16);
+		uint32_t first = (uint32_t)next_random(random, w->content.blocks - count);
+
+		if (room_live(w->store) + count > limit)
+			first = first % (w->content.blocks / 4);
+		if (room_live(w->store) + count > limit && !w->content.block[first].version)
+			break;
+		if (!write_blocks(w, first, count))
+			break;
+	}
+}
+
+static void draw_shape(struct world *w, uint64_t *random)
+{
+	uint32_t total = STORE_METASLABS_MIN + 1 + (uint32_t)next_random(random, next_random(random, 2) ? 8 : 24);
+
+	w->metaslab_blocks = next_random(random, 8) ? 64 : 256;
+	w->owned_count = total;
+	w->spares = 1 + (uint32_t)next_random(random, 4);
+	for (uint32_t i = 0; i < total + w->spares; i++) {
+		if (i < total)
+			w->owned[i] = i;
+		else
+			w->spare[i - total] = i;
+	}
+	w->clients = 2 + (unsigned)next_random(random, next_random(random, 3) ? 3 : CLIENTS_MAX - 1);
+	w->in_order = next_random(random, 4) == 0;
+	w->hot = next_random(random, 2) ? UINT32_MAX : WRITE_MAX + 1 + (uint32_t)next_random(random, 80);
+	w->flush_percent = 3 + (unsigned)next_random(random, 30);
+	w->stride = !w->full && next_random(random, 4) == 0 ? VOLUME_SLOTS + 1 : 1;
+	w->scrubs = next_random(random, 3) == 0;
+	w->resizes = !w->full && next_random(random, 2);
+	w->checkpoints = next_random(random, 3) == 0;
+	w->trims = !w->full && next_random(random, 4);
+	w->ops = 4 + (unsigned)next_random(random, w->hot == UINT32_MAX ? 12 : 30);
+}
+
+static void *prepare(const struct sched_options *options, uint64_t seed)
+{
+	struct world *w = calloc(1, sizeof(*w));
+	uint64_t random = hash_mix(seed) ^ 1;
+
+	CHECK(w);
+	w->options = options;
+	w->seed = seed;
+	w->full = strcmp(options->mode, "full") == 0;
+	w->faults = strcmp(options->mode, "faults") == 0;
+	draw_shape(w, &random);
+	uint32_t total = w->owned_count + w->spares;
+	uint64_t blocks = BASE + (uint64_t)total * w->metaslab_blocks;
+	struct simimage *image = simimage_new(blocks << BLOCK_SHIFT);
+	w->config = (struct store_config){.guid = seed + 1,
+					  .partition = 7,
+					  .name = "sched",
+					  .metaslab_base = BASE,
+					  .metaslab_blocks = w->metaslab_blocks,
+					  .metaslab_count = total,
+					  .root_block = {{0, 1}, {2, 3}}};
+	bind(w, simdisk_new(image, SIMDISK_DISCARD_GARBAGE), seed);
+	simimage_free(image);
+	uint32_t held = (w->owned_count - 4) * w->metaslab_blocks;
+	content_init(&w->content, w->full ? held * 2 : held * (5 + (uint32_t)next_random(&random, 3)) / 8);
+	if (store_format(&w->config, (uint64_t)w->content.blocks * w->stride, w->owned, w->owned_count))
+		sched_fail("format");
+	must_open(w);
+	age(w, &random,
+	    w->full ? 60 + (unsigned)next_random(&random, 40) : 20 + (unsigned)next_random(&random, 60));
+	if (store_flush(w->store, NULL))
+		sched_fail("flush");
+	uint32_t *covered = content_flush_begins(&w->content);
+	content_flushed(&w->content, covered);
+	free(covered);
+	store_abandon(w->store);
+	w->store = NULL;
+	return w;
+}
+
+/* -- clients -- */
+
+static bool is_over(const struct world *w)
+{
+	return w->cut != NULL;
+}
+
+/* May a call fail with this? */
+static bool is_excused(const struct world *w, int error)
+{
+	return is_over(w) || w->faults || error == -LCPFS_E_NOSPC;
+}
+
+static void read_and_compare(struct client *c, uint32_t block, bool own)
+{
+	struct world *w = c->world;
+	uint8_t data[BLOCK_SIZE];
+	uint32_t before = w->content.block[block].answered;
+	struct lcpfs_failure failure = {0};
+	int error = store_read(w->store, offset_of(w, block), data, BLOCK_SIZE, &failure);
+
+	sched_counts->compared_blocks++;
+	if (error && !is_excused(w, error))
+		sched_fail("block %" PRIu32 " cannot be read: %s", block, failure.message);
+	if (error)
+		return;
+	int64_t version = content_version(data, block);
+	struct block_history *h = &w->content.block[block];
+	uint32_t answered = h->answered;
+	h->answered = own ? answered : before; /* another client may have gone on meanwhile */
+	bool fine = version >= 0 && content_may_be_read(&w->content, block, (uint32_t)version);
+	h->answered = answered;
+	if (!fine)
+		sched_fail("block %" PRIu32 " reads as version %" PRId64 "; last written %" PRIu32, block, version,
+			   h->version ? h->version[h->answered] : 0);
+}
+
+static void look_at_failed(struct client *c, uint32_t first, uint32_t count)
+{
+	struct world *w = c->world;
+	uint8_t data[BLOCK_SIZE];
+
+	for (uint32_t i = 0; i < count && !is_over(w); i++) {
+		int error = store_read(w->store, offset_of(w, first + i), data, BLOCK_SIZE, NULL);
+		int64_t version = error ? -1 : content_version(data, first + i);
+
+		if (is_over(w) || (error && w->faults))
+			return;
+		if (version < 0 || !content_failed(&w->content, first + i, (uint32_t)version))
+			sched_fail("block %" PRIu32 " is neither old nor new after a failed change: %" PRId64,
+				   first + i, version);
+	}
+}
+
+/* A part of the volume that this client alone writes. */
+static uint32_t own_range(struct client *c, uint32_t *count)
+{
+	struct world *w = c->world;
+	uint32_t share = w->content.blocks / w->clients, used = MIN_OF(share, w->hot);
+
+	uint32_t most = next_random(&c->random, 3) ? 4 : WRITE_MAX;
+	*count = 1 + (uint32_t)next_random(&c->random, MIN_OF(most, used - 1));
+	return c->number * share + (uint32_t)next_random(&c->random, used - *count);
+}
+
+static uint32_t range_to_write(struct client *c, uint32_t *count)
+{
+	uint32_t share = c->world->content.blocks / c->world->clients, used = MIN_OF(share, c->world->hot),
+		 at = c->next;
+
+	if (!c->world->in_order)
+		return own_range(c, count);
+	*count = MIN_OF(32u, used - at);
+	c->next = (at + *count) % used;
+	return c->number * share + at;
+}
+
+/*
+ * Told that there is no room: was that so? Only new blocks need any, and only if the store is as full as it says
+ * it gets.
+ */
+static void check_refusal(struct world *w, bool fresh)
+{
+	sched_counts->refused++;
+	if (w->trims || w->resizes || is_over(w))
+		return;
+	uint64_t live = room_live(w->store), limit = room_limit(w->store, w->store->space.count);
+	if (!fresh)
+		sched_fail("an overwrite is refused with %" PRIu64 " live of %" PRIu64, live, limit);
+	/*
+	 * A new block may bring pages of both trees, which cost room, up to a metaslab; those of one refused are
+	 * gone by now.
+	 */
+	if (live + 1 + w->metaslab_blocks <= limit)
+		sched_fail("a new block is refused with %" PRIu64 " live of %" PRIu64, live, limit);
+	if (!w->need_space_refused)
+		sched_fail("refused, and the pool was not asked");
+}
+
+static void client_write(struct client *c)
+{
+	struct world *w = c->world;
+	uint32_t count, first = range_to_write(c, &count);
+	bool fua = next_random(&c->random, 8) == 0, fresh = false;
+	uint8_t *data = malloc(count * (size_t)BLOCK_SIZE);
+
+	CHECK(data);
+	for (uint32_t i = 0; i < count; i++) {
+		const struct block_history *h = &w->content.block[first + i];
+
+		fresh |= !h->version || h->version[h->answered] == 0;
+		content_fill(data + (size_t)i * BLOCK_SIZE, first + i,
+			     content_begin(&w->content, first + i, false));
+	}
+	struct lcpfs_failure failure = {0};
+	int error = write_range(w, first, count, data, fua, &failure);
+	free(data);
+	for (uint32_t i = 0; i < count && !error; i++) {
+		content_answered(&w->content, first + i);
+		if (fua)
+			content_covered(&w->content, first + i);
+	}
+	if (!error)
+		return;
+	if (!is_excused(w, error))
+		sched_fail("write: %s", failure.message);
+	if (error == -LCPFS_E_NOSPC)
+		check_refusal(w, fresh);
+	look_at_failed(c, first, count);
+}
+
+static void client_trim(struct client *c)
+{
+	struct world *w = c->world;
+	uint32_t count, first = own_range(c, &count);
+
+	for (uint32_t i = 0; i < count; i++)
+		content_begin(&w->content, first + i, true);
+	struct lcpfs_failure failure = {0};
+	int error = store_trim(w->store, offset_of(w, first), offset_of(w, count), false, &failure);
+	for (uint32_t i = 0; i < count && !error; i++)
+		content_answered(&w->content, first + i);
+	if (error && (error == -LCPFS_E_NOSPC || !is_excused(w, error)))
+		sched_fail("trim: %s", failure.message);
+	if (error)
+		look_at_failed(c, first, count);
+}
+
+static void client_flush(struct client *c)
+{
+	struct world *w = c->world;
+	uint32_t *covered = content_flush_begins(&w->content);
+	struct lcpfs_failure failure = {0};
+	int error = store_flush(w->store, &failure);
+
+	if (error && (error == -LCPFS_E_NOSPC || !is_excused(w, error)))
+		sched_fail("flush: %s", failure.message);
+	if (!error)
+		content_flushed(&w->content, covered);
+	free(covered);
+}
+
+/* Every block that has an answer and was not trimmed is data; zeros that were read are the same either way. */
+static void client_extent(struct client *c)
+{
+	struct world *w = c->world;
+	uint32_t count, first = own_range(c, &count);
+	bool data;
+	uint64_t end;
+	int error = store_extent(w->store, offset_of(w, first), offset_of(w, count), &data, &end);
+
+	if (error && !is_excused(w, error))
+		sched_fail("extent: %s", lcpfs_error_sentence(error));
+	if (w->stride > 1)
+		return;
+	for (uint32_t b = first; !error && offset_of(w, b) < end; b++) {
+		const struct block_history *h = &w->content.block[b];
+		bool written = h->version && h->version[h->answered];
+
+		if (written != data && h->answered == h->count - 1)
+			sched_fail("block %" PRIu32 " is said to be %s", b, data ? "data" : "a hole");
+	}
+}
+
+static void run_client(void *context)
+{
+	struct client *c = context;
+	struct world *w = c->world;
+
+	for (unsigned i = 0; i < w->ops && !is_over(w); i++) {
+		uint64_t what = next_random(&c->random, 100);
+
+		sched_counts->operations++;
+		if (what < w->flush_percent)
+			client_flush(c);
+		else if (what < 75)
+			client_write(c);
+		else if (what < 80 && w->trims)
+			client_trim(c);
+		else if (what < 84)
+			client_extent(c);
+		else if (what < 90)
+			read_and_compare(c, (uint32_t)next_random(&c->random, w->content.blocks), false);
+		else
+			read_and_compare(c, own_range(c, &(uint32_t){0}), true);
+	}
+}
+
+/* -- the others -- */
+
+static void *run_service(void *context)
+{
+	store_service(context);
+	return NULL;
+}
+
+static void found(void *context, const struct store_finding *finding)
+{
+	struct world *w = context;
+
+	if (!is_over(w) && !w->faults)
+		sched_fail("scrub: %s", finding->text);
+}
+
+static void run_scrub(void *context)
+{
+	struct world *w = context;
+	struct store_walk walk = {.found = found, .context = w, .repair = true, .data = w->stride == 1};
+
+	for (int i = 0; i < 2 && !is_over(w); i++) {
+		int error = store_scrub(w->store, &walk);
+
+		if (error && !is_excused(w, error))
+			sched_fail("scrub: %s", lcpfs_error_sentence(error));
+	}
+}
+
+static void run_checkpoints(void *context)
+{
+	struct world *w = context;
+
+	for (int i = 0; i < 3 && !is_over(w); i++) {
+		int error = store_checkpoint(w->store);
+
+		if (error && !is_excused(w, error))
+			sched_fail("checkpoint: %s", lcpfs_error_sentence(error));
+	}
+}
+
+/* A metaslab goes, somebody else writes into it, it comes back. */
+static void run_resizes(void *context)
+{
+	struct world *w = context;
+	size_t bytes = (size_t)w->metaslab_blocks << BLOCK_SHIFT;
+	uint8_t *junk = malloc(bytes);
+
+	CHECK(junk);
+	memset(junk, 0x5a, bytes);
+	for (int i = 0; i < 3 && !is_over(w); i++) {
+		uint32_t metaslab, at = 0;
+		int error = store_release(w->store, &metaslab);
+
+		if (error && error != -LCPFS_E_TOO_SMALL && !is_excused(w, error))
+			sched_fail("release: %s", lcpfs_error_sentence(error));
+		if (error || is_over(w))
+			continue;
+		while (w->owned[at] != metaslab)
+			at++;
+		w->owned[at] = w->owned[--w->owned_count];
+		(void)!vdev_write(&w->slow.vdev, (BASE + (uint64_t)metaslab * w->metaslab_blocks) << BLOCK_SHIFT,
+				  junk, bytes);
+		if (is_over(w))
+			break;
+		w->owned[w->owned_count++] = metaslab;
+		if (store_add(w->store, &metaslab, 1))
+			sched_fail("add");
+	}
+	free(junk);
+}
+
+/* -- a run -- */
+
+static void stuck(const char *text)
+{
+	sched_fail("%s", text);
+}
+
+static void at_step(void *context, uint64_t step)
+{
+	struct world *w = context;
+
+	if (step < w->cut_step || !w->store || w->cut || (w->cut_in_flush && !w->slow.flushing))
+		return;
+	w->cut = slow_disk_cut(&w->slow, w->cut_seed);
+	sched_counts->cuts++;
+}
+
+static void run_all(void *context)
+{
+	struct world *w = context;
+	struct client client[CLIENTS_MAX];
+	struct sched_fiber *fiber[CLIENTS_MAX + 4];
+	unsigned fibers = 0;
+	pthread_t service;
+
+	if (!w->faults)
+		must_open(w);
+	else if (store_open(&w->config, w->owned, w->owned_count, &w->store, NULL))
+		return;
+	CHECK(pthread_create(&service, NULL, run_service, w->store) == 0);
+	for (unsigned i = 0; i < w->clients; i++) {
+		client[i] = (struct client){.world = w, .number = i, .random = hash_mix(w->seed * 16 + i)};
+		fiber[fibers++] = sched_spawn(run_client, &client[i]);
+	}
+	if (w->scrubs)
+		fiber[fibers++] = sched_spawn(run_scrub, w);
+	if (w->resizes)
+		fiber[fibers++] = sched_spawn(run_resizes, w);
+	if (w->checkpoints)
+		fiber[fibers++] = sched_spawn(run_checkpoints, w);
+	while (fibers)
+		sched_join(fiber[--fibers]);
+	store_stop(w->store);
+	pthread_join(service, NULL);
+}
+
+static void print_finding(void *context, const struct store_finding *finding)
+{
+	(void)context;
+	fprintf(stderr, "  finding: %s (device block %" PRId64 ", address %" PRId64 ")\n", finding->text,
+		(int64_t)finding->block, (int64_t)finding->address);
+}
+
+static void must_be_clean(struct world *w, bool after_crash)
+{
+	struct store_walk walk = {.found = print_finding, .after_crash = after_crash};
+	struct store_config config = w->config;
+	struct store *store;
+	struct lcpfs_failure failure = {0};
+	uint8_t *used = calloc(1, config.vdev->size_bytes / BLOCK_SIZE / 8 + 1);
+
+	CHECK(used);
+	config.read_only = true;
+	if (store_open(&config, w->owned, w->owned_count, &store, &failure))
+		sched_fail("check: it does not open: %s", failure.message);
+	int error = store_check(store, used, &walk);
+	store_abandon(store);
+	free(used);
+	if (error || walk.damaged_blocks)
+		sched_fail("check: %" PRIu64 " damaged%s%s", walk.damaged_blocks, error ? ", " : "",
+			   error ? lcpfs_error_sentence(error) : "");
+}
+
+static void compare_all(struct world *w)
+{
+	uint8_t data[BLOCK_SIZE];
+
+	for (uint32_t b = 0; b < w->content.blocks; b++) {
+		struct lcpfs_failure failure = {0};
+		int error = store_read(w->store, offset_of(w, b), data, BLOCK_SIZE, &failure);
+		int64_t version = error ? -1 : content_version(data, b);
+
+		sched_counts->compared_blocks++;
+		if (error)
+			sched_fail("afterwards block %" PRIu32 " cannot be read: %s", b, failure.message);
+		if (version < 0 || !content_may_be_left(&w->content, b, (uint32_t)version))
+			sched_fail("afterwards block %" PRIu32 " reads as version %" PRId64, b, version);
+	}
+}
+
+static void end_whole(struct world *w)
+{
+	if (!w->store)
+		return;
+	if (!w->store->faulted) {
+		uint32_t *covered = content_flush_begins(&w->content);
+		int error = store_close(w->store);
+
+		if (!error)
+			content_flushed(&w->content, covered);
+		else if (!w->faults)
+			sched_fail("close: %s", lcpfs_error_sentence(error));
+		free(covered);
+	} else {
+		store_abandon(w->store);
+	}
+	w->store = NULL;
+}
+
+static void end_cut(struct world *w, uint64_t seed)
+{
+	if (w->store)
+		store_abandon(w->store);
+	w->store = NULL;
+	simdisk_free(w->disk);
+	bind(w, simdisk_new(w->cut, SIMDISK_DISCARD_GARBAGE), seed);
+	simimage_free(w->cut);
+}
+
+static void inject(struct world *w, uint64_t seed)
+{
+	static const enum simdisk_kind kinds[] = {SIMDISK_READ, SIMDISK_WRITE, SIMDISK_WRITE, SIMDISK_FLUSH};
+	struct simdisk_fault fault = {.kind = kinds[seed % 4],
+				      .at = hash_mix(seed) % 30,
+				      .forever = hash_mix(seed + 1) % 4 == 0,
+				      .effect = SIMDISK_FAILS,
+				      .error = LCPFS_E_IO,
+				      .drop_seed = hash_mix(seed + 2) % 3};
+
+	simdisk_add_fault(w->disk, &fault);
+	sched_counts->faults++;
+}
+
+static void run(void *prepared, const struct schedule *schedule)
+{
+	struct world w = *(const struct world *)prepared;
+	const struct world *start = prepared;
+	struct sched_plan plan = schedule->plan;
+
+	content_copy(&w.content, &start->content);
+	bind(&w, simdisk_new(simdisk_content(start->disk), SIMDISK_DISCARD_GARBAGE), schedule->seed);
+	w.cut_step = schedule->cut_step;
+	w.cut_seed = schedule->seed;
+	w.cut_in_flush = schedule->seed % 2;
+	if (w.faults && schedule->plan.kind != SCHED_GIVEN)
+		inject(&w, schedule->seed);
+	plan.at_step = at_step;
+	plan.context = &w;
+	sched_run(&plan, run_all, &w, schedule->trace, stuck);
+	bool cut = w.cut != NULL;
+	simdisk_clear_faults(w.disk);
+	if (cut)
+		end_cut(&w, schedule->seed);
+	else
+		end_whole(&w);
+	must_be_clean(&w, cut || w.faults);
+	must_open(&w);
+	compare_all(&w);
+	end_whole(&w);
+	content_free(&w.content);
+	simdisk_free(w.disk);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct sched_test test = {
+		.name = "storesched", .modes = "mix full faults", .prepare = prepare, .run = run};
+
+	return sched_main(&test, argc, argv);
+}
