@@ -22,6 +22,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "store/cleared.h"
 #include "store/internal.h"
 
 /* -- record headers -- */
@@ -219,6 +220,7 @@ struct forward {
 	uint64_t seq, chain;
 	uint64_t durable; /* the highest that a header declares */
 	bool more; /* there are headers behind the end */
+	struct cleared cleared;
 };
 
 static void forward_start(struct forward *f)
@@ -306,11 +308,13 @@ static int blocks_good(struct forward *f, const struct fmt_record *r)
 	return good;
 }
 
-static int apply_write(struct store *s, const struct fmt_entry *e, uint64_t block)
+static int apply_write(struct forward *f, const struct fmt_entry *e, uint64_t block)
 {
+	struct store *s = f->s;
 	uint64_t id = le64_get(e->id), address = fmt_entry_address(e);
 	bool fresh;
 	int error = map_prepare(s, address, &id, &fresh);
+	cleared_remove(&f->cleared, address);
 	return error ? error : map_bind(s, address, id, block, le64_get(e->checksum));
 }
 
@@ -324,41 +328,54 @@ static int apply_move(struct store *s, const struct fmt_entry *e, uint64_t block
 	return error ? error : map_move(s, leaf, entry, block);
 }
 
-static int apply_trim(struct store *s, const struct fmt_entry *e)
+static int trim_range(struct store *s, uint64_t address, uint64_t end)
 {
-	uint64_t address = fmt_entry_address(e), left = le64_get(e->id);
-	if (address > s->volume_blocks || left > s->volume_blocks - address)
-		return -LCPFS_E_CORRUPT;
-	while (left) {
+	while (address < end) {
 		bool mapped;
-		uint64_t count = left, drops = s->drops;
+		uint64_t count = end - address, drops = s->drops;
 		int error = map_trim_prepare(s, address, &count, &mapped);
 		if (error)
 			return error;
 		if (s->drops != drops)
 			continue;
-		error = map_trim(s, address, count);
+		error = mapped ? map_trim(s, address, count)
+			       : 0; /* a hole may be as long as the volume claims to be */
 		if (error)
 			return error;
 		address += count;
-		left -= count;
 	}
 	return 0;
 }
 
-static int apply_record(struct store *s, const struct fmt_record *r)
+static int apply_trim(struct forward *f, const struct fmt_entry *e)
 {
+	uint64_t address = fmt_entry_address(e), count = le64_get(e->id), begin, end;
+	if (address > f->s->volume_blocks || count > f->s->volume_blocks - address)
+		return -LCPFS_E_CORRUPT;
+	for (uint64_t at = address; cleared_gap(&f->cleared, at, address + count, &begin, &end); at = end) {
+		int error = trim_range(f->s, begin, end);
+		if (error)
+			return error;
+	}
+	if (count)
+		cleared_add(&f->cleared, address, address + count);
+	return 0;
+}
+
+static int apply_record(struct forward *f, const struct fmt_record *r)
+{
+	struct store *s = f->s;
 	uint64_t block = le64_get(r->place) + RECORD_HEADERS;
 	int error = 0;
 	for (unsigned i = 0; i < le32_get(r->head.count) && !error; i++) {
 		const struct fmt_entry *e = &r->entry[i];
 		unsigned kind = fmt_entry_kind(e);
 		if (kind == ENTRY_WRITE)
-			error = apply_write(s, e, block);
+			error = apply_write(f, e, block);
 		else if (kind == ENTRY_MOVE || kind == ENTRY_LOST)
 			error = apply_move(s, e, block);
 		else if (kind == ENTRY_TRIM)
-			error = apply_trim(s, e);
+			error = apply_trim(f, e);
 		else if (kind != ENTRY_PAGE)
 			error = -LCPFS_E_VERSION;
 		block += entry_has_block(kind);
@@ -389,7 +406,7 @@ static int follow(struct forward *f, bool apply)
 		int good = !apply || f->seq + 1 <= f->durable ? 1 : blocks_good(f, r);
 		if (good <= 0)
 			return good;
-		int error = apply ? apply_record(f->s, r) : 0;
+		int error = apply ? apply_record(f, r) : 0;
 		if (!error && apply)
 			error = mend_header(f, (unsigned)head);
 		if (error)

@@ -9,11 +9,13 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "base/check.h"
 #include "base/hash.h"
+#include "store/cleared.h"
 #include "store/internal.h"
 #include "tests/crash/alloc.h"
 
@@ -736,9 +738,82 @@ static void a_damaged_header_that_a_far_one_confirms_is_told(void **state)
 	vdev_close(vdev);
 }
 
+/* -- what a field claims costs nothing -- */
+
+/* The volume as long as can be, its trees empty, and a log of trims of all of it. */
+static void claim_to_be_huge(struct bed *bed)
+{
+	const uint64_t blocks = UINT64_C(1) << 40;
+	struct store trees = {0};
+	tree_init(&trees, blocks);
+	bed->root.volume_blocks = le64_of(blocks);
+	bed->root.table = (struct fmt_tree_root){.levels = le32_of(trees.tree[TREE_TABLE - 1].levels)};
+	bed->root.volume = (struct fmt_tree_root){.levels = le32_of(trees.tree[TREE_VOLUME - 1].levels)};
+	bed->root.space = (struct fmt_tree_root){0};
+	bed->root.id_end = bed->root.data_blocks = bed->root.page_count = le64_of(0);
+	bed->record.blocks = le16_of(0);
+	bed->record.head.count = le32_of(RECORD_ENTRIES);
+	for (uint64_t i = 0; i < RECORD_ENTRIES; i++)
+		bed->record.entry[i] = fmt_entry_of(ENTRY_TRIM, i % 3, blocks - i % 3, 0);
+	put(bed, IN_ROOT);
+	put(bed, IN_RECORD);
+}
+
+static void trims_of_a_volume_that_claims_to_be_huge_end(void **state)
+{
+	struct lcpfs_failure failure;
+	struct bed bed;
+	int error;
+	(void)state;
+	bed_make(&bed);
+	claim_to_be_huge(&bed);
+	alarm(100); /* it took hours */
+	struct store *store = open_it(&bed, true, &error, &failure);
+	alarm(0);
+	if (error)
+		fail_msg("%s", failure.message);
+	store_abandon(store);
+	vdev_close(bed.vdev);
+}
+
+enum { ADDRESSES = 20000, CLEARED_ROUNDS = 200000 };
+
+/* Against one bit for each address: never clear what is not; all that is, as long as nothing had to be forgotten.
+ */
+static void what_is_clear_is_known_to_be(void **state)
+{
+	static struct cleared cleared;
+	static bool clear[ADDRESSES];
+	uint64_t seed = 1, found = 0;
+	(void)state;
+	for (unsigned round = 0; round < CLEARED_ROUNDS; round++) {
+		seed = hash_mix(seed);
+		uint64_t begin = seed % ADDRESSES, length = round % 7 ? seed >> 32 & 3 : seed >> 40 & 2047;
+		uint64_t end = MIN_OF(begin + length, (uint64_t)ADDRESSES), at = begin, from, to;
+		if (round % 3 == 0) {
+			cleared_remove(&cleared, begin);
+			clear[begin] = false;
+		}
+		for (; cleared_gap(&cleared, at, end, &from, &to); at = to) {
+			assert_true(at <= from && from < to && to <= end);
+			for (uint64_t i = at; i < from; i++)
+				assert_true(clear[i]);
+		}
+		for (uint64_t i = at; i < end; i++, found++)
+			assert_true(clear[i]);
+		if (end > begin)
+			cleared_add(&cleared, begin, end);
+		memset(clear + begin, true, end - begin);
+		assert_true(cleared.count <= CLEARED_RANGES_MAX);
+	}
+	assert_true(found > CLEARED_ROUNDS);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(unchanged_it_opens),
+					   cmocka_unit_test(trims_of_a_volume_that_claims_to_be_huge_end),
+					   cmocka_unit_test(what_is_clear_is_known_to_be),
 					   cmocka_unit_test(what_contradicts_itself_is_refused),
 					   cmocka_unit_test(without_memory_it_is_refused_too),
 					   cmocka_unit_test(a_link_to_others_that_comes_later_is_refused),
