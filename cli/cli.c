@@ -10,8 +10,10 @@
 #include <unistd.h>
 
 #include "base/descriptor.h"
+#include "base/error.h"
 #include "cli.h"
 #include "control/describe.h"
+#include "control/field.h"
 #include "sim/simulate.h"
 #include "size.h"
 
@@ -87,11 +89,29 @@ static const struct cli_command commands[] = {
 
 /* ---- failing ---- */
 
-static void complain(const char *format, va_list arguments)
+/*
+ * With --json the one line on standard error is an object, too. The flag is global because failing is possible
+ * before and outside of what a command gets passed; it is set once, before anything can fail.
+ */
+static bool complains_in_json;
+
+static void complain(const char *name, const char *format, va_list arguments)
 {
-	fputs("lcpfs: ", stderr);
-	vfprintf(stderr, format, arguments);
-	fputc('\n', stderr);
+	struct lcpfs_failure failure; /* makes it one line, and plain */
+	char text[sizeof(failure.message)];
+
+	vsnprintf(text, sizeof(text), format, arguments);
+	failure_set(&failure, LCPFS_E_SYSTEM, "%s", text);
+	if (!complains_in_json) {
+		fprintf(stderr, "lcpfs: %s\n", failure.message);
+		return;
+	}
+	struct json_object *object = json_object_new_object(), *error = json_object_new_object();
+	field_put_text(error, "name", name);
+	field_put_text(error, "message", failure.message);
+	field_put(object, "error", error);
+	fprintf(stderr, "%s\n", field_line(object));
+	json_object_put(object);
 }
 
 int cli_failed(const char *format, ...)
@@ -99,8 +119,23 @@ int cli_failed(const char *format, ...)
 	va_list arguments;
 
 	va_start(arguments, format);
-	complain(format, arguments);
+	complain("FAILED", format, arguments);
 	va_end(arguments);
+	return CLI_FAILED;
+}
+
+static void PRINTF_LIKE(2, 3) complain_of(const char *name, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	complain(name, format, arguments);
+	va_end(arguments);
+}
+
+int cli_failure(const struct lcpfs_failure *failure)
+{
+	complain_of(lcpfs_error_name(failure->code), "%s", failure->message);
 	return CLI_FAILED;
 }
 
@@ -109,7 +144,7 @@ int cli_usage(const char *format, ...)
 	va_list arguments;
 
 	va_start(arguments, format);
-	complain(format, arguments);
+	complain("USAGE", format, arguments);
 	va_end(arguments);
 	return CLI_USAGE;
 }
@@ -277,6 +312,8 @@ int cli_main(int argc, char **argv)
 {
 	const struct cli_command *command;
 
+	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+		complains_in_json |= !strcmp(argv[i], "--json");
 	descriptor_fill_standard();
 	signal(SIGXFSZ, SIG_IGN); /* a file that may not become that long is an error, not the end */
 	opterr = 0; /* our messages say what to do */

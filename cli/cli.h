@@ -48,7 +48,11 @@ bool cli_flag(const struct cli *cli, const char *option);
 int cli_size(const struct cli *cli, const char *option, uint64_t *bytes);
 int cli_mode(const char *text, enum lcpfs_engine_mode *mode);
 
-/* One line on standard error, "lcpfs: …"; they return CLI_FAILED and CLI_USAGE. */
+/*
+ * One line on standard error: "lcpfs: …", or with --json {"error":{"name":…,"message":…}}, where the name is
+ * that of the failure, FAILED or USAGE. They return CLI_FAILED, CLI_FAILED and CLI_USAGE.
+ */
+int cli_failure(const struct lcpfs_failure *failure);
 int cli_failed(const char *format, ...) PRINTF_LIKE(1, 2);
 int cli_usage(const char *format, ...) PRINTF_LIKE(1, 2);
 /* Standard output reached its reader (a full disk is a failure, too). */
@@ -61,6 +65,7 @@ int cli_finish_output(void);
 struct cli_progress {
 	bool shown;
 	bool drawn;
+	bool armed;
 };
 
 void cli_progress_start(struct cli_progress *progress, const struct cli *cli);

@@ -17,7 +17,7 @@ int offline_create(const struct cli *cli)
 	if (cli_size(cli, "size", &options.size_bytes) || cli_size(cli, "metaslab", &options.metaslab_bytes))
 		return CLI_USAGE;
 	if (lcpfs_pool_create(cli->operands[0], &options, &failure))
-		return cli_failed("%s", failure.message);
+		return cli_failure(&failure);
 	return CLI_DONE;
 }
 
@@ -94,7 +94,7 @@ int offline_check(const struct cli *cli)
 	status = lcpfs_pool_check(cli->operands[0], &care, &failure);
 	cli_progress_end(&checking.progress);
 	if (status) {
-		cli_failed("%s", failure.message);
+		cli_failure(&failure);
 		status = CHECK_IMPOSSIBLE;
 	} else {
 		status = show_check(cli, &care, checking.findings);
@@ -127,7 +127,7 @@ int offline_dump(const struct cli *cli)
 
 	snprintf(what, sizeof(what), "%s%s%s", kind ? kind : "", name ? " " : "", name ? name : "");
 	if (lcpfs_pool_dump(cli->operands[0], kind ? what : NULL, &text, &failure))
-		return cli_failed("%s", failure.message);
+		return cli_failure(&failure);
 	show_dump(cli, text);
 	free(text);
 	return CLI_DONE;

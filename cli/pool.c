@@ -22,7 +22,7 @@ static int run_call(const struct cli *cli, struct session_call *call, show *show
 	call->pool_path = cli->operands[0];
 	call->command = cli->command->name;
 	if (session_run(call, &result, &failure))
-		return cli_failed("%s", failure.message);
+		return cli_failure(&failure);
 	if (cli_flag(cli, "json"))
 		show_json(result);
 	else
@@ -231,7 +231,7 @@ static int follow(const struct cli *cli, uint64_t after)
 		call.arguments = json_object_new_object();
 		field_put_count(call.arguments, "after", after);
 		if (session_run(&call, &result, &failure))
-			return cli_failed("%s", failure.message);
+			return cli_failure(&failure);
 		after = last_number(result, after);
 		show_new_events(cli, result);
 		json_object_put(result);
@@ -263,5 +263,6 @@ int pool_log(const struct cli *cli)
 		return CLI_DONE;
 	fflush(stdout);
 	cli_progress_start(&progress, cli);
+	(void)cli_progress(&progress, 0, 0);
 	return follow(cli, after);
 }

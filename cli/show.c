@@ -140,7 +140,7 @@ static void show_totals(struct json_object *pool)
 	printf("partitions  %llu of at most %llu\n", count_of(pool, "partitions"),
 	       count_of(pool, "partitions_max"));
 	print_time("created     ", field_count(pool, "created_s"));
-	printf(", txg %llu, guid %016llx\n", count_of(pool, "txg"), count_of(pool, "guid"));
+	printf(", txg %llu, guid %s\n", count_of(pool, "txg"), text_of(pool, "guid"));
 }
 
 static void show_scrub_state(struct json_object *pool)

@@ -209,6 +209,15 @@ int lcpfs_pool_set_lease(struct lcpfs_pool *pool, const char *control_path, cons
 int lcpfs_pool_read_lease(const char *path, char *control_path, char *nbd_path, size_t room, uint64_t *pid,
 			  struct lcpfs_failure *failure);
 
+/* Which bytes a pool is: its guid, which a copy of it shares, and where it lies beneath all names, which none
+ * does. */
+struct lcpfs_identity {
+	uint64_t guid;
+	uint64_t device, inode, offset; /* a file's device, inode and 0; of a block device its number, 0 and 0 */
+};
+
+void lcpfs_pool_get_identity(const struct lcpfs_pool *pool, struct lcpfs_identity *identity);
+
 #pragma GCC visibility pop
 #ifdef __cplusplus
 }

@@ -15,8 +15,10 @@ static uint64_t system_now_us(void *context)
 
 static uint64_t system_wall_s(void *context)
 {
+	time_t now = time(NULL);
+
 	(void)context;
-	return (uint64_t)time(NULL);
+	return now < 0 ? 0 : (uint64_t)now;
 }
 
 const struct clock clock_system = {system_now_us, system_wall_s, NULL};

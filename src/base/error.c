@@ -3,9 +3,10 @@
 
 #include <errno.h>
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "base/plain.h"
 
 struct error_entry {
 	const char *name;
@@ -65,14 +66,6 @@ static void drop_cut_character(char *message, size_t length)
 		message[last - 1] = '\0';
 }
 
-static void one_line(char *message)
-{
-	for (char *c = message; *c; c++) {
-		if ((unsigned char)*c < 0x20 || *c == 0x7f)
-			*c = '?';
-	}
-}
-
 static void format_message(char *message, size_t room, const char *format, va_list args)
 {
 	int length = vsnprintf(message, room, format, args);
@@ -81,7 +74,7 @@ static void format_message(char *message, size_t room, const char *format, va_li
 		message[0] = '\0';
 	else if ((size_t)length >= room)
 		drop_cut_character(message, room - 1);
-	one_line(message);
+	plain_text(message);
 }
 
 int failure_set(struct lcpfs_failure *failure, enum lcpfs_error code, const char *format, ...)

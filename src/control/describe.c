@@ -168,7 +168,7 @@ struct json_object *describe_pool(const struct lcpfs_pool_info *info)
 
 	if (!object)
 		return NULL;
-	field_put_count(object, "guid", info->guid);
+	field_put_id(object, "guid", info->guid);
 	field_put_text(object, "health", health_name(info->health));
 	field_put_text(object, "health_text", info->health_text);
 	field_put_count(object, "txg", info->txg);

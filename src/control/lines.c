@@ -111,12 +111,29 @@ int lines_send(struct lines *lines, struct json_object *object)
 	return 0;
 }
 
-struct json_object *lines_parse(const char *line, const char **reason)
+/* Counts what may be in a text, too: those that are too many by that are refused all the same. */
+static bool is_too_much(const char *line, size_t members_max)
 {
-	struct json_tokener *tokener = json_tokener_new_ex(DEPTH_MAX);
+	size_t commas = 0, openings = 0;
+
+	for (; *line; line++) {
+		commas += *line == ',';
+		openings += *line == '{' || *line == '[';
+	}
+	return commas > members_max || openings > members_max / 16;
+}
+
+struct json_object *lines_parse(const char *line, size_t members_max, const char **reason)
+{
+	struct json_tokener *tokener;
 	struct json_object *object;
 	size_t length = strlen(line);
 
+	if (is_too_much(line, members_max)) {
+		*reason = "too much at once";
+		return NULL;
+	}
+	tokener = json_tokener_new_ex(DEPTH_MAX);
 	if (!tokener) {
 		*reason = lcpfs_error_sentence(LCPFS_E_NOMEM);
 		return NULL;

@@ -29,7 +29,11 @@ int lines_receive(struct lines *lines) MUST_CHECK;
 /* Sends the object as one line. STOPPED: the other end is gone, or takes nothing for too long. */
 int lines_send(struct lines *lines, struct json_object *object) MUST_CHECK;
 
-/* One JSON value and nothing else; NULL if it is not: *reason then says why. */
-struct json_object *lines_parse(const char *line, const char **reason);
+/*
+ * One JSON value and nothing else; NULL if it is not: *reason then says why. More than `members_max` members and
+ * elements, or a sixteenth as many objects and arrays, are refused: a few bytes of text can ask for kilobytes of
+ * memory.
+ */
+struct json_object *lines_parse(const char *line, size_t members_max, const char **reason);
 
 #endif

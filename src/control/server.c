@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/descriptor.h"
 #include "base/error.h"
 #include "control/command.h"
 #include "control/field.h"
@@ -25,6 +26,7 @@ enum {
 	IDLE_MS_MAX = 60000,  /* without a whole request */
 	SEND_S_MAX = 3,       /* a client that does not read its answer is dropped */
 	PROGRESS_US = 200000, /* between two lines of progress */
+	REQUEST_MEMBERS_MAX = 1000,
 };
 
 struct control_server {
@@ -84,10 +86,13 @@ static bool wait_readable(int fd, int stop_fd, int timeout_ms)
 	return ready > 0 && fds[0].revents && !fds[1].revents;
 }
 
-/* Long work ends when the server stops or the client hangs up: nobody would hear of its result. */
+/*
+ * Nothing is begun, and long work ends, when the server stops or the client hangs up: nobody would hear of its
+ * result. A client that only says that it will send no more still listens.
+ */
 static bool is_wanted(struct client *client)
 {
-	struct pollfd fds[2] = {{.fd = client->lines.fd, .events = POLLRDHUP},
+	struct pollfd fds[2] = {{.fd = client->lines.fd}, /* that it hung up is always reported */
 				{.fd = client->server->stop_fd, .events = POLLIN}};
 
 	return poll(fds, 2, 0) <= 0;
@@ -113,18 +118,41 @@ static bool client_progress(void *context, uint64_t done, uint64_t total)
 	return !send_and_put(client, reply);
 }
 
-static int answer_command(struct client *client, const struct command *command, struct json_object *arguments)
+static int send_result(struct client *client, struct json_object *result)
 {
-	struct lcpfs_failure failure = {0};
-	struct json_object *result, *reply;
+	struct json_object *reply = json_object_new_object();
 
-	client->progress_us = 0;
-	if (command_run(command, client->server->pool, arguments, client_progress, client, &result, &failure))
-		return send_failure(client, &failure);
-	reply = json_object_new_object();
 	field_put_flag(reply, "ok", true);
 	field_put(reply, "result", result);
 	return send_and_put(client, reply);
+}
+
+/* So that a client can tell whether the pool that it means is the one served here. Waits for nothing. */
+static int answer_identify(struct client *client)
+{
+	struct json_object *result = json_object_new_object();
+	struct lcpfs_identity identity;
+
+	lcpfs_pool_get_identity(client->server->pool, &identity);
+	field_put_id(result, "guid", identity.guid);
+	field_put_id(result, "device", identity.device);
+	field_put_id(result, "inode", identity.inode);
+	field_put_id(result, "offset", identity.offset);
+	field_put_count(result, "pid", (uint64_t)getpid());
+	return send_result(client, result);
+}
+
+static int answer_command(struct client *client, const struct command *command, struct json_object *arguments)
+{
+	struct lcpfs_failure failure = {0};
+	struct json_object *result;
+
+	client->progress_us = 0;
+	if (command->changes && !is_wanted(client))
+		return -LCPFS_E_STOPPED;
+	if (command_run(command, client->server->pool, arguments, client_progress, client, &result, &failure))
+		return send_failure(client, &failure);
+	return send_result(client, result);
 }
 
 static int answer_request(struct client *client, struct json_object *request)
@@ -137,6 +165,8 @@ static int answer_request(struct client *client, struct json_object *request)
 		return refuse(client, LCPFS_E_INVALID, "a request is one JSON object on one line");
 	if (!name)
 		return refuse(client, LCPFS_E_INVALID, "the request has no \"command\"");
+	if (!strcmp(name, "identify"))
+		return answer_identify(client);
 	if (!command) {
 		failure_set(&failure, LCPFS_E_INVALID, "no such command: %s", name);
 		return send_failure(client, &failure);
@@ -148,7 +178,7 @@ static int answer_request(struct client *client, struct json_object *request)
 static int answer_line(struct client *client, const char *line)
 {
 	const char *reason;
-	struct json_object *request = lines_parse(line, &reason);
+	struct json_object *request = lines_parse(line, REQUEST_MEMBERS_MAX, &reason);
 	struct lcpfs_failure failure;
 	int error;
 
@@ -281,7 +311,7 @@ static void *acceptor_thread(void *context)
 	int fd;
 
 	while (wait_readable(server->listen_fd, server->stop_fd, -1)) {
-		fd = accept4(server->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+		fd = descriptor_keep_clear(accept4(server->listen_fd, NULL, NULL, SOCK_CLOEXEC));
 		if (fd >= 0)
 			welcome(server, fd);
 		else
@@ -318,7 +348,7 @@ int control_server_start(const char *path, struct lcpfs_pool *pool, struct contr
 	pthread_mutex_init(&server->lock, NULL);
 	pthread_cond_init(&server->client_gone, NULL);
 	server->path = strdup(path);
-	server->stop_fd = eventfd(0, EFD_CLOEXEC);
+	server->stop_fd = descriptor_keep_clear(eventfd(0, EFD_CLOEXEC));
 	if (!server->path || server->stop_fd < 0)
 		error = failure_set(failure, LCPFS_E_SYSTEM, "%s: %s", path, strerror(errno));
 	else

@@ -5,10 +5,13 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { BACKLOG = 128 };
+#include "base/descriptor.h"
+
+enum { BACKLOG = 128, CONNECT_S_MAX = 4 };
 
 static int address_set(struct sockaddr_un *address, const char *path, struct lcpfs_failure *failure)
 {
@@ -40,14 +43,21 @@ int socket_connect(const char *path, int *fd, struct lcpfs_failure *failure)
 
 	if (error)
 		return error;
-	*fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	*fd = descriptor_keep_clear(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
 	if (*fd < 0)
 		return failed(-1, path, failure);
+	/* A full queue of a server that accepts nobody would hold us for ever. */
+	setsockopt(*fd, SOL_SOCKET, SO_SNDTIMEO, &(struct timeval){.tv_sec = CONNECT_S_MAX},
+		   sizeof(struct timeval));
 	if (!connect(*fd, (struct sockaddr *)&address, sizeof(address)))
 		return 0;
 	if (errno == ECONNREFUSED || errno == ENOENT) {
 		close(*fd);
 		return failure_set(failure, LCPFS_E_NOT_FOUND, "%s: nobody listens there", path);
+	}
+	if (errno == EAGAIN) {
+		close(*fd);
+		return failure_set(failure, LCPFS_E_STOPPED, "%s: the server there accepts nobody", path);
 	}
 	return failed(*fd, path, failure);
 }

@@ -10,7 +10,7 @@
  * replaced; BUSY if somebody does, EXISTS if the file is none of ours.
  */
 int socket_listen(const char *path, int *fd, struct lcpfs_failure *failure) MUST_CHECK;
-/* NOT_FOUND: nobody listens there. */
+/* NOT_FOUND: nobody listens there. STOPPED: somebody does and accepts nobody for some seconds. */
 int socket_connect(const char *path, int *fd, struct lcpfs_failure *failure) MUST_CHECK;
 
 #endif

@@ -8,6 +8,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/plain.h"
+
 static void number(struct text *out, const char *name, uint64_t value)
 {
 	text_append(out, "%s: %" PRIu64 "\n", name, value);
@@ -18,13 +20,18 @@ static void hex(struct text *out, const char *name, uint64_t value)
 	text_append(out, "%s: %016" PRIx64 "\n", name, value);
 }
 
-/* A fixed field of NUL-terminated text; what is not printable ASCII or UTF-8 shows as '?'. */
+enum { WORDS_BYTES_MAX = 1024 }; /* the longest field of text */
+
+/* A fixed field of NUL-terminated text. */
 static void words(struct text *out, const char *name, const uint8_t *bytes, size_t room)
 {
-	text_append(out, "%s: ", name);
-	for (size_t i = 0; i < room && bytes[i]; i++)
-		text_append(out, "%c", bytes[i] < 0x20 || bytes[i] == 0x7f ? '?' : bytes[i]);
-	text_append(out, "\n");
+	char text[WORDS_BYTES_MAX + 1];
+	size_t length = strnlen((const char *)bytes, MIN_OF(room, (size_t)WORDS_BYTES_MAX));
+
+	memcpy(text, bytes, length);
+	text[length] = '\0';
+	plain_text(text);
+	text_append(out, "%s: %s\n", name, text);
 }
 
 static void label_text(const struct fmt_label *l, struct text *out)

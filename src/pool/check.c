@@ -253,7 +253,7 @@ int pool_check_vdev(struct vdev *vdev, const struct clock *clock, struct lcpfs_c
 int lcpfs_pool_check(const char *path, struct lcpfs_care *care, struct lcpfs_failure *failure)
 {
 	struct vdev *vdev;
-	int error = vdev_file_open(path, VDEV_OPEN_READ_ONLY, 0, &vdev, failure);
+	int error = lease_open_device(path, VDEV_OPEN_READ_ONLY, 0, &vdev, failure);
 
 	if (error)
 		return error;

@@ -249,6 +249,9 @@ void pool_free(struct lcpfs_pool *pool);
 /* What lies on the open device or file, for a refusal; 0 if nothing known does. Fills text. */
 int signature_find(int fd, char *text, size_t room);
 
+/* vdev_file_open, with all that is known about who has it where it is in use. */
+int lease_open_device(const char *path, unsigned flags, uint64_t size_bytes, struct vdev **vdev,
+		      struct lcpfs_failure *failure) MUST_CHECK;
 int lease_write(struct vdev *vdev, const struct layout *layout, uint64_t pid, const char *control_path,
 		const char *nbd_path) MUST_CHECK;
 void lease_verify(struct lcpfs_pool *pool, struct report *report);

@@ -252,8 +252,8 @@ int lcpfs_pool_create(const char *path, const struct lcpfs_create_options *optio
 
 	if (error)
 		return error;
-	error = vdev_file_open(path, VDEV_OPEN_CREATE | (o->size_bytes ? 0 : VDEV_OPEN_EXISTING),
-			       file_size_for(o->size_bytes), &vdev, failure);
+	error = lease_open_device(path, VDEV_OPEN_CREATE | (o->size_bytes ? 0 : VDEV_OPEN_EXISTING),
+				  file_size_for(o->size_bytes), &vdev, failure);
 	if (error == -LCPFS_E_NOT_FOUND && !o->size_bytes)
 		return failure_set(failure, LCPFS_E_INVALID, "%s does not exist; a new pool file needs a size",
 				   path);

@@ -174,7 +174,7 @@ int lcpfs_pool_dump(const char *path, const char *what, char **text, struct lcpf
 {
 	struct text out = TEXT_INIT;
 	struct vdev *vdev;
-	int error = vdev_file_open(path, VDEV_OPEN_READ_ONLY, 0, &vdev, failure);
+	int error = lease_open_device(path, VDEV_OPEN_READ_ONLY, 0, &vdev, failure);
 
 	*text = NULL;
 	if (error)

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/plain.h"
 #include "pool/core.h"
 
 enum { PENDING_MAX = 256 }; /* events kept while nothing can be written; beyond that the newest are dropped */
@@ -98,14 +99,22 @@ static void copy_name(const struct lcpfs_pool *pool, uint32_t id, char *name)
 	snprintf(name, LCPFS_NAME_MAX + 1, "%s", part ? part->name : "");
 }
 
-/* The pool is untrusted: control characters would reach terminals. Bytes of UTF-8 stay. */
+/* The pool is untrusted, and this reaches terminals. */
 static void copy_text(const uint8_t *from, char *to, size_t room)
 {
 	size_t length = strnlen((const char *)from, room - 1);
 
-	for (size_t i = 0; i < length; i++)
-		to[i] = from[i] < 0x20 || from[i] == 0x7f ? '?' : (char)from[i];
+	memcpy(to, from, length);
 	to[length] = '\0';
+	plain_text(to);
+}
+
+/* A clock that was set before 1970 once counted as the far future. */
+static uint64_t time_of(const struct fmt_history_entry *e)
+{
+	uint64_t time_s = le64_get(e->time_s);
+
+	return time_s > INT64_MAX ? 0 : time_s;
 }
 
 static double in_range(double value, double low, double high)
@@ -120,7 +129,7 @@ static void entry_to_event(const struct lcpfs_pool *pool, const struct fmt_histo
 
 	*event = (struct lcpfs_event){
 		.number = le64_get(e->number),
-		.time_s = le64_get(e->time_s),
+		.time_s = time_of(e),
 		.kind = (enum lcpfs_event_kind)le32_get(e->kind),
 		.from_id = le32_get(e->from),
 		.to_id = le32_get(e->to),

@@ -6,9 +6,10 @@
  * other, so a reader, and a crash, find at least one of them whole. A lease that outlived its server is found out
  * by its socket, where nobody answers; opening the pool for writing clears it.
  */
-#include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "pool/core.h"
@@ -43,11 +44,13 @@ static bool ends(const uint8_t *field, size_t room)
 static enum fmt_verdict read_copy(struct vdev *vdev, const struct layout *layout, unsigned copy,
 				  struct fmt_lease *lease)
 {
-	uint64_t block = layout_area_block(layout, copy, AREA_LEASE);
+	_Alignas(BLOCK_SIZE) struct fmt_lease block;
 	enum fmt_verdict verdict;
 
-	if (vdev_read(vdev, block * BLOCK_SIZE, lease, sizeof(*lease)))
+	if (vdev_read_direct(vdev, layout_area_block(layout, copy, AREA_LEASE) * BLOCK_SIZE, &block,
+			     sizeof(block)))
 		return FMT_DAMAGED;
+	*lease = block;
 	verdict = fmt_verify(lease, FMT_LEASE, layout->guid, 0);
 	if (verdict == FMT_GOOD && !(ends(lease->control_path, sizeof(lease->control_path)) &&
 				     ends(lease->nbd_path, sizeof(lease->nbd_path))))
@@ -109,77 +112,81 @@ int lcpfs_pool_set_lease(struct lcpfs_pool *pool, const char *control_path, cons
 
 /* -- reading beside the server -- */
 
-struct peek { /* a file without its lock, for reading */
-	struct vdev vdev;
-	int fd;
-};
-
-static void peek_submit(struct vdev *vdev, struct vdev_io *ios, unsigned count)
+static void look_at(struct vdev *vdev, const struct layout *layout, struct pool_seen *seen)
 {
-	int fd = ((struct peek *)vdev)->fd;
+	struct fmt_lease lease;
+	struct stat status;
 
-	for (unsigned i = 0; i < count; i++) {
-		ssize_t n = ios[i].op == VDEV_READ ? pread(fd, ios[i].buffer, ios[i].length, (off_t)ios[i].offset)
-						   : -1;
-
-		ios[i].result = n == (ssize_t)ios[i].length ? 0 : -LCPFS_E_IO;
+	seen->owner_uid = fstat(vdev_file_descriptor(vdev), &status) ? 0 : status.st_uid;
+	seen->identity =
+		(struct lcpfs_identity){layout->guid, vdev->place.device, vdev->place.inode, vdev->place.offset};
+	for (unsigned copy = 0; copy < COPIES; copy++) {
+		if (read_copy(vdev, layout, copy, &lease) != FMT_GOOD || !le64_get(lease.pid))
+			continue;
+		seen->pid = le64_get(lease.pid);
+		memcpy(seen->control_path, lease.control_path, sizeof(lease.control_path));
+		memcpy(seen->nbd_path, lease.nbd_path, sizeof(lease.nbd_path));
+		return;
 	}
 }
 
-static int peek_flush(struct vdev *vdev)
-{
-	(void)vdev;
-	return 0;
-}
-
-static const struct vdev_ops peek_ops = {.submit = peek_submit, .flush = peek_flush};
-
-static int peek_open(const char *path, struct peek *peek, struct lcpfs_failure *failure)
-{
-	off_t end;
-
-	*peek = (struct peek){.fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
-	end = peek->fd >= 0 ? lseek(peek->fd, 0, SEEK_END) : -1;
-	if (end < 0) {
-		if (peek->fd >= 0)
-			close(peek->fd);
-		return failure_set(failure, LCPFS_E_NOT_FOUND, "%s cannot be opened: %m", path);
-	}
-	peek->vdev.ops = &peek_ops;
-	peek->vdev.size_bytes = (uint64_t)end / VDEV_SECTOR * VDEV_SECTOR;
-	peek->vdev.name = path;
-	return 0;
-}
-
-static int read_lease(struct vdev *vdev, struct fmt_lease *lease, struct lcpfs_failure *failure)
+int pool_look(const char *path, struct pool_seen *seen, struct lcpfs_failure *failure)
 {
 	struct layout layout;
-	int error = layout_read(vdev, &layout, failure);
+	struct vdev *vdev;
+	int error =
+		vdev_file_open(path, VDEV_OPEN_READ_ONLY | VDEV_OPEN_PEEK | VDEV_OPEN_NO_URING, 0, &vdev, failure);
 
+	memset(seen, 0, sizeof(*seen));
 	if (error)
 		return error;
-	for (unsigned copy = 0; copy < COPIES; copy++) {
-		if (read_copy(vdev, &layout, copy, lease) == FMT_GOOD && le64_get(lease->pid))
-			return 0;
-	}
-	return failure_set(failure, LCPFS_E_NOT_FOUND, "%s is not served", vdev->name);
+	error = layout_read(vdev, &layout, failure);
+	if (!error)
+		look_at(vdev, &layout, seen);
+	vdev_close(vdev);
+	return error;
+}
+
+/* Who has it is said by the system; where it is served by the lease, which may be out of date. */
+static void explain_busy(const char *path, struct lcpfs_failure *failure)
+{
+	struct pool_seen seen;
+
+	if (!failure || pool_look(path, &seen, NULL) || !seen.pid || !seen.control_path[0])
+		return;
+	failure_set(failure, LCPFS_E_BUSY, "%s (served at %.108s by process %" PRIu64 ", control socket %.108s)",
+		    failure->message, seen.nbd_path, seen.pid, seen.control_path);
+}
+
+int lease_open_device(const char *path, unsigned flags, uint64_t size_bytes, struct vdev **vdev,
+		      struct lcpfs_failure *failure)
+{
+	int error = vdev_file_open(path, flags, size_bytes, vdev, failure);
+
+	if (error == -LCPFS_E_BUSY)
+		explain_busy(path, failure);
+	return error;
 }
 
 int lcpfs_pool_read_lease(const char *path, char *control_path, char *nbd_path, size_t room, uint64_t *pid,
 			  struct lcpfs_failure *failure)
 {
-	struct fmt_lease lease;
-	struct peek peek;
-	int error = peek_open(path, &peek, failure);
+	struct pool_seen seen;
+	int error = pool_look(path, &seen, failure);
 
+	if (!error && !seen.pid)
+		error = failure_set(failure, LCPFS_E_NOT_FOUND, "%s is not served", path);
 	if (error)
 		return error;
-	error = read_lease(&peek.vdev, &lease, failure);
-	close(peek.fd);
-	if (error)
-		return error;
-	snprintf(control_path, room, "%s", (const char *)lease.control_path);
-	snprintf(nbd_path, room, "%s", (const char *)lease.nbd_path);
-	*pid = le64_get(lease.pid);
+	snprintf(control_path, room, "%s", seen.control_path);
+	snprintf(nbd_path, room, "%s", seen.nbd_path);
+	*pid = seen.pid;
 	return 0;
+}
+
+void lcpfs_pool_get_identity(const struct lcpfs_pool *pool, struct lcpfs_identity *identity)
+{
+	const struct vdev_place *place = &pool->device->place;
+
+	*identity = (struct lcpfs_identity){pool->layout.guid, place->device, place->inode, place->offset};
 }

@@ -219,7 +219,7 @@ int lcpfs_pool_open(const char *path, const struct lcpfs_open_options *options, 
 	const struct lcpfs_open_options *o = options ? options : &defaults;
 	unsigned flags = (o->read_only ? VDEV_OPEN_READ_ONLY : 0u) | (o->no_uring ? VDEV_OPEN_NO_URING : 0u);
 	struct vdev *vdev;
-	int error = vdev_file_open(path, flags, 0, &vdev, failure);
+	int error = lease_open_device(path, flags, 0, &vdev, failure);
 
 	*pool = NULL;
 	if (error)

@@ -29,6 +29,15 @@ int pool_check_vdev(struct vdev *vdev, const struct clock *clock, struct lcpfs_c
 /* Appends the text of lcpfs_pool_dump. */
 int pool_dump_vdev(struct vdev *vdev, const char *what, struct text *out, struct lcpfs_failure *failure) MUST_CHECK;
 
+/* What can be seen of a pool beside whoever has it open. Nothing of it is to be trusted but identity and owner. */
+struct pool_seen {
+	struct lcpfs_identity identity;
+	uint32_t owner_uid; /* of the file or device */
+	uint64_t pid;       /* by its lease; 0: nobody serves it */
+	char control_path[1024], nbd_path[1024];
+};
+int pool_look(const char *path, struct pool_seen *seen, struct lcpfs_failure *failure) MUST_CHECK;
+
 /* Frees without writing anything: what a crash leaves. */
 void pool_abandon(struct lcpfs_pool *pool);
 

@@ -49,7 +49,7 @@ static bool is_local(int fd)
 
 struct step {
 	const struct stat *status; /* of the device to step down from */
-	bool read_only;
+	enum beneath_use use;
 	uint64_t offset; /* out: how much further in the lower one begins */
 };
 
@@ -123,7 +123,7 @@ static int file_of_loop(int fd, struct step *step)
 	    !sysfs_line(step->status->st_rdev, "loop/backing_file", path, sizeof(path)))
 		return -1;
 	step->offset = info.lo_offset;
-	return open_backing_file(path, &info, step->read_only);
+	return open_backing_file(path, &info, step->use != BENEATH_WRITE);
 }
 
 /* The lower file or device, opened; -1: this is the bottom, or no way further down can be seen. */
@@ -152,11 +152,20 @@ static bool lock_range(int fd, uint64_t offset, uint64_t length, bool read_only)
 	return fcntl(fd, F_OFD_SETLK, &range) == 0;
 }
 
-/* What this device's own cache keeps may be older than what was written by another name. */
-static void drop_cache(int fd)
+enum { PEEK_BYTES = 1 << 20 }; /* from the start: label and lease */
+
+/*
+ * What this device's own cache keeps may be older than what was written by another name. A peek leaves alone what
+ * the pool's user may be using: its direct reads do not pass the cache at the top.
+ */
+static void drop_cache(int fd, const struct step *step, uint64_t offset, bool is_top)
 {
-	fdatasync(fd);
-	posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+	if (step->use != BENEATH_PEEK) {
+		fdatasync(fd);
+		posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+	} else if (!is_top) {
+		posix_fadvise(fd, (off_t)offset, PEEK_BYTES, POSIX_FADV_DONTNEED);
+	}
 }
 
 /*
@@ -177,17 +186,17 @@ static int lock_bottom(int fd, const struct stat *status, uint64_t length, bool 
 	return 0; /* it cannot be locked: then the claim has to do */
 }
 
-int beneath_open(struct beneath *beneath, int fd, uint64_t size_bytes, bool read_only, struct vdev_place *place,
-		 int *bottom)
+int beneath_open(struct beneath *beneath, int fd, uint64_t size_bytes, enum beneath_use use,
+		 struct vdev_place *place, int *bottom)
 {
 	struct stat status;
-	struct step step = {.status = &status, .read_only = read_only};
+	struct step step = {.status = &status, .use = use};
 	beneath->count = 0;
 	*place = (struct vdev_place){0};
 	for (*bottom = fd; fstat(*bottom, &status) == 0 && beneath->count < BENEATH_MAX;
 	     place->offset += step.offset) {
 		if (S_ISBLK(status.st_mode))
-			drop_cache(*bottom);
+			drop_cache(*bottom, &step, place->offset, beneath->count == 0);
 		int lower = step_down(*bottom, &step);
 		if (lower < 0)
 			break;
@@ -196,7 +205,9 @@ int beneath_open(struct beneath *beneath, int fd, uint64_t size_bytes, bool read
 	bool is_block_device = S_ISBLK(status.st_mode);
 	place->device = is_block_device ? status.st_rdev : status.st_dev;
 	place->inode = is_block_device ? 0 : status.st_ino;
-	return lock_bottom(*bottom, &status, beneath->count ? size_bytes : 0, read_only, place);
+	if (use == BENEATH_PEEK)
+		return 0;
+	return lock_bottom(*bottom, &status, beneath->count ? size_bytes : 0, use == BENEATH_READ, place);
 }
 
 void beneath_close(struct beneath *beneath)

@@ -16,6 +16,12 @@
 
 enum { BENEATH_MAX = 8 };
 
+enum beneath_use {
+	BENEATH_WRITE,
+	BENEATH_READ,
+	BENEATH_PEEK, /* beside whoever has it: no lock */
+};
+
 struct beneath {
 	int fds[BENEATH_MAX]; /* one per level below the top; the last is the bottom. They hold the lock */
 	unsigned count;
@@ -25,8 +31,8 @@ struct beneath {
  * Walks down from `fd`, which stays the caller's, and fills *place. BUSY: the bottom is locked by another opening;
  * *bottom (to be used at once) is its descriptor.
  */
-int beneath_open(struct beneath *beneath, int fd, uint64_t size_bytes, bool read_only, struct vdev_place *place,
-		 int *bottom) MUST_CHECK;
+int beneath_open(struct beneath *beneath, int fd, uint64_t size_bytes, enum beneath_use use,
+		 struct vdev_place *place, int *bottom) MUST_CHECK;
 void beneath_close(struct beneath *beneath);
 
 #endif

@@ -39,7 +39,7 @@ struct file {
 	int folder_fd; /* where a new file was made; else -1 */
 	struct beneath beneath;
 	struct stat status; /* of what is open, when it was opened */
-	bool is_block_device, is_read_only, is_new;
+	bool is_block_device, is_read_only, is_peek, is_new;
 };
 
 enum {
@@ -292,7 +292,8 @@ static int open_existing(struct file *file, bool trusts_links, struct lcpfs_fail
 
 	if (error)
 		return error;
-	file->fd = descriptor_keep_clear(open(file->path, flags | (file->is_block_device ? O_EXCL : 0)));
+	file->fd = descriptor_keep_clear(
+		open(file->path, flags | (file->is_block_device && !file->is_peek ? O_EXCL : 0)));
 	if (file->fd < 0 && errno == EBUSY)
 		return fail_busy(failure, file, -1);
 	if (file->fd < 0 || fstat(file->fd, &status))
@@ -408,6 +409,8 @@ static int lock(struct file *file, struct lcpfs_failure *failure)
 {
 	int tries = file->is_block_device ? LOCK_TRIES_DEVICE : LOCK_TRIES_FILE;
 
+	if (file->is_peek)
+		return 0;
 	while (flock(file->fd, LOCK_EX | LOCK_NB)) {
 		if (errno != EWOULDBLOCK)
 			return fail(failure, file->path, "cannot lock", errno);
@@ -434,10 +437,11 @@ static int look_after_locking(struct file *file, struct lcpfs_failure *failure)
 static int lock_beneath(struct file *file, struct lcpfs_failure *failure)
 {
 	struct vdev *vdev = &file->vdev;
+	enum beneath_use use = file->is_peek ? BENEATH_PEEK : file->is_read_only ? BENEATH_READ : BENEATH_WRITE;
 
 	for (int tries = LOCK_TRIES_FILE; tries > 0; tries--) {
-		int bottom, error = beneath_open(&file->beneath, file->fd, vdev->size_bytes, file->is_read_only,
-						 &vdev->place, &bottom);
+		int bottom, error = beneath_open(&file->beneath, file->fd, vdev->size_bytes, use, &vdev->place,
+						 &bottom);
 
 		if (!error)
 			return 0;
@@ -487,6 +491,7 @@ static struct file *file_new(const char *path, unsigned flags)
 		return NULL;
 	file->fd = file->direct_fd = file->folder_fd = -1;
 	file->is_read_only = flags & VDEV_OPEN_READ_ONLY;
+	file->is_peek = flags & VDEV_OPEN_PEEK;
 	file->path = strdup(path);
 	file->rings = flags & VDEV_OPEN_NO_URING ? NULL : uring_list_new(transfer);
 	file->vdev = (struct vdev){.ops = &file_ops, .name = file->path};

@@ -15,6 +15,8 @@ enum vdev_open_flags {
 	 */
 	VDEV_OPEN_CREATE = 2,
 	VDEV_OPEN_EXISTING = 8, /* with CREATE: nothing is made, all else holds */
+	VDEV_OPEN_PEEK =
+		16, /* with READ_ONLY: beside who has it, without any lock; only direct reads see what it wrote */
 	VDEV_OPEN_NO_URING = 4, /* pread and pwrite even where io_uring works */
 };
 

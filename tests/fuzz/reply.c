@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Fuzz target: what a server, or whoever listens in its place, answers to the CLI; read and shown as the CLI does. */
+/*
+ * Fuzz target: what a server, or whoever listens in its place, answers to the CLI; read and shown as the CLI does.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +27,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 {
 	struct lcpfs_failure failure = {0};
 	struct json_object *result;
+	struct control_client client;
 	int ends[2];
 
 	if (length < 2 || length > ANSWER_MAX)
@@ -34,11 +37,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 	CHECK(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends));
 	CHECK(send(ends[1], bytes + 1, length - 1, MSG_DONTWAIT) == (ssize_t)length - 1);
 	shutdown(ends[1], SHUT_WR);
-	if (!control_client_call(ends[0], "list", NULL, NULL, NULL, &result, &failure))
+	control_client_open(&client, ends[0]);
+	if (!control_client_call(&client, &(struct control_call){.command = "list"}, &result, &failure))
 		shows[bytes[0] % ARRAY_LENGTH(shows)](result);
 	else
 		CHECK(!result && memchr(failure.message, 0, sizeof(failure.message)));
 	json_object_put(result);
+	control_client_close(&client);
 	close(ends[1]);
 	return 0;
 }

@@ -3,6 +3,7 @@
 #include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +13,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/le.h"
+#include "base/plain.h"
 #include "base/text.h"
 
 static void little_endian_fields_have_their_bytes_in_order(void **state)
@@ -95,6 +97,97 @@ static void a_failure_too_long_is_cut_between_characters(void **state)
 		length = strlen(failure.message);
 		assert_true(length >= sizeof(failure.message) - 2);
 		assert_int_equal((length - (size_t)padding) % 2, 0);
+	}
+}
+
+static void encode(uint32_t c, char *to)
+{
+	unsigned length = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+	for (unsigned i = length - 1; i > 0; i--, c >>= 6)
+		to[i] = (char)(0x80 | (c & 0x3f));
+	to[0] = (char)(length == 1 ? c : (0xf00u >> length & 0xff & ~(1u << (7 - length))) | c);
+	to[length] = '\0';
+}
+
+static void what_a_terminal_obeys_is_not_plain(void **state)
+{
+	static const char *const bad[] = {
+		"\x80",
+		"\x9b"
+		"31m",
+		"\xc0\xaf",
+		"\xc1\x81",
+		"\xe0\x80\xaf",
+		"\xed\xa0\x80",
+		"\xc3",
+		"\xe2\x82",
+		"\xf0\x9f\x98",
+		"\xf4\x90\x80\x80",
+		"\xf8\x88\x80\x80\x80",
+		"\xff\xfe",
+		"\xc2\x9b"
+		"2J",
+		"\xc2\x9d"
+		"0;x\xc2\x9c",
+		"\x1b[31m",
+		"\x7f",
+		"\r",
+		"\n",
+		"\t",
+		"\xe2\x80\xae",
+		"\xe2\x81\xa6",
+		"\xe2\x80\x8f",
+		"\xe2\x80\xa8",
+		"\xef\xbb\xbf",
+		"\xf3\xa0\x80\x81",
+		"\xef\xbf\xbe",
+		"\xd8\x9c",
+		"\xc2\xad",
+	};
+	static const char *const good[] = {
+		"", "a b~", "\u00e9", "\u03b5 \u2192 \u00b1\u00b7", "\u4e2d\u6587", "\U0001f600"};
+	char text[64];
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LENGTH(bad); i++) {
+		snprintf(text, sizeof(text), "a%sz", bad[i]);
+		assert_false(plain_is(text));
+		plain_text(text);
+		assert_true(plain_is(text));
+		assert_non_null(strchr(text, '?'));
+		assert_int_equal(text[0], 'a');
+		assert_int_equal(text[strlen(text) - 1], 'z');
+	}
+	for (size_t i = 0; i < ARRAY_LENGTH(good); i++) {
+		snprintf(text, sizeof(text), "%s", good[i]);
+		plain_text(text);
+		assert_string_equal(text, good[i]);
+	}
+	for (uint32_t c = 1; c < 0x110000;
+	     c++) { /* all of the first two kinds, no surrogate, most of the others */
+		encode(c, text);
+		bool control = c < 0x20 || (c >= 0x7f && c <= 0x9f), surrogate = c >= 0xd800 && c <= 0xdfff;
+		if (plain_is(text) && (control || surrogate))
+			fail_msg("U+%04x", (unsigned)c);
+		if (!plain_is(text) && c < 0x600 && !control && c != 0xad)
+			fail_msg("U+%04x", (unsigned)c);
+	}
+}
+
+static void any_bytes_become_plain_and_no_longer(void **state)
+{
+	uint64_t seed = 7;
+	(void)state;
+	for (unsigned round = 0; round < 20000; round++) {
+		char text[24], was[24];
+		for (size_t i = 0; i < sizeof(text) - 1; i++) {
+			seed = hash_mix(seed);
+			text[i] = (char)(seed % 3 ? 0x80 | (seed >> 8 & 0x7f) : 1 + (seed >> 8) % 255);
+		}
+		text[sizeof(text) - 1] = '\0';
+		memcpy(was, text, sizeof(text));
+		plain_text(text);
+		assert_true(plain_is(text));
+		assert_true(strlen(text) <= strlen(was));
 	}
 }
 
@@ -191,6 +284,8 @@ int main(void)
 		cmocka_unit_test(unknown_errors_are_named_so),
 		cmocka_unit_test(device_errnos_map_to_codes),
 		cmocka_unit_test(a_failure_is_one_line_whatever_its_arguments),
+		cmocka_unit_test(what_a_terminal_obeys_is_not_plain),
+		cmocka_unit_test(any_bytes_become_plain_and_no_longer),
 		cmocka_unit_test(a_failure_too_long_is_cut_between_characters),
 		cmocka_unit_test(a_prefix_goes_before_what_was_said),
 		cmocka_unit_test(a_prefix_alone_is_followed_by_the_codes_sentence),
