@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "session.h"
 
+#include <stdio.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "cli.h"
@@ -13,13 +15,22 @@
 enum {
 	TRIES = 10, /* a server that starts or ends has the pool for a moment without answering */
 	TRY_MS = 100,
+	TRY_S_MAX = 3, /* with all that looking at who has it takes */
 };
+
+/* Only where somebody watches: a script gets its answer, or one line that says why not. */
+static void tell(void *context, enum lcpfs_notice notice, const char *text)
+{
+	(void)context, (void)notice;
+	if (isatty(STDERR_FILENO))
+		fprintf(stderr, "lcpfs: %s\n", text);
+}
 
 static int run_unserved(const struct session_call *call, struct json_object **result,
 			struct lcpfs_failure *failure)
 {
 	const struct command *command = command_find(call->command);
-	struct lcpfs_open_options options = {.read_only = !command->changes || call->only_asks};
+	struct lcpfs_open_options options = {.read_only = !command->changes || call->only_asks, .notice = tell};
 	struct lcpfs_pool *pool;
 	int error, close_error;
 
@@ -59,10 +70,9 @@ static enum finding check_server(struct control_client *client, const char *pool
 		return SERVER_FOUND;
 	if (why.code == LCPFS_E_BUSY)
 		failure_set(failure, LCPFS_E_BUSY,
-			    "%s is in use, and not by the server that its lease names, which serves another pool "
-			    "(%.108s); "
-			    "is it a copy?",
-			    pool_path, seen->control_path);
+			    "%s; the server that its lease names (%.108s) serves another pool, or this one by "
+			    "another name",
+			    failure->message, seen->control_path);
 	else
 		failure_set(failure, (enum lcpfs_error)why.code,
 			    "%s is in use by process %llu, and %s (control socket %.108s)", pool_path,
@@ -114,12 +124,13 @@ int session_run(const struct session_call *call, struct json_object **result, st
 {
 	struct timespec pause = {.tv_nsec = TRY_MS * 1000000};
 	enum finding finding = SERVER_NOT_THERE;
+	time_t end = time(NULL) + TRY_S_MAX;
 	struct control_client client;
 	struct pool_seen seen;
 	int error = 0;
 
 	*result = NULL;
-	for (int i = 0; i < TRIES && finding == SERVER_NOT_THERE; i++) {
+	for (int i = 0; i < TRIES && finding == SERVER_NOT_THERE && (i == 0 || time(NULL) <= end); i++) {
 		error = run_unserved(call, result, failure);
 		if (error != -LCPFS_E_BUSY)
 			break;

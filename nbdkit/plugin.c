@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -144,8 +145,21 @@ static int lcpfs_config_complete(void)
 
 /* ---- the pool's life ---- */
 
+/* A server whose pool somebody else has taken is of no use to anybody, and its clients should hear of that. */
+static void notice(void *context, enum lcpfs_notice kind, const char *text)
+{
+	(void)context;
+	if (plugin.is_served)
+		fprintf(stderr, "lcpfs: %s: %s\n", plugin.pool_path, text);
+	else
+		nbdkit_error("%s: %s", plugin.pool_path, text);
+	if (kind == LCPFS_NOTICE_TAKEN_OVER)
+		kill(getpid(), SIGTERM);
+}
+
 static int open_pool(struct lcpfs_failure *failure)
 {
+	plugin.options.notice = notice;
 	int error = lcpfs_pool_open(plugin.pool_path, &plugin.options, &plugin.pool, failure);
 
 	if (error || !plugin.control_path)

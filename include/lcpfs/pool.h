@@ -42,6 +42,14 @@ struct lcpfs_create_options {
 /* Refuses what already is a pool or a file system (EXISTS) or is in use (BUSY), and leaves it untouched. */
 int lcpfs_pool_create(const char *path, const struct lcpfs_create_options *options, struct lcpfs_failure *failure);
 
+/* What whoever runs a pool should hear of, in one line of text. */
+enum lcpfs_notice {
+	LCPFS_NOTICE_WAITING, /* opening takes some seconds: was it left by a crash, or has another machine got it?
+			       */
+	LCPFS_NOTICE_REMOVED, /* the pool's file has no name any more */
+	LCPFS_NOTICE_TAKEN_OVER, /* somebody else has the pool; nothing is written any more, and all calls fail */
+};
+
 struct lcpfs_open_options {
 	bool read_only;      /* nothing is written, not even recovery */
 	bool background;     /* cleaning and the engine run in threads of the pool; else only as a side of calls */
@@ -49,6 +57,9 @@ struct lcpfs_open_options {
 	bool no_uring;
 	bool tune_given;     /* take `tune`, and keep it in the pool */
 	enum lcpfs_engine_mode tune;
+	/* May be NULL. Called from any thread; it must not call the pool. */
+	void (*notice)(void *context, enum lcpfs_notice notice, const char *text);
+	void *notice_context;
 };
 
 int lcpfs_pool_open(const char *path, const struct lcpfs_open_options *options, struct lcpfs_pool **pool,

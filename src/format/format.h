@@ -106,7 +106,17 @@ struct fmt_lease {
 	le64 pid; /* 0: not served */
 	uint8_t control_path[1024]; /* the control socket, absolute, NUL-terminated */
 	uint8_t nbd_path[1024];     /* the NBD socket or "host:port" */
-	uint8_t zero[4096 - 32 - 8 - 2048];
+	/* The claim of whoever has the pool open for writing; see pool/claim.h. */
+	uint8_t owner[16]; /* random, of this opening; all zero: nobody */
+	le64 count;        /* goes up with every renewal */
+	le32 renew_ms;     /* how often it is renewed */
+	le32 is_local;     /* 1: by a file that no other machine reaches, under its lock */
+	uint8_t boot[16];  /* the machine's boot id */
+	le64 pid_namespace, process,
+		start;              /* who: its pid there, and when it was started, in ticks since the boot */
+	le64 device, inode, offset; /* of the file at the bottom; a block device's number and inode 0 */
+	uint8_t host[64];           /* the machine's name, NUL-terminated */
+	uint8_t zero[4096 - 32 - 8 - 2048 - 160];
 };
 static_assert(sizeof(struct fmt_lease) == BLOCK_SIZE, "lease");
 

@@ -20,6 +20,14 @@ static void hex(struct text *out, const char *name, uint64_t value)
 	text_append(out, "%s: %016" PRIx64 "\n", name, value);
 }
 
+static void bytes_hex(struct text *out, const char *name, const uint8_t *bytes, size_t count)
+{
+	text_append(out, "%s: ", name);
+	for (size_t i = 0; i < count; i++)
+		text_append(out, "%02x", bytes[i]);
+	text_append(out, "\n");
+}
+
 enum { WORDS_BYTES_MAX = 1024 }; /* the longest field of text */
 
 /* A fixed field of NUL-terminated text. */
@@ -55,6 +63,18 @@ static void lease_text(const struct fmt_lease *l, struct text *out)
 	number(out, "pid", le64_get(l->pid));
 	words(out, "control_path", l->control_path, sizeof(l->control_path));
 	words(out, "nbd_path", l->nbd_path, sizeof(l->nbd_path));
+	bytes_hex(out, "owner", l->owner, sizeof(l->owner));
+	number(out, "count", le64_get(l->count));
+	number(out, "renew_ms", le32_get(l->renew_ms));
+	number(out, "is_local", le32_get(l->is_local));
+	bytes_hex(out, "boot", l->boot, sizeof(l->boot));
+	number(out, "pid_namespace", le64_get(l->pid_namespace));
+	number(out, "process", le64_get(l->process));
+	number(out, "start", le64_get(l->start));
+	hex(out, "device", le64_get(l->device));
+	number(out, "inode", le64_get(l->inode));
+	number(out, "offset", le64_get(l->offset));
+	words(out, "host", l->host, sizeof(l->host));
 }
 
 static void uberblock_text(const struct fmt_uberblock *u, struct text *out)

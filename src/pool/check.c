@@ -235,7 +235,7 @@ int pool_check_vdev(struct vdev *vdev, const struct clock *clock, struct lcpfs_c
 	int error;
 
 	care->checked_blocks = care->damaged = care->repaired = 0;
-	error = pool_new(vdev, clock, &options, &report, &check.pool, &why);
+	error = pool_new(vdev, clock, &options, NULL, &report, &check.pool, &why);
 	if (error == -LCPFS_E_CORRUPT) {
 		report_found(&report, UINT64_MAX, false, "%s", why.message);
 		return 0;
@@ -252,12 +252,17 @@ int pool_check_vdev(struct vdev *vdev, const struct clock *clock, struct lcpfs_c
 
 int lcpfs_pool_check(const char *path, struct lcpfs_care *care, struct lcpfs_failure *failure)
 {
+	static const struct lcpfs_open_options plain = {.read_only = true};
 	struct vdev *vdev;
 	int error = lease_open_device(path, VDEV_OPEN_READ_ONLY, 0, &vdev, failure);
 
 	if (error)
 		return error;
-	error = pool_check_vdev(vdev, &clock_system, care, failure);
+	error = claimant_look(vdev, &plain, failure);
+	if (!error)
+		error = pool_check_vdev(vdev, &clock_system, care, failure);
+	if (!error && care->damaged) /* or did somebody open it meanwhile, by a way that no lock knows? */
+		error = claimant_look(vdev, &plain, failure);
 	vdev_close(vdev);
 	return error;
 }

@@ -22,6 +22,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "pool/claimant.h"
 #include "pool/layout.h"
 #include "pool/pool.h"
 #include "pool/report.h"
@@ -105,6 +106,7 @@ struct lcpfs_pool {
 	char damage_text[160];      /* the first of them */
 	uint64_t last_scrub_s, last_scrub_errors;
 	bool lease_set;
+	struct claimant *claimant; /* NULL: on a vdev that nobody else reaches, or read-only */
 };
 
 /* -- txg.c: pool pages and transactions -- */
@@ -243,7 +245,8 @@ int history_flush(struct lcpfs_pool *pool); /* a transaction of its own if somet
 
 /* Everything but stores, engine and threads; for opening and checking. */
 int pool_new(struct vdev *vdev, const struct clock *clock, const struct lcpfs_open_options *options,
-	     struct report *report, struct lcpfs_pool **pool, struct lcpfs_failure *failure) MUST_CHECK;
+	     struct claimant *claimant, struct report *report, struct lcpfs_pool **pool,
+	     struct lcpfs_failure *failure) MUST_CHECK;
 void pool_free(struct lcpfs_pool *pool);
 
 /* What lies on the open device or file, for a refusal; 0 if nothing known does. Fills text. */

@@ -259,7 +259,10 @@ int lcpfs_pool_create(const char *path, const struct lcpfs_create_options *optio
 				   path);
 	if (error)
 		return error;
-	error = create_on(vdev, o, failure);
+	if (!vdev_file_is_new(vdev)) /* also with --force, and by ways that no lock knows */
+		error = claimant_look(vdev, &(struct lcpfs_open_options){0}, failure);
+	if (!error)
+		error = create_on(vdev, o, failure);
 	if (error)
 		vdev_file_unmake(vdev);
 	vdev_close(vdev);

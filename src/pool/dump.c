@@ -129,7 +129,7 @@ static int dump_from_pool(struct vdev *vdev, const char *what, struct text *out,
 	struct lcpfs_open_options options = {.read_only = true};
 	struct report silent = {0};
 	struct lcpfs_pool *pool;
-	int error = pool_new(vdev, &clock_system, &options, &silent, &pool, failure);
+	int error = pool_new(vdev, &clock_system, &options, NULL, &silent, &pool, failure);
 
 	if (error)
 		return error;

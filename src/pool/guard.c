@@ -11,20 +11,39 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "pool/claim.h"
+
 struct guard {
 	struct vdev vdev;
 	struct vdev *inner;
+	struct claim *claim; /* NULL: nobody else can reach the device */
 	pthread_mutex_t lock;
 	pthread_cond_t ended_one;
 	uint64_t started, ended;
 	int failed; /* the error of the first flush that failed */
 };
 
+/* 0, or why nothing of this may reach the device. What another owner has may be read no more, either. */
+static int ask_claim(struct guard *guard, const struct vdev_io *ios, unsigned count)
+{
+	if (!guard->claim)
+		return 0;
+	for (unsigned i = 0; i < count; i++) {
+		if (ios[i].op == VDEV_WRITE)
+			return claim_may_write(guard->claim);
+	}
+	return claim_is_lost(guard->claim) ? -LCPFS_E_TAKEN_OVER : 0;
+}
+
 static void guard_submit(struct vdev *vdev, struct vdev_io *ios, unsigned count)
 {
-	struct vdev *inner = ((struct guard *)vdev)->inner;
+	struct guard *guard = (struct guard *)vdev;
+	int error = ask_claim(guard, ios, count);
 
-	inner->ops->submit(inner, ios, count);
+	if (!error)
+		guard->inner->ops->submit(guard->inner, ios, count);
+	for (unsigned i = 0; error && i < count; i++)
+		ios[i].result = error;
 }
 
 /* Called and left with the lock, while no flush runs and none has failed. */
@@ -35,6 +54,8 @@ static void run_flush(struct guard *guard)
 	guard->started++;
 	pthread_mutex_unlock(&guard->lock);
 	error = vdev_flush(guard->inner);
+	if (!error && guard->claim)
+		error = claim_confirm(guard->claim);
 	pthread_mutex_lock(&guard->lock);
 	guard->failed = error;
 	guard->ended = guard->started;
@@ -62,7 +83,10 @@ static int guard_flush(struct vdev *vdev)
 
 static int guard_discard(struct vdev *vdev, uint64_t offset, uint64_t length)
 {
-	return vdev_discard(((struct guard *)vdev)->inner, offset, length);
+	struct guard *guard = (struct guard *)vdev;
+	int error = guard->claim ? claim_may_write(guard->claim) : 0;
+
+	return error ? error : vdev_discard(guard->inner, offset, length);
 }
 
 static void guard_close(struct vdev *vdev)
@@ -76,7 +100,7 @@ static void guard_close(struct vdev *vdev)
 
 static const struct vdev_ops guard_ops = {guard_submit, guard_flush, guard_discard, guard_close};
 
-struct vdev *guard_new(struct vdev *inner)
+struct vdev *guard_new(struct vdev *inner, struct claim *claim)
 {
 	struct guard *guard = calloc(1, sizeof(*guard));
 
@@ -84,6 +108,7 @@ struct vdev *guard_new(struct vdev *inner)
 		return NULL;
 	guard->vdev = (struct vdev){&guard_ops, inner->size_bytes, inner->name};
 	guard->inner = inner;
+	guard->claim = claim;
 	pthread_mutex_init(&guard->lock, NULL);
 	pthread_cond_init(&guard->ended_one, NULL);
 	return &guard->vdev;

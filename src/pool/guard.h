@@ -14,8 +14,13 @@
 
 #include "vdev/vdev.h"
 
-/* NULL: out of memory. `inner` must outlive it and is not closed with it. */
-struct vdev *guard_new(struct vdev *inner);
+struct claim;
+
+/*
+ * NULL: out of memory. `inner` must outlive it and is not closed with it. With a claim (may be NULL) nothing is
+ * written that it does not allow, and no flush is done before it is confirmed.
+ */
+struct vdev *guard_new(struct vdev *inner, struct claim *claim);
 bool guard_has_failed(struct vdev *guard);
 
 #endif

@@ -177,6 +177,8 @@ static void fill_health(struct lcpfs_pool *pool, struct lcpfs_pool_info *info)
 	if (pool->suspended)
 		set_health(info, LCPFS_HEALTH_FAULTED, "",
 			   "a write of the pool's metadata failed; open the pool anew");
+	if (pool->claimant && claim_is_lost(claimant_claim(pool->claimant)))
+		set_health(info, LCPFS_HEALTH_FAULTED, "", lcpfs_error_sentence(LCPFS_E_TAKEN_OVER));
 	if (guard_has_failed(pool->vdev))
 		set_health(info, LCPFS_HEALTH_FAULTED, "", "a device flush failed; open the pool anew");
 	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
@@ -185,6 +187,10 @@ static void fill_health(struct lcpfs_pool *pool, struct lcpfs_pool_info *info)
 		if (why)
 			set_health(info, LCPFS_HEALTH_DEGRADED, pool->parts[slot]->name, why);
 	}
+	if (pool->claimant && claimant_file_is_gone(pool->claimant))
+		set_health(info, LCPFS_HEALTH_DEGRADED, "",
+			   "the pool's file was removed: all is lost when its server ends; copy it out of "
+			   "/proc/PID/fd");
 	if (pool->damaged > pool->repaired) {
 		set_health(info, LCPFS_HEALTH_DEGRADED, "metadata", pool->damage_text);
 	} else if (pool->last_scrub_errors) {

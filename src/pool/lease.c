@@ -63,35 +63,44 @@ static bool rewrite(struct lcpfs_pool *pool, const struct fmt_lease *good)
 {
 	const struct layout *l = &pool->layout;
 
+	if (pool->claimant)
+		return !claim_rewrite(claimant_claim(pool->claimant));
 	if (!pool->lease_set || !good)
 		return !lease_write(pool->vdev, l, 0, "", "");
 	return !lease_write(pool->vdev, l, le64_get(good->pid), (const char *)good->control_path,
 			    (const char *)good->nbd_path);
 }
 
-/* A lease that is of no use any more, or damaged, is written anew; one that a crash may have torn is not reported.
+/*
+ * A lease that is of no use any more, or damaged, is written anew. One that a crash may have torn is not reported:
+ * of a pool that was not closed, and where the other copy shows that the claim was just being given up.
  */
 void lease_verify(struct lcpfs_pool *pool, struct report *report)
 {
 	struct fmt_lease lease[COPIES];
 	enum fmt_verdict verdict[COPIES];
 	const struct fmt_lease *good = NULL;
-	bool stale = false, damaged[COPIES], repaired = false;
+	bool stale = false, in_flux = pool->was_open, damaged[COPIES], repaired = false;
 
+	if (pool->claimant)
+		claim_lock(claimant_claim(pool->claimant)); /* or it could be read half written */
 	for (unsigned copy = 0; copy < COPIES; copy++) {
-		verdict[copy] = read_copy(pool->vdev, &pool->layout, copy, &lease[copy]);
+		verdict[copy] = read_copy(pool->device, &pool->layout, copy, &lease[copy]);
 		report->checked_blocks++;
 		if (verdict[copy] == FMT_GOOD) {
 			good = &lease[copy];
 			stale |= le64_get(good->pid) && !pool->lease_set;
+			in_flux |= le64_get(good->count) != 0;
 		}
 	}
+	if (pool->claimant)
+		claim_unlock(claimant_claim(pool->claimant));
 	for (unsigned copy = 0; copy < COPIES; copy++) /* a blank one beside a good one has lost its write */
 		damaged[copy] = verdict[copy] != FMT_GOOD && (verdict[copy] != FMT_BLANK || good);
 	if (report->repair && (stale || damaged[0] || damaged[1]))
 		repaired = rewrite(pool, good);
 	for (unsigned copy = 0; copy < COPIES; copy++) {
-		if (damaged[copy] && !pool->was_open)
+		if (damaged[copy] && !in_flux)
 			report_found(report, layout_area_block(&pool->layout, copy, AREA_LEASE), repaired,
 				     "the lease's copy %u: %s", copy, fmt_verdict_text(verdict[copy]));
 	}
@@ -105,7 +114,11 @@ int lcpfs_pool_set_lease(struct lcpfs_pool *pool, const char *control_path, cons
 		return -LCPFS_E_READ_ONLY;
 	pthread_mutex_lock(&pool->lock);
 	pool->lease_set = true;
-	error = lease_write(pool->vdev, &pool->layout, (uint64_t)getpid(), control_path, nbd_path);
+	if (pool->claimant)
+		error = claim_set_server(claimant_claim(pool->claimant), (uint64_t)getpid(), control_path,
+					 nbd_path);
+	else
+		error = lease_write(pool->vdev, &pool->layout, (uint64_t)getpid(), control_path, nbd_path);
 	pthread_mutex_unlock(&pool->lock);
 	return error;
 }

@@ -30,7 +30,7 @@ static bool allocate(struct lcpfs_pool *pool)
 	pool->scratch = malloc(BLOCK_SIZE);
 	pool->parts = calloc(l->partition_slots, sizeof(struct part *));
 	pool->blocked = calloc(l->metaslab_count, 1);
-	pool->vdev = guard_new(pool->device);
+	pool->vdev = guard_new(pool->device, claimant_claim(pool->claimant));
 	return pool->pages && pool->lost && pool->scratch && pool->parts && pool->blocked && pool->vdev;
 }
 
@@ -67,7 +67,8 @@ void pool_free(struct lcpfs_pool *pool)
 }
 
 int pool_new(struct vdev *vdev, const struct clock *clock, const struct lcpfs_open_options *options,
-	     struct report *report, struct lcpfs_pool **out, struct lcpfs_failure *failure)
+	     struct claimant *claimant, struct report *report, struct lcpfs_pool **out,
+	     struct lcpfs_failure *failure)
 {
 	struct lcpfs_pool *pool = calloc(1, sizeof(*pool));
 	int error;
@@ -79,6 +80,7 @@ int pool_new(struct vdev *vdev, const struct clock *clock, const struct lcpfs_op
 	pool->device = vdev;
 	pool->clock = *clock;
 	pool->options = *options;
+	pool->claimant = claimant;
 	error = layout_read(vdev, &pool->layout, failure);
 	if (!error && !allocate(pool))
 		error = failure_set(failure, LCPFS_E_NOMEM, "%s: out of memory", vdev->name);
@@ -190,26 +192,44 @@ static int bring_up(struct lcpfs_pool *pool, struct lcpfs_failure *failure)
 	return error;
 }
 
-int pool_open_vdev(struct vdev *vdev, const struct clock *clock, const struct lcpfs_open_options *options,
-		   struct lcpfs_pool **pool, struct lcpfs_failure *failure)
+static int open_claimed(struct vdev *vdev, const struct clock *clock, const struct lcpfs_open_options *options,
+			struct claimant *claimant, struct lcpfs_pool **pool, struct lcpfs_failure *failure)
 {
 	struct notes notes = {0};
 	struct report report = {.found = note_damage, .context = &notes, .repair = !options->read_only};
-	int error = pool_new(vdev, clock, options, &report, pool, failure);
+	int error = pool_new(vdev, clock, options, claimant, &report, pool, failure);
 
 	if (error)
 		return error;
 	keep_notes(*pool, &notes);
 	error = bring_up(*pool, failure);
 	if (error) {
+		(*pool)->claimant = NULL; /* the caller's again */
 		pool_abandon(*pool);
 		*pool = NULL;
 		return error;
 	}
 	if (!options->read_only)
 		(*pool)->was_open = false; /* what a crash left behind is settled */
+	if (claimant)
+		claimant_set_pool(claimant, *pool);
 	start_threads(*pool);
 	return 0;
+}
+
+int pool_open_vdev(struct vdev *vdev, const struct clock *clock, const struct lcpfs_open_options *options,
+		   struct lcpfs_pool **pool, struct lcpfs_failure *failure)
+{
+	return open_claimed(vdev, clock, options, NULL, pool, failure);
+}
+
+/* Before anything is written, and for reading, too: what another writes meanwhile would look like damage. */
+static int claim(struct vdev *vdev, const struct lcpfs_open_options *options, struct claimant **claimant,
+		 struct lcpfs_failure *failure)
+{
+	*claimant = NULL;
+	return options->read_only ? claimant_look(vdev, options, failure)
+				  : claimant_new(vdev, options, claimant, failure);
 }
 
 int lcpfs_pool_open(const char *path, const struct lcpfs_open_options *options, struct lcpfs_pool **pool,
@@ -218,18 +238,23 @@ int lcpfs_pool_open(const char *path, const struct lcpfs_open_options *options, 
 	static const struct lcpfs_open_options defaults;
 	const struct lcpfs_open_options *o = options ? options : &defaults;
 	unsigned flags = (o->read_only ? VDEV_OPEN_READ_ONLY : 0u) | (o->no_uring ? VDEV_OPEN_NO_URING : 0u);
+	struct claimant *claimant = NULL;
 	struct vdev *vdev;
 	int error = lease_open_device(path, flags, 0, &vdev, failure);
 
 	*pool = NULL;
 	if (error)
 		return error;
-	error = pool_open_vdev(vdev, &clock_system, o, pool, failure);
-	if (error)
+	error = claim(vdev, o, &claimant, failure);
+	if (!error)
+		error = open_claimed(vdev, &clock_system, o, claimant, pool, failure);
+	if (error) {
+		claimant_end(claimant, true);
 		vdev_close(vdev);
-	else
-		(*pool)->owns_device = true;
-	return error;
+		return error;
+	}
+	(*pool)->owns_device = true;
+	return 0;
 }
 
 /* -- closing -- */
@@ -261,7 +286,7 @@ static int last_words(struct lcpfs_pool *pool, struct lcpfs_failure *failure)
 	struct txg txg;
 	int error = 0;
 
-	if (pool->lease_set)
+	if (pool->lease_set && !pool->claimant)
 		error = lease_write(pool->vdev, &pool->layout, 0, "", "");
 	if (error)
 		return failure_set(failure, (enum lcpfs_error) - error, "%s: the lease cannot be written",
@@ -298,6 +323,7 @@ int lcpfs_pool_close(struct lcpfs_pool *pool, struct lcpfs_failure *failure)
 		error = last_words(pool, failure);
 	else if (!error && pool->suspended)
 		error = txg_refuse(pool, failure);
+	claimant_end(pool->claimant, true); /* the very last that is written */
 	pool_free(pool);
 	return error;
 }
@@ -316,5 +342,6 @@ void pool_abandon(struct lcpfs_pool *pool)
 		store_abandon(part->store);
 		part->store = NULL;
 	}
+	claimant_end(pool->claimant, false);
 	pool_free(pool);
 }

@@ -82,6 +82,18 @@ static void fill_lease(union block *b, struct values *v)
 	b->lease.pid = next64(v);
 	strcpy((char *)b->lease.control_path, "/run/lcpfs/control");
 	strcpy((char *)b->lease.nbd_path, "/run/lcpfs/nbd");
+	memset(b->lease.owner, 0xa1, sizeof(b->lease.owner));
+	b->lease.count = next64(v);
+	b->lease.renew_ms = next32(v);
+	b->lease.is_local = next32(v);
+	memset(b->lease.boot, 0xb2, sizeof(b->lease.boot));
+	b->lease.pid_namespace = next64(v);
+	b->lease.process = next64(v);
+	b->lease.start = next64(v);
+	b->lease.device = next64(v);
+	b->lease.inode = next64(v);
+	b->lease.offset = next64(v);
+	strcpy((char *)b->lease.host, "machine");
 }
 
 static void fill_uberblock(union block *b, struct values *v)
