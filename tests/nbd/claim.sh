@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # One writer by ways that no lock knows: a pool file seen through FUSE is another file to the system, but its claim
-# tells. Copies are no aliases; who was killed has nothing any more; who stood still for too long writes nothing any more.
+# tells.
+# Copies are no aliases; who was killed has nothing any more; who stood still for too long writes nothing any more.
 . "$(dirname "$0")/../cli/lib.sh"
 /usr/bin/python3 -c 'import nbd' 2>/dev/null || skip "no python3-libnbd"
 needs nbdkit nbdfuse fusermount3
