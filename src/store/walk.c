@@ -271,7 +271,29 @@ static int walk_address(struct walker *w, uint64_t address, uint8_t *data)
 	return progress(w, mapping.id != 0);
 }
 
-/* In the order of addresses: the 64 blocks of a chunk are read at once by the caches below. */
+/* Which addresses of a leaf have a block. If it cannot be had: all, so that each that cannot be read is told. */
+static void find_mapped(struct store *s, uint64_t leaf, bool mapped[VOLUME_SLOTS])
+{
+	struct page *p;
+	store_lock(s);
+	bool known = !tree_page(s, TREE_VOLUME, 0, leaf, false, &p);
+	for (unsigned i = 0; i < VOLUME_SLOTS; i++)
+		mapped[i] = !known || (p && le64_get(p->data.id[i]));
+	store_unlock(s);
+}
+
+static int walk_leaf(struct walker *w, uint64_t leaf, uint8_t *data)
+{
+	bool mapped[VOLUME_SLOTS];
+	uint64_t first = leaf * VOLUME_SLOTS;
+	int error = 0;
+	find_mapped(w->s, leaf, mapped);
+	for (unsigned i = 0; i < VOLUME_SLOTS && first + i < w->s->volume_blocks && !error; i++)
+		error = mapped[i] ? walk_address(w, first + i, data) : 0;
+	return error;
+}
+
+/* In the order of addresses. */
 static int walk_data(struct walker *w)
 {
 	uint8_t *data = malloc(BLOCK_SIZE);
@@ -287,9 +309,7 @@ static int walk_data(struct walker *w)
 		}
 		if (error || !any)
 			break;
-		uint64_t end = MIN_OF((leaf + 1) * VOLUME_SLOTS, w->s->volume_blocks);
-		for (uint64_t a = leaf * VOLUME_SLOTS; a < end && !error; a++)
-			error = walk_address(w, a, data);
+		error = walk_leaf(w, leaf, data);
 	}
 	free(data);
 	return error;
