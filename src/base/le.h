@@ -4,6 +4,13 @@
 #define BASE_LE_H
 
 #include <stdint.h>
+#include <string.h>
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define LE64(n) (n)
+#else
+#define LE64(n) __builtin_bswap64(n)
+#endif
 
 typedef struct { uint8_t b[2]; } le16;
 typedef struct { uint8_t b[4]; } le32;
@@ -18,10 +25,9 @@ static inline uint32_t le32_get(le32 v)
 
 static inline uint64_t le64_get(le64 v)
 {
-	uint64_t n = 0;
-	for (int i = 7; i >= 0; i--)
-		n = n << 8 | v.b[i];
-	return n;
+	uint64_t n;
+	memcpy(&n, v.b, sizeof(n)); /* a loop over bytes does not become one load */
+	return LE64(n);
 }
 
 static inline le16 le16_of(uint16_t n) { return (le16){{(uint8_t)n, (uint8_t)(n >> 8)}}; }
@@ -34,8 +40,8 @@ static inline le32 le32_of(uint32_t n)
 static inline le64 le64_of(uint64_t n)
 {
 	le64 v;
-	for (int i = 0; i < 8; i++, n >>= 8)
-		v.b[i] = (uint8_t)n;
+	n = LE64(n);
+	memcpy(v.b, &n, sizeof(n));
 	return v;
 }
 
