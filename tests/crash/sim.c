@@ -3,6 +3,7 @@
 
 #include <getopt.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -290,6 +291,9 @@ int sim_main(const struct sim *sim, int argc, char **argv)
 	}
 	if (!knows_mode(sim, options.mode))
 		return usage(sim);
+	/* Each of a million states frees all it has: that stays for the next one. */
+	mallopt(M_MMAP_THRESHOLD, 64 << 20);
+	mallopt(M_TRIM_THRESHOLD, 512 << 20);
 	struct sim_counts total = {0};
 	run_all(sim, &options, &total);
 	print_counts(sim, &options, &total);

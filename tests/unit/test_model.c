@@ -108,7 +108,7 @@ static double run(struct pair *p, const struct scenario *s, struct sim_random *r
 	}
 	store = device_blocks(p) - store;
 	model = sim_log_counts(p->log)->device - model;
-	print_message("%s: store %.3f, model %.3f\n", s->name, (double)store / writes, (double)model / writes);
+	print_message("# %s: store %.3f, model %.3f\n", s->name, (double)store / writes, (double)model / writes);
 	return (double)model / (double)store - 1;
 }
 
