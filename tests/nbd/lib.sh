@@ -25,12 +25,25 @@ file_end() {
 	wait "$FUSE" || true
 }
 
+# The next free loop device, in $LOOP: by /dev's node, or by one of ours where others left none or something else.
+loop_free() {
+	LOOP=$(losetup --find 2>loop.log) || return
+	number=${LOOP#/dev/loop}
+	[ "$(stat -c %t:%T "$LOOP" 2>/dev/null)" != "7:$(printf %x "$number")" ] || return 0
+	LOOP=$T/loop$number
+	[ -b "$LOOP" ] || mknod "$LOOP" b 7 "$number" 2>loop.log
+}
+
 # loop_of FILE: a loop device on it, in $LOOP.
 loop_of() {
-	[ "$(id -u)" -eq 0 ] || skip "not root"
+	[ "$(id -u)" -eq 0 ] || skip "only root makes loop devices"
 	needs losetup
-	LOOP=$(losetup --find --show "$1" 2>loop.log) || skip "no loop device: $(cat loop.log)"
-	at_end "losetup -d $LOOP 2>/dev/null"
+	for _ in 1 2 3 4 5 6 7 8; do # somebody else may take the same one
+		loop_free && losetup "$LOOP" "$1" 2>loop.log || continue
+		at_end "losetup -d $LOOP 2>/dev/null"
+		return
+	done
+	skip "no loop device: $(cat loop.log)"
 }
 
 # mount_at DEVICE FOLDER
