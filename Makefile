@@ -4,23 +4,24 @@
 BUILD = build
 WERROR = false
 MESON_FLAGS =
+TESTS =
 MINUTES = 60
 SANITIZED = --buildtype=debugoptimized -Db_lundef=false -Daudit=true
 
 .PHONY: all help test demo soak fuzz bench bench-real coverage test-asan test-tsan install clean
 
-all: ## build the CLI (build/lcpfs), the nbdkit plugin and the library
-	@tools/install-deps.sh build
+all: ## build the CLI (build/lcpfs), the nbdkit plugin and the library; installs what README's five minutes take
+	@tools/install-deps.sh use
 	@tools/configure.sh $(BUILD) -Dwerror=$(WERROR) $(MESON_FLAGS)
 	@meson compile -C $(BUILD)
 
 help: ## this page
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 22
 
-test: ## build and run the tests; the last line counts them
+test: ## build and run the tests in about 5 minutes; the last line counts them. TESTS='--suite unit': only some
 	@tools/install-deps.sh test
 	@tools/configure.sh $(BUILD) -Dwerror=$(WERROR) $(MESON_FLAGS)
-	@tools/run-tests.py $(BUILD)
+	@tools/run-tests.py $(BUILD) $(TESTS)
 
 demo: ## watch boundaries move under real clients, in under two minutes
 	@tools/install-deps.sh demo
