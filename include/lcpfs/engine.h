@@ -17,11 +17,10 @@
  *		lcpfs_engine_report(e, now_us, d.sequence, &moved);	(always, also when nothing was moved)
  *	}
  *
- * The move may take seconds, may be cut short, and may be refused.
- *
- * or lcpfs_engine_step(), which does the second half through an actuator function. Until a move is reported,
- * decide answers LCPFS_ENGINE_WAIT_REPORT. Every change of size that the engine did not decide (by hand, a full
- * writer's emergency) is told with lcpfs_engine_resized().
+ * The second half may be left to lcpfs_engine_step(), which does it through an actuator function. The move may
+ * take seconds, may be cut short, and may be refused. Until it is reported, decide answers
+ * LCPFS_ENGINE_WAIT_REPORT. Every change of size that the engine did not decide (by hand, a full writer's
+ * emergency) is told with lcpfs_engine_resized().
  *
  * Units: blocks are the pool's blocks (4 KiB); times are µs of any monotonic clock (one that runs backwards is
  * tolerated: the engine's own time then stands still); latencies are µs; frequencies are operations/s.
@@ -47,7 +46,7 @@ struct lcpfs_engine;
 #define LCPFS_ENGINE_OUTCOMES_MAX 100u /* outcomes kept */
 #define LCPFS_ENGINE_DECISIONS_MAX 100u /* changes of decision kept, see lcpfs_engine_decisions() */
 #define LCPFS_ENGINE_SENTENCE_MAX 400u
-#define LCPFS_ENGINE_RANKING_MAX 400u
+#define LCPFS_ENGINE_RANKING_MAX 600u
 
 enum lcpfs_engine_mode {
 	LCPFS_ENGINE_OFF, /* measures, decides nothing */
@@ -272,7 +271,10 @@ struct lcpfs_engine_decision {
 
 /* Judges what can be judged, then answers. */
 int lcpfs_engine_decide(struct lcpfs_engine *engine, uint64_t now_us, struct lcpfs_engine_decision *decision);
-/* The same view narrowed to one partition as receiver or giver (0 = the whole pool); changes nothing. */
+/*
+ * The last answer (id 0), or the same view narrowed to one partition as receiver or giver. Changes nothing, and
+ * hands nothing out: of one partition it says what could be, since what is done next is decided among all.
+ */
 int lcpfs_engine_explain(struct lcpfs_engine *engine, uint32_t id, struct lcpfs_engine_decision *decision);
 
 struct lcpfs_engine_moved {

@@ -116,8 +116,11 @@ uint64_t engine_core_reserve_blocks(const struct engine_core *core)
 	return (1 + steps) * core->options.step_blocks;
 }
 
+/* The caller's clock may count from long ago: before it was told for the first time, no time has passed. */
 void engine_core_time(struct engine_core *core, uint64_t now_us)
 {
+	for (size_t i = 0; core->now_us == 0 && i < core->count; i++)
+		core->partitions[i]->changed_us = now_us;
 	core->now_us = MAX_OF(core->now_us, now_us);
 }
 

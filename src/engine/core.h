@@ -178,7 +178,7 @@ double engine_core_utilization(const struct engine_partition *p);
 bool engine_core_turned_over(const struct engine_core *core, double since_work);
 /* what is left of an amount of that time: forgotten over a turnover of the pool */
 double engine_core_decayed(const struct engine_core *core, double amount, double since_work);
-uint64_t engine_core_least(const struct engine_core *core, const struct engine_partition *p); /* that it can work in */
+uint64_t engine_core_least(const struct engine_core *core, const struct engine_partition *p); /* it can work in */
 bool engine_core_held(const struct engine_core *core, const struct engine_partition *p); /* it may not give yet */
 bool engine_core_settled(const struct engine_core *core, const struct engine_partition *p);
 bool engine_core_effect_arrived(double blocks, double seconds, uint64_t size_blocks, double cooldown_s);
@@ -206,6 +206,9 @@ double engine_weigh_copying(const struct lcpfs_engine_decision *d, const struct 
 /* blocks copied to go from that size to its base size, if that is less */
 double engine_weigh_way_back(const struct lcpfs_engine_side *side, double size_blocks);
 double engine_weigh_saved(const struct lcpfs_engine_decision *d); /* blocks, as long as demand is known for */
+bool engine_weigh_repays(const struct lcpfs_engine_decision *d); /* what it saves is worth what it copies */
+/* the most that a move may copy, with what it makes the way back longer by */
+double engine_weigh_there_and_back(const struct lcpfs_engine_decision *d);
 double engine_weigh_latency_ratio(const struct lcpfs_engine_side *side, double size_blocks);
 /* inputs → results, reason and action (as in mode on) */
 void engine_weigh(struct lcpfs_engine_decision *decision);
@@ -255,7 +258,7 @@ void engine_judge_past(const struct engine_core *core, const struct engine_parti
 		       double *error);
 
 /* explain.c */
-/* `ranking` needs now_us and since_us */
+/* after all else of the decision is filled in */
 void engine_explain_sentence(const struct engine_core *core, struct lcpfs_engine_decision *decision);
 void engine_explain_ranking(const struct engine_core *core, struct lcpfs_engine_decision *decision);
 

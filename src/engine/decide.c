@@ -213,15 +213,19 @@ static bool weigh_candidates(const struct engine_core *core, const struct candid
 	return weighed;
 }
 
-/* What is still missing before the oldest move can be judged; true if one is awaited. */
-static bool say_what_is_awaited(const struct engine_core *core, struct lcpfs_engine_decision *d)
+/*
+ * What is still missing before the oldest move (of those to `only`, if that is not 0) can be judged; true if one
+ * is awaited.
+ */
+static bool say_what_is_awaited(const struct engine_core *core, uint32_t only,
+				struct lcpfs_engine_decision *d)
 {
 	const struct lcpfs_engine_outcome *oldest = NULL;
 	const struct engine_partition *to = NULL;
 
 	for (size_t i = 0; i < core->pending_count && !oldest; i++) {
 		to = engine_core_find(core, core->pending[i].outcome.to_id);
-		if (to && !engine_judge_overdue(core, to))
+		if (to && (only ? to->id == only : !engine_judge_overdue(core, to)))
 			oldest = &core->pending[i].outcome;
 	}
 	if (!oldest)
@@ -362,7 +366,7 @@ static void choose(struct engine_core *core, struct lcpfs_engine_decision *d)
 		find_candidates(core, d, &c);
 		if (weigh_candidates(core, &c, d) && d->action == LCPFS_ENGINE_MOVE)
 			return;
-		if (!say_what_is_awaited(core, d) && !d->to_id)
+		if (!say_what_is_awaited(core, 0, d) && !d->to_id)
 			d->reason = engine_weigh_no_pair(d);
 	}
 }
@@ -439,16 +443,14 @@ static void explain_one(struct engine_core *core, const struct engine_partition 
 		weighed = true;
 	}
 	giver = engine_core_find(core, d->from_id);
-	d->action = LCPFS_ENGINE_NONE; /* only decide hands out moves */
-	if (!weighed)
-		d->reason = LCPFS_ENGINE_FEW_PARTITIONS;
-	else if ((!p->side.measured && !p->awaited) || (giver && engine_core_held(core, giver)))
-		d->reason = LCPFS_ENGINE_NOT_MEASURED;
-	else if (p->awaited)
-		d->reason = engine_core_settled(core, p) ? LCPFS_ENGINE_WAIT_MEASURE : LCPFS_ENGINE_WAIT_EFFECT;
-	else if (core->options.mode == LCPFS_ENGINE_OFF)
+	if (core->options.mode == LCPFS_ENGINE_OFF)
 		d->reason = LCPFS_ENGINE_MODE_OFF;
-	d->since_us = p->changed_us;
+	else if (!weighed)
+		d->reason = LCPFS_ENGINE_FEW_PARTITIONS;
+	else if (say_what_is_awaited(core, p->id, d))
+		return;
+	else if (!p->side.measured || (giver && engine_core_held(core, giver)))
+		d->reason = LCPFS_ENGINE_NOT_MEASURED;
 }
 
 void engine_decide_explain(struct engine_core *core, uint32_t id, struct lcpfs_engine_decision *d)
@@ -464,7 +466,8 @@ void engine_decide_explain(struct engine_core *core, uint32_t id, struct lcpfs_e
 		explain_one(core, p, d);
 	else
 		choose(core, d);
-	d->since_us = p ? d->since_us : core->now_us;
+	d->action = LCPFS_ENGINE_NONE; /* only decide hands out moves */
+	d->since_us = core->now_us;
 	engine_explain_sentence(core, d);
 	engine_explain_ranking(core, d);
 }

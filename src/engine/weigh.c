@@ -231,16 +231,25 @@ static uint64_t cap_steps(const struct lcpfs_engine_decision *d)
 }
 
 /*
- * It pays within the time that demand is known for; and what it may cost at most, there and back, is no more than
- * the harm bound leaves, however surely it pays. The very first step only has to save something: else a prior by
- * which no move ever pays would never be put to the test.
+ * Within the time that demand is known for. The very first step only has to save something: else a prior by which
+ * no move ever pays would never be put to the test.
  */
-static bool pays_back(const struct lcpfs_engine_decision *d)
+bool engine_weigh_repays(const struct lcpfs_engine_decision *d)
 {
 	bool first = !(d->copying_expected > 0) && d->blocks == d->step_blocks && engine_weigh_saved(d) >= 1;
 
-	return (engine_weigh_saved(d) >= d->cost_blocks || first) &&
-	       most_copied(d) + longer_way_back(d) <= d->copying_budget;
+	return engine_weigh_saved(d) >= d->cost_blocks || first;
+}
+
+double engine_weigh_there_and_back(const struct lcpfs_engine_decision *d)
+{
+	return most_copied(d) + longer_way_back(d);
+}
+
+/* And what it may cost at most is no more than the harm bound leaves, however surely it pays. */
+static bool pays_back(const struct lcpfs_engine_decision *d)
+{
+	return engine_weigh_repays(d) && engine_weigh_there_and_back(d) <= d->copying_budget;
 }
 
 /*

@@ -219,6 +219,8 @@ void emergency_note_due(struct lcpfs_pool *pool, bool all);
 
 int keeper_start_engine(struct lcpfs_pool *pool) MUST_CHECK;
 int keeper_add_part(struct lcpfs_pool *pool, const struct part *part) MUST_CHECK;
+/* One that cannot be used neither gives nor gets. */
+void keeper_fix_size(struct lcpfs_pool *pool, const struct part *part);
 /* Tells the engine every size that it does not know yet; with the lock. */
 void keeper_tell_sizes(struct lcpfs_pool *pool, enum lcpfs_engine_cause cause);
 void keeper_measure(struct lcpfs_pool *pool); /* without the lock */

@@ -133,6 +133,11 @@ static void fill_one(struct lcpfs_partition_info *info, struct part *part)
 		fill_from_engine(info, &known);
 }
 
+static int no_partition(const char *name, struct lcpfs_failure *failure)
+{
+	return failure_set(failure, LCPFS_E_NOT_FOUND, "there is no partition %s", name);
+}
+
 int lcpfs_partition_get_info(struct lcpfs_pool *pool, const char *name, struct lcpfs_partition_info *info,
 			     struct lcpfs_failure *failure)
 {
@@ -143,7 +148,7 @@ int lcpfs_partition_get_info(struct lcpfs_pool *pool, const char *name, struct l
 	if (part)
 		fill_one(info, part);
 	pthread_mutex_unlock(&pool->lock);
-	return part ? 0 : failure_set(failure, LCPFS_E_NOT_FOUND, "there is no partition %s", name ? name : "");
+	return part ? 0 : no_partition(name ? name : "", failure);
 }
 
 /* -- the pool -- */
@@ -224,26 +229,32 @@ int lcpfs_pool_get_info(struct lcpfs_pool *pool, struct lcpfs_pool_info *info)
 	return lcpfs_engine_get_statistics(pool->engine, &info->engine);
 }
 
+/* Of one that cannot be used the engine knows only that its size is fixed. */
+static int explain_part(struct lcpfs_pool *pool, const char *name, struct lcpfs_engine_decision *decision,
+			struct lcpfs_failure *failure)
+{
+	char why[200] = "";
+	struct part *part;
+	uint32_t id = 0;
+
+	pthread_mutex_lock(&pool->lock);
+	part = part_named(pool, name);
+	if (part)
+		id = part->id;
+	if (part && !part->store)
+		snprintf(why, sizeof(why), "%.*s", (int)sizeof(why) - 1, part->fault);
+	pthread_mutex_unlock(&pool->lock);
+	if (!id || lcpfs_engine_explain(pool->engine, id, decision))
+		return no_partition(name, failure);
+	if (why[0])
+		snprintf(decision->sentence, sizeof(decision->sentence),
+			 "%s cannot be used, and keeps its size until it can: %s", name, why);
+	return 0;
+}
+
 int lcpfs_pool_explain(struct lcpfs_pool *pool, const char *name, struct lcpfs_engine_decision *decision,
 		       struct lcpfs_failure *failure)
 {
-	uint32_t id = 0;
-	bool known = true;
-	int error;
-
-	if (name) {
-		struct part *part;
-
-		pthread_mutex_lock(&pool->lock);
-		part = part_named(pool, name);
-		known = part != NULL;
-		id = part ? part->id : 0;
-		pthread_mutex_unlock(&pool->lock);
-	}
-	if (!known)
-		return failure_set(failure, LCPFS_E_NOT_FOUND, "there is no partition %s", name);
-	error = lcpfs_engine_explain(pool->engine, id, decision);
-	return error ? failure_set(failure, (enum lcpfs_error) - error, "the engine does not know partition %s",
-				   name ? name : "")
-		     : 0;
+	return name ? explain_part(pool, name, decision, failure)
+		    : lcpfs_engine_explain(pool->engine, 0, decision);
 }

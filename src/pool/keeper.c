@@ -14,6 +14,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/words.h"
 #include "pool/core.h"
 
 enum {
@@ -40,6 +41,13 @@ int keeper_add_part(struct lcpfs_pool *pool, const struct part *part)
 	};
 
 	return lcpfs_engine_add(pool->engine, &spec, NULL);
+}
+
+void keeper_fix_size(struct lcpfs_pool *pool, const struct part *part)
+{
+	uint64_t size = part_size_blocks(part);
+
+	may_fail(lcpfs_engine_set_limits(pool->engine, part->id, size, size));
 }
 
 static uint64_t told_size(const struct part *part)
@@ -168,6 +176,7 @@ static void note_move(struct lcpfs_pool *pool, const struct lcpfs_engine_decisio
 		      const struct lcpfs_engine_moved *moved)
 {
 	struct lcpfs_event event = event_of(d, LCPFS_EVENT_MOVED);
+	char size[WORDS_ROOM];
 
 	event.blocks = moved->blocks;
 	event.duration_us = moved->duration_us;
@@ -175,6 +184,10 @@ static void note_move(struct lcpfs_pool *pool, const struct lcpfs_engine_decisio
 	event.from_old_blocks = event.from_new_blocks + (double)moved->blocks;
 	event.to_new_blocks = size_or_free(pool, move->to);
 	event.to_old_blocks = event.to_new_blocks - (double)moved->blocks;
+	if (moved->blocks < d->blocks)
+		snprintf(event.text, sizeof(event.text), "%s of this: %.*s",
+			 words_blocks(size, (double)moved->blocks), (int)sizeof(event.text) - WORDS_ROOM - 16,
+			 d->sentence);
 	history_add(pool, &event);
 	may_fail(history_flush(pool));
 }
@@ -272,6 +285,21 @@ static void note_decision(struct lcpfs_pool *pool, const struct lcpfs_engine_dec
 	}
 }
 
+static void say_outcome(const struct lcpfs_engine_outcome *o, struct lcpfs_event *event)
+{
+	char before[WORDS_ROOM], after[WORDS_ROOM], error[WORDS_ROOM], expected[WORDS_ROOM];
+
+	words_two_numbers(before, o->epsilon_before, after, o->epsilon_after);
+	words_number(error, o->standard_error);
+	words_number(expected, o->expected_gain);
+	if (o->verdict == LCPFS_ENGINE_NOT_JUDGED)
+		snprintf(event->text, sizeof(event->text), "not judged: its effect could not be measured");
+	else
+		snprintf(event->text, sizeof(event->text),
+			 "%s: epsilon of the two %s → %s ± %s, expected to fall by %s",
+			 lcpfs_engine_verdict_name(o->verdict), before, after, error, expected);
+}
+
 static void note_outcome(struct lcpfs_pool *pool, const struct lcpfs_engine_outcome *o)
 {
 	struct lcpfs_event event = {
@@ -295,9 +323,7 @@ static void note_outcome(struct lcpfs_pool *pool, const struct lcpfs_engine_outc
 		.reason = (int)o->reason,
 	};
 
-	snprintf(event.text, sizeof(event.text), "%s: ε of the two %.4g → %.4g ± %.2g, expected to fall %.3g",
-		 lcpfs_engine_verdict_name(o->verdict), o->epsilon_before, o->epsilon_after, o->standard_error,
-		 o->expected_gain);
+	say_outcome(o, &event);
 	history_add(pool, &event);
 }
 

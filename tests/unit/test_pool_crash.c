@@ -465,11 +465,13 @@ static void a_lost_partition_leaves_the_others_alone(void **state)
 	struct lcpfs_partition_info info;
 	struct lcpfs_partition *partition;
 	struct lcpfs_pool_info pool_info;
+	struct lcpfs_engine_decision decision;
+	struct lcpfs_engine_partition known;
 	struct fixture f;
 
 	(void)state;
 	fixture_new(&f, 32 * MB);
-	assert_int_equal(fixture_add(&f, "a", LEAST, 6 * MB, 6 * MB), 0);
+	assert_int_equal(fixture_add(&f, "a", LEAST, 6 * MB, 8 * MB), 0);
 	assert_int_equal(fixture_add(&f, "b", LEAST, 6 * MB, 12 * MB), 0);
 	assert_int_equal(fixture_write(&f, "b", 0, 50, 1), 0);
 	struct layout l = f.pool->layout;
@@ -485,6 +487,11 @@ static void a_lost_partition_leaves_the_others_alone(void **state)
 	info = fixture_info(&f, "a");
 	assert_true(info.faulted);
 	assert_int_equal(info.size_blocks, 6 * MB / BLOCK_SIZE);
+	assert_int_equal(lcpfs_pool_explain(f.pool, "a", &decision, &f.failure), 0);
+	assert_non_null(strstr(decision.sentence, "a cannot be used, and keeps its size until it can: "));
+	assert_int_equal(lcpfs_engine_get_partition(f.pool->engine, info.id, &known), 0);
+	assert_int_equal(known.min_size_blocks, info.size_blocks); /* nothing is taken from it, nor given to it */
+	assert_int_equal(known.max_size_blocks, info.size_blocks);
 	assert_true(lcpfs_partition_open(f.pool, "a", &partition, &f.failure) < 0);
 	assert_non_null(strstr(f.failure.message, "partition a is faulted"));
 	assert_true(fixture_resize(&f, "a", 5 * MB) < 0);
