@@ -15,6 +15,7 @@
 #include "control/describe.h"
 #include "control/field.h"
 #include "sim/simulate.h"
+#include "show.h"
 #include "size.h"
 
 #define JSON_HELP     "print one JSON object"
@@ -190,10 +191,14 @@ int cli_mode(const char *text, enum lcpfs_engine_mode *mode)
 
 static int print_help(void)
 {
+	char left[64];
+
 	printf("lcpfs: a storage pool whose partition boundaries move by themselves\n\n");
 	printf("usage: lcpfs COMMAND …    lcpfs help COMMAND    lcpfs --version\n\n");
-	for (size_t i = 0; i < ARRAY_LENGTH(commands); i++)
-		printf("  %-9s%-19s %s\n", commands[i].name, commands[i].operands, commands[i].help);
+	for (size_t i = 0; i < ARRAY_LENGTH(commands); i++) {
+		snprintf(left, sizeof(left), "%-9s%s", commands[i].name, commands[i].operands);
+		show_help(30, left, commands[i].help);
+	}
 	printf("\nPOOL is a file or a block device. Sizes take K, M, G or T (1024).\n");
 	return cli_finish_output();
 }
@@ -210,7 +215,7 @@ static int print_command_help(const struct cli_command *command)
 	for (; option && option->name; option++) {
 		snprintf(left, sizeof(left), "--%s%s%s", option->name, option->value ? " " : "",
 			 option->value ? option->value : "");
-		printf("  %-22s %s\n", left, option->help);
+		show_help(24, left, option->help);
 	}
 	return cli_finish_output();
 }
@@ -292,6 +297,13 @@ static int run_command(const struct cli_command *command, int argc, char **argv)
 	return error ? error : cli_finish_output();
 }
 
+static int simulate(int argc, char **argv)
+{
+	int status = simulate_main(argc, argv);
+
+	return status ? status : cli_finish_output();
+}
+
 static int help(int argc, char **argv)
 {
 	const struct cli_command *command;
@@ -303,7 +315,7 @@ static int help(int argc, char **argv)
 		return cli_usage("no such command: %s; see lcpfs help", argv[1]);
 	if (!command->run) {
 		char *arguments[] = {argv[1], (char[]){"--help"}, NULL};
-		return simulate_main(2, arguments);
+		return simulate(2, arguments);
 	}
 	return print_command_help(command);
 }
@@ -328,5 +340,5 @@ int cli_main(int argc, char **argv)
 	command = command_by_name(argv[1]);
 	if (!command)
 		return cli_usage("no such command: %s; see lcpfs help", argv[1]);
-	return command->run ? run_command(command, argc - 1, argv + 1) : simulate_main(argc - 1, argv + 1);
+	return command->run ? run_command(command, argc - 1, argv + 1) : simulate(argc - 1, argv + 1);
 }

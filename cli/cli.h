@@ -59,18 +59,21 @@ int cli_usage(const char *format, ...) PRINTF_LIKE(1, 2);
 int cli_finish_output(void);
 
 /*
- * Progress of long work: shown on standard error where that is a terminal or --progress was given; SIGINT and
- * SIGTERM make cli_progress ask the work to stop. A second signal ends the program at once.
+ * Progress of long work on standard error: at a terminal once it takes longer than a moment, five times a second;
+ * elsewhere if --progress was given, a line every other second. SIGINT and SIGTERM make cli_progress ask the work
+ * to stop. A second signal ends the program at once.
  */
 struct cli_progress {
-	bool shown;
+	bool terminal, asked;
 	bool drawn;
-	bool armed;
+	bool armed;        /* signals are ours now */
+	uint64_t drawn_ms; /* when last, at first when it began */
 };
 
 void cli_progress_start(struct cli_progress *progress, const struct cli *cli);
 bool cli_progress(void *progress, uint64_t done, uint64_t total);
-void cli_progress_end(struct cli_progress *progress);
+/* Before any result is printed. `done`: it came to its end, so 100 % is shown. A second call does nothing. */
+void cli_progress_end(struct cli_progress *progress, bool done);
 bool cli_interrupted(void);
 
 /* ---- the commands ---- */

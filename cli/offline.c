@@ -18,6 +18,8 @@ int offline_create(const struct cli *cli)
 		return CLI_USAGE;
 	if (lcpfs_pool_create(cli->operands[0], &options, &failure))
 		return cli_failure(&failure);
+	printf("%s: created. Boundaries are watched, and not moved before lcpfs tune %s on\n", cli->operands[0],
+	       cli->operands[0]);
 	return CLI_DONE;
 }
 
@@ -77,8 +79,9 @@ static int show_check(const struct cli *cli, const struct lcpfs_care *care, stru
 			printf("%s: clean, %s verified\n", cli->operands[0], checked);
 	}
 	if (care->damaged)
-		return cli_failed("%s: %llu damaged places; lcpfs scrub repairs what has a second copy",
-				  cli->operands[0], (unsigned long long)care->damaged);
+		return cli_failed("%s: %llu damaged place%s; lcpfs scrub repairs what has a second copy",
+				  cli->operands[0], (unsigned long long)care->damaged,
+				  care->damaged == 1 ? "" : "s");
 	return CLI_DONE;
 }
 
@@ -92,7 +95,7 @@ int offline_check(const struct cli *cli)
 
 	cli_progress_start(&checking.progress, cli);
 	status = lcpfs_pool_check(cli->operands[0], &care, &failure);
-	cli_progress_end(&checking.progress);
+	cli_progress_end(&checking.progress, status == 0);
 	if (status) {
 		cli_failure(&failure);
 		status = CHECK_IMPOSSIBLE;

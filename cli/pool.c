@@ -18,10 +18,14 @@ static int run_call(const struct cli *cli, struct session_call *call, show *show
 {
 	struct lcpfs_failure failure = {0};
 	struct json_object *result;
+	int error;
 
 	call->pool_path = cli->operands[0];
 	call->command = cli->command->name;
-	if (session_run(call, &result, &failure))
+	error = session_run(call, &result, &failure);
+	if (call->progress)
+		cli_progress_end(call->context, !error);
+	if (error)
 		return cli_failure(&failure);
 	if (cli_flag(cli, "json"))
 		show_json(result);
@@ -47,12 +51,9 @@ static int run_long(const struct cli *cli, struct json_object *arguments, show *
 {
 	struct cli_progress progress;
 	struct session_call call = {.arguments = arguments, .progress = cli_progress, .context = &progress};
-	int status;
 
 	cli_progress_start(&progress, cli);
-	status = run_call(cli, &call, show_text, kept);
-	cli_progress_end(&progress);
-	return status;
+	return run_call(cli, &call, show_text, kept);
 }
 
 static struct json_object *named(const char *name)
@@ -178,8 +179,10 @@ int pool_scrub(const struct cli *cli)
 	repaired = field_count(result, "repaired");
 	json_object_put(result);
 	if (damaged > repaired)
-		return cli_failed("%s: %llu damaged places cannot be repaired; restore what they hold from a copy",
-				  cli->operands[0], (unsigned long long)(damaged - repaired));
+		return cli_failed("%s: %llu damaged place%s cannot be repaired: write what was there anew, "
+				  "from a copy",
+				  cli->operands[0], (unsigned long long)(damaged - repaired),
+				  damaged - repaired == 1 ? "" : "s");
 	return CLI_DONE;
 }
 

@@ -2,9 +2,12 @@
 /* Progress on standard error and interruption. The flag is global because signal handlers have no context. */
 #include <signal.h>
 #include <stdio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cli.h"
+
+enum { TERMINAL_MS = 200, FILE_MS = 2000 }; /* between two drawings; each is a line of its own in a file */
 
 static volatile sig_atomic_t interrupted;
 
@@ -17,6 +20,14 @@ static void interrupt(int signal_number)
 bool cli_interrupted(void)
 {
 	return interrupted;
+}
+
+static uint64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
 /*
@@ -39,23 +50,35 @@ static void arm(struct cli_progress *progress)
 
 void cli_progress_start(struct cli_progress *progress, const struct cli *cli)
 {
-	*progress = (struct cli_progress){.shown = cli_flag(cli, "progress") || isatty(STDERR_FILENO)};
+	*progress = (struct cli_progress){.terminal = isatty(STDERR_FILENO), .asked = cli_flag(cli, "progress")};
+	progress->drawn_ms = now_ms();
 }
 
+static void draw(struct cli_progress *progress, double percent)
+{
+	fprintf(stderr, progress->terminal ? "\r%5.1f %%" : "%5.1f %%\n", percent);
+	progress->drawn_ms = now_ms();
+	progress->drawn = true;
+}
+
+/* Short work shows nothing at a terminal. What was never asked to be drawn is not drawn at all. */
 bool cli_progress(void *context, uint64_t done, uint64_t total)
 {
 	struct cli_progress *progress = context;
+	uint64_t pause_ms = progress->terminal ? TERMINAL_MS : FILE_MS;
+	bool shown = progress->terminal || progress->asked;
 
 	arm(progress);
-	if (progress->shown && total && !interrupted) {
-		fprintf(stderr, "\r%5.1f %%", 100 * (double)done / (double)total);
-		progress->drawn = true;
-	}
+	if (shown && total && !interrupted && now_ms() - progress->drawn_ms >= pause_ms)
+		draw(progress, done < total ? 100 * (double)done / (double)total : 100);
 	return !interrupted;
 }
 
-void cli_progress_end(struct cli_progress *progress)
+void cli_progress_end(struct cli_progress *progress, bool done)
 {
-	if (progress->drawn)
+	if (done && (progress->drawn || progress->asked))
+		draw(progress, 100);
+	if (progress->drawn && progress->terminal)
 		fputc('\n', stderr);
+	progress->drawn = progress->asked = false;
 }

@@ -1,13 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "show.h"
 
+#include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
+#include <unistd.h>
 
+#include "base/words.h"
 #include "control/field.h"
 #include "size.h"
 #include "table.h"
+
+enum { TIME_TEXT = 64 };
 
 static const char *text_of(struct json_object *object, const char *key)
 {
@@ -39,6 +47,13 @@ static void cell_number(struct table *table, struct json_object *object, const c
 	table_cell(table, "%s", number_print(text, field_number(object, key)));
 }
 
+static double finite_number(struct json_object *object, const char *key)
+{
+	double number = field_number(object, key);
+
+	return isfinite(number) ? number : 0;
+}
+
 static void cell_percent(struct table *table, struct json_object *object, const char *key)
 {
 	table_cell(table, "%.1f%%", 100 * field_number(object, key));
@@ -51,37 +66,181 @@ static void cell_us(struct table *table, struct json_object *object, const char 
 	table_cell(table, "%s", number_print_us(text, field_number(object, key)));
 }
 
+/* ---- text at a terminal ---- */
+
+enum { WIDTH_MIN = 40, WIDTH_MAX = 120, WIDTH = 80 };
+
+/* Columns of the terminal, within what reads well; 0: it is none, and lines stay whole for who cuts them up. */
+static int terminal_width(void)
+{
+	struct winsize size;
+
+	if (!isatty(STDOUT_FILENO))
+		return 0;
+	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) || !size.ws_col)
+		return WIDTH;
+	return MIN_OF(MAX_OF((int)size.ws_col, WIDTH_MIN), WIDTH_MAX);
+}
+
+/* Bytes that continue a character take no column. */
+static int columns(const char *text, size_t length)
+{
+	int count = 0;
+
+	for (size_t i = 0; i < length; i++)
+		count += (text[i] & 0xc0) != 0x80;
+	return count;
+}
+
+/* Broken between words where it is wider (0: never); what follows is indented. */
+static void print_wrapped(const char *text, int indent, int width)
+{
+	int at = 0;
+
+	while (*text) {
+		size_t spaces = strspn(text, " "), word = strcspn(text + spaces, " ");
+		int wide = columns(text + spaces, word);
+
+		if (width && at > indent && at + (int)spaces + wide > width) {
+			printf("\n%*s%.*s", indent, "", (int)word, text + spaces);
+			at = indent + wide;
+		} else {
+			printf("%.*s", (int)(spaces + word), text);
+			at += (int)spaces + wide;
+		}
+		text += spaces + word;
+	}
+	putchar('\n');
+}
+
+/* For people only, so of a fixed width. */
+static void PRINTF_LIKE(2, 3) print_paragraph(int indent, const char *format, ...)
+{
+	char *text;
+	va_list arguments;
+
+	va_start(arguments, format);
+	CHECK(vasprintf(&text, format, arguments) >= 0);
+	va_end(arguments);
+	print_wrapped(text, indent, WIDTH);
+	free(text);
+}
+
+void show_help(int indent, const char *left, const char *right)
+{
+	print_paragraph(indent, "  %-*s %s", indent - 3, left, right);
+}
+
+/* ---- list ---- */
+
+struct totals {
+	uint64_t size, min, max, volume, live;
+	double operations, latency, epsilon; /* latency: weighted by operations */
+};
+
+static const char *state_of(struct json_object *partition)
+{
+	return field_flag(partition, "faulted") ? "FAULTED" : field_flag(partition, "moving") ? "moving" : "";
+}
+
 static void list_row(struct table *table, struct json_object *partition)
 {
-	const char *state = field_flag(partition, "faulted")  ? "FAULTED"
-			    : field_flag(partition, "moving") ? "moving"
-							      : "";
-
 	table_row(table);
 	table_cell(table, "%s", text_of(partition, "name"));
 	cell_blocks(table, partition, "size_blocks");
 	cell_blocks(table, partition, "min_size_blocks");
 	cell_blocks(table, partition, "max_size_blocks");
+	cell_blocks(table, partition, "volume_blocks");
 	cell_blocks(table, partition, "live_blocks");
-	cell_percent(table, partition, "utilization");
+	table_cell(table, "%.0f%%", 100 * field_number(partition, "utilization"));
 	cell_number(table, partition, "access_frequency");
 	cell_us(table, partition, "avg_latency_us");
 	cell_number(table, partition, "pressure");
 	cell_number(table, partition, "epsilon");
 	cell_number(table, partition, "write_amplification");
-	table_cell(table, "%s", state);
+	table_cell(table, "%s", state_of(partition));
+}
+
+static void add_up(struct totals *t, struct json_object *partition)
+{
+	double operations = finite_number(partition, "access_frequency");
+
+	t->size += field_count(partition, "size_blocks");
+	t->min += field_count(partition, "min_size_blocks");
+	t->max += field_count(partition, "max_size_blocks");
+	t->volume += field_count(partition, "volume_blocks");
+	t->live += field_count(partition, "live_blocks");
+	t->operations += operations;
+	t->latency += operations * finite_number(partition, "avg_latency_us");
+	t->epsilon += finite_number(partition, "epsilon");
+}
+
+static void cell_sum(struct table *table, uint64_t blocks)
+{
+	char text[SIZE_TEXT];
+
+	size_print_blocks(text, blocks);
+	table_cell(table, "%s", text);
+}
+
+static void total_row(struct table *table, const struct totals *t)
+{
+	char text[NUMBER_TEXT];
+
+	table_row(table);
+	table_cell(table, "TOTAL");
+	cell_sum(table, t->size);
+	cell_sum(table, t->min);
+	cell_sum(table, t->max);
+	cell_sum(table, t->volume);
+	cell_sum(table, t->live);
+	table_cell(table, "%.0f%%", t->size ? 100 * (double)t->live / (double)t->size : 0);
+	table_cell(table, "%s", number_print(text, t->operations));
+	table_cell(table, "%s", number_print_us(text, t->operations > 0 ? t->latency / t->operations : 0));
+	table_cell(table, "%s", "");
+	table_cell(table, "%s", number_print(text, t->epsilon));
+}
+
+static const char *mode_words(const char *mode)
+{
+	if (!strcmp(mode, "observe"))
+		return "are watched, not moved; lcpfs explain POOL says what would move, and lcpfs tune POOL on "
+		       "lets it move";
+	return !strcmp(mode, "on") ? "move by themselves" : "stay as they are, unless moved by hand";
+}
+
+static void show_legend(struct json_object *pool)
+{
+	const char *mode = text_of(field_get(pool, "engine"), "mode");
+	char size[SIZE_TEXT], free_space[SIZE_TEXT];
+
+	size_print_blocks(size, field_count(pool, "size_blocks"));
+	size_print_blocks(free_space, field_count(pool, "free_blocks"));
+	printf("\n");
+	printf("The pool has %s, of which %s are nobody's.\n", size, free_space);
+	print_paragraph(0, "Mode %s: boundaries %s.", mode, mode_words(mode));
+	print_paragraph(0, "VOLUME is what clients see, USED is LIVE of SIZE. Over the last moments: operations "
+			   "per second, mean latency, pressure, epsilon, and write amplification (blocks written "
+			   "to the device for each that clients wrote).");
 }
 
 void show_list(struct json_object *result)
 {
-	static const char *const titles[] = {"<NAME",   "SIZE",     "MIN",     "MAX", "LIVE",   "USED", "OPS/S",
-					     "LATENCY", "PRESSURE", "EPSILON", "WA",  "<STATE", NULL};
+	static const char *const titles[] = {"<NAME", "SIZE", "MIN",   "MAX", "VOLUME", "LIVE",	  "USED",
+					     "OPS/S", "LAT",  "PRESS", "EPS", "WA",	"<STATE", NULL};
 	struct json_object *partitions = field_get(result, "partitions");
 	struct table *table = table_new(titles);
+	struct totals totals = {0};
 
-	for (size_t i = 0; i < field_length(partitions); i++)
+	for (size_t i = 0; i < field_length(partitions); i++) {
 		list_row(table, json_object_array_get_idx(partitions, i));
+		add_up(&totals, json_object_array_get_idx(partitions, i));
+	}
+	if (field_length(partitions) > 1)
+		total_row(table, &totals);
 	table_print(table);
+	if (field_get(result, "pool"))
+		show_legend(field_get(result, "pool"));
 }
 
 static void threshold_row(struct table *table, const char *name, struct json_object *threshold)
@@ -99,9 +258,8 @@ static void threshold_row(struct table *table, const char *name, struct json_obj
 
 static void show_thresholds(struct json_object *thresholds)
 {
-	static const char *const titles[] = {"<THRESHOLD",   "VALUE",         "UNCERTAINTY",
-					     "OBSERVATIONS", "LEARNING_RATE", "MEAN_OUTCOME",
-					     "VARIANCE",     "CONFIDENCE",    NULL};
+	static const char *const titles[] = {"<LEARNED", "VALUE", "UNCERTAIN", "SEEN",	     "RATE",
+					     "OUTCOME",	 "VARIANCE", "CONFIDENCE", NULL};
 	struct table *table = table_new(titles);
 
 	threshold_row(table, "pressure", field_get(thresholds, "pressure"));
@@ -111,14 +269,15 @@ static void show_thresholds(struct json_object *thresholds)
 	table_print(table);
 }
 
-static void print_time(const char *label, uint64_t time_s)
+/* "2026-11-23 08:45:38 +0100" */
+static const char *time_text(uint64_t time_s, char text[TIME_TEXT])
 {
-	char text[64];
 	time_t when = (time_t)time_s;
 	struct tm local;
 
-	if (localtime_r(&when, &local) && strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S", &local))
-		printf("%s%s", label, text);
+	if (!localtime_r(&when, &local) || !strftime(text, TIME_TEXT, "%Y-%m-%d %H:%M:%S %z", &local))
+		snprintf(text, TIME_TEXT, "(no time)");
+	return text;
 }
 
 static unsigned long long count_of(struct json_object *object, const char *key)
@@ -126,33 +285,40 @@ static unsigned long long count_of(struct json_object *object, const char *key)
 	return field_count(object, key);
 }
 
+enum { STATUS_INDENT = 12 };
+
 static void show_totals(struct json_object *pool)
 {
-	char size[SIZE_TEXT], free_space[SIZE_TEXT], metaslab[SIZE_TEXT];
+	char size[SIZE_TEXT], free_space[SIZE_TEXT], metaslab[SIZE_TEXT], created[TIME_TEXT];
+	const char *why = text_of(pool, "health_text");
 
 	size_print_blocks(size, field_count(pool, "size_blocks"));
 	size_print_blocks(free_space, field_count(pool, "free_blocks"));
 	size_print_blocks(metaslab, field_count(pool, "metaslab_blocks"));
-	printf("health      %s%s%s\n", text_of(pool, "health"), *text_of(pool, "health_text") ? ": " : "",
-	       text_of(pool, "health_text"));
+	print_paragraph(STATUS_INDENT, "health      %s%s%s", text_of(pool, "health"), *why ? ": " : "", why);
 	printf("size        %s in %llu metaslabs of %s; owned by nobody: %s\n", size, count_of(pool, "metaslabs"),
 	       metaslab, free_space);
 	printf("partitions  %llu of at most %llu\n", count_of(pool, "partitions"),
 	       count_of(pool, "partitions_max"));
-	print_time("created     ", field_count(pool, "created_s"));
-	printf(", txg %llu, guid %s\n", count_of(pool, "txg"), text_of(pool, "guid"));
+	printf("created     %s, txg %llu\n", time_text(field_count(pool, "created_s"), created),
+	       count_of(pool, "txg"));
+	printf("guid        %s\n", text_of(pool, "guid"));
 }
 
 static void show_scrub_state(struct json_object *pool)
 {
-	uint64_t when = field_count(pool, "last_scrub_s");
+	uint64_t when = field_count(pool, "last_scrub_s"), damaged = count_of(pool, "last_scrub_damaged");
+	uint64_t errors = count_of(pool, "last_scrub_errors");
+	char text[TIME_TEXT];
 
-	if (!when) {
-		printf("scrub       none since the pool was opened\n");
-		return;
-	}
-	print_time("scrub       ", when);
-	printf(", %llu errors\n", count_of(pool, "last_scrub_errors"));
+	if (!when)
+		printf("scrub       never\n");
+	else if (!damaged)
+		printf("scrub       %s: no damage\n", time_text(when, text));
+	else
+		print_paragraph(STATUS_INDENT, "scrub       %s: %llu damaged, %llu of them repaired",
+				time_text(when, text), (unsigned long long)damaged,
+				(unsigned long long)(damaged - MIN_OF(errors, damaged)));
 }
 
 /* Against base sizes: those that partitions would have if the engine had left them alone. */
@@ -161,7 +327,10 @@ static void show_saved(struct json_object *object, int width)
 	double saved = field_number(object, "saved_blocks"), written = field_number(object, "written_blocks");
 	double share = written + saved > 0 ? 100 * saved / (written + saved) : 0;
 
-	printf("%-*s%.1f %% of what would have been written without moves\n", width, "saved", share);
+	if (share >= 0)
+		printf("%-*s%.1f %% of what would have been written without moves\n", width, "saved", share);
+	else
+		printf("%-*s%.1f %% more than would have been written without moves\n", width, "lost", -share);
 }
 
 void show_status(struct json_object *result)
@@ -172,9 +341,9 @@ void show_status(struct json_object *result)
 
 	show_totals(pool);
 	show_scrub_state(pool);
-	printf("engine      %s%s; epsilon %s\n", text_of(engine, "mode"),
-	       field_flag(engine, "moving") ? ", moving a boundary" : "",
-	       number_print(epsilon, field_number(engine, "epsilon")));
+	print_paragraph(STATUS_INDENT, "engine      mode %s: boundaries %s", text_of(engine, "mode"),
+			field_flag(engine, "moving") ? "are being moved" : mode_words(text_of(engine, "mode")));
+	printf("epsilon     %s\n", number_print(epsilon, field_number(engine, "epsilon")));
 	printf("moves       %llu: %llu improved, %llu hurt, %llu inconclusive, %llu undone\n",
 	       count_of(engine, "moves"), count_of(engine, "improved"), count_of(engine, "hurt"),
 	       count_of(engine, "inconclusive"), count_of(engine, "undone"));
@@ -186,19 +355,37 @@ void show_status(struct json_object *result)
 void show_partition(struct json_object *result)
 {
 	struct json_object *p = field_get(result, "partition");
-	char size[SIZE_TEXT], min[SIZE_TEXT], max[SIZE_TEXT], live[SIZE_TEXT];
+	char size[SIZE_TEXT], min[SIZE_TEXT], max[SIZE_TEXT], volume[SIZE_TEXT], live[SIZE_TEXT];
 
 	size_print_blocks(size, field_count(p, "size_blocks"));
+	size_print_blocks(volume, field_count(p, "volume_blocks"));
 	size_print_blocks(min, field_count(p, "min_size_blocks"));
 	size_print_blocks(max, field_count(p, "max_size_blocks"));
 	size_print_blocks(live, field_count(p, "live_blocks"));
-	printf("%s: size %s, min %s, max %s, live %s\n", text_of(p, "name"), size, min, max, live);
+	printf("%s: size %s, min %s, max %s, volume %s, live %s\n", text_of(p, "name"), size, min, max, volume,
+	       live);
 }
 
 struct side_line {
 	const char *label, *key;
 	void (*cell)(struct table *table, struct json_object *object, const char *key);
 };
+
+/* Per second, of something counted in blocks. */
+static void cell_rate(struct table *table, struct json_object *object, const char *key)
+{
+	char text[WORDS_ROOM];
+
+	table_cell(table, "%s/s", words_blocks(text, field_number(object, key)));
+}
+
+/* Of epsilon, per block. */
+static void cell_per_m(struct table *table, struct json_object *object, const char *key)
+{
+	char text[WORDS_ROOM];
+
+	table_cell(table, "%s", words_number(text, 256 * field_number(object, key)));
+}
 
 static const struct side_line side_lines[] = {
 	{"size", "size_blocks", cell_blocks},
@@ -207,15 +394,15 @@ static const struct side_line side_lines[] = {
 	{"may shrink to", "floor_blocks", cell_blocks},
 	{"may grow to", "ceiling_blocks", cell_blocks},
 	{"operations/s", "access_frequency", cell_number},
-	{"written blocks/s", "write_frequency", cell_number},
+	{"written", "write_frequency", cell_rate},
 	{"latency", "avg_latency_us", cell_us},
 	{"writes' share of it", "write_share", cell_percent},
 	{"utilization", "utilization", cell_percent},
 	{"pressure", "pressure", cell_number},
 	{"epsilon", "epsilon", cell_number},
-	{"copied per written block", "cleaning_cost", cell_number},
+	{"copied / written", "cleaning_cost", cell_number},
 	{"relative error of that", "cleaning_error", cell_number},
-	{"epsilon per block", "gain_per_block", cell_number},
+	{"epsilon per M", "gain_per_block", cell_per_m},
 };
 
 static const char *side_name(struct json_object *side)
@@ -260,15 +447,14 @@ static void line_blocks(struct json_object *decision, const char *label, const c
 
 static void show_weighing(struct json_object *d)
 {
-	char gain[NUMBER_TEXT], error[NUMBER_TEXT];
+	char gain[WORDS_ROOM], error[WORDS_ROOM], saved[WORDS_ROOM];
 
 	line_blocks(d, "weighed", "blocks");
-	printf("%-26s%s, give or take %s\n", "expected fall of epsilon",
-	       number_print(gain, field_number(d, "expected_gain")),
-	       number_print(error, field_number(d, "expected_error")));
+	printf("%-26s%s ± %s\n", "expected fall of epsilon", words_number(gain, field_number(d, "expected_gain")),
+	       words_number(error, field_number(d, "expected_error")));
 	line_blocks(d, "copying it costs", "cost_blocks");
 	line_blocks(d, "ends when it has copied", "cost_limit_blocks");
-	line_number(d, "saves device blocks/s", "expected_saving_blocks_s");
+	printf("%-26s%s/s\n", "less written", words_blocks(saved, field_number(d, "expected_saving_blocks_s")));
 	line_blocks(d, "until in balance", "balance_blocks");
 	show_saved(d, 26);
 	line_blocks(d, "way back to base sizes", "return_blocks");
@@ -287,9 +473,9 @@ void show_explain(struct json_object *result)
 	struct json_object *from = field_get(d, "from"), *to = field_get(d, "to");
 	bool weighed = field_count(from, "id") || field_count(to, "id");
 
-	printf("%s\n%s\n\n", text_of(d, "sentence"), text_of(d, "ranking"));
-	printf("%-26s%s (%s), for %.0f s\n", "answer", text_of(d, "action"), text_of(d, "reason"),
-	       field_number(d, "standing_s"));
+	print_wrapped(text_of(d, "sentence"), 0, terminal_width());
+	print_wrapped(text_of(d, "ranking"), 0, terminal_width());
+	printf("\n%-26s%s (%s)\n", "answer", text_of(d, "action"), text_of(d, "reason"));
 	show_weighing(d);
 	if (weighed) {
 		printf("\n");
@@ -298,43 +484,55 @@ void show_explain(struct json_object *result)
 }
 
 /* Who and how much, where the text does not say so itself. */
-static void print_subject(struct json_object *event)
+static void print_subject(struct json_object *event, char *text, size_t room)
 {
 	const char *kind = text_of(event, "kind"), *from = text_of(event, "from"), *to = text_of(event, "to");
 	char before[SIZE_TEXT], after[SIZE_TEXT];
+	bool grown = !*from;
 
+	text[0] = '\0';
 	if (!strcmp(kind, "resized")) {
-		const char *side = *from ? "from" : "to";
-		bool grown = !*from;
-
 		size_print_blocks(before, whole_blocks(event, grown ? "to_old_blocks" : "from_old_blocks"));
 		size_print_blocks(after, whole_blocks(event, grown ? "to_new_blocks" : "from_new_blocks"));
-		printf("%s %s → %s, ", text_of(event, side), before, after);
+		snprintf(text, room, "%s %s → %s, ", grown ? to : from, before, after);
 	} else if (!strcmp(kind, "outcome")) {
-		printf("%s → %s: ", *from ? from : "free space", *to ? to : "free space");
+		snprintf(text, room, "%s → %s: ", *from ? from : "free space", *to ? to : "free space");
+	} else if (!strcmp(kind, "damage")) {
+		snprintf(text, room, "%s: ", *from ? from : "pool");
 	}
+}
+
+enum { EVENT_INDENT = 38 }; /* behind time and kind */
+
+/* A line each, unless at a terminal. */
+static void show_event(struct json_object *event)
+{
+	char when[TIME_TEXT], subject[256], *text;
+	int width = terminal_width();
+
+	print_subject(event, subject, sizeof(subject));
+	CHECK(asprintf(&text, "%s  %-9s  %s%s", time_text(field_count(event, "time_s"), when),
+		       text_of(event, "kind"), subject, text_of(event, "text")) >= 0);
+	print_wrapped(text, width > WIDTH ? EVENT_INDENT : 4, width);
+	free(text);
 }
 
 void show_events(struct json_object *result)
 {
 	struct json_object *events = field_get(result, "events");
 
-	for (size_t i = 0; i < field_length(events); i++) {
-		struct json_object *event = json_object_array_get_idx(events, i);
-
-		print_time("", field_count(event, "time_s"));
-		printf("  %-9s  ", text_of(event, "kind"));
-		print_subject(event);
-		printf("%s\n", text_of(event, "text"));
-	}
+	for (size_t i = 0; i < field_length(events); i++)
+		show_event(json_object_array_get_idx(events, i));
 }
 
 void show_findings(struct json_object *findings)
 {
 	for (size_t i = 0; i < field_length(findings); i++) {
 		struct json_object *finding = json_object_array_get_idx(findings, i);
+		const char *partition = text_of(finding, "partition");
 
-		printf("%s%s\n", text_of(finding, "text"), field_flag(finding, "repaired") ? " (repaired)" : "");
+		printf("%s: %s%s\n", *partition ? partition : "pool", text_of(finding, "text"),
+		       field_flag(finding, "repaired") ? " (repaired)" : "");
 	}
 }
 

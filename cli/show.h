@@ -5,6 +5,7 @@
 
 #include <json-c/json.h>
 
+void show_help(int indent, const char *left, const char *right); /* "  left  right" in 80 columns */
 void show_list(struct json_object *result);
 void show_status(struct json_object *result);
 void show_partition(struct json_object *result);

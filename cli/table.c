@@ -55,22 +55,24 @@ void table_print(struct table *table)
 	free(table);
 }
 
+/* Three digits that count, with k, M, G, T, P, E of 1000 above 9999: five columns, and one for a sign. */
 const char *number_print(char text[NUMBER_TEXT], double number)
 {
+	static const char units[] = "kMGTPE";
 	double size = fabs(number);
+	int unit = -1;
 
-	if (!isfinite(number))
+	if (!isfinite(number)) {
 		snprintf(text, NUMBER_TEXT, "-");
-	else if (size >= 9.995e8)
-		snprintf(text, NUMBER_TEXT, "%.3g", number);
-	else if (size >= 999500)
-		snprintf(text, NUMBER_TEXT, "%.*fM", size < 9.995e6 ? 2 : 1, number / 1e6);
-	else if (size >= 9999.5)
-		snprintf(text, NUMBER_TEXT, "%.1fk", number / 1e3);
-	else if (size >= 0.0095 || size == 0)
-		snprintf(text, NUMBER_TEXT, "%.*f", size >= 99.95 ? 0 : size >= 9.995 ? 1 : 2, number);
-	else
-		snprintf(text, NUMBER_TEXT, "%.2g", number);
+		return text;
+	}
+	while (size >= (unit < 0 ? 9999.5 : 999.5) && unit + 1 < (int)sizeof(units) - 1) {
+		size /= 1000;
+		unit++;
+	}
+	size = fmin(size, 9999);
+	snprintf(text, NUMBER_TEXT, "%s%.*f%.1s", number < 0 && size >= 0.005 ? "-" : "",
+		 size >= 99.95 ? 0 : size >= 9.995 ? 1 : 2, size, unit < 0 ? "" : &units[unit]);
 	return text;
 }
 
@@ -79,10 +81,10 @@ const char *number_print_us(char text[NUMBER_TEXT], double us)
 	if (!isfinite(us))
 		snprintf(text, NUMBER_TEXT, "-");
 	else if (us < 999.5)
-		snprintf(text, NUMBER_TEXT, "%.0f us", us);
+		snprintf(text, NUMBER_TEXT, "%.0fus", us);
 	else if (us < 999500)
-		snprintf(text, NUMBER_TEXT, "%.2f ms", us / 1e3);
+		snprintf(text, NUMBER_TEXT, "%.*fms", us < 9995 ? 2 : us < 99950 ? 1 : 0, us / 1e3);
 	else
-		snprintf(text, NUMBER_TEXT, "%.2f s", us / 1e6);
+		snprintf(text, NUMBER_TEXT, "%.*fs", us < 9.995e6 ? 2 : us < 9.995e7 ? 1 : 0, fmin(us / 1e6, 1e9));
 	return text;
 }

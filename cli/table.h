@@ -19,9 +19,9 @@ void table_print(struct table *table); /* and frees it */
 
 enum { NUMBER_TEXT = 32 };
 
-/* About three digits: "0.25", "41.7", "1200", "12.3k"; "-" for what is not finite. Returns `text`. */
+/* Three digits: "0.25", "41.7", "1200", "12.3k", "1.20G"; "-" for what is not finite. Returns `text`. */
 const char *number_print(char text[NUMBER_TEXT], double number);
-/* "85 us", "1.20 ms", "3.40 s" */
+/* "85us", "1.20ms", "34.0s" */
 const char *number_print_us(char text[NUMBER_TEXT], double us);
 
 #endif

@@ -2,8 +2,8 @@
 /*
  * Pools and partitions for C programs: open, read and write, change, ask.
  *
- * A pool is open in one process at a time. All functions may be called from any thread; a partition handle stays
- * valid until it is closed, also when the partition is removed meanwhile (its calls then fail with NOT_FOUND).
+ * A pool is open in one process at a time. All functions may be called from any thread. A partition handle stays
+ * valid until it is closed; as long as there is one, the partition cannot be removed (BUSY).
  * Functions return 0 or a negative code of <lcpfs/error.h> and fill *failure (may be NULL) with one line that says
  * what to do. Sizes are blocks of 4 KiB where the name ends in _blocks, else bytes.
  */
@@ -136,7 +136,9 @@ struct lcpfs_pool_info {
 	uint32_t partitions, partitions_max;
 	enum lcpfs_health health;
 	char health_text[200];
-	uint64_t last_scrub_s, last_scrub_errors; /* of this opening; 0 = none */
+	uint64_t last_scrub_s; /* when it ended; 0 = there was none */
+	uint64_t last_scrub_damaged, last_scrub_errors; /* places that it found, and those it could not repair */
+	uint64_t read_errors; /* users' reads that failed since then */
 	struct lcpfs_engine_statistics engine;
 };
 
@@ -160,6 +162,7 @@ enum lcpfs_event_kind {
 	LCPFS_EVENT_DECISION,  /* the engine's answer changed, nothing moved (in mode observe: what would have moved) */
 	LCPFS_EVENT_TUNE,      /* mode changed */
 	LCPFS_EVENT_DAMAGE,    /* found by scrub or in use */
+	LCPFS_EVENT_SCRUB,     /* one ended: what it found */
 };
 
 const char *lcpfs_event_kind_name(enum lcpfs_event_kind kind);
@@ -194,6 +197,10 @@ struct lcpfs_finding {
 	char text[300];
 };
 
+/*
+ * The functions are called from within, in the caller's thread. They may ask the pool (lcpfs_pool_list, _get_info,
+ * _explain, _events), and must not change it, close it, nor wait for a thread that does.
+ */
 struct lcpfs_care {
 	void (*found)(void *context, const struct lcpfs_finding *finding); /* may be NULL */
 	lcpfs_progress *progress; /* may be NULL */

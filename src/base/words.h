@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Numbers in sentences, as people read them: three digits that count, no exponents, sizes in the units of the CLI. */
+/* Numbers in sentences: three digits that count, no exponents, sizes in the units of the command line. */
 #ifndef BASE_WORDS_H
 #define BASE_WORDS_H
 

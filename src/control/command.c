@@ -20,6 +20,18 @@ static int without_sentence(struct command_call *call, int error)
 		     : 0;
 }
 
+static int run_status(struct command_call *call)
+{
+	struct lcpfs_pool_info info;
+	int error = lcpfs_pool_get_info(call->pool, &info);
+
+	if (error)
+		return without_sentence(call, error);
+	field_put(call->result, "pool", describe_pool(&info));
+	return 0;
+}
+
+/* With the pool, for its totals and mode. */
 static int run_list(struct command_call *call)
 {
 	struct describe_partitions partitions;
@@ -33,18 +45,7 @@ static int run_list(struct command_call *call)
 		json_object_array_add(array, describe_partition(&partitions.list[i]));
 	field_put(call->result, "partitions", array);
 	describe_partitions_free(&partitions);
-	return 0;
-}
-
-static int run_status(struct command_call *call)
-{
-	struct lcpfs_pool_info info;
-	int error = lcpfs_pool_get_info(call->pool, &info);
-
-	if (error)
-		return without_sentence(call, error);
-	field_put(call->result, "pool", describe_pool(&info));
-	return 0;
+	return run_status(call);
 }
 
 /* What the partition looks like after a change. */

@@ -181,7 +181,9 @@ struct json_object *describe_pool(const struct lcpfs_pool_info *info)
 	field_put_count(object, "partitions", info->partitions);
 	field_put_count(object, "partitions_max", info->partitions_max);
 	field_put_count(object, "last_scrub_s", info->last_scrub_s);
+	field_put_count(object, "last_scrub_damaged", info->last_scrub_damaged);
 	field_put_count(object, "last_scrub_errors", info->last_scrub_errors);
+	field_put_count(object, "read_errors", info->read_errors);
 	field_put(object, "engine", engine_object(&info->engine));
 	return object;
 }

@@ -129,7 +129,11 @@ struct fmt_uberblock {
 	le64 history_next; /* how many entries the decision log ever got; entry n lies in ring place n % capacity */
 	le32 tune_mode;    /* enum lcpfs_engine_mode */
 	le32 open;         /* 1 while a process has the pool open for writing: rewritten in place, see docs/format.md */
-	uint8_t zero[2048 - 32 - 40];
+	le64 scrub_s;        /* when the last scrub ended, 0: never */
+	le64 scrub_found;  /* places that it found damaged */
+	le64 scrub_repaired; /* of these */
+	le64 read_errors;    /* users' reads that failed since */
+	uint8_t zero[2048 - 32 - 72];
 	uint8_t slot_map[2048]; /* bit p: which slot of pool page p is current */
 };
 static_assert(sizeof(struct fmt_uberblock) == BLOCK_SIZE, "uberblock");

@@ -88,6 +88,10 @@ static void uberblock_text(const struct fmt_uberblock *u, struct text *out)
 	number(out, "history_next", le64_get(u->history_next));
 	number(out, "tune_mode", le32_get(u->tune_mode));
 	number(out, "open", le32_get(u->open));
+	number(out, "scrub_s", le64_get(u->scrub_s));
+	number(out, "scrub_found", le64_get(u->scrub_found));
+	number(out, "scrub_repaired", le64_get(u->scrub_repaired));
+	number(out, "read_errors", le64_get(u->read_errors));
 	text_append(out, "slot_map:");
 	for (uint32_t i = 0; i < DIV_UP(pages, 8); i++)
 		text_append(out, "%s%02x", i % 32 ? "" : " ", u->slot_map[i]);

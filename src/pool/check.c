@@ -27,7 +27,7 @@ struct check {
 	uint8_t *used;        /* bitmap over the device's blocks */
 	uint64_t outside;     /* marks outside of all metaslabs */
 	uint32_t *marks;      /* per metaslab */
-	uint64_t done, total; /* blocks */
+	uint64_t done, total; /* blocks that partitions own */
 };
 
 static void found(struct check *check, const struct lcpfs_finding *finding)
@@ -58,14 +58,19 @@ static void found_in_store(void *context, const struct store_finding *f)
 	found(check, &finding);
 }
 
+static bool tell_progress(const struct check *check, uint64_t done)
+{
+	const struct lcpfs_care *care = check->care;
+
+	return !care->progress || care->progress(care->context, done, check->total);
+}
+
 static bool progress(void *context, uint64_t done, uint64_t total)
 {
-	struct check *check = context;
-	struct lcpfs_care *care = check->care;
+	const struct check *check = context;
+	double share = total ? (double)done / (double)total : 1;
 
-	(void)total;
-	return !care->progress ||
-	       care->progress(care->context, check->done + done, MAX_OF(check->total, check->done + done));
+	return tell_progress(check, check->done + (uint64_t)(share * (double)part_size_blocks(check->part)));
 }
 
 /* -- the bitmap -- */
@@ -150,7 +155,6 @@ static int check_store(struct check *check, struct report *report, struct lcpfs_
 	};
 	int error = store_check(check->part->store, check->used, &walk);
 
-	check->done += walk.checked_blocks;
 	check->care->checked_blocks += walk.checked_blocks;
 	if (error)
 		return failure_set(failure, (enum lcpfs_error) - error, "partition %s could not be checked: %s",
@@ -176,6 +180,7 @@ static int check_part(struct check *check, struct part *part, struct report *rep
 	error = check_store(check, report, failure);
 	store_abandon(part->store);
 	part->store = NULL;
+	check->done += part_size_blocks(part);
 	return error;
 }
 
@@ -220,7 +225,10 @@ static int check_pool(struct check *check, struct report *report, struct lcpfs_f
 		if (pool->parts[slot])
 			error = check_part(check, pool->parts[slot], report, failure);
 	}
+	check->part = NULL;
 	check->care->checked_blocks += report->checked_blocks;
+	if (!error)
+		tell_progress(check, check->total);
 	free_bitmap(check);
 	return error;
 }

@@ -104,7 +104,8 @@ struct lcpfs_pool {
 
 	uint64_t damaged, repaired; /* found while it was opened or scrubbed */
 	char damage_text[160];      /* the first of them */
-	uint64_t last_scrub_s, last_scrub_errors;
+	uint64_t read_errors; /* users' reads that failed since the last scrub */
+	unsigned read_events; /* of these, told in the history since it was opened */
 	bool lease_set;
 	struct claimant *claimant; /* NULL: on a vdev that nobody else reaches, or read-only */
 };
@@ -232,6 +233,11 @@ void keeper_report(struct lcpfs_pool *pool, const struct lcpfs_engine_decision *
 void keeper_save(struct txg *txg);
 void keeper_start(struct lcpfs_pool *pool);
 void keeper_stop(struct lcpfs_pool *pool);
+
+/* -- scrub.c -- */
+
+/* A user's read met damage; counted until the next scrub. Without the lock. */
+void scrub_note_read_error(struct part *part, uint64_t offset, int error);
 
 /* -- history.c -- */
 

@@ -40,7 +40,7 @@ const char *lcpfs_event_kind_name(enum lcpfs_event_kind kind)
 		[LCPFS_EVENT_RESIZED] = "resized",   [LCPFS_EVENT_EMERGENCY] = "emergency",
 		[LCPFS_EVENT_MOVED] = "moved",       [LCPFS_EVENT_OUTCOME] = "outcome",
 		[LCPFS_EVENT_DECISION] = "decision", [LCPFS_EVENT_TUNE] = "tune",
-		[LCPFS_EVENT_DAMAGE] = "damage",
+		[LCPFS_EVENT_DAMAGE] = "damage",     [LCPFS_EVENT_SCRUB] = "scrub",
 	};
 
 	return (unsigned)kind < ARRAY_LENGTH(names) && names[kind] ? names[kind] : "unknown";
@@ -222,6 +222,7 @@ void history_into(struct txg *txg)
 		page->entry[place % HISTORY_ENTRIES] = pool->pending.list[i];
 	}
 	txg->uberblock.history_next = le64_of(next);
+	txg->uberblock.read_errors = le64_of(pool->read_errors);
 }
 
 void history_written(struct lcpfs_pool *pool, const struct txg *txg)

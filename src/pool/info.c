@@ -176,7 +176,7 @@ static void set_health(struct lcpfs_pool_info *info, enum lcpfs_health health, c
 
 static void fill_health(struct lcpfs_pool *pool, struct lcpfs_pool_info *info)
 {
-	char text[100];
+	char text[160];
 
 	info->health = LCPFS_HEALTH_ONLINE;
 	if (pool->suspended)
@@ -198,9 +198,16 @@ static void fill_health(struct lcpfs_pool *pool, struct lcpfs_pool_info *info)
 			   "/proc/PID/fd");
 	if (pool->damaged > pool->repaired) {
 		set_health(info, LCPFS_HEALTH_DEGRADED, "metadata", pool->damage_text);
-	} else if (pool->last_scrub_errors) {
-		snprintf(text, sizeof(text), "the last scrub found %" PRIu64 " damaged blocks",
-			 pool->last_scrub_errors);
+	} else if (info->last_scrub_errors) {
+		snprintf(text, sizeof(text),
+			 "the last scrub could not repair %" PRIu64 " damaged place%s: write what was there anew, "
+			 "and scrub again",
+			 info->last_scrub_errors, info->last_scrub_errors == 1 ? "" : "s");
+		set_health(info, LCPFS_HEALTH_DEGRADED, "", text);
+	} else if (info->read_errors) {
+		snprintf(text, sizeof(text),
+			 "%" PRIu64 " read%s met damage since the last scrub: see log, and scrub",
+			 info->read_errors, info->read_errors == 1 ? "" : "s");
 		set_health(info, LCPFS_HEALTH_DEGRADED, "", text);
 	}
 }
@@ -219,9 +226,12 @@ int lcpfs_pool_get_info(struct lcpfs_pool *pool, struct lcpfs_pool_info *info)
 		.metaslabs = l->metaslab_count,
 		.created_s = l->created_s,
 		.partitions_max = l->partition_slots,
-		.last_scrub_s = pool->last_scrub_s,
-		.last_scrub_errors = pool->last_scrub_errors,
+		.last_scrub_s = le64_get(pool->uberblock.scrub_s),
+		.last_scrub_damaged = le64_get(pool->uberblock.scrub_found),
+		.read_errors = pool->read_errors,
 	};
+	info->last_scrub_errors = info->last_scrub_damaged -
+				  MIN_OF(le64_get(pool->uberblock.scrub_repaired), info->last_scrub_damaged);
 	for (uint32_t slot = 0; slot < l->partition_slots; slot++)
 		info->partitions += pool->parts[slot] != NULL;
 	fill_health(pool, info);

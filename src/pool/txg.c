@@ -391,6 +391,7 @@ static int load_uberblock(struct lcpfs_pool *pool, struct lcpfs_failure *failure
 	if (u) {
 		pool->uberblock = *u;
 		pool->was_open = is_marked_open(ring, u);
+		pool->read_errors = le64_get(u->read_errors);
 	}
 	free(ring);
 	if (unread)

@@ -87,7 +87,12 @@ int lcpfs_volume_read(struct lcpfs_partition *partition, uint64_t offset, void *
 {
 	int error = check_range(partition, offset, length, failure);
 
-	return error ? error : store_read(partition->store, offset, buffer, length, failure);
+	if (error)
+		return error;
+	error = store_read(partition->store, offset, buffer, length, failure);
+	if (error == -LCPFS_E_CORRUPT || error == -LCPFS_E_IO)
+		scrub_note_read_error(partition->part, offset, error);
+	return error;
 }
 
 int lcpfs_volume_write(struct lcpfs_partition *partition, uint64_t offset, const void *buffer, size_t length,

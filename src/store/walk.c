@@ -42,13 +42,19 @@ static void found(struct walker *w, bool repaired, bool data, uint64_t block, ui
 		w->walk->found(w->walk->context, &finding);
 }
 
-static int progress(struct walker *w, uint64_t blocks)
+/* What was not counted in the total: roots, headers. */
+static int checked(struct walker *w, uint64_t blocks)
 {
-	w->done += blocks;
 	w->walk->checked_blocks += blocks;
 	if (w->walk->progress && !w->walk->progress(w->walk->context, MIN_OF(w->done, w->total), w->total))
 		return -LCPFS_E_STOPPED;
 	return 0;
+}
+
+static int progress(struct walker *w, uint64_t blocks)
+{
+	w->done += blocks;
+	return checked(w, blocks);
 }
 
 /* Writes a good copy over a bad one; false if that is not wanted or fails. */
@@ -104,7 +110,7 @@ static int walk_root(struct walker *w)
 	walk_root_slot(w, s->root_slot);
 	if (s->config.read_only && s->generation > 1)
 		walk_root_slot(w, 1 - s->root_slot);
-	return progress(w, 2);
+	return checked(w, 2);
 }
 
 /* -- tree pages --------------------------------------------------------------------------------------------------- */
@@ -199,7 +205,7 @@ static int walk_record(struct walker *w, const struct record_walk *at, const str
 			found(w, repair(w, at->block + i, header), false, at->block + i, UINT64_MAX, "copy %u of a log record's header is damaged",
 			      i);
 	}
-	return progress(w, 2);
+	return checked(w, 2);
 }
 
 /*

@@ -107,6 +107,10 @@ static void fill_uberblock(union block *b, struct values *v)
 	u->history_next = next64(v);
 	u->tune_mode = next32(v);
 	u->open = next32(v);
+	u->scrub_s = next64(v);
+	u->scrub_found = next64(v);
+	u->scrub_repaired = next64(v);
+	u->read_errors = next64(v);
 	u->slot_map[0] = 0xa5;
 	u->slot_map[1] = 0x5a;
 	u->slot_map[2047] = 0x80;

@@ -460,6 +460,179 @@ static void scrub_repairs_what_rots_meanwhile(void **state)
 }
 
 /* Everything of a partition that the pool can lose: the others do not notice. */
+/* Where block `block` of a partition lies, found by its content. */
+static uint64_t place_of(struct fixture *f, uint64_t block, uint64_t generation)
+{
+	uint8_t wanted[BLOCK_SIZE], got[BLOCK_SIZE];
+
+	fixture_pattern(block, generation, wanted);
+	for (uint64_t b = 0; b < f->vdev->size_bytes / BLOCK_SIZE; b++) {
+		assert_int_equal(vdev_read(f->vdev, b * BLOCK_SIZE, got, BLOCK_SIZE), 0);
+		if (!memcmp(wanted, got, BLOCK_SIZE))
+			return b;
+	}
+	fail_msg("block %lu is nowhere", (unsigned long)block);
+	return 0;
+}
+
+struct watch { /* how a scrub or check goes on */
+	struct lcpfs_pool *pool; /* asked from within */
+	uint64_t last, total, calls;
+	char partition[LCPFS_NAME_MAX + 1]; /* of the last finding */
+};
+
+static bool watch_progress(void *context, uint64_t done, uint64_t total)
+{
+	struct watch *w = context;
+
+	assert_true(done >= w->last && done <= total && total >= w->total);
+	w->last = done;
+	w->total = total;
+	w->calls++;
+	return true;
+}
+
+static void watch_found(void *context, const struct lcpfs_finding *finding)
+{
+	struct watch *w = context;
+	struct lcpfs_partition_info list[4];
+	struct lcpfs_pool_info info;
+	size_t count;
+
+	memcpy(w->partition, finding->partition, sizeof(w->partition));
+	if (!w->pool)
+		return;
+	assert_int_equal(lcpfs_pool_list(w->pool, list, 4, &count), 0);
+	assert_int_equal(lcpfs_pool_get_info(w->pool, &info), 0);
+}
+
+static struct lcpfs_care watched_scrub(struct fixture *f, struct watch *w)
+{
+	struct lcpfs_care care = {.found = watch_found, .progress = watch_progress, .context = w};
+
+	*w = (struct watch){.pool = f->pool};
+	assert_int_equal(lcpfs_pool_scrub(f->pool, &care, &f->failure), 0);
+	assert_true(w->calls > 0 && w->last == w->total);
+	return care;
+}
+
+static struct lcpfs_pool_info pool_info(struct fixture *f)
+{
+	struct lcpfs_pool_info info;
+
+	assert_int_equal(lcpfs_pool_get_info(f->pool, &info), 0);
+	return info;
+}
+
+static void reopen(struct fixture *f, bool read_only)
+{
+	assert_int_equal(fixture_close(f), 0);
+	assert_int_equal(fixture_open(f, read_only), 0);
+}
+
+/* Two partitions, of which b has a block of data that cannot be repaired. */
+static void new_with_rot(struct fixture *f)
+{
+	fixture_new(f, 32 * MB);
+	assert_int_equal(fixture_add(f, "a", LEAST, 7 * MB, 8 * MB), 0);
+	assert_int_equal(fixture_add(f, "b", LEAST, 9 * MB, 12 * MB), 0);
+	assert_int_equal(fixture_write(f, "a", 0, 300, 1), 0);
+	assert_int_equal(fixture_write(f, "b", 300, 200, 1), 0);
+	flip(f, place_of(f, 305, 1));
+}
+
+static void what_a_scrub_found_is_kept_until_the_next(void **state)
+{
+	struct lcpfs_pool_info info;
+	struct fixture f;
+	struct watch w;
+
+	(void)state;
+	new_with_rot(&f);
+	assert_int_equal(pool_info(&f).last_scrub_s, 0);
+	assert_int_equal(watched_scrub(&f, &w).damaged, 1);
+	assert_string_equal(w.partition, "b");
+	for (int pass = 0; pass < 3; pass++) { /* at once, after opening for writing, and for reading */
+		info = pool_info(&f);
+		assert_int_equal(info.health, LCPFS_HEALTH_DEGRADED);
+		assert_non_null(strstr(info.health_text, "could not repair 1 damaged place"));
+		assert_int_equal(info.last_scrub_s, 1700000001);
+		assert_int_equal(info.last_scrub_damaged, 1);
+		assert_int_equal(info.last_scrub_errors, 1);
+		reopen(&f, pass == 1);
+	}
+	reopen(&f, false);
+	f.now_us += 5000000;
+	assert_int_equal(fixture_write(&f, "b", 305, 1, 2), 0);
+	assert_int_equal(watched_scrub(&f, &w).damaged, 0);
+	reopen(&f, true);
+	info = pool_info(&f);
+	assert_int_equal(info.health, LCPFS_HEALTH_ONLINE);
+	assert_int_equal(info.last_scrub_s, 1700000006);
+	assert_int_equal(info.last_scrub_damaged, 0);
+	fixture_done(&f);
+}
+
+static void a_read_that_met_damage_is_not_forgotten(void **state)
+{
+	struct lcpfs_partition *b;
+	uint8_t bytes[BLOCK_SIZE];
+	struct fixture f;
+	struct watch w;
+
+	(void)state;
+	new_with_rot(&f);
+	assert_int_equal(pool_info(&f).health, LCPFS_HEALTH_ONLINE); /* nobody knows yet */
+	assert_int_equal(lcpfs_partition_open(f.pool, "b", &b, &f.failure), 0);
+	for (int i = 0; i < 20; i++)
+		assert_int_equal(lcpfs_volume_read(b, 305 * BLOCK_SIZE, bytes, BLOCK_SIZE, NULL),
+				 -LCPFS_E_CORRUPT);
+	lcpfs_partition_close(b);
+	for (int pass = 0; pass < 2; pass++) {
+		assert_int_equal(pool_info(&f).health, LCPFS_HEALTH_DEGRADED);
+		assert_int_equal(pool_info(&f).read_errors, 20);
+		assert_non_null(strstr(pool_info(&f).health_text, "20 reads met damage"));
+		reopen(&f, pass == 0);
+	}
+	reopen(&f, false);
+	assert_int_equal(fixture_write(&f, "b", 305, 1, 2), 0);
+	assert_int_equal(watched_scrub(&f, &w).damaged, 0);
+	assert_int_equal(pool_info(&f).health, LCPFS_HEALTH_ONLINE);
+	fixture_done(&f);
+}
+
+static void check_names_the_partition_and_comes_to_its_total(void **state)
+{
+	struct watch w = {0};
+	struct lcpfs_care care = {.data = true, .found = watch_found, .progress = watch_progress, .context = &w};
+	struct fixture f;
+
+	(void)state;
+	new_with_rot(&f);
+	assert_int_equal(fixture_close(&f), 0);
+	assert_int_equal(pool_check_vdev(f.vdev, &f.clock, &care, &f.failure), 0);
+	assert_int_equal(care.damaged, 1);
+	assert_string_equal(w.partition, "b");
+	assert_true(w.calls > 0 && w.last == w.total);
+	fixture_done(&f);
+}
+
+/* Told without the pool's lock: whoever is told may ask. */
+static void what_scrub_finds_in_the_pool_is_told_without_its_lock(void **state)
+{
+	struct fixture f;
+	struct watch w;
+
+	(void)state;
+	fixture_new(&f, 32 * MB);
+	assert_int_equal(fixture_add(&f, "a", LEAST, 8 * MB, 8 * MB), 0);
+	flip(&f, layout_area_block(&f.pool->layout, 0, AREA_UBERBLOCKS));
+	flip(&f, layout_page_block(&f.pool->layout, 1, 0, f.pool->uberblock.slot_map[0] & 1));
+	assert_int_equal(watched_scrub(&f, &w).repaired, 2);
+	assert_string_equal(w.partition, "");
+	fixture_done(&f);
+}
+
 static void a_lost_partition_leaves_the_others_alone(void **state)
 {
 	struct lcpfs_partition_info info;
@@ -642,6 +815,10 @@ int main(void)
 		cmocka_unit_test(a_failed_flush_reaches_everybody),
 		cmocka_unit_test(rot_of_any_pool_block_is_found_and_repaired),
 		cmocka_unit_test(scrub_repairs_what_rots_meanwhile),
+		cmocka_unit_test(what_a_scrub_found_is_kept_until_the_next),
+		cmocka_unit_test(a_read_that_met_damage_is_not_forgotten),
+		cmocka_unit_test(check_names_the_partition_and_comes_to_its_total),
+		cmocka_unit_test(what_scrub_finds_in_the_pool_is_told_without_its_lock),
 		cmocka_unit_test(a_lost_partition_leaves_the_others_alone),
 		cmocka_unit_test(pages_lost_twice_are_told),
 		cmocka_unit_test(check_finds_pages_that_make_no_sense),
