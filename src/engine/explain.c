@@ -340,7 +340,7 @@ static void say_effects(struct line *line, const struct lcpfs_engine_decision *d
 
 	say(line, ": epsilon of the two should fall by ");
 	say_with_error(line, d->expected_gain, d->expected_error);
-	say(line, " (%s %%), and %s/s less be written", words_number(percent, percent_of_epsilon(d)),
+	say(line, " (%s %%), and writing by %s/s", words_number(percent, percent_of_epsilon(d)),
 	    words_blocks(saved, d->expected_saving_blocks_s));
 	if (d->cost_blocks > 0)
 		say(line, "; copying %s for it is to be repaid within the %s s that demand is known for",
