@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One command on a pool, wherever that is: through its server's control socket, else on the pool that this opens.
- */
+/* One command on a pool, wherever it is: through its server's control socket, else opened for this. */
 #ifndef CLI_SESSION_H
 #define CLI_SESSION_H
 

@@ -6,8 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* "4096", "64K", "10GiB", "2TB": NULL and *bytes, or what is wrong with it. 0 is refused, and what is over 8 EiB.
- */
+/* "4096", "64K", "10GiB", "2TB": NULL and *bytes, or what is wrong with it. 0 and more than 8 EiB are refused. */
 const char *size_parse(const char *text, uint64_t *bytes);
 
 enum { SIZE_TEXT = 32 };

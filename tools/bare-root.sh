@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # `make test` as the first command on a new machine: a root with nothing but Debian's base, git and make, into
-# which HEAD is cloned; as root first, then the tests that depend on rights as a user without any. The base, and the
-# packages that it downloads, are kept between runs, until the list of packages changes.
+# which HEAD is cloned; as root first, then the tests that depend on rights as a user without any. The base, and
+# the packages that it downloads, are kept between runs, until the list of packages changes.
 #
 # Where such a root cannot be made it says why in one line and ends with 0. LCPFS_CACHE: where it is kept.
 set -eu

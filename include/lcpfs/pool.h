@@ -215,8 +215,10 @@ struct lcpfs_care {
 int lcpfs_pool_scrub(struct lcpfs_pool *pool, struct lcpfs_care *care, struct lcpfs_failure *failure);
 /* Offline and read-only. 0: it ran (care->damaged says what it found); else it could not check. */
 int lcpfs_pool_check(const char *path, struct lcpfs_care *care, struct lcpfs_failure *failure);
-/* On-disk structures as text, for developers. what: NULL = overview, "label", "uberblocks", "map", "partition NAME",
- * "block N". The caller frees *text. Works on damaged pools as far as it can. */
+/*
+ * On-disk structures as text, for developers. what: NULL = overview, "label", "uberblocks", "map", "partition NAME",
+ * "block N". The caller frees *text. Works on damaged pools as far as it can.
+ */
 int lcpfs_pool_dump(const char *path, const char *what, char **text, struct lcpfs_failure *failure);
 
 /* ---- serving ---- */

@@ -106,8 +106,7 @@ double engine_core_decayed(const struct engine_core *core, double amount, double
 	return amount * exp((since_work - core->work) / (double)core->options.pool_blocks);
 }
 
-/* What full writers took within the last turnover of the pool is kept back for the next of them; at least one
- * step. */
+/* What full writers took within the last turnover of the pool is kept back for the next; at least one step. */
 uint64_t engine_core_reserve_blocks(const struct engine_core *core)
 {
 	double kept = engine_core_decayed(core, core->emergency_blocks, core->emergency_work);

@@ -212,8 +212,7 @@ void move_make_room(struct lcpfs_pool *pool, uint64_t missing, uint32_t but_not)
 /* -- emergency.c -- */
 
 bool emergency_need_space(void *part);
-/* With the lock. Writes down what it was given since the last time, or, unless `all`, what has waited long enough.
- */
+/* With the lock. Writes down what was given since the last time: `all`, or what has waited long enough. */
 void emergency_note_due(struct lcpfs_pool *pool, bool all);
 
 /* -- keeper.c -- */

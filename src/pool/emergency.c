@@ -90,8 +90,10 @@ static void drop(struct part *part)
 	pthread_mutex_unlock(&part->pool->lock);
 }
 
-/* What `from` gave was its move to free space, as the engine proposed; what `to` gets it learns of as an
- * emergency. */
+/*
+ * What `from` gave was its move to free space, as the engine proposed; what `to` gets it learns of as an
+ * emergency.
+ */
 static uint32_t take_proposed(struct part *to, const struct lcpfs_engine_decision *d, uint32_t *from_id)
 {
 	struct lcpfs_pool *pool = to->pool;

@@ -327,8 +327,7 @@ int layout_read(struct vdev *vdev, struct layout *l, struct lcpfs_failure *failu
 	if (vdev->size_bytes < BLOCK_SIZE)
 		return refuse(vdev, LABEL_NONE, l, failure);
 	front = read_label(vdev, 0, l);
-	/* A front label that is whole is believed: a pool of a newer format must not be opened through an old back
-	 * one. */
+	/* A front label that is whole is believed: an old back one must not open a pool of a newer format. */
 	if (front == LABEL_TRUNCATED || front == LABEL_NEWER)
 		return refuse(vdev, front, l, failure);
 	if (front != LABEL_GOOD && !find_back_label(vdev, l))

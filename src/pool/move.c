@@ -11,11 +11,11 @@
  *	to                 to           store_add
  *
  * In each of them the map names one owner or none, and only that owner ever uses it: invariant 1. A crash leaves
- *the map before or after the transaction. Before: it is `from`'s, and opening finds it empty there. After: it is
- *`to`'s. No data is in it in either case, since releasing made the new places of all live blocks durable first.
+ * the map before or after the transaction. Before: it is `from`'s, and opening finds it empty there. After: it is
+ * `to`'s. No data is in it in either case, since releasing made the new places of all live blocks durable first.
  *
  * Cleaning takes its time and holds no lock of the pool; `releasing` and `incoming` keep moves that run at the
- *same time from going below a min or above a max together. Between two metaslabs everything else can go on.
+ * same time from going below a min or above a max together. Between two metaslabs everything else can go on.
  */
 #include <inttypes.h>
 #include <stdlib.h>

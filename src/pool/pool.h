@@ -15,8 +15,7 @@
 #include "base/text.h"
 #include "vdev/vdev.h"
 
-/* `guid` must not be 0. Without `force` it refuses a device that holds a pool; other contents are not looked at.
- */
+/* `guid` must not be 0. Without `force` it refuses a device that holds a pool, whatever else is there. */
 int pool_create_vdev(struct vdev *vdev, const struct clock *clock, const struct lcpfs_create_options *options,
 		     uint64_t guid, struct lcpfs_failure *failure) MUST_CHECK;
 

@@ -275,6 +275,7 @@ void scrub_note_read_error(struct part *part, uint64_t offset, int error)
 	pool->read_errors++;
 	if (pool->read_events++ < EVENTS_MAX)
 		history_note(pool, LCPFS_EVENT_DAMAGE, part->id, 0, 0,
-			     "a read at byte %" PRIu64 " of its volume failed: %s", offset, lcpfs_error_sentence(error));
+			     "a read at byte %" PRIu64 " of its volume failed: %s", offset,
+			     lcpfs_error_sentence(error));
 	pthread_mutex_unlock(&pool->lock);
 }

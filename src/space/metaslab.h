@@ -6,8 +6,8 @@
  * so the allocator's state never has to be allocated for while it is being written. Not thread-safe: the store's
  * lock covers it.
  *
- * States:  EMPTY -> OPEN (a log head writes into it) -> CLOSED -> (live == 0, log no longer needed, flushed) ->
- * EMPTY Only an EMPTY metaslab can leave the partition.
+ * States: EMPTY -> OPEN (a log head writes into it) -> CLOSED -> (live == 0, log no longer needed, flushed)
+ * -> EMPTY. Only an EMPTY metaslab can leave the partition.
  */
 #ifndef SPACE_METASLAB_H
 #define SPACE_METASLAB_H

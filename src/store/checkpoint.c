@@ -3,11 +3,10 @@
  * Checkpoint: the state at one record of the log, S, is written as trees, and a new root makes it current.
  *
  * 1. Freeze, under the lock: seal the users' record (that is S), note where the heads stand, the live counts and
- * which pages have
- *    changed. Users go on at once; a page that they change before it is written keeps its frozen version aside.
+ *    which pages have changed. Users go on at once; a page that they change before it is written keeps its frozen
+ *    version aside.
  * 2. Write the frozen pages level by level, leaves first, each twice, through the log's META head. Once both
- * copies are
- *    written, its parent (which only checkpoints change) points at the new places.
+ *    copies are written, its parent (which only checkpoints change) points at the new places.
  * 3. Write the space tree from the frozen counts.
  * 4. Flush; write the root into the slot that is not current, in both areas; flush.
  * 5. What the old root needed is free now.

@@ -53,4 +53,4 @@ lcpfs explain "$POOL" archive-2026 >out
 import json, sys
 print(json.load(sys.stdin)["decision"]["sentence"])')" ] || fail "not one line: $(head -2 out)"
 lcpfs log "$POOL" >out
-! grep -vq '^20[0-9-]* [0-9:]* [+-][0-9][0-9][0-9][0-9]  [a-z]' out || fail "not a line each, with a time zone: $(cat out)"
+! grep -vq '^20[0-9-]* [0-9:]* [+-][0-9][0-9][0-9][0-9]  [a-z]' out || fail "no line each, or zone: $(cat out)"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Damage that cannot be repaired: check and scrub name the partition, and status knows of it until a later scrub finds
-# none, whoever opens the pool.
+# Damage that cannot be repaired: check and scrub name the partition, and status knows of it until a later scrub
+# finds none, whoever opens the pool.
 . "$(dirname "$0")/lib.sh"
 /usr/bin/python3 -c 'import nbd' 2>/dev/null || skip "no python3-libnbd"
 POOL=$T/pool
@@ -30,7 +30,8 @@ write db old
 write log old
 unserve
 expect 0 lcpfs scrub "$POOL"
-lcpfs status "$POOL" | grep -q "^scrub  *20[0-9-]* [0-9:]* [+-][0-9]*: no damage$" || fail "$(lcpfs status "$POOL")"
+lcpfs status "$POOL" >out
+grep -q "^scrub  *20[0-9-]* [0-9:]* [+-][0-9]*: no damage$" out || fail "$(cat out)"
 
 /usr/bin/python3 - "$POOL" <<'PYTHON'
 import sys
@@ -55,7 +56,7 @@ damaged() {
 damaged "unserved"
 lcpfs log "$POOL" >out
 grep -q "  damage  *log: block 7 cannot be read" out || fail "the log does not name the partition: $(cat out)"
-grep -q "  scrub  *.* verified, 1 damaged, 0 repaired$" out || fail "the log does not know of the scrub: $(cat out)"
+grep -q "  scrub  *.* verified, 1 damaged, 0 repaired$" out || fail "the log lacks the scrub: $(cat out)"
 serve "$POOL"
 damaged "served"
 /usr/bin/python3 - "$(uri log)" <<'PYTHON'
@@ -71,10 +72,11 @@ try:
 except nbd.Error:
 	pass
 PYTHON
-lcpfs log "$POOL" | grep -q "  damage  *log: a read at byte 28672 of its volume failed" || fail "$(lcpfs log "$POOL")"
+lcpfs log "$POOL" >out
+grep -q "  damage  *log: a read at byte 28672 of its volume failed" out || fail "$(cat out)"
 write log new
 expect 0 lcpfs scrub "$POOL"
 unserve
 lcpfs status "$POOL" >out
-grep -q "^health  *ONLINE$" out && grep -q "^scrub  *20.*: no damage$" out || fail "after a scrub without: $(cat out)"
+grep -q "^health  *ONLINE$" out && grep -q "^scrub  *20.*: no damage$" out || fail "$(cat out)"
 check_clean "$POOL"

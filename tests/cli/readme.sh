@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# README's five minutes, as they stand there: each command in one shell, with the outcome that is shown (numbers may
-# differ), by programs that `make` installs. What a user other than root cannot do is left out for such a user.
+# README's five minutes, as they stand there: each command in one shell, with the outcome that is shown (numbers
+# may differ), by programs that `make` installs. What only root can do is left out for others.
 . "$(dirname "$0")/lib.sh"
 needs bash fio nbdcopy
 fio --enghelp | grep -qw nbd || skip "fio without its nbd engine"

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the tests of the pool share: a simulated disk, a clock that is set by hand, partitions with known contents.
- */
+/* What tests of the pool share: a simulated disk, a clock that is set by hand, partitions with known contents. */
 #ifndef UNIT_POOL_FIXTURE_H
 #define UNIT_POOL_FIXTURE_H
 

@@ -536,7 +536,8 @@ static void whatever_the_load_the_words_are_true(void **state)
 	for (int r = 0; r < LCPFS_ENGINE_REASON_END; r++)
 		print_message("# %s: %u\n", lcpfs_engine_reason_name((enum lcpfs_engine_reason)r), seen[r]);
 	assert_true(seen[LCPFS_ENGINE_NO_ROOM] && seen[LCPFS_ENGINE_WITHIN_NOISE] &&
-		    seen[LCPFS_ENGINE_NO_PAYBACK] && seen[LCPFS_ENGINE_IN_BALANCE] && seen[LCPFS_ENGINE_UNDO] && seen[LCPFS_ENGINE_WAIT_MEASURE]);
+		    seen[LCPFS_ENGINE_NO_PAYBACK] && seen[LCPFS_ENGINE_IN_BALANCE] &&
+		    seen[LCPFS_ENGINE_UNDO] && seen[LCPFS_ENGINE_WAIT_MEASURE]);
 }
 
 int main(void)
