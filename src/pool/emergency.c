@@ -13,6 +13,7 @@
  */
 #include <stdlib.h>
 
+#include "base/words.h"
 #include "pool/core.h"
 
 enum {
@@ -154,9 +155,13 @@ static uint32_t take_empty(struct part *to, uint32_t *from_id)
 static void note(struct part *part, uint32_t from_id)
 {
 	struct lcpfs_pool *pool = part->pool;
+	const struct part *from = from_id ? part_find(pool, from_id) : NULL;
+	char size[WORDS_ROOM];
 
 	history_note(pool, LCPFS_EVENT_EMERGENCY, from_id, part->id, part->granted,
-		     "a writer of %s had no room left", part->name);
+		     "a writer of %s had no room left, and got %s from %s", part->name,
+		     words_blocks(size, (double)part->granted * pool->layout.metaslab_blocks),
+		     from ? from->name : "free space");
 	part->granted = 0;
 	part->noted_us = clock_us(&pool->clock);
 }

@@ -584,7 +584,7 @@ int lcpfs_pool_set_tune(struct lcpfs_pool *pool, enum lcpfs_engine_mode mode, st
 		pthread_mutex_unlock(&pool->lock);
 		return 0;
 	}
-	history_note(pool, LCPFS_EVENT_TUNE, 0, 0, 0, "tune %s, was %s", names[mode],
+	history_note(pool, LCPFS_EVENT_TUNE, 0, 0, 0, "mode %s, was %s", names[mode],
 		     names[le32_get(pool->uberblock.tune_mode)]);
 	txg_begin(pool, &txg);
 	txg.uberblock.tune_mode = le32_of(mode);

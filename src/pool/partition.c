@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/words.h"
 #include "pool/core.h"
 
 #define VOLUME_BLOCKS_MAX (UINT64_C(1) << 40) /* what a log entry's address can name */
@@ -400,11 +401,16 @@ static int commit_part(struct part *part, const uint32_t *metaslabs, uint32_t co
 {
 	struct lcpfs_pool *pool = part->pool;
 	uint32_t events = pool->pending.count;
+	char size[WORDS_ROOM], min[WORDS_ROOM], max[WORDS_ROOM];
 	struct txg txg;
 	int error;
 
 	pool->parts[part->slot] = part; /* so that its metaslabs are counted */
-	history_note(pool, LCPFS_EVENT_ADDED, LCPFS_ENGINE_FREE, part->id, count, "added %s", part->name);
+	words_blocks(size, (double)count * pool->layout.metaslab_blocks);
+	words_blocks(min, (double)part->min_blocks);
+	words_blocks(max, (double)part->max_blocks);
+	history_note(pool, LCPFS_EVENT_ADDED, LCPFS_ENGINE_FREE, part->id, count, "%s: size %s, min %s, max %s",
+		     part->name, size, min, max);
 	txg_begin(pool, &txg);
 	fill_page(&txg, part);
 	for (uint32_t i = 0; i < count; i++)
@@ -554,10 +560,12 @@ static int commit_removal(struct part *part, const uint32_t *metaslabs, uint32_t
 {
 	struct lcpfs_pool *pool = part->pool;
 	uint32_t events = pool->pending.count;
+	char size[WORDS_ROOM];
 	struct txg txg;
 	int error;
 
-	history_note(pool, LCPFS_EVENT_REMOVED, part->id, LCPFS_ENGINE_FREE, count, "removed %s", part->name);
+	history_note(pool, LCPFS_EVENT_REMOVED, part->id, LCPFS_ENGINE_FREE, count, "%s, whose %s are free now",
+		     part->name, words_blocks(size, (double)count * pool->layout.metaslab_blocks));
 	txg_begin(pool, &txg);
 	memset(txg_change(&txg, layout_partition_page(&pool->layout, part->slot)), 0, BLOCK_SIZE);
 	for (uint32_t i = 0; i < count; i++)

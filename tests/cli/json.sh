@@ -42,3 +42,35 @@ if command == "list":
 	assert result["partitions"][0]["pressure"] is None  # at its max
 PYTHON
 done
+
+# Every field is named in the documents: in that of the protocol, or in the header that it refers to.
+lcpfs add "$POOL" db --min 16M --max 32M --size 32M >/dev/null
+lcpfs add "$POOL" log --min 16M --max 32M >/dev/null
+for command in "list $POOL" "status $POOL" "explain $POOL" "explain $POOL db" "log $POOL" "tune $POOL" "scrub $POOL" \
+	"check $POOL" "dump $POOL" "resize $POOL db 20M" "remove $POOL log"; do
+	# shellcheck disable=SC2086
+	lcpfs $command --json
+done >out
+/usr/bin/python3 - "$TESTS/.." <<'PYTHON' || fail "see above"
+import json
+import pathlib
+import re
+import sys
+
+root = pathlib.Path(sys.argv[1])
+control = (root / "docs/control.md").read_text()
+structs = "".join((root / "include/lcpfs" / f).read_text() for f in ("pool.h", "engine.h"))
+
+
+def keys(value):
+	for key in value if isinstance(value, dict) else ():
+		yield key
+	for below in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+		yield from keys(below)
+
+
+seen = {key for line in open("out") for key in keys(json.loads(line))}
+assert len(seen) > 150, len(seen)
+missing = [k for k in sorted(seen) if f"`{k}`" not in control and not re.search(rf"\b{k}\b", structs)]
+sys.exit(f"not documented: {missing}" if missing else 0)
+PYTHON
