@@ -50,7 +50,6 @@ key=$(tools/install-deps.sh test --list | cat - "$0" | sha256sum | cut -d ' ' -f
 if [ "$(cat "$CACHE/key" 2>/dev/null)" != "$key" ]; then
 	rm -rf "$CACHE/base" "$CACHE/archives" "$CACHE/key"
 	mkdir -p "$CACHE/archives"
-	echo "bare root: $suite with git and make, from $mirror"
 	debootstrap --variant=minbase --include=git,make "$suite" "$CACHE/base" "$mirror" >"$CACHE/log" 2>&1 ||
 		cannot "debootstrap failed: $(tail -n 1 "$CACHE/log")"
 	rm -f "$CACHE"/base/var/cache/apt/archives/*.deb
@@ -76,6 +75,10 @@ apt-config dump Acquire | grep -iE '^Acquire::(https?|ftp|Retries|Check-Valid-Un
 	>"$ROOT/etc/apt/apt.conf.d/machine" || :
 echo 'APT::Keep-Downloaded-Packages "true";' >>"$ROOT/etc/apt/apt.conf.d/machine"
 
+chroot "$ROOT" apt-get -qq -o APT::Update::Error-Mode=any update >/dev/null 2>&1 ||
+	cannot "Debian's mirror cannot be reached from within"
+rm -rf "$ROOT"/var/lib/apt/lists/*
+
 # -- what is tested --
 
 export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'
@@ -83,9 +86,9 @@ git clone -q --no-hardlinks . "$ROOT/src"
 export HOME=/root LANG=C.UTF-8
 unset LCPFS_CACHE LANGUAGE LC_ALL TMPDIR MAKEFLAGS MAKELEVEL
 
-echo "bare root: make test, as root"
+echo "bare root: make test as root, in $suite with nothing but git and make, from $mirror"
 chroot "$ROOT" make -C /src test WERROR=true </dev/null
-echo "bare root: make test of commands, servers and devices, as a user without rights"
+echo "bare root: make test of what depends on rights, as a user without any"
 chroot "$ROOT" useradd --create-home somebody
 chroot "$ROOT" chown -R somebody /src
 chroot "$ROOT" su somebody -c \
