@@ -183,8 +183,8 @@ static void say_nobody_gets(struct line *line, const struct engine_core *core)
 	say(line, "nothing to move: %s would gain most from more space, but is %s", name_of(core, most->id, name),
 	    why_gets_nothing(core, most, why));
 	if (gain > 1)
-		say(line, "; of the others that would gain, %zu at their max and %zu not measured yet",
-		    at_max - is_at_max(core, most), gain - at_max - !is_at_max(core, most));
+		say(line, "; of %zu more that would gain, %zu at their max, %zu still to be measured or judged",
+		    gain - 1, at_max - is_at_max(core, most), gain - at_max - !is_at_max(core, most));
 }
 
 /* The first two, and how many more. */
