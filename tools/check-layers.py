@@ -16,6 +16,7 @@ BELOW = {layer: set(STORAGE[:i]) for i, layer in enumerate(STORAGE)}
 BELOW["engine"] = {"base"}  # pure: it knows no storage
 BELOW["pool"] = {*STORAGE, "engine"}
 BELOW["control"] = {*BELOW["pool"], "pool"}
+BELOW["serve"] = {*BELOW["control"], "control"}
 LAYERS = set(BELOW)
 PROGRAMS = {"cli": {"sim"}, "nbdkit": set(), "sim": set()}
 PUBLIC = {"error": "base", "engine": "engine"}  # every other public header is the pool's

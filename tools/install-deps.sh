@@ -5,7 +5,7 @@
 set -eu
 
 build='gcc libc6-dev meson ninja-build pkg-config nbdkit nbdkit-plugin-dev liburing-dev libxxhash-dev libblkid-dev
-	libjson-c-dev libsmartcols-dev scdoc'
+	libjson-c-dev libsmartcols-dev libgnutls28-dev scdoc'
 clients='libnbd-bin fio python3 python3-libnbd'
 filesystems='fuse3 mount util-linux e2fsprogs xfsprogs'
 testing='libcmocka-dev libnbd-dev binutils mandoc procps gnuplot-nox'

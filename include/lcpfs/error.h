@@ -35,7 +35,8 @@ extern "C" {
 	X(STOPPED, ESHUTDOWN, "stopped")                                                                          \
 	X(SYSTEM, EIO, "a system call failed")                                                                    \
 	X(SHRUNK, EIO, "the device or file has become smaller than the pool")                                     \
-	X(TAKEN_OVER, EIO, "another process or machine has taken the pool over")
+	X(TAKEN_OVER, EIO, "another process or machine has taken the pool over")                                 \
+	X(AGAIN, EAGAIN, "it would have to wait")
 
 enum lcpfs_error {
 	LCPFS_OK = 0,

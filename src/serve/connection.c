@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "serve/connection.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "serve/parts.h"
+
+bool connection_is_shaking_hands(const struct connection *c)
+{
+	return c->phase != PHASE_TRANSMISSION;
+}
+
+void *connection_owner(const struct connection *c)
+{
+	return c->owner;
+}
+
+void connection_want_turn(struct connection *c)
+{
+	if (c->is_ready)
+		return;
+	c->is_ready = true;
+	c->next_ready = c->host->ready;
+	c->host->ready = c;
+}
+
+/* -- what is received -- */
+
+void connection_end_input(struct connection *c, const char *why)
+{
+	if (c->is_input_over)
+		return;
+	c->is_input_over = true;
+	c->why = c->why ? c->why : why;
+	free(c->stash);
+	c->stash = NULL;
+	c->stash_bytes = 0;
+	if (c->receiving)
+		transfer_receive_no_more(c, 0, NBD_ESHUTDOWN);
+}
+
+void connection_fail(struct connection *c, const char *why)
+{
+	connection_end_input(c, why);
+	transfer_give_up_waiting(c);
+	c->output.is_dead = true;
+	output_free(&c->output);
+}
+
+/* Must it finish something before it takes new requests? */
+static bool is_full(const struct connection *c)
+{
+	return c->waiting || c->running >= CONNECTION_REQUESTS_MAX;
+}
+
+/* A request whose header is there. How many bytes it took; 0: it has to wait. */
+static size_t take_request(struct connection *c, const uint8_t *bytes, size_t length, struct turn *turn)
+{
+	struct wire_request request;
+	size_t header = wire_request_bytes(&c->wire);
+	if (!wire_request_parse(&c->wire, bytes, &request)) {
+		connection_end_input(c, "what it sent is no request");
+		return 0;
+	}
+	if (request.type == NBD_CMD_DISC) {
+		connection_end_input(c, NULL);
+		return 0;
+	}
+	bool fits = request.payload_bytes <= CONNECTION_SMALL_BYTES;
+	c->is_large = request.type == NBD_CMD_WRITE && !fits;
+	if (!request.error && c->is_large)
+		return transfer_begin_long_write(c, &request) == BEGUN ? header : 0;
+	if (!request.error && request.payload_bytes && fits && length - header < request.payload_bytes)
+		return 0;
+	if (!request.error && request.type == NBD_CMD_BLOCK_STATUS && request.payload_bytes)
+		wire_status_payload_parse(&c->wire, bytes + header, &request);
+	if (request.error) {
+		transfer_refuse(c, &request, request.error, request.reason);
+		c->skip = request.payload_bytes;
+		return header;
+	}
+	if (transfer_begin(c, &request, bytes + header, turn) == LATER)
+		return 0;
+	return header + (size_t)request.payload_bytes;
+}
+
+static size_t take_some(struct connection *c, const uint8_t *bytes, size_t length, struct turn *turn)
+{
+	if (c->skip) {
+		size_t n = (size_t)MIN_OF((uint64_t)length, c->skip);
+		c->skip -= n;
+		return n;
+	}
+	if (c->place) {
+		size_t n = MIN_OF(length, (size_t)c->place->length - c->place->filled);
+		memcpy(c->place->chunk.data + c->place->filled, bytes, n);
+		c->place->filled += n;
+		transfer_go_on_receiving(c, turn);
+		return n;
+	}
+	if (c->phase == PHASE_HANDSHAKE)
+		return negotiate_take(c, bytes, length);
+	if (c->receiving || c->is_short || is_full(c) || length < wire_request_bytes(&c->wire))
+		return 0;
+	turn->requests++;
+	return take_request(c, bytes, length, turn);
+}
+
+static bool is_turn_over(const struct turn *turn)
+{
+	return turn->requests >= CONNECTION_TURN_REQUESTS || turn->bytes >= CONNECTION_TURN_BYTES;
+}
+
+static bool may_take(const struct connection *c)
+{
+	return !c->is_input_over && !c->is_looking_up && c->phase != PHASE_SECURING &&
+	       (c->phase == PHASE_TRANSMISSION || !c->output.is_behind);
+}
+
+/* What is left is kept for the next turn. */
+static void keep(struct connection *c, const uint8_t *bytes, size_t length)
+{
+	if (c->is_input_over)
+		return;
+	uint8_t *stash = length ? realloc(c->stash, length) : NULL;
+	if (length && !stash) {
+		connection_fail(c, "out of memory");
+		return;
+	}
+	if (!length)
+		free(c->stash);
+	if (length)
+		memcpy(stash, bytes, length);
+	c->stash = stash;
+	c->stash_bytes = length;
+}
+
+static void take(struct connection *c, const uint8_t *bytes, size_t length, struct turn *turn)
+{
+	size_t used = 0, n = 1;
+	while (n && used < length && may_take(c) && !is_turn_over(turn)) {
+		n = take_some(c, bytes + used, length - used, turn);
+		used += n;
+	}
+	if (used < length && is_turn_over(turn))
+		connection_want_turn(c);
+	keep(c, bytes + used, length - used);
+}
+
+/* Into the place, and behind what is stashed. What came goes behind `have` bytes in host->in. */
+static size_t receive(struct connection *c, size_t have, struct turn *turn)
+{
+	struct iovec list[2];
+	unsigned count = 0;
+	size_t room = WORKSPACE_IN_BYTES - have, for_place = 0;
+	if (c->place) {
+		for_place = (size_t)c->place->length - c->place->filled;
+		list[count++] = (struct iovec){c->place->chunk.data + c->place->filled, for_place};
+	}
+	if (c->is_large)
+		room = MIN_OF(room, (size_t)WIRE_BLOCK_PREFERRED);
+	list[count++] = (struct iovec){c->host->in + have, room};
+	ssize_t n = room ? c->channel->ops->receive(c->channel, list, count) : -EAGAIN;
+	if (n == -EAGAIN)
+		return have;
+	if (n <= 0) {
+		connection_end_input(c, n ? strerrordesc_np((int)-n) : NULL);
+		return 0;
+	}
+	size_t placed = MIN_OF((size_t)n, for_place);
+	if (placed) {
+		c->place->filled += placed;
+		transfer_go_on_receiving(c, turn);
+	}
+	return have + (size_t)n - placed;
+}
+
+static bool may_receive(const struct connection *c)
+{
+	if (c->is_input_over || c->is_looking_up || c->phase == PHASE_SECURING)
+		return false;
+	if (c->phase == PHASE_HANDSHAKE)
+		return !c->output.is_behind;
+	return c->skip || c->place || !(c->receiving || c->is_short || is_full(c));
+}
+
+static void take_input(struct connection *c, bool readable, struct turn *turn)
+{
+	size_t have = c->stash_bytes;
+	if (have)
+		memcpy(c->host->in, c->stash, have);
+	if (readable && may_receive(c))
+		have = receive(c, have, turn);
+	take(c, c->host->in, have, turn);
+}
+
+/* -- turns -- */
+
+static void take_finished(struct connection *c)
+{
+	struct task *task;
+	while ((task = tasks_take(&c->finished)))
+		if (!transfer_finish(c, task))
+			negotiate_finish(c, task);
+}
+
+/* Sends what there is; what is read as it is sent is read on. */
+static void send_output(struct connection *c)
+{
+	struct chunk *place;
+	output_send(&c->output);
+	while ((place = output_place(&c->output)) && transfer_stream(c, place))
+		output_send(&c->output);
+}
+
+static void connection_free(struct connection *c)
+{
+	struct host *host = c->host;
+	void *owner = c->owner;
+	const char *why = c->why;
+	struct connection **link = &host->ready;
+	while (c->is_ready && *link != c)
+		link = &(*link)->next_ready;
+	if (c->is_ready)
+		*link = c->next_ready;
+	CHECK(!c->held);
+	negotiate_free(c);
+	free(c->stash);
+	export_close(c->export);
+	if (c->channel)
+		c->channel->ops->free(c->channel);
+	free(c);
+	host->ops->ended(host, owner, why);
+}
+
+/*
+ * The client may still be sending, and would lose our last words if the socket were closed now: TCP is like that.
+ */
+static bool linger(struct connection *c)
+{
+	bool was = c->is_lingering;
+	if (!c->is_ending || !c->channel || !c->channel->is_tcp || c->output.is_dead)
+		return false;
+	c->is_lingering = true;
+	if (!was)
+		c->channel->ops->finish(c->channel);
+	return true;
+}
+
+static void throw_away_input(struct connection *c)
+{
+	struct iovec list = {c->host->in, WORKSPACE_IN_BYTES};
+	ssize_t n = c->channel->ops->receive(c->channel, &list, 1);
+	if (n <= 0 && n != -EAGAIN)
+		c->is_ending = false;
+}
+
+/* What it waits for now; or it is over. */
+static void rest(struct connection *c)
+{
+	bool unsent =
+		!c->output.is_dead && (!output_is_empty(&c->output) || c->channel->ops->has_unsent(c->channel));
+	bool over = c->is_input_over && !c->running && !unsent;
+	if (over && !linger(c)) {
+		if (!c->output.is_dead)
+			c->channel->ops->finish(c->channel);
+		connection_free(c);
+		return;
+	}
+	bool securing = c->phase == PHASE_SECURING && !c->is_input_over;
+	bool in = may_receive(c) || c->is_lingering || (securing && !unsent);
+	if (c->channel)
+		c->host->ops->watch(c->host, c, in, unsent && !output_place(&c->output));
+	if (in && !c->output.is_dead && c->channel->ops->has_more(c->channel))
+		connection_want_turn(c);
+}
+
+void connection_turn(struct connection *c, bool readable)
+{
+	struct turn turn = {0};
+	if (c->is_ending)
+		connection_end_input(c, NULL);
+	if (c->is_cut)
+		connection_fail(c, NULL);
+	if (c->is_lingering && readable)
+		throw_away_input(c);
+	take_finished(c);
+	if (c->is_short && c->held < c->short_at)
+		c->is_short = false;
+	transfer_begin_waiting(c, &turn);
+	if (c->receiving && !c->place)
+		transfer_go_on_receiving(c, &turn);
+	if (c->stash_bytes || readable)
+		take_input(c, readable, &turn);
+	send_output(c);
+	if (c->phase == PHASE_SECURING && !c->is_input_over && output_is_empty(&c->output))
+		negotiate_secure(c);
+	if (c->is_short && c->held < c->short_at)
+		connection_want_turn(c);
+	rest(c);
+}
+
+void connection_turn_ready(struct host *host)
+{
+	struct connection *first = host->ready, *next;
+	host->ready = NULL;
+	for (struct connection *c = first; c; c = next) {
+		next = c->next_ready;
+		c->is_ready = false;
+		connection_turn(c, c->channel && c->channel->ops->has_more(c->channel));
+	}
+}
+
+/* -- beginning and end -- */
+
+struct connection *connection_new(struct host *host, struct channel *channel, void *owner)
+{
+	struct connection *c = calloc(1, sizeof(*c));
+	if (c)
+		c->handshake = malloc(sizeof(*c->handshake));
+	if (!c || !c->handshake) {
+		free(c);
+		channel->ops->free(channel);
+		return NULL;
+	}
+	c->host = host;
+	c->owner = owner;
+	c->channel = channel;
+	c->waiting_last = &c->waiting;
+	tasks_init(&c->finished);
+	output_init(&c->output, &host->workspace, host->memory, &c->held, channel);
+	handshake_init(c->handshake, host->tls);
+	negotiate_greet(c);
+	return c;
+}
+
+void connection_end(struct connection *c)
+{
+	c->is_ending = true;
+	connection_want_turn(c);
+}
+
+void connection_cut(struct connection *c, const char *why)
+{
+	c->is_cut = true;
+	c->why = c->why ? c->why : why;
+	connection_want_turn(c);
+}

@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Locks: `exports.lock` for the list and the counts of users, taken first; an export's own for its flushes. */
+#include "serve/export.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct exports {
+	const struct backend *backend;
+	void *context;
+	struct workers *workers;
+	struct lane *lane; /* for closing */
+	pthread_mutex_t lock;
+	struct export *first;
+	atomic_bool is_stopping;
+};
+
+#define OWNER_OF(type, member, pointer) ((type *)((char *)(pointer) - offsetof(type, member)))
+
+struct exports *exports_new(const struct backend *backend, void *context, struct workers *workers)
+{
+	struct exports *e = calloc(1, sizeof(*e));
+	if (!e)
+		return NULL;
+	*e = (struct exports){
+		.backend = backend, .context = context, .workers = workers, .lane = lane_new(workers)};
+	if (!e->lane) {
+		free(e);
+		return NULL;
+	}
+	pthread_mutex_init(&e->lock, NULL);
+	return e;
+}
+
+void exports_free(struct exports *e)
+{
+	if (!e)
+		return;
+	CHECK(!e->first);
+	lane_free(e->lane);
+	pthread_mutex_destroy(&e->lock);
+	free(e);
+}
+
+int exports_list(struct exports *e, struct backend_export **list, size_t *count, struct lcpfs_failure *failure)
+{
+	return e->backend->list(e->context, list, count, failure);
+}
+
+void exports_stop(struct exports *e)
+{
+	atomic_store(&e->is_stopping, true);
+}
+
+bool export_is_stopping(const struct export *x)
+{
+	return atomic_load_explicit(&x->exports->is_stopping, memory_order_relaxed);
+}
+
+/* -- flushes -- */
+
+static void flush_run(struct task *task)
+{
+	struct export *x = OWNER_OF(struct export, flush, task);
+	bool more;
+	do {
+		pthread_mutex_lock(&x->lock);
+		struct task *served = x->waiting.first;
+		tasks_init(&x->waiting);
+		pthread_mutex_unlock(&x->lock);
+		int error = x->backend->flush(x->volume, NULL);
+		pthread_mutex_lock(&x->lock);
+		more = x->waiting.first;
+		x->is_flushing = more;
+		pthread_mutex_unlock(&x->lock);
+		/* If there are no more, those that are served now may be all that keeps the export open. */
+		for (struct task *next; served; served = next) {
+			next = served->next;
+			OWNER_OF(struct flush_waiter, task, served)->error = error;
+			mailbox_post(served->home, served);
+		}
+	} while (more);
+}
+
+void export_flush(struct export *x, struct flush_waiter *waiter)
+{
+	pthread_mutex_lock(&x->lock);
+	tasks_append(&x->waiting, &waiter->task);
+	bool begin = !x->is_flushing;
+	x->is_flushing = true;
+	pthread_mutex_unlock(&x->lock);
+	if (begin)
+		lane_submit(x->lane, &x->flush);
+}
+
+static void export_drop(struct export *x);
+static void close_run(struct task *task);
+
+static void settle_run(struct task *task)
+{
+	struct export *x = OWNER_OF(struct export, settle, task);
+	pthread_mutex_lock(&x->lock);
+	x->is_settling = false;
+	pthread_mutex_unlock(&x->lock);
+	x->backend->settle(x->volume);
+	export_drop(x);
+}
+
+void export_settle(struct export *x)
+{
+	if (!x->backend->is_unsettled(x->volume))
+		return;
+	pthread_mutex_lock(&x->lock);
+	bool begin = !x->is_settling;
+	x->is_settling = true;
+	pthread_mutex_unlock(&x->lock);
+	if (!begin)
+		return;
+	pthread_mutex_lock(&x->exports->lock);
+	x->users++; /* its connections may go meanwhile */
+	pthread_mutex_unlock(&x->exports->lock);
+	lane_submit(x->lane, &x->settle);
+}
+
+/* -- opening and closing -- */
+
+static void export_destroy(struct export *x)
+{
+	if (x->volume)
+		x->backend->close(x->volume);
+	if (x->lane)
+		lane_free(x->lane);
+	pthread_mutex_destroy(&x->lock);
+	free(x);
+}
+
+static struct export *export_new(struct exports *e)
+{
+	struct export *x = calloc(1, sizeof(*x));
+	if (!x)
+		return NULL;
+	x->backend = e->backend;
+	x->exports = e;
+	x->users = 1;
+	x->flush.run = flush_run;
+	x->settle.run = settle_run;
+	x->closing.run = close_run;
+	tasks_init(&x->waiting);
+	pthread_mutex_init(&x->lock, NULL);
+	x->lane = lane_new(e->workers);
+	if (x->lane)
+		return x;
+	export_destroy(x);
+	return NULL;
+}
+
+/* The one of that name that is open already, with one more user; else the new one. */
+static struct export *enlist(struct exports *e, struct export *fresh)
+{
+	pthread_mutex_lock(&e->lock);
+	struct export *x = e->first;
+	while (x && (strcmp(x->info.name, fresh->info.name) != 0 || x->info.bytes != fresh->info.bytes))
+		x = x->next;
+	if (x) {
+		x->users++;
+	} else {
+		fresh->next = e->first;
+		e->first = fresh;
+	}
+	pthread_mutex_unlock(&e->lock);
+	return x ? x : fresh;
+}
+
+int exports_open(struct exports *e, const char *name, struct export **export, struct lcpfs_failure *failure)
+{
+	struct export *fresh = export_new(e);
+	*export = NULL;
+	if (!fresh)
+		return failure_set(failure, LCPFS_E_NOMEM, "out of memory");
+	int error = e->backend->open(e->context, name, &fresh->volume, &fresh->info, failure);
+	if (!error)
+		*export = enlist(e, fresh);
+	if (*export != fresh)
+		export_destroy(fresh);
+	return error;
+}
+
+static void export_drop(struct export *x)
+{
+	struct exports *e = x->exports;
+	pthread_mutex_lock(&e->lock);
+	bool last = --x->users == 0;
+	struct export **link = &e->first;
+	while (last && *link != x)
+		link = &(*link)->next;
+	if (last)
+		*link = x->next;
+	pthread_mutex_unlock(&e->lock);
+	if (last)
+		export_destroy(x);
+}
+
+static void close_run(struct task *task)
+{
+	export_drop(OWNER_OF(struct export, closing, task));
+}
+
+void export_close(struct export *x)
+{
+	if (!x)
+		return;
+	struct exports *e = x->exports;
+	pthread_mutex_lock(&e->lock);
+	bool last = x->users == 1;
+	if (!last)
+		x->users--;
+	pthread_mutex_unlock(&e->lock);
+	if (!last)
+		return;
+	lane_submit(e->lane, &x->closing);
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The exports that connections have open; connections to the same one share it, and its flushes.
+ *
+ * One flush of an export runs at a time, and serves all that were asked for before it began: what is asked for
+ * meanwhile is served by the next. So a worker is all that an export's flushes ever take, and many clients that
+ * flush share a device's flush.
+ */
+#ifndef SERVE_EXPORT_H
+#define SERVE_EXPORT_H
+
+#include "serve/backend.h"
+#include "serve/task.h"
+
+struct exports;
+
+struct export {
+	const struct backend *backend;
+	void *volume;
+	struct backend_export info;
+	struct lane *lane;
+	/* What follows is export.c's. */
+	struct exports *exports;
+	struct export *next;
+	unsigned users;
+	pthread_mutex_t lock;
+	struct tasks waiting; /* for a flush */
+	struct task flush, settle, closing;
+	bool is_flushing, is_settling;
+};
+
+/* A task that waits for a flush. */
+struct flush_waiter {
+	struct task task;
+	int error; /* how it ended */
+};
+
+/* `workers` and the backend's context have to live as long. NULL: no memory. */
+struct exports *exports_new(const struct backend *backend, void *context, struct workers *workers);
+/* When none is open any more. NULL is allowed. */
+void exports_free(struct exports *exports);
+
+/* May wait, for the pool: for workers. */
+int exports_list(struct exports *exports, struct backend_export **list, size_t *count,
+		 struct lcpfs_failure *failure) MUST_CHECK;
+int exports_open(struct exports *exports, const char *name, struct export **export,
+		 struct lcpfs_failure *failure) MUST_CHECK;
+/* Does not wait: a worker does what there is to do. NULL is allowed. */
+void export_close(struct export *export);
+
+/* When all that was written before is durable, the waiter goes into its mailbox. */
+void export_flush(struct export *export, struct flush_waiter *waiter);
+/* What is asked of any export from now on may be refused (STOPPED), to get to an end. */
+void exports_stop(struct exports *exports);
+bool export_is_stopping(const struct export *export);
+/* After writes by `try_write`. */
+void export_settle(struct export *export);
+
+#endif

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The NBD protocol's numbers, under the names of its specification (doc/proto.md of the NetworkBlockDevice
+ * project).
+ */
+#ifndef SERVE_PROTO_H
+#define SERVE_PROTO_H
+
+#include <stdint.h>
+
+/* -- handshake -- */
+
+#define NBD_MAGIC 0x4e42444d41474943u       /* "NBDMAGIC" */
+#define NBD_OPTION_MAGIC 0x49484156454f5054u /* "IHAVEOPT" */
+#define NBD_OPTION_REPLY_MAGIC 0x0003e889045565a9u
+
+enum { NBD_FLAG_FIXED_NEWSTYLE = 1, NBD_FLAG_NO_ZEROES = 2 };     /* the server's, and the client's answer */
+
+enum nbd_option {
+	NBD_OPT_EXPORT_NAME = 1,
+	NBD_OPT_ABORT = 2,
+	NBD_OPT_LIST = 3,
+	NBD_OPT_STARTTLS = 5,
+	NBD_OPT_INFO = 6,
+	NBD_OPT_GO = 7,
+	NBD_OPT_STRUCTURED_REPLY = 8,
+	NBD_OPT_LIST_META_CONTEXT = 9,
+	NBD_OPT_SET_META_CONTEXT = 10,
+	NBD_OPT_EXTENDED_HEADERS = 11,
+};
+
+#define NBD_REP_ACK 1u
+#define NBD_REP_SERVER 2u
+#define NBD_REP_INFO 3u
+#define NBD_REP_META_CONTEXT 4u
+#define NBD_REP_ERR_UNSUP 0x80000001u
+#define NBD_REP_ERR_POLICY 0x80000002u
+#define NBD_REP_ERR_INVALID 0x80000003u
+#define NBD_REP_ERR_PLATFORM 0x80000004u
+#define NBD_REP_ERR_TLS_REQD 0x80000005u
+#define NBD_REP_ERR_UNKNOWN 0x80000006u
+#define NBD_REP_ERR_SHUTDOWN 0x80000007u
+#define NBD_REP_ERR_TOO_BIG 0x80000009u
+#define NBD_REP_ERR_EXT_HEADER_REQD 0x8000000au
+
+enum nbd_info { NBD_INFO_EXPORT, NBD_INFO_NAME, NBD_INFO_DESCRIPTION, NBD_INFO_BLOCK_SIZE };
+
+enum nbd_transmission_flag {
+	NBD_FLAG_HAS_FLAGS = 1 << 0,
+	NBD_FLAG_READ_ONLY = 1 << 1,
+	NBD_FLAG_SEND_FLUSH = 1 << 2,
+	NBD_FLAG_SEND_FUA = 1 << 3,
+	NBD_FLAG_SEND_TRIM = 1 << 5,
+	NBD_FLAG_SEND_WRITE_ZEROES = 1 << 6,
+	NBD_FLAG_SEND_DF = 1 << 7,
+	NBD_FLAG_CAN_MULTI_CONN = 1 << 8,
+	NBD_FLAG_SEND_CACHE = 1 << 10,
+	NBD_FLAG_SEND_FAST_ZERO = 1 << 11,
+	NBD_FLAG_BLOCK_STATUS_PAYLOAD = 1 << 12,
+};
+
+enum { NBD_STRING_MAX = 4096, NBD_NO_ZEROES_BYTES = 124 };
+
+/* -- transmission -- */
+
+#define NBD_REQUEST_MAGIC 0x25609513u
+#define NBD_EXTENDED_REQUEST_MAGIC 0x21e41c71u
+#define NBD_SIMPLE_REPLY_MAGIC 0x67446698u
+#define NBD_STRUCTURED_REPLY_MAGIC 0x668e33efu
+#define NBD_EXTENDED_REPLY_MAGIC 0x6e8a278cu
+
+enum nbd_command {
+	NBD_CMD_READ,
+	NBD_CMD_WRITE,
+	NBD_CMD_DISC,
+	NBD_CMD_FLUSH,
+	NBD_CMD_TRIM,
+	NBD_CMD_CACHE,
+	NBD_CMD_WRITE_ZEROES,
+	NBD_CMD_BLOCK_STATUS,
+};
+
+enum nbd_command_flag {
+	NBD_CMD_FLAG_FUA = 1 << 0,
+	NBD_CMD_FLAG_NO_HOLE = 1 << 1,
+	NBD_CMD_FLAG_DF = 1 << 2,
+	NBD_CMD_FLAG_REQ_ONE = 1 << 3,
+	NBD_CMD_FLAG_FAST_ZERO = 1 << 4,
+	NBD_CMD_FLAG_PAYLOAD_LEN = 1 << 5,
+};
+
+enum { NBD_REPLY_FLAG_DONE = 1 };
+
+enum nbd_reply_type {
+	NBD_REPLY_TYPE_NONE = 0,
+	NBD_REPLY_TYPE_OFFSET_DATA = 1,
+	NBD_REPLY_TYPE_BLOCK_STATUS = 5,
+	NBD_REPLY_TYPE_BLOCK_STATUS_EXT = 6,
+	NBD_REPLY_TYPE_ERROR = 0x8001,
+};
+
+enum { NBD_STATE_HOLE = 1, NBD_STATE_ZERO = 2 };
+
+enum nbd_error {
+	NBD_EPERM = 1,
+	NBD_EIO = 5,
+	NBD_ENOMEM = 12,
+	NBD_EINVAL = 22,
+	NBD_ENOSPC = 28,
+	NBD_EOVERFLOW = 75,
+	NBD_ENOTSUP = 95,
+	NBD_ESHUTDOWN = 108,
+};
+
+#endif

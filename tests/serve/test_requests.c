@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Requests by the book, one rule each; what is under way together is in search.c. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "client.h"
+#include "serve/be.h"
+
+enum { VOLUME_BYTES = 40 << 20 };
+
+static struct world w;
+static struct client c;
+
+static void begin_with(enum wire_style style)
+{
+	world_begin(&w, 7, (struct world_nature){0}, VOLUME_BYTES);
+	client_begin(&c, &w);
+	client_shake_hands(&c, style, style != WIRE_SIMPLE, false);
+}
+
+static void end(void)
+{
+	client_free(&c);
+	world_end(&w);
+}
+
+/* A header as given, with `payload` zeros behind it. */
+static void send_raw(uint16_t type, uint16_t flags, uint64_t offset, uint64_t length, size_t payload)
+{
+	uint8_t header[32], *at = header;
+	bool extended = c.style == WIRE_EXTENDED;
+	static const uint8_t zeros[4096];
+	at = be32_put(at, extended ? NBD_EXTENDED_REQUEST_MAGIC : NBD_REQUEST_MAGIC);
+	at = be64_put(be16_put(be16_put(at, flags), type), 77);
+	at = be64_put(at, offset);
+	at = extended ? be64_put(at, length) : be32_put(at, (uint32_t)length);
+	world_send(&w, header, (size_t)(at - header));
+	for (; payload; payload -= MIN_OF(payload, sizeof(zeros)))
+		world_send(&w, zeros, MIN_OF(payload, sizeof(zeros)));
+	world_settle(&w);
+}
+
+static const uint8_t *take(size_t length)
+{
+	const uint8_t *at = w.to_client.data + c.taken;
+	assert_true(w.to_client.length - c.taken >= length);
+	c.taken += length;
+	return at;
+}
+
+/* The reply to send_raw has to be this error, 0 for none; and nothing more has come. */
+static void answered(uint32_t error)
+{
+	const uint8_t *at = take(16);
+	uint64_t length;
+	if (be32_get(at) == NBD_SIMPLE_REPLY_MAGIC) {
+		assert_int_equal(be32_get(at + 4), error);
+		assert_true(be64_get(at + 8) == 77);
+	} else {
+		assert_int_equal(be32_get(at),
+				 c.style == WIRE_EXTENDED ? NBD_EXTENDED_REPLY_MAGIC : NBD_STRUCTURED_REPLY_MAGIC);
+		assert_int_equal(be16_get(at + 6), error ? NBD_REPLY_TYPE_ERROR : NBD_REPLY_TYPE_NONE);
+		length = c.style == WIRE_EXTENDED ? be64_get(take(16) + 8) : be32_get(take(4));
+		at = take((size_t)length);
+		assert_true(!error || be32_get(at) == error);
+	}
+	assert_int_equal(w.to_client.length, c.taken);
+}
+
+static void what_is_no_request_ends_the_connection(void **state)
+{
+	static const uint8_t other[32] = {0x12, 0x56, 0x09, 0x53};
+	(void)state;
+	for (enum wire_style style = WIRE_SIMPLE; style <= WIRE_EXTENDED; style++) {
+		begin_with(style);
+		world_send(&w, other, sizeof(other));
+		world_settle(&w);
+		assert_null(w.connection);
+		end();
+	}
+}
+
+static void a_disconnect_is_obeyed_when_all_is_answered(void **state)
+{
+	(void)state;
+	begin_with(WIRE_SIMPLE);
+	w.nature.waits = 100;
+	client_send(&c, NBD_CMD_WRITE, NBD_CMD_FLAG_FUA, 0, 4096, 0);
+	client_send(&c, NBD_CMD_READ, 0, 8192, 4096, 0);
+	client_send_disconnect(&c);
+	world_send(&w, "more", 4);
+	client_check_end(&c);
+	assert_null(w.connection);
+	assert_null(w.why);
+	assert_true(w.is_finished);
+	end();
+}
+
+static void nothing_at_all_is_done(void **state)
+{
+	(void)state;
+	begin_with(WIRE_STRUCTURED);
+	for (uint16_t type = NBD_CMD_READ; type <= NBD_CMD_WRITE_ZEROES; type++) {
+		if (type == NBD_CMD_DISC)
+			continue;
+		send_raw(type, 0, 0, 0, 0);
+		answered(0);
+	}
+	send_raw(NBD_CMD_BLOCK_STATUS, 0, 0, 0, 0);
+	answered(NBD_EINVAL);
+	end();
+}
+
+static void a_compact_write_that_is_too_long_is_taken_and_refused(void **state)
+{
+	(void)state;
+	begin_with(WIRE_STRUCTURED);
+	send_raw(NBD_CMD_WRITE, 0, 0, WIRE_PAYLOAD_MAX + 4096, WIRE_PAYLOAD_MAX + 4096);
+	answered(NBD_EINVAL);
+	assert_true(w.held_most <= MEMORY_RESERVE);
+	send_raw(NBD_CMD_FLUSH, 0, 0, 0, 0);
+	answered(0);
+	end();
+}
+
+static void an_extended_payload_that_is_too_long_ends_the_connection(void **state)
+{
+	(void)state;
+	begin_with(WIRE_EXTENDED);
+	send_raw(NBD_CMD_WRITE, NBD_CMD_FLAG_PAYLOAD_LEN, 0, UINT64_C(1) << 32, 0);
+	assert_null(w.connection);
+	end();
+}
+
+static void an_extended_write_needs_the_payload_flag(void **state)
+{
+	(void)state;
+	begin_with(WIRE_EXTENDED);
+	send_raw(NBD_CMD_WRITE, 0, 0, 4096, 0);
+	answered(NBD_EINVAL);
+	send_raw(NBD_CMD_WRITE, NBD_CMD_FLAG_PAYLOAD_LEN, 0, 4096, 4096);
+	answered(0);
+	end();
+}
+
+static void a_payload_that_a_command_does_not_take_is_consumed(void **state)
+{
+	static const uint16_t types[] = {NBD_CMD_READ,  NBD_CMD_FLUSH,        NBD_CMD_TRIM,
+					 NBD_CMD_CACHE, NBD_CMD_WRITE_ZEROES, 55};
+	(void)state;
+	begin_with(WIRE_EXTENDED);
+	for (size_t i = 0; i < ARRAY_LENGTH(types); i++) {
+		send_raw(types[i], NBD_CMD_FLAG_PAYLOAD_LEN, 0, 100000, 100000);
+		answered(NBD_EINVAL);
+	}
+	end();
+}
+
+static void compact_requests_know_no_payload_flag(void **state)
+{
+	(void)state;
+	begin_with(WIRE_STRUCTURED);
+	send_raw(NBD_CMD_READ, NBD_CMD_FLAG_PAYLOAD_LEN, 0, 512, 0);
+	answered(NBD_EINVAL);
+	send_raw(NBD_CMD_WRITE, NBD_CMD_FLAG_PAYLOAD_LEN, 0, 512, 512);
+	answered(NBD_EINVAL);
+	end();
+}
+
+static void send_status(const uint8_t *payload, size_t length)
+{
+	uint8_t header[32], *at = header;
+	at = be16_put(be32_put(at, NBD_EXTENDED_REQUEST_MAGIC), NBD_CMD_FLAG_PAYLOAD_LEN);
+	at = be64_put(be64_put(be64_put(be16_put(at, NBD_CMD_BLOCK_STATUS), 77), 4096), length);
+	world_send(&w, header, sizeof(header));
+	world_send(&w, payload, length);
+	world_settle(&w);
+}
+
+static void a_block_status_can_name_its_contexts(void **state)
+{
+	uint8_t payload[16] = {0};
+	(void)state;
+	begin_with(WIRE_EXTENDED);
+	be32_put(be32_put(be64_put(payload, 8192), 1), 1);
+	send_status(payload, 12);
+	assert_memory_equal(take(56),
+			    "\x6e\x8a\x27\x8c\0\1\0\6\0\0\0\0\0\0\0\x4d\0\0\0\0\0\0\x10\0\0\0\0\0\0\0\0\x18"
+			    "\0\0\0\1\0\0\0\1\0\0\0\0\0\0\x20\0\0\0\0\0\0\0\0\3",
+			    56);
+	send_status(payload, 16); /* the same twice */
+	answered(NBD_EINVAL);
+	be32_put(payload + 8, 2); /* one that was not selected */
+	send_status(payload, 12);
+	answered(NBD_EINVAL);
+	send_status(payload, 4);
+	answered(NBD_EINVAL);
+	be64_put(payload, VOLUME_BYTES); /* beyond the end, from 4096 */
+	be32_put(payload + 8, 1);
+	send_status(payload, 12);
+	answered(NBD_EINVAL);
+	end();
+}
+
+static void lengths_without_end_are_refused(void **state)
+{
+	static const uint64_t lengths[] = {UINT64_MAX, UINT64_C(1) << 63, (UINT64_C(1) << 32) - 1};
+	static const uint16_t types[] = {NBD_CMD_READ, NBD_CMD_TRIM, NBD_CMD_CACHE, NBD_CMD_WRITE_ZEROES,
+					 NBD_CMD_BLOCK_STATUS};
+	(void)state;
+	begin_with(WIRE_EXTENDED);
+	for (size_t i = 0; i < ARRAY_LENGTH(types); i++) {
+		for (size_t n = 0; n < ARRAY_LENGTH(lengths); n++) {
+			send_raw(types[i], 0, 4096, lengths[n], 0);
+			answered(types[i] == NBD_CMD_WRITE_ZEROES ? NBD_ENOSPC : NBD_EINVAL);
+			send_raw(types[i], 0, UINT64_MAX - 4095, 4096, 0);
+			answered(types[i] == NBD_CMD_WRITE_ZEROES ? NBD_ENOSPC : NBD_EINVAL);
+		}
+	}
+	end();
+}
+
+static void a_read_only_export_refuses_changes(void **state)
+{
+	static const uint8_t hello[] = "\0\0\0\1" "IHAVEOPT\0\0\0\7\0\0\0\x08\0\0\0\2ro\0\0";
+	static const uint16_t types[] = {NBD_CMD_WRITE, NBD_CMD_TRIM, NBD_CMD_WRITE_ZEROES};
+	(void)state;
+	world_begin(&w, 7, (struct world_nature){0}, VOLUME_BYTES);
+	client_begin(&c, &w);
+	world_send(&w, hello, sizeof(hello) - 1);
+	world_settle(&w);
+	c.taken = w.to_client.length;
+	for (size_t i = 0; i < ARRAY_LENGTH(types); i++) {
+		send_raw(types[i], 0, 0, 512, types[i] == NBD_CMD_WRITE ? 512 : 0);
+		answered(NBD_EPERM);
+	}
+	send_raw(NBD_CMD_FLUSH, 0, 0, 0, 0);
+	answered(0);
+	end();
+}
+
+static void what_cannot_be_read_is_an_error_with_a_sentence(void **state)
+{
+	(void)state;
+	for (enum wire_style style = WIRE_SIMPLE; style <= WIRE_EXTENDED; style++) {
+		begin_with(style);
+		w.volumes[0].bad_from = 300000;
+		w.volumes[0].bad_to = 300001;
+		client_send(&c, NBD_CMD_READ, 0, 299008, 4096, NBD_EIO);
+		client_check_end(&c);
+		const char *sentence = "partition db, block 73";
+		bool told = memmem(w.to_client.data, w.to_client.length, sentence, strlen(sentence));
+		assert_int_equal(told, style != WIRE_SIMPLE);
+		client_send(&c, NBD_CMD_READ, 0, 0, 3000000, NBD_EIO);
+		client_send(&c, NBD_CMD_READ, 0, 0, 4096, 0);
+		client_send(&c, NBD_CMD_CACHE, 0, 0, 3000000, NBD_EIO);
+		client_check_end(&c);
+		assert_int_equal(w.failures, 3);
+		end();
+	}
+}
+
+/*
+ * A read that cannot be split and is longer than the memory there is: read through, then read again as it is sent.
+ */
+static void a_long_unsplit_read_takes_little_memory(void **state)
+{
+	(void)state;
+	begin_with(WIRE_SIMPLE);
+	client_send(&c, NBD_CMD_READ, 0, 4096, WIRE_PAYLOAD_MAX, 0);
+	client_send(&c, NBD_CMD_READ, 0, 0, 512, 0);
+	client_check_end(&c);
+	assert_true(w.held_most <= 3 * MEMORY_RESERVE);
+	w.volumes[0].bad_from = 20 << 20;
+	w.volumes[0].bad_to = w.volumes[0].bad_from + 1;
+	client_send(&c, NBD_CMD_READ, 0, 4096, WIRE_PAYLOAD_MAX, NBD_EIO);
+	client_check_end(&c);
+	end();
+}
+
+static void what_goes_bad_while_it_is_sent_cuts_the_connection(void **state)
+{
+	(void)state;
+	begin_with(WIRE_SIMPLE);
+	w.nature.stalls = 90;
+	client_send(&c, NBD_CMD_READ, 0, 4096, WIRE_PAYLOAD_MAX, 0);
+	while (w.to_client.length < c.taken + (1 << 20))
+		assert_true(world_step(&w));
+	w.volumes[0].bad_from = 20 << 20;
+	w.volumes[0].bad_to = w.volumes[0].bad_from + 1;
+	world_settle(&w);
+	assert_null(w.connection);
+	assert_non_null(w.why);
+	assert_true(w.to_client.length < 24 << 20);
+	end();
+}
+
+static void flushes_that_wait_share_one(void **state)
+{
+	(void)state;
+	begin_with(WIRE_SIMPLE);
+	for (int i = 0; i < 20; i++)
+		client_send(&c, NBD_CMD_FLUSH, 0, 0, 0, 0);
+	client_check_end(&c);
+	assert_in_range(w.volumes[0].flushes, 1, 3);
+	end();
+}
+
+/* Replies that nobody takes: it stops receiving long before memory is used up, and goes on when they are taken. */
+static void a_client_that_does_not_read_is_not_read_from(void **state)
+{
+	(void)state;
+	begin_with(WIRE_STRUCTURED);
+	w.nature.stalls = 100;
+	for (int i = 0; i < 60; i++)
+		client_send(&c, NBD_CMD_READ, 0, (uint64_t)i * 300000, 200000, 0);
+	for (int i = 0; i < 100000; i++)
+		world_step(&w);
+	assert_true(w.held_most <= MEMORY_CONNECTION_MAX + WORKSPACE_OUT_BYTES + MEMORY_RESERVE);
+	assert_true(w.to_server.length - w.received || !w.watches_in);
+	w.nature.stalls = 0;
+	client_check_end(&c);
+	end();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_is_no_request_ends_the_connection),
+		cmocka_unit_test(a_disconnect_is_obeyed_when_all_is_answered),
+		cmocka_unit_test(nothing_at_all_is_done),
+		cmocka_unit_test(a_compact_write_that_is_too_long_is_taken_and_refused),
+		cmocka_unit_test(an_extended_payload_that_is_too_long_ends_the_connection),
+		cmocka_unit_test(an_extended_write_needs_the_payload_flag),
+		cmocka_unit_test(a_payload_that_a_command_does_not_take_is_consumed),
+		cmocka_unit_test(compact_requests_know_no_payload_flag),
+		cmocka_unit_test(a_block_status_can_name_its_contexts),
+		cmocka_unit_test(lengths_without_end_are_refused),
+		cmocka_unit_test(a_read_only_export_refuses_changes),
+		cmocka_unit_test(what_cannot_be_read_is_an_error_with_a_sentence),
+		cmocka_unit_test(a_long_unsplit_read_takes_little_memory),
+		cmocka_unit_test(what_goes_bad_while_it_is_sent_cuts_the_connection),
+		cmocka_unit_test(flushes_that_wait_share_one),
+		cmocka_unit_test(a_client_that_does_not_read_is_not_read_from),
+	};
+
+	return cmocka_run_group_tests_name("requests", tests, NULL, NULL);
+}
