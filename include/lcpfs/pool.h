@@ -95,6 +95,16 @@ int lcpfs_volume_write(struct lcpfs_partition *partition, uint64_t offset, const
 		       struct lcpfs_failure *failure);
 int lcpfs_volume_trim(struct lcpfs_partition *partition, uint64_t offset, uint64_t length, bool fua,
 		      struct lcpfs_failure *failure); /* reads as zeros afterwards */
+/*
+ * The same for a thread that must not wait: for a device, for room, or for work under way. AGAIN: that is
+ * impossible, and the functions above are to be asked, by a thread that may. Reading: the buffer holds anything
+ * then. Writing: *done bytes are written, whatever is returned. *unsettled: lcpfs_volume_settle should be called
+ * soon, by a thread that may wait.
+ */
+int lcpfs_volume_try_read(struct lcpfs_partition *partition, uint64_t offset, void *buffer, size_t length);
+int lcpfs_volume_try_write(struct lcpfs_partition *partition, uint64_t offset, const void *buffer, size_t length,
+			   size_t *done, bool *unsettled);
+void lcpfs_volume_settle(struct lcpfs_partition *partition);
 int lcpfs_volume_flush(struct lcpfs_partition *partition, struct lcpfs_failure *failure);
 int lcpfs_volume_extent(struct lcpfs_partition *partition, uint64_t offset, uint64_t length, bool *data, uint64_t *end);
 

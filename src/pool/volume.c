@@ -111,6 +111,22 @@ int lcpfs_volume_trim(struct lcpfs_partition *partition, uint64_t offset, uint64
 	return error ? error : store_trim(partition->store, offset, length, fua, failure);
 }
 
+int lcpfs_volume_try_read(struct lcpfs_partition *partition, uint64_t offset, void *buffer, size_t length)
+{
+	return store_try_read(partition->store, offset, buffer, length);
+}
+
+int lcpfs_volume_try_write(struct lcpfs_partition *partition, uint64_t offset, const void *buffer, size_t length,
+			   size_t *done, bool *unsettled)
+{
+	return store_try_write(partition->store, offset, buffer, length, done, unsettled);
+}
+
+void lcpfs_volume_settle(struct lcpfs_partition *partition)
+{
+	store_settle(partition->store);
+}
+
 int lcpfs_volume_flush(struct lcpfs_partition *partition, struct lcpfs_failure *failure)
 {
 	return store_flush(partition->store, failure);

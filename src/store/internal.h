@@ -95,6 +95,7 @@ struct store {
 	pthread_cond_t changed; /* a record was written, a flush ended, space appeared */
 	pthread_cond_t wake;    /* the background has something to do */
 	uint64_t drops;         /* how often `lock` was let go with work half done */
+	bool trying;            /* `lock` may not be let go now: what would have to fails with AGAIN */
 	bool stopping;
 
 	struct space space;
@@ -267,6 +268,7 @@ uint64_t log_seal(struct store *s, struct record *r);
 void log_seal_open(struct store *s); /* the users' record, if there is one */
 /* Writes what is sealed; drops the lock if there is any. What fails stays in memory, to be tried again. */
 void log_drain(struct store *s);
+bool log_has_sealed(const struct store *s); /* there is something for log_drain */
 /* Until record `seq` is written: 0, or the error with which it failed. Drops the lock. */
 int log_wait(struct store *s, uint64_t seq) MUST_CHECK;
 int log_retry(struct store *s) MUST_CHECK; /* failed records once more; drops the lock */
@@ -332,6 +334,15 @@ int record_read(struct store *s, uint64_t block, struct fmt_record *header, bool
 
 /* -- volume.c ------------------------------------------------------------------------------------------------------ */
 
+/*
+ * Looks a block up and, if it is a hole or not written yet, fills it in: *filled. What was not written yet has
+ * still to be verified. With the lock; may drop it.
+ */
+int volume_look_up(struct store *s, uint64_t address, void *data, struct mapping *mapping,
+		   bool *filled) MUST_CHECK;
+/* With the lock; may drop it. 1: the block is not what was expected (NULL: anything will do) any more. */
+int volume_write_block(struct store *s, uint64_t address, const void *data, uint64_t checksum,
+		       const struct mapping *expected) MUST_CHECK;
 /* One block, verified, as it is now. */
 int volume_read_block(struct store *s, uint64_t address, void *data, struct mapping *mapping) MUST_CHECK;
 static inline bool entry_has_block(unsigned kind) { return kind != ENTRY_TRIM; }

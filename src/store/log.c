@@ -152,6 +152,8 @@ int log_begin(struct store *s, enum log_head head, unsigned blocks, uint32_t kep
 /* Waits until there may be one more record in flight. Drops the lock. */
 static int wait_inflight(struct store *s)
 {
+	if (s->trying)
+		return -LCPFS_E_AGAIN;
 	for (struct record *r = s->inflight; r; r = r->next) {
 		if (r->state == RECORD_FAILED)
 			return log_retry(s);
@@ -281,6 +283,11 @@ static struct record *record_in_state(const struct store *s, enum record_state s
 	return r;
 }
 
+bool log_has_sealed(const struct store *s)
+{
+	return record_in_state(s, RECORD_SEALED);
+}
+
 static void record_done(struct store *s, struct record *r)
 {
 	struct record **link = &s->inflight;
@@ -316,7 +323,7 @@ static int record_write(struct store *s, struct record *r)
 void log_drain(struct store *s)
 {
 	struct record *r;
-	while ((r = record_in_state(s, RECORD_SEALED)))
+	while (!s->trying && (r = record_in_state(s, RECORD_SEALED)))
 		(void)!record_write(s, r);
 }
 

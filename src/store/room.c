@@ -147,8 +147,8 @@ int room_wait(struct store *s, bool urgent)
 	/* Each unit gains something where anything is to be gained, so this many are enough to go through all of it twice. */
 	for (uint32_t units = 0; !error && !room_enough(s, urgent); units++) {
 		bool progress;
-		if (s->faulted)
-			return -LCPFS_E_FAULTED;
+		if (s->faulted || s->trying)
+			return s->faulted ? -LCPFS_E_FAULTED : -LCPFS_E_AGAIN;
 		error = make_room(s, urgent, &progress);
 		if (error == -LCPFS_E_NOSPC)
 			error = 0;
@@ -168,6 +168,8 @@ static bool is_full(const struct store *s)
 int room_admit(struct store *s)
 {
 	while (is_full(s)) {
+		if (s->trying)
+			return -LCPFS_E_AGAIN;
 		if (!ask_pool(s) && is_full(s))
 			return -LCPFS_E_NOSPC;
 	}

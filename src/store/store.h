@@ -77,6 +77,17 @@ int store_trim(struct store *store, uint64_t offset, uint64_t length, bool fua,
 /* Everything acknowledged before the call is durable when it returns 0. */
 int store_flush(struct store *store, struct lcpfs_failure *failure) MUST_CHECK;
 
+/*
+ * The same without waiting for a device, for room, or for work under way. Where that is impossible, always so for
+ * parts of blocks, they return AGAIN: the functions above are to be asked then. Reading: the buffer holds anything
+ * then. Writing: *done bytes are written, whatever is returned. *unsettled: store_settle should be called, by
+ * somebody who can wait for the device.
+ */
+int store_try_read(struct store *store, uint64_t offset, void *buffer, size_t length) MUST_CHECK;
+int store_try_write(struct store *store, uint64_t offset, const void *buffer, size_t length, size_t *done,
+		    bool *unsettled) MUST_CHECK;
+void store_settle(struct store *store);
+
 /* From offset on: is there data, and up to which byte (<= offset + length) does that stay so? */
 int store_extent(struct store *store, uint64_t offset, uint64_t length, bool *data, uint64_t *end) MUST_CHECK;
 

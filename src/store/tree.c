@@ -86,6 +86,8 @@ static int load(struct store *s, unsigned tree, unsigned level, uint64_t index, 
 {
 	struct fmt_pointer at = pointer_below(s, tree, parent, index);
 	struct fmt_page data;
+	if (s->trying)
+		return -LCPFS_E_AGAIN;
 	if (parent)
 		parent->children++;
 	store_drop(s);

@@ -40,23 +40,31 @@ static int check_range(struct store *s, uint64_t offset, uint64_t length, struct
 
 /* --- reading --- */
 
-/*
- * Looks a block up and, if it is a hole or not written yet, fills it in: 1. Else 0: it has to be read. Takes the lock.
- * What is not written yet may be a block that was lost before it was moved, so it is verified, too.
- */
-static int look_up(struct store *s, uint64_t address, void *data, struct mapping *mapping)
+int volume_look_up(struct store *s, uint64_t address, void *data, struct mapping *mapping, bool *filled)
 {
-	store_lock(s);
 	int error = map_lookup(s, address, mapping);
 	const void *unwritten = !error && mapping->id ? log_peek(s, mapping->block) : NULL;
 	if (unwritten)
 		memcpy(data, unwritten, BLOCK_SIZE);
 	else if (!error && !mapping->id)
 		memset(data, 0, BLOCK_SIZE);
+	*filled = unwritten || !mapping->id;
+	return error;
+}
+
+/*
+ * The same, and takes the lock: 1 if it is filled in. What is not written yet may be a block that was lost before
+ * it was moved, so it is verified, too.
+ */
+static int look_up(struct store *s, uint64_t address, void *data, struct mapping *mapping)
+{
+	bool filled;
+	store_lock(s);
+	int error = volume_look_up(s, address, data, mapping, &filled);
 	store_unlock(s);
-	if (unwritten && hash64(data, BLOCK_SIZE) != mapping->checksum)
+	if (!error && filled && mapping->id && hash64(data, BLOCK_SIZE) != mapping->checksum)
 		error = -LCPFS_E_CORRUPT;
-	return error ? error : unwritten || !mapping->id;
+	return error ? error : filled;
 }
 
 int volume_read_block(struct store *s, uint64_t address, void *data, struct mapping *mapping)
@@ -206,8 +214,7 @@ static int write_prepare(struct store *s, uint64_t address, struct record **reco
 	return 0;
 }
 
-/* With the lock. 1: the block is not what was expected any more. */
-static int write_block(struct store *s, uint64_t address, const void *data, uint64_t checksum,
+int volume_write_block(struct store *s, uint64_t address, const void *data, uint64_t checksum,
 		       const struct mapping *expected)
 {
 	struct record *record;
@@ -237,7 +244,8 @@ static int write_chunk(struct store *s, uint64_t address, unsigned count, const 
 		checksum[i] = hash64(data + (size_t)i * BLOCK_SIZE, BLOCK_SIZE);
 	store_lock(s);
 	for (done = 0; done < count && !error; done++) {
-		error = write_block(s, address + done, data + (size_t)done * BLOCK_SIZE, checksum[done], NULL);
+		error = volume_write_block(s, address + done, data + (size_t)done * BLOCK_SIZE, checksum[done],
+					   NULL);
 		s->counters.written_blocks += error == 0;
 	}
 	store_unlock(s);
@@ -262,7 +270,7 @@ static int write_part(struct store *s, uint64_t offset, const void *data, size_t
 		else
 			return 0;
 		store_lock(s);
-		done = write_block(s, address, block, hash64(block, BLOCK_SIZE), &mapping);
+		done = volume_write_block(s, address, block, hash64(block, BLOCK_SIZE), &mapping);
 		s->counters.written_blocks += done == 0;
 		store_unlock(s);
 	} while (done > 0);

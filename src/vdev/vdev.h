@@ -14,6 +14,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -29,6 +30,7 @@ struct vdev_io {
 	uint64_t offset; /* bytes */
 	void *buffer;    /* not changed by a write */
 	size_t length;   /* bytes */
+	bool no_wait;    /* all of a submit are reads: what the system has not cached may fail with AGAIN */
 };
 
 struct vdev;
