@@ -10,7 +10,7 @@ SANITIZED = --buildtype=debugoptimized -Db_lundef=false -Daudit=true
 
 .PHONY: all help test demo soak fuzz bench bench-real coverage test-asan test-tsan install clean
 
-all: ## build the CLI (build/lcpfs), the nbdkit plugin and the library; installs what README's five minutes take
+all: ## build the CLI (build/lcpfs) and the library; installs what README's five minutes take
 	@tools/install-deps.sh use
 	@tools/configure.sh $(BUILD) -Dwerror=$(WERROR) $(MESON_FLAGS)
 	@meson compile -C $(BUILD)

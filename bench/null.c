@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "control/socket.h"
+#include "control/listen.h"
 #include "serve/server.h"
 
 static uint64_t bytes;
@@ -51,9 +51,10 @@ static int null_read(void *volume, uint64_t offset, void *buffer, size_t length,
 	return null_try_read(volume, offset, buffer, length);
 }
 
-static int null_try_write(void *volume, uint64_t offset, const void *buffer, size_t length, size_t *done)
+static int null_try_write(void *volume, uint64_t offset, const void *buffer, size_t length, size_t *done,
+			  bool *unsettled)
 {
-	(void)volume, (void)offset, (void)buffer;
+	(void)volume, (void)offset, (void)buffer, (void)unsettled;
 	*done = length;
 	return 0;
 }
@@ -85,12 +86,6 @@ static int null_extent(void *volume, uint64_t offset, uint64_t length, bool *dat
 	return 0;
 }
 
-static bool null_is_unsettled(void *volume)
-{
-	(void)volume;
-	return false;
-}
-
 static const struct backend null_backend = {
 	.list = null_list,
 	.open = null_open,
@@ -102,7 +97,6 @@ static const struct backend null_backend = {
 	.trim = null_trim,
 	.flush = null_flush,
 	.extent = null_extent,
-	.is_unsettled = null_is_unsettled,
 	.settle = null_close,
 };
 
@@ -112,20 +106,20 @@ int main(int argc, char **argv)
 	struct server_config config = {.backend = &null_backend, .context = &nothing, .clients_max = 1000};
 	struct lcpfs_failure failure;
 	struct server *server;
-	int fd;
+	struct listen_socket socket;
 	if (argc < 3) {
 		fprintf(stderr, "usage: %s SOCKET BYTES [LOOPS]\n", argv[0]);
 		return 2;
 	}
 	bytes = strtoull(argv[2], NULL, 0);
 	config.loops = argc > 3 ? (unsigned)atoi(argv[3]) : 0;
-	if (socket_listen(argv[1], &fd, &failure) || server_new(&config, &server, &failure)) {
+	if (listen_open(argv[1], &socket, &failure) || server_new(&config, &server, &failure)) {
 		fprintf(stderr, "%s\n", failure.message);
 		return 1;
 	}
-	fcntl(fd, F_SETFL, O_NONBLOCK);
-	for (struct pollfd listening = {.fd = fd, .events = POLLIN};;) {
+	fcntl(socket.fd, F_SETFL, O_NONBLOCK);
+	for (struct pollfd listening = {.fd = socket.fd, .events = POLLIN};;) {
 		poll(&listening, 1, -1);
-		server_accept(server, fd);
+		(void)!server_accept(server, socket.fd);
 	}
 }

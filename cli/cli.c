@@ -53,17 +53,18 @@ static const struct cli_option check_options[] = {
 	{0},
 };
 static const struct cli_option serve_options[] = {
-	{"socket", "PATH", "Unix socket for NBD clients (required); control is at PATH.control"},
+	{"socket", "PATH", "Unix socket for NBD clients; control is at PATH.control"},
 	{"listen", "HOST:PORT", "also serve NBD over TCP"},
+	{"control", "PATH", "control socket elsewhere"},
 	{"tune", "MODE", "off, observe or on: whether boundaries move by themselves; as it was if not given"},
 	{"cache", "SIZE", "memory for tables, all partitions together (256M)"},
 	{"no-uring", NULL, "do without io_uring"},
-	{"tls", "MODE", "off, on or require, as nbdkit's --tls"},
-	{"tls-certificates", "DIR", "as nbdkit's"},
-	{"tls-psk", "FILE", "as nbdkit's"},
-	{"tls-verify-peer", NULL, "as nbdkit's"},
+	{"tls", "MODE", "off, on (clients may use it) or require; require where keys are given"},
+	{"tls-certificates", "DIR", "folder with server-cert.pem, server-key.pem and ca-cert.pem"},
+	{"tls-psk", "FILE", "pre-shared keys, lines USER:KEY"},
+	{"tls-verify-peer", NULL, "clients need a certificate that ca-cert.pem has signed"},
 	{"foreground", NULL, "stay in the foreground, as it always does"},
-	{"verbose", NULL, "let nbdkit log what it does"},
+	{"verbose", NULL, "a line for each client that comes and goes"},
 	{0},
 };
 
@@ -74,7 +75,7 @@ static const struct cli_command commands[] = {
 	{"list", "POOL", "partitions: size, min, max, live, pressure, epsilon …", pool_list, json_options},
 	{"status", "POOL", "the pool: totals, health, engine, thresholds with confidence", pool_status,
 	 json_options},
-	{"serve", "POOL", "serve the partitions to NBD clients until SIGTERM", serve_run, serve_options},
+	{"serve", "POOL", "serve the partitions to NBD clients until SIGTERM", serve_command, serve_options},
 	{"resize", "POOL NAME SIZE", "give a partition another size by hand, also while it is served", pool_resize,
 	 long_work_options},
 	{"tune", "POOL [MODE]", "whether boundaries move by themselves: off, observe or on", pool_tune,

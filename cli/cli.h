@@ -92,6 +92,6 @@ int offline_create(const struct cli *cli);
 int offline_check(const struct cli *cli);
 int offline_dump(const struct cli *cli);
 
-int serve_run(const struct cli *cli);
+int serve_command(const struct cli *cli);
 
 #endif

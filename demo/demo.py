@@ -350,7 +350,7 @@ def finish(pool, samples, acting_s, folder):
 
 
 def main():
-	for program in ("fio", "nbdkit", "gnuplot"):
+	for program in ("fio", "gnuplot"):
 		if not shutil.which(program):
 			sys.exit(f"{program} is missing: run make demo, which installs it")
 	if not LCPFS.exists():

@@ -18,7 +18,7 @@ BELOW["pool"] = {*STORAGE, "engine"}
 BELOW["control"] = {*BELOW["pool"], "pool"}
 BELOW["serve"] = {*BELOW["control"], "control"}
 LAYERS = set(BELOW)
-PROGRAMS = {"cli": {"sim"}, "nbdkit": set(), "sim": set()}
+PROGRAMS = {"cli": {"sim"}, "sim": set()}
 PUBLIC = {"error": "base", "engine": "engine"}  # every other public header is the pool's
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"([^"]+)"|<lcpfs/(\w+)\.h>)', re.MULTILINE)
 

@@ -4,12 +4,12 @@
 # usage: tools/install-deps.sh build|use|test|demo|bench|fuzz|coverage [--list]
 set -eu
 
-build='gcc libc6-dev meson ninja-build pkg-config nbdkit nbdkit-plugin-dev liburing-dev libxxhash-dev libblkid-dev
+build='gcc libc6-dev meson ninja-build pkg-config liburing-dev libxxhash-dev libblkid-dev
 	libjson-c-dev libsmartcols-dev libgnutls28-dev scdoc'
 clients='libnbd-bin fio python3 python3-libnbd'
 filesystems='fuse3 mount util-linux e2fsprogs xfsprogs'
 testing='libcmocka-dev libnbd-dev binutils mandoc procps gnuplot-nox'
-peers='qemu-utils qemu-system-common btrfs-progs'
+peers='nbdkit qemu-utils qemu-system-common btrfs-progs'
 
 case ${1-} in
 build) packages=$build ;;

@@ -18,7 +18,7 @@
 #include "control/command.h"
 #include "control/field.h"
 #include "control/lines.h"
-#include "control/socket.h"
+#include "control/listen.h"
 
 enum {
 	REQUEST_BYTES_MAX = 64 * 1024,
@@ -31,8 +31,7 @@ enum {
 
 struct control_server {
 	struct lcpfs_pool *pool;
-	char *path;
-	int listen_fd;
+	struct listen_socket listening;
 	int stop_fd; /* readable from the stop on, never read: wakes every thread */
 	pthread_t acceptor;
 	pthread_mutex_t lock;
@@ -310,8 +309,8 @@ static void *acceptor_thread(void *context)
 	struct timespec pause = {.tv_nsec = 10000000};
 	int fd;
 
-	while (wait_readable(server->listen_fd, server->stop_fd, -1)) {
-		fd = descriptor_keep_clear(accept4(server->listen_fd, NULL, NULL, SOCK_CLOEXEC));
+	while (wait_readable(server->listening.fd, server->stop_fd, -1)) {
+		fd = descriptor_keep_clear(accept4(server->listening.fd, NULL, NULL, SOCK_CLOEXEC));
 		if (fd >= 0)
 			welcome(server, fd);
 		else
@@ -322,15 +321,11 @@ static void *acceptor_thread(void *context)
 
 static void server_free(struct control_server *server)
 {
-	if (server->listen_fd >= 0) {
-		unlink(server->path);
-		close(server->listen_fd);
-	}
+	listen_close(&server->listening);
 	if (server->stop_fd >= 0)
 		close(server->stop_fd);
 	pthread_cond_destroy(&server->client_gone);
 	pthread_mutex_destroy(&server->lock);
-	free(server->path);
 	free(server);
 }
 
@@ -344,15 +339,14 @@ int control_server_start(const char *path, struct lcpfs_pool *pool, struct contr
 	if (!server)
 		return failure_set(failure, LCPFS_E_NOMEM, "%s", lcpfs_error_sentence(LCPFS_E_NOMEM));
 	server->pool = pool;
-	server->listen_fd = -1;
+	server->listening.fd = -1;
 	pthread_mutex_init(&server->lock, NULL);
 	pthread_cond_init(&server->client_gone, NULL);
-	server->path = strdup(path);
 	server->stop_fd = descriptor_keep_clear(eventfd(0, EFD_CLOEXEC));
-	if (!server->path || server->stop_fd < 0)
+	if (server->stop_fd < 0)
 		error = failure_set(failure, LCPFS_E_SYSTEM, "%s: %s", path, strerror(errno));
 	else
-		error = socket_listen(path, &server->listen_fd, failure);
+		error = listen_open(path, &server->listening, failure);
 	if (!error) {
 		err = start_thread(&server->acceptor, acceptor_thread, server);
 		if (err)

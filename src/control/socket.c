@@ -4,14 +4,13 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "base/descriptor.h"
 
-enum { BACKLOG = 128, CONNECT_S_MAX = 4 };
+enum { CONNECT_S_MAX = 4 };
 
 static int address_set(struct sockaddr_un *address, const char *path, struct lcpfs_failure *failure)
 {
@@ -60,46 +59,4 @@ int socket_connect(const char *path, int *fd, struct lcpfs_failure *failure)
 		return failure_set(failure, LCPFS_E_STOPPED, "%s: the server there accepts nobody", path);
 	}
 	return failed(*fd, path, failure);
-}
-
-/* A killed server leaves its socket file behind; it may go once it is certain that nobody listens. */
-static int remove_stale(const char *path, struct lcpfs_failure *failure)
-{
-	struct stat status;
-	int fd, error;
-
-	if (lstat(path, &status))
-		return errno == ENOENT ? 0 : failed(-1, path, failure);
-	if (!S_ISSOCK(status.st_mode))
-		return failure_set(failure, LCPFS_E_EXISTS, "%s exists and is not a socket; choose another path",
-				   path);
-	error = socket_connect(path, &fd, failure);
-	if (!error) {
-		close(fd);
-		return failure_set(failure, LCPFS_E_BUSY,
-				   "%s: a server listens there already; stop it or choose another path", path);
-	}
-	if (error != -LCPFS_E_NOT_FOUND)
-		return error;
-	if (unlink(path) && errno != ENOENT)
-		return failed(-1, path, failure);
-	return 0;
-}
-
-int socket_listen(const char *path, int *fd, struct lcpfs_failure *failure)
-{
-	struct sockaddr_un address;
-	int error = address_set(&address, path, failure);
-
-	if (!error)
-		error = remove_stale(path, failure);
-	if (error)
-		return error;
-	*fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (*fd < 0)
-		return failed(-1, path, failure);
-	/* Before bind: Linux gives the file these permissions, so that it never exists with others. */
-	if (fchmod(*fd, 0600) || bind(*fd, (struct sockaddr *)&address, sizeof(address)) || listen(*fd, BACKLOG))
-		return failed(*fd, path, failure);
-	return 0;
 }

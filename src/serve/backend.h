@@ -36,16 +36,15 @@ struct backend {
 	void (*close)(void *volume);
 	int (*try_read)(void *volume, uint64_t offset, void *buffer, size_t length);
 	int (*read)(void *volume, uint64_t offset, void *buffer, size_t length, struct lcpfs_failure *failure);
-	/* *done: so many bytes are written, also where it returns AGAIN. */
-	int (*try_write)(void *volume, uint64_t offset, const void *buffer, size_t length, size_t *done);
+	/* *done bytes are written, whatever it returns; *unsettled: a worker should call `settle`. */
+	int (*try_write)(void *volume, uint64_t offset, const void *buffer, size_t length, size_t *done,
+			 bool *unsettled);
 	int (*write)(void *volume, uint64_t offset, const void *buffer, size_t length,
 		     struct lcpfs_failure *failure);
 	int (*trim)(void *volume, uint64_t offset, uint64_t length, struct lcpfs_failure *failure);
 	int (*flush)(void *volume, struct lcpfs_failure *failure);
 	/* Does [offset, *end) hold data, *end being at most offset + length? */
 	int (*extent)(void *volume, uint64_t offset, uint64_t length, bool *data, uint64_t *end);
-	/* After writes: is there something that a worker should do by `settle`? */
-	bool (*is_unsettled)(void *volume);
 	void (*settle)(void *volume);
 };
 

@@ -166,7 +166,8 @@ static size_t receive(struct connection *c, size_t have, struct turn *turn)
 	if (n == -EAGAIN)
 		return have;
 	if (n <= 0) {
-		connection_end_input(c, n ? strerrordesc_np((int)-n) : NULL);
+		bool is_news = n && n != -ECONNRESET; /* clients go, that is nothing to tell */
+		connection_end_input(c, is_news ? strerrordesc_np((int)-n) : NULL);
 		return 0;
 	}
 	size_t placed = MIN_OF((size_t)n, for_place);

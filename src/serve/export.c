@@ -109,8 +109,6 @@ static void settle_run(struct task *task)
 
 void export_settle(struct export *x)
 {
-	if (!x->backend->is_unsettled(x->volume))
-		return;
 	pthread_mutex_lock(&x->lock);
 	bool begin = !x->is_settling;
 	x->is_settling = true;

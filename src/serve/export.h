@@ -53,7 +53,7 @@ void export_flush(struct export *export, struct flush_waiter *waiter);
 /* What is asked of any export from now on may be refused (STOPPED), to get to an end. */
 void exports_stop(struct exports *exports);
 bool export_is_stopping(const struct export *export);
-/* After writes by `try_write`. */
+/* A worker settles it. */
 void export_settle(struct export *export);
 
 #endif

@@ -24,7 +24,7 @@ enum handshake_next {
 	HANDSHAKE_AGAIN,  /* call it again with what is left */
 	HANDSHAKE_MORE,   /* call it again when more bytes have come */
 	HANDSHAKE_LOOKUP, /* look for what `lookup` says and call handshake_found or handshake_listed */
-	HANDSHAKE_STARTTLS, /* send what is to be sent, bring TLS up, call handshake_secured; the rest is a fraud */
+	HANDSHAKE_STARTTLS, /* send what is to be sent, bring TLS up, call handshake_secured */
 	HANDSHAKE_TRANSMIT, /* send what is to be sent; what follows are requests, by `wire` */
 	HANDSHAKE_END,      /* send what is to be sent and end the connection */
 };

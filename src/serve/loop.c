@@ -308,7 +308,7 @@ void loop_end(struct loop *l, enum loop_haste haste)
 	mailbox_poke(&l->host.mailbox);
 }
 
-static void loop_release(struct loop *l)
+void loop_free(struct loop *l)
 {
 	mailbox_destroy(&l->host.mailbox);
 	if (l->epoll_fd >= 0)
@@ -319,12 +319,9 @@ static void loop_release(struct loop *l)
 	free(l);
 }
 
-void loop_free(struct loop *l)
+void loop_wait(struct loop *l)
 {
-	if (!l)
-		return;
 	pthread_join(l->thread, NULL);
-	loop_release(l);
 }
 
 static int start(struct loop *l)
@@ -364,7 +361,7 @@ int loop_new(struct loop_shared *shared, struct loop **loop)
 	l->host.workspace.out = malloc(WORKSPACE_OUT_BYTES);
 	err = l->host.in && l->host.workspace.out ? start(l) : ENOMEM;
 	if (err)
-		loop_release(l);
+		loop_free(l);
 	else
 		*loop = l;
 	return err;

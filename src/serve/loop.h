@@ -37,7 +37,7 @@ enum loop_haste { LOOP_ENDS = 1, LOOP_HURRIES /* nobody is waited for but worker
 
 /* No connection is added any more; it ends when all are gone. May be called again, with more haste. */
 void loop_end(struct loop *loop, enum loop_haste haste);
-/* Waits for its end. NULL is allowed. */
-void loop_free(struct loop *loop);
+void loop_wait(struct loop *loop); /* for its end */
+void loop_free(struct loop *loop); /* after that */
 
 #endif

@@ -123,6 +123,7 @@ int server_new(const struct server_config *config, struct server **server, struc
 		return 0;
 	}
 	server_end(s);
+	server_wait(s);
 	server_free(s);
 	return failure_set(failure, LCPFS_E_SYSTEM, "the server cannot start: %s", strerrordesc_np(err));
 }
@@ -228,14 +229,20 @@ void server_end(struct server *s)
 		loop_end(s->loops[i], s->haste > 1 ? LOOP_HURRIES : LOOP_ENDS);
 }
 
+void server_wait(struct server *s)
+{
+	for (unsigned i = 0; i < s->loop_count; i++)
+		loop_wait(s->loops[i]);
+	if (s->workers)
+		workers_finish(s->workers);
+}
+
 void server_free(struct server *s)
 {
 	if (!s)
 		return;
 	for (unsigned i = 0; i < s->loop_count; i++)
 		loop_free(s->loops[i]);
-	if (s->workers)
-		workers_finish(s->workers);
 	if (s->lookups)
 		lane_free(s->lookups);
 	exports_free(s->exports);

@@ -39,7 +39,11 @@ bool server_accept(struct server *server, int listen_fd);
  * them; again: nobody is waited for any longer. Does not wait.
  */
 void server_end(struct server *server);
-/* After server_end: waits until all is done that was begun; the volumes are closed then. NULL is allowed. */
-void server_free(struct server *server);
+/*
+ * After server_end: waits until all is done that was begun; the volumes are closed then. server_end may be called
+ * meanwhile.
+ */
+void server_wait(struct server *server);
+void server_free(struct server *server); /* after that; NULL is allowed */
 
 #endif

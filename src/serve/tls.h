@@ -9,7 +9,7 @@
 struct tls;
 
 struct tls_files {
-	const char *certificates; /* folder: server-cert.pem, server-key.pem, ca-cert.pem, ca-crl.pem; NULL: none */
+	const char *certificates; /* folder with server-cert.pem, server-key.pem, ca-cert.pem, ca-crl.pem; NULL */
 	const char *psk;          /* a file of lines USER:KEY. NULL: none */
 	bool verify_peer;         /* clients need a certificate that ca-cert.pem has signed */
 };

@@ -331,8 +331,10 @@ static void stream_next(struct connection *c, struct request *r)
 static size_t write_now(struct connection *c, uint64_t offset, const uint8_t *data, size_t length)
 {
 	size_t done = 0;
-	(void)!c->export->backend->try_write(c->export->volume, offset, data, length, &done);
-	export_settle(c->export);
+	bool unsettled = false;
+	(void)!c->export->backend->try_write(c->export->volume, offset, data, length, &done, &unsettled);
+	if (unsettled)
+		export_settle(c->export);
 	return done;
 }
 

@@ -9,11 +9,8 @@ set -eu
 TESTS=$(cd "$(dirname "$0")/.." && pwd)
 T=$(mktemp -d "${TMPDIR:-/tmp}/lcpfs-test.XXXXXX")
 SOCKET=$T/nbd.sock
-# In a sanitized build: its library, which nbdkit needs from the start, since our plugin comes later; and what
-# initializes that in time (tests/nbd/sanitizer_first.c).
+# The library of a sanitized build; empty in others.
 SANITIZER=$(ldd "$LCPFS" | sed -n 's/.*=> \(.*lib[at]san[^ ]*\).*/\1/p')
-FIRST=$(dirname "$LCPFS")/tests/nbd/sanitizer-first.so
-[ ! -e "$FIRST" ] || SANITIZER="$SANITIZER $FIRST"
 SERVER=
 CLEANUPS=
 cd "$T"
@@ -64,7 +61,7 @@ needs() {
 }
 
 lcpfs() {
-	case ${1-} in serve) LD_PRELOAD=$SANITIZER "$LCPFS" "$@" ;; *) "$LCPFS" "$@" ;; esac
+	"$LCPFS" "$@"
 }
 
 uri() {
@@ -76,7 +73,7 @@ serve() {
 	pool=$1
 	shift
 	: >server.out
-	LD_PRELOAD=$SANITIZER "$LCPFS" serve "$pool" --socket "$SOCKET" "$@" >server.out 2>>server.log &
+	"$LCPFS" serve "$pool" --socket "$SOCKET" "$@" >server.out 2>>server.log &
 	SERVER=$!
 	tries=0
 	until grep -q "^lcpfs: serving" server.out; do
@@ -89,8 +86,6 @@ serve() {
 
 # unserve [SIGNAL]: ends the server and checks that it ended well.
 unserve() {
-	# A handle that is open when nbdkit ends it does not close: that would count as lost.
-	[ -z "$SANITIZER" ] || sleep 0.5
 	kill "-${1:-TERM}" "$SERVER"
 	status=0
 	wait "$SERVER" || status=$?

@@ -24,7 +24,7 @@ expect 1 lcpfs serve "$POOL" --socket file
 [ "$(cat file)" = precious ] || fail "a file was overwritten"
 expect 1 lcpfs serve "$POOL" --socket no/such/folder/s
 expect 1 lcpfs serve "$POOL" --socket "$(printf '%0200d' 0)"
-LCPFS_PLUGIN=/nonexistent expect 1 lcpfs serve "$POOL" --socket s
-expect 1 env PATH=/nonexistent "$LCPFS" serve "$POOL" --socket s
-says "apt-get install nbdkit"
+expect 1 lcpfs serve "$POOL.none" --socket s
+expect 1 lcpfs serve "$POOL" --socket s --tls-psk /nonexistent
+expect 2 lcpfs serve "$POOL" --socket s --tls off --tls-psk keys
 [ ! -e s ] || fail "a socket was left behind"

@@ -1,32 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Fuzz target: command lines, a line of the input for each argument, given to the CLI; or, where the first line is
- * "nbdkit", parameters of the plugin, KEY=VALUE. What the arguments ask for is not done: whatever would touch a
- * file, a socket or another program is replaced here (the linker's --wrap, see meson.build and run.sh).
+ * Fuzz target: command lines, a line of the input for each argument, given to the CLI. What the arguments ask for
+ * is not done: whatever would touch a file or a socket is replaced here (the linker's --wrap, see meson.build and
+ * run.sh).
  */
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
-#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#define NBDKIT_API_VERSION 2
-#include <nbdkit-plugin.h>
-
 #include "cli/cli.h"
 #include "cli/session.h"
 #include "control/command.h"
-#include "control/socket.h"
 #include "fuzz.h"
+#include "serve/run.h"
 #include "sim/policy.h"
 #include "sim/report.h"
 #include "sim/requests.h"
 #include "sim/trace.h"
 
-enum { ARGUMENTS_MAX = 60, INTERNED_MAX = 64 };
+enum { ARGUMENTS_MAX = 60 };
 
 /* -- what commands do -- */
 
@@ -69,19 +65,12 @@ int WRAP(lcpfs_pool_dump)(const char *path, const char *what, char **text, struc
 	return 0;
 }
 
-int WRAP(socket_listen)(const char *path, int *fd, struct lcpfs_failure *failure);
-int WRAP(socket_listen)(const char *path, int *fd, struct lcpfs_failure *failure)
+int WRAP(serve_run)(const struct serve_options *options, struct lcpfs_failure *failure);
+int WRAP(serve_run)(const struct serve_options *options, struct lcpfs_failure *failure)
 {
-	*fd = -1;
-	return failure_set(failure, LCPFS_E_BUSY, "%s: not here", path);
-}
-
-int WRAP(getaddrinfo)(const char *host, const char *port, const struct addrinfo *hints, struct addrinfo **found);
-int WRAP(getaddrinfo)(const char *host, const char *port, const struct addrinfo *hints, struct addrinfo **found)
-{
-	(void)host, (void)hints, (void)found;
-	CHECK(atoi(port) > 0);
-	return EAI_NONAME;
+	CHECK(options->pool_path &&
+	      (options->tls == SERVE_TLS_OFF) == !(options->tls_files.certificates || options->tls_files.psk));
+	return failure_set(failure, LCPFS_E_BUSY, "%s: not here", options->pool_path);
 }
 
 char *WRAP(realpath)(const char *path, char *resolved);
@@ -130,94 +119,6 @@ bool WRAP(sim_report_plot_possible)(const char *path)
 	return *path;
 }
 
-/* -- nbdkit -- */
-
-static char *interned[INTERNED_MAX];
-static unsigned interned_count;
-
-static const char *intern(char *text)
-{
-	CHECK(text && interned_count < INTERNED_MAX);
-	return interned[interned_count++] = text;
-}
-
-const char *nbdkit_strdup_intern(const char *text)
-{
-	return intern(strdup(text));
-}
-
-const char *nbdkit_printf_intern(const char *format, ...)
-{
-	return intern(strdup(format));
-}
-
-char *nbdkit_realpath(const char *path)
-{
-	return strdup(path);
-}
-
-int64_t nbdkit_parse_size(const char *text)
-{
-	return strtoll(text, NULL, 10);
-}
-
-int nbdkit_parse_bool(const char *text)
-{
-	return !strcmp(text, "true") ? 1 : !strcmp(text, "false") ? 0 : -1;
-}
-
-void nbdkit_error(const char *format, ...)
-{
-	va_list values;
-
-	va_start(values, format);
-	vfprintf(stderr, format, values);
-	va_end(values);
-}
-
-void nbdkit_set_error(int error)
-{
-	errno = error;
-}
-
-/* Nobody connects here. */
-const char *nbdkit_export_name(void)
-{
-	return NULL;
-}
-
-int nbdkit_add_export(struct nbdkit_exports *exports, const char *name, const char *description)
-{
-	(void)exports, (void)name, (void)description;
-	return 0;
-}
-
-int nbdkit_add_extent(struct nbdkit_extents *extents, uint64_t offset, uint64_t length, uint32_t type)
-{
-	(void)extents, (void)offset, (void)length, (void)type;
-	return 0;
-}
-
-struct nbdkit_plugin *plugin_init(void);
-
-static void configure(char **lines, int count)
-{
-	const struct nbdkit_plugin *plugin = plugin_init();
-
-	for (int i = 0; i < count && interned_count < INTERNED_MAX; i++) {
-		char *value = strchr(lines[i], '=');
-
-		if (!value)
-			continue;
-		*value = 0;
-		(void)!plugin->config(lines[i], value + 1);
-	}
-	(void)!plugin->config_complete();
-	plugin->unload();
-	while (interned_count)
-		free(interned[--interned_count]);
-}
-
 /* -- the target -- */
 
 static void quiet(void)
@@ -229,7 +130,7 @@ static void quiet(void)
 	done = true;
 	stdout = fopen("/dev/null", "w");
 	stderr = fopen("/dev/null", "w");
-	CHECK(stdout && stderr && !setenv("LCPFS_PLUGIN", "/dev/null", 1));
+	CHECK(stdout && stderr);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
@@ -245,10 +146,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 		count++;
 	arguments[count] = NULL;
 	optind = 0;
-	if (!strcmp(arguments[1], "nbdkit"))
-		configure(arguments + 2, count - 2);
-	else
-		(void)!cli_main(count, arguments);
+	(void)!cli_main(count, arguments);
 	free(text);
 	return 0;
 }

@@ -13,9 +13,9 @@ minutes=${1:-4}
 out=build-fuzz
 flags='-g -O2 -fno-omit-frame-pointer -std=c17 -D_GNU_SOURCE -DLCPFS_AUDIT -Iinclude -Isrc -I.'
 # shellcheck disable=SC2089,SC2090 # the quotes are for C
-flags="$flags -DLCPFS_VERSION=\"fuzz\" -DLCPFS_PLUGIN_DIR=\"/nowhere\""
+flags="$flags -DLCPFS_VERSION=\"fuzz\""
 flags="$flags -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all"
-packages=$(pkg-config --cflags --libs libxxhash liburing json-c blkid smartcols)
+packages=$(pkg-config --cflags --libs libxxhash liburing json-c blkid smartcols gnutls)
 wraps=$(cat tests/fuzz/wraps.txt)
 export ASAN_OPTIONS="quarantine_size_mb=4:thread_local_quarantine_size_kb=64${ASAN_OPTIONS:+:$ASAN_OPTIONS}"
 
@@ -23,7 +23,7 @@ parts_of() {
 	case $1 in
 	image | control) echo tests/fuzz/images.c tests/fuzz/overlay.c ;;
 	reply) echo cli/show.c cli/size.c cli/table.c ;;
-	arguments) find cli sim nbdkit -name '*.c' ! -path cli/main.c ! -path cli/session.c ;;
+	arguments) find cli sim -name '*.c' ! -path cli/main.c ! -path cli/session.c ;;
 	trace) echo sim/trace.c ;;
 	text) echo cli/size.c ;;
 	esac

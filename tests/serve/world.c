@@ -101,8 +101,10 @@ static int volume_write(void *volume, uint64_t offset, const void *buffer, size_
 	return 0;
 }
 
-static int volume_try_write(void *volume, uint64_t offset, const void *buffer, size_t length, size_t *done)
+static int volume_try_write(void *volume, uint64_t offset, const void *buffer, size_t length, size_t *done,
+			    bool *unsettled)
 {
+	*unsettled = chance(current, 10);
 	size_t n = chance(current, current->nature.waits) ? (size_t)world_random(current, length) : length;
 	*done = n;
 	(void)!volume_write(volume, offset, buffer, n, NULL);
@@ -140,12 +142,6 @@ static int volume_extent(void *volume, uint64_t offset, uint64_t length, bool *d
 	return 0;
 }
 
-static bool volume_is_unsettled(void *volume)
-{
-	(void)volume;
-	return chance(current, 10);
-}
-
 static void volume_settle(void *volume)
 {
 	(void)volume;
@@ -162,7 +158,6 @@ static const struct backend backend = {
 	.trim = volume_trim,
 	.flush = volume_flush,
 	.extent = volume_extent,
-	.is_unsettled = volume_is_unsettled,
 	.settle = volume_settle,
 };
 

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A pool, served in this process from its opening to its closing. */
+#ifndef SERVE_RUN_H
+#define SERVE_RUN_H
+
+#include <lcpfs/pool.h>
+
+#include "serve/handshake.h"
+#include "serve/tls.h"
+
+struct serve_options {
+	const char *pool_path;
+	const char *socket_path;  /* of the Unix socket for NBD; NULL: none but those that are handed over */
+	const char *listen;       /* HOST:PORT; NULL: no TCP */
+	const char *control_path; /* NULL: ".control" behind the Unix socket's path */
+	struct lcpfs_open_options open;
+	enum serve_tls tls;
+	struct tls_files tls_files;
+	bool is_verbose;
+};
+
+/*
+ * Serves until a signal ends it. 0: all is durable. To be called before there are threads; blocks signals, and
+ * prints to standard output that it is ready and to standard error what happens.
+ */
+int serve_run(const struct serve_options *options, struct lcpfs_failure *failure) MUST_CHECK;
+
+#endif
