@@ -103,7 +103,7 @@ static const struct backend null_backend = {
 int main(int argc, char **argv)
 {
 	static int nothing;
-	struct server_config config = {.backend = &null_backend, .context = &nothing, .clients_max = 1000};
+	struct server_config config = {.backend = &null_backend, .context = &nothing};
 	struct lcpfs_failure failure;
 	struct server *server;
 	struct listen_socket socket;

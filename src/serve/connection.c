@@ -38,7 +38,7 @@ void connection_end_input(struct connection *c, const char *why)
 	c->stash = NULL;
 	c->stash_bytes = 0;
 	if (c->receiving)
-		transfer_receive_no_more(c, 0, NBD_ESHUTDOWN);
+		transfer_receive_no_more(c, NBD_ESHUTDOWN);
 }
 
 void connection_fail(struct connection *c, const char *why)
@@ -76,11 +76,8 @@ static size_t take_request(struct connection *c, const uint8_t *bytes, size_t le
 		return 0;
 	if (!request.error && request.type == NBD_CMD_BLOCK_STATUS && request.payload_bytes)
 		wire_status_payload_parse(&c->wire, bytes + header, &request);
-	if (request.error) {
-		transfer_refuse(c, &request, request.error, request.reason);
-		c->skip = request.payload_bytes;
-		return header;
-	}
+	if (request.error)
+		return transfer_refuse(c, &request, request.error, request.reason) == BEGUN ? header : 0;
 	if (transfer_begin(c, &request, bytes + header, turn) == LATER)
 		return 0;
 	return header + (size_t)request.payload_bytes;
@@ -91,6 +88,8 @@ static size_t take_some(struct connection *c, const uint8_t *bytes, size_t lengt
 	if (c->skip) {
 		size_t n = (size_t)MIN_OF((uint64_t)length, c->skip);
 		c->skip -= n;
+		if (!c->skip && c->receiving)
+			transfer_go_on_receiving(c, turn);
 		return n;
 	}
 	if (c->place) {
@@ -291,7 +290,7 @@ void connection_turn(struct connection *c, bool readable)
 	if (c->is_short && c->held < c->short_at)
 		c->is_short = false;
 	transfer_begin_waiting(c, &turn);
-	if (c->receiving && !c->place)
+	if (c->receiving && !c->place && !c->skip)
 		transfer_go_on_receiving(c, &turn);
 	if (c->stash_bytes || readable)
 		take_input(c, readable, &turn);

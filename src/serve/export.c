@@ -6,6 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum {
+	READS_MAX = 16, /* of an export, by workers at a time: with the flush and what settles writes */
+	WRITES_MAX = 1, /* a store does one change after the other: more would only wait for each other */
+};
+
 struct exports {
 	const struct backend *backend;
 	void *context;
@@ -24,7 +29,7 @@ struct exports *exports_new(const struct backend *backend, void *context, struct
 	if (!e)
 		return NULL;
 	*e = (struct exports){
-		.backend = backend, .context = context, .workers = workers, .lane = lane_new(workers)};
+		.backend = backend, .context = context, .workers = workers, .lane = lane_new(workers, 1)};
 	if (!e->lane) {
 		free(e);
 		return NULL;
@@ -129,6 +134,8 @@ static void export_destroy(struct export *x)
 		x->backend->close(x->volume);
 	if (x->lane)
 		lane_free(x->lane);
+	if (x->writes)
+		lane_free(x->writes);
 	pthread_mutex_destroy(&x->lock);
 	free(x);
 }
@@ -146,8 +153,9 @@ static struct export *export_new(struct exports *e)
 	x->closing.run = close_run;
 	tasks_init(&x->waiting);
 	pthread_mutex_init(&x->lock, NULL);
-	x->lane = lane_new(e->workers);
-	if (x->lane)
+	x->lane = lane_new(e->workers, READS_MAX);
+	x->writes = lane_new(e->workers, WRITES_MAX);
+	if (x->lane && x->writes)
 		return x;
 	export_destroy(x);
 	return NULL;

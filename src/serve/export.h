@@ -9,6 +9,8 @@
 #ifndef SERVE_EXPORT_H
 #define SERVE_EXPORT_H
 
+#include <stdatomic.h>
+
 #include "serve/backend.h"
 #include "serve/task.h"
 
@@ -18,7 +20,9 @@ struct export {
 	const struct backend *backend;
 	void *volume;
 	struct backend_export info;
-	struct lane *lane;
+	struct lane *lane;   /* for what a device may do much of at a time */
+	struct lane *writes; /* and for what changes the volume, which does one thing after the other anyway */
+	atomic_uint writes_queued; /* in the latter: others have to queue behind them */
 	/* What follows is export.c's. */
 	struct exports *exports;
 	struct export *next;

@@ -34,12 +34,12 @@ static unsigned open_now(void)
 	return count - 3; /* . and .. and the folder itself */
 }
 
-int limits_clients(unsigned wanted, unsigned *clients, struct lcpfs_failure *failure)
+int limits_clients(unsigned *clients, struct lcpfs_failure *failure)
 {
 	struct rlimit limit = {.rlim_cur = 1024};
 	(void)!getrlimit(RLIMIT_NOFILE, &limit);
 	uint64_t all = MIN_OF((uint64_t)limit.rlim_cur, (uint64_t)SERVER_CLIENTS_MAX * 2);
-	uint64_t taken = open_now() + wanted + MIN_OF(all / KEPT_SHARE, (uint64_t)KEPT_MAX);
+	uint64_t taken = open_now() + MIN_OF(all / KEPT_SHARE, (uint64_t)KEPT_MAX);
 	*clients = (unsigned)MIN_OF(all > taken ? all - taken : 0, (uint64_t)SERVER_CLIENTS_MAX);
 	if (*clients >= CLIENTS_LEAST)
 		return 0;

@@ -8,9 +8,9 @@
 /* As many as the system allows without asking: the soft limit becomes the hard one. */
 void limits_raise(void);
 /*
- * How many clients can be served at a time with what is open now and `wanted` descriptors to come: a part is kept
- * for commands on the control socket and for the pool. INVALID where that leaves hardly any.
+ * How many clients can be served at a time besides what is open now: a part is kept for commands on the control
+ * socket and for the pool. INVALID where that leaves hardly any.
  */
-int limits_clients(unsigned wanted, unsigned *clients, struct lcpfs_failure *failure) MUST_CHECK;
+int limits_clients(unsigned *clients, struct lcpfs_failure *failure) MUST_CHECK;
 
 #endif

@@ -80,10 +80,10 @@ enum begun transfer_begin(struct connection *connection, const struct wire_reque
 			  struct turn *turn) MUST_CHECK;
 /* A write whose data is still to be received. */
 enum begun transfer_begin_long_write(struct connection *connection, const struct wire_request *request) MUST_CHECK;
-/* After something was received into connection->place, or where that is missing. */
+/* After something of connection->receiving came, or was thrown away, or where it has no place. */
 void transfer_go_on_receiving(struct connection *connection, struct turn *turn);
-/* What is still to come of connection->receiving is thrown away. `error`: it has failed. */
-void transfer_receive_no_more(struct connection *connection, uint64_t still_to_come, uint32_t error);
+/* No more of connection->receiving comes. `error`: so it has failed. */
+void transfer_receive_no_more(struct connection *connection, uint32_t error);
 void transfer_begin_waiting(struct connection *connection, struct turn *turn);
 /* All that waits is given up. */
 void transfer_give_up_waiting(struct connection *connection);
@@ -91,7 +91,8 @@ void transfer_give_up_waiting(struct connection *connection);
 bool transfer_finish(struct connection *connection, struct task *task) MUST_CHECK;
 /* The next data of a read that is read as it is sent: its place is at the front of the output. false: not yet. */
 bool transfer_stream(struct connection *connection, struct chunk *place) MUST_CHECK;
-void transfer_refuse(struct connection *connection, const struct wire_request *request, uint32_t error,
-		     const char *message);
+/* Once what it carries was received and thrown away: some clients take an answer that comes before for a mistake. */
+enum begun transfer_refuse(struct connection *connection, const struct wire_request *request, uint32_t error,
+			   const char *reason) MUST_CHECK;
 
 #endif

@@ -26,7 +26,6 @@
 #include "serve/volumes.h"
 
 enum {
-	SERVER_DESCRIPTORS = 24, /* of loops, the pool's rings come on top */
 	PAUSE_MS = 100,          /* before accepting is tried again where the system lacked something */
 	URI_TEXT = 3 * LISTEN_PATH_MAX + 64,
 };
@@ -37,7 +36,6 @@ struct serving {
 	struct tls *tls;
 	struct listeners listeners;
 	char control_path[PATH_MAX];
-	unsigned clients_max;
 	struct lcpfs_pool *pool;
 	struct control_server *control;
 	pthread_mutex_t lock; /* of `server`: the thread that ends it frees it */
@@ -103,16 +101,20 @@ static int open_pool(struct serving *s, struct lcpfs_failure *failure)
 
 static int start_server(struct serving *s, struct lcpfs_failure *failure)
 {
-	int error = limits_clients(SERVER_DESCRIPTORS, &s->clients_max, failure);
 	struct server_config config = {
 		.backend = &volumes_backend,
 		.context = s->pool,
 		.tls = s->options->tls,
 		.tls_keys = s->tls,
-		.clients_max = s->clients_max,
 		.is_verbose = s->options->is_verbose,
 	};
-	return error ? error : server_new(&config, &s->server, failure);
+	unsigned clients_max;
+	int error = server_new(&config, &s->server, failure);
+	if (!error)
+		error = limits_clients(&clients_max, failure);
+	if (!error)
+		server_set_clients_max(s->server, clients_max);
+	return error;
 }
 
 static int begin(struct serving *s, struct lcpfs_failure *failure)

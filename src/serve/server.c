@@ -19,6 +19,7 @@
 enum {
 	ACCEPT_MAX = 64,       /* at a time, so that the caller sees to other things, too */
 	PEER_TEXT = 64,
+	LOOKUPS_MAX = 4,
 	/* A client of TCP that has gone without a word is noticed after this; its socket would stay for ever. */
 	KEEPALIVE_IDLE_S = 60,
 	KEEPALIVE_INTERVAL_S = 15,
@@ -35,6 +36,7 @@ struct server {
 	struct loop *loops[SERVER_LOOPS_MAX];
 	unsigned loop_count;
 	int spare_fd; /* given up for a moment to turn somebody away where there are no descriptors */
+	unsigned clients_max;
 	unsigned haste;
 	struct notice refused, failed, ended;
 };
@@ -102,7 +104,7 @@ static int start(struct server *s)
 	s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	s->workers = workers_new();
 	s->exports = s->workers ? exports_new(s->config.backend, s->config.context, s->workers) : NULL;
-	s->lookups = s->exports ? lane_new(s->workers) : NULL;
+	s->lookups = s->exports ? lane_new(s->workers, LOOKUPS_MAX) : NULL;
 	return s->lookups ? start_loops(s) : ENOMEM;
 }
 
@@ -113,6 +115,7 @@ int server_new(const struct server_config *config, struct server **server, struc
 	if (!s)
 		return failure_set(failure, LCPFS_E_NOMEM, "%s", lcpfs_error_sentence(LCPFS_E_NOMEM));
 	s->config = *config;
+	s->clients_max = SERVER_CLIENTS_MAX;
 	s->memory.total = MEMORY_TOTAL;
 	s->refused = (struct notice)NOTICE_INIT(1);
 	s->failed = (struct notice)NOTICE_INIT(10);
@@ -126,6 +129,11 @@ int server_new(const struct server_config *config, struct server **server, struc
 	server_wait(s);
 	server_free(s);
 	return failure_set(failure, LCPFS_E_SYSTEM, "the server cannot start: %s", strerrordesc_np(err));
+}
+
+void server_set_clients_max(struct server *s, unsigned clients_max)
+{
+	s->clients_max = clients_max;
 }
 
 /* -- accepting -- */
@@ -174,9 +182,9 @@ static void take_in(struct server *s, int fd, const struct sockaddr_storage *add
 {
 	unsigned count = atomic_load(&s->shared.connections), shaking = atomic_load(&s->shared.handshakes);
 	bool is_tcp = address->ss_family == AF_INET || address->ss_family == AF_INET6;
-	bool full = count >= s->config.clients_max;
+	bool full = count >= s->clients_max;
 	char peer[PEER_TEXT];
-	if (full && (!shaking || count >= s->config.clients_max + s->loop_count)) {
+	if (full && (!shaking || count >= s->clients_max + s->loop_count)) {
 		close(fd);
 		notice(&s->refused, "too many clients: %u; one more was turned away", count);
 		return;

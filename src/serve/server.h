@@ -23,12 +23,13 @@ struct server_config {
 	enum serve_tls tls;
 	struct tls *tls_keys;  /* NULL with SERVE_TLS_OFF */
 	unsigned loops;        /* 0: as many as there are processors, but no more than SERVER_LOOPS_MAX */
-	unsigned clients_max;
 	bool is_verbose;       /* a line for each connection that begins or ends */
 };
 
 int server_new(const struct server_config *config, struct server **server,
 	       struct lcpfs_failure *failure) MUST_CHECK;
+/* SERVER_CLIENTS_MAX if this is not called; before clients are accepted. */
+void server_set_clients_max(struct server *server, unsigned clients_max);
 /*
  * Takes in who waits at a listening socket that does not block. By one thread at a time, never after server_end.
  * false: the system lacks something, and it is better tried again a moment later.

@@ -62,7 +62,7 @@ struct lane {
 	struct workers *workers;
 	struct lane *next; /* among those that wait for a thread */
 	struct tasks tasks;
-	unsigned running;
+	unsigned running, running_max;
 	bool is_queued, is_free;
 };
 
@@ -98,7 +98,7 @@ struct workers *workers_new(void)
 static void lane_queue(struct lane *lane)
 {
 	struct workers *w = lane->workers;
-	if (lane->is_queued || !lane->tasks.first || lane->running >= LANE_RUNNING_MAX)
+	if (lane->is_queued || !lane->tasks.first || lane->running >= lane->running_max)
 		return;
 	lane->is_queued = true;
 	lane->next = NULL;
@@ -203,12 +203,13 @@ static void *worker_thread(void *context)
 	return NULL;
 }
 
-struct lane *lane_new(struct workers *w)
+struct lane *lane_new(struct workers *w, unsigned running_max)
 {
 	struct lane *lane = calloc(1, sizeof(*lane));
 	if (!lane)
 		return NULL;
 	lane->workers = w;
+	lane->running_max = running_max;
 	tasks_init(&lane->tasks);
 	return lane;
 }

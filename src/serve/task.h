@@ -2,9 +2,9 @@
 /*
  * Work that may block, and who does it: a bounded number of threads, started as they are needed.
  *
- * A task belongs to a lane; each partition has one. Lanes take turns, and a lane has at most LANE_RUNNING_MAX of
- * its tasks under way, so that a partition that is slow or stuck holds up itself alone; one that has none under
- * way gets a thread even when all are busy. So there are at most WORKERS_MAX threads and one more for each lane.
+ * A task belongs to a lane; each partition has its own. Lanes take turns, and a lane has only so many of its tasks
+ * under way, so that a partition that is slow or stuck holds up itself alone; one that has none under way gets a
+ * thread even when all are busy. So there are at most WORKERS_MAX threads and one more for each lane.
  *
  * A task that has run is put into its mailbox, from where the thread that it belongs to takes it.
  */
@@ -16,7 +16,7 @@
 
 #include "base/check.h"
 
-enum { WORKERS_MAX = 32, LANE_RUNNING_MAX = 16 };
+enum { WORKERS_MAX = 32 };
 
 struct mailbox;
 
@@ -72,7 +72,8 @@ struct workers;
 struct lane;
 
 struct workers *workers_new(void); /* NULL: no memory */
-struct lane *lane_new(struct workers *workers); /* NULL: no memory */
+/* With so many tasks under way at most. NULL: no memory. */
+struct lane *lane_new(struct workers *workers, unsigned running_max);
 /* Nothing more will be submitted; what was is still done. */
 void lane_free(struct lane *lane);
 /* Has it run, now or later; where no thread can be had at all, by the caller. */

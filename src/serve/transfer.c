@@ -13,7 +13,7 @@ static void finish_piece(struct connection *c, struct piece *piece);
 
 /* -- replies -- */
 
-void transfer_refuse(struct connection *c, const struct wire_request *request, uint32_t error, const char *message)
+static void put_error(struct connection *c, const struct wire_request *request, uint32_t error, const char *message)
 {
 	uint8_t *at = output_room(&c->output, WIRE_REPLY_MAX);
 	output_put(&c->output, (size_t)(wire_put_error(&c->wire, request, error, message, at) - at));
@@ -33,16 +33,10 @@ static void put_data(struct connection *c, const struct wire_request *request, u
 		   (size_t)(wire_put_data(&c->wire, request, offset, (uint32_t)length, last, at) - at));
 }
 
-static enum begun refuse(struct connection *c, const struct wire_request *request, uint32_t error,
-			 const char *reason)
-{
-	transfer_refuse(c, request, error, reason);
-	return BEGUN;
-}
-
 static enum begun no_memory(struct connection *c, const struct wire_request *request)
 {
-	return refuse(c, request, NBD_ENOMEM, "the server is out of memory");
+	put_error(c, request, NBD_ENOMEM, "the server is out of memory");
+	return BEGUN;
 }
 
 /* -- requests -- */
@@ -107,7 +101,7 @@ static void finish_request(struct connection *c, struct request *r)
 		return;
 	}
 	if (r->error)
-		transfer_refuse(c, &r->wire, r->error, r->message);
+		put_error(c, &r->wire, r->error, r->message);
 	else if (!has_answer)
 		put_done(c, &r->wire);
 	end_request(c, r);
@@ -164,8 +158,11 @@ static void piece_done(struct task *task)
 
 static void piece_submit(struct connection *c, struct piece *piece, void (*run)(struct task *))
 {
+	bool writes = is_write(piece->request);
 	piece->task = (struct task){.run = run, .done = piece_done, .home = &c->host->mailbox};
-	lane_submit(c->export->lane, &piece->task);
+	if (writes)
+		atomic_fetch_add(&c->export->writes_queued, 1);
+	lane_submit(writes ? c->export->writes : c->export->lane, &piece->task);
 }
 
 /* -- reading -- */
@@ -332,6 +329,8 @@ static size_t write_now(struct connection *c, uint64_t offset, const uint8_t *da
 {
 	size_t done = 0;
 	bool unsettled = false;
+	if (atomic_load_explicit(&c->export->writes_queued, memory_order_relaxed))
+		return 0;
 	(void)!c->export->backend->try_write(c->export->volume, offset, data, length, &done, &unsettled);
 	if (unsettled)
 		export_settle(c->export);
@@ -391,13 +390,12 @@ static enum begun make_place(struct connection *c, struct request *r)
 	return BEGUN;
 }
 
-/* No more of it is received: what is still to come is thrown away. */
-void transfer_receive_no_more(struct connection *c, uint64_t still_to_come, uint32_t error)
+void transfer_receive_no_more(struct connection *c, uint32_t error)
 {
 	struct request *r = c->receiving;
 	note_error(r, error, NULL);
 	c->receiving = NULL;
-	c->skip = still_to_come;
+	c->skip = 0;
 	r->is_queued = false;
 	if (c->place)
 		piece_drop(c, c->place);
@@ -406,21 +404,39 @@ void transfer_receive_no_more(struct connection *c, uint64_t still_to_come, uint
 		finish_request(c, r);
 }
 
+static void begin_receiving(struct connection *c, struct request *r)
+{
+	c->receiving = r;
+	r->is_queued = true;
+}
+
 enum begun transfer_begin_long_write(struct connection *c, const struct wire_request *request)
 {
 	struct request *r = request_new(c, request);
-	if (!r) {
-		c->skip = request->length;
-		return no_memory(c, request);
-	}
+	if (!r)
+		return transfer_refuse(c, request, NBD_ENOMEM, "the server is out of memory");
 	if (make_place(c, r) == LATER) {
 		end_request(c, r);
 		return LATER;
 	}
-	c->receiving = r;
-	r->is_queued = true;
+	begin_receiving(c, r);
 	if (r->error)
-		transfer_receive_no_more(c, request->length, 0);
+		c->skip = request->length;
+	return BEGUN;
+}
+
+enum begun transfer_refuse(struct connection *c, const struct wire_request *request, uint32_t error, const char *reason)
+{
+	struct request *r = request->payload_bytes ? request_new(c, request) : NULL;
+	c->skip = request->payload_bytes;
+	if (!r) {
+		put_error(c, request, error, reason);
+		return BEGUN;
+	}
+	r->error = error;
+	r->message = strdup(reason);
+	r->at = r->wire.offset + r->wire.length;
+	begin_receiving(c, r);
 	return BEGUN;
 }
 
@@ -436,19 +452,29 @@ static void write_place(struct connection *c, struct request *r, struct turn *tu
 		piece_submit(c, piece, piece_run);
 }
 
-/* The place may be full, or missing. */
+/* It has failed: what is still to come of it is thrown away. */
+static void skip_rest(struct connection *c, struct request *r)
+{
+	uint64_t end = r->wire.offset + r->wire.length;
+	c->skip = end - r->at + (c->place ? c->place->length - c->place->filled : 0);
+	r->at = end;
+	if (c->place)
+		piece_drop(c, c->place);
+	c->place = NULL;
+}
+
 void transfer_go_on_receiving(struct connection *c, struct turn *turn)
 {
 	struct request *r = c->receiving;
 	uint64_t end = r->wire.offset + r->wire.length;
 	if (c->place && c->place->filled == c->place->length)
 		write_place(c, r, turn);
+	if (!r->error && !c->place && r->at < end && make_place(c, r) == LATER)
+		return;
 	if (r->error)
-		transfer_receive_no_more(c, end - r->at + (c->place ? c->place->length - c->place->filled : 0), 0);
-	else if (r->at == end && !c->place)
-		transfer_receive_no_more(c, 0, 0);
-	else if (!c->place && make_place(c, r) == BEGUN && r->error)
-		transfer_receive_no_more(c, end - r->at, 0);
+		skip_rest(c, r);
+	if (r->at == end && !c->place && !c->skip)
+		transfer_receive_no_more(c, 0);
 }
 
 /* -- what else there is -- */
@@ -547,6 +573,8 @@ static void finish_piece(struct connection *c, struct piece *piece)
 	struct request *r = piece->request;
 	bool was_check = piece->task.run == piece_run_check;
 	r->running--;
+	if (piece->task.run && is_write(r))
+		atomic_fetch_sub(&c->export->writes_queued, 1);
 	note_error(r, piece->error, &piece->message);
 	if (was_check) {
 		piece_drop(c, piece);

@@ -84,6 +84,16 @@ serve() {
 	done
 }
 
+# wait_until COMMAND...: until it succeeds, for half a minute at most.
+wait_until() {
+	tries=0
+	until "$@"; do
+		tries=$((tries + 1))
+		[ "$tries" -lt 600 ] || fail "in vain: $*"
+		sleep 0.05
+	done
+}
+
 # unserve [SIGNAL]: ends the server and checks that it ended well.
 unserve() {
 	kill "-${1:-TERM}" "$SERVER"

@@ -199,7 +199,7 @@ void client_send(struct client *c, uint16_t type, uint16_t flags, uint64_t offse
 	struct client_request *r = c->requests;
 	while (r->is_open)
 		r++;
-	*r = (struct client_request){true, flags, type, ++c->cookie * 7919, offset, length, error, 0, false};
+	*r = (struct client_request){true, flags, type, ++c->cookie * 7919, offset, length, error, 0, false, 0};
 	c->open++;
 	send_header(c, r);
 	uint8_t *payload = type == NBD_CMD_WRITE ? random_payload(c, (size_t)length) : NULL;
@@ -208,6 +208,7 @@ void client_send(struct client *c, uint16_t type, uint16_t flags, uint64_t offse
 	if (changes(type) && !error)
 		apply(c, type, flags, offset, length, payload);
 	free(payload);
+	r->sent_end = c->forgotten + c->world->to_server.length;
 }
 
 void client_send_disconnect(struct client *c)
@@ -297,6 +298,7 @@ static void close_request(struct client *c, struct client_request *r, uint32_t e
 		fprintf(stderr, "command %u, flags %u, %llu + %llu: error %u, not %u\n", r->type, r->flags,
 			(unsigned long long)r->offset, (unsigned long long)r->length, error, r->error);
 	CHECK(error == r->error);
+	CHECK(c->forgotten + c->world->received >= r->sent_end); /* not before all of it was received */
 	CHECK(error || r->type != NBD_CMD_READ || r->covered == r->length);
 	CHECK(error || r->type != NBD_CMD_BLOCK_STATUS || r->has_status);
 	CHECK(error || r->type != NBD_CMD_WRITE || !(r->flags & NBD_CMD_FLAG_FUA) || c->world->volumes[0].flushes);
@@ -416,6 +418,7 @@ static void shrink(struct client *c)
 	if (c->world->received > 1 << 20) {
 		memmove(s->data, s->data + c->world->received, s->length - c->world->received);
 		s->length -= c->world->received;
+		c->forgotten += c->world->received;
 		c->world->received = 0;
 	}
 }

@@ -17,6 +17,7 @@ struct client_request {
 	uint32_t error;   /* what has to come of it */
 	uint64_t covered; /* bytes of a read that have come */
 	bool has_status;
+	uint64_t sent_end; /* how much the client had sent with the end of it */
 };
 
 struct client {
@@ -30,7 +31,8 @@ struct client {
 	struct client_request requests[CLIENT_REQUESTS_MAX];
 	unsigned open;
 	uint64_t cookie;
-	size_t taken; /* of world.to_client */
+	size_t taken;        /* of world.to_client */
+	uint64_t forgotten; /* of world.to_server */
 	unsigned done;
 };
 

@@ -367,7 +367,7 @@ void world_begin(struct world *w, uint64_t seed, struct world_nature nature, uin
 	w->host.ops = &host_ops;
 	w->host.memory = &w->memory;
 	w->host.exports = exports_new(&backend, w, w->workers);
-	w->host.lookups = lane_new(w->workers);
+	w->host.lookups = lane_new(w->workers, 1);
 	w->host.in = malloc(WORKSPACE_IN_BYTES);
 	w->host.workspace.out = malloc(WORKSPACE_OUT_BYTES);
 	CHECK(!mailbox_init(&w->host.mailbox) && w->host.exports && w->host.in && w->host.workspace.out);
