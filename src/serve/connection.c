@@ -45,8 +45,7 @@ void connection_fail(struct connection *c, const char *why)
 {
 	connection_end_input(c, why);
 	transfer_give_up_waiting(c);
-	c->output.is_dead = true;
-	output_free(&c->output);
+	output_die(&c->output);
 }
 
 /* Must it finish something before it takes new requests? */
@@ -295,6 +294,8 @@ void connection_turn(struct connection *c, bool readable)
 	if (c->stash_bytes || readable)
 		take_input(c, readable, &turn);
 	send_output(c);
+	if (c->output.is_dead && c->phase != PHASE_TRANSMISSION)
+		connection_end_input(c, NULL);
 	if (c->phase == PHASE_SECURING && !c->is_input_over && output_is_empty(&c->output))
 		negotiate_secure(c);
 	if (c->is_short && c->held < c->short_at)

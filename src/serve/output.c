@@ -93,8 +93,10 @@ void output_give(struct output *o, struct chunk *chunk)
 
 /* -- sending -- */
 
-static void die(struct output *o)
+void output_die(struct output *o)
 {
+	if (!o->is_dead && o->channel)
+		o->channel->ops->finish(o->channel); /* a client that is still there shall not wait */
 	o->is_dead = true;
 	output_free(o);
 }
@@ -114,7 +116,7 @@ static void leave_workspace(struct output *o)
 			continue;
 		struct chunk *copy = malloc(sizeof(*copy) + chunk->length);
 		if (!copy) {
-			die(o); /* a reply is lost, so the client can make nothing of the others */
+			output_die(o); /* a reply is lost, so the client can make nothing of the others */
 			return;
 		}
 		*copy = (struct chunk){chunk->next, (uint8_t *)(copy + 1), chunk->length, chunk->length,
@@ -159,7 +161,7 @@ void output_send(struct output *o)
 		if (sent == -EAGAIN)
 			break;
 		if (sent < 0)
-			die(o);
+			output_die(o);
 		else
 			take_sent(o, (size_t)sent);
 	}

@@ -70,6 +70,8 @@ void output_send(struct output *output);
 struct chunk *output_place(struct output *output);
 void output_insert(struct output *output, struct chunk *chunk);
 void output_remove(struct output *output);
+/* Nothing more is sent. */
+void output_die(struct output *output);
 void output_free(struct output *output);
 
 #endif

@@ -91,7 +91,9 @@ void transfer_give_up_waiting(struct connection *connection);
 bool transfer_finish(struct connection *connection, struct task *task) MUST_CHECK;
 /* The next data of a read that is read as it is sent: its place is at the front of the output. false: not yet. */
 bool transfer_stream(struct connection *connection, struct chunk *place) MUST_CHECK;
-/* Once what it carries was received and thrown away: some clients take an answer that comes before for a mistake. */
+/*
+ * Once what it carries was received and thrown away: some clients take an answer that comes before for a mistake.
+ */
 enum begun transfer_refuse(struct connection *connection, const struct wire_request *request, uint32_t error,
 			   const char *reason) MUST_CHECK;
 

@@ -13,7 +13,8 @@ static void finish_piece(struct connection *c, struct piece *piece);
 
 /* -- replies -- */
 
-static void put_error(struct connection *c, const struct wire_request *request, uint32_t error, const char *message)
+static void put_error(struct connection *c, const struct wire_request *request, uint32_t error,
+		      const char *message)
 {
 	uint8_t *at = output_room(&c->output, WIRE_REPLY_MAX);
 	output_put(&c->output, (size_t)(wire_put_error(&c->wire, request, error, message, at) - at));
@@ -425,7 +426,8 @@ enum begun transfer_begin_long_write(struct connection *c, const struct wire_req
 	return BEGUN;
 }
 
-enum begun transfer_refuse(struct connection *c, const struct wire_request *request, uint32_t error, const char *reason)
+enum begun transfer_refuse(struct connection *c, const struct wire_request *request, uint32_t error,
+			   const char *reason)
 {
 	struct request *r = request->payload_bytes ? request_new(c, request) : NULL;
 	c->skip = request->payload_bytes;

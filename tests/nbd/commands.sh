@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Every option and command that a client can send, by libnbd: what is agreed on, what each does, how each is refused.
+# Every option and command that a client can send, by libnbd: what is agreed on, what each does, how each is
+# refused.
 . "$(dirname "$0")/../cli/lib.sh"
 /usr/bin/python3 -c 'import nbd' 2>/dev/null || skip "no python3-libnbd"
 POOL=$T/pool
@@ -58,7 +59,8 @@ h.opt_list_meta_context(lambda name: contexts.append(name))
 assert contexts == ["base:allocation"], contexts
 h.opt_go()
 assert h.get_protocol() == "newstyle-fixed" and h.get_structured_replies_negotiated()
-assert [h.get_block_size(i) for i in (nbd.SIZE_MINIMUM, nbd.SIZE_PREFERRED, nbd.SIZE_MAXIMUM)] == [1, 4096, 32 << 20]
+sizes = [h.get_block_size(i) for i in (nbd.SIZE_MINIMUM, nbd.SIZE_PREFERRED, nbd.SIZE_MAXIMUM)]
+assert sizes == [1, 4096, 32 << 20], sizes
 h.shutdown()
 h = nbd.NBD()
 h.set_opt_mode(True)

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Too many clients: they are turned away at once, in few words; who works goes on, commands too, and when there is room
-# again others are let in. With descriptors of every number, and clients that say nothing.
+# Too many clients: they are turned away at once, in few words; who works goes on, commands too, and when there is
+# room again others are let in. With descriptors of every number, and clients that say nothing.
 . "$(dirname "$0")/../cli/lib.sh"
 /usr/bin/python3 -c 'import nbd' 2>/dev/null || skip "no python3-libnbd"
 POOL=$T/pool
@@ -84,19 +84,24 @@ connected().shutdown()
 old.shutdown()
 print(f"{len(crowd) + 1} clients at a time")
 PYTHON
-for limit in 48 64 128 1024; do
-	(ulimit -n $limit && exec "$LCPFS" serve "$POOL" --socket "$SOCKET" --listen "127.0.0.1:$PORT") >server.out 2>server.log &
+serve_with() { # LIMIT, as ulimit takes it
+	rm -f server.out
+	# shellcheck disable=SC2086
+	(ulimit $1 && exec "$LCPFS" serve "$POOL" --socket "$SOCKET" --listen "127.0.0.1:$PORT") \
+		>server.out 2>server.log &
 	SERVER=$!
-	wait_until grep -q "^lcpfs: serving" server.out
+	wait_until grep -qs "^lcpfs: serving" server.out
+}
+
+for limit in 48 64 128 1024; do
+	serve_with "-n $limit"
 	/usr/bin/python3 crowd.py "$LCPFS" "$POOL" "$SOCKET" "$PORT" $((limit + 50)) "$SERVER" ||
 		fail "limit $limit: $(tail -3 server.log)"
 	[ "$(wc -l <server.log)" -lt 100 ] || fail "limit $limit: $(wc -l <server.log) lines in the log"
 	unserve
 done
 # The soft limit is raised to the hard one.
-(ulimit -Sn 32 && exec "$LCPFS" serve "$POOL" --socket "$SOCKET" --listen "127.0.0.1:$PORT") >server.out 2>server.log &
-SERVER=$!
-wait_until grep -q "^lcpfs: serving" server.out
+serve_with "-Sn 32"
 /usr/bin/python3 crowd.py "$LCPFS" "$POOL" "$SOCKET" "$PORT" 200 "$SERVER" || fail "$(tail -3 server.log)"
 unserve
 # Hardly any: refused in one line, and nothing is left behind.

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Every way to end the server, beside clients of every kind: it ends in order and soon, says who asked, leaves no socket
-# behind, and has everything durable that was acknowledged.
+# Every way to end the server, beside clients of every kind: it ends in order and soon, says who asked, leaves no
+# socket behind, and has everything durable that was acknowledged.
 . "$(dirname "$0")/../cli/lib.sh"
 /usr/bin/python3 -c 'import nbd' 2>/dev/null || skip "no python3-libnbd"
 POOL=$T/pool
@@ -9,8 +9,8 @@ POOL=$T/pool
 lcpfs create "$POOL" --size 256M --metaslab 1M
 lcpfs add "$POOL" db --min 16M --max 128M --size 64M --volume 48M >/dev/null
 
-# Clients that are idle, stuck in their handshake, half through a request, not reading what they asked for; and one that
-# writes and notes what was acknowledged. Ready when the file "ready" is there.
+# Clients that are idle, stuck in their handshake, half through a request, not reading what they asked for; and
+# one that writes and notes what was acknowledged. Ready when the file "ready" is there.
 cat >clients.py <<'PYTHON'
 import socket
 import struct
@@ -103,7 +103,8 @@ for signal in TERM INT QUIT HUP; do
 	began=$(date +%s%3N)
 	kill -"$signal" "$SERVER"
 	ended 10000
-	grep -q "^lcpfs: stopping: .*, from process [0-9]" server.log || fail "$signal: no line says why: $(cat server.log)"
+	grep -q "^lcpfs: stopping: .*, from process [0-9]" server.log ||
+		fail "$signal: no line says why: $(cat server.log)"
 	serve "$POOL"
 	/usr/bin/python3 verify.py "$(uri db)" $number
 	unserve
@@ -149,10 +150,11 @@ unserve
 
 # A reader of its messages that goes is no reason to end.
 mkfifo messages
+rm server.out
 head -n 1 messages >server.out &
 "$LCPFS" serve "$POOL" --socket "$SOCKET" --verbose >messages 2>&1 &
 SERVER=$!
-wait_until grep -q "^lcpfs: serving" server.out
+wait_until grep -qs "^lcpfs: serving" server.out
 for _ in 1 2 3; do
 	nbdinfo --size "$(uri db)" >/dev/null || fail "it ended when nobody read its messages"
 done

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Clients that want harm, or are merely broken: each gets what the protocol has for it, none hurts the client that works
-# beside them, and the server says little.
+# Clients that want harm, or are merely broken: each gets what the protocol has for it, none hurts the client that
+# works beside them, and the server says little.
 . "$(dirname "$0")/../cli/lib.sh"
 /usr/bin/python3 -c 'import nbd' 2>/dev/null || skip "no python3-libnbd"
 POOL=$T/pool
@@ -131,7 +131,8 @@ huge = s
 # requests that cannot be
 s = entered()
 for command, offset, length, code in ((0, 0, 0xffffffff, 22), (0, 1 << 63, 512, 22), (4, -1, 512, 22),
-	(6, (1 << 64) - 512, 512, 28), (7, 0, 512, 22), (8, 0, 512, 22), (0xffff, 0, 0xffffffff, 22), (3, 1, 1, 22)):
+	(6, (1 << 64) - 512, 512, 28), (7, 0, 512, 22), (8, 0, 512, 22), (0xffff, 0, 0xffffffff, 22),
+	(3, 1, 1, 22)):
 	s.sendall(request(command, offset, length))
 	assert answer(s) == code, (command, code)
 s.sendall(request(1, 0, 33 << 20) + bytes(33 << 20))

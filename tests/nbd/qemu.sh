@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# QEMU's clients: images copied both ways, compared, mapped; every command that qemu-io has; a QEMU server in between.
+# QEMU's clients: images copied both ways, compared, mapped; every command that qemu-io has; a QEMU server in
+# between.
 . "$(dirname "$0")/../cli/lib.sh"
 needs qemu-img qemu-io qemu-nbd nbdcopy
 POOL=$T/pool
@@ -35,7 +36,8 @@ io() {
 io -c 'write -P 0x11 0 1M' -c 'read -P 0x11 0 1M' -c 'write -f -P 0x22 4096 512' -c 'read -P 0x22 4096 512' "$B"
 io -c 'write -z 64k 64k' -c 'read -P 0 64k 64k' -c 'write -z -u 128k 64k' -c 'read -P 0 128k 64k' "$B"
 io -c 'discard 256k 256k' -c 'read -P 0 256k 256k' -c flush "$B"
-io -c 'aio_write -P 0x33 1M 8M' -c 'aio_write -P 0x44 9M 8M' -c aio_flush -c 'read -P 0x33 1M 8M' -c 'read -P 0x44 9M 8M' "$B"
+io -c 'aio_write -P 0x33 1M 8M' -c 'aio_write -P 0x44 9M 8M' -c aio_flush -c 'read -P 0x33 1M 8M' \
+	-c 'read -P 0x44 9M 8M' "$B"
 io -c 'writev -P 0x55 20M 512 1024 4096 12288' -c 'readv -P 0x55 20M 17920' "$B"
 
 # qemu-nbd in front: a copy-on-write layer of another's making.

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Two servers and one path, at the same time or after one another: a server that lives keeps its socket, a start that
-# fails leaves nothing, a stop removes only what is its own.
+# Two servers and one path, at the same time or after one another: a server that lives keeps its socket, a start
+# that fails leaves nothing, a stop removes only what is its own.
 . "$(dirname "$0")/../cli/lib.sh"
 ROUNDS=${ROUNDS:-12}
 for i in 1 2 3; do
@@ -18,7 +18,7 @@ for name in sys.argv[1:]:
 
 # Several at once on one path, with or without something stale there: one lives, and it is reached.
 for round in $(seq "$ROUNDS"); do
-	rm -f s s.control
+	rm -f s s.control out? err?
 	[ $((round % 3)) -eq 0 ] || stale s s.control
 	pids=
 	for i in 1 2 3; do
@@ -38,16 +38,21 @@ for round in $(seq "$ROUNDS"); do
 	[ "$(ls -d s* 2>/dev/null | grep -vx server.log)" = "" ] || fail "left behind: $(ls -d s*)"
 done
 
+# serve_alone NUMBER PATH: that pool there, as process $PID.
+serve_alone() {
+	rm -f out
+	"$LCPFS" serve "pool$1" --socket "$2" >out 2>&1 &
+	PID=$!
+	at_end "end_job $PID"
+	wait_until grep -qs serving out
+}
+
 # One whose sockets were removed, and another that listens there since: the first one's end removes nothing.
-"$LCPFS" serve pool1 --socket "$T/s" >out1 2>&1 &
-first=$!
-at_end "end_job $first"
-wait_until grep -q serving out1
+serve_alone 1 "$T/s"
+first=$PID
 rm s s.control
-"$LCPFS" serve pool2 --socket "$T/s" >out2 2>&1 &
-second=$!
-at_end "end_job $second"
-wait_until grep -q serving out2
+serve_alone 2 "$T/s"
+second=$PID
 kill "$first"
 wait "$first"
 nbdinfo --size "nbd+unix:///p2?socket=$T/s" >/dev/null || fail "its socket is gone"
@@ -61,10 +66,8 @@ mkdir s.control
 expect 1 lcpfs serve pool1 --socket "$T/s"
 rmdir s.control
 [ ! -e s ] || fail "the socket was left"
-"$LCPFS" serve pool1 --socket "$T/other" >out1 2>&1 &
-first=$!
-at_end "end_job $first"
-wait_until grep -q serving out1
+serve_alone 1 "$T/other"
+first=$PID
 expect 1 lcpfs serve pool1 --socket "$T/s"
 expect 1 lcpfs serve pool2 --socket "$T/other"
 says "a server listens there already"
@@ -84,19 +87,13 @@ import sys
 import nbd
 
 lcpfs, folder = sys.argv[1:]
-unix, tcp, notify = socket.socket(socket.AF_UNIX), socket.socket(), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+unix, tcp = socket.socket(socket.AF_UNIX), socket.socket()
+notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 unix.bind(f"{folder}/handed")
 unix.listen(5)
 tcp.bind(("127.0.0.1", 0))
 tcp.listen(5)
 notify.bind(f"{folder}/notify")
-
-
-def hand_over():
-	os.dup2(unix.fileno(), 3)
-	os.dup2(tcp.fileno(), 4)
-	os.environ["LISTEN_PID"] = str(os.getpid())
-
 
 environment = dict(os.environ, LISTEN_FDS="2", NOTIFY_SOCKET=f"{folder}/notify")
 script = 'LISTEN_PID=$$ exec "$@" 3<&' + str(unix.fileno()) + " 4<&" + str(tcp.fileno())

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# NBD over TCP beside the Unix socket; with TLS by pre-shared keys and by certificates. Who has no key is refused, whoever
-# names keys gets no plain text, and what is wrong with them ends the start.
+# NBD over TCP beside the Unix socket; with TLS by pre-shared keys and by certificates. Who has no key is refused,
+# whoever names keys gets no plain text, and what is wrong with them ends the start.
 . "$(dirname "$0")/../cli/lib.sh"
 /usr/bin/python3 -c 'import nbd; exit(not nbd.NBD().supports_tls())' 2>/dev/null || skip "no libnbd with TLS"
 POOL=$T/pool
