@@ -8,7 +8,7 @@ build='gcc libc6-dev meson ninja-build pkg-config liburing-dev libxxhash-dev lib
 	libjson-c-dev libsmartcols-dev libgnutls28-dev scdoc'
 clients='libnbd-bin fio python3 python3-libnbd'
 filesystems='fuse3 mount util-linux e2fsprogs xfsprogs'
-testing='qemu-utils gnutls-bin libcmocka-dev libnbd-dev binutils mandoc procps gnuplot-nox'
+testing='nbdkit qemu-utils gnutls-bin libcmocka-dev libnbd-dev binutils mandoc procps gnuplot-nox'
 peers='nbdkit qemu-utils qemu-system-common btrfs-progs'
 
 case ${1-} in

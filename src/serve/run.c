@@ -11,6 +11,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,10 +83,21 @@ static int open_listeners(struct serving *s, struct lcpfs_failure *failure)
 	return error;
 }
 
+/* A server whose pool somebody else has taken is of no use to anybody, and its clients should hear of that. */
+static void notice_of_pool(void *context, enum lcpfs_notice kind, const char *text)
+{
+	fprintf(stderr, "lcpfs: %s: %s\n", ((const struct serving *)context)->options->pool_path, text);
+	if (kind == LCPFS_NOTICE_TAKEN_OVER)
+		kill(getpid(), SIGTERM);
+}
+
 static int open_pool(struct serving *s, struct lcpfs_failure *failure)
 {
 	const struct serve_options *o = s->options;
-	int error = lcpfs_pool_open(o->pool_path, &o->open, &s->pool, failure);
+	struct lcpfs_open_options options = o->open;
+	options.notice = notice_of_pool;
+	options.notice_context = s;
+	int error = lcpfs_pool_open(o->pool_path, &options, &s->pool, failure);
 	if (error)
 		return error;
 	error = control_server_start(s->control_path, s->pool, &s->control, failure);

@@ -411,6 +411,17 @@ static void begin_receiving(struct connection *c, struct request *r)
 	r->is_queued = true;
 }
 
+/* It has failed: what is still to come of it is thrown away. */
+static void skip_rest(struct connection *c, struct request *r)
+{
+	uint64_t end = r->wire.offset + r->wire.length;
+	c->skip = end - r->at + (c->place ? c->place->length - c->place->filled : 0);
+	r->at = end;
+	if (c->place)
+		piece_drop(c, c->place);
+	c->place = NULL;
+}
+
 enum begun transfer_begin_long_write(struct connection *c, const struct wire_request *request)
 {
 	struct request *r = request_new(c, request);
@@ -422,7 +433,7 @@ enum begun transfer_begin_long_write(struct connection *c, const struct wire_req
 	}
 	begin_receiving(c, r);
 	if (r->error)
-		c->skip = request->length;
+		skip_rest(c, r);
 	return BEGUN;
 }
 
@@ -452,17 +463,6 @@ static void write_place(struct connection *c, struct request *r, struct turn *tu
 		finish_piece(c, piece);
 	else
 		piece_submit(c, piece, piece_run);
-}
-
-/* It has failed: what is still to come of it is thrown away. */
-static void skip_rest(struct connection *c, struct request *r)
-{
-	uint64_t end = r->wire.offset + r->wire.length;
-	c->skip = end - r->at + (c->place ? c->place->length - c->place->filled : 0);
-	r->at = end;
-	if (c->place)
-		piece_drop(c, c->place);
-	c->place = NULL;
 }
 
 void transfer_go_on_receiving(struct connection *c, struct turn *turn)
