@@ -11,7 +11,7 @@ enum { ROOM_FIRST = 256 };
 uint8_t *bytes_extend(struct bytes *bytes, size_t length)
 {
 	size_t needed = bytes->length + length;
-	if (!bytes->failed && needed > bytes->room) {
+	if (!bytes->failed && (needed > bytes->room || !bytes->data)) {
 		size_t room = MAX_OF(MAX_OF(needed, bytes->room * 2), (size_t)ROOM_FIRST);
 		uint8_t *data = realloc(bytes->data, room);
 		bytes->failed = !data;

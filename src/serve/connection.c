@@ -279,6 +279,7 @@ static void rest(struct connection *c)
 void connection_turn(struct connection *c, bool readable)
 {
 	struct turn turn = {0};
+	bool was_behind = c->output.is_behind;
 	if (c->is_ending)
 		connection_end_input(c, NULL);
 	if (c->is_cut)
@@ -298,7 +299,8 @@ void connection_turn(struct connection *c, bool readable)
 		connection_end_input(c, NULL);
 	if (c->phase == PHASE_SECURING && !c->is_input_over && output_is_empty(&c->output))
 		negotiate_secure(c);
-	if (c->is_short && c->held < c->short_at)
+	bool is_freed = c->is_short && c->held < c->short_at, has_caught_up = was_behind && !c->output.is_behind;
+	if (is_freed || (has_caught_up && c->stash_bytes))
 		connection_want_turn(c);
 	rest(c);
 }

@@ -8,7 +8,7 @@
 # until it is removed, and build-fuzz/fuzz_NAME FILE replays it.
 set -eu
 cd "$(dirname "$0")/../.."
-all='image control reply arguments trace text engine'
+all='image control reply arguments trace text engine nbd'
 minutes=${1:-4}
 out=build-fuzz
 flags='-g -O2 -fno-omit-frame-pointer -std=c17 -D_GNU_SOURCE -DLCPFS_AUDIT -Iinclude -Isrc -I.'
@@ -25,6 +25,7 @@ parts_of() {
 	reply) echo cli/show.c cli/size.c cli/table.c ;;
 	arguments) find cli sim -name '*.c' ! -path cli/main.c ! -path cli/session.c ;;
 	trace) echo sim/trace.c ;;
+	nbd) echo tests/serve/world.c -Wl,--wrap=lane_submit ;;
 	text) echo cli/size.c ;;
 	esac
 }
@@ -37,6 +38,7 @@ limits_of() {
 	reply) echo -max_len=4000 -malloc_limit_mb=8 -dict=tests/fuzz/json.dict ;;
 	arguments) echo -max_len=1000 -malloc_limit_mb=8 -dict=tests/fuzz/arguments.dict ;;
 	trace) echo -max_len=1000 -malloc_limit_mb=64 ;;
+	nbd) echo -max_len=200 -malloc_limit_mb=16 ;;
 	*) echo -max_len=4096 -malloc_limit_mb=8 ;;
 	esac
 }

@@ -424,8 +424,9 @@ static void stop(struct serving *s)
 static void tell_fault(int number)
 {
 	char text[128];
-	int length = snprintf(text, sizeof(text), "serve-faults: FAILED: %s, error %d, from call %u on, %u times\n",
-			      call_names[fault.call], fault.err, fault.at, fault.times);
+	int length =
+		snprintf(text, sizeof(text), "serve-faults: FAILED: %s, error %d, from call %u on, %u times\n",
+			 call_names[fault.call], fault.err, fault.at, fault.times);
 	(void)number;
 	(void)!write(STDERR_FILENO, text, (size_t)length);
 }

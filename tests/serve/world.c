@@ -8,6 +8,7 @@
 #include "base/hash.h"
 
 static struct world *current; /* lanes know nothing of worlds; one at a time is there */
+static uint8_t workspace_in[WORKSPACE_IN_BYTES], workspace_out[WORKSPACE_OUT_BYTES];
 
 uint64_t world_random(struct world *w, uint64_t below)
 {
@@ -368,9 +369,9 @@ void world_begin(struct world *w, uint64_t seed, struct world_nature nature, uin
 	w->host.memory = &w->memory;
 	w->host.exports = exports_new(&backend, w, w->workers);
 	w->host.lookups = lane_new(w->workers, 1);
-	w->host.in = malloc(WORKSPACE_IN_BYTES);
-	w->host.workspace.out = malloc(WORKSPACE_OUT_BYTES);
-	CHECK(!mailbox_init(&w->host.mailbox) && w->host.exports && w->host.in && w->host.workspace.out);
+	w->host.in = workspace_in;
+	w->host.workspace.out = workspace_out;
+	CHECK(!mailbox_init(&w->host.mailbox) && w->host.exports);
 	w->channel = (struct channel){.ops = &channel_ops, .fd = -1};
 	w->connection = connection_new(&w->host, &w->channel, w);
 	CHECK(w->connection);
@@ -390,8 +391,6 @@ void world_end(struct world *w)
 	workers_free(w->workers);
 	mailbox_destroy(&w->host.mailbox);
 	buffers_trim(&w->host.buffers);
-	free(w->host.in);
-	free(w->host.workspace.out);
 	for (unsigned i = 0; i < w->volume_count; i++) {
 		free(w->volumes[i].data);
 		free(w->volumes[i].written);
