@@ -165,8 +165,9 @@ static size_t receive(struct connection *c, size_t have, struct turn *turn)
 		return have;
 	if (n <= 0) {
 		bool is_news = n && n != -ECONNRESET; /* clients go, that is nothing to tell */
-		connection_end_input(c, is_news ? strerrordesc_np((int)-n) : NULL);
-		return 0;
+		c->why = is_news && !c->why ? strerrordesc_np((int)-n) : c->why;
+		c->has_ended = true;
+		return have;
 	}
 	size_t placed = MIN_OF((size_t)n, for_place);
 	if (placed) {
@@ -178,11 +179,18 @@ static size_t receive(struct connection *c, size_t have, struct turn *turn)
 
 static bool may_receive(const struct connection *c)
 {
-	if (c->is_input_over || c->is_looking_up || c->phase == PHASE_SECURING)
+	if (c->is_input_over || c->has_ended || c->is_looking_up || c->phase == PHASE_SECURING)
 		return false;
 	if (c->phase == PHASE_HANDSHAKE)
 		return !c->output.is_behind;
 	return c->skip || c->place || !(c->receiving || c->is_short || is_full(c));
+}
+
+/* Will it go on with what is stashed? Else the rest of that is missing. */
+static bool is_waiting(const struct connection *c)
+{
+	return c->is_short || is_full(c) || c->is_looking_up || c->phase == PHASE_SECURING ||
+	       (c->phase == PHASE_HANDSHAKE && c->output.is_behind);
 }
 
 static void take_input(struct connection *c, bool readable, struct turn *turn)
@@ -193,6 +201,8 @@ static void take_input(struct connection *c, bool readable, struct turn *turn)
 	if (readable && may_receive(c))
 		have = receive(c, have, turn);
 	take(c, c->host->in, have, turn);
+	if (c->has_ended && (!c->stash_bytes || !(is_turn_over(turn) || is_waiting(c))))
+		connection_end_input(c, NULL);
 }
 
 /* -- turns -- */

@@ -26,7 +26,7 @@
 
 enum {
 	WORKSPACE_IN_BYTES = 64 << 10,
-	CONNECTION_REQUESTS_MAX = 256,   /* under way */
+	CONNECTION_REQUESTS_MAX = 128,   /* under way */
 	CONNECTION_PIECE_BYTES = 256 << 10,
 	CONNECTION_SMALL_BYTES = 32 << 10, /* a request that carries no more is done from the shared buffer */
 	CONNECTION_TURN_REQUESTS = 64,   /* then others get their turn */

@@ -6,9 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-	READS_MAX = 16, /* of an export, by workers at a time: with the flush and what settles writes */
-	WRITES_MAX = 1, /* a store does one change after the other: more would only wait for each other */
+/* Tasks under way at a time. A store does one change after the other: more would only wait for each other. */
+static const unsigned running_max[EXPORT_LANES] = {
+	[EXPORT_READS] = 16,
+	[EXPORT_WRITES] = 1,
+	[EXPORT_TRIMS] = 1,
+	[EXPORT_FLUSHES] = 2, /* a flush, and what settles writes */
 };
 
 struct exports {
@@ -96,7 +99,7 @@ void export_flush(struct export *x, struct flush_waiter *waiter)
 	x->is_flushing = true;
 	pthread_mutex_unlock(&x->lock);
 	if (begin)
-		lane_submit(x->lane, &x->flush);
+		lane_submit(x->lanes[EXPORT_FLUSHES], &x->flush);
 }
 
 static void export_drop(struct export *x);
@@ -123,7 +126,7 @@ void export_settle(struct export *x)
 	pthread_mutex_lock(&x->exports->lock);
 	x->users++; /* its connections may go meanwhile */
 	pthread_mutex_unlock(&x->exports->lock);
-	lane_submit(x->lane, &x->settle);
+	lane_submit(x->lanes[EXPORT_FLUSHES], &x->settle);
 }
 
 /* -- opening and closing -- */
@@ -132,10 +135,9 @@ static void export_destroy(struct export *x)
 {
 	if (x->volume)
 		x->backend->close(x->volume);
-	if (x->lane)
-		lane_free(x->lane);
-	if (x->writes)
-		lane_free(x->writes);
+	for (unsigned i = 0; i < EXPORT_LANES; i++)
+		if (x->lanes[i])
+			lane_free(x->lanes[i]);
 	pthread_mutex_destroy(&x->lock);
 	free(x);
 }
@@ -153,9 +155,12 @@ static struct export *export_new(struct exports *e)
 	x->closing.run = close_run;
 	tasks_init(&x->waiting);
 	pthread_mutex_init(&x->lock, NULL);
-	x->lane = lane_new(e->workers, READS_MAX);
-	x->writes = lane_new(e->workers, WRITES_MAX);
-	if (x->lane && x->writes)
+	bool all = true;
+	for (unsigned i = 0; i < EXPORT_LANES; i++) {
+		x->lanes[i] = lane_new(e->workers, running_max[i]);
+		all &= x->lanes[i] != NULL;
+	}
+	if (all)
 		return x;
 	export_destroy(x);
 	return NULL;

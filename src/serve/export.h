@@ -16,13 +16,15 @@
 
 struct exports;
 
+/* What is to be done for an export, each with lanes of its own, so that none of it keeps another waiting. */
+enum export_lane { EXPORT_READS, EXPORT_WRITES, EXPORT_TRIMS, EXPORT_FLUSHES, EXPORT_LANES };
+
 struct export {
 	const struct backend *backend;
 	void *volume;
 	struct backend_export info;
-	struct lane *lane;   /* for what a device may do much of at a time */
-	struct lane *writes; /* and for what changes the volume, which does one thing after the other anyway */
-	atomic_uint writes_queued; /* in the latter: others have to queue behind them */
+	struct lane *lanes[EXPORT_LANES];
+	atomic_uint writes_queued; /* in their lane: others have to queue behind them */
 	/* What follows is export.c's. */
 	struct exports *exports;
 	struct export *next;

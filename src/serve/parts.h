@@ -44,6 +44,7 @@ struct connection {
 	struct connection *next_ready;
 	bool is_ready; /* it stands in host->ready */
 	bool is_ending, is_cut; /* what the host wants */
+	bool has_ended; /* the client sends no more; what is stashed is still taken */
 	bool is_input_over, is_lingering;
 	const char *why;
 };

@@ -86,7 +86,7 @@ static void flush_request(struct connection *c, struct request *r)
 	export_flush(c->export, &r->flush);
 }
 
-static bool is_write(const struct request *r)
+static bool is_change(const struct request *r)
 {
 	return r->wire.type == NBD_CMD_WRITE || r->wire.type == NBD_CMD_TRIM ||
 	       r->wire.type == NBD_CMD_WRITE_ZEROES;
@@ -97,7 +97,7 @@ static void finish_request(struct connection *c, struct request *r)
 {
 	bool has_flushed = r->flush.task.home;
 	bool has_answer = r->wire.type == NBD_CMD_READ || r->wire.type == NBD_CMD_BLOCK_STATUS;
-	if (!r->error && is_write(r) && r->wire.flags & NBD_CMD_FLAG_FUA && !has_flushed) {
+	if (!r->error && is_change(r) && r->wire.flags & NBD_CMD_FLAG_FUA && !has_flushed) {
 		flush_request(c, r);
 		return;
 	}
@@ -159,11 +159,13 @@ static void piece_done(struct task *task)
 
 static void piece_submit(struct connection *c, struct piece *piece, void (*run)(struct task *))
 {
-	bool writes = is_write(piece->request);
+	uint16_t type = piece->request->wire.type;
+	bool changes = is_change(piece->request);
+	enum export_lane lane = type == NBD_CMD_WRITE ? EXPORT_WRITES : changes ? EXPORT_TRIMS : EXPORT_READS;
 	piece->task = (struct task){.run = run, .done = piece_done, .home = &c->host->mailbox};
-	if (writes)
+	if (lane == EXPORT_WRITES)
 		atomic_fetch_add(&c->export->writes_queued, 1);
-	lane_submit(writes ? c->export->writes : c->export->lane, &piece->task);
+	lane_submit(c->export->lanes[lane], &piece->task);
 }
 
 /* -- reading -- */
@@ -575,7 +577,7 @@ static void finish_piece(struct connection *c, struct piece *piece)
 	struct request *r = piece->request;
 	bool was_check = piece->task.run == piece_run_check;
 	r->running--;
-	if (piece->task.run && is_write(r))
+	if (piece->task.run && r->wire.type == NBD_CMD_WRITE)
 		atomic_fetch_sub(&c->export->writes_queued, 1);
 	note_error(r, piece->error, &piece->message);
 	if (was_check) {

@@ -327,6 +327,25 @@ static void a_client_that_does_not_read_is_not_read_from(void **state)
 	end();
 }
 
+/* It closes its half with as much behind it as a turn takes, and a turn sees both. */
+static void who_sends_no_more_gets_all_answers(void **state)
+{
+	(void)state;
+	enum { REQUESTS = 2 * CONNECTION_TURN_REQUESTS };
+	uint8_t header[28] = {0};
+	begin_with(WIRE_SIMPLE);
+	be32_put(header, NBD_REQUEST_MAGIC);
+	for (int i = 0; i < REQUESTS; i++)
+		world_send(&w, header, sizeof(header));
+	connection_turn(w.connection, true);
+	w.is_closed = true;
+	connection_turn(w.connection, true);
+	world_settle(&w);
+	assert_null(w.connection);
+	assert_int_equal(w.to_client.length - c.taken, REQUESTS * 16);
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -346,6 +365,7 @@ int main(void)
 		cmocka_unit_test(what_goes_bad_while_it_is_sent_cuts_the_connection),
 		cmocka_unit_test(flushes_that_wait_share_one),
 		cmocka_unit_test(a_client_that_does_not_read_is_not_read_from),
+		cmocka_unit_test(who_sends_no_more_gets_all_answers),
 	};
 
 	return cmocka_run_group_tests_name("requests", tests, NULL, NULL);
