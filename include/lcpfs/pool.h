@@ -48,6 +48,8 @@ enum lcpfs_notice {
 			       */
 	LCPFS_NOTICE_REMOVED, /* the pool's file has no name any more */
 	LCPFS_NOTICE_TAKEN_OVER, /* somebody else has the pool; nothing is written any more, and all calls fail */
+	LCPFS_NOTICE_HOST_FULL,  /* the file system under a sparse pool file has no space left */
+	LCPFS_NOTICE_HOST_SPACE, /* it has some again */
 };
 
 struct lcpfs_open_options {
@@ -145,7 +147,8 @@ struct lcpfs_pool_info {
 	uint64_t created_s;
 	uint32_t partitions, partitions_max;
 	enum lcpfs_health health;
-	char health_text[200];
+	char health_text[400];
+	bool host_is_full; /* the file system under the pool file: new data is refused */
 	uint64_t last_scrub_s; /* when it ended; 0 = there was none */
 	uint64_t last_scrub_damaged, last_scrub_errors; /* places that it found, and those it could not repair */
 	uint64_t read_errors; /* users' reads that failed since then */
@@ -173,6 +176,7 @@ enum lcpfs_event_kind {
 	LCPFS_EVENT_TUNE,      /* mode changed */
 	LCPFS_EVENT_DAMAGE,    /* found by scrub or in use */
 	LCPFS_EVENT_SCRUB,     /* one ended: what it found */
+	LCPFS_EVENT_HOST,      /* the file system under the pool file is full, or has space again */
 };
 
 const char *lcpfs_event_kind_name(enum lcpfs_event_kind kind);

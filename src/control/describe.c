@@ -171,6 +171,7 @@ struct json_object *describe_pool(const struct lcpfs_pool_info *info)
 	field_put_id(object, "guid", info->guid);
 	field_put_text(object, "health", health_name(info->health));
 	field_put_text(object, "health_text", info->health_text);
+	field_put_flag(object, "host_is_full", info->host_is_full);
 	field_put_count(object, "txg", info->txg);
 	field_put_count(object, "created_s", info->created_s);
 	field_put_count(object, "block_bytes", LCPFS_BLOCK_BYTES);

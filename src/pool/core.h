@@ -108,6 +108,11 @@ struct lcpfs_pool {
 	unsigned read_events; /* of these, told in the history since it was opened */
 	bool lease_set;
 	struct claimant *claimant; /* NULL: on a vdev that nobody else reaches, or read-only */
+
+	struct { /* host.c: of the file system under a sparse pool file */
+		atomic_bool is_full; /* as people were told */
+		atomic_bool unnoted; /* not in the history yet */
+	} host;
 };
 
 /* -- txg.c: pool pages and transactions -- */
@@ -237,6 +242,13 @@ void keeper_stop(struct lcpfs_pool *pool);
 
 /* A user's read met damage; counted until the next scrub. Without the lock. */
 void scrub_note_read_error(struct part *part, uint64_t offset, int error);
+/* -- host.c: a full file system under the pool file -- */
+
+void host_refused(void *pool); /* for the guard */
+void host_look(struct lcpfs_pool *pool); /* with the lock: notes what has changed */
+bool host_text(struct lcpfs_pool *pool, char *text, size_t room); /* with the lock: is it full? In words */
+/* Without the lock. Others give back to the host what they do not need; how many metaslabs. */
+uint32_t host_call_back(struct part *part);
 
 /* -- history.c -- */
 

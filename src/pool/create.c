@@ -116,6 +116,8 @@ static int write_pool(struct vdev *vdev, const struct layout *l, const struct la
 	if (!error && old)
 		error = zero_areas(vdev, old, chunk);
 	if (!error)
+		error = layout_reserve(vdev, l);
+	if (!error)
 		error = zero_areas(vdev, l, chunk);
 	if (!error)
 		error = write_pages(vdev, l);

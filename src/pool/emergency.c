@@ -188,12 +188,23 @@ static void count(struct part *part, uint32_t from_id, uint32_t got)
 		note(part, from_id);
 }
 
+/* It has metaslabs, but the host of a sparse pool file has no place for them: more of those would not help. */
+static bool lacks_host_space(const struct part *part)
+{
+	struct store_stats stats;
+
+	store_stats(part->store, &stats);
+	return stats.raw > 0;
+}
+
 bool emergency_need_space(void *context)
 {
 	struct part *part = context;
 	struct lcpfs_pool *pool = part->pool;
 	uint32_t got, from_id = LCPFS_ENGINE_FREE;
 
+	if (lacks_host_space(part))
+		return host_call_back(part) > 0;
 	pthread_mutex_lock(&pool->lock);
 	if (part->wants_space || !may_grow(part)) {
 		bool granted = await_other(part);

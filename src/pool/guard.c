@@ -21,7 +21,37 @@ struct guard {
 	pthread_cond_t ended_one;
 	uint64_t started, ended;
 	int failed; /* the error of the first flush that failed */
+
+	/* Of a sparse vdev's host. `is_full` of both vdevs is changed with the lock. */
+	const struct clock *clock;
+	void (*refused)(void *context);
+	void *context;
+	uint64_t asked_us, refused_us;
+	uint64_t refused_offset, refused_length;
+	atomic_bool gave_back; /* since it was last asked */
 };
+
+enum { ASK_US = 1000000 };
+
+static void host_refused(struct guard *guard, uint64_t offset, uint64_t length)
+{
+	pthread_mutex_lock(&guard->lock);
+	atomic_store(&guard->inner->is_full, true);
+	atomic_store(&guard->vdev.is_full, true);
+	guard->refused_us = clock_us(guard->clock);
+	guard->refused_offset = offset;
+	guard->refused_length = length;
+	pthread_mutex_unlock(&guard->lock);
+	guard->refused(guard->context);
+}
+
+static void host_gave(struct guard *guard)
+{
+	pthread_mutex_lock(&guard->lock);
+	atomic_store(&guard->inner->is_full, false);
+	atomic_store(&guard->vdev.is_full, false);
+	pthread_mutex_unlock(&guard->lock);
+}
 
 /* 0, or why nothing of this may reach the device. What another owner has may be read no more, either. */
 static int ask_claim(struct guard *guard, const struct vdev_io *ios, unsigned count)
@@ -44,6 +74,11 @@ static void guard_submit(struct vdev *vdev, struct vdev_io *ios, unsigned count)
 		guard->inner->ops->submit(guard->inner, ios, count);
 	for (unsigned i = 0; error && i < count; i++)
 		ios[i].result = error;
+	/* Where reserving is not possible, or not kept to, writes are refused. */
+	for (const struct vdev_io *io = ios; io < ios + count; io++) {
+		if (io->op == VDEV_WRITE && io->result == -LCPFS_E_DEVICE_FULL)
+			host_refused(guard, io->offset, io->length);
+	}
 }
 
 /* Called and left with the lock, while no flush runs and none has failed. */
@@ -86,7 +121,42 @@ static int guard_discard(struct vdev *vdev, uint64_t offset, uint64_t length)
 	struct guard *guard = (struct guard *)vdev;
 	int error = guard->claim ? claim_may_write(guard->claim) : 0;
 
-	return error ? error : vdev_discard(guard->inner, offset, length);
+	if (!error)
+		error = vdev_discard(guard->inner, offset, length);
+	atomic_store(&guard->gave_back, true);
+	return error;
+}
+
+/* May the host be asked now? */
+static bool may_ask(struct guard *guard)
+{
+	uint64_t now_us = clock_us(guard->clock);
+	bool may;
+
+	if (!atomic_load(&guard->vdev.is_full))
+		return true;
+	pthread_mutex_lock(&guard->lock);
+	may = atomic_exchange(&guard->gave_back, false) || now_us - guard->asked_us >= ASK_US;
+	if (may)
+		guard->asked_us = now_us;
+	pthread_mutex_unlock(&guard->lock);
+	return may;
+}
+
+static int guard_reserve(struct vdev *vdev, uint64_t offset, uint64_t length, bool may_take)
+{
+	struct guard *guard = (struct guard *)vdev;
+	bool may = may_take && may_ask(guard);
+	int error = guard->claim ? claim_may_write(guard->claim) : 0;
+
+	if (error)
+		return error;
+	error = guard->inner->ops->reserve(guard->inner, offset, length, may);
+	if (may && error == -LCPFS_E_DEVICE_FULL)
+		host_refused(guard, offset, length);
+	else if (may && !atomic_load(&guard->inner->is_full))
+		host_gave(guard);
+	return error;
 }
 
 static void guard_close(struct vdev *vdev)
@@ -98,17 +168,27 @@ static void guard_close(struct vdev *vdev)
 	free(guard);
 }
 
-static const struct vdev_ops guard_ops = {guard_submit, guard_flush, guard_discard, guard_close};
+static const struct vdev_ops guard_ops = {guard_submit, guard_flush, guard_discard, guard_close, NULL, NULL};
+static const struct vdev_ops sparse_ops = {guard_submit, guard_flush, guard_discard,
+					   guard_close,  NULL,        guard_reserve};
 
-struct vdev *guard_new(struct vdev *inner, struct claim *claim)
+struct vdev *guard_new(struct vdev *inner, struct claim *claim, const struct clock *clock,
+		       void (*refused)(void *context), void *context)
 {
 	struct guard *guard = calloc(1, sizeof(*guard));
 
 	if (!guard)
 		return NULL;
-	guard->vdev = (struct vdev){&guard_ops, inner->size_bytes, inner->name};
+	guard->vdev = (struct vdev){
+		.ops = vdev_is_sparse(inner) ? &sparse_ops : &guard_ops,
+		.size_bytes = inner->size_bytes,
+		.name = inner->name,
+	};
 	guard->inner = inner;
 	guard->claim = claim;
+	guard->clock = clock;
+	guard->refused = refused;
+	guard->context = context;
 	pthread_mutex_init(&guard->lock, NULL);
 	pthread_cond_init(&guard->ended_one, NULL);
 	return &guard->vdev;
@@ -123,4 +203,31 @@ bool guard_has_failed(struct vdev *vdev)
 	failed = guard->failed != 0;
 	pthread_mutex_unlock(&guard->lock);
 	return failed;
+}
+
+bool guard_host_is_full(struct vdev *vdev, uint64_t *refused_us)
+{
+	struct guard *guard = (struct guard *)vdev;
+	bool is_full;
+
+	pthread_mutex_lock(&guard->lock);
+	is_full = atomic_load(&vdev->is_full);
+	*refused_us = guard->refused_us;
+	pthread_mutex_unlock(&guard->lock);
+	return is_full;
+}
+
+void guard_ask_again(struct vdev *vdev)
+{
+	struct guard *guard = (struct guard *)vdev;
+	uint64_t offset, length;
+
+	if (!atomic_load(&vdev->is_full))
+		return;
+	pthread_mutex_lock(&guard->lock);
+	offset = guard->refused_offset;
+	length = guard->refused_length;
+	pthread_mutex_unlock(&guard->lock);
+	if (vdev_is_sparse(vdev) && guard_reserve(vdev, offset, length, true) == 0)
+		host_gave(guard); /* it was a write that was refused, or somebody else got a place for it */
 }

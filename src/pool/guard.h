@@ -11,16 +11,27 @@
 #define POOL_GUARD_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
+#include "base/clock.h"
 #include "vdev/vdev.h"
 
 struct claim;
 
 /*
  * NULL: out of memory. `inner` must outlive it and is not closed with it. With a claim (may be NULL) nothing is
- * written that it does not allow, and no flush is done before it is confirmed.
+ * written that it does not allow, and no flush is done before it is confirmed. `refused` is called when a sparse
+ * vdev has no place for something, in the thread that asked for it, which holds none of the guard's locks.
  */
-struct vdev *guard_new(struct vdev *inner, struct claim *claim);
+struct vdev *guard_new(struct vdev *inner, struct claim *claim, const struct clock *clock,
+		       void (*refused)(void *context), void *context);
 bool guard_has_failed(struct vdev *guard);
+
+/*
+ * A host that is full is asked again at most once a second, or when something was discarded; what has its place
+ * is always told so. *refused_us: when it last refused.
+ */
+bool guard_host_is_full(struct vdev *guard, uint64_t *refused_us);
+void guard_ask_again(struct vdev *guard); /* for what it last refused, if it is full */
 
 #endif

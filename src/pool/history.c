@@ -41,6 +41,7 @@ const char *lcpfs_event_kind_name(enum lcpfs_event_kind kind)
 		[LCPFS_EVENT_MOVED] = "moved",       [LCPFS_EVENT_OUTCOME] = "outcome",
 		[LCPFS_EVENT_DECISION] = "decision", [LCPFS_EVENT_TUNE] = "tune",
 		[LCPFS_EVENT_DAMAGE] = "damage",     [LCPFS_EVENT_SCRUB] = "scrub",
+		[LCPFS_EVENT_DAMAGE] = "damage",     [LCPFS_EVENT_HOST] = "host",
 	};
 
 	return (unsigned)kind < ARRAY_LENGTH(names) && names[kind] ? names[kind] : "unknown";
@@ -265,6 +266,7 @@ int lcpfs_pool_events(struct lcpfs_pool *pool, uint64_t after, struct lcpfs_even
 
 	*count = 0;
 	pthread_mutex_lock(&pool->lock);
+	host_look(pool);
 	newest = le64_get(pool->uberblock.history_next) + pool->pending.count;
 	oldest = newest - MIN_OF(newest, (uint64_t)capacity(pool) + pool->pending.count) + 1;
 	oldest = MAX_OF(oldest, newest - MIN_OF(newest, room) + 1);

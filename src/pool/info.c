@@ -176,7 +176,7 @@ static void set_health(struct lcpfs_pool_info *info, enum lcpfs_health health, c
 
 static void fill_health(struct lcpfs_pool *pool, struct lcpfs_pool_info *info)
 {
-	char text[160];
+	char text[400];
 
 	info->health = LCPFS_HEALTH_ONLINE;
 	if (pool->suspended)
@@ -186,6 +186,9 @@ static void fill_health(struct lcpfs_pool *pool, struct lcpfs_pool_info *info)
 		set_health(info, LCPFS_HEALTH_FAULTED, "", lcpfs_error_sentence(LCPFS_E_TAKEN_OVER));
 	if (guard_has_failed(pool->vdev))
 		set_health(info, LCPFS_HEALTH_FAULTED, "", "a device flush failed; open the pool anew");
+	info->host_is_full = host_text(pool, text, sizeof(text));
+	if (info->host_is_full)
+		set_health(info, LCPFS_HEALTH_DEGRADED, "", text);
 	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
 		const char *why = pool->parts[slot] ? why_faulted(pool->parts[slot]) : NULL;
 

@@ -16,6 +16,7 @@
 
 #include "base/words.h"
 #include "pool/core.h"
+#include "pool/guard.h"
 
 enum {
 	ROUND_US = 1000000,             /* the engine's own rhythm, see <lcpfs/engine.h> */
@@ -501,10 +502,12 @@ void pool_tick(struct lcpfs_pool *pool)
 		keeper_carry_out(pool, &d);
 	pthread_mutex_lock(&pool->lock);
 	emergency_note_due(pool, false);
+	host_look(pool);
 	write_down(pool, outcomes);
 	pthread_mutex_unlock(&pool->lock);
 	pthread_mutex_unlock(&pool->round);
 	map_discard(pool, DISCARD_METASLABS);
+	guard_ask_again(pool->vdev);
 }
 
 static bool wait_for_next(struct lcpfs_pool *pool)

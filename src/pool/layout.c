@@ -62,6 +62,16 @@ uint64_t layout_metaslab_block(const struct layout *l, uint32_t metaslab)
 	return l->metaslab_base + (uint64_t)metaslab * l->metaslab_blocks;
 }
 
+int layout_reserve(struct vdev *vdev, const struct layout *l)
+{
+	int error = 0;
+
+	for (unsigned copy = 0; copy < COPIES && !error; copy++)
+		error = vdev_reserve(vdev, layout_area_block(l, copy, 0) * BLOCK_SIZE,
+				     l->area_blocks * BLOCK_SIZE);
+	return error;
+}
+
 static uint64_t area_blocks_needed(const struct layout *l)
 {
 	uint64_t used = AREA_PAGES + 2 * (uint64_t)layout_page_count(l) + 2 * (uint64_t)l->partition_slots;

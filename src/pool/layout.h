@@ -43,6 +43,9 @@ bool layout_find(struct vdev *vdev, struct layout *layout);
 /* The same, but a damaged label and one of a newer format count too. */
 bool layout_is_pool(struct vdev *vdev);
 
+/* Both areas of a sparse vdev get their place, so that what is written there never lacks one. */
+int layout_reserve(struct vdev *vdev, const struct layout *layout) MUST_CHECK;
+
 /* Pool pages: first those of the map, then one per partition slot, the engine's, the history's. */
 static inline uint32_t layout_partition_page(const struct layout *l, uint32_t slot)
 {

@@ -30,7 +30,7 @@ static bool allocate(struct lcpfs_pool *pool)
 	pool->scratch = malloc(BLOCK_SIZE);
 	pool->parts = calloc(l->partition_slots, sizeof(struct part *));
 	pool->blocked = calloc(l->metaslab_count, 1);
-	pool->vdev = guard_new(pool->device, claimant_claim(pool->claimant));
+	pool->vdev = guard_new(pool->device, claimant_claim(pool->claimant), &pool->clock, host_refused, pool);
 	return pool->pages && pool->lost && pool->scratch && pool->parts && pool->blocked && pool->vdev;
 }
 
@@ -81,9 +81,13 @@ int pool_new(struct vdev *vdev, const struct clock *clock, const struct lcpfs_op
 	pool->clock = *clock;
 	pool->options = *options;
 	pool->claimant = claimant;
+	atomic_init(&pool->host.is_full, false);
+	atomic_init(&pool->host.unnoted, false);
 	error = layout_read(vdev, &pool->layout, failure);
 	if (!error && !allocate(pool))
 		error = failure_set(failure, LCPFS_E_NOMEM, "%s: out of memory", vdev->name);
+	if (!error && !options->read_only)
+		may_fail(layout_reserve(pool->vdev, &pool->layout)); /* one of a version that did not */
 	if (!error)
 		error = txg_load(pool, report, failure);
 	if (!error) /* creating closes the pool once both labels are there */
@@ -295,6 +299,7 @@ static int last_words(struct lcpfs_pool *pool, struct lcpfs_failure *failure)
 				   pool->device->name);
 	pthread_mutex_lock(&pool->lock);
 	emergency_note_due(pool, true);
+	host_look(pool);
 	txg_begin(pool, &txg);
 	keeper_save(&txg);
 	if (txg.count || txg.error || pool->pending.count)

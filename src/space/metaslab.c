@@ -3,9 +3,10 @@
 
 #include <stdlib.h>
 
-int space_init(struct space *space, uint64_t base, uint32_t metaslab_blocks, uint32_t pool_count)
+int space_init(struct space *space, uint64_t base, uint32_t metaslab_blocks, uint32_t pool_count, bool sparse)
 {
-	*space = (struct space){.base = base, .metaslab_blocks = metaslab_blocks, .pool_count = pool_count};
+	*space = (struct space){
+		.base = base, .metaslab_blocks = metaslab_blocks, .pool_count = pool_count, .sparse = sparse};
 	space->slot = calloc(pool_count ? pool_count : 1, sizeof(*space->slot));
 	return space->slot ? 0 : -LCPFS_E_NOMEM;
 }
@@ -15,6 +16,14 @@ void space_free(struct space *space)
 	free(space->slab);
 	free(space->slot);
 	*space = (struct space){0};
+}
+
+static void count_state(struct space *space, unsigned state, int by)
+{
+	if (state == METASLAB_EMPTY)
+		space->empty += (uint32_t)by;
+	else if (state == METASLAB_RAW)
+		space->raw += (uint32_t)by;
 }
 
 int space_add(struct space *space, uint32_t index)
@@ -31,9 +40,10 @@ int space_add(struct space *space, uint32_t index)
 		space->slab = slab;
 		space->room = room;
 	}
-	space->slab[space->count] = (struct metaslab){.index = index, .state = METASLAB_EMPTY};
+	enum metaslab_state state = space->sparse ? METASLAB_RAW : METASLAB_EMPTY;
+	space->slab[space->count] = (struct metaslab){.index = index, .state = (uint8_t)state};
 	space->slot[index] = ++space->count;
-	space->empty++;
+	count_state(space, state, 1);
 	return 0;
 }
 
@@ -41,8 +51,7 @@ void space_remove(struct space *space, uint32_t index)
 {
 	struct metaslab *gone = space_find(space, index);
 	CHECK(gone);
-	if (gone->state == METASLAB_EMPTY)
-		space->empty--;
+	count_state(space, gone->state, -1);
 	*gone = space->slab[--space->count];
 	space->slot[gone->index] = (uint32_t)(gone - space->slab) + 1;
 	space->slot[index] = 0;
@@ -92,11 +101,35 @@ struct metaslab *space_take(struct space *space)
 
 void space_set_state(struct space *space, struct metaslab *metaslab, enum metaslab_state state)
 {
-	space->empty -= metaslab->state == METASLAB_EMPTY;
-	space->empty += state == METASLAB_EMPTY;
+	count_state(space, metaslab->state, -1);
+	count_state(space, state, 1);
 	metaslab->state = (uint8_t)state;
 	metaslab->ready = 0;
-	metaslab->waiting = metaslab->unread = false;
+	metaslab->waiting = metaslab->unread = metaslab->bare = false;
+}
+
+struct metaslab *space_last(const struct space *space, enum metaslab_state state)
+{
+	struct metaslab *last = NULL;
+	for (uint32_t i = 0; i < space->count; i++) {
+		struct metaslab *m = &space->slab[i];
+		if (m->state == state && !m->pinned &&
+		    (!last || m->bare > last->bare || (m->bare == last->bare && m->index > last->index)))
+			last = m;
+	}
+	return last;
+}
+
+struct metaslab *space_next_raw(const struct space *space)
+{
+	struct metaslab *next = NULL;
+	for (uint32_t i = 0; i < space->count && space->raw; i++) {
+		struct metaslab *m = &space->slab[i];
+		if (m->state == METASLAB_RAW && !m->pinned &&
+		    (!next || m->bare < next->bare || (m->bare == next->bare && m->index < next->index)))
+			next = m;
+	}
+	return next;
 }
 
 int space_live_add(struct space *space, uint64_t block)

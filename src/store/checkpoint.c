@@ -509,6 +509,8 @@ int checkpoint_write(struct store *s)
 	c->s = s;
 	store_lock(s);
 	int error = s->faulted ? -LCPFS_E_FAULTED : 0;
+	while (!error && s->space.empty < room_for_all_pages(s) && room_back(s) == 0)
+		;
 	if (!error && s->space.empty < room_for_all_pages(s))
 		error = log_flush(s); /* what the last one gave back may wait for just that */
 	if (!error && room_needs_full_checkpoint(s))
@@ -540,7 +542,8 @@ int checkpoint_write(struct store *s)
 
 bool checkpoint_due(const struct store *s)
 {
-	uint64_t size = (uint64_t)s->space.count * s->config.metaslab_blocks;
+	bool full = atomic_load(&s->config.vdev->is_full);
+	uint64_t size = (uint64_t)(full ? space_backed(&s->space) : s->space.count) * s->config.metaslab_blocks;
 	uint64_t log_max = MIN_OF(size / LOG_SHARE_OF_SIZE, (uint64_t)LOG_LENGTH_MAX_BLOCKS);
 	uint64_t dirty_max = s->pages_max / DIRTY_SHARE_OF_CACHE;
 	return !s->faulted && s->closure && (s->log_blocks > log_max || s->closure > dirty_max);

@@ -153,6 +153,10 @@ struct store {
 	uint64_t opened_seq; /* seq when it was opened, and the counters */
 	struct store_counters opened_counters;
 	uint64_t written_at_clean; /* counters.written_blocks when room was last made */
+	uint64_t written_at_back;  /* the same, when metaslabs were last backed ahead */
+	uint32_t giving;           /* metaslabs that are being given back to the host at this moment */
+	uint64_t given;            /* and those that were */
+	uint64_t trimmed_at_give;  /* counters.trimmed_blocks when a checkpoint last emptied what could be given */
 
 	/* how late the background is */
 	bool due;               /* it was woken and is not at work yet */
@@ -290,6 +294,9 @@ uint32_t log_room(const struct store *s, enum log_head head); /* blocks left in 
 
 /* Most live blocks that the store can hold in this many metaslabs. */
 uint64_t room_limit(const struct store *s, uint32_t metaslabs);
+/* The same, of what is backed, and of one metaslab less. */
+uint64_t room_capacity(const struct store *s);
+uint64_t room_capacity_without_one(const struct store *s);
 uint64_t room_live(const struct store *s);
 /* EMPTY metaslabs that a checkpoint of all pages can need; cleaning and checkpoints leave as many. */
 uint32_t room_for_all_pages(const struct store *s);
@@ -311,6 +318,25 @@ int room_make(struct store *s) MUST_CHECK;
 void room_note_ready(struct store *s); /* what is empty now will be so for good when the flush that begins ends */
 void room_reclaim(struct store *s);    /* what is empty for good becomes EMPTY */
 bool room_low(const struct store *s);
+
+/* -- back.c: on a sparse vdev, a place behind what is used --------------------------------------------------- */
+
+/* One RAW metaslab becomes EMPTY: 0. DEVICE_FULL: no place for any. NOSPC: none is RAW. May drop the lock. */
+int room_back(struct store *s) MUST_CHECK;
+/* Some, so that the next writers find them. 1: some were. May drop the lock. */
+int room_back_ahead(struct store *s);
+bool room_wants_backing(const struct store *s); /* there should be more EMPTY ones, or more capacity, and can be */
+bool room_should_back(const struct store *s);   /* and enough was written since that was last tried */
+/*
+ * When it is opened: the heads of an earlier version may stand where there is no place. True: they go on elsewhere,
+ * and nothing may be written before a root says so.
+ */
+bool room_back_heads(struct store *s);
+/* Gives what is EMPTY beyond need back to a host that is full; how many. Drops the lock. */
+uint32_t room_give_back(struct store *s);
+bool room_should_give_back(const struct store *s);
+/* The same after a checkpoint, where trims have emptied enough. With `work` held and `lock` not. 1: gave some. */
+int room_empty_and_give_back(struct store *s) MUST_CHECK;
 
 /* -- clean.c, checkpoint.c, recover.c: called with `work` held and `lock` not ------------------------------------------ */
 

@@ -58,21 +58,37 @@ uint32_t room_for_all_pages(const struct store *s)
  * checkpoint of all pages. Does not rise faster than `metaslabs`, so that a larger partition never holds less, also where
  * more heads come into use.
  */
-static uint32_t overhead_metaslabs(const struct store *s, uint32_t metaslabs)
+static uint32_t overhead_metaslabs(const struct store *s, uint32_t metaslabs, uint32_t heads_used)
 {
 	uint32_t few = HEADS_METASLABS_MIN - LOG_HEADS + 1;
 	uint32_t heads = metaslabs >= HEADS_METASLABS_MIN ? LOG_HEADS : metaslabs > few ? metaslabs - few + 1 : 1;
-	return heads + 3 + metaslabs_for_all_pages(s);
+	return MAX_OF(heads, heads_used) + 3 + metaslabs_for_all_pages(s);
 }
 
 /*
  * One block in 64 stays free besides, so that also a full partition cleans at a bounded price: when the spare is a share x of
  * the size, cleaning copies about 1 / (2x) blocks for each that is written.
  */
+static uint64_t limit_of(const struct store *s, uint32_t metaslabs, uint32_t heads_used)
+{
+	uint32_t overhead = overhead_metaslabs(s, metaslabs, heads_used);
+	return metaslabs > overhead ? (metaslabs - overhead) * usable_blocks(s) / 64 * 63 : 0;
+}
+
 uint64_t room_limit(const struct store *s, uint32_t metaslabs)
 {
-	uint32_t overhead = overhead_metaslabs(s, metaslabs);
-	return metaslabs > overhead ? (metaslabs - overhead) * usable_blocks(s) / 64 * 63 : 0;
+	return limit_of(s, metaslabs, 1);
+}
+
+/* With few backed there may be more heads than a partition of that size would have. */
+uint64_t room_capacity(const struct store *s)
+{
+	return limit_of(s, space_backed(&s->space), s->space.raw ? s->heads : 1);
+}
+
+uint64_t room_capacity_without_one(const struct store *s)
+{
+	return limit_of(s, space_backed(&s->space) - 1, s->heads);
 }
 
 uint64_t room_live(const struct store *s)
@@ -130,30 +146,39 @@ static int make_room(struct store *s, bool urgent, bool *progress)
 	return done < 0 ? done : 0;
 }
 
-/* Asks the pool for more. Drops the lock. */
+/* Asks the pool for more. Drops the lock: what the caller lacked may be there then although it gave nothing. */
 static bool ask_pool(struct store *s)
 {
 	if (!s->config.need_space)
 		return false;
+	bool raw = s->space.raw > 0;
 	store_drop(s);
 	bool got = s->config.need_space(s->config.context);
 	store_lock(s);
-	return got;
+	return got || (s->space.raw && !raw);
 }
 
 int room_wait(struct store *s, bool urgent)
 {
 	int error = 0;
-	/* Each unit gains something where anything is to be gained, so this many are enough to go through all of it twice. */
+	uint64_t written = s->counters.written_blocks;
+	/*
+	 * Each unit gains something where anything is to be gained, so this many are enough to go through all of
+	 * it twice. What others have taken meanwhile does not count: as long as they get room this one waits.
+	 */
 	for (uint32_t units = 0; !error && !room_enough(s, urgent); units++) {
 		bool progress;
+		units = s->counters.written_blocks != written ? 0 : units;
+		written = s->counters.written_blocks;
 		if (s->faulted || s->trying)
 			return s->faulted ? -LCPFS_E_FAULTED : -LCPFS_E_AGAIN;
+		if (room_back(s) == 0)
+			continue;
 		error = make_room(s, urgent, &progress);
 		if (error == -LCPFS_E_NOSPC)
 			error = 0;
 		progress &= units < 2 * s->space.count + 16;
-		if (!error && !progress && !room_enough(s, urgent) && !ask_pool(s))
+		if (!error && !progress && !room_enough(s, urgent) && !ask_pool(s) && !room_enough(s, urgent))
 			return -LCPFS_E_NOSPC;
 	}
 	return error;
@@ -161,16 +186,15 @@ int room_wait(struct store *s, bool urgent)
 
 static bool is_full(const struct store *s)
 {
-	return room_live(s) + 1 > room_limit(s, s->space.count);
+	return room_live(s) + 1 > room_capacity(s);
 }
 
-/* While the pool is asked the lock is let go: another writer may have got a metaslab, or trimmed. */
 int room_admit(struct store *s)
 {
 	while (is_full(s)) {
 		if (s->trying)
 			return -LCPFS_E_AGAIN;
-		if (!ask_pool(s) && is_full(s))
+		if (room_back(s) && !ask_pool(s) && is_full(s))
 			return -LCPFS_E_NOSPC;
 	}
 	return 0;
@@ -284,7 +308,9 @@ int room_make(struct store *s)
 	store_lock(s);
 	room_reclaim(s);
 	s->written_at_clean = s->counters.written_blocks;
-	int done = look_around(s).flush ? flush_for_room(s) : 0;
+	int done = room_back_ahead(s);
+	if (!done && look_around(s).flush)
+		done = flush_for_room(s);
 	bool checkpoint = false;
 	uint32_t victim = done ? NO_METASLAB : choose(s, &checkpoint);
 	store_unlock(s);

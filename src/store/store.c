@@ -62,13 +62,25 @@ static struct store *store_new(const struct store_config *config, const uint32_t
 	init_locks(s);
 	*error = page_cache_init(s);
 	if (!*error)
-		*error = space_init(&s->space, config->metaslab_base, config->metaslab_blocks, config->metaslab_count);
+		*error = space_init(&s->space, config->metaslab_base, config->metaslab_blocks,
+				    config->metaslab_count, vdev_is_sparse(config->vdev) && !config->read_only);
 	for (uint32_t i = 0; i < count && !*error; i++)
 		*error = space_add(&s->space, metaslabs[i]);
 	if (!*error)
 		return s;
 	store_free(s);
 	return NULL;
+}
+
+/* Those that its heads begin in, and as many as the least of stores has. */
+static int reserve_first(struct store *s, const uint32_t *metaslabs)
+{
+	uint64_t bytes = (uint64_t)s->config.metaslab_blocks << BLOCK_SHIFT;
+	int error = 0;
+	for (unsigned i = 0; i < STORE_METASLABS_MIN && !error; i++)
+		error = vdev_reserve(s->config.vdev, space_first_block(&s->space, metaslabs[i]) << BLOCK_SHIFT,
+				     bytes);
+	return error;
 }
 
 int store_format(const struct store_config *config, uint64_t volume_blocks, const uint32_t *metaslabs, uint32_t count)
@@ -87,17 +99,19 @@ int store_format(const struct store_config *config, uint64_t volume_blocks, cons
 	}
 	root.table.levels = le32_of(s->tree[TREE_TABLE - 1].levels);
 	root.volume.levels = le32_of(s->tree[TREE_VOLUME - 1].levels);
-	error = root_write(s, &root, 0);
+	error = reserve_first(s, metaslabs);
+	if (!error)
+		error = root_write(s, &root, 0);
 	store_free(s);
 	return error ? error : vdev_flush(config->vdev);
 }
 
 /* Settles what a crash left, and sets later records apart from what may lie behind the log's end. */
-static int open_checkpoint(struct store *s)
+static int open_checkpoint(struct store *s, bool must)
 {
 	s->epoch++;
 	int error = checkpoint_write(s);
-	if (error != -LCPFS_E_NOSPC)
+	if (error != -LCPFS_E_NOSPC || must)
 		return error;
 	s->epoch--; /* full to the brim: go on with the log as it is, so that something can be trimmed */
 	return 0;
@@ -126,10 +140,12 @@ int store_open(const struct store_config *config, const uint32_t *metaslabs, uin
 		return failure_set(failure, (enum lcpfs_error)-error, "partition %s: %s", config->name,
 				   lcpfs_error_sentence(error));
 	error = recover(s, failure);
+	bool moved = !error && !config->read_only && room_back_heads(s);
+	s->as_closed &= !moved;
 	if (!error && s->as_closed) {
 		open_as_closed(s);
 	} else if (!error && !config->read_only) {
-		error = open_checkpoint(s);
+		error = open_checkpoint(s, moved);
 		if (error)
 			failure_set(failure, (enum lcpfs_error)-error,
 				    "partition %s: its first checkpoint failed: %s", s->name,
@@ -189,17 +205,21 @@ static bool can_release(const struct store *s)
 	return s->space.count > STORE_METASLABS_MIN && room_live(s) <= room_limit(s, s->space.count - 1);
 }
 
-/* The EMPTY one that lies last, if one can be spared. */
+/* Is what it holds, and what it keeps back, in metaslabs that have a place behind them? */
+static bool is_backed(const struct store *s)
+{
+	return s->space.empty >= room_kept(s) && room_live(s) <= room_capacity(s);
+}
+
+/* A RAW one, else the EMPTY one that lies last, if one can be spared. */
 static bool take_spare(struct store *s, uint32_t *metaslab)
 {
-	struct metaslab *last = NULL;
-	if (s->space.empty <= room_kept(s))
+	struct metaslab *last = s->space.raw && is_backed(s) ? space_last(&s->space, METASLAB_RAW) : NULL;
+	if (!last && s->space.empty > room_kept(s) &&
+	    (!s->space.raw || room_live(s) <= room_capacity_without_one(s)))
+		last = space_last(&s->space, METASLAB_EMPTY);
+	if (!last)
 		return false;
-	for (uint32_t i = 0; i < s->space.count; i++) {
-		struct metaslab *m = &s->space.slab[i];
-		if (m->state == METASLAB_EMPTY && (!last || m->index > last->index))
-			last = m;
-	}
 	*metaslab = last->index;
 	space_remove(&s->space, last->index);
 	return true;
@@ -239,6 +259,14 @@ int store_release(struct store *s, uint32_t *metaslab)
 		pthread_mutex_unlock(&s->work);
 	}
 	return done < 0 ? done : 0;
+}
+
+uint32_t store_give_back(struct store *s)
+{
+	store_lock(s);
+	uint32_t given = s->config.read_only || s->faulted ? 0 : room_give_back(s);
+	store_unlock(s);
+	return given;
 }
 
 uint32_t store_size_least(struct store *s)
@@ -287,7 +315,7 @@ void store_wake(struct store *s)
 	if (due && !s->due)
 		s->due_blocks = s->counters.written_blocks;
 	s->due = due;
-	if (due)
+	if (due || room_should_back(s))
 		pthread_cond_signal(&s->wake);
 }
 
@@ -307,17 +335,21 @@ int store_step(struct store *s)
 		return 0;
 	store_lock(s);
 	int done = s->faulted ? 0 : tend_log(s);
+	if (!done && !s->faulted && room_should_back(s))
+		done = room_back_ahead(s);
 	bool due = !s->faulted && checkpoint_due(s), low = !s->faulted && room_low(s);
+	bool give = !s->faulted && room_should_give_back(s);
 	store_unlock(s);
-	if (done || !(due || low))
+	if (done || !(due || low || give))
 		return done;
 	pthread_mutex_lock(&s->work);
-	note_background(s);
+	if (due || low)
+		note_background(s);
 	if (due) {
 		int error = checkpoint_write(s);
 		done = error ? error : 1;
 	} else {
-		done = room_make(s);
+		done = low ? room_make(s) : room_empty_and_give_back(s);
 	}
 	pthread_mutex_unlock(&s->work);
 	return done;
@@ -382,6 +414,7 @@ void store_stats(struct store *s, struct store_stats *stats)
 		.background = s->background,
 		.metaslabs = s->space.count,
 		.empty = s->space.empty,
+		.raw = s->space.raw,
 		.release_copied_blocks = s->release_copied,
 		.live_blocks = room_live(s),
 		.data_blocks = s->data_blocks,
@@ -398,7 +431,7 @@ void store_stats(struct store *s, struct store_stats *stats)
 
 static void dump_metaslab(const struct metaslab *m, struct text *out)
 {
-	static const char *const state[] = {"empty", "open", "closed"};
+	static const char *const state[] = {"raw", "empty", "open", "closed"};
 	text_append(out, "  metaslab %" PRIu32 ": %s, live %" PRIu32 ", age %" PRIu64 "\n", m->index, state[m->state], m->live,
 		    m->age);
 }

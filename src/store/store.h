@@ -103,6 +103,9 @@ int store_add(struct store *store, const uint32_t *metaslabs, uint32_t count) MU
  */
 int store_release(struct store *store, uint32_t *metaslab) MUST_CHECK;
 
+/* While the host of a sparse vdev is full: what is empty beyond need gets discarded; how many metaslabs. */
+uint32_t store_give_back(struct store *store);
+
 /* The least metaslabs this store can live in with what it holds now. */
 uint32_t store_size_least(struct store *store);
 
@@ -147,6 +150,7 @@ struct store_stats {
 	struct background background;
 	uint32_t metaslabs; /* owned */
 	uint32_t empty;     /* of these, ready for use */
+	uint32_t raw;       /* and empty, but on a sparse vdev without a place behind them as far as is known */
 	uint64_t release_copied_blocks; /* by store_release, since it was opened */
 	uint64_t live_blocks; /* data and tree pages (both copies) */
 	uint64_t data_blocks;

@@ -24,6 +24,8 @@ static int fail(struct store *s, struct lcpfs_failure *failure, int error, const
 {
 	store_lock(s);
 	s->counters.errors++;
+	if (error == -LCPFS_E_NOSPC && s->space.raw) /* it may have more, but the host has no place for that */
+		error = -LCPFS_E_DEVICE_FULL;
 	store_unlock(s);
 	return failure_set(failure, (enum lcpfs_error)-error, "partition %s, block %" PRIu64 ": cannot %s: %s", s->name, address,
 			   what, lcpfs_error_sentence(error));

@@ -245,7 +245,7 @@ static int walk_metaslabs(struct walker *w)
 		struct metaslab m = end ? (struct metaslab){0} : s->space.slab[i];
 		uint64_t limit = s->config.read_only ? s->seq : s->durable;
 		/* Before its first record is written, what stands there is of an earlier life, or half overwritten. */
-		bool needed = !end && m.state != METASLAB_EMPTY && m.age && m.first <= limit &&
+		bool needed = !end && m.state > METASLAB_EMPTY && m.age && m.first <= limit &&
 			      (m.live || m.age > s->root_seq);
 		if (needed)
 			s->space.slab[i].pinned = true; /* a repair must not hit what a new owner of the place wrote */

@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include "base/descriptor.h"
+#include "vdev/backing.h"
 #include "vdev/beneath.h"
 #include "vdev/holder.h"
 #include "vdev/uring.h"
@@ -217,7 +218,23 @@ static void file_close(struct vdev *vdev)
 	free(file);
 }
 
-static const struct vdev_ops file_ops = {file_submit, file_flush, file_discard, file_close, file_direct};
+static int file_reserve(struct vdev *vdev, uint64_t offset, uint64_t length, bool may_take)
+{
+	struct file *file = (struct file *)vdev;
+	bool took;
+	int error;
+
+	if (file->is_read_only)
+		return -LCPFS_E_READ_ONLY;
+	error = backing_take(file->fd, offset, length, may_take, &took);
+	if (took || (error == -LCPFS_E_DEVICE_FULL && may_take))
+		atomic_store(&vdev->is_full, error != 0);
+	return error;
+}
+
+static const struct vdev_ops device_ops = {file_submit, file_flush, file_discard, file_close, file_direct, NULL};
+static const struct vdev_ops file_ops = {file_submit, file_flush,  file_discard,
+					 file_close,  file_direct, file_reserve};
 
 /* -- opening -- */
 
@@ -367,6 +384,8 @@ static int make_or_open(struct file *file, struct lcpfs_failure *failure)
 	file->fd = descriptor_keep_clear(openat(file->folder_fd, name_of(file), flags, 0600));
 	file->is_new = file->fd >= 0;
 	if (file->is_new)
+		backing_keep_in_place(file->fd);
+	if (file->is_new)
 		return fstat(file->fd, &file->status) ? fail(failure, file->path, "cannot create", errno) : 0;
 	if (errno == EEXIST || errno == EISDIR)
 		return open_existing(file, false, failure);
@@ -512,7 +531,7 @@ static struct file *file_new(const char *path, unsigned flags)
 	file->is_peek = flags & VDEV_OPEN_PEEK;
 	file->path = strdup(path);
 	file->rings = flags & VDEV_OPEN_NO_URING ? NULL : uring_list_new(transfer);
-	file->vdev = (struct vdev){.ops = &file_ops, .name = file->path};
+	file->vdev = (struct vdev){.ops = &device_ops, .name = file->path}; /* until it is known what it is */
 	if (file->path && (file->rings || flags & VDEV_OPEN_NO_URING))
 		return file;
 	file_close(&file->vdev);
@@ -537,6 +556,8 @@ static int open_file(struct file *file, unsigned flags, uint64_t size_bytes, str
 		error = lock_beneath(file, failure);
 	if (!error)
 		open_direct(file);
+	if (!error && !file->is_block_device)
+		file->vdev.ops = &file_ops;
 	return error;
 }
 
@@ -571,4 +592,9 @@ bool vdev_file_is_regular(const struct vdev *vdev)
 int vdev_file_descriptor(const struct vdev *vdev)
 {
 	return ((const struct file *)vdev)->fd;
+}
+
+void vdev_file_host(const struct vdev *vdev, char *text, size_t room)
+{
+	backing_text(((const struct file *)vdev)->fd, text, room);
 }

@@ -30,6 +30,8 @@ int vdev_file_open(const char *path, unsigned flags, uint64_t size_bytes, struct
 bool vdev_file_is_new(const struct vdev *vdev); /* made by VDEV_OPEN_CREATE */
 bool vdev_file_is_regular(const struct vdev *vdev);
 int vdev_file_descriptor(const struct vdev *vdev); /* for looking at; its position is nobody's */
+/* "ext4 at /srv": the file system that a regular file lies in; "" where it cannot be told. */
+void vdev_file_host(const struct vdev *vdev, char *text, size_t room);
 /* Of a regular file; the vdev has the new size at once. */
 int vdev_file_resize(struct vdev *vdev, uint64_t size_bytes, struct lcpfs_failure *failure) MUST_CHECK;
 /* Removes a file that VDEV_OPEN_CREATE made, if its name still leads to it. */

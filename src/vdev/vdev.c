@@ -93,6 +93,13 @@ int vdev_discard(struct vdev *vdev, uint64_t offset, uint64_t length)
 	return length == 0 ? 0 : vdev->ops->discard(vdev, offset, length);
 }
 
+int vdev_reserve(struct vdev *vdev, uint64_t offset, uint64_t length)
+{
+	if (!fits(vdev, offset, length))
+		return -LCPFS_E_IO;
+	return length == 0 || !vdev_is_sparse(vdev) ? 0 : vdev->ops->reserve(vdev, offset, length, true);
+}
+
 void vdev_close(struct vdev *vdev)
 {
 	if (vdev)

@@ -7,6 +7,9 @@
  * as anything until it is written again. All functions may be called from several threads at once. Offsets and
  * lengths are multiples of VDEV_SECTOR; buffers need no alignment.
  *
+ * A vdev that has `reserve` is sparse: its bytes may have no place behind them yet, and writing there may fail
+ * with DEVICE_FULL. What was reserved, and not discarded since, can be written.
+ *
  * The vdev does not retry, cache, checksum or interpret.
  */
 #ifndef VDEV_VDEV_H
@@ -45,6 +48,11 @@ struct vdev_ops {
 	 * see it, and it sees theirs. Whole blocks of 4 KiB only. NULL: submit does.
 	 */
 	void (*direct)(struct vdev *vdev, struct vdev_io *io);
+	/*
+	 * NULL: the vdev is not sparse. Else as vdev_reserve; without `may_take` it only finds out whether the
+	 * range has its place. Keeps vdev->is_full.
+	 */
+	int (*reserve)(struct vdev *vdev, uint64_t offset, uint64_t length, bool may_take);
 };
 
 /*
@@ -68,6 +76,7 @@ struct vdev {
 	 * here.
 	 */
 	atomic_uint flush_failures;
+	atomic_bool is_full; /* sparse: when a place was last asked for there was none */
 };
 
 /* Runs all of them; returns 0, or the error of the first (by position) that failed. Each io's result is set. */
@@ -80,6 +89,15 @@ int vdev_flush(struct vdev *vdev) MUST_CHECK;
 int vdev_read_direct(struct vdev *vdev, uint64_t offset, void *buffer, size_t length) MUST_CHECK;
 int vdev_write_direct(struct vdev *vdev, uint64_t offset, const void *buffer, size_t length) MUST_CHECK;
 int vdev_discard(struct vdev *vdev, uint64_t offset, uint64_t length);
+static inline bool vdev_is_sparse(const struct vdev *vdev)
+{
+	return vdev->ops->reserve != NULL;
+}
+/*
+ * 0: the range can be written whatever happens; what it holds stays. DEVICE_FULL: there is no place for all of
+ * it.
+ */
+int vdev_reserve(struct vdev *vdev, uint64_t offset, uint64_t length) MUST_CHECK;
 void vdev_close(struct vdev *vdev); /* NULL is allowed */
 
 /* Memory, zero-filled; for tests. */

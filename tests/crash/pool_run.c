@@ -33,7 +33,8 @@ static void bind(struct pool_run *r)
 {
 	r->clock = (struct clock){sim_now_us, sim_wall_s, r};
 	alloc_front_init(&r->front, simdisk_vdev(r->disk));
-	r->vdev = &r->front.vdev;
+	r->sparse.behind = simdisk_vdev(r->disk);
+	r->vdev = r->host ? &r->sparse.vdev : &r->front.vdev;
 }
 
 void pool_run_use(struct pool_run *r, struct simdisk *disk)
@@ -54,9 +55,16 @@ void pool_run_init(struct pool_run *r, const struct sim_options *options, uint64
 	struct simimage *image = simimage_new(POOL_MB * MB);
 	struct lcpfs_create_options create = {0};
 
-	*r = (struct pool_run){.options = options, .seed = seed, .random = hash_mix(seed), .now_us = 1000000};
+	*r = (struct pool_run){.options = options,
+			       .seed = seed,
+			       .random = hash_mix(seed),
+			       .now_us = 1000000,
+			       .host = strcmp(options->mode, "host") == 0};
 	r->disk = simdisk_new(image, SIMDISK_DISCARD_GARBAGE);
 	simimage_free(image);
+	if (r->host)
+		sparse_init(&r->sparse, simdisk_vdev(r->disk), POOL_MB * MB / BLOCK_SIZE);
+	r->sparse.fail = sim_fail;
 	bind(r);
 	for (unsigned i = 0; i < PARTS; i++) {
 		snprintf(r->part[i].name, sizeof(r->part[i].name), "p%u", i);
@@ -76,6 +84,8 @@ void pool_run_fork(struct pool_run *to, const struct pool_run *from, const struc
 	to->after_cut = true;
 	to->pool = NULL;
 	to->disk = simdisk_new(image, (enum simdisk_discard)(seed % 3));
+	if (from->host)
+		sparse_copy(&to->sparse, &from->sparse, simdisk_vdev(to->disk));
 	bind(to);
 }
 
@@ -84,6 +94,7 @@ void pool_run_done(struct pool_run *r)
 	pool_abandon(r->pool);
 	for (unsigned i = 0; i < PARTS; i++)
 		model_free(&r->part[i].model);
+	sparse_free(&r->sparse);
 	simdisk_free(r->disk);
 }
 
@@ -256,7 +267,7 @@ static bool worked(struct pool_run *r, int error)
 		return true;
 	r->noticed++;
 	if (!r->faulty && !is_stopped(r) && error != -LCPFS_E_NOSPC && error != -LCPFS_E_TOO_SMALL &&
-	    error != -LCPFS_E_INVALID)
+	    error != -LCPFS_E_INVALID && !(r->host && error == -LCPFS_E_DEVICE_FULL))
 		sim_fail("an operation failed: %s", r->failure.message);
 	return false;
 }
@@ -299,12 +310,22 @@ static void op_write(struct pool_run *r, struct sim_part *p, struct lcpfs_partit
 	}
 	error = ALLOC_ARMED(trim ? lcpfs_volume_trim(handle, offset, length, fua, &r->failure) :
 				   lcpfs_volume_write(handle, offset, data, length, fua, &r->failure));
-	if (trim && error == -LCPFS_E_NOSPC && !r->faulty)
+	if (trim && !r->faulty && (error == -LCPFS_E_NOSPC || (r->host && error == -LCPFS_E_DEVICE_FULL)))
 		sim_fail("trim does not work on a full partition");
 	free(data);
 	if (!worked(r, error))
 		look_at_failed(r, p, handle, first, count, before);
 	else if (fua)
+		model_flushed(&p->model);
+}
+
+static void op_flush(struct pool_run *r, struct sim_part *p, struct lcpfs_partition *handle)
+{
+	int error = ALLOC_ARMED(lcpfs_volume_flush(handle, &r->failure));
+
+	if (r->host && error == -LCPFS_E_DEVICE_FULL)
+		sim_fail("flush does not work while the host is full");
+	if (worked(r, error))
 		model_flushed(&p->model);
 }
 
@@ -318,8 +339,8 @@ static void op_io(struct pool_run *r, struct sim_part *p, uint64_t what)
 		op_write(r, p, handle, false);
 	else if (what < 40)
 		op_write(r, p, handle, true);
-	else if (worked(r, ALLOC_ARMED(lcpfs_volume_flush(handle, &r->failure))))
-		model_flushed(&p->model);
+	else
+		op_flush(r, p, handle);
 	lcpfs_partition_close(handle);
 }
 
@@ -336,7 +357,7 @@ static void op_add(struct pool_run *r, struct sim_part *p)
 	int error = ALLOC_ARMED(lcpfs_partition_add(r->pool, &spec, &r->failure));
 	if (worked(r, error))
 		p->presence = PRESENT;
-	else if (error == -LCPFS_E_NOSPC && !r->faulty && !is_stopped(r))
+	else if ((error == -LCPFS_E_NOSPC || error == -LCPFS_E_DEVICE_FULL) && !r->faulty && !is_stopped(r))
 		p->presence = ABSENT;
 }
 
@@ -388,8 +409,11 @@ bool pool_is_degraded(struct pool_run *r)
 
 static void op_reopen(struct pool_run *r)
 {
-	bool durable = worked(r, pool_run_close(r));
+	int error = pool_run_close(r);
+	bool durable = worked(r, error);
 
+	if (r->host && !is_stopped(r) && (error == -LCPFS_E_DEVICE_FULL || error == -LCPFS_E_NOSPC))
+		sim_fail("it cannot be closed while the host is full: %s", r->failure.message);
 	if (is_stopped(r))
 		return;
 	for (unsigned i = 0; i < PARTS && durable; i++)
@@ -440,6 +464,14 @@ static void op_pool(struct pool_run *r, struct sim_part *p, uint64_t what)
 		op_reopen(r);
 }
 
+/* Others write into the host's file system, and remove. */
+static void change_host(struct pool_run *r)
+{
+	uint64_t room = pool_random(r, 3) ? pool_random(r, 3 * MB / BLOCK_SIZE) : 0;
+
+	r->sparse.free_blocks = pool_random(r, 6) ? room : POOL_MB * MB / BLOCK_SIZE;
+}
+
 void pool_op(struct pool_run *r)
 {
 	uint64_t what = pool_random(r, 100);
@@ -449,6 +481,8 @@ void pool_op(struct pool_run *r)
 	if (!r->after_cut)
 		sim_begin_op(r->op);
 	r->now_us += pool_random(r, 400000);
+	if (r->host && pool_random(r, 3) == 0)
+		change_host(r);
 	if (!r->pool)
 		return;
 	if (r->options->verbose)

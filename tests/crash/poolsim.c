@@ -5,7 +5,8 @@
  * Several partitions are written, trimmed, added, removed, resized, moved between; the engine decides in
  * between. At every change of the device what a power cut may leave is opened, checked, compared and worked
  * with. In mode errors every operation of the device fails in turn, once and for good; in mode memory every
- * allocation does. Mode rot damages every structure of the pool in every way.
+ * allocation does. Mode rot damages every structure of the pool in every way. Mode host: as cuts, on a sparse
+ * device whose host is full at times.
  */
 #include "poolsim.h"
 
@@ -103,7 +104,10 @@ static void run(const struct sim_options *options, uint64_t seed)
 	static const struct {
 		const char *mode;
 		void (*run)(const struct sim_options *options, uint64_t seed);
-	} modes[] = {{"cuts", cuts_run}, {"errors", pool_errors_run}, {"memory", pool_memory_run}};
+	} modes[] = {{"cuts", cuts_run},
+		     {"host", cuts_run},
+		     {"errors", pool_errors_run},
+		     {"memory", pool_memory_run}};
 
 	for (unsigned i = 0; i < ARRAY_LENGTH(modes); i++) {
 		if (strcmp(options->mode, modes[i].mode) == 0)
@@ -113,7 +117,8 @@ static void run(const struct sim_options *options, uint64_t seed)
 
 int main(int argc, char **argv)
 {
-	static const struct sim sim = {.name = "poolsim", .modes = "cuts errors memory", .ops = 60, .run = run};
+	static const struct sim sim = {
+		.name = "poolsim", .modes = "cuts host errors memory", .ops = 60, .run = run};
 
 	return sim_main(&sim, argc, argv);
 }

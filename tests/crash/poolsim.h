@@ -9,6 +9,7 @@
 #include "model.h"
 #include "pool/core.h"
 #include "sim.h"
+#include "sparse.h"
 
 enum { PARTS = 4, VOLUME_BLOCKS = 280, WRITE_BLOCKS_MAX = 40 };
 
@@ -26,11 +27,13 @@ struct pool_run {
 	uint64_t seed, random, now_us, op;
 	struct simdisk *disk;
 	struct alloc_front front;
-	struct vdev *vdev; /* the front */
+	struct sparse sparse; /* mode host */
+	struct vdev *vdev;    /* the front, or the sparse one */
 	struct clock clock;
 	struct lcpfs_pool *pool;
 	struct sim_part part[PARTS];
 	bool after_cut, faulty;
+	bool host; /* the device is sparse, and its host is full at times */
 	uint64_t noticed;
 	struct lcpfs_failure failure;
 };

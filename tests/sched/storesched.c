@@ -5,7 +5,9 @@
  * operations under way.
  *
  * Mode mix: enough room. full: clients write new blocks until they are refused, and overwrite; nobody may be
- * refused while the store says that it could hold one more. faults: an operation of the device fails.
+ * refused while the store says that it could hold one more. faults: an operation of the device fails. host: the
+ * device is sparse, and its host is full at times; nothing is written where no place was reserved, nobody is
+ * refused who does not need more, and what is left opens, can be overwritten, trimmed and closed on a full host.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -13,6 +15,7 @@
 #include <string.h>
 
 #include "../crash/model.h"
+#include "../crash/sparse.h"
 #include "base/hash.h"
 #include "content.h"
 #include "disk.h"
@@ -24,9 +27,10 @@ enum { BASE = 16, CLIENTS_MAX = 8, OWNED_MAX = 48, WRITE_MAX = 40 };
 struct world {
 	const struct sched_options *options;
 	uint64_t seed;
-	bool full, faults;
+	bool full, faults, host;
 	struct simdisk *disk;
 	struct slow_disk slow;
+	struct sparse sparse; /* mode host: over the slow one */
 	struct store_config config;
 	struct clock clock;
 	struct store *store;
@@ -94,6 +98,12 @@ static uint64_t world_now_us(void *context)
 	return sched_now_us();
 }
 
+static void sched_point_if_running(void)
+{
+	if (sched_is_running())
+		sched_point();
+}
+
 static uint64_t world_wall_s(void *context)
 {
 	(void)context;
@@ -127,9 +137,10 @@ static void bind(struct world *w, struct simdisk *disk, uint64_t seed)
 {
 	w->disk = disk;
 	slow_disk_init(&w->slow, disk, seed);
+	w->sparse.behind = &w->slow.vdev;
 	w->clock = (struct clock){world_now_us, world_wall_s, w};
 	w->config.clock = &w->clock;
-	w->config.vdev = &w->slow.vdev;
+	w->config.vdev = w->host ? &w->sparse.vdev : &w->slow.vdev;
 	w->config.need_space = need_space;
 	w->config.context = w;
 }
@@ -200,6 +211,15 @@ static void draw_shape(struct world *w, uint64_t *random)
 	w->ops = 4 + (unsigned)next_random(random, w->hot == UINT32_MAX ? 12 : 30);
 }
 
+/* Enough for now; where the roots lie is the pool's care. */
+static void init_host(struct world *w)
+{
+	sparse_init(&w->sparse, &w->slow.vdev, w->slow.vdev.size_bytes >> BLOCK_SHIFT);
+	w->sparse.step = sched_point_if_running;
+	w->sparse.fail = sched_fail;
+	sparse_back(&w->sparse, 0, BASE);
+}
+
 static void *prepare(const struct sched_options *options, uint64_t seed)
 {
 	struct world *w = calloc(1, sizeof(*w));
@@ -210,6 +230,7 @@ static void *prepare(const struct sched_options *options, uint64_t seed)
 	w->seed = seed;
 	w->full = strcmp(options->mode, "full") == 0;
 	w->faults = strcmp(options->mode, "faults") == 0;
+	w->host = strcmp(options->mode, "host") == 0;
 	draw_shape(w, &random);
 	uint32_t total = w->owned_count + w->spares;
 	uint64_t blocks = BASE + (uint64_t)total * w->metaslab_blocks;
@@ -225,6 +246,8 @@ static void *prepare(const struct sched_options *options, uint64_t seed)
 	simimage_free(image);
 	uint32_t held = (w->owned_count - 4) * w->metaslab_blocks;
 	content_init(&w->content, w->full ? held * 2 : held * (5 + (uint32_t)next_random(&random, 3)) / 8);
+	if (w->host)
+		init_host(w);
 	if (store_format(&w->config, (uint64_t)w->content.blocks * w->stride, w->owned, w->owned_count))
 		sched_fail("format");
 	must_open(w);
@@ -247,10 +270,15 @@ static bool is_over(const struct world *w)
 	return w->cut != NULL;
 }
 
+static bool is_refusal(const struct world *w, int error)
+{
+	return error == -LCPFS_E_NOSPC || (w->host && error == -LCPFS_E_DEVICE_FULL);
+}
+
 /* May a call fail with this? */
 static bool is_excused(const struct world *w, int error)
 {
-	return is_over(w) || w->faults || error == -LCPFS_E_NOSPC;
+	return is_over(w) || w->faults || is_refusal(w, error);
 }
 
 static void read_and_compare(struct client *c, uint32_t block, bool own)
@@ -321,12 +349,16 @@ static uint32_t range_to_write(struct client *c, uint32_t *count)
  * Told that there is no room: was that so? Only new blocks need any, and only if the store is as full as it says
  * it gets.
  */
-static void check_refusal(struct world *w, bool fresh)
+static void check_refusal(struct world *w, bool fresh, uint64_t refusals_before, uint64_t given_before)
 {
+	bool none_came = !w->resizes && w->store->given == given_before; /* else raw may be new */
+
 	sched_counts->refused++;
+	if (w->host && !is_over(w) && none_came && w->store->space.raw && w->sparse.refusals == refusals_before)
+		sched_fail("refused, and the host was not asked");
 	if (w->trims || w->resizes || is_over(w))
 		return;
-	uint64_t live = room_live(w->store), limit = room_limit(w->store, w->store->space.count);
+	uint64_t live = room_live(w->store), limit = room_capacity(w->store);
 	if (!fresh)
 		sched_fail("an overwrite is refused with %" PRIu64 " live of %" PRIu64, live, limit);
 	/*
@@ -355,6 +387,7 @@ static void client_write(struct client *c)
 			     content_begin(&w->content, first + i, false));
 	}
 	struct lcpfs_failure failure = {0};
+	uint64_t refusals = w->sparse.refusals, given = w->store->given;
 	int error = write_range(w, first, count, data, fua, &failure);
 	free(data);
 	for (uint32_t i = 0; i < count && !error; i++) {
@@ -366,8 +399,8 @@ static void client_write(struct client *c)
 		return;
 	if (!is_excused(w, error))
 		sched_fail("write: %s", failure.message);
-	if (error == -LCPFS_E_NOSPC)
-		check_refusal(w, fresh);
+	if (is_refusal(w, error))
+		check_refusal(w, fresh, refusals, given);
 	look_at_failed(c, first, count);
 }
 
@@ -382,7 +415,7 @@ static void client_trim(struct client *c)
 	int error = store_trim(w->store, offset_of(w, first), offset_of(w, count), false, &failure);
 	for (uint32_t i = 0; i < count && !error; i++)
 		content_answered(&w->content, first + i);
-	if (error && (error == -LCPFS_E_NOSPC || !is_excused(w, error)))
+	if (error && (is_refusal(w, error) || !is_excused(w, error)))
 		sched_fail("trim: %s", failure.message);
 	if (error)
 		look_at_failed(c, first, count);
@@ -395,7 +428,7 @@ static void client_flush(struct client *c)
 	struct lcpfs_failure failure = {0};
 	int error = store_flush(w->store, &failure);
 
-	if (error && (error == -LCPFS_E_NOSPC || !is_excused(w, error)))
+	if (error && (is_refusal(w, error) || !is_excused(w, error)))
 		sched_fail("flush: %s", failure.message);
 	if (!error)
 		content_flushed(&w->content, covered);
@@ -509,8 +542,10 @@ static void run_resizes(void *context)
 		while (w->owned[at] != metaslab)
 			at++;
 		w->owned[at] = w->owned[--w->owned_count];
-		(void)!vdev_write(&w->slow.vdev, (BASE + (uint64_t)metaslab * w->metaslab_blocks) << BLOCK_SHIFT,
-				  junk, bytes);
+		uint64_t offset = (BASE + (uint64_t)metaslab * w->metaslab_blocks) << BLOCK_SHIFT;
+		(void)!vdev_write(&w->slow.vdev, offset, junk, bytes);
+		if (w->host && i % 2)
+			(void)!vdev_discard(&w->sparse.vdev, offset, bytes);
 		if (is_over(w))
 			break;
 		w->owned[w->owned_count++] = metaslab;
@@ -518,6 +553,20 @@ static void run_resizes(void *context)
 			sched_fail("add");
 	}
 	free(junk);
+}
+
+/* Others write into the host's file system, and remove. */
+static void run_host(void *context)
+{
+	struct world *w = context;
+	uint64_t random = hash_mix(w->seed ^ 77);
+
+	for (int i = 0; i < 8 && !is_over(w); i++) {
+		for (uint64_t steps = next_random(&random, 120); steps && !is_over(w); steps--)
+			sched_point();
+		w->sparse.free_blocks =
+			next_random(&random, 3) ? next_random(&random, 3 * (uint64_t)w->metaslab_blocks) : 0;
+	}
 }
 
 /* -- a run -- */
@@ -541,7 +590,7 @@ static void run_all(void *context)
 {
 	struct world *w = context;
 	struct client client[CLIENTS_MAX];
-	struct sched_fiber *fiber[CLIENTS_MAX + 4];
+	struct sched_fiber *fiber[CLIENTS_MAX + 5];
 	unsigned fibers = 0;
 	pthread_t service;
 
@@ -560,6 +609,8 @@ static void run_all(void *context)
 		fiber[fibers++] = sched_spawn(run_resizes, w);
 	if (w->checkpoints)
 		fiber[fibers++] = sched_spawn(run_checkpoints, w);
+	if (w->host)
+		fiber[fibers++] = sched_spawn(run_host, w);
 	while (fibers)
 		sched_join(fiber[--fibers]);
 	store_stop(w->store);
@@ -639,6 +690,37 @@ static void end_cut(struct world *w, uint64_t seed)
 	simimage_free(w->cut);
 }
 
+static bool holds_data(struct world *w, uint32_t block)
+{
+	uint8_t data[BLOCK_SIZE];
+
+	if (store_read(w->store, offset_of(w, block), data, BLOCK_SIZE, NULL))
+		sched_fail("block %" PRIu32 " cannot be read while the host is full", block);
+	return content_version(data, block) > 0;
+}
+
+/* It goes on with what it has: every block there is is written again, some are trimmed. */
+static void work_on_full_host(struct world *w)
+{
+	w->sparse.free_blocks = 0;
+	for (uint32_t b = 0; b < w->content.blocks; b++) {
+		if (!w->content.block[b].version)
+			continue;
+		if (b % 5 == 0 || !holds_data(w, b)) {
+			content_begin(&w->content, b, true);
+			if (store_trim(w->store, offset_of(w, b), BLOCK_SIZE, false, NULL))
+				sched_fail("block %" PRIu32 " cannot be trimmed while the host is full", b);
+			content_answered(&w->content, b);
+		} else if (!write_blocks(w, b, 1)) {
+			sched_fail("block %" PRIu32 " cannot be overwritten while the host is full", b);
+		}
+		while (b % 64 == 0 && store_step(w->store) > 0)
+			;
+	}
+	if (store_flush(w->store, NULL))
+		sched_fail("it cannot be flushed while the host is full");
+}
+
 static void inject(struct world *w, uint64_t seed)
 {
 	static const enum simdisk_kind kinds[] = {SIMDISK_READ, SIMDISK_WRITE, SIMDISK_WRITE, SIMDISK_FLUSH};
@@ -661,6 +743,10 @@ static void run(void *prepared, const struct schedule *schedule)
 
 	content_copy(&w.content, &start->content);
 	bind(&w, simdisk_new(simdisk_content(start->disk), SIMDISK_DISCARD_GARBAGE), schedule->seed);
+	if (w.host)
+		sparse_copy(&w.sparse, &start->sparse, &w.slow.vdev);
+	if (w.host)
+		w.sparse.free_blocks = hash_mix(schedule->seed + 5) % (4 * (uint64_t)w.metaslab_blocks);
 	w.cut_step = schedule->cut_step;
 	w.cut_seed = schedule->seed;
 	w.cut_in_flush = schedule->seed % 2;
@@ -678,7 +764,15 @@ static void run(void *prepared, const struct schedule *schedule)
 	must_be_clean(&w, cut || w.faults);
 	must_open(&w);
 	compare_all(&w);
+	if (w.host) {
+		work_on_full_host(&w);
+		end_whole(&w);
+		must_be_clean(&w, false);
+		must_open(&w);
+		compare_all(&w);
+	}
 	end_whole(&w);
+	sparse_free(&w.sparse);
 	content_free(&w.content);
 	simdisk_free(w.disk);
 }
@@ -686,7 +780,7 @@ static void run(void *prepared, const struct schedule *schedule)
 int main(int argc, char **argv)
 {
 	static const struct sched_test test = {
-		.name = "storesched", .modes = "mix full faults", .prepare = prepare, .run = run};
+		.name = "storesched", .modes = "mix full faults host", .prepare = prepare, .run = run};
 
 	return sched_main(&test, argc, argv);
 }

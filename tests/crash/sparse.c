@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sparse.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "format/format.h"
+
+static struct sparse *sparse_of(struct vdev *vdev)
+{
+	return (struct sparse *)vdev;
+}
+
+static void check_write(struct sparse *s, const struct vdev_io *io)
+{
+	for (uint64_t b = io->offset >> BLOCK_SHIFT; b << BLOCK_SHIFT < io->offset + io->length; b++) {
+		if (!s->backed[b])
+			s->fail("block %llu is written and was not reserved", (unsigned long long)b);
+	}
+}
+
+static void sparse_submit(struct vdev *vdev, struct vdev_io *ios, unsigned count)
+{
+	struct sparse *s = sparse_of(vdev);
+
+	for (unsigned i = 0; i < count; i++) {
+		if (ios[i].op == VDEV_WRITE)
+			check_write(s, &ios[i]);
+	}
+	s->behind->ops->submit(s->behind, ios, count);
+}
+
+static int sparse_flush(struct vdev *vdev)
+{
+	return sparse_of(vdev)->behind->ops->flush(sparse_of(vdev)->behind);
+}
+
+static int sparse_discard(struct vdev *vdev, uint64_t offset, uint64_t length)
+{
+	struct sparse *s = sparse_of(vdev);
+	int error = s->behind->ops->discard(s->behind, offset, length);
+
+	for (uint64_t b = offset >> BLOCK_SHIFT; b < (offset + length) >> BLOCK_SHIFT; b++) {
+		s->free_blocks += s->backed[b];
+		s->backed[b] = false;
+	}
+	return error;
+}
+
+static void sparse_close(struct vdev *vdev)
+{
+	(void)vdev;
+}
+
+static int sparse_reserve(struct vdev *vdev, uint64_t offset, uint64_t length, bool may_take)
+{
+	struct sparse *s = sparse_of(vdev);
+	uint64_t first = offset >> BLOCK_SHIFT, end = DIV_UP(offset + length, (uint64_t)BLOCK_SIZE), missing = 0;
+
+	if (s->step)
+		s->step();
+	for (uint64_t b = first; b < end; b++)
+		missing += !s->backed[b];
+	if (!missing)
+		return 0;
+	if (may_take)
+		atomic_store(&vdev->is_full, missing > s->free_blocks);
+	if (!may_take || missing > s->free_blocks) {
+		s->refusals++;
+		return -LCPFS_E_DEVICE_FULL;
+	}
+	s->free_blocks -= missing;
+	memset(s->backed + first, true, (end - first) * sizeof(*s->backed));
+	return 0;
+}
+
+void sparse_init(struct sparse *s, struct vdev *behind, uint64_t free_blocks)
+{
+	static const struct vdev_ops ops = {sparse_submit, sparse_flush, sparse_discard,
+					    sparse_close,  NULL,         sparse_reserve};
+
+	*s = (struct sparse){.vdev = {.ops = &ops, .size_bytes = behind->size_bytes, .name = "sparse"},
+			     .behind = behind,
+			     .blocks = behind->size_bytes >> BLOCK_SHIFT,
+			     .free_blocks = free_blocks};
+	s->backed = calloc(s->blocks, sizeof(*s->backed));
+	CHECK(s->backed);
+}
+
+void sparse_copy(struct sparse *to, const struct sparse *from, struct vdev *behind)
+{
+	sparse_init(to, behind, from->free_blocks);
+	to->step = from->step;
+	to->fail = from->fail;
+	memcpy(to->backed, from->backed, from->blocks * sizeof(*from->backed));
+}
+
+void sparse_free(struct sparse *s)
+{
+	free(s->backed);
+	s->backed = NULL;
+}
+
+void sparse_back(struct sparse *s, uint64_t first, uint64_t count)
+{
+	memset(s->backed + first, true, count * sizeof(*s->backed));
+}
