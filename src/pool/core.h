@@ -52,7 +52,9 @@ struct part {
 	uint32_t users;     /* open handles, moves, scrubs */
 	uint32_t moves;     /* under way */
 	uint64_t emergencies;
-	uint32_t granted;  /* metaslabs got in emergencies that the history does not show yet */
+	uint64_t tried;    /* the last emergency that tried it as a giver */
+	uint32_t granted;  /* metaslabs got in emergencies that the history does not show yet, */
+	uint32_t granted_by; /* all of them from this one, or from free space */
 	uint64_t noted_us; /* when it last showed some */
 	bool removing, resizing;
 	bool wants_space; /* a writer of it is waiting for an emergency's metaslab: spare it as a giver */
@@ -88,6 +90,8 @@ struct lcpfs_pool {
 	uint8_t *blocked; /* metaslabs that are free but not to be given out yet: discards are pending */
 	uint32_t blocked_count;
 	uint32_t discarding, discarding_count; /* the run that is being discarded at this moment */
+	uint64_t changes;    /* counts what may have given a writer that found nothing something to find */
+	uint64_t emergency_rounds;
 
 	struct lcpfs_engine *engine; /* locks itself */
 	struct event_list pending;   /* events for the next transaction */

@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A writer found no room although its store cleaned: another metaslab, at once, if its partition is below its max.
+ * A writer found no room although its store cleaned: more metaslabs, at once, if its partition is below its max.
  *
- * First from free space. Where there is none, and in mode `on` only, from another partition: the one the engine
- * names, or, if the engine is busy, the one with the most empty metaslabs; never below anyone's min.
+ * First from free space, then what any other partition has above its min, in every mode of the engine: it is an
+ * emergency, not tuning. In mode `on` the engine names the first giver; then each of the others is tried, the
+ * one with the most empty metaslabs first. While metaslabs are on their way, given up by somebody or about to be
+ * discarded, it is not known what there will be, and it waits for them. So a writer is refused only when nothing
+ * is left to be had. Where the host of a sparse pool file is full, more metaslabs would not help: then the
+ * others give to the host what they do not need.
  *
- * It runs in the thread of a writer, of a service or of a move, and must not wait in a circle. It waits for three
- * things: the pool's lock, which nobody keeps for long; another emergency of the same partition; a store_release
- * of another partition, which may itself end up here. The last two could form a circle, so a partition that wants
- * space (`wants_space`) is never chosen to give: whoever comes later in a circle finds the earlier ones spared.
- * The keeper's round is tried, never waited for.
+ * It runs in the thread of a writer and must not wait in a circle. It waits for the pool's lock, which nobody
+ * keeps for long; for another emergency of the same partition; for moves, which wait for cleaning and for the
+ * device only; and for a store_release of another partition. A partition that wants space (`wants_space`) is
+ * never chosen to give, so two that want some do not wait for each other. The keeper's round is tried, never
+ * waited for.
  */
 #include <stdlib.h>
 
@@ -25,27 +29,42 @@ enum {
 	NOTE_US = 10 * 1000000,
 };
 
-static bool may_grow(const struct part *part)
+static bool is_below_max(const struct part *part)
 {
 	uint64_t has = (uint64_t)part->metaslabs + part->incoming;
 
-	return !txg_refuse(part->pool, NULL) && !part_refuse(part, NULL) &&
-	       (has + 1) * part->pool->layout.metaslab_blocks <= part->max_blocks;
+	return (has + 1) * part->pool->layout.metaslab_blocks <= part->max_blocks;
 }
 
-/* Another thread of the same partition is at it: its result is ours. */
+static bool may_grow(const struct part *part)
+{
+	return !txg_refuse(part->pool, NULL) && !part_refuse(part, NULL) && is_below_max(part);
+}
+
+/*
+ * With the lock. While another thread of the partition is at it, or a move brings it metaslabs up to its max:
+ * their result is ours. True: there are more now.
+ */
 static bool await_other(struct part *part)
 {
 	uint64_t before = part->emergencies;
+	uint32_t had = part->metaslabs;
 
-	while (part->wants_space)
+	while (part->wants_space || (part->incoming && !is_below_max(part)))
 		pthread_cond_wait(&part->pool->changed, &part->pool->lock);
-	return part->emergencies > before;
+	return part->emergencies > before || part->metaslabs > had;
+}
+
+/* -- free space -- */
+
+static uint32_t share_of(const struct part *part)
+{
+	return 1 + part->metaslabs / SHARE;
 }
 
 static uint32_t take_free(struct part *part)
 {
-	struct move move = {.to = part, .wanted = 1 + part->metaslabs / SHARE};
+	struct move move = {.to = part, .wanted = share_of(part)};
 
 	if (move_run(&move, NULL) && !move.moved) {
 		map_discard(part->pool, move.wanted);
@@ -54,34 +73,14 @@ static uint32_t take_free(struct part *part)
 	return move.moved;
 }
 
+/* -- other partitions -- */
+
 static bool may_give(const struct part *part, const struct part *to)
 {
 	uint64_t left = (uint64_t)part->metaslabs - part->releasing;
 
 	return part != to && part->store && !part->removing && !part->wants_space && left > STORE_METASLABS_MIN &&
 	       (left - 1) * part->pool->layout.metaslab_blocks >= part->min_blocks;
-}
-
-/* With the lock. Empty ones cost nothing to take. */
-static struct part *with_most_empty(const struct part *to)
-{
-	const struct lcpfs_pool *pool = to->pool;
-	struct part *best = NULL;
-	uint32_t most = 0;
-
-	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
-		struct part *part = pool->parts[slot];
-		struct store_stats stats;
-
-		if (!part || !may_give(part, to))
-			continue;
-		store_stats(part->store, &stats);
-		if (!best || stats.empty > most) {
-			best = part;
-			most = stats.empty;
-		}
-	}
-	return best;
 }
 
 static void drop(struct part *part)
@@ -134,31 +133,125 @@ static uint32_t take_by_engine(struct part *to, uint32_t *from_id)
 	return got;
 }
 
-static uint32_t take_empty(struct part *to, uint32_t *from_id)
+/*
+ * With the lock. The one with the most empty metaslabs, which cost nothing to take, of those not tried in this
+ * round.
+ */
+static struct part *next_giver(const struct part *to, uint64_t round, uint32_t *empty)
 {
-	struct lcpfs_pool *pool = to->pool;
-	struct move move = {.to = to, .wanted = 1};
+	const struct lcpfs_pool *pool = to->pool;
+	struct part *best = NULL;
 
-	pthread_mutex_lock(&pool->lock);
-	move.from = with_most_empty(to);
-	if (move.from)
-		part_hold(move.from);
-	pthread_mutex_unlock(&pool->lock);
-	if (!move.from)
-		return 0;
-	*from_id = move.from->id;
-	may_fail(move_run(&move, NULL));
-	drop(move.from);
+	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
+		struct part *part = pool->parts[slot];
+		struct store_stats stats;
+
+		if (!part || part->tried == round || !may_give(part, to))
+			continue;
+		store_stats(part->store, &stats);
+		if (best && stats.empty + stats.raw <= *empty)
+			continue;
+		best = part;
+		*empty = stats.empty + stats.raw;
+	}
+	return best;
+}
+
+static struct part *hold_next_giver(struct part *to, uint64_t round, uint32_t *wanted)
+{
+	uint32_t empty = 0;
+	struct part *giver;
+
+	pthread_mutex_lock(&to->pool->lock);
+	giver = next_giver(to, round, &empty);
+	if (giver) {
+		giver->tried = round;
+		part_hold(giver);
+	}
+	pthread_mutex_unlock(&to->pool->lock);
+	*wanted = MAX_OF(MIN_OF(share_of(to), empty / 4), 1u);
+	return giver;
+}
+
+static uint32_t take_from_others(struct part *to, uint32_t *from_id)
+{
+	struct move move = {.to = to};
+	uint64_t round;
+
+	pthread_mutex_lock(&to->pool->lock);
+	round = ++to->pool->emergency_rounds;
+	pthread_mutex_unlock(&to->pool->lock);
+	while (!move.moved && (move.from = hold_next_giver(to, round, &move.wanted))) {
+		*from_id = move.from->id;
+		may_fail(move_run(&move, NULL));
+		drop(move.from);
+	}
 	return move.moved;
 }
 
-static void note(struct part *part, uint32_t from_id)
+/* -- all of them -- */
+
+/* With the lock. */
+static bool is_under_way(const struct lcpfs_pool *pool)
+{
+	bool moves = pool->blocked_count > 0;
+
+	for (uint32_t slot = 0; slot < pool->layout.partition_slots && !moves; slot++)
+		moves = pool->parts[slot] && (pool->parts[slot]->releasing || pool->parts[slot]->incoming);
+	return moves;
+}
+
+/* Nothing was found after the lock was last taken at `seen`. True: something may be there now. */
+static bool await_moves(struct part *part, uint64_t seen)
 {
 	struct lcpfs_pool *pool = part->pool;
-	const struct part *from = from_id ? part_find(pool, from_id) : NULL;
+	bool changed;
+
+	pthread_mutex_lock(&pool->lock);
+	while (pool->changes == seen && is_under_way(pool))
+		pthread_cond_wait(&pool->changed, &pool->lock);
+	changed = pool->changes != seen && may_grow(part);
+	pthread_mutex_unlock(&pool->lock);
+	return changed;
+}
+
+static uint64_t changes_of(struct lcpfs_pool *pool)
+{
+	uint64_t changes;
+
+	pthread_mutex_lock(&pool->lock);
+	changes = pool->changes;
+	pthread_mutex_unlock(&pool->lock);
+	return changes;
+}
+
+static uint32_t take_any(struct part *part, uint32_t *from_id)
+{
+	struct lcpfs_pool *pool = part->pool;
+	uint64_t seen;
+	uint32_t got;
+
+	do {
+		seen = changes_of(pool);
+		*from_id = LCPFS_ENGINE_FREE;
+		got = take_free(part);
+		if (!got && lcpfs_engine_get_mode(pool->engine) == LCPFS_ENGINE_ON)
+			got = take_by_engine(part, from_id);
+		if (!got)
+			got = take_from_others(part, from_id);
+	} while (!got && await_moves(part, seen));
+	return got;
+}
+
+/* -- writing down -- */
+
+static void note(struct part *part)
+{
+	struct lcpfs_pool *pool = part->pool;
+	const struct part *from = part->granted_by ? part_find(pool, part->granted_by) : NULL;
 	char size[WORDS_ROOM];
 
-	history_note(pool, LCPFS_EVENT_EMERGENCY, from_id, part->id, part->granted,
+	history_note(pool, LCPFS_EVENT_EMERGENCY, part->granted_by, part->id, part->granted,
 		     "a writer of %s had no room left, and got %s from %s", part->name,
 		     words_blocks(size, (double)part->granted * pool->layout.metaslab_blocks),
 		     from ? from->name : "free space");
@@ -175,17 +268,20 @@ void emergency_note_due(struct lcpfs_pool *pool, bool all)
 		struct part *part = pool->parts[slot];
 
 		if (part && part->granted && (all || now_us - part->noted_us >= NOTE_US))
-			note(part, LCPFS_ENGINE_FREE);
+			note(part);
 	}
 }
 
 static void count(struct part *part, uint32_t from_id, uint32_t got)
 {
+	if (part->granted && part->granted_by != from_id)
+		note(part);
 	part->emergencies++;
 	part->granted += got;
+	part->granted_by = from_id;
 	keeper_tell_sizes(part->pool, LCPFS_ENGINE_EMERGENCY);
-	if (from_id != LCPFS_ENGINE_FREE || !part->noted_us)
-		note(part, from_id);
+	if (!part->noted_us)
+		note(part);
 }
 
 /* It has metaslabs, but the host of a sparse pool file has no place for them: more of those would not help. */
@@ -216,13 +312,7 @@ bool emergency_need_space(void *context)
 	part_hold(part);
 	pthread_mutex_unlock(&pool->lock);
 
-	got = take_free(part);
-	if (!got && lcpfs_engine_get_mode(pool->engine) == LCPFS_ENGINE_ON) {
-		got = take_by_engine(part, &from_id);
-		if (!got)
-			got = take_empty(part, &from_id);
-	}
-
+	got = take_any(part, &from_id);
 	pthread_mutex_lock(&pool->lock);
 	if (got)
 		count(part, from_id, got);

@@ -191,6 +191,7 @@ void map_discard(struct lcpfs_pool *pool, uint32_t metaslabs)
 			pool->blocked[m] = 0;
 		pool->blocked_count -= count;
 		metaslabs -= count;
+		pool->changes++;
 		pthread_cond_broadcast(&pool->changed);
 	}
 	pthread_mutex_unlock(&pool->lock);

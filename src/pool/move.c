@@ -208,6 +208,7 @@ static void end_batch(struct move *move, const struct batch *batch)
 	move->from->releasing -= batch->limit;
 	if (move->to)
 		move->to->incoming -= batch->limit;
+	move->from->pool->changes += batch->count > 0;
 	pthread_cond_broadcast(&move->from->pool->changed);
 }
 

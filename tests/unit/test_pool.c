@@ -561,24 +561,46 @@ static void fill_pool_but_for(struct fixture *f, enum lcpfs_engine_mode mode)
 	assert_int_equal(fixture_add(f, "full", LEAST, LEAST, 40 * MB), 0);
 }
 
-static void without_free_space_others_give_in_mode_on_only(void **state)
+static void without_free_space_others_give_in_every_mode(void **state)
+{
+	(void)state;
+	for (enum lcpfs_engine_mode mode = LCPFS_ENGINE_OFF; mode <= LCPFS_ENGINE_ON; mode++) {
+		struct fixture f;
+
+		fill_pool_but_for(&f, mode);
+		assert_int_equal(fixture_write(&f, "full", 0, 2500, 1), 0);
+		assert_true(fixture_size(&f, "full") > 9 * MB);
+		assert_true(fixture_size(&f, "idle") < 62 * MB - LEAST);
+		fixture_expect(&f, "full", 0, 2500, 1);
+		fixture_invariants(&f);
+		assert_int_equal(fixture_close(&f), 0);
+		assert_int_equal(fixture_check(&f, true), 0);
+		fixture_done(&f);
+	}
+}
+
+/* Whoever has the most empty metaslabs is asked first, and may be unable to give: then the others are. */
+static void every_giver_is_tried(void **state)
 {
 	struct fixture f;
 
 	(void)state;
-	fill_pool_but_for(&f, LCPFS_ENGINE_OBSERVE);
-	assert_int_equal(fixture_write(&f, "full", 0, 2500, 1), -LCPFS_E_NOSPC);
-	assert_int_equal(fixture_size(&f, "full"), LEAST);
-	fixture_done(&f);
-
-	fill_pool_but_for(&f, LCPFS_ENGINE_ON);
-	assert_int_equal(fixture_write(&f, "full", 0, 2500, 1), 0);
-	assert_true(fixture_size(&f, "full") > 9 * MB);
-	assert_true(fixture_size(&f, "idle") < 62 * MB - LEAST);
-	fixture_expect(&f, "full", 0, 2500, 1);
+	fixture_new(&f, 64 * MB);
+	assert_int_equal(fixture_add(&f, "stuck", LEAST, 30 * MB, 30 * MB), 0);
+	assert_int_equal(fixture_add(&f, "tight", LEAST, 20 * MB, 20 * MB), 0);
+	assert_int_equal(fixture_add(&f, "full", LEAST, 12 * MB, 40 * MB), 0);
+	assert_int_equal(fixture_write(&f, "tight", 0, 2000, 1), 0);
+	part_named(f.pool, "stuck")->min_blocks = 30 * MB / BLOCK_SIZE;
+	while (fixture_size(&f, "full") + fixture_size(&f, "stuck") + fixture_size(&f, "tight") < 62 * MB)
+		assert_true(emergency_need_space(part_named(f.pool, "full")));
+	assert_true(emergency_need_space(part_named(f.pool, "full")));
+	assert_int_equal(fixture_size(&f, "stuck"), 30 * MB);
+	assert_true(fixture_size(&f, "tight") < 20 * MB);
+	while (emergency_need_space(part_named(f.pool, "full")))
+		;
+	assert_int_equal(fixture_size(&f, "stuck"), 30 * MB);
+	fixture_expect(&f, "tight", 0, 2000, 1);
 	fixture_invariants(&f);
-	assert_int_equal(fixture_close(&f), 0);
-	assert_int_equal(fixture_check(&f, true), 0);
 	fixture_done(&f);
 }
 
@@ -857,7 +879,8 @@ int main(void)
 		cmocka_unit_test(metaslabs_move_between_partitions),
 		cmocka_unit_test(moves_stop_at_the_min),
 		cmocka_unit_test(a_full_writer_gets_free_space_up_to_its_max),
-		cmocka_unit_test(without_free_space_others_give_in_mode_on_only),
+		cmocka_unit_test(without_free_space_others_give_in_every_mode),
+		cmocka_unit_test(every_giver_is_tried),
 		cmocka_unit_test(nobody_is_taken_below_its_min),
 		cmocka_unit_test(a_newcomer_is_made_room_in_mode_on),
 		cmocka_unit_test(the_mode_and_what_was_learned_survive),

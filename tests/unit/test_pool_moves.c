@@ -353,7 +353,9 @@ static void less_than_a_share_is_better_than_nothing(void **state)
 	assert_int_equal(fixture_add(&f, "b", LEAST, 21 * MB, 21 * MB), 0);
 	assert_true(emergency_need_space(part_named(f.pool, "a")));
 	assert_int_equal(fixture_size(&f, "a"), 41 * MB);
+	part_named(f.pool, "b")->min_blocks = 21 * MB / BLOCK_SIZE;
 	assert_false(emergency_need_space(part_named(f.pool, "a")));
+	part_named(f.pool, "b")->min_blocks = LEAST / BLOCK_SIZE;
 	assert_int_equal(fixture_resize(&f, "b", 20 * MB), 0);
 	assert_int_equal(fixture_resize(&f, "a", 40 * MB), 0);
 	struct move move = {.to = held(&f, "b"), .wanted = 2}; /* to its max */
@@ -392,7 +394,7 @@ static void a_busy_engine_is_not_waited_for(void **state)
 	}
 }
 
-enum reason { GONE, FAULTED, REMOVING, WANTS, LEAVING, REASONS };
+enum reason { GONE, FAULTED, REMOVING, WANTS, REASONS };
 
 /* What the engine names may have changed since it was asked. */
 static void who_may_not_give_is_left_alone(void **state)
@@ -411,12 +413,10 @@ static void who_may_not_give_is_left_alone(void **state)
 		idle->store = why == FAULTED ? NULL : store;
 		idle->removing = why == REMOVING;
 		idle->wants_space = why == WANTS;
-		idle->releasing = why == LEAVING ? idle->metaslabs - STORE_METASLABS_MIN : 0;
 		assert_false(emergency_need_space(full));
 		f.pool->parts[idle->slot] = idle;
 		idle->store = store;
 		idle->removing = idle->wants_space = false;
-		idle->releasing = 0;
 		assert_int_equal(fixture_size(&f, "full"), LEAST);
 		assert_true(emergency_need_space(full));
 		assert_true(fixture_size(&f, "full") > LEAST);
