@@ -57,7 +57,7 @@ struct part {
 	uint32_t granted_by; /* all of them from this one, or from free space */
 	uint64_t noted_us; /* when it last showed some */
 	bool removing, resizing;
-	bool wants_space; /* a writer of it is waiting for an emergency's metaslab: spare it as a giver */
+	bool wants_space; /* a writer of it is waiting for an emergency's metaslab */
 	pthread_t service;
 	bool has_service;
 };
@@ -220,7 +220,7 @@ void move_make_room(struct lcpfs_pool *pool, uint64_t missing, uint32_t but_not)
 
 /* -- emergency.c -- */
 
-bool emergency_need_space(void *part);
+bool emergency_need_space(void *part, uint32_t metaslabs); /* as store_config.need_space has it */
 /* With the lock. Writes down what was given since the last time: `all`, or what has waited long enough. */
 void emergency_note_due(struct lcpfs_pool *pool, bool all);
 

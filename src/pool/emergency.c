@@ -10,10 +10,9 @@
  * others give to the host what they do not need.
  *
  * It runs in the thread of a writer and must not wait in a circle. It waits for the pool's lock, which nobody
- * keeps for long; for another emergency of the same partition; for moves, which wait for cleaning and for the
- * device only; and for a store_release of another partition. A partition that wants space (`wants_space`) is
- * never chosen to give, so two that want some do not wait for each other. The keeper's round is tried, never
- * waited for.
+ * keeps for long; for another emergency of the same partition; and for moves and a store_release of another
+ * partition, which wait for cleaning and for the device only. The keeper's round is tried, never waited for. Of
+ * two partitions that want space at the same time none takes from the other what that one is about to use.
  */
 #include <stdlib.h>
 
@@ -79,8 +78,9 @@ static bool may_give(const struct part *part, const struct part *to)
 {
 	uint64_t left = (uint64_t)part->metaslabs - part->releasing;
 
-	return part != to && part->store && !part->removing && !part->wants_space && left > STORE_METASLABS_MIN &&
-	       (left - 1) * part->pool->layout.metaslab_blocks >= part->min_blocks;
+	return part != to && part->store && !part->removing && left > STORE_METASLABS_MIN &&
+	       (left - 1) * part->pool->layout.metaslab_blocks >= part->min_blocks &&
+	       (!part->wants_space || left > store_size_least(part->store) + 1);
 }
 
 static void drop(struct part *part)
@@ -284,22 +284,15 @@ static void count(struct part *part, uint32_t from_id, uint32_t got)
 		note(part);
 }
 
-/* It has metaslabs, but the host of a sparse pool file has no place for them: more of those would not help. */
-static bool lacks_host_space(const struct part *part)
-{
-	struct store_stats stats;
-
-	store_stats(part->store, &stats);
-	return stats.raw > 0;
-}
-
-bool emergency_need_space(void *context)
+bool emergency_need_space(void *context, uint32_t metaslabs)
 {
 	struct part *part = context;
 	struct lcpfs_pool *pool = part->pool;
-	uint32_t got, from_id = LCPFS_ENGINE_FREE;
+	struct store_stats stats;
+	uint32_t got, from_id;
 
-	if (lacks_host_space(part))
+	store_stats(part->store, &stats);
+	if (stats.raw) /* what it has has no place behind it: more of that would not help */
 		return host_call_back(part) > 0;
 	pthread_mutex_lock(&pool->lock);
 	if (part->wants_space || !may_grow(part)) {
@@ -307,6 +300,11 @@ bool emergency_need_space(void *context)
 
 		pthread_mutex_unlock(&pool->lock);
 		return granted;
+	}
+	store_stats(part->store, &stats);
+	if (stats.metaslabs > metaslabs) { /* another writer of it was faster */
+		pthread_mutex_unlock(&pool->lock);
+		return true;
 	}
 	part->wants_space = true;
 	part_hold(part);

@@ -134,6 +134,7 @@ static int release(struct part *from, uint32_t *metaslab, struct lcpfs_failure *
 struct batch {
 	uint32_t list[16];
 	uint32_t count, limit;
+	bool passed; /* to the new owner */
 };
 
 enum { BATCH_US = 20000 };
@@ -164,7 +165,7 @@ static int fill_batch(struct move *move, struct batch *batch, struct lcpfs_failu
 }
 
 /* They are released; give them a new owner, or back to the old one. */
-static int pass_on(struct move *move, const struct batch *batch, struct lcpfs_failure *failure)
+static int pass_on(struct move *move, struct batch *batch, struct lcpfs_failure *failure)
 {
 	struct lcpfs_pool *pool = move->from->pool;
 	bool give_back;
@@ -174,6 +175,7 @@ static int pass_on(struct move *move, const struct batch *batch, struct lcpfs_fa
 		return 0;
 	pthread_mutex_lock(&pool->lock);
 	error = commit_owner(pool, batch->list, batch->count, move->to, failure);
+	batch->passed = !error;
 	if (!error)
 		count_moved(move, batch->count);
 	/* Suspended, nobody knows whose they are: then nobody uses them. */
@@ -208,7 +210,7 @@ static void end_batch(struct move *move, const struct batch *batch)
 	move->from->releasing -= batch->limit;
 	if (move->to)
 		move->to->incoming -= batch->limit;
-	move->from->pool->changes += batch->count > 0;
+	move->from->pool->changes += batch->passed;
 	pthread_cond_broadcast(&move->from->pool->changed);
 }
 

@@ -151,9 +151,10 @@ static bool ask_pool(struct store *s)
 {
 	if (!s->config.need_space)
 		return false;
+	uint32_t count = s->space.count;
 	bool raw = s->space.raw > 0;
 	store_drop(s);
-	bool got = s->config.need_space(s->config.context);
+	bool got = s->config.need_space(s->config.context, count);
 	store_lock(s);
 	return got || (s->space.raw && !raw);
 }

@@ -37,9 +37,10 @@ struct store_config {
 
 	/*
 	 * Called without locks when a writer finds no room although cleaning was tried: get the store another
-	 * metaslab (through store_add). Returns true if it did. May be NULL.
+	 * metaslab (through store_add). Returns true if it did, or if by now it has more than the `metaslabs` that
+	 * it had then. May be NULL.
 	 */
-	bool (*need_space)(void *context);
+	bool (*need_space)(void *context, uint32_t metaslabs);
 	void *context;
 };
 

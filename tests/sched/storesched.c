@@ -111,7 +111,7 @@ static uint64_t world_wall_s(void *context)
 }
 
 /* The pool's part: one of the spare metaslabs, while there are any. Who asks meanwhile gets the same answer. */
-static bool need_space(void *context)
+static bool need_space(void *context, uint32_t metaslabs)
 {
 	struct world *w = context;
 
@@ -120,6 +120,8 @@ static bool need_space(void *context)
 		sched_await(&w->granting);
 		return true;
 	}
+	if (w->store->space.count > metaslabs)
+		return true;
 	if (!w->full || !w->spares) {
 		w->need_space_refused = true;
 		return false;

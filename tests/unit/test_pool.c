@@ -592,11 +592,11 @@ static void every_giver_is_tried(void **state)
 	assert_int_equal(fixture_write(&f, "tight", 0, 2000, 1), 0);
 	part_named(f.pool, "stuck")->min_blocks = 30 * MB / BLOCK_SIZE;
 	while (fixture_size(&f, "full") + fixture_size(&f, "stuck") + fixture_size(&f, "tight") < 62 * MB)
-		assert_true(emergency_need_space(part_named(f.pool, "full")));
-	assert_true(emergency_need_space(part_named(f.pool, "full")));
+		assert_true(emergency_need_space(part_named(f.pool, "full"), UINT32_MAX));
+	assert_true(emergency_need_space(part_named(f.pool, "full"), UINT32_MAX));
 	assert_int_equal(fixture_size(&f, "stuck"), 30 * MB);
 	assert_true(fixture_size(&f, "tight") < 20 * MB);
-	while (emergency_need_space(part_named(f.pool, "full")))
+	while (emergency_need_space(part_named(f.pool, "full"), UINT32_MAX))
 		;
 	assert_int_equal(fixture_size(&f, "stuck"), 30 * MB);
 	fixture_expect(&f, "tight", 0, 2000, 1);

@@ -125,7 +125,7 @@ static bool need_space_at(void *context, uint64_t done, uint64_t total)
 
 	(void)total;
 	if (done == d->at)
-		assert_true(emergency_need_space(part_named(d->f->pool, "a")));
+		assert_true(emergency_need_space(part_named(d->f->pool, "a"), UINT32_MAX));
 	return true;
 }
 
@@ -279,7 +279,7 @@ static void removing_waits_for_those_who_use_it(void **state)
 	assert_non_null(strstr(f.failure.message, "being removed already"));
 	assert_int_equal(lcpfs_partition_open(f.pool, "a", &handle[0], &f.failure), -LCPFS_E_NOT_FOUND);
 	assert_int_equal(fixture_resize(&f, "a", 10 * MB), -LCPFS_E_NOT_FOUND);
-	assert_false(emergency_need_space(part));
+	assert_false(emergency_need_space(part, UINT32_MAX));
 	pthread_mutex_lock(&f.pool->lock);
 	part_drop(part);
 	pthread_mutex_unlock(&f.pool->lock);
@@ -291,7 +291,7 @@ static void removing_waits_for_those_who_use_it(void **state)
 
 static void *need_space(void *context)
 {
-	return (void *)(intptr_t)emergency_need_space(context);
+	return (void *)(intptr_t)emergency_need_space(context, UINT32_MAX);
 }
 
 static bool wants_space(struct part *part)
@@ -351,10 +351,10 @@ static void less_than_a_share_is_better_than_nothing(void **state)
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, 40 * MB, 50 * MB), 0);
 	assert_int_equal(fixture_add(&f, "b", LEAST, 21 * MB, 21 * MB), 0);
-	assert_true(emergency_need_space(part_named(f.pool, "a")));
+	assert_true(emergency_need_space(part_named(f.pool, "a"), UINT32_MAX));
 	assert_int_equal(fixture_size(&f, "a"), 41 * MB);
 	part_named(f.pool, "b")->min_blocks = 21 * MB / BLOCK_SIZE;
-	assert_false(emergency_need_space(part_named(f.pool, "a")));
+	assert_false(emergency_need_space(part_named(f.pool, "a"), UINT32_MAX));
 	part_named(f.pool, "b")->min_blocks = LEAST / BLOCK_SIZE;
 	assert_int_equal(fixture_resize(&f, "b", 20 * MB), 0);
 	assert_int_equal(fixture_resize(&f, "a", 40 * MB), 0);
@@ -381,11 +381,11 @@ static void a_busy_engine_is_not_waited_for(void **state)
 		assert_int_equal(fixture_add(&f, "full", LEAST, LEAST, 40 * MB), 0);
 		assert_int_equal(fixture_write(&f, "less", 0, 2000, 1), 0);
 		pthread_mutex_lock(&f.pool->round);
-		assert_true(emergency_need_space(part_named(f.pool, "full")));
+		assert_true(emergency_need_space(part_named(f.pool, "full"), UINT32_MAX));
 		assert_int_equal(fixture_size(&f, "more"), 24 * MB);
 		assert_int_equal(fixture_size(&f, "less"), 25 * MB);
 		part_named(f.pool, "more")->min_blocks = 24 * MB / BLOCK_SIZE;
-		assert_true(emergency_need_space(part_named(f.pool, "full")));
+		assert_true(emergency_need_space(part_named(f.pool, "full"), UINT32_MAX));
 		assert_int_equal(fixture_size(&f, "less"), 24 * MB);
 		pthread_mutex_unlock(&f.pool->round);
 		fixture_expect(&f, "less", 0, 2000, 1);
@@ -394,7 +394,7 @@ static void a_busy_engine_is_not_waited_for(void **state)
 	}
 }
 
-enum reason { GONE, FAULTED, REMOVING, WANTS, REASONS };
+enum reason { GONE, FAULTED, REMOVING, REASONS };
 
 /* What the engine names may have changed since it was asked. */
 static void who_may_not_give_is_left_alone(void **state)
@@ -412,13 +412,12 @@ static void who_may_not_give_is_left_alone(void **state)
 		f.pool->parts[idle->slot] = why == GONE ? NULL : idle;
 		idle->store = why == FAULTED ? NULL : store;
 		idle->removing = why == REMOVING;
-		idle->wants_space = why == WANTS;
-		assert_false(emergency_need_space(full));
+		assert_false(emergency_need_space(full, UINT32_MAX));
 		f.pool->parts[idle->slot] = idle;
 		idle->store = store;
-		idle->removing = idle->wants_space = false;
+		idle->removing = false;
 		assert_int_equal(fixture_size(&f, "full"), LEAST);
-		assert_true(emergency_need_space(full));
+		assert_true(emergency_need_space(full, UINT32_MAX));
 		assert_true(fixture_size(&f, "full") > LEAST);
 		closes_clean(&f);
 	}
@@ -444,7 +443,7 @@ static void emergencies_of_a_while_are_one_line(void **state)
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, LEAST, 40 * MB), 0);
 	for (unsigned i = 0; i < 3; i++)
-		assert_true(emergency_need_space(part_named(f.pool, "a")));
+		assert_true(emergency_need_space(part_named(f.pool, "a"), UINT32_MAX));
 	pool_tick(f.pool);
 	assert_int_equal(emergencies_noted(&f), 1);
 	f.now_us += 11 * 1000000;
@@ -453,7 +452,7 @@ static void emergencies_of_a_while_are_one_line(void **state)
 	f.now_us += 11 * 1000000;
 	pool_tick(f.pool); /* nothing new */
 	assert_int_equal(emergencies_noted(&f), 2);
-	assert_true(emergency_need_space(part_named(f.pool, "a")));
+	assert_true(emergency_need_space(part_named(f.pool, "a"), UINT32_MAX));
 	assert_int_equal(fixture_close(&f), 0); /* tells the rest */
 	assert_int_equal(fixture_open(&f, false), 0);
 	assert_int_equal(emergencies_noted(&f), 3);
@@ -476,7 +475,7 @@ static void removed_space_is_discarded_before_it_is_given_out(void **state)
 	f.pool->options.background = false;
 	assert_int_equal(map_available(f.pool), 0);
 	before = simdisk_counts(f.disk)->discarded_bytes;
-	assert_true(emergency_need_space(part_named(f.pool, "a")));
+	assert_true(emergency_need_space(part_named(f.pool, "a"), UINT32_MAX));
 	assert_int_equal(simdisk_counts(f.disk)->discarded_bytes - before, 1 * MB);
 	assert_int_equal(map_available(f.pool), 0);
 	assert_int_equal(fixture_resize(&f, "a", 20 * MB), 0); /* discards the rest */
@@ -489,7 +488,7 @@ static void removed_space_is_discarded_before_it_is_given_out(void **state)
 	f.pool->options.background = true;
 	assert_int_equal(lcpfs_partition_remove(f.pool, "b", NULL), 0);
 	f.pool->options.background = false;
-	assert_true(emergency_need_space(part_named(f.pool, "a"))); /* from behind what is pending */
+	assert_true(emergency_need_space(part_named(f.pool, "a"), UINT32_MAX)); /* from behind what is pending */
 	assert_int_equal(map_owner(f.pool, 0), NO_PARTITION);
 	assert_int_equal(f.pool->blocked_count, 20);
 	closes_clean(&f);
