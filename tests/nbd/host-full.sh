@@ -147,13 +147,13 @@ for kind in tmpfs ext4 xfs btrfs; do
 		truncate -s 512M disk
 		mkfs.$kind -q disk >mkfs.log 2>&1 || fail "mkfs.$kind: $(cat mkfs.log)"
 		loop_of "$T/disk"
-		mount -t $kind "$LOOP" host 2>mount.log || { losetup -d "$LOOP"; continue; }
+		mount -t $kind "$LOOP" host 2>mount.log || { loop_end "$LOOP"; continue; }
 		at_end "umount -l $T/host 2>/dev/null"
 		;;
 	esac
 	journey $kind
 	umount host
-	[ $kind = tmpfs ] || losetup -d "$LOOP"
+	[ $kind = tmpfs ] || loop_end "$LOOP"
 	did="$did $kind"
 done
 [ -n "$did" ] || skip "nothing can be mounted here"

@@ -19,9 +19,14 @@ file_of() {
 	done
 }
 
-# A partition's file no longer in use: its FUSE mount goes.
+# A partition's file no longer in use: its FUSE mount goes. A loop device on it may be open for a moment longer, where
+# somebody else looks for a free one.
 file_end() {
-	fusermount3 -u "$T/$1.fuse" 2>/dev/null || umount "$T/$1.fuse"
+	for _ in 1 2 3 4 5 6 7 8 9 10; do
+		! fusermount3 -u "$T/$1.fuse" 2>/dev/null || break
+		sleep 0.3
+	done
+	! mountpoint -q "$T/$1.fuse" || umount "$T/$1.fuse"
 	wait "$FUSE" || true
 }
 
@@ -40,10 +45,17 @@ loop_of() {
 	needs losetup
 	for _ in 1 2 3 4 5 6 7 8; do # somebody else may take the same one
 		loop_free && losetup "$LOOP" "$1" 2>loop.log || continue
-		at_end "losetup -d $LOOP 2>/dev/null"
+		at_end "loop_end $LOOP"
 		return
 	done
 	skip "no loop device: $(cat loop.log)"
+}
+
+# loop_end DEVICE: detaches it, if it is still ours: by now another test may have been given the same one.
+loop_end() {
+	case $(cat "/sys/block/loop${1##*/loop}/loop/backing_file" 2>/dev/null) in
+	"$T"/*) losetup -d "$1" ;;
+	esac
 }
 
 # mount_at DEVICE FOLDER
@@ -74,7 +86,7 @@ filesystem_journey() {
 	mount_at "$LOOP" mnt
 	(cd mnt && sha256sum --quiet -c ../sums) || fail "files differ"
 	umount mnt
-	losetup -d "$LOOP"
+	loop_end "$LOOP"
 	file_end fs
 	unserve
 	check_clean "$POOL"
