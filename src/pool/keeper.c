@@ -117,12 +117,14 @@ void keeper_measure(struct lcpfs_pool *pool)
 
 /* -- carrying out -- */
 
+/* NULL: there is none, or it is about to go: who removes it waits for those who hold it only once. */
 static struct part *hold(struct lcpfs_pool *pool, uint32_t id)
 {
 	struct part *part = id ? part_find(pool, id) : NULL;
 
-	if (part)
-		part_hold(part);
+	if (!part || part->removing)
+		return NULL;
+	part_hold(part);
 	return part;
 }
 

@@ -96,7 +96,8 @@ journey() {
 	serve "$POOL"
 	end=$(/usr/bin/python3 client.py "$(uri db)" fill)
 	[ "$end" -gt $((40 << 20)) ] || fail "$1: only $end bytes went in"
-	lcpfs status "$POOL" | grep -q "^health.*DEGRADED.*host is full.*$POOL" || fail "status does not say it"
+	lcpfs status "$POOL" | tr -s '\n ' ' ' | grep -q "health.*DEGRADED.*host is full.*$POOL" ||
+		fail "status does not say it: $(lcpfs status "$POOL")"
 	lcpfs status "$POOL" --json | grep -q '"host_is_full": *true' || fail "status --json does not say it"
 	lcpfs log "$POOL" | grep -q "host is full: $1 at $T/host" || fail "log: $(lcpfs log "$POOL")"
 	grep -q "^lcpfs: .*the host is full: $1 at $T/host" server.log || fail "server: $(cat server.log)"
