@@ -91,7 +91,7 @@ class Server:
 def lcpfs(build, data, sockets):
 	program, pool = build / "lcpfs", data / "pool.lcpfs"
 	run(program, "create", pool, "--size", f"{POOL_MIB}M", "--metaslab", "1M")
-	run(program, "add", pool, "bench", "--min", "64M", "--max", f"{PARTITION_MIB}M",
+	run(program, "add", pool, "bench", "--space", "--min", "64M", "--max", f"{PARTITION_MIB}M",
 		"--size", f"{PARTITION_MIB}M", "--volume", f"{VOLUME_MIB}M")
 	return Server("lcpfs", "bench", sockets,
 		lambda socket: [program, "serve", pool, "--socket", socket, "--tune", "off"])

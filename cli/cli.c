@@ -29,11 +29,27 @@ static const struct cli_option create_options[] = {
 	{0},
 };
 static const struct cli_option add_options[] = {
-	{"min", "SIZE", "it never gets smaller than this (required)"},
-	{"max", "SIZE", "it never gets larger than this (required)"},
-	{"size", "SIZE", "what it starts with; min if not given"},
-	{"volume", "SIZE", "length of the volume that clients see; max if not given"},
+	{"min", "SIZE", "it always has room for so much data (required)"},
+	{"max", "SIZE", "it never gets room for more (required)"},
+	{"size", "SIZE", "for how much it has room at first; min if not given"},
+	{"volume", "SIZE", "length of the volume that clients see, to the byte; max if not given"},
+	{"space", NULL, "min, max and size are of space in the pool, with all that the partition needs itself"},
+	{"thin", NULL, "the volume may be longer than max, though it cannot be filled then"},
+	{"when-full", "WHAT", "error, or wait=TIME as in wait=60s: what writers get who find no room (error)"},
 	{"json", NULL, JSON_HELP},
+	{0},
+};
+static const struct cli_option resize_options[] = {
+	{"space", NULL, "SIZE is of space in the pool, with all that the partition needs itself"},
+	{"json", NULL, JSON_HELP},
+	{"progress", NULL, PROGRESS_HELP},
+	{0},
+};
+static const struct cli_option set_options[] = {
+	{"dry-run", NULL, "only say what would come of it"},
+	{"thin", NULL, "the volume may be longer than max, though it cannot be filled then"},
+	{"json", NULL, JSON_HELP},
+	{"progress", NULL, PROGRESS_HELP},
 	{0},
 };
 static const struct cli_option json_options[] = {{"json", NULL, JSON_HELP}, {0}};
@@ -71,13 +87,16 @@ static const struct cli_option serve_options[] = {
 static const struct cli_command commands[] = {
 	{"create", "POOL", "make a pool in a file or on a block device", offline_create, create_options},
 	{"add", "POOL NAME", "add a partition", pool_add, add_options},
+	{"set", "POOL NAME KEY=VALUE ...",
+	 "min=, max=, volume=, name=, when-full= of a partition, also while it is served", pool_set, set_options},
 	{"remove", "POOL NAME", "remove a partition with all that is in it", pool_remove, json_options},
 	{"list", "POOL", "partitions: size, min, max, live, pressure, epsilon …", pool_list, json_options},
 	{"status", "POOL", "the pool: totals, health, engine, thresholds with confidence", pool_status,
 	 json_options},
 	{"serve", "POOL", "serve the partitions to NBD clients until SIGTERM", serve_command, serve_options},
-	{"resize", "POOL NAME SIZE", "give a partition another size by hand, also while it is served", pool_resize,
-	 long_work_options},
+	{"resize", "POOL NAME SIZE",
+	 "give a partition room for more or less data by hand, also while it is served", pool_resize,
+	 resize_options},
 	{"tune", "POOL [MODE]", "whether boundaries move by themselves: off, observe or on", pool_tune,
 	 json_options},
 	{"explain", "POOL [NAME]", "what the engine sees and wants, and why it does or does not act", pool_explain,
@@ -258,7 +277,9 @@ static int count_of(const char *text, char wanted)
 static int take_operands(struct cli *cli, char **operands, int count)
 {
 	const char *names = cli->command->operands;
-	int most = 1 + count_of(names, ' '), least = most - count_of(names, '[');
+	bool more = strstr(names, "...");
+	int named = 1 + count_of(names, ' ') - more, least = named - count_of(names, '[');
+	int most = more ? CLI_OPERANDS_MAX : named;
 
 	if (count > most)
 		return cli_usage("%s: too much: %s; see lcpfs help %s", cli->command->name, operands[most],

@@ -14,7 +14,7 @@
 #include "base/check.h"
 
 enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
-enum { CLI_OPTIONS_MAX = 14, CLI_OPERANDS_MAX = 3 };
+enum { CLI_OPTIONS_MAX = 14, CLI_OPERANDS_MAX = 7 };
 
 struct cli_option {
 	const char *name;
@@ -26,7 +26,7 @@ struct cli;
 
 struct cli_command {
 	const char *name;
-	const char *operands; /* "POOL NAME", optional ones in brackets at the end */
+	const char *operands; /* "POOL NAME", optional ones in brackets at the end; " ...": more of the last */
 	const char *help;     /* one line */
 	int (*run)(const struct cli *cli);
 	const struct cli_option *options; /* ends with a NULL name; NULL: none */
@@ -81,6 +81,7 @@ bool cli_interrupted(void);
 int pool_list(const struct cli *cli);
 int pool_status(const struct cli *cli);
 int pool_add(const struct cli *cli);
+int pool_set(const struct cli *cli);
 int pool_remove(const struct cli *cli);
 int pool_resize(const struct cli *cli);
 int pool_tune(const struct cli *cli);

@@ -90,6 +90,36 @@ static int add_size(const struct cli *cli, struct json_object *arguments, const 
 	return error;
 }
 
+/* "error", or "wait=60s": seconds. NULL, or what is wrong with it. */
+static const char *parse_when_full(const char *text, uint64_t *seconds)
+{
+	static const char wrong[] = "is neither error nor wait=TIME, as in wait=60s or wait=5m";
+	unsigned long long n;
+	char *end;
+
+	*seconds = 0;
+	if (!strcmp(text, "error"))
+		return NULL;
+	if (strncmp(text, "wait=", 5) != 0 || text[5] < '0' || text[5] > '9')
+		return wrong;
+	n = strtoull(text + 5, &end, 10);
+	if (n > LCPFS_WAIT_S_MAX || (*end && (end[1] || !strchr("smh", *end))))
+		return wrong;
+	*seconds = n * (*end == 'h' ? 3600 : *end == 'm' ? 60 : 1);
+	return !*seconds || *seconds > LCPFS_WAIT_S_MAX ? "is not between 1 second and a day" : NULL;
+}
+
+static int add_when_full(struct json_object *arguments, const char *text)
+{
+	uint64_t seconds;
+	const char *wrong = parse_when_full(text, &seconds);
+
+	if (wrong)
+		return cli_usage("when-full: %s %s", text, wrong);
+	field_put_count(arguments, "when_full_wait_s", seconds);
+	return 0;
+}
+
 int pool_add(const struct cli *cli)
 {
 	static const char *const sizes[][2] = {
@@ -102,10 +132,78 @@ int pool_add(const struct cli *cli)
 	arguments = named(cli->operands[1]);
 	for (size_t i = 0; i < ARRAY_LENGTH(sizes) && !error; i++)
 		error = add_size(cli, arguments, sizes[i][0], sizes[i][1]);
+	if (!error && cli_flag(cli, "thin"))
+		field_put_flag(arguments, "thin", true);
+	if (!error && cli_flag(cli, "space"))
+		field_put_flag(arguments, "of_space", true);
+	if (!error && cli_flag(cli, "when-full"))
+		error = add_when_full(arguments, cli_value(cli, "when-full"));
 	if (!error)
 		return run(cli, arguments, show_partition);
 	json_object_put(arguments);
 	return error;
+}
+
+/* ---- set ---- */
+
+static int set_size(struct json_object *arguments, const char *key, const char *text)
+{
+	uint64_t bytes;
+	const char *wrong = size_parse(text, &bytes);
+
+	if (wrong)
+		return cli_usage("%s %s", text, wrong);
+	field_put_count(arguments, key, bytes);
+	return 0;
+}
+
+static int set_value(struct json_object *arguments, const char *assignment)
+{
+	static const char *const sizes[][2] = {
+		{"min", "min_bytes"}, {"max", "max_bytes"}, {"volume", "volume_bytes"}};
+	const char *equals = strchr(assignment, '=');
+	size_t length = equals ? (size_t)(equals - assignment) : 0;
+	char key[16] = "";
+
+	if (length < sizeof(key))
+		memcpy(key, assignment, length);
+	for (size_t i = 0; i < ARRAY_LENGTH(sizes); i++) {
+		if (!strcmp(key, sizes[i][0]))
+			return set_size(arguments, sizes[i][1], equals + 1);
+	}
+	if (!strcmp(key, "when-full"))
+		return add_when_full(arguments, equals + 1);
+	if (strcmp(key, "name") != 0)
+		return cli_usage("%s: what can be set is min=SIZE, max=SIZE, volume=SIZE, name=NAME and "
+				 "when-full=error or wait=TIME",
+				 assignment);
+	field_put_text(arguments, "new_name", equals + 1);
+	return 0;
+}
+
+static void show_set(struct json_object *result)
+{
+	if (field_flag(result, "dry_run"))
+		printf("would be: ");
+	show_partition(result);
+}
+
+int pool_set(const struct cli *cli)
+{
+	struct json_object *arguments = named(cli->operands[1]);
+	int error = 0;
+
+	for (int i = 2; i < CLI_OPERANDS_MAX && cli->operands[i] && !error; i++)
+		error = set_value(arguments, cli->operands[i]);
+	if (error) {
+		json_object_put(arguments);
+		return error;
+	}
+	if (cli_flag(cli, "thin"))
+		field_put_flag(arguments, "thin", true);
+	if (cli_flag(cli, "dry-run"))
+		field_put_flag(arguments, "dry_run", true);
+	return run_long(cli, arguments, show_set, NULL);
 }
 
 static void show_removed(struct json_object *result)
@@ -130,6 +228,8 @@ int pool_resize(const struct cli *cli)
 		return cli_usage("%s %s", cli->operands[2], wrong);
 	arguments = named(cli->operands[1]);
 	field_put_count(arguments, "size_bytes", bytes);
+	if (cli_flag(cli, "space"))
+		field_put_flag(arguments, "of_space", true);
 	return run_long(cli, arguments, show_partition, NULL);
 }
 

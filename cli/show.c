@@ -10,6 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <lcpfs/pool.h>
+
 #include "base/words.h"
 #include "control/field.h"
 #include "size.h"
@@ -134,25 +136,37 @@ void show_help(int indent, const char *left, const char *right)
 /* ---- list ---- */
 
 struct totals {
-	uint64_t size, min, max, volume, live;
+	uint64_t size, min, max, volume, data, space;
 	double operations, latency, epsilon; /* latency: weighted by operations */
 };
 
 static const char *state_of(struct json_object *partition)
 {
-	return field_flag(partition, "faulted") ? "FAULTED" : field_flag(partition, "moving") ? "moving" : "";
+	bool thin = field_flag(partition, "thin");
+
+	if (field_flag(partition, "faulted"))
+		return "FAULTED";
+	return field_flag(partition, "moving") ? thin ? "thin,moving" : "moving" : thin ? "thin" : "";
+}
+
+/* A share of data: of one that is all there is none. */
+static double share(uint64_t part, uint64_t all)
+{
+	return all ? 100 * (double)part / (double)all : 0;
 }
 
 static void list_row(struct table *table, struct json_object *partition)
 {
 	table_row(table);
 	table_cell(table, "%s", text_of(partition, "name"));
-	cell_blocks(table, partition, "size_blocks");
-	cell_blocks(table, partition, "min_size_blocks");
-	cell_blocks(table, partition, "max_size_blocks");
+	cell_blocks(table, partition, "size_data_blocks");
+	cell_blocks(table, partition, "min_data_blocks");
+	cell_blocks(table, partition, "max_data_blocks");
 	cell_blocks(table, partition, "volume_blocks");
-	cell_blocks(table, partition, "live_blocks");
-	table_cell(table, "%.0f%%", 100 * field_number(partition, "utilization"));
+	cell_blocks(table, partition, "data_blocks");
+	table_cell(table, "%.0f%%",
+		   share(field_count(partition, "data_blocks"), field_count(partition, "size_data_blocks")));
+	cell_blocks(table, partition, "size_blocks");
 	cell_number(table, partition, "access_frequency");
 	cell_us(table, partition, "avg_latency_us");
 	cell_number(table, partition, "pressure");
@@ -165,11 +179,12 @@ static void add_up(struct totals *t, struct json_object *partition)
 {
 	double operations = finite_number(partition, "access_frequency");
 
-	t->size += field_count(partition, "size_blocks");
-	t->min += field_count(partition, "min_size_blocks");
-	t->max += field_count(partition, "max_size_blocks");
+	t->size += field_count(partition, "size_data_blocks");
+	t->min += field_count(partition, "min_data_blocks");
+	t->max += field_count(partition, "max_data_blocks");
 	t->volume += field_count(partition, "volume_blocks");
-	t->live += field_count(partition, "live_blocks");
+	t->data += field_count(partition, "data_blocks");
+	t->space += field_count(partition, "size_blocks");
 	t->operations += operations;
 	t->latency += operations * finite_number(partition, "avg_latency_us");
 	t->epsilon += finite_number(partition, "epsilon");
@@ -193,8 +208,9 @@ static void total_row(struct table *table, const struct totals *t)
 	cell_sum(table, t->min);
 	cell_sum(table, t->max);
 	cell_sum(table, t->volume);
-	cell_sum(table, t->live);
-	table_cell(table, "%.0f%%", t->size ? 100 * (double)t->live / (double)t->size : 0);
+	cell_sum(table, t->data);
+	table_cell(table, "%.0f%%", share(t->data, t->size));
+	cell_sum(table, t->space);
 	table_cell(table, "%s", number_print(text, t->operations));
 	table_cell(table, "%s", number_print_us(text, t->operations > 0 ? t->latency / t->operations : 0));
 	table_cell(table, "%s", "");
@@ -219,15 +235,17 @@ static void show_legend(struct json_object *pool)
 	printf("\n");
 	printf("The pool has %s, of which %s are nobody's.\n", size, free_space);
 	print_paragraph(0, "Mode %s: boundaries %s.", mode, mode_words(mode));
-	print_paragraph(0, "VOLUME is what clients see, USED is LIVE of SIZE. Over the last moments: operations "
-			   "per second, mean latency, pressure, epsilon, and write amplification (blocks written "
-			   "to the device for each that clients wrote).");
+	print_paragraph(0,
+			"SIZE, MIN and MAX are of user data, VOL is the volume that clients see, USED is DATA of "
+			"SIZE, SPACE is what it takes of the pool with its tables, its log and room to clean in. "
+			"Over the last moments: operations per second, mean latency, pressure, epsilon, and write "
+			"amplification (blocks written to the device for each that clients wrote).");
 }
 
 void show_list(struct json_object *result)
 {
-	static const char *const titles[] = {"<NAME", "SIZE", "MIN",   "MAX", "VOLUME", "LIVE",	  "USED",
-					     "OPS/S", "LAT",  "PRESS", "EPS", "WA",	"<STATE", NULL};
+	static const char *const titles[] = {"<NAME", "SIZE", "MIN",   "MAX", "VOL", "DATA",   "USED", "SPACE",
+					     "OPS",   "LAT",  "PRESS", "EPS", "WA",  "<STATE", NULL};
 	struct json_object *partitions = field_get(result, "partitions");
 	struct table *table = table_new(titles);
 	struct totals totals = {0};
@@ -287,6 +305,20 @@ static unsigned long long count_of(struct json_object *object, const char *key)
 
 enum { STATUS_INDENT = 12 };
 
+/* What all volumes may ask for. */
+static void show_promised(struct json_object *pool)
+{
+	uint64_t over = field_count(pool, "overcommitted_blocks");
+	char promised[SIZE_TEXT], by[SIZE_TEXT];
+
+	size_print_blocks(promised, field_count(pool, "promised_blocks"));
+	size_print_blocks(by, over);
+	if (over)
+		printf("volumes     take %s if all are filled: overcommitted by %s\n", promised, by);
+	else
+		printf("volumes     take %s if all are filled\n", promised);
+}
+
 static void show_totals(struct json_object *pool)
 {
 	char size[SIZE_TEXT], free_space[SIZE_TEXT], metaslab[SIZE_TEXT], created[TIME_TEXT];
@@ -300,6 +332,7 @@ static void show_totals(struct json_object *pool)
 	       metaslab, free_space);
 	printf("partitions  %llu of at most %llu\n", count_of(pool, "partitions"),
 	       count_of(pool, "partitions_max"));
+	show_promised(pool);
 	printf("created     %s, txg %llu\n", time_text(field_count(pool, "created_s"), created),
 	       count_of(pool, "txg"));
 	printf("guid        %s\n", text_of(pool, "guid"));
@@ -352,18 +385,33 @@ void show_status(struct json_object *result)
 	show_thresholds(field_get(engine, "thresholds"));
 }
 
+/* In bytes where it is no whole number of what size_print would say. */
+static const char *volume_text(struct json_object *p, char text[SIZE_TEXT])
+{
+	uint64_t bytes = field_count(p, "volume_bytes");
+
+	if (bytes % LCPFS_BLOCK_BYTES)
+		snprintf(text, SIZE_TEXT, "%llu bytes", (unsigned long long)bytes);
+	else
+		size_print(text, bytes);
+	return text;
+}
+
 void show_partition(struct json_object *result)
 {
 	struct json_object *p = field_get(result, "partition");
-	char size[SIZE_TEXT], min[SIZE_TEXT], max[SIZE_TEXT], volume[SIZE_TEXT], live[SIZE_TEXT];
+	uint64_t wait_s = field_count(p, "when_full_wait_s");
+	char size[SIZE_TEXT], min[SIZE_TEXT], max[SIZE_TEXT], volume[SIZE_TEXT], space[SIZE_TEXT];
 
-	size_print_blocks(size, field_count(p, "size_blocks"));
-	size_print_blocks(volume, field_count(p, "volume_blocks"));
-	size_print_blocks(min, field_count(p, "min_size_blocks"));
-	size_print_blocks(max, field_count(p, "max_size_blocks"));
-	size_print_blocks(live, field_count(p, "live_blocks"));
-	printf("%s: size %s, min %s, max %s, volume %s, live %s\n", text_of(p, "name"), size, min, max, volume,
-	       live);
+	size_print_blocks(size, field_count(p, "size_data_blocks"));
+	size_print_blocks(min, field_count(p, "min_data_blocks"));
+	size_print_blocks(max, field_count(p, "max_data_blocks"));
+	size_print_blocks(space, field_count(p, "size_blocks"));
+	printf("%s: size %s, min %s, max %s, volume %s%s", text_of(p, "name"), size, min, max,
+	       volume_text(p, volume), field_flag(p, "thin") ? " (thin)" : "");
+	if (wait_s)
+		printf(", waits %llu s when full", (unsigned long long)wait_s);
+	printf("; %s of the pool\n", space);
 }
 
 struct side_line {
@@ -388,7 +436,7 @@ static void cell_per_m(struct table *table, struct json_object *object, const ch
 }
 
 static const struct side_line side_lines[] = {
-	{"size", "size_blocks", cell_blocks},
+	{"space", "size_blocks", cell_blocks},
 	{"live", "live_blocks", cell_blocks},
 	{"base size", "base_blocks", cell_blocks},
 	{"may shrink to", "floor_blocks", cell_blocks},

@@ -59,7 +59,7 @@ class Pool:
 	def create(self):
 		run(LCPFS, "create", self.path, "--size", POOL_SIZE, "--metaslab", "1M")
 		for name, size, volume in PARTITIONS:
-			run(LCPFS, "add", self.path, name, "--min", MIN_SIZE, "--max", MAX_SIZE,
+			run(LCPFS, "add", self.path, name, "--space", "--min", MIN_SIZE, "--max", MAX_SIZE,
 				"--size", f"{size}M", "--volume", f"{volume}M")
 
 	def serve(self):

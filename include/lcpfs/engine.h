@@ -103,6 +103,7 @@ int lcpfs_engine_add(struct lcpfs_engine *engine, const struct lcpfs_engine_spec
 int lcpfs_engine_remove(struct lcpfs_engine *engine, uint32_t id); /* its blocks become free */
 int lcpfs_engine_set_limits(struct lcpfs_engine *engine, uint32_t id, uint64_t min_size_blocks,
 			    uint64_t max_size_blocks);
+int lcpfs_engine_rename(struct lcpfs_engine *engine, uint32_t id, const char *name);
 
 /*
  * What a partition has done since it was opened: CUMULATIVE counters that only grow, plus live_blocks as of now. A

@@ -27,6 +27,7 @@ extern "C" {
 
 struct lcpfs_pool;
 struct lcpfs_partition;
+struct lcpfs_partition_info;
 
 /* Called now and then from long work; returning false asks it to stop (STOPPED). */
 typedef bool lcpfs_progress(void *context, uint64_t done, uint64_t total);
@@ -71,19 +72,55 @@ int lcpfs_pool_close(struct lcpfs_pool *pool, struct lcpfs_failure *failure);
 
 /* ---- partitions ---- */
 
+/*
+ * Sizes are of user data. What the store needs besides, for tables, its log and room to clean in, comes on top:
+ * see lcpfs_partition_info.
+ */
 struct lcpfs_partition_spec {
 	const char *name;     /* 1..63 of A-Z a-z 0-9 . _ - , not starting with . or - */
 	uint64_t min_bytes, max_bytes;
 	uint64_t size_bytes;   /* 0 = min */
-	uint64_t volume_bytes; /* 0 = max */
+	uint64_t volume_bytes; /* exactly its length; 0 = max */
+	bool thin;             /* the volume may be longer than max: then it cannot be filled */
+	/*
+	 * How long a write that finds no room, and nothing left to be had from the pool, waits for some before it
+	 * fails with NOSPC or DEVICE_FULL; 0: not at all. At most LCPFS_WAIT_S_MAX. When one has waited in vain,
+	 * others fail at once until something changes.
+	 */
+	uint32_t when_full_wait_s;
 };
+
+#define LCPFS_WAIT_S_MAX 86400u
 
 int lcpfs_partition_add(struct lcpfs_pool *pool, const struct lcpfs_partition_spec *spec,
 			struct lcpfs_failure *failure);
 int lcpfs_partition_remove(struct lcpfs_pool *pool, const char *name, struct lcpfs_failure *failure);
-/* Cleans and hands over, or refuses (TOO_SMALL) and says how small it can get. Rounds up to whole metaslabs. */
+/*
+ * Makes room for so much user data: gets metaslabs, or cleans and hands over, or refuses (TOO_SMALL) and says how
+ * small it can get. Rounds up to whole metaslabs.
+ */
 int lcpfs_partition_resize(struct lcpfs_pool *pool, const char *name, uint64_t size_bytes, lcpfs_progress *progress,
 			   void *context, struct lcpfs_failure *failure);
+
+/* What to change of a partition; NULL, 0 and false: nothing. */
+struct lcpfs_partition_change {
+	const char *new_name;
+	uint64_t min_bytes, max_bytes, volume_bytes;
+	bool thin; /* the volume may be longer than max */
+	bool when_full_given;
+	uint32_t when_full_wait_s;
+	bool dry_run; /* only say what would come of it */
+};
+
+/*
+ * All of it or, after an error, nothing but perhaps its size. What its size has to be for the new limits it is
+ * made, as by lcpfs_partition_resize. The id stays. Names and shorter volumes are refused (BUSY) while there are
+ * handles, and a shorter volume while there are data beyond its end (TOO_SMALL). Open handles go on with the
+ * length that they know. *info: as it is, or would be, afterwards.
+ */
+int lcpfs_partition_set(struct lcpfs_pool *pool, const char *name, const struct lcpfs_partition_change *change,
+			lcpfs_progress *progress, void *context, struct lcpfs_partition_info *info,
+			struct lcpfs_failure *failure);
 
 int lcpfs_partition_open(struct lcpfs_pool *pool, const char *name, struct lcpfs_partition **partition,
 			 struct lcpfs_failure *failure);
@@ -95,6 +132,18 @@ int lcpfs_volume_read(struct lcpfs_partition *partition, uint64_t offset, void *
 		      struct lcpfs_failure *failure);
 int lcpfs_volume_write(struct lcpfs_partition *partition, uint64_t offset, const void *buffer, size_t length, bool fua,
 		       struct lcpfs_failure *failure);
+/* Of a write that may have to wait for room: all zero at first. */
+struct lcpfs_write_wait {
+	size_t done; /* bytes that are written */
+	uint64_t since_us, tried_us, mark; /* not for callers */
+};
+
+/*
+ * The same for a thread that has others to serve: where it would wait for room (when_full_wait_s) it returns AGAIN
+ * after some milliseconds, and is to be called again with the same arguments.
+ */
+int lcpfs_volume_write_some(struct lcpfs_partition *partition, uint64_t offset, const void *buffer, size_t length,
+			    bool fua, struct lcpfs_write_wait *wait, struct lcpfs_failure *failure);
 int lcpfs_volume_trim(struct lcpfs_partition *partition, uint64_t offset, uint64_t length, bool fua,
 		      struct lcpfs_failure *failure); /* reads as zeros afterwards */
 /*
@@ -115,7 +164,13 @@ int lcpfs_volume_extent(struct lcpfs_partition *partition, uint64_t offset, uint
 struct lcpfs_partition_info {
 	uint32_t id;
 	char name[LCPFS_NAME_MAX + 1];
-	uint64_t size_blocks, min_size_blocks, max_size_blocks, volume_blocks;
+	/* Of space in the pool. All sizes and free space add up to the pool. */
+	uint64_t size_blocks, min_size_blocks, max_size_blocks;
+	/* The same as user data: how much of that fits into its size, and what was asked for. */
+	uint64_t size_data_blocks, min_data_blocks, max_data_blocks;
+	uint64_t volume_blocks, volume_bytes; /* the last of its blocks may not be used whole */
+	bool thin;                            /* the volume is longer than what max has room for */
+	uint32_t when_full_wait_s;
 	uint64_t live_blocks; /* data and tables */
 	uint64_t data_blocks;
 	uint64_t least_size_blocks; /* how small it could be made now */
@@ -143,6 +198,8 @@ struct lcpfs_pool_info {
 	uint64_t guid, txg;
 	uint64_t size_blocks; /* metaslabs only */
 	uint64_t free_blocks; /* owned by nobody */
+	/* What all volumes would take if they were full; and how much of that is more than the pool has, or 0. */
+	uint64_t promised_blocks, overcommitted_blocks;
 	uint64_t metaslab_blocks, metaslabs;
 	uint64_t created_s;
 	uint32_t partitions, partitions_max;
@@ -177,6 +234,7 @@ enum lcpfs_event_kind {
 	LCPFS_EVENT_DAMAGE,    /* found by scrub or in use */
 	LCPFS_EVENT_SCRUB,     /* one ended: what it found */
 	LCPFS_EVENT_HOST,      /* the file system under the pool file is full, or has space again */
+	LCPFS_EVENT_CHANGED,   /* limits, volume or name of a partition */
 };
 
 const char *lcpfs_event_kind_name(enum lcpfs_event_kind kind);

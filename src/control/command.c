@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "control/describe.h"
 #include "control/field.h"
+#include "pool/pool.h"
 
 enum {
 	EVENTS_DEFAULT = 100,
@@ -59,6 +60,12 @@ static int put_partition(struct command_call *call, const char *name)
 	return error;
 }
 
+/* As given; what is too long is refused by the pool. */
+static uint32_t wait_of(struct command_call *call)
+{
+	return (uint32_t)MIN_OF(field_count(call->arguments, "when_full_wait_s"), (uint64_t)UINT32_MAX);
+}
+
 static int run_add(struct command_call *call)
 {
 	struct lcpfs_partition_spec spec = {
@@ -67,8 +74,12 @@ static int run_add(struct command_call *call)
 		.max_bytes = field_count(call->arguments, "max_bytes"),
 		.size_bytes = field_count(call->arguments, "size_bytes"),
 		.volume_bytes = field_count(call->arguments, "volume_bytes"),
+		.thin = field_flag(call->arguments, "thin"),
+		.when_full_wait_s = wait_of(call),
 	};
-	int error = lcpfs_partition_add(call->pool, &spec, call->failure);
+	bool of_space = field_flag(call->arguments, "of_space");
+	int error = of_space ? pool_add_of_space(call->pool, &spec, call->failure)
+			     : lcpfs_partition_add(call->pool, &spec, call->failure);
 
 	return error ? error : put_partition(call, spec.name);
 }
@@ -87,10 +98,34 @@ static int run_resize(struct command_call *call)
 {
 	const char *name = field_text(call->arguments, "name");
 	uint64_t size_bytes = field_count(call->arguments, "size_bytes");
-	int error =
-		lcpfs_partition_resize(call->pool, name, size_bytes, call->progress, call->context, call->failure);
+	bool of_space = field_flag(call->arguments, "of_space");
+	int error = (of_space ? pool_resize_to_space : lcpfs_partition_resize)(
+		call->pool, name, size_bytes, call->progress, call->context, call->failure);
 
 	return error ? error : put_partition(call, name);
+}
+
+static int run_set(struct command_call *call)
+{
+	const struct lcpfs_partition_change change = {
+		.new_name = field_text(call->arguments, "new_name"),
+		.min_bytes = field_count(call->arguments, "min_bytes"),
+		.max_bytes = field_count(call->arguments, "max_bytes"),
+		.volume_bytes = field_count(call->arguments, "volume_bytes"),
+		.thin = field_flag(call->arguments, "thin"),
+		.when_full_given = field_get(call->arguments, "when_full_wait_s") != NULL,
+		.when_full_wait_s = wait_of(call),
+		.dry_run = field_flag(call->arguments, "dry_run"),
+	};
+	struct lcpfs_partition_info info;
+	int error = lcpfs_partition_set(call->pool, field_text(call->arguments, "name"), &change, call->progress,
+					call->context, &info, call->failure);
+
+	if (error)
+		return error;
+	field_put(call->result, "partition", describe_partition(&info));
+	field_put_flag(call->result, "dry_run", change.dry_run);
+	return 0;
 }
 
 static int run_tune(struct command_call *call)
@@ -195,9 +230,26 @@ static const struct command commands[] = {
 	  {"min_bytes", COMMAND_COUNT, true},
 	  {"max_bytes", COMMAND_COUNT, true},
 	  {"size_bytes", COMMAND_COUNT, false},
-	  {"volume_bytes", COMMAND_COUNT, false}}},
+	  {"volume_bytes", COMMAND_COUNT, false},
+	  {"thin", COMMAND_FLAG, false},
+	  {"when_full_wait_s", COMMAND_COUNT, false},
+	  {"of_space", COMMAND_FLAG, false}}},
+	{"set",
+	 true,
+	 run_set,
+	 {{"name", COMMAND_TEXT, true},
+	  {"new_name", COMMAND_TEXT, false},
+	  {"min_bytes", COMMAND_COUNT, false},
+	  {"max_bytes", COMMAND_COUNT, false},
+	  {"volume_bytes", COMMAND_COUNT, false},
+	  {"thin", COMMAND_FLAG, false},
+	  {"when_full_wait_s", COMMAND_COUNT, false},
+	  {"dry_run", COMMAND_FLAG, false}}},
 	{"remove", true, run_remove, {{"name", COMMAND_TEXT, true}}},
-	{"resize", true, run_resize, {{"name", COMMAND_TEXT, true}, {"size_bytes", COMMAND_COUNT, true}}},
+	{"resize",
+	 true,
+	 run_resize,
+	 {{"name", COMMAND_TEXT, true}, {"size_bytes", COMMAND_COUNT, true}, {"of_space", COMMAND_FLAG, false}}},
 	{"tune", true, run_tune, {{"mode", COMMAND_TEXT, false}}},
 	{"explain", false, run_explain, {{"name", COMMAND_TEXT, false}}},
 	{"log", false, run_log, {{"after", COMMAND_COUNT, false}, {"limit", COMMAND_COUNT, false}}},
@@ -217,7 +269,16 @@ static bool is_of_kind(struct json_object *value, enum command_kind kind)
 	if (kind == COMMAND_TEXT)
 		return json_object_is_type(value, json_type_string) &&
 		       strlen(json_object_get_string(value)) == (size_t)json_object_get_string_len(value);
+	if (kind == COMMAND_FLAG)
+		return json_object_is_type(value, json_type_boolean);
 	return json_object_is_type(value, json_type_int) && json_object_get_int64(value) >= 0;
+}
+
+static const char *kind_words(enum command_kind kind)
+{
+	return kind == COMMAND_TEXT   ? "a text"
+	       : kind == COMMAND_FLAG ? "true or false"
+				      : "a whole number from 0 on";
 }
 
 static const struct command_argument *argument_find(const struct command *command, const char *name)
@@ -241,7 +302,7 @@ static int check_arguments(const struct command *command, struct json_object *ar
 					   name);
 		if (!is_of_kind(value, a->kind))
 			return failure_set(failure, LCPFS_E_INVALID, "%s: %s must be %s", command->name, name,
-					   a->kind == COMMAND_TEXT ? "a text" : "a whole number from 0 on");
+					   kind_words(a->kind));
 	}
 	for (a = command->arguments; a->name; a++)
 		if (a->required && !field_get(arguments, a->name))

@@ -11,7 +11,7 @@
 
 #include "base/check.h"
 
-enum command_kind { COMMAND_TEXT, COMMAND_COUNT };
+enum command_kind { COMMAND_TEXT, COMMAND_COUNT, COMMAND_FLAG };
 
 struct command_argument {
 	const char *name;
@@ -19,7 +19,7 @@ struct command_argument {
 	bool required;
 };
 
-enum { COMMAND_ARGUMENTS_MAX = 6 };
+enum { COMMAND_ARGUMENTS_MAX = 10 };
 
 struct command_call {
 	struct lcpfs_pool *pool;

@@ -95,7 +95,13 @@ struct json_object *describe_partition(const struct lcpfs_partition_info *info)
 	field_put_count(object, "size_blocks", info->size_blocks);
 	field_put_count(object, "min_size_blocks", info->min_size_blocks);
 	field_put_count(object, "max_size_blocks", info->max_size_blocks);
+	field_put_count(object, "size_data_blocks", info->size_data_blocks);
+	field_put_count(object, "min_data_blocks", info->min_data_blocks);
+	field_put_count(object, "max_data_blocks", info->max_data_blocks);
 	field_put_count(object, "volume_blocks", info->volume_blocks);
+	field_put_count(object, "volume_bytes", info->volume_bytes);
+	field_put_flag(object, "thin", info->thin);
+	field_put_count(object, "when_full_wait_s", info->when_full_wait_s);
 	field_put_count(object, "live_blocks", info->live_blocks);
 	field_put_count(object, "data_blocks", info->data_blocks);
 	field_put_count(object, "least_size_blocks", info->least_size_blocks);
@@ -177,6 +183,8 @@ struct json_object *describe_pool(const struct lcpfs_pool_info *info)
 	field_put_count(object, "block_bytes", LCPFS_BLOCK_BYTES);
 	field_put_count(object, "size_blocks", info->size_blocks);
 	field_put_count(object, "free_blocks", info->free_blocks);
+	field_put_count(object, "promised_blocks", info->promised_blocks);
+	field_put_count(object, "overcommitted_blocks", info->overcommitted_blocks);
 	field_put_count(object, "metaslab_blocks", info->metaslab_blocks);
 	field_put_count(object, "metaslabs", info->metaslabs);
 	field_put_count(object, "partitions", info->partitions);

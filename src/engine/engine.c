@@ -2,6 +2,7 @@
 /* The public API: a handle with a mutex around the pure core. Nothing is decided in this file. */
 #include <math.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -116,6 +117,18 @@ int lcpfs_engine_set_limits(struct lcpfs_engine *engine, uint32_t id, uint64_t m
 
 	WITH_LOCK(engine, error = engine_core_limits(&engine->core, id, min_size_blocks, max_size_blocks));
 	return error;
+}
+
+int lcpfs_engine_rename(struct lcpfs_engine *engine, uint32_t id, const char *name)
+{
+	struct engine_partition *p;
+
+	pthread_mutex_lock(&engine->lock);
+	p = engine_core_find(&engine->core, id);
+	if (p)
+		snprintf(p->name, sizeof(p->name), "%.*s", (int)sizeof(p->name) - 1, name);
+	pthread_mutex_unlock(&engine->lock);
+	return p ? 0 : -LCPFS_E_NOT_FOUND;
 }
 
 int lcpfs_engine_update(struct lcpfs_engine *engine, uint32_t id, uint64_t now_us,

@@ -161,7 +161,12 @@ struct fmt_partition { /* page.head.partition is the id; 0: this partition slot 
 	le64 max_blocks;
 	le64 volume_blocks;
 	le64 created_s;
-	uint8_t zero[4096 - 64 - 64 - 32];
+	/* What was asked for, before it became whole metaslabs and blocks; 0: an older partition, not known. */
+	le64 min_data_blocks;
+	le64 max_data_blocks;
+	le64 volume_bytes;
+	le32 when_full_wait_s; /* how long a writer that finds no room waits for some; 0: not at all */
+	uint8_t zero[4096 - 64 - 64 - 32 - 28];
 };
 static_assert(sizeof(struct fmt_partition) == BLOCK_SIZE, "partition");
 

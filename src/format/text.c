@@ -128,6 +128,10 @@ static void partition_text(const struct fmt_partition *p, struct text *out)
 	number(out, "max_blocks", le64_get(p->max_blocks));
 	number(out, "volume_blocks", le64_get(p->volume_blocks));
 	number(out, "created_s", le64_get(p->created_s));
+	number(out, "min_data_blocks", le64_get(p->min_data_blocks));
+	number(out, "max_data_blocks", le64_get(p->max_data_blocks));
+	number(out, "volume_bytes", le64_get(p->volume_bytes));
+	number(out, "when_full_wait_s", le32_get(p->when_full_wait_s));
 }
 
 static double value_of(le64 field)

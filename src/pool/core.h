@@ -38,8 +38,13 @@ static inline void may_fail(int error)
 struct part {
 	struct lcpfs_pool *pool; /* fixed, as are the next three lines */
 	uint32_t slot, id;
-	char name[LCPFS_NAME_MAX + 1];
-	uint64_t min_blocks, max_blocks, volume_blocks, created_s;
+	char name[LCPFS_NAME_MAX +
+		  1]; /* this and the next six change only with the lock and no user but who changes them */
+	_Atomic uint64_t min_blocks; /* of space: whole metaslabs */
+	uint64_t max_blocks, volume_blocks, created_s;
+	uint64_t min_data_blocks, max_data_blocks; /* of user data, as they were asked for */
+	uint64_t volume_bytes;
+	_Atomic uint32_t when_full_wait_s;
 
 	struct store *store; /* NULL: it could not be opened, `fault` says why; fixed from opening to removal */
 	char fault[300];
@@ -56,7 +61,9 @@ struct part {
 	uint32_t granted;  /* metaslabs got in emergencies that the history does not show yet, */
 	uint32_t granted_by; /* all of them from this one, or from free space */
 	uint64_t noted_us; /* when it last showed some */
+	uint64_t full_mark, full_since_us; /* what there was when a writer found no room, and since when: wait.c */
 	bool removing, resizing;
+	bool closed_to_clients; /* while its name or its volume changes */
 	bool wants_space; /* a writer of it is waiting for an emergency's metaslab */
 	pthread_t service;
 	bool has_service;
@@ -199,7 +206,40 @@ uint64_t part_size_blocks(const struct part *part);
 /* The least blocks it can be made; with or without the lock. */
 uint64_t part_least_blocks(struct part *part);
 
+/* A new partition, or new values for one, in metaslabs and in what was asked for. */
+struct part_plan {
+	uint64_t min, max, size;
+	uint64_t min_data_blocks, max_data_blocks, volume_bytes;
+	uint32_t when_full_wait_s;
+	bool may_be_thin;
+	uint64_t missing; /* out: free metaslabs that it lacked */
+};
+
+int part_check_name(const struct lcpfs_pool *pool, const char *name, struct lcpfs_failure *failure);
+/* Is the volume one that it may have? Thin only where that was asked for. */
+int part_check_volume(const struct part_plan *plan, struct lcpfs_failure *failure);
+/* Do all minima fit into the pool, with this one in place of `but` (may be NULL)? */
+int part_check_min_sum(const struct lcpfs_pool *pool, uint64_t min, const struct part *but,
+		       struct lcpfs_failure *failure);
+void part_fill_page(struct txg *txg, const struct part *part);
+
+/* -- size.c: user data and the space that it takes -- */
+
+uint64_t size_for_data(const struct lcpfs_pool *pool, uint64_t data_blocks); /* metaslabs */
+uint64_t size_data_in(const struct lcpfs_pool *pool, uint64_t metaslabs);    /* blocks of data, at least */
+bool size_is_thin(const struct part *part);
+/* What all volumes would take if they were full, in blocks of space. With the lock. */
+uint64_t size_promised_blocks(const struct lcpfs_pool *pool);
+
 /* -- move.c -- */
+
+/* Marks it as being resized and holds it, until part_end_resize; with the lock. */
+int part_begin_resize(struct lcpfs_pool *pool, const char *name, struct part **part,
+		      struct lcpfs_failure *failure) MUST_CHECK;
+void part_end_resize(struct part *part, uint32_t before); /* with the lock; `before`: metaslabs */
+/* To so many metaslabs, within its limits; without the lock. */
+int part_resize_to(struct part *part, uint64_t size, lcpfs_progress *progress, void *context,
+		   struct lcpfs_failure *failure) MUST_CHECK;
 
 struct move {
 	struct part *from, *to; /* NULL: free space; both held by the caller */
@@ -223,6 +263,17 @@ void move_make_room(struct lcpfs_pool *pool, uint64_t missing, uint32_t but_not)
 bool emergency_need_space(void *part, uint32_t metaslabs); /* as store_config.need_space has it */
 /* With the lock. Writes down what was given since the last time: `all`, or what has waited long enough. */
 void emergency_note_due(struct lcpfs_pool *pool, bool all);
+
+/* -- wait.c: --when-full wait -- */
+
+/* A writer of it was refused for want of room. True: it should wait. */
+bool wait_begin(struct part *part, struct lcpfs_write_wait *wait);
+/* It waits a moment. True: it should try again now. */
+bool wait_moment(struct part *part, const struct lcpfs_write_wait *wait);
+
+/* -- info.c -- */
+
+void info_of_part(struct lcpfs_partition_info *info, struct part *part); /* with the lock */
 
 /* -- keeper.c -- */
 

@@ -62,7 +62,13 @@ static void fill_info(struct lcpfs_partition_info *info, struct part *part)
 		.size_blocks = part_size_blocks(part),
 		.min_size_blocks = part->min_blocks,
 		.max_size_blocks = part->max_blocks,
+		.size_data_blocks = size_data_in(part->pool, part->metaslabs),
+		.min_data_blocks = part->min_data_blocks,
+		.max_data_blocks = part->max_data_blocks,
 		.volume_blocks = part->volume_blocks,
+		.volume_bytes = part->volume_bytes,
+		.thin = size_is_thin(part),
+		.when_full_wait_s = part->when_full_wait_s,
 		.least_size_blocks = part_least_blocks(part),
 		.moving = part->releasing || part->incoming || part->resizing,
 		.faulted = !part->store,
@@ -124,7 +130,7 @@ int lcpfs_pool_list(struct lcpfs_pool *pool, struct lcpfs_partition_info *list, 
 	return 0;
 }
 
-static void fill_one(struct lcpfs_partition_info *info, struct part *part)
+void info_of_part(struct lcpfs_partition_info *info, struct part *part)
 {
 	struct lcpfs_engine_partition known;
 
@@ -146,7 +152,7 @@ int lcpfs_partition_get_info(struct lcpfs_pool *pool, const char *name, struct l
 	pthread_mutex_lock(&pool->lock);
 	part = part_named(pool, name);
 	if (part)
-		fill_one(info, part);
+		info_of_part(info, part);
 	pthread_mutex_unlock(&pool->lock);
 	return part ? 0 : no_partition(name ? name : "", failure);
 }
@@ -237,6 +243,8 @@ int lcpfs_pool_get_info(struct lcpfs_pool *pool, struct lcpfs_pool_info *info)
 				  MIN_OF(le64_get(pool->uberblock.scrub_repaired), info->last_scrub_damaged);
 	for (uint32_t slot = 0; slot < l->partition_slots; slot++)
 		info->partitions += pool->parts[slot] != NULL;
+	info->promised_blocks = size_promised_blocks(pool);
+	info->overcommitted_blocks = info->promised_blocks - MIN_OF(info->promised_blocks, info->size_blocks);
 	fill_health(pool, info);
 	pthread_mutex_unlock(&pool->lock);
 	return lcpfs_engine_get_statistics(pool->engine, &info->engine);

@@ -20,11 +20,26 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "base/words.h"
 #include "pool/core.h"
 
 static uint64_t in_mib(uint64_t blocks)
 {
 	return blocks * BLOCK_SIZE >> 20;
+}
+
+/*
+ * The least size that can be asked for, of user data as all sizes that people give, in MiB. What it holds may fit
+ * into fewer metaslabs than so much data needs at worst; nobody asks for less than there is.
+ */
+static uint64_t least_mib(struct part *part)
+{
+	const struct lcpfs_pool *pool = part->pool;
+	uint64_t fits = size_data_in(pool, part_least_blocks(part) / pool->layout.metaslab_blocks);
+	struct store_stats stats;
+
+	store_stats(part->store, &stats);
+	return DIV_UP(MAX_OF(fits, stats.data_blocks), (UINT64_C(1) << 20) / BLOCK_SIZE);
 }
 
 /* -- one step -- */
@@ -118,7 +133,7 @@ static int release(struct part *from, uint32_t *metaslab, struct lcpfs_failure *
 	if (error == -LCPFS_E_TOO_SMALL)
 		failure_set(failure, LCPFS_E_TOO_SMALL,
 			    "partition %s cannot give more: with what it holds it needs %" PRIu64 "M", from->name,
-			    in_mib(part_least_blocks(from)));
+			    least_mib(from));
 	else if (error)
 		failure_set(failure, (enum lcpfs_error) - error,
 			    "partition %s: cleaning out a metaslab failed: %s", from->name,
@@ -310,8 +325,7 @@ void move_make_room(struct lcpfs_pool *pool, uint64_t missing, uint32_t but_not)
 
 /* -- by hand -- */
 
-static int begin_resize(struct lcpfs_pool *pool, const char *name, struct part **part,
-			struct lcpfs_failure *failure)
+int part_begin_resize(struct lcpfs_pool *pool, const char *name, struct part **part, struct lcpfs_failure *failure)
 {
 	int error = txg_refuse(pool, failure);
 
@@ -330,7 +344,7 @@ static int begin_resize(struct lcpfs_pool *pool, const char *name, struct part *
 	return 0;
 }
 
-static void end_resize(struct part *part, uint32_t before)
+void part_end_resize(struct part *part, uint32_t before)
 {
 	struct lcpfs_pool *pool = part->pool;
 	bool grew = part->metaslabs > before;
@@ -347,7 +361,7 @@ static void end_resize(struct part *part, uint32_t before)
 		.to_new_blocks = grew ? is : 0,
 		.verdict = -1,
 		.reason = -1,
-		.text = "by hand",
+		.text = "of the pool, by hand",
 	};
 
 	part->resizing = false;
@@ -389,47 +403,78 @@ static int shrink(struct part *part, uint64_t size, uint64_t by, lcpfs_progress 
 		return failure_set(failure, LCPFS_E_TOO_SMALL,
 				   "partition %s cannot get that small: with what it holds it "
 				   "needs %" PRIu64 "M",
-				   part->name, in_mib(least));
+				   part->name, least_mib(part));
 	return move_run(&move, failure);
 }
 
+static uint32_t metaslabs_of(struct part *part)
+{
+	uint32_t count;
+
+	pthread_mutex_lock(&part->pool->lock);
+	count = part->metaslabs;
+	pthread_mutex_unlock(&part->pool->lock);
+	return count;
+}
+
 /* `size` in metaslabs. The limits come first: they are why, even when the pool is full as well. */
-static int resize_to(struct part *part, uint64_t size, uint32_t before, lcpfs_progress *progress, void *context,
-		     struct lcpfs_failure *failure)
+int part_resize_to(struct part *part, uint64_t size, lcpfs_progress *progress, void *context,
+		   struct lcpfs_failure *failure)
 {
 	struct lcpfs_pool *pool = part->pool;
 	uint64_t metaslab_blocks = pool->layout.metaslab_blocks;
+	uint32_t before = metaslabs_of(part);
+	char limit[WORDS_ROOM];
 
 	if (size > part->max_blocks / metaslab_blocks)
-		return failure_set(failure, LCPFS_E_INVALID, "partition %s has a max of %" PRIu64 "M", part->name,
-				   in_mib(part->max_blocks));
+		return failure_set(failure, LCPFS_E_INVALID, "partition %s has a max of %s", part->name,
+				   words_blocks(limit, (double)part->max_data_blocks));
 	if (size < part->min_blocks / metaslab_blocks)
-		return failure_set(failure, LCPFS_E_TOO_SMALL, "partition %s has a min of %" PRIu64 "M",
-				   part->name, in_mib(part->min_blocks));
+		return failure_set(failure, LCPFS_E_TOO_SMALL, "partition %s has a min of %s", part->name,
+				   words_blocks(limit, (double)part->min_data_blocks));
 	if (size > before)
 		return grow(part, size - before, progress, context, failure);
 	return size < before ? shrink(part, size, before - size, progress, context, failure) : 0;
 }
 
-int lcpfs_partition_resize(struct lcpfs_pool *pool, const char *name, uint64_t size_bytes,
-			   lcpfs_progress *progress, void *context, struct lcpfs_failure *failure)
+static int resize(struct lcpfs_pool *pool, const char *name, uint64_t size, lcpfs_progress *progress,
+		  void *context, struct lcpfs_failure *failure)
 {
-	uint64_t metaslab_bytes = (uint64_t)pool->layout.metaslab_blocks * BLOCK_SIZE;
-	uint64_t size = size_bytes / metaslab_bytes + (size_bytes % metaslab_bytes != 0);
 	struct part *part = NULL;
 	uint32_t before = 0;
 	int error;
 
 	pthread_mutex_lock(&pool->lock);
-	error = begin_resize(pool, name, &part, failure);
+	error = part_begin_resize(pool, name, &part, failure);
 	if (!error)
 		before = part->metaslabs;
 	pthread_mutex_unlock(&pool->lock);
 	if (error)
 		return error;
-	error = resize_to(part, size, before, progress, context, failure);
+	error = part_resize_to(part, size, progress, context, failure);
 	pthread_mutex_lock(&pool->lock);
-	end_resize(part, before);
+	part_end_resize(part, before);
 	pthread_mutex_unlock(&pool->lock);
 	return error;
+}
+
+static uint64_t divide_up(uint64_t bytes, uint64_t unit)
+{
+	return bytes / unit + (bytes % unit != 0);
+}
+
+int lcpfs_partition_resize(struct lcpfs_pool *pool, const char *name, uint64_t size_bytes,
+			   lcpfs_progress *progress, void *context, struct lcpfs_failure *failure)
+{
+	uint64_t size = size_for_data(pool, divide_up(size_bytes, BLOCK_SIZE));
+
+	return resize(pool, name, size, progress, context, failure);
+}
+
+int pool_resize_to_space(struct lcpfs_pool *pool, const char *name, uint64_t size_bytes, lcpfs_progress *progress,
+			 void *context, struct lcpfs_failure *failure)
+{
+	uint64_t size = divide_up(size_bytes, (uint64_t)pool->layout.metaslab_blocks * BLOCK_SIZE);
+
+	return resize(pool, name, size, progress, context, failure);
 }

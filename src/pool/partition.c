@@ -18,6 +18,11 @@
 
 #define VOLUME_BLOCKS_MAX (UINT64_C(1) << 40) /* what a log entry's address can name */
 
+static uint64_t divide_up(uint64_t bytes, uint64_t unit)
+{
+	return bytes / unit + (bytes % unit != 0);
+}
+
 /* -- finding -- */
 
 struct part *part_find(const struct lcpfs_pool *pool, uint32_t id)
@@ -109,6 +114,22 @@ static void take_fields(struct part *part, const struct fmt_partition *page)
 	part->max_blocks = le64_get(page->max_blocks);
 	part->volume_blocks = le64_get(page->volume_blocks);
 	part->created_s = le64_get(page->created_s);
+	part->min_data_blocks = le64_get(page->min_data_blocks);
+	part->max_data_blocks = le64_get(page->max_data_blocks);
+	part->volume_bytes = le64_get(page->volume_bytes);
+	part->when_full_wait_s = le32_get(page->when_full_wait_s);
+}
+
+/* Of a partition from before these fields were there. */
+static void derive_fields(struct part *part)
+{
+	const struct lcpfs_pool *pool = part->pool;
+
+	if (part->volume_bytes)
+		return;
+	part->volume_bytes = part->volume_blocks * BLOCK_SIZE;
+	part->min_data_blocks = size_data_in(pool, part->min_blocks / pool->layout.metaslab_blocks);
+	part->max_data_blocks = size_data_in(pool, part->max_blocks / pool->layout.metaslab_blocks);
 }
 
 /* NULL: sane. The page was sealed by somebody, but not by us. */
@@ -123,8 +144,11 @@ static const char *why_not_sane(const struct part *part, const struct fmt_partit
 	if (part->min_blocks > part->max_blocks || part->min_blocks % metaslab_blocks ||
 	    part->max_blocks % metaslab_blocks)
 		return "its limits make no sense";
-	if (!part->volume_blocks || part->volume_blocks > VOLUME_BLOCKS_MAX)
+	if (!part->volume_blocks || part->volume_blocks > VOLUME_BLOCKS_MAX ||
+	    (part->volume_bytes && divide_up(part->volume_bytes, BLOCK_SIZE) != part->volume_blocks))
 		return "its volume's size makes no sense";
+	if (part->min_data_blocks > part->max_data_blocks || part->when_full_wait_s > LCPFS_WAIT_S_MAX)
+		return "what was asked for makes no sense";
 	return NULL;
 }
 
@@ -154,6 +178,7 @@ static int load_one(struct lcpfs_pool *pool, uint32_t slot, struct report *repor
 		report_found(report, UINT64_MAX, false, "the page of partition %" PRIu32 ": %s", id, why);
 	} else {
 		memcpy(part->name, page->name, strlen((const char *)page->name));
+		derive_fields(part);
 	}
 	pool->parts[slot] = part;
 	return 0;
@@ -224,7 +249,7 @@ static int open_store(struct part *part, struct lcpfs_failure *why)
 		return failure_set(why, LCPFS_E_NOMEM, "partition %s: out of memory", part->name);
 	error = store_open(&config, metaslabs, part->metaslabs, &part->store, why);
 	free(metaslabs);
-	if (!error && store_volume_blocks(part->store) != part->volume_blocks) {
+	if (!error && store_volume_blocks(part->store) < part->volume_blocks) {
 		store_abandon(part->store);
 		error = failure_set(why, LCPFS_E_CORRUPT,
 				    "partition %s: its root and the pool disagree about its volume", part->name);
@@ -273,14 +298,55 @@ void part_stop_service(struct part *part)
 
 /* -- adding -- */
 
-struct plan { /* of a new partition, in metaslabs */
-	uint64_t min, max, size, volume_blocks;
-	uint64_t missing; /* out: free ones that it lacked */
-};
-
-static uint64_t divide_up(uint64_t bytes, uint64_t unit)
+static int check_order(uint64_t min_bytes, uint64_t max_bytes, uint64_t size_bytes, struct lcpfs_failure *failure)
 {
-	return bytes / unit + (bytes % unit != 0);
+	if (min_bytes > max_bytes)
+		return failure_set(failure, LCPFS_E_INVALID, "min is larger than max");
+	if (size_bytes < min_bytes || size_bytes > max_bytes)
+		return failure_set(failure, LCPFS_E_INVALID, "size is not between min and max");
+	return 0;
+}
+
+int part_check_volume(const struct part_plan *plan, struct lcpfs_failure *failure)
+{
+	uint64_t blocks = divide_up(plan->volume_bytes, BLOCK_SIZE);
+	char volume[WORDS_ROOM], max[WORDS_ROOM];
+
+	if (blocks > VOLUME_BLOCKS_MAX)
+		return failure_set(failure, LCPFS_E_INVALID, "the volume is too large: it can have up to 4 PiB");
+	if (blocks <= plan->max_data_blocks || plan->may_be_thin)
+		return 0;
+	return failure_set(
+		failure, LCPFS_E_INVALID,
+		"a volume of %s cannot be filled with a max of %s: give a max that is as large, or --thin "
+		"if that is meant",
+		words_blocks(volume, (double)blocks), words_blocks(max, (double)plan->max_data_blocks));
+}
+
+/* Sizes of user data. */
+static int plan_of_data(const struct lcpfs_pool *pool, const struct lcpfs_partition_spec *spec,
+			struct part_plan *plan, struct lcpfs_failure *failure)
+{
+	uint64_t size_bytes = spec->size_bytes ? spec->size_bytes : spec->min_bytes;
+	int error = check_order(spec->min_bytes, spec->max_bytes, size_bytes, failure);
+
+	*plan = (struct part_plan){
+		.min_data_blocks = divide_up(spec->min_bytes, BLOCK_SIZE),
+		.max_data_blocks = divide_up(spec->max_bytes, BLOCK_SIZE),
+		.volume_bytes = spec->volume_bytes ? spec->volume_bytes : spec->max_bytes,
+		.when_full_wait_s = spec->when_full_wait_s,
+		.may_be_thin = spec->thin,
+	};
+	if (!error && !plan->volume_bytes)
+		error = failure_set(failure, LCPFS_E_INVALID, "min and max are missing");
+	if (!error && spec->when_full_wait_s > LCPFS_WAIT_S_MAX)
+		error = failure_set(failure, LCPFS_E_INVALID, "a writer can wait for room for up to a day");
+	if (!error)
+		error = part_check_volume(plan, failure);
+	plan->min = size_for_data(pool, plan->min_data_blocks);
+	plan->max = size_for_data(pool, plan->max_data_blocks);
+	plan->size = size_for_data(pool, divide_up(size_bytes, BLOCK_SIZE));
+	return error;
 }
 
 static int refuse_small_min(const struct lcpfs_pool *pool, struct lcpfs_failure *failure)
@@ -292,22 +358,22 @@ static int refuse_small_min(const struct lcpfs_pool *pool, struct lcpfs_failure 
 			   least, STORE_METASLABS_MIN);
 }
 
-static int plan_sizes(const struct lcpfs_pool *pool, const struct lcpfs_partition_spec *spec, struct plan *plan,
-		      struct lcpfs_failure *failure)
+/* Sizes of space. */
+static int plan_of_space(const struct lcpfs_pool *pool, const struct lcpfs_partition_spec *spec,
+			 struct part_plan *plan, struct lcpfs_failure *failure)
 {
 	uint64_t metaslab_bytes = (uint64_t)pool->layout.metaslab_blocks * BLOCK_SIZE;
 	uint64_t size_bytes = spec->size_bytes ? spec->size_bytes : spec->min_bytes;
-	uint64_t volume_bytes = spec->volume_bytes ? spec->volume_bytes : spec->max_bytes;
+	int error = check_order(spec->min_bytes, spec->max_bytes, size_bytes, failure);
 
-	if (spec->min_bytes > spec->max_bytes)
-		return failure_set(failure, LCPFS_E_INVALID, "min is larger than max");
-	if (size_bytes < spec->min_bytes || size_bytes > spec->max_bytes)
-		return failure_set(failure, LCPFS_E_INVALID, "size is not between min and max");
-	*plan = (struct plan){
+	if (error)
+		return error;
+	*plan = (struct part_plan){
 		.min = divide_up(spec->min_bytes, metaslab_bytes),
 		.max = spec->max_bytes / metaslab_bytes,
 		.size = divide_up(size_bytes, metaslab_bytes),
-		.volume_blocks = divide_up(volume_bytes, BLOCK_SIZE),
+		.when_full_wait_s = spec->when_full_wait_s,
+		.may_be_thin = spec->thin,
 	};
 	if (plan->min < STORE_METASLABS_MIN)
 		return refuse_small_min(pool, failure);
@@ -316,12 +382,15 @@ static int plan_sizes(const struct lcpfs_pool *pool, const struct lcpfs_partitio
 				   "max is below min when both are whole metaslabs of %" PRIu64 "M",
 				   metaslab_bytes >> 20);
 	plan->size = MIN_OF(plan->size, plan->max);
-	if (plan->volume_blocks > VOLUME_BLOCKS_MAX)
-		return failure_set(failure, LCPFS_E_INVALID, "the volume is too large: it can have up to 4 PiB");
-	return 0;
+	plan->min_data_blocks = size_data_in(pool, plan->min);
+	plan->max_data_blocks = size_data_in(pool, plan->max);
+	plan->volume_bytes = spec->volume_bytes ? spec->volume_bytes
+			     : spec->thin       ? spec->max_bytes
+						: plan->max_data_blocks * BLOCK_SIZE;
+	return part_check_volume(plan, failure);
 }
 
-static int check_name(const struct lcpfs_pool *pool, const char *name, struct lcpfs_failure *failure)
+int part_check_name(const struct lcpfs_pool *pool, const char *name, struct lcpfs_failure *failure)
 {
 	if (!part_name_is_valid(name))
 		return failure_set(failure, LCPFS_E_INVALID,
@@ -342,24 +411,26 @@ static int free_slot(const struct lcpfs_pool *pool, uint32_t *slot, struct lcpfs
 			   pool->layout.partition_slots);
 }
 
-static int check_min_sum(const struct lcpfs_pool *pool, const struct plan *plan, struct lcpfs_failure *failure)
+int part_check_min_sum(const struct lcpfs_pool *pool, uint64_t min, const struct part *but,
+		       struct lcpfs_failure *failure)
 {
 	uint64_t sum = 0, total = layout_pool_blocks(&pool->layout);
 	uint32_t metaslab_blocks = pool->layout.metaslab_blocks;
 
 	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
-		if (pool->parts[slot])
+		if (pool->parts[slot] && pool->parts[slot] != but)
 			sum += MIN_OF(pool->parts[slot]->min_blocks, total);
 	}
-	if (plan->min <= total / metaslab_blocks && sum + plan->min * metaslab_blocks <= total)
+	if (min <= total / metaslab_blocks && sum + min * metaslab_blocks <= total)
 		return 0;
-	return failure_set(failure, LCPFS_E_NOSPC,
-			   "the min of all partitions would add up to more than the pool: %" PRIu64
-			   "M are left for a min",
-			   (total - MIN_OF(sum, total)) * BLOCK_SIZE >> 20);
+	return failure_set(
+		failure, LCPFS_E_NOSPC,
+		"the min of all partitions would add up to more than the pool: there is room left for a "
+		"min of %" PRIu64 "M",
+		size_data_in(pool, (total - MIN_OF(sum, total)) / metaslab_blocks) * BLOCK_SIZE >> 20);
 }
 
-static int check_free(const struct lcpfs_pool *pool, struct plan *plan, struct lcpfs_failure *failure)
+static int check_free(const struct lcpfs_pool *pool, struct part_plan *plan, struct lcpfs_failure *failure)
 {
 	uint64_t metaslab_bytes = (uint64_t)pool->layout.metaslab_blocks * BLOCK_SIZE;
 
@@ -367,12 +438,13 @@ static int check_free(const struct lcpfs_pool *pool, struct plan *plan, struct l
 	if (!plan->missing)
 		return 0;
 	return failure_set(failure, LCPFS_E_NOSPC,
-			   "only %" PRIu64 "M of the pool are free; shrink a partition, or give "
-			   "a smaller size",
-			   map_available(pool) * metaslab_bytes >> 20);
+			   "only %" PRIu64 "M of the pool are free, with room for %" PRIu64
+			   "M of data; shrink a partition, or give a smaller size",
+			   map_available(pool) * metaslab_bytes >> 20,
+			   size_data_in(pool, map_available(pool)) * BLOCK_SIZE >> 20);
 }
 
-static void fill_page(struct txg *txg, const struct part *part)
+void part_fill_page(struct txg *txg, const struct part *part)
 {
 	struct fmt_partition *page = txg_change(txg, layout_partition_page(&part->pool->layout, part->slot));
 
@@ -383,6 +455,10 @@ static void fill_page(struct txg *txg, const struct part *part)
 	page->max_blocks = le64_of(part->max_blocks);
 	page->volume_blocks = le64_of(part->volume_blocks);
 	page->created_s = le64_of(part->created_s);
+	page->min_data_blocks = le64_of(part->min_data_blocks);
+	page->max_data_blocks = le64_of(part->max_data_blocks);
+	page->volume_bytes = le64_of(part->volume_bytes);
+	page->when_full_wait_s = le32_of(part->when_full_wait_s);
 }
 
 static int format_store(struct part *part, const uint32_t *metaslabs, uint32_t count,
@@ -407,12 +483,12 @@ static int commit_part(struct part *part, const uint32_t *metaslabs, uint32_t co
 
 	pool->parts[part->slot] = part; /* so that its metaslabs are counted */
 	words_blocks(size, (double)count * pool->layout.metaslab_blocks);
-	words_blocks(min, (double)part->min_blocks);
-	words_blocks(max, (double)part->max_blocks);
-	history_note(pool, LCPFS_EVENT_ADDED, LCPFS_ENGINE_FREE, part->id, count, "%s: size %s, min %s, max %s",
-		     part->name, size, min, max);
+	words_blocks(min, (double)part->min_data_blocks);
+	words_blocks(max, (double)part->max_data_blocks);
+	history_note(pool, LCPFS_EVENT_ADDED, LCPFS_ENGINE_FREE, part->id, count,
+		     "%s: min %s, max %s; it got %s of the pool", part->name, min, max, size);
 	txg_begin(pool, &txg);
-	fill_page(&txg, part);
+	part_fill_page(&txg, part);
 	for (uint32_t i = 0; i < count; i++)
 		map_set(&txg, metaslabs[i], part->id);
 	txg.uberblock.partition_next = le32_of(part->id + 1);
@@ -462,7 +538,7 @@ static uint32_t unused_id(const struct lcpfs_pool *pool)
 	return id;
 }
 
-static int add_planned(struct lcpfs_pool *pool, const char *name, const struct plan *plan, uint32_t slot,
+static int add_planned(struct lcpfs_pool *pool, const char *name, const struct part_plan *plan, uint32_t slot,
 		       struct lcpfs_failure *failure)
 {
 	uint32_t metaslab_blocks = pool->layout.metaslab_blocks, count = (uint32_t)plan->size;
@@ -478,7 +554,11 @@ static int add_planned(struct lcpfs_pool *pool, const char *name, const struct p
 	snprintf(part->name, sizeof(part->name), "%s", name);
 	part->min_blocks = plan->min * metaslab_blocks;
 	part->max_blocks = plan->max * metaslab_blocks;
-	part->volume_blocks = plan->volume_blocks;
+	part->volume_blocks = divide_up(plan->volume_bytes, BLOCK_SIZE);
+	part->min_data_blocks = plan->min_data_blocks;
+	part->max_data_blocks = plan->max_data_blocks;
+	part->volume_bytes = plan->volume_bytes;
+	part->when_full_wait_s = plan->when_full_wait_s;
 	part->created_s = pool->clock.wall_s(pool->clock.context);
 	CHECK(map_pick_free(pool, metaslabs, count) == count);
 	error = format_store(part, metaslabs, count, failure);
@@ -492,25 +572,26 @@ static int add_planned(struct lcpfs_pool *pool, const char *name, const struct p
 	return bring_up(part, failure);
 }
 
-static int add_locked(struct lcpfs_pool *pool, const char *name, struct plan *plan, struct lcpfs_failure *failure)
+static int add_locked(struct lcpfs_pool *pool, const char *name, struct part_plan *plan,
+		      struct lcpfs_failure *failure)
 {
 	uint32_t slot = 0;
 	int error = txg_refuse(pool, failure);
 
 	if (!error)
-		error = check_name(pool, name, failure);
+		error = part_check_name(pool, name, failure);
 	if (!error)
 		error = free_slot(pool, &slot, failure);
 	if (!error && unused_id(pool) == UINT32_MAX)
 		error = failure_set(failure, LCPFS_E_NOSPC, "all partition ids were given out");
 	if (!error)
-		error = check_min_sum(pool, plan, failure);
+		error = part_check_min_sum(pool, plan->min, NULL, failure);
 	if (!error)
 		error = check_free(pool, plan, failure);
 	return error ? error : add_planned(pool, name, plan, slot, failure);
 }
 
-static int add(struct lcpfs_pool *pool, const char *name, struct plan *plan, struct lcpfs_failure *failure)
+static int add(struct lcpfs_pool *pool, const char *name, struct part_plan *plan, struct lcpfs_failure *failure)
 {
 	int error;
 
@@ -520,19 +601,33 @@ static int add(struct lcpfs_pool *pool, const char *name, struct plan *plan, str
 	return error;
 }
 
+static int add_making_room(struct lcpfs_pool *pool, const char *name, struct part_plan *plan,
+			   struct lcpfs_failure *failure)
+{
+	int error = add(pool, name, plan, failure);
+
+	if (!error || !plan->missing)
+		return error;
+	move_make_room(pool, plan->missing, LCPFS_ENGINE_FREE);
+	return add(pool, name, plan, failure);
+}
+
 int lcpfs_partition_add(struct lcpfs_pool *pool, const struct lcpfs_partition_spec *spec,
 			struct lcpfs_failure *failure)
 {
-	struct plan plan;
-	int error = plan_sizes(pool, spec, &plan, failure);
+	struct part_plan plan;
+	int error = plan_of_data(pool, spec, &plan, failure);
 
-	if (error)
-		return error;
-	error = add(pool, spec->name, &plan, failure);
-	if (!error || !plan.missing)
-		return error;
-	move_make_room(pool, plan.missing, LCPFS_ENGINE_FREE);
-	return add(pool, spec->name, &plan, failure);
+	return error ? error : add_making_room(pool, spec->name, &plan, failure);
+}
+
+int pool_add_of_space(struct lcpfs_pool *pool, const struct lcpfs_partition_spec *spec,
+		      struct lcpfs_failure *failure)
+{
+	struct part_plan plan;
+	int error = plan_of_space(pool, spec, &plan, failure);
+
+	return error ? error : add_making_room(pool, spec->name, &plan, failure);
 }
 
 /* -- removing -- */

@@ -25,6 +25,16 @@ int pool_open_vdev(struct vdev *vdev, const struct clock *clock, const struct lc
 int pool_check_vdev(struct vdev *vdev, const struct clock *clock, struct lcpfs_care *care,
 		    struct lcpfs_failure *failure) MUST_CHECK;
 
+/*
+ * As lcpfs_partition_add and lcpfs_partition_resize, but sizes are of space in the pool, of which the store gets
+ * its share. Where its length is not given, the volume is as long as what fits into the max, a thin one as the
+ * max.
+ */
+int pool_add_of_space(struct lcpfs_pool *pool, const struct lcpfs_partition_spec *spec,
+		      struct lcpfs_failure *failure) MUST_CHECK;
+int pool_resize_to_space(struct lcpfs_pool *pool, const char *name, uint64_t size_bytes, lcpfs_progress *progress,
+			 void *context, struct lcpfs_failure *failure) MUST_CHECK;
+
 /* Appends the text of lcpfs_pool_dump. */
 int pool_dump_vdev(struct vdev *vdev, const char *what, struct text *out, struct lcpfs_failure *failure) MUST_CHECK;
 

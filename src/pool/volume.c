@@ -8,6 +8,8 @@
 
 #include "pool/core.h"
 
+enum { WAITING_PIECE = 128 << 10 };
+
 struct lcpfs_partition {
 	struct part *part;
 	struct store *store;
@@ -23,6 +25,8 @@ static int hold_client(struct lcpfs_pool *pool, const char *name, struct part **
 	if (!*part)
 		return failure_set(failure, LCPFS_E_NOT_FOUND, "there is no partition %s", name ? name : "");
 	error = part_refuse(*part, failure);
+	if (!error && (*part)->closed_to_clients)
+		error = failure_set(failure, LCPFS_E_BUSY, "partition %s is being changed; try again", name);
 	if (error)
 		return error;
 	(*part)->clients++;
@@ -42,12 +46,13 @@ int lcpfs_partition_open(struct lcpfs_pool *pool, const char *name, struct lcpfs
 		return failure_set(failure, LCPFS_E_NOMEM, "out of memory");
 	pthread_mutex_lock(&pool->lock);
 	error = hold_client(pool, name, &part, failure);
+	if (!error)
+		*handle = (struct lcpfs_partition){part, part->store, part->volume_bytes};
 	pthread_mutex_unlock(&pool->lock);
 	if (error) {
 		free(handle);
 		return error;
 	}
-	*handle = (struct lcpfs_partition){part, part->store, part->volume_blocks * BLOCK_SIZE};
 	*partition = handle;
 	return 0;
 }
@@ -95,12 +100,47 @@ int lcpfs_volume_read(struct lcpfs_partition *partition, uint64_t offset, void *
 	return error;
 }
 
-int lcpfs_volume_write(struct lcpfs_partition *partition, uint64_t offset, const void *buffer, size_t length,
-		       bool fua, struct lcpfs_failure *failure)
+/* In pieces once it has to wait, so that what is tried again does not write much of it twice. */
+static int write_pieces(struct lcpfs_partition *partition, uint64_t offset, const uint8_t *buffer, size_t length,
+			bool fua, struct lcpfs_write_wait *wait, struct lcpfs_failure *failure)
+{
+	int error = 0;
+
+	do {
+		size_t left = length - wait->done,
+		       piece = wait->since_us ? MIN_OF(left, (size_t)WAITING_PIECE) : left;
+
+		error = store_write(partition->store, offset + wait->done, buffer + wait->done, piece,
+				    fua && piece == left, failure);
+		wait->done += error ? 0 : piece;
+	} while (wait->done < length && !error);
+	return error;
+}
+
+int lcpfs_volume_write_some(struct lcpfs_partition *partition, uint64_t offset, const void *buffer, size_t length,
+			    bool fua, struct lcpfs_write_wait *wait, struct lcpfs_failure *failure)
 {
 	int error = check_range(partition, offset, length, failure);
 
-	return error ? error : store_write(partition->store, offset, buffer, length, fua, failure);
+	if (!error && wait->since_us && !wait_moment(partition->part, wait))
+		return -LCPFS_E_AGAIN;
+	if (!error)
+		error = write_pieces(partition, offset, buffer, length, fua, wait, failure);
+	if (error != -LCPFS_E_NOSPC && error != -LCPFS_E_DEVICE_FULL)
+		return error;
+	return wait_begin(partition->part, wait) ? -LCPFS_E_AGAIN : error;
+}
+
+int lcpfs_volume_write(struct lcpfs_partition *partition, uint64_t offset, const void *buffer, size_t length,
+		       bool fua, struct lcpfs_failure *failure)
+{
+	struct lcpfs_write_wait wait = {0};
+	int error;
+
+	do
+		error = lcpfs_volume_write_some(partition, offset, buffer, length, fua, &wait, failure);
+	while (error == -LCPFS_E_AGAIN);
+	return error;
 }
 
 int lcpfs_volume_trim(struct lcpfs_partition *partition, uint64_t offset, uint64_t length, bool fua,

@@ -19,6 +19,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <lcpfs/pool.h>
+
 #include "base/error.h"
 
 struct backend_export {
@@ -41,6 +43,12 @@ struct backend {
 			 bool *unsettled);
 	int (*write)(void *volume, uint64_t offset, const void *buffer, size_t length,
 		     struct lcpfs_failure *failure);
+	/*
+	 * The same, but where it would wait for room it returns AGAIN after some milliseconds, to be called again
+	 * with the same arguments; *wait is all zero at first. NULL: it never waits for that.
+	 */
+	int (*write_some)(void *volume, uint64_t offset, const void *buffer, size_t length,
+			  struct lcpfs_write_wait *wait, struct lcpfs_failure *failure);
 	int (*trim)(void *volume, uint64_t offset, uint64_t length, struct lcpfs_failure *failure);
 	int (*flush)(void *volume, struct lcpfs_failure *failure);
 	/* Does [offset, *end) hold data, *end being at most offset + length? */

@@ -112,18 +112,29 @@ static int trim(struct piece *piece, struct lcpfs_failure *failure)
 	return error;
 }
 
+/* AGAIN: it waits for room; the lane's other tasks come first, then it is to be asked again. */
+static int write_some(struct piece *piece, uint64_t offset, size_t length, struct lcpfs_failure *failure)
+{
+	struct export *x = piece->request->export;
+	if (!x->backend->write_some)
+		return x->backend->write(x->volume, offset, piece->chunk.data, length, failure);
+	return x->backend->write_some(x->volume, offset, piece->chunk.data, length, &piece->wait, failure);
+}
+
 /* Blocks of zeros take their space, so that writing there later needs no more. */
 static int write_zeros(struct piece *piece, struct lcpfs_failure *failure)
 {
-	struct export *x = piece->request->export;
 	int error = 0;
 	memset(piece->chunk.data, 0, piece->chunk.length);
-	for (uint64_t done = 0; done < piece->length && !error;) {
-		size_t n = (size_t)MIN_OF(piece->length - done, (uint64_t)piece->chunk.length);
-		if (export_is_stopping(x))
+	while (piece->zeroed < piece->length && !error) {
+		size_t n = (size_t)MIN_OF(piece->length - piece->zeroed, (uint64_t)piece->chunk.length);
+		if (export_is_stopping(piece->request->export))
 			return stopped(failure);
-		error = x->backend->write(x->volume, piece->offset + done, piece->chunk.data, n, failure);
-		done += n;
+		error = write_some(piece, piece->offset + piece->zeroed, n, failure);
+		if (error)
+			break;
+		piece->zeroed += n;
+		piece->wait.done = 0;
 	}
 	return error;
 }
@@ -196,7 +207,7 @@ static int run(struct piece *piece, struct lcpfs_failure *failure)
 	case NBD_CMD_READ:
 		return x->backend->read(x->volume, piece->offset, piece->chunk.data, piece->length, failure);
 	case NBD_CMD_WRITE:
-		return x->backend->write(x->volume, piece->offset, piece->chunk.data, piece->length, failure);
+		return write_some(piece, piece->offset, piece->length, failure);
 	case NBD_CMD_CACHE:
 		return read_through(piece, MIN_OF(piece->length, (uint64_t)CACHE_BYTES_MAX), failure);
 	case NBD_CMD_WRITE_ZEROES:
@@ -218,7 +229,10 @@ void piece_run(struct task *task)
 {
 	struct piece *piece = (struct piece *)task;
 	struct lcpfs_failure failure = {0};
-	note_failure(piece, run(piece, &failure), &failure);
+	int error = run(piece, &failure);
+	task->again = error == -LCPFS_E_AGAIN;
+	if (!task->again)
+		note_failure(piece, error, &failure);
 }
 
 void piece_run_check(struct task *task)

@@ -37,6 +37,8 @@ struct piece {
 	struct request *request;
 	uint64_t offset, length; /* of the export */
 	size_t filled;      /* bytes of a write that have been received */
+	uint64_t zeroed;    /* bytes of a write of zeros that are done */
+	struct lcpfs_write_wait wait; /* of the write, or of these, that waits for room */
 	uint32_t error;
 	char *message;
 	const struct wire *wire;   /* for a block status: how descriptors look */

@@ -162,9 +162,12 @@ static bool work_once(struct workers *w)
 	call_thread(w);
 	pthread_mutex_unlock(&w->lock);
 	task->run(task);
-	if (home)
+	bool again = home && task->again;
+	if (home && !again)
 		mailbox_post(home, task);
 	pthread_mutex_lock(&w->lock);
+	if (again)
+		tasks_append(&lane->tasks, task);
 	lane->running--;
 	lane_queue(lane);
 	if (lane->is_free && !lane->running && !lane->is_queued)

@@ -25,6 +25,7 @@ struct task {
 	void (*run)(struct task *task);  /* by a worker */
 	void (*done)(struct task *task); /* by the mailbox's owner, afterwards */
 	struct mailbox *home;            /* NULL: nobody is told, and `run` may free it */
+	bool again; /* set by `run`, of one that has a home: it is not done, and goes to the end of its lane */
 };
 
 struct tasks { /* first in, first out */

@@ -17,7 +17,7 @@ static int volumes_list(void *context, struct backend_export **list, size_t *cou
 	*list = calloc(partitions.count + 1, sizeof(**list));
 	for (size_t i = 0; *list && i < partitions.count; i++) {
 		memcpy((*list)[i].name, partitions.list[i].name, sizeof(partitions.list[i].name));
-		(*list)[i].bytes = partitions.list[i].volume_blocks * LCPFS_BLOCK_BYTES;
+		(*list)[i].bytes = partitions.list[i].volume_bytes;
 	}
 	describe_partitions_free(&partitions);
 	return *list ? 0 : failure_set(failure, LCPFS_E_NOMEM, "%s", lcpfs_error_sentence(LCPFS_E_NOMEM));
@@ -81,6 +81,12 @@ static int volumes_write(void *volume, uint64_t offset, const void *buffer, size
 	return lcpfs_volume_write(volume, offset, buffer, length, false, failure);
 }
 
+static int volumes_write_some(void *volume, uint64_t offset, const void *buffer, size_t length,
+			      struct lcpfs_write_wait *wait, struct lcpfs_failure *failure)
+{
+	return lcpfs_volume_write_some(volume, offset, buffer, length, false, wait, failure);
+}
+
 static int volumes_trim(void *volume, uint64_t offset, uint64_t length, struct lcpfs_failure *failure)
 {
 	return lcpfs_volume_trim(volume, offset, length, false, failure);
@@ -109,6 +115,7 @@ const struct backend volumes_backend = {
 	.read = volumes_read,
 	.try_write = volumes_try_write,
 	.write = volumes_write,
+	.write_some = volumes_write_some,
 	.trim = volumes_trim,
 	.flush = volumes_flush,
 	.extent = volumes_extent,

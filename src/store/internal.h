@@ -62,7 +62,7 @@ struct page {
 struct tree {
 	struct page *top;      /* NULL: not cached (or does not exist: see at) */
 	struct fmt_pointer at; /* of the top, as the last tree walk has it */
-	unsigned levels;       /* fixed when the partition is made */
+	unsigned levels;       /* by the volume's length */
 	uint64_t capacity;     /* leaves */
 };
 
@@ -89,7 +89,7 @@ struct head {
 struct store {
 	struct store_config config;
 	char name[64];
-	uint64_t volume_blocks;
+	_Atomic uint64_t volume_blocks;
 	pthread_mutex_t work;
 	pthread_mutex_t lock;
 	pthread_cond_t changed; /* a record was written, a flush ended, space appeared */
@@ -198,6 +198,9 @@ bool page_empty(const struct fmt_page *data); /* nothing but zeros behind the he
 /* -- tree.c ------------------------------------------------------------------------------------------------------- */
 
 void tree_init(struct store *s, uint64_t volume_blocks);
+/* For a longer volume: more levels where that needs them. What it adds is marked for the next checkpoint. */
+int tree_grow(struct store *s, uint64_t volume_blocks) MUST_CHECK;
+uint64_t tree_pages_max(uint64_t volume_blocks); /* that a volume of that length can have, in both trees */
 /*
  * The page of a tree, loaded if need be. *page is NULL if there is none and !create. May drop the lock (s->drops).
  * A page that fails its checksum in both copies: CORRUPT.

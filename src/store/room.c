@@ -91,6 +91,30 @@ uint64_t room_capacity_without_one(const struct store *s)
 	return limit_of(s, space_backed(&s->space) - 1, s->heads);
 }
 
+/* Of a store that holds just that, and as many pages as there can be. */
+static bool would_hold(struct store *s, uint32_t metaslabs, uint64_t data_blocks)
+{
+	s->space.count = metaslabs;
+	s->data_blocks = data_blocks;
+	return room_live(s) <= room_limit(s, metaslabs);
+}
+
+uint32_t store_metaslabs_for(const struct store_config *config, uint64_t data_blocks)
+{
+	struct store s = {.config = *config, .pages_max = SIZE_MAX, .page_count = tree_pages_max(data_blocks)};
+	uint32_t low = STORE_METASLABS_MIN, high = UINT32_MAX;
+	if (data_blocks > UINT64_C(1) << 40)
+		return UINT32_MAX;
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+		if (would_hold(&s, middle, data_blocks))
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return low;
+}
+
 uint64_t room_live(const struct store *s)
 {
 	return s->data_blocks + 2 * (s->page_count + space_tree_pages(s));

@@ -49,6 +49,13 @@ static void store_free(struct store *s)
 	free(s);
 }
 
+void store_set_name(struct store *s, const char *name)
+{
+	store_lock(s);
+	snprintf(s->name, sizeof(s->name), "%s", name);
+	store_unlock(s);
+}
+
 static struct store *store_new(const struct store_config *config, const uint32_t *metaslabs, uint32_t count, int *error)
 {
 	struct store *s = calloc(1, sizeof(*s));
@@ -184,6 +191,23 @@ int store_close(struct store *s)
 			error = store_checkpoint(s); /* into both slots: a closed store can lose either root */
 	}
 	store_free(s);
+	return error;
+}
+
+int store_grow_volume(struct store *s, uint64_t volume_blocks)
+{
+	if (s->config.read_only)
+		return -LCPFS_E_READ_ONLY;
+	pthread_mutex_lock(&s->work); /* no checkpoint is under way */
+	store_lock(s);
+	int error = s->faulted ? -LCPFS_E_FAULTED : 0;
+	if (!error && volume_blocks > s->volume_blocks)
+		error = tree_grow(s, volume_blocks);
+	store_unlock(s);
+	for (int slot = 0; slot < 2 && !error; slot++)
+		error = checkpoint_write(
+			s); /* into both slots: roll-forward from the other knows the length, too */
+	pthread_mutex_unlock(&s->work);
 	return error;
 }
 

@@ -48,6 +48,15 @@ struct store_config {
 enum { STORE_METASLABS_MIN = 6 };
 
 /*
+ * The fewest metaslabs in which so many blocks of user data always fit, in any order of writes, overwrites and
+ * trims, together with what the store needs itself: trees, log headers, and what it keeps back for checkpoints and
+ * cleaning. Promised to a volume of that length or shorter. Data that lie scattered over a longer one need more
+ * tree pages, so a little less of them may fit. Pure arithmetic, which only metaslab_blocks of *config goes into;
+ * never falls when data_blocks rises. UINT32_MAX: no number of metaslabs is enough.
+ */
+uint32_t store_metaslabs_for(const struct store_config *config, uint64_t data_blocks) MUST_CHECK;
+
+/*
  * Writes the first root of a new, empty store; the caller makes the partition known only after this returned 0.
  * `metaslabs` are those that it will own, at least STORE_METASLABS_MIN.
  */
@@ -66,6 +75,15 @@ int store_close(struct store *store);
 void store_abandon(struct store *store); /* frees without writing anything */
 
 uint64_t store_volume_blocks(const struct store *store);
+/*
+ * The volume gets longer: what is new reads as zeros. Durable, in every root, when it returns 0; after an error it
+ * may or may not be longer. One that has so many blocks already stays as it is: a store's volume never gets
+ * shorter, it is the pool's matter how much of it anybody sees. Others may read and write meanwhile, within the
+ * length from before.
+ */
+int store_grow_volume(struct store *store, uint64_t volume_blocks) MUST_CHECK;
+/* For its messages. Not while anybody else calls it. */
+void store_set_name(struct store *store, const char *name);
 
 /* Byte ranges within the volume; any alignment, atomic for each block. NULL failure is allowed. */
 int store_read(struct store *store, uint64_t offset, void *buffer, size_t length,

@@ -17,12 +17,30 @@ static unsigned levels_for(uint64_t leaves, uint64_t *capacity)
 }
 
 /* Twice as many ids as addresses: then at least half of all ids are free, and one is soon found. */
+static uint64_t leaves_for(unsigned tree, uint64_t volume_blocks)
+{
+	return tree == TREE_TABLE ? DIV_UP(2 * volume_blocks, PAGE_SLOTS) : DIV_UP(volume_blocks, VOLUME_SLOTS);
+}
+
 void tree_init(struct store *s, uint64_t volume_blocks)
 {
-	struct tree *table = tree_of(s, TREE_TABLE), *volume = tree_of(s, TREE_VOLUME);
 	s->volume_blocks = volume_blocks;
-	table->levels = levels_for(DIV_UP(2 * volume_blocks, PAGE_SLOTS), &table->capacity);
-	volume->levels = levels_for(DIV_UP(volume_blocks, VOLUME_SLOTS), &volume->capacity);
+	for (unsigned tree = TREE_TABLE; tree <= TREE_VOLUME; tree++)
+		tree_of(s, tree)->levels =
+			levels_for(leaves_for(tree, volume_blocks), &tree_of(s, tree)->capacity);
+}
+
+uint64_t tree_pages_max(uint64_t volume_blocks)
+{
+	uint64_t pages = 0, capacity;
+	for (unsigned tree = TREE_TABLE; tree <= TREE_VOLUME; tree++) {
+		uint64_t count = leaves_for(tree, volume_blocks);
+		for (unsigned levels = levels_for(count, &capacity); levels > 0; levels--) {
+			pages += count;
+			count = DIV_UP(count, PAGE_SLOTS);
+		}
+	}
+	return pages;
 }
 
 static bool page_good(const struct store *s, const struct fmt_page *page, const struct fmt_pointer *at, unsigned tree,
@@ -199,4 +217,57 @@ int tree_next(struct store *s, unsigned tree, unsigned wanted, uint64_t *index, 
 		level = top;
 	}
 	return 0;
+}
+
+/* With both tops in memory, where they exist. */
+static int load_tops(struct store *s)
+{
+	uint64_t drops;
+	int error = 0;
+	do {
+		drops = s->drops;
+		for (unsigned tree = TREE_TABLE; tree <= TREE_VOLUME && !error; tree++) {
+			struct page *top;
+			error = tree_page(s, tree, tree_of(s, tree)->levels - 1, 0, false, &top);
+		}
+	} while (!error && s->drops != drops);
+	return error;
+}
+
+/* A page above the top, whose first child that becomes. */
+static int raise_top(struct store *s, unsigned tree)
+{
+	struct tree *t = tree_of(s, tree);
+	struct page *old = page_find(s, tree, t->levels - 1, 0);
+	if (old) {
+		struct page *top = page_insert(s, tree, t->levels, 0, NULL);
+		if (!top)
+			return -LCPFS_E_NOMEM;
+		top->data.child[0] = t->at;
+		top->children++;
+		old->parent = top;
+		t->at = (struct fmt_pointer){0};
+		page_mark(s, top);
+	}
+	t->levels++;
+	t->capacity *= PAGE_SLOTS;
+	return 0;
+}
+
+int tree_grow(struct store *s, uint64_t volume_blocks)
+{
+	int error = load_tops(s);
+	if (error)
+		return error;
+	for (unsigned tree = TREE_TABLE; tree <= TREE_VOLUME && !error; tree++) {
+		uint64_t capacity;
+		unsigned levels = levels_for(leaves_for(tree, volume_blocks), &capacity);
+		while (!error && tree_of(s, tree)->levels < levels)
+			error = raise_top(s, tree);
+	}
+	if (error)
+		s->faulted = true; /* no root may say that length and those levels */
+	else
+		s->volume_blocks = volume_blocks;
+	return error;
 }

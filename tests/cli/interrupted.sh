@@ -5,7 +5,7 @@
 POOL=$T/pool
 lcpfs create "$POOL" --size 64M --metaslab 1M
 for name in db one two three; do
-	lcpfs add "$POOL" "$name" --min 8M --max 8M >/dev/null
+	lcpfs add "$POOL" "$name" --min 4M --max 8M >/dev/null
 done
 serve "$POOL"
 kill -STOP "$SERVER"

@@ -37,7 +37,7 @@ diff unserved served || fail "answers differ"
 
 expect 0 lcpfs add "$POOL" log --min 16M --max 64M
 expect 0 lcpfs resize "$POOL" db 64M
-grep -q "^db: size 64.0M" out || fail "$(cat out)"
+grep -q "^db: size 64" out || fail "$(cat out)"
 expect 0 lcpfs tune "$POOL" observe
 expect 0 lcpfs scrub "$POOL"
 expect 0 lcpfs add "$POOL" short-lived --min 16M --max 16M

@@ -347,14 +347,14 @@ static void op_io(struct pool_run *r, struct sim_part *p, uint64_t what)
 static void op_add(struct pool_run *r, struct sim_part *p)
 {
 	uint64_t min = STORE_METASLABS_MIN + pool_random(r, 2), max = min + pool_random(r, 8);
-	struct lcpfs_partition_spec spec = {.name = p->name, .min_bytes = min * MB, .max_bytes = max * MB,
+	struct lcpfs_partition_spec spec = {.name = p->name, .thin = true, .min_bytes = min * MB, .max_bytes = max * MB,
 					    .size_bytes = (min + pool_random(r, max - min + 1)) * MB,
 					    .volume_bytes = VOLUME_BLOCKS * BLOCK_SIZE};
 
 	model_free(&p->model);
 	model_init(&p->model, VOLUME_BLOCKS);
 	p->presence = MAYBE;
-	int error = ALLOC_ARMED(lcpfs_partition_add(r->pool, &spec, &r->failure));
+	int error = ALLOC_ARMED(pool_add_of_space(r->pool, &spec, &r->failure));
 	if (worked(r, error))
 		p->presence = PRESENT;
 	else if ((error == -LCPFS_E_NOSPC || error == -LCPFS_E_DEVICE_FULL) && !r->faulty && !is_stopped(r))
@@ -372,7 +372,7 @@ static void op_resize(struct pool_run *r, struct sim_part *p)
 {
 	uint64_t bytes = (STORE_METASLABS_MIN + pool_random(r, 12)) * MB;
 
-	(void)worked(r, ALLOC_ARMED(lcpfs_partition_resize(r->pool, p->name, bytes, NULL, NULL, &r->failure)));
+	(void)worked(r, ALLOC_ARMED(pool_resize_to_space(r->pool, p->name, bytes, NULL, NULL, &r->failure)));
 }
 
 /* What the engine does when it decides to. */

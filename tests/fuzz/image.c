@@ -47,17 +47,17 @@ static void use_partition(struct lcpfs_pool *pool, const char *name)
 
 static void move_boundaries(struct lcpfs_pool *pool)
 {
-	struct lcpfs_partition_spec spec = {.name = "new", .min_bytes = STORE_METASLABS_MIN * MIB,
+	struct lcpfs_partition_spec spec = {.thin = true, .name = "new", .min_bytes = STORE_METASLABS_MIN * MIB,
 					    .max_bytes = STORE_METASLABS_MIN * MIB, .volume_bytes = 3 * MIB};
 
-	(void)!lcpfs_partition_resize(pool, "a", STORE_METASLABS_MIN * MIB + MIB, NULL, NULL, NULL);
+	(void)!pool_resize_to_space(pool, "a", STORE_METASLABS_MIN * MIB + MIB, NULL, NULL, NULL);
 	for (unsigned i = 0; i < 3; i++) {
 		images_pass_us(1000000);
 		pool_tick(pool);
 		pool_step(pool);
 	}
 	(void)!lcpfs_partition_remove(pool, "b", NULL);
-	(void)!lcpfs_partition_add(pool, &spec, NULL);
+	(void)!pool_add_of_space(pool, &spec, NULL);
 	use_partition(pool, "new");
 }
 

@@ -75,12 +75,12 @@ uint64_t images_written(const char *partition, unsigned i)
 
 static void add(struct lcpfs_pool *pool, const char *name, unsigned min_mib, uint64_t volume_blocks)
 {
-	struct lcpfs_partition_spec spec = {.name = name,
+	struct lcpfs_partition_spec spec = {.thin = true, .name = name,
 					    .min_bytes = min_mib * MIB,
 					    .max_bytes = (min_mib + 4) * MIB,
 					    .volume_bytes = volume_blocks * BLOCK_SIZE};
 
-	CHECK(!lcpfs_partition_add(pool, &spec, NULL));
+	CHECK(!pool_add_of_space(pool, &spec, NULL));
 }
 
 static void fill(struct lcpfs_pool *pool, const char *name, unsigned rounds)
@@ -132,9 +132,9 @@ static void live(struct lcpfs_pool *pool)
 		now_us += 2000000;
 		pool_tick(pool);
 	}
-	CHECK(!lcpfs_partition_resize(pool, "a", 10 * MIB, NULL, NULL, NULL));
+	CHECK(!pool_resize_to_space(pool, "a", 10 * MIB, NULL, NULL, NULL));
 	fill(pool, "a", 1);
-	CHECK(!lcpfs_partition_resize(pool, "a", 9 * MIB, NULL, NULL, NULL));
+	CHECK(!pool_resize_to_space(pool, "a", 9 * MIB, NULL, NULL, NULL));
 	wear(pool, "a", 5000, 5080);
 }
 

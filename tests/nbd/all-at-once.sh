@@ -13,9 +13,9 @@ ROUNDS=${ROUNDS:-1}
 
 lcpfs create "$POOL" --size 256M --metaslab 1M
 for name in a b c; do
-	lcpfs add "$POOL" "$name" --min 32M --max 128M --size 60M --volume 16M >/dev/null
+	lcpfs add "$POOL" "$name" --space --min 32M --max 128M --size 60M --volume 16M >/dev/null
 done
-lcpfs add "$POOL" tight --min 16M --max 128M --size 24M --volume 14M >/dev/null # what the engine will give more
+lcpfs add "$POOL" tight --space --min 16M --max 128M --size 24M --volume 14M >/dev/null # it will get more
 
 # Until the file "stop" is there; what the server refuses is no failure, a signal's exit code is.
 again() {
@@ -28,11 +28,11 @@ again() {
 }
 
 resize() {
-	lcpfs resize "$POOL" "$1" "$(shuf -i 40-80 -n 1)M"
+	lcpfs resize "$POOL" "$1" "$(shuf -i 40-80 -n 1)M" --space
 }
 
 come_and_go() {
-	lcpfs add "$POOL" "$1" --min 8M --max 16M
+	lcpfs add "$POOL" "$1" --space --min 8M --max 16M
 	nbdinfo "$(uri "$1")"
 	lcpfs remove "$POOL" "$1"
 }

@@ -11,7 +11,7 @@ serve "$POOL"
 
 nbdinfo --size "$(uri "")" >out
 [ "$(cat out)" -eq 104857600 ] || fail "the default export: $(cat out)"
-lcpfs add "$POOL" log --min 16M --max 64M --volume 1G >/dev/null
+lcpfs add "$POOL" log --min 16M --max 64M --volume 1G --thin >/dev/null
 nbdinfo --list --json "$(uri "")" >list
 /usr/bin/python3 - <<'PYTHON'
 import json

@@ -6,7 +6,7 @@
 POOL=$T/pool
 
 lcpfs create "$POOL" --size 128M --metaslab 1M
-lcpfs add "$POOL" small --min 16M --max 32M --volume 64M >/dev/null
+lcpfs add "$POOL" small --min 16M --max 32M --volume 64M --thin >/dev/null
 lcpfs add "$POOL" other --min 16M --max 64M --size 32M >/dev/null
 serve "$POOL"
 /usr/bin/python3 - "$(uri small)" "$(uri other)" <<'PYTHON'

@@ -8,8 +8,8 @@ fio --enghelp | grep -qw nbd || skip "fio without its nbd engine"
 POOL=$T/pool
 
 lcpfs create "$POOL" --size 384M --metaslab 1M
-lcpfs add "$POOL" hot --min 64M --max 320M --size 134M --volume 112M >/dev/null
-lcpfs add "$POOL" cold --min 64M --max 320M --size 224M --volume 88M >/dev/null
+lcpfs add "$POOL" hot --space --min 64M --max 320M --size 134M --volume 112M >/dev/null
+lcpfs add "$POOL" cold --space --min 64M --max 320M --size 224M --volume 88M >/dev/null
 serve "$POOL" --tune observe
 for name in hot:112m cold:88m; do
 	fio --name=fill --ioengine=nbd --uri="$(uri "${name%:*}")" --rw=write --bs=1m --iodepth=4 \
@@ -18,7 +18,7 @@ done
 # As small as it goes: what the store keeps back for its tables counts as spare, too.
 least=$(field hot 'p["least_size_blocks"] * 4096')
 small=$(field hot 'max(p["least_size_blocks"] * 4096, int(p["live_blocks"] * 4096 * 1.02))')
-lcpfs resize "$POOL" hot "$small" >/dev/null
+lcpfs resize "$POOL" hot "$small" --space >/dev/null
 echo "hot can be as small as $least bytes"
 fio --name=hot --ioengine=nbd --uri="$(uri hot)" --rw=randwrite --bs=4k --iodepth=8 --size=112m --time_based \
 	--runtime=600 >fio.hot 2>&1 &

@@ -103,13 +103,13 @@ static void must_open(struct world *w, bool background)
 
 static int add_part(struct world *w, const struct sched_part *p, struct lcpfs_failure *failure)
 {
-	struct lcpfs_partition_spec spec = {.name = p->name,
+	struct lcpfs_partition_spec spec = {.thin = true, .name = p->name,
 					    .min_bytes = p->min * MB,
 					    .max_bytes = p->max * MB,
 					    .size_bytes = p->size * MB,
 					    .volume_bytes = (uint64_t)p->blocks * BLOCK_SIZE};
 
-	return lcpfs_partition_add(w->pool, &spec, failure);
+	return pool_add_of_space(w->pool, &spec, failure);
 }
 
 static int write_new(struct world *w, struct sched_part *p, struct lcpfs_partition *handle, uint32_t first,
@@ -306,7 +306,7 @@ static void run_resizes(void *context)
 		struct sched_part *p = &w->part[next_random(&random, w->parts)];
 		uint64_t bytes = (p->min + next_random(&random, p->max - p->min + 1)) * MB;
 		struct lcpfs_failure failure = {0};
-		int error = lcpfs_partition_resize(w->pool, p->name, bytes, NULL, NULL, &failure);
+		int error = pool_resize_to_space(w->pool, p->name, bytes, NULL, NULL, &failure);
 
 		if (error && error != -LCPFS_E_NOSPC && error != -LCPFS_E_TOO_SMALL && error != -LCPFS_E_BUSY &&
 		    error != -LCPFS_E_INVALID && !is_over(w))

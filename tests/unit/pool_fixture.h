@@ -86,6 +86,7 @@ static inline void fixture_new(struct fixture *f, uint64_t bytes)
 static inline int fixture_add(struct fixture *f, const char *name, uint64_t min, uint64_t size, uint64_t max)
 {
 	struct lcpfs_partition_spec spec = {
+		.thin = true,
 		.name = name,
 		.min_bytes = min,
 		.size_bytes = size,
@@ -93,13 +94,13 @@ static inline int fixture_add(struct fixture *f, const char *name, uint64_t min,
 	};
 
 	memset(&f->failure, 0, sizeof(f->failure));
-	return lcpfs_partition_add(f->pool, &spec, &f->failure);
+	return pool_add_of_space(f->pool, &spec, &f->failure);
 }
 
 static inline int fixture_resize(struct fixture *f, const char *name, uint64_t bytes)
 {
 	memset(&f->failure, 0, sizeof(f->failure));
-	return lcpfs_partition_resize(f->pool, name, bytes, NULL, NULL, &f->failure);
+	return pool_resize_to_space(f->pool, name, bytes, NULL, NULL, &f->failure);
 }
 
 static inline struct lcpfs_partition_info fixture_info(struct fixture *f, const char *name)

@@ -140,6 +140,10 @@ static void fill_partition(union block *b, struct values *v)
 	p->max_blocks = next64(v);
 	p->volume_blocks = next64(v);
 	p->created_s = next64(v);
+	p->min_data_blocks = next64(v);
+	p->max_data_blocks = next64(v);
+	p->volume_bytes = next64(v);
+	p->when_full_wait_s = next32(v);
 }
 
 static void fill_blob(union block *b, struct values *v)

@@ -348,7 +348,7 @@ static void everything_can_be_dumped(void **state)
 {
 	static const char *const whats[] = {NULL,          "label",   "uberblocks",    "map",
 					    "partition a", "block 0", "block 99999999"};
-	struct lcpfs_partition_spec spec = {.name = "a", .min_bytes = LEAST, .max_bytes = 8 * MB};
+	struct lcpfs_partition_spec spec = {.thin = true, .name = "a", .min_bytes = LEAST, .max_bytes = 8 * MB};
 	struct lcpfs_failure failure = {0};
 	struct lcpfs_pool *pool;
 	char *text;
@@ -356,7 +356,7 @@ static void everything_can_be_dumped(void **state)
 	(void)state;
 	assert_int_equal(create(32 * MB, false, &failure), 0);
 	assert_int_equal(lcpfs_pool_open(path, NULL, &pool, &failure), 0);
-	assert_int_equal(lcpfs_partition_add(pool, &spec, &failure), 0);
+	assert_int_equal(pool_add_of_space(pool, &spec, &failure), 0);
 	assert_int_equal(lcpfs_pool_close(pool, &failure), 0);
 	for (size_t i = 0; i < ARRAY_LENGTH(whats); i++) {
 		if (lcpfs_pool_dump(path, whats[i], &text, &failure))
@@ -439,7 +439,7 @@ static void resize_for(struct lcpfs_pool *pool, unsigned seconds)
 		uint64_t size = (16 + (seed = hash_mix(seed)) % 24) * MB;
 		struct lcpfs_partition_info list[4];
 		size_t count;
-		int error = lcpfs_partition_resize(pool, names[seed % 3], size, NULL, NULL, &failure);
+		int error = pool_resize_to_space(pool, names[seed % 3], size, NULL, NULL, &failure);
 
 		done += !error;
 		if (error && error != -LCPFS_E_NOSPC && error != -LCPFS_E_TOO_SMALL)
@@ -467,12 +467,13 @@ static void clients_go_on_while_boundaries_move(void **state)
 	assert_int_equal(create(100 * MB, false, &failure), 0);
 	assert_int_equal(lcpfs_pool_open(path, &options, &pool, &failure), 0);
 	for (unsigned i = 0; i < 3; i++) {
-		struct lcpfs_partition_spec spec = {.name = clients[i].name,
+		struct lcpfs_partition_spec spec = {.thin = true,
+						    .name = clients[i].name,
 						    .min_bytes = 16 * MB,
 						    .max_bytes = 64 * MB,
 						    .size_bytes = 24 * MB};
 
-		assert_int_equal(lcpfs_partition_add(pool, &spec, &failure), 0);
+		assert_int_equal(pool_add_of_space(pool, &spec, &failure), 0);
 		clients[i].pool = pool;
 		clients[i].stop = &stop;
 		clients[i].blocks = 1500;

@@ -67,6 +67,28 @@ static void volume_other(struct fixture *f, struct txg *txg, struct fmt_partitio
 	(void)f;
 	(void)txg;
 	a->volume_blocks = le64_of(le64_get(a->volume_blocks) + 1);
+	a->volume_bytes = le64_of(le64_get(a->volume_blocks) * BLOCK_SIZE);
+}
+
+static void volume_bytes_other(struct fixture *f, struct txg *txg, struct fmt_partition *a)
+{
+	(void)f;
+	(void)txg;
+	a->volume_bytes = le64_of(le64_get(a->volume_bytes) + 1);
+}
+
+static void data_limits_swapped(struct fixture *f, struct txg *txg, struct fmt_partition *a)
+{
+	(void)f;
+	(void)txg;
+	a->min_data_blocks = le64_of(le64_get(a->max_data_blocks) + 1);
+}
+
+static void waits_for_ever(struct fixture *f, struct txg *txg, struct fmt_partition *a)
+{
+	(void)f;
+	(void)txg;
+	a->when_full_wait_s = le32_of(LCPFS_WAIT_S_MAX + 1);
 }
 
 static void id_twice(struct fixture *f, struct txg *txg, struct fmt_partition *a)
@@ -108,6 +130,9 @@ static const struct page_case page_cases[] = {
 	{"volume nothing", volume_nothing, "volume"},
 	{"volume huge", volume_huge, "volume"},
 	{"volume other", volume_other, "disagree"},
+	{"volume's bytes other", volume_bytes_other, "volume"},
+	{"data limits swapped", data_limits_swapped, "asked for"},
+	{"waits for ever", waits_for_ever, "asked for"},
 	{"id twice", id_twice, NULL},
 	{"id not given out", id_not_given_out, NULL},
 	{"owner of tomorrow", owner_of_tomorrow, NULL},

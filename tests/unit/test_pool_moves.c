@@ -110,7 +110,7 @@ static void a_partition_is_resized_once_at_a_time(void **state)
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, 20 * MB, 40 * MB), 0);
-	assert_int_equal(lcpfs_partition_resize(f.pool, "a", 10 * MB, resize_again, &during, NULL), 0);
+	assert_int_equal(pool_resize_to_space(f.pool, "a", 10 * MB, resize_again, &during, NULL), 0);
 	assert_int_equal(during.error, -LCPFS_E_BUSY);
 	assert_non_null(strstr(f.failure.message, "being resized already"));
 	assert_int_equal(fixture_size(&f, "a"), 10 * MB);

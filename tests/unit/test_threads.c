@@ -170,7 +170,7 @@ static void *resize(void *context)
 	while (goes_on(crowd)) {
 		const char *name = names[next(&seed, PARTITIONS)];
 		uint64_t size = (14 + next(&seed, 14)) * MB;
-		int error = lcpfs_partition_resize(crowd->pool, name, size, NULL, NULL, &failure);
+		int error = pool_resize_to_space(crowd->pool, name, size, NULL, NULL, &failure);
 
 		expect_ok(crowd, "resize", error, &failure);
 		atomic_fetch_add(&crowd->resizes, !error);
@@ -200,13 +200,13 @@ static void use_briefly(struct crowd *crowd, uint64_t *seed)
 static void *add_and_remove(void *context)
 {
 	static const struct lcpfs_partition_spec spec = {
-		.name = "brief", .min_bytes = LEAST, .max_bytes = 2 * LEAST};
+		.thin = true, .name = "brief", .min_bytes = LEAST, .max_bytes = 2 * LEAST};
 	struct crowd *crowd = context;
 	uint64_t seed = new_seed(crowd);
 	struct lcpfs_failure failure = {0};
 
 	while (goes_on(crowd)) {
-		int error = lcpfs_partition_add(crowd->pool, &spec, &failure);
+		int error = pool_add_of_space(crowd->pool, &spec, &failure);
 
 		if (error != -LCPFS_E_EXISTS)
 			expect_ok(crowd, "add", error, &failure);
@@ -302,10 +302,14 @@ static void start_pool(struct crowd *crowd, struct vdev *vdev)
 	assert_int_equal(pool_create_vdev(vdev, &fast_clock, &new, POOL_GUID, &failure), 0);
 	assert_int_equal(pool_open_vdev(vdev, &fast_clock, &options, &crowd->pool, &failure), 0);
 	for (unsigned i = 0; i < PARTITIONS; i++) {
-		struct lcpfs_partition_spec spec = {.name = names[i], .min_bytes = 14 * MB, .max_bytes = 64 * MB,
-						    .size_bytes = 20 * MB, .volume_bytes = volume_bytes};
+		struct lcpfs_partition_spec spec = {.thin = true,
+						    .name = names[i],
+						    .min_bytes = 14 * MB,
+						    .max_bytes = 64 * MB,
+						    .size_bytes = 20 * MB,
+						    .volume_bytes = volume_bytes};
 
-		assert_int_equal(lcpfs_partition_add(crowd->pool, &spec, &failure), 0);
+		assert_int_equal(pool_add_of_space(crowd->pool, &spec, &failure), 0);
 		crowd->model[i] = calloc(1, volume_bytes);
 		assert_non_null(crowd->model[i]);
 	}
