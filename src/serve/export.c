@@ -5,6 +5,15 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+
+enum {
+	JOIN_PERCENT = 25,     /* of the last flush's time, for those that it served to come back */
+	JOIN_US_MIN = 20,      /* less is not worth going to sleep */
+	JOIN_US_MAX = 5000,
+};
 
 /* Tasks under way at a time. A store does one change after the other: more would only wait for each other. */
 static const unsigned running_max[EXPORT_LANES] = {
@@ -68,17 +77,43 @@ bool export_is_stopping(const struct export *x)
 
 /* -- flushes -- */
 
+/* With the lock. */
+static void wait_for_others(struct export *x)
+{
+	uint64_t us = MIN_OF(x->flush_us * JOIN_PERCENT / 100, (uint64_t)JOIN_US_MAX);
+	struct timespec until;
+	int err = us < JOIN_US_MIN || export_is_stopping(x);
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += (long)us * 1000;
+	until.tv_sec += until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	while (x->waiting_count < x->group && !err)
+		err = pthread_cond_timedwait(&x->joined, &x->lock, &until);
+}
+
+static struct task *take_waiting(struct export *x)
+{
+	pthread_mutex_lock(&x->lock);
+	wait_for_others(x);
+	struct task *served = x->waiting.first;
+	tasks_init(&x->waiting);
+	x->serving = x->waiting_count;
+	x->waiting_count = 0;
+	pthread_mutex_unlock(&x->lock);
+	return served;
+}
+
 static void flush_run(struct task *task)
 {
 	struct export *x = OWNER_OF(struct export, flush, task);
 	bool more;
 	do {
-		pthread_mutex_lock(&x->lock);
-		struct task *served = x->waiting.first;
-		tasks_init(&x->waiting);
-		pthread_mutex_unlock(&x->lock);
+		struct task *served = take_waiting(x);
+		uint64_t start_us = clock_us(&clock_system);
 		int error = x->backend->flush(x->volume, NULL);
 		pthread_mutex_lock(&x->lock);
+		x->flush_us = clock_us(&clock_system) - start_us;
+		x->group = x->serving + x->waiting_count;
 		more = x->waiting.first;
 		x->is_flushing = more;
 		pthread_mutex_unlock(&x->lock);
@@ -95,6 +130,8 @@ void export_flush(struct export *x, struct flush_waiter *waiter)
 {
 	pthread_mutex_lock(&x->lock);
 	tasks_append(&x->waiting, &waiter->task);
+	x->waiting_count++;
+	pthread_cond_signal(&x->joined);
 	bool begin = !x->is_flushing;
 	x->is_flushing = true;
 	pthread_mutex_unlock(&x->lock);
@@ -138,6 +175,7 @@ static void export_destroy(struct export *x)
 	for (unsigned i = 0; i < EXPORT_LANES; i++)
 		if (x->lanes[i])
 			lane_free(x->lanes[i]);
+	pthread_cond_destroy(&x->joined);
 	pthread_mutex_destroy(&x->lock);
 	free(x);
 }
@@ -145,6 +183,7 @@ static void export_destroy(struct export *x)
 static struct export *export_new(struct exports *e)
 {
 	struct export *x = calloc(1, sizeof(*x));
+	pthread_condattr_t attributes;
 	if (!x)
 		return NULL;
 	x->backend = e->backend;
@@ -154,6 +193,10 @@ static struct export *export_new(struct exports *e)
 	x->settle.run = settle_run;
 	x->closing.run = close_run;
 	tasks_init(&x->waiting);
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_cond_init(&x->joined, &attributes);
+	pthread_condattr_destroy(&attributes);
 	pthread_mutex_init(&x->lock, NULL);
 	bool all = true;
 	for (unsigned i = 0; i < EXPORT_LANES; i++) {

@@ -4,7 +4,8 @@
  *
  * One flush of an export runs at a time, and serves all that were asked for before it began: what is asked for
  * meanwhile is served by the next. So a worker is all that an export's flushes ever take, and many clients that
- * flush share a device's flush.
+ * flush share a device's flush. Those that one flush has served often come back at once with the next: a part of
+ * the time that a flush takes is waited for them, or the first would have one of its own and all others the next.
  */
 #ifndef SERVE_EXPORT_H
 #define SERVE_EXPORT_H
@@ -31,6 +32,11 @@ struct export {
 	unsigned users;
 	pthread_mutex_t lock;
 	struct tasks waiting; /* for a flush */
+	unsigned waiting_count;
+	pthread_cond_t joined; /* one more waits */
+	unsigned serving;      /* by the flush that runs, or was the last */
+	unsigned group;        /* those, and who came meanwhile: as many may be expected for the next */
+	uint64_t flush_us;     /* so long it took */
 	struct task flush, settle, closing;
 	bool is_flushing, is_settling;
 };
