@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An NBD client that costs little, so that the server is what is measured: one thread, any number of connections,
+ * each with so many requests under way; what has been answered together is asked anew together. It looks at no
+ * data. One line at the end: requests done in a second, and latencies in microseconds.
+ *
+ * usage: nbd-load WHAT BYTES DEPTH SECONDS VOLUME_BYTES SOCKET EXPORT [EXPORT ...]
+ *
+ * A connection for each EXPORT. WHAT: randread, randwrite; read, write, one after the other; randflush: random
+ * writes, each followed by a flush, and the two count as one. Offsets are multiples of BYTES below VOLUME_BYTES.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "serve/be.h"
+#include "serve/proto.h"
+
+enum { HEADER = 28, REPLY = 16, DEPTH_MAX = 256, BUCKETS = 64 * 16 };
+
+struct client {
+	int fd;
+	uint32_t events;
+	uint8_t *out; /* of `depth` requests at most */
+	size_t out_length, out_sent;
+	uint8_t reply[REPLY];
+	size_t reply_length, skip; /* bytes of a reply's header that are there; of its data that are not */
+	uint64_t begun_ns[DEPTH_MAX];
+	unsigned running;
+};
+
+static struct {
+	bool is_read, is_random, has_flush;
+	size_t bytes;
+	unsigned depth;
+	uint64_t volume_bytes, end_ns, random, at, done, buckets[BUCKETS];
+	bool is_over;
+} load;
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static void fail(const char *what)
+{
+	fprintf(stderr, "nbd-load: %s: %s\n", what, errno ? strerror(errno) : "not what was expected");
+	exit(1);
+}
+
+/* -- latencies: 16 steps for each power of two -- */
+
+static unsigned bucket_of(uint64_t us)
+{
+	unsigned log = us < 16 ? 0 : 60 - (unsigned)__builtin_clzll(us);
+	return log * 16 + (unsigned)(us >> log);
+}
+
+static double percentile_us(double part)
+{
+	uint64_t count = 0;
+	for (unsigned i = 0; i < BUCKETS; i++) {
+		count += load.buckets[i];
+		if (count >= part * (double)load.done)
+			return i < 32 ? i : (double)(16 + i % 16) * (double)(UINT64_C(1) << (i / 16 - 1));
+	}
+	return 0;
+}
+
+/* -- requests -- */
+
+static void put_request(struct client *c, uint16_t type, unsigned slot)
+{
+	uint8_t *at = c->out + c->out_length;
+	uint64_t places = load.volume_bytes / load.bytes, offset = 0;
+	if (type != NBD_CMD_FLUSH && !load.is_random) {
+		offset = load.at++ % places * load.bytes;
+	} else if (type != NBD_CMD_FLUSH) {
+		load.random = load.random * 6364136223846793005 + 1442695040888963407;
+		offset = (load.random >> 16) % places * load.bytes;
+	}
+	at = be16_put(be16_put(be32_put(at, NBD_REQUEST_MAGIC), 0), type);
+	at = be64_put(be64_put(at, slot), offset);
+	be32_put(at, type == NBD_CMD_FLUSH ? 0 : (uint32_t)load.bytes);
+	c->out_length += HEADER + (type == NBD_CMD_WRITE ? load.bytes : 0);
+}
+
+static void begin(struct client *c, unsigned slot)
+{
+	if (load.is_over)
+		return;
+	c->begun_ns[slot] = now_ns();
+	c->running++;
+	put_request(c, load.is_read ? NBD_CMD_READ : NBD_CMD_WRITE, slot);
+}
+
+static void send_some(struct client *c)
+{
+	while (c->out_sent < c->out_length) {
+		ssize_t n = send(c->fd, c->out + c->out_sent, c->out_length - c->out_sent, MSG_NOSIGNAL);
+		if (n < 0 && errno == EAGAIN)
+			break;
+		if (n < 0)
+			fail("send");
+		c->out_sent += (size_t)n;
+	}
+	if (c->out_sent == c->out_length) {
+		c->out_sent = c->out_length = 0;
+	} else if (c->out_sent) { /* so that there is always room for what is under way */
+		memmove(c->out, c->out + c->out_sent, c->out_length - c->out_sent);
+		c->out_length -= c->out_sent;
+		c->out_sent = 0;
+	}
+}
+
+/* The upper half of the cookie says that it was a flush. */
+static void take_reply(struct client *c)
+{
+	uint64_t cookie = be64_get(c->reply + 8);
+	unsigned slot = (unsigned)(cookie & 0xffff);
+	if (be32_get(c->reply) != NBD_SIMPLE_REPLY_MAGIC || be32_get(c->reply + 4) || slot >= load.depth) {
+		errno = 0;
+		fail("a reply");
+	}
+	c->skip = load.is_read ? load.bytes : 0;
+	if (load.has_flush && !(cookie >> 32)) {
+		put_request(c, NBD_CMD_FLUSH, slot);
+		be64_put(c->out + c->out_length - HEADER + 8, cookie | UINT64_C(1) << 32);
+		return;
+	}
+	load.buckets[bucket_of((now_ns() - c->begun_ns[slot]) / 1000)]++;
+	load.done++;
+	c->running--;
+	begin(c, slot);
+}
+
+static void take(struct client *c, const uint8_t *bytes, size_t length)
+{
+	while (length) {
+		size_t n = c->skip ? c->skip : REPLY - c->reply_length;
+		n = n < length ? n : length;
+		if (c->skip) {
+			c->skip -= n;
+		} else {
+			memcpy(c->reply + c->reply_length, bytes, n);
+			c->reply_length += n;
+		}
+		bytes += n;
+		length -= n;
+		if (c->reply_length == REPLY) {
+			c->reply_length = 0;
+			take_reply(c);
+		}
+	}
+}
+
+static void receive_some(struct client *c)
+{
+	static uint8_t buffer[1 << 20];
+	ssize_t n = recv(c->fd, buffer, sizeof(buffer), 0);
+	if (n < 0 && errno == EAGAIN)
+		return;
+	if (n <= 0)
+		fail("recv");
+	take(c, buffer, (size_t)n);
+}
+
+/* -- beginning -- */
+
+static void transfer_all(int fd, void *bytes, size_t length, bool sends)
+{
+	for (uint8_t *at = bytes; length;) {
+		ssize_t n = sends ? write(fd, at, length) : read(fd, at, length);
+		if (n <= 0)
+			fail("handshake");
+		at += n;
+		length -= (size_t)n;
+	}
+}
+
+static void enter(struct client *c, const char *path, const char *name)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	uint8_t greeting[18], hello[4 + 16 + 256], size[10];
+	size_t length = strlen(name);
+	if (length > 255 || strlen(path) >= sizeof(address.sun_path))
+		fail("a name is too long");
+	strcpy(address.sun_path, path);
+	c->fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&address, sizeof(address)))
+		fail(path);
+	transfer_all(c->fd, greeting, sizeof(greeting), false);
+	be32_put(be32_put(be64_put(be32_put(hello, 3), NBD_OPTION_MAGIC), NBD_OPT_EXPORT_NAME), (uint32_t)length);
+	memcpy(hello + 20, name, length);
+	transfer_all(c->fd, hello, 20 + length, true);
+	transfer_all(c->fd, size, sizeof(size), false);
+	fcntl(c->fd, F_SETFL, O_NONBLOCK);
+	c->out = calloc(load.depth, 2 * (HEADER + load.bytes));
+	if (!c->out)
+		fail("memory");
+}
+
+static void watch(int epoll_fd, struct client *c)
+{
+	uint32_t events = EPOLLIN | (c->out_length ? (uint32_t)EPOLLOUT : 0);
+	struct epoll_event event = {.events = events, .data.ptr = c};
+	if (events != c->events && epoll_ctl(epoll_fd, c->events ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, c->fd, &event))
+		fail("epoll");
+	c->events = events;
+}
+
+static void run(struct client *clients, unsigned count)
+{
+	struct epoll_event events[64];
+	int epoll_fd = epoll_create1(0);
+	unsigned running = 1;
+	for (unsigned i = 0; i < count; i++) {
+		for (unsigned slot = 0; slot < load.depth; slot++)
+			begin(&clients[i], slot);
+		send_some(&clients[i]);
+		watch(epoll_fd, &clients[i]);
+	}
+	while (running) {
+		int ready = epoll_wait(epoll_fd, events, 64, 1000);
+		load.is_over = now_ns() >= load.end_ns;
+		for (int i = 0; i < ready; i++) {
+			struct client *c = events[i].data.ptr;
+			if (events[i].events & ~(uint32_t)EPOLLOUT)
+				receive_some(c);
+			send_some(c);
+			watch(epoll_fd, c);
+		}
+		running = !load.is_over;
+		for (unsigned i = 0; i < count && !running; i++)
+			running = clients[i].running;
+	}
+}
+
+int main(int argc, char **argv)
+{
+	if (argc < 8) {
+		fprintf(stderr, "usage: %s WHAT BYTES DEPTH SECONDS VOLUME_BYTES SOCKET EXPORT ...\n", argv[0]);
+		return 2;
+	}
+	unsigned count = (unsigned)argc - 7;
+	struct client *clients = calloc(count, sizeof(*clients));
+	load.is_read = strstr(argv[1], "read");
+	load.is_random = !strncmp(argv[1], "rand", 4);
+	load.has_flush = strstr(argv[1], "flush");
+	load.bytes = strtoull(argv[2], NULL, 0);
+	load.depth = (unsigned)atoi(argv[3]);
+	load.volume_bytes = strtoull(argv[5], NULL, 0);
+	load.random = (uint64_t)getpid();
+	if (!clients || !load.bytes || load.volume_bytes < load.bytes || !load.depth || load.depth > DEPTH_MAX)
+		fail("arguments");
+	for (unsigned i = 0; i < count; i++)
+		enter(&clients[i], argv[6], argv[7 + i]);
+	uint64_t start_ns = now_ns();
+	load.end_ns = start_ns + (uint64_t)(atof(argv[4]) * 1e9);
+	run(clients, count);
+	printf("{\"rate\": %.1f, \"p50_us\": %.0f, \"p99_us\": %.0f, \"p999_us\": %.0f, \"p9999_us\": %.0f}\n",
+	       (double)load.done * 1e9 / (double)(now_ns() - start_ns), percentile_us(.5), percentile_us(.99),
+	       percentile_us(.999), percentile_us(.9999));
+	return 0;
+}
