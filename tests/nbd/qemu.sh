@@ -3,7 +3,7 @@
 # QEMU's clients: images copied both ways, compared, mapped; every command that qemu-io has; a QEMU server in
 # between.
 . "$(dirname "$0")/../cli/lib.sh"
-needs qemu-img qemu-io qemu-nbd nbdcopy
+needs qemu-img qemu-io qemu-nbd nbdcopy nbdinfo
 POOL=$T/pool
 
 lcpfs create "$POOL" --size 384M --metaslab 1M
@@ -50,6 +50,24 @@ io -c 'write -P 0x66 0 1M' -c 'read -P 0x66 0 1M' "nbd+unix:///?socket=$T/layer.
 kill "$LAYER"
 wait "$LAYER" || true
 qemu-img compare -q -f raw -F raw image "$A" || fail "the layer wrote below itself"
+
+# The storage daemon in front: QEMU's block layer with its own connection, which the server ends under it once.
+if command -v qemu-storage-daemon >/dev/null; then
+	qemu-storage-daemon --blockdev "driver=nbd,node-name=b,server.type=unix,server.path=$SOCKET,export=b,reconnect-delay=60,discard=unmap" \
+		--nbd-server "addr.type=unix,addr.path=$T/daemon.sock" --export type=nbd,id=e,node-name=b,name=b,writable=on \
+		>daemon.log 2>&1 &
+	DAEMON=$!
+	at_end "end_job $DAEMON"
+	D="nbd+unix:///b?socket=$T/daemon.sock"
+	wait_until nbdinfo --size "$D" 2>/dev/null >/dev/null
+	io -c 'write -P 0x88 0 4M' -c 'discard 4M 1M' -c 'write -z 5M 1M' -c flush -c 'read -P 0x88 0 4M' -c 'read -P 0 4M 2M' "$D"
+	unserve
+	serve "$POOL" # it connects anew
+	io -c 'read -P 0x88 0 4M' -c 'write -f -P 0x99 1M 1M' -c 'read -P 0x99 1M 1M' "$D"
+	kill "$DAEMON"
+	wait "$DAEMON" || true
+	io -c 'read -P 0x99 1M 1M' "$B"
+fi
 
 # nbdkit in front: what its filters are for.
 if command -v nbdkit >/dev/null && nbdkit nbd --version >/dev/null 2>&1; then
