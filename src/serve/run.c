@@ -171,8 +171,8 @@ static void print_ready(const struct serving *s)
 		printf("%s%s+unix:///NAME?socket=%s", and, scheme, encoded);
 		and = " and ";
 	}
-	if (o->listen)
-		printf("%s%s://%s/NAME", and, scheme, o->listen);
+	if (o->listen) /* without a host it is every address that this machine has */
+		printf("%s%s://%s%s/NAME", and, scheme, *o->listen == ':' ? "localhost" : "", o->listen);
 	printf("\n");
 	fflush(stdout);
 	/* Whoever reads until the end need not wait for ours. */

@@ -122,3 +122,28 @@ assert h.pread(512, 0) == b"x" * 512
 h.shutdown()
 del h
 PYTHON
+
+# The URI that is printed is one, whatever the path looks like and whatever it is served by.
+odd="$T/a b%20+&=#?;'é\"[x]"
+mkdir "$odd"
+serve_printed() { # OPTIONS...: reaches the partition by each URI of the line
+	"$LCPFS" serve pool1 "$@" >out 2>err.log &
+	PID=$!
+	at_end "end_job $PID"
+	wait_until grep -qs serving out
+	tr ' ' '\n' <out | sed -n 's|NAME|p1|; /^nbd/p' >uris
+	while IFS= read -r uri; do
+		[ "$(nbdinfo --size "$uri")" -gt 0 ] || fail "$uri is not one of ours: $(cat out)"
+	done <uris
+	kill "$PID"
+	wait "$PID"
+}
+port=$((20000 + $$ % 20000))
+serve_printed --socket "$odd/s.sock" --listen "127.0.0.1:$port"
+[ "$(wc -l <uris)" -eq 2 ] || fail "not two: $(cat out)"
+serve_printed --listen ":$port" --socket "$odd/s.sock"
+[ "$(wc -l <uris)" -eq 2 ] || fail "not two: $(cat out)"
+if [ -e /proc/net/if_inet6 ] && grep -q "^0*1 " /proc/net/if_inet6; then
+	serve_printed --listen "[::1]:$port" --socket "$odd/s.sock"
+	[ "$(wc -l <uris)" -eq 2 ] || fail "not two: $(cat out)"
+fi
