@@ -27,6 +27,7 @@ struct exports {
 	const struct backend *backend;
 	void *context;
 	struct workers *workers;
+	unsigned helpers;
 	struct lane *lane; /* for closing */
 	pthread_mutex_t lock;
 	struct export *first;
@@ -35,13 +36,17 @@ struct exports {
 
 #define OWNER_OF(type, member, pointer) ((type *)((char *)(pointer) - offsetof(type, member)))
 
-struct exports *exports_new(const struct backend *backend, void *context, struct workers *workers)
+struct exports *exports_new(const struct backend *backend, void *context, struct workers *workers,
+			    unsigned helpers)
 {
 	struct exports *e = calloc(1, sizeof(*e));
 	if (!e)
 		return NULL;
-	*e = (struct exports){
-		.backend = backend, .context = context, .workers = workers, .lane = lane_new(workers, 1)};
+	*e = (struct exports){.backend = backend,
+			      .context = context,
+			      .workers = workers,
+			      .helpers = helpers,
+			      .lane = lane_new(workers, 1)};
 	if (!e->lane) {
 		free(e);
 		return NULL;
@@ -189,6 +194,7 @@ static struct export *export_new(struct exports *e)
 	x->backend = e->backend;
 	x->exports = e;
 	x->users = 1;
+	x->helpers = e->helpers;
 	x->flush.run = flush_run;
 	x->settle.run = settle_run;
 	x->closing.run = close_run;
@@ -200,7 +206,8 @@ static struct export *export_new(struct exports *e)
 	pthread_mutex_init(&x->lock, NULL);
 	bool all = true;
 	for (unsigned i = 0; i < EXPORT_LANES; i++) {
-		x->lanes[i] = lane_new(e->workers, running_max[i]);
+		unsigned most = i == EXPORT_COPIES ? MAX_OF(e->helpers, 1u) : running_max[i];
+		x->lanes[i] = lane_new(e->workers, most);
 		all &= x->lanes[i] != NULL;
 	}
 	if (all)

@@ -18,7 +18,7 @@
 struct exports;
 
 /* What is to be done for an export, each with lanes of its own, so that none of it keeps another waiting. */
-enum export_lane { EXPORT_READS, EXPORT_WRITES, EXPORT_TRIMS, EXPORT_FLUSHES, EXPORT_LANES };
+enum export_lane { EXPORT_READS, EXPORT_COPIES, EXPORT_WRITES, EXPORT_TRIMS, EXPORT_FLUSHES, EXPORT_LANES };
 
 struct export {
 	const struct backend *backend;
@@ -26,6 +26,7 @@ struct export {
 	struct backend_export info;
 	struct lane *lanes[EXPORT_LANES];
 	atomic_uint writes_queued; /* in their lane: others have to queue behind them */
+	unsigned helpers;          /* workers that may do what a loop could do at once, while it does something else */
 	/* What follows is export.c's. */
 	struct exports *exports;
 	struct export *next;
@@ -48,7 +49,8 @@ struct flush_waiter {
 };
 
 /* `workers` and the backend's context have to live as long. NULL: no memory. */
-struct exports *exports_new(const struct backend *backend, void *context, struct workers *workers);
+struct exports *exports_new(const struct backend *backend, void *context, struct workers *workers,
+			    unsigned helpers);
 /* When none is open any more. NULL is allowed. */
 void exports_free(struct exports *exports);
 

@@ -36,6 +36,7 @@ struct connection {
 	struct request *waiting, **waiting_last; /* reads that have not begun as a whole */
 	struct tasks finished;                   /* came back from workers */
 	unsigned running;                        /* requests, and a look-up */
+	unsigned helped, copies;                 /* pieces that helpers have; of reads that were begun */
 	size_t held;                             /* memory */
 	bool is_short;                           /* something waits for memory, */
 	size_t short_at;                         /* since it held so much */

@@ -235,6 +235,19 @@ void piece_run(struct task *task)
 		note_failure(piece, error, &failure);
 }
 
+void piece_run_copy(struct task *task)
+{
+	struct piece *piece = (struct piece *)task;
+	struct export *x = piece->request->export;
+	if (!x->backend->try_read(x->volume, piece->offset, piece->chunk.data, piece->length)) {
+		mailbox_post(piece->home, task);
+		return;
+	}
+	task->run = piece_run;
+	task->home = piece->home;
+	lane_submit(x->lanes[EXPORT_READS], task);
+}
+
 void piece_run_check(struct task *task)
 {
 	struct piece *piece = (struct piece *)task;

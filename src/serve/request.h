@@ -35,6 +35,7 @@ struct piece {
 	size_t memory_bytes;
 	struct buffers *buffers; /* and where it goes back to */
 	struct request *request;
+	struct mailbox *home;
 	uint64_t offset, length; /* of the export */
 	size_t filled;      /* bytes of a write that have been received */
 	uint64_t zeroed;    /* bytes of a write of zeros that are done */
@@ -59,6 +60,11 @@ enum {
 
 /* What a worker runs, by the request's type. */
 void piece_run(struct task *task);
+/*
+ * A read, by a helper, that needs no waiting; if it does need it, others go on with it. The task's home is NULL:
+ * this posts it to piece->home.
+ */
+void piece_run_copy(struct task *task);
 /* For a read that is to be streamed: reads it all and keeps nothing. */
 void piece_run_check(struct task *task);
 /* The NBD error for an lcpfs one. */

@@ -77,9 +77,8 @@ static unsigned processors(void)
 	return count < 1 ? 1 : count > SERVER_LOOPS_MAX ? SERVER_LOOPS_MAX : (unsigned)count;
 }
 
-static int start_loops(struct server *s)
+static int start_loops(struct server *s, unsigned wanted)
 {
-	unsigned wanted = s->config.loops ? MIN_OF(s->config.loops, (unsigned)SERVER_LOOPS_MAX) : processors();
 	int err = 0;
 	s->shared = (struct loop_shared){
 		.memory = &s->memory,
@@ -101,11 +100,12 @@ static int start_loops(struct server *s)
 
 static int start(struct server *s)
 {
+	unsigned loops = s->config.loops ? MIN_OF(s->config.loops, (unsigned)SERVER_LOOPS_MAX) : processors();
 	s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	s->workers = workers_new();
-	s->exports = s->workers ? exports_new(s->config.backend, s->config.context, s->workers) : NULL;
+	s->exports = s->workers ? exports_new(s->config.backend, s->config.context, s->workers, loops - 1) : NULL;
 	s->lookups = s->exports ? lane_new(s->workers, LOOKUPS_MAX) : NULL;
-	return s->lookups ? start_loops(s) : ENOMEM;
+	return s->lookups ? start_loops(s, loops) : ENOMEM;
 }
 
 int server_new(const struct server_config *config, struct server **server, struct lcpfs_failure *failure)

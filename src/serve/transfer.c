@@ -9,6 +9,8 @@
 
 #include "serve/parts.h"
 
+enum { HELPED_MAX = 4 }; /* pieces of a connection for each helper: one that is late has no more than that */
+
 static void finish_piece(struct connection *c, struct piece *piece);
 
 /* -- replies -- */
@@ -170,10 +172,29 @@ static void piece_submit(struct connection *c, struct piece *piece, void (*run)(
 
 /* -- reading -- */
 
+/*
+ * Copying and checking is most of a large read. Helpers do their share of it at the same time, as long as they keep
+ * up; not for a client that asks for one at a time, whom the way to a helper and back would only cost time.
+ */
+static bool begin_with_helper(struct connection *c, const struct request *r, struct piece *piece)
+{
+	unsigned helpers = c->export->helpers;
+	bool is_alone = c->running == 1 && r->wire.length <= CONNECTION_PIECE_BYTES;
+	if (is_alone || c->helped >= HELPED_MAX * helpers || c->copies++ % (helpers + 1) == helpers)
+		return false;
+	c->helped++;
+	piece->home = &c->host->mailbox;
+	piece->task = (struct task){.run = piece_run_copy, .done = piece_done};
+	lane_submit(c->export->lanes[EXPORT_COPIES], &piece->task);
+	return true;
+}
+
 static void begin_read_piece(struct connection *c, struct request *r, struct piece *piece)
 {
 	r->at += piece->length;
 	r->running++;
+	if (begin_with_helper(c, r, piece))
+		return;
 	if (c->export->backend->try_read(c->export->volume, piece->offset, piece->chunk.data, piece->length) == 0)
 		finish_piece(c, piece);
 	else
@@ -196,7 +217,7 @@ static enum begun check_request(struct connection *c, struct request *r)
 }
 
 /* One that has to be answered in one piece. */
-static enum begun begin_whole(struct connection *c, struct request *r)
+static enum begun begin_whole(struct connection *c, struct request *r, struct turn *turn)
 {
 	size_t bytes = (size_t)r->wire.length;
 	if (!take_memory(c, &bytes, false))
@@ -204,6 +225,7 @@ static enum begun begin_whole(struct connection *c, struct request *r)
 	struct piece *piece = piece_make(c, r, r->wire.length, bytes);
 	if (piece)
 		begin_read_piece(c, r, piece);
+	turn->bytes += bytes;
 	return BEGUN;
 }
 
@@ -228,7 +250,7 @@ void transfer_begin_waiting(struct connection *c, struct turn *turn)
 	while (c->waiting) {
 		struct request *r = c->waiting;
 		enum begun begun =
-			wire_is_whole(&c->wire, &r->wire) ? begin_whole(c, r) : begin_pieces(c, r, turn);
+			wire_is_whole(&c->wire, &r->wire) ? begin_whole(c, r, turn) : begin_pieces(c, r, turn);
 		if (begun == LATER && turn->bytes >= CONNECTION_TURN_BYTES)
 			connection_want_turn(c);
 		else if (begun == LATER)
@@ -577,6 +599,7 @@ static void finish_piece(struct connection *c, struct piece *piece)
 	struct request *r = piece->request;
 	bool was_check = piece->task.run == piece_run_check;
 	r->running--;
+	c->helped -= piece->home != NULL;
 	if (piece->task.run && r->wire.type == NBD_CMD_WRITE)
 		atomic_fetch_sub(&c->export->writes_queued, 1);
 	note_error(r, piece->error, &piece->message);

@@ -367,7 +367,7 @@ void world_begin(struct world *w, uint64_t seed, struct world_nature nature, uin
 	w->workers = workers_new();
 	w->host.ops = &host_ops;
 	w->host.memory = &w->memory;
-	w->host.exports = exports_new(&backend, w, w->workers);
+	w->host.exports = exports_new(&backend, w, w->workers, seed % 3);
 	w->host.lookups = lane_new(w->workers, 1);
 	w->host.in = workspace_in;
 	w->host.workspace.out = workspace_out;
