@@ -3,8 +3,9 @@
 """Measures the NBD server: against nbdkit, and against itself with more clients.
 
 The client is nbd-load (client.c), which costs little; with --fio it is fio, which on two processors is often what
-is measured. Each section has its own servers, and its jobs are interleaved: a job against all of them, then the next, and all of
-that again in each round. What is compared is always of one run. docs/performance.md says what came out.
+is measured. Each section has its own servers, and its jobs are interleaved: a job against all of them, then the
+next, and all of that again in each round. What is compared is always of one run. docs/performance.md says what
+came out.
 
   null     a volume that stores nothing (serve-null, beside this file) against nbdkit's null plugin
   pool     a pool against the same behind nbdkit: --before names the last lcpfs that was served so
@@ -12,7 +13,8 @@ that again in each round. What is compared is always of one run. docs/performanc
   flush    write + flush: 8 clients against 1, and against nbdkit's file plugin
   latency  4k random writes, the volume 85 % full, against nbdkit's file plugin
 
-usage: bench/serve.py [BUILD] [--only SECTION[,...]] [--before LCPFS] [--fio] [--seconds N] [--rounds N] [--dir DIR]
+usage: bench/serve.py [BUILD] [--only SECTION[,...]] [--before LCPFS] [--fio] [--seconds N] [--rounds N]
+                      [--dir DIR]
 """
 
 import argparse
@@ -75,14 +77,15 @@ class Load:
 
 	def own(self, place, server, exports, seconds):
 		client = place.build / "tests/serve/nbd-load"
-		return json.loads(run(client, self.what, self.block_bytes, self.depth, seconds, self.volume_mib * MIB,
-			server.socket, *exports))
+		return json.loads(run(client, self.what, self.block_bytes, self.depth, seconds,
+			self.volume_mib * MIB, server.socket, *exports))
 
 	def fio(self, server, exports, seconds):
 		what, flush = (self.what.replace("flush", "write"), ["--fsync=1"] if "flush" in self.what else [])
-		command = ["fio", "--ioengine=nbd", "--output-format=json", "--norandommap", "--time_based", "--thread",
-			"--group_reporting", "--percentile_list=50:99:99.9:99.99", f"--rw={what}", f"--bs={self.block_bytes}",
-			f"--iodepth={self.depth}", f"--size={self.volume_mib}m", f"--runtime={seconds}", *flush]
+		command = ["fio", "--ioengine=nbd", "--output-format=json", "--norandommap", "--time_based",
+			"--thread", "--group_reporting", "--percentile_list=50:99:99.9:99.99", f"--rw={what}",
+			f"--bs={self.block_bytes}", f"--iodepth={self.depth}", f"--size={self.volume_mib}m",
+			f"--runtime={seconds}", *flush]
 		for number, export in enumerate(exports):
 			command += [f"--name=client{number}", f"--uri=nbd+unix:///{export}?socket={server.socket}"]
 		output = run(*command)
@@ -105,7 +108,8 @@ class Load:
 
 
 def server_us(server):
-	fields = pathlib.Path(f"/proc/{server.process.pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
+	stat = pathlib.Path(f"/proc/{server.process.pid}/stat").read_text(encoding="utf-8")
+	fields = stat.rsplit(")", 1)[1].split()
 	return (int(fields[11]) + int(fields[12])) * 1e6 / os.sysconf("SC_CLK_TCK")
 
 
@@ -130,28 +134,33 @@ class Table:
 			for (job, name), measure in self.subjects.items():
 				seen = measure()
 				self.seen[job, name].append(seen)
-				print(f"round {number}: {job}: {name}: " + ", ".join(f"{k} {v:,.1f}" for k, v in seen.items()),
-					file=sys.stderr)
+				shown = ", ".join(f"{key} {value:,.1f}" for key, value in seen.items())
+				print(f"round {number}: {job}: {name}: {shown}", file=sys.stderr)
 
 	def compare(self, job, mine, theirs, bar, key="rate"):
 		"""For rates the least that the ratio may be, for times the most."""
 		a, b = ([seen[key] for seen in self.seen[job, name]] for name in (mine, theirs))
-		result, costs = ratio(a, b), [[seen["server_us"] for seen in self.seen[job, name]] for name in (mine, theirs)]
-		met = result["ratio"] >= bar if key == "rate" else result["ratio"] <= bar
+		costs = [[seen["server_us"] for seen in self.seen[job, name]] for name in (mine, theirs)]
+		result, is_least = ratio(a, b), key == "rate"
+		met = result["ratio"] >= bar if is_least else result["ratio"] <= bar
 		self.lines.append({"job": job, "key": key, "of": mine, "against": theirs, "bar": bar, "met": met,
-			"values": measured(a), "peer": measured(b), "server_us": [measured(c) for c in costs], **result})
-		print(f"{job:26} {mine:>11} {statistics.median(a):>10,.0f} {theirs:>13} {statistics.median(b):>10,.0f} "
+			"values": measured(a), "peer": measured(b), "server_us": [measured(c) for c in costs],
+			**result})
+		middle = [statistics.median(values) for values in (a, b, *costs)]
+		print(f"{job:26} {mine:>11} {middle[0]:>10,.0f} {theirs:>13} {middle[1]:>10,.0f} "
 			f"{result['ratio']:6.2f} ({result['ratio_min']:.2f}–{result['ratio_max']:.2f}) "
-			f"{'≥' if key == 'rate' else '≤'} {bar:<4}{'' if met else ' MISSED'}; server us a request: "
-			f"{statistics.median(costs[0]):.1f}, {statistics.median(costs[1]):.1f}", flush=True)
+			f"{'≥' if is_least else '≤'} {bar:<4}{'' if met else ' MISSED'}; server us a request: "
+			f"{middle[2]:.1f}, {middle[3]:.1f}", flush=True)
 
 
 # ---- sections ----
 
 def null(place, table):
 	volume = 1024
-	servers = [place.serve("lcpfs", "", lambda socket: [place.build / "tests/serve/serve-null", socket, volume * MIB]),
-		place.serve("nbdkit-null", "", lambda socket: ["nbdkit", "-f", "-U", socket, "null", f"size={volume}M"])]
+	ours = place.build / "tests/serve/serve-null"
+	servers = [place.serve("lcpfs", "", lambda socket: [ours, socket, volume * MIB]),
+		place.serve("nbdkit-null", "",
+			lambda socket: ["nbdkit", "-f", "-U", socket, "null", f"size={volume}M"])]
 	jobs = [("4k QD32 write", "randwrite", 4096, 32, 1.3), ("4k QD32 read", "randread", 4096, 32, 1.2),
 		("128k QD16 write", "write", 131072, 16, 1.0), ("128k QD16 read", "read", 131072, 16, 1.2)]
 	for job, what, block_bytes, depth, _ in jobs:
@@ -164,14 +173,16 @@ def null(place, table):
 
 def pool(place, table):
 	if not place.before:
-		print("pool: not measured; --before LCPFS names an lcpfs that is served by nbdkit", file=sys.stderr)
+		print("pool: not measured; --before LCPFS names one that nbdkit serves", file=sys.stderr)
 		return
 	volume = 768
 	servers = [place.lcpfs(place.build / "lcpfs", "lcpfs", 1, volume, 1024),
 		place.lcpfs(place.before, "nbdkit", 1, volume, 1024)]
 	fill([server.uri for server in servers], volume)
-	jobs = [("random write 4k QD32", "randwrite", 4096, 32, 1.2), ("random read 4k QD32", "randread", 4096, 32, 1.2),
-		("sequential write 128k QD16", "write", 131072, 16, 1.1), ("sequential read 128k QD16", "read", 131072, 16, 1.1)]
+	jobs = [("sequential write 128k QD16", "write", 131072, 16, 1.1),
+		("sequential read 128k QD16", "read", 131072, 16, 1.1),
+		("random write 4k QD32", "randwrite", 4096, 32, 1.2),
+		("random read 4k QD32", "randread", 4096, 32, 1.2)]
 	for job, what, block_bytes, depth, _ in jobs:
 		for server in servers:
 			table.add(job, server.name, server, ["p0"], Load(what, block_bytes, depth, volume))
@@ -210,8 +221,9 @@ def latency(place, table):
 	volume = table.options.latency_gib * 1024
 	servers = [place.lcpfs(place.build / "lcpfs", "lcpfs", 1, volume, volume * 100 // 85), place.file(volume)]
 	fill([server.uri for server in servers], volume)
+	load = Load("randwrite", 4096, 16, volume)
 	for server, export in zip(servers, ("p0", "")):
-		table.add("4k QD16 write, p99.9 (us)", server.name, server, [export], Load("randwrite", 4096, 16, volume))
+		table.add("4k QD16 write, p99.9 (us)", server.name, server, [export], load)
 	table.measure()
 	for key in ("p999_us", "p9999_us"):
 		table.compare("4k QD16 write, p99.9 (us)", "lcpfs", "nbdkit-file", 1.0, key)
@@ -235,13 +247,13 @@ def measure_section(section, options):
 def options_of(arguments):
 	parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
 	parser.add_argument("build", nargs="?", type=pathlib.Path, default=ROOT / "build")
-	parser.add_argument("--only", default=",".join(SECTIONS), metavar="SECTION[,...]", help=", ".join(SECTIONS))
+	parser.add_argument("--only", default=",".join(SECTIONS), metavar="SECTION[,...]")
 	parser.add_argument("--before", type=pathlib.Path, metavar="LCPFS", help="an lcpfs that nbdkit serves")
 	parser.add_argument("--fio", action="store_true", help="as the client")
 	parser.add_argument("--seconds", type=int, default=5, metavar="N", help="of each job (5)")
 	parser.add_argument("--rounds", type=int, default=3, metavar="N", help="of all jobs (3)")
-	parser.add_argument("--latency-gib", type=int, default=4, metavar="N", help="the volume of that section (4)")
-	parser.add_argument("--dir", type=pathlib.Path, default=pathlib.Path.cwd(), help="where pools and files lie")
+	parser.add_argument("--latency-gib", type=int, default=4, metavar="N", help="the volume there (4)")
+	parser.add_argument("--dir", type=pathlib.Path, default=pathlib.Path.cwd(), help="for pools and files")
 	parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="all values, too")
 	options = parser.parse_args(arguments)
 	options.only = options.only.split(",")
@@ -265,8 +277,8 @@ def main():
 	except KeyboardInterrupt:
 		return 130
 	shown = ", ".join(f"{value:.1f}" for value in load)
-	print(f"rounds: {options.rounds}, seconds: {options.seconds}, processors: {os.cpu_count()}, load average before each "
-		f"section and at the end: {shown}")
+	print(f"rounds: {options.rounds}, seconds: {options.seconds}, processors: {os.cpu_count()}, load average before "
+		f"each section and at the end: {shown}")
 	if options.json:
 		options.json.write_text(json.dumps({"load": load, "lines": lines}, indent=1), encoding="utf-8")
 	return 0

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How a loop should wait for its sockets: the same smallest server, one thread, once by epoll and once by io_uring.
- * It shakes hands with nbd-load (client.c) and answers reads with zeros, as many in one send as one receive brought.
- * docs/server.md has what came out.
+ * How a loop should wait for its sockets: the same smallest server, one thread, once by epoll and once by
+ * io_uring. It shakes hands with nbd-load (client.c) and answers reads with zeros, as many in one send as one
+ * receive brought. docs/server.md has what came out.
  *
  * usage: serve-sockets epoll|uring SOCKET CONNECTIONS     (it ends when all of them have)
  */

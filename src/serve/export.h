@@ -26,7 +26,7 @@ struct export {
 	struct backend_export info;
 	struct lane *lanes[EXPORT_LANES];
 	atomic_uint writes_queued; /* in their lane: others have to queue behind them */
-	unsigned helpers;          /* workers that may do what a loop could do at once, while it does something else */
+	unsigned helpers; /* workers that may do what a loop could do at once, while it does something else */
 	/* What follows is export.c's. */
 	struct exports *exports;
 	struct export *next;

@@ -173,8 +173,8 @@ static void piece_submit(struct connection *c, struct piece *piece, void (*run)(
 /* -- reading -- */
 
 /*
- * Copying and checking is most of a large read. Helpers do their share of it at the same time, as long as they keep
- * up; not for a client that asks for one at a time, whom the way to a helper and back would only cost time.
+ * Copying and checking is most of a large read. Helpers do their share of it at the same time, as long as they
+ * keep up; not for a client that asks for one at a time, whom the way to a helper and back would only cost time.
  */
 static bool begin_with_helper(struct connection *c, const struct request *r, struct piece *piece)
 {

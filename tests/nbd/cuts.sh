@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# A recorded conversation with every command, cut after each of its bytes on real sockets: the client closes, resets the
-# connection, or says nothing more. Nothing is left of it, nobody else notices, and the volume holds in each block what was
-# there before or what was sent. (serve-cuts does the same without sockets, with workers that are late.)
+# A recorded conversation with every command, cut after each of its bytes on real sockets: the client closes, resets
+# the connection, or says nothing more. Nothing is left of it, nobody else notices, and the volume holds in each block
+# what was there before or what was sent. (serve-cuts does the same without sockets, with workers that are late.)
 . "$(dirname "$0")/../cli/lib.sh"
 /usr/bin/python3 -c 'import nbd' 2>/dev/null || skip "no python3-libnbd"
 POOL=$T/pool
@@ -38,7 +38,7 @@ def request(command, offset, length, flags=0, data=b""):
 
 NAME = struct.pack(">I", 3) + b"cut"
 HANDSHAKE = (struct.pack(">I", 3) + option(8) + option(3) + option(6, NAME + struct.pack(">HH", 1, 3)) +
-	option(10, NAME + struct.pack(">I", 1) + struct.pack(">I", 15) + b"base:allocation") + option(7, NAME + bytes(2)))
+	option(10, NAME + struct.pack(">II", 1, 15) + b"base:allocation") + option(7, NAME + bytes(2)))
 WRITTEN = b"w" * 600
 REQUESTS = (request(1, 4096, 600, 1, WRITTEN) + request(0, 4096, 600) + request(3, 0, 0) + request(4, 8192, 4096) +
 	request(6, 16384, 4096) + request(6, 16384, 4096, 2) + request(5, 0, 65536) + request(7, 0, 1 << 20) +
@@ -133,7 +133,7 @@ try:
 		pass
 except ConnectionResetError:
 	pass
-print(f"{4 * len(CONVERSATION)} cuts; {checked[0]} times verified beside them; {len(REQUESTS)} silent clients at the end")
+print(f"{4 * len(CONVERSATION)} cuts; {checked[0]} times verified beside them; {len(REQUESTS)} silent at the end")
 PYTHON
 status=0
 wait "$SERVER" || status=$?

@@ -53,14 +53,15 @@ qemu-img compare -q -f raw -F raw image "$A" || fail "the layer wrote below itse
 
 # The storage daemon in front: QEMU's block layer with its own connection, which the server ends under it once.
 if command -v qemu-storage-daemon >/dev/null; then
-	qemu-storage-daemon --blockdev "driver=nbd,node-name=b,server.type=unix,server.path=$SOCKET,export=b,reconnect-delay=60,discard=unmap" \
-		--nbd-server "addr.type=unix,addr.path=$T/daemon.sock" --export type=nbd,id=e,node-name=b,name=b,writable=on \
-		>daemon.log 2>&1 &
+	of=driver=nbd,server.type=unix,server.path=$SOCKET,export=b,reconnect-delay=60,discard=unmap
+	qemu-storage-daemon --blockdev "node-name=b,$of" --nbd-server "addr.type=unix,addr.path=$T/daemon.sock" \
+		--export type=nbd,id=e,node-name=b,name=b,writable=on >daemon.log 2>&1 &
 	DAEMON=$!
 	at_end "end_job $DAEMON"
 	D="nbd+unix:///b?socket=$T/daemon.sock"
 	wait_until nbdinfo --size "$D" 2>/dev/null >/dev/null
-	io -c 'write -P 0x88 0 4M' -c 'discard 4M 1M' -c 'write -z 5M 1M' -c flush -c 'read -P 0x88 0 4M' -c 'read -P 0 4M 2M' "$D"
+	io -c 'write -P 0x88 0 4M' -c 'discard 4M 1M' -c 'write -z 5M 1M' -c flush "$D"
+	io -c 'read -P 0x88 0 4M' -c 'read -P 0 4M 2M' "$D"
 	unserve
 	serve "$POOL" # it connects anew
 	io -c 'read -P 0x88 0 4M' -c 'write -f -P 0x99 1M 1M' -c 'read -P 0x99 1M 1M' "$D"
