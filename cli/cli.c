@@ -55,6 +55,21 @@ static const struct cli_option set_options[] = {
 static const struct cli_option json_options[] = {{"json", NULL, JSON_HELP}, {0}};
 static const struct cli_option long_work_options[] = {
 	{"json", NULL, JSON_HELP}, {"progress", NULL, PROGRESS_HELP}, {0}};
+static const struct cli_option iostat_options[] = {
+	{"latency", NULL, "latency percentiles instead of sizes and rates", 'l'},
+	{"histogram", NULL, "how many operations took how long", 'w'},
+	{"skip-first", NULL, "without the first report, which goes back to when the pool was opened", 'y'},
+	{"time", NULL, "the time before each report", 'T'},
+	{"script", NULL, "no titles, columns separated by tabs", 'H'},
+	{"parsable", NULL, "exact numbers: bytes, microseconds", 'p'},
+	{"json", NULL, "one JSON object a line for each report"},
+	{0},
+};
+static const struct cli_option metrics_options[] = {
+	{"format", "FORMAT", "prometheus (if not given) or openmetrics"},
+	{"output", "FILE", "into this file, which is replaced as a whole; for node-exporter"},
+	{0},
+};
 static const struct cli_option log_options[] = {
 	{"follow", NULL, "go on with what happens from now on, until interrupted"},
 	{"last", "N", "how many events (100)"},
@@ -74,6 +89,8 @@ static const struct cli_option serve_options[] = {
 	{"control", "PATH", "control socket elsewhere"},
 	{"tune", "MODE", "off, observe or on: whether boundaries move by themselves; as it was if not given"},
 	{"cache", "SIZE", "memory for tables, all partitions together (256M)"},
+	{"metrics", "[ADDRESS:]PORT",
+	 "metrics over HTTP at /metrics, for this machine only unless ADDRESS says so"},
 	{"no-uring", NULL, "do without io_uring"},
 	{"tls", "MODE", "off, on (clients may use it) or require; require where keys are given"},
 	{"tls-certificates", "DIR", "folder with server-cert.pem, server-key.pem and ca-cert.pem"},
@@ -102,6 +119,10 @@ static const struct cli_command commands[] = {
 	{"explain", "POOL [NAME]", "what the engine sees and wants, and why it does or does not act", pool_explain,
 	 json_options},
 	{"log", "POOL", "boundary moves, their reasons and their outcomes", pool_log, log_options},
+	{"iostat", "POOL [NAME] [INTERVAL [COUNT]]",
+	 "operations, bytes and latencies, once or every INTERVAL seconds", iostat_command, iostat_options},
+	{"metrics", "POOL", "the pool's numbers for Prometheus", metrics_command,
+	 metrics_options},
 	{"check", "POOL", "verify every invariant; offline, changes nothing", offline_check, check_options},
 	{"scrub", "POOL", "read and verify every live block", pool_scrub, long_work_options},
 	{"dump", "POOL [WHAT [NAME]]", "on-disk structures, for developers", offline_dump, json_options},
@@ -233,7 +254,10 @@ static int print_command_help(const struct cli_command *command)
 	if (option)
 		printf("\n");
 	for (; option && option->name; option++) {
-		snprintf(left, sizeof(left), "--%s%s%s", option->name, option->value ? " " : "",
+		char letter[8] = "";
+		if (option->letter)
+			snprintf(letter, sizeof(letter), "-%c, ", option->letter);
+		snprintf(left, sizeof(left), "%s--%s%s%s", letter, option->name, option->value ? " " : "",
 			 option->value ? option->value : "");
 		show_help(24, left, option->help);
 	}
@@ -252,16 +276,30 @@ static const struct cli_command *command_by_name(const char *name)
 
 enum { OPTION_HELP = 1000 };
 
-static void fill_long_options(const struct cli_command *command, struct option *long_options)
+/* letters: for getopt, which is to tell a missing value (':') and to take -h everywhere. */
+static void fill_options(const struct cli_command *command, struct option *long_options, char *letters)
 {
 	int n = 0;
 
+	letters = stpcpy(letters, ":h");
 	for (const struct cli_option *o = command->options; o && o->name; o++, n++) {
 		CHECK(n < CLI_OPTIONS_MAX);
 		long_options[n] = (struct option){o->name, o->value ? required_argument : no_argument, NULL, n};
+		if (o->letter)
+			letters += sprintf(letters, "%c%s", o->letter, o->value ? ":" : "");
 	}
 	long_options[n] = (struct option){"help", no_argument, NULL, OPTION_HELP};
 	long_options[n + 1] = (struct option){0};
+}
+
+/* What getopt answers with is an option's place in the table, or its letter. */
+static int option_index(const struct cli_command *command, int answer)
+{
+	int n = 0;
+
+	while (answer >= CLI_OPTIONS_MAX && command->options[n].letter != answer)
+		n++;
+	return answer < CLI_OPTIONS_MAX ? answer : n;
 }
 
 static int count_of(const char *text, char wanted)
@@ -301,16 +339,17 @@ static int wrong_option(const struct cli_command *command, int answer, char **ar
 static int run_command(const struct cli_command *command, int argc, char **argv)
 {
 	struct option long_options[CLI_OPTIONS_MAX + 2];
+	char letters[2 * CLI_OPTIONS_MAX + 3];
 	struct cli cli = {.command = command};
 	int answer, error;
 
-	fill_long_options(command, long_options);
-	while ((answer = getopt_long(argc, argv, ":h", long_options, NULL)) != -1) {
+	fill_options(command, long_options, letters);
+	while ((answer = getopt_long(argc, argv, letters, long_options, NULL)) != -1) {
 		if (answer == 'h' || answer == OPTION_HELP)
 			return print_command_help(command);
 		if (answer == '?' || answer == ':')
 			return wrong_option(command, answer, argv, optind);
-		cli.values[answer] = optarg ? optarg : "";
+		cli.values[option_index(command, answer)] = optarg ? optarg : "";
 	}
 	error = take_operands(&cli, argv + optind, argc - optind);
 	if (error)

@@ -14,12 +14,13 @@
 #include "base/check.h"
 
 enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
-enum { CLI_OPTIONS_MAX = 14, CLI_OPERANDS_MAX = 7 };
+enum { CLI_OPTIONS_MAX = 20, CLI_OPERANDS_MAX = 7 };
 
 struct cli_option {
 	const char *name;
 	const char *value; /* what to call its value in help; NULL: a flag */
 	const char *help;
+	char letter; /* 0: it has none */
 };
 
 struct cli;
@@ -88,6 +89,9 @@ int pool_tune(const struct cli *cli);
 int pool_explain(const struct cli *cli);
 int pool_log(const struct cli *cli);
 int pool_scrub(const struct cli *cli);
+
+int iostat_command(const struct cli *cli);
+int metrics_command(const struct cli *cli);
 
 int offline_create(const struct cli *cli);
 int offline_check(const struct cli *cli);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "cli.h"
+#include "exporter.h"
 #include "serve/listeners.h"
 #include "serve/run.h"
 
@@ -89,15 +90,52 @@ static int find_pool_options(const struct cli *cli, struct lcpfs_open_options *o
 	return 0;
 }
 
+/* ---- what goes with the pool while it is open ---- */
+
+struct extras {
+	const struct cli *cli;
+	const char *pool_path;
+	struct exporter *exporter;
+};
+
+static int check_extras(const struct cli *cli)
+{
+	const char *address = cli_value(cli, "metrics");
+	if (address && !exporter_is_address(address))
+		return cli_usage("--metrics %s is not PORT, ADDRESS:PORT or [ADDRESS]:PORT; an ADDRESS has no "
+				 "names, and 0.0.0.0 is every one",
+				 address);
+	return 0;
+}
+
+static int start_extras(void *context, struct lcpfs_pool *pool, struct lcpfs_failure *failure)
+{
+	struct extras *extras = context;
+	const char *address = cli_value(extras->cli, "metrics");
+	return address ? exporter_start(address, pool, extras->pool_path, &extras->exporter, failure) : 0;
+}
+
+static void stop_extras(void *context)
+{
+	struct extras *extras = context;
+	exporter_stop(extras->exporter);
+}
+
 int serve_command(const struct cli *cli)
 {
 	struct serve_options options = {.listen = cli_value(cli, "listen"),
 					.is_verbose = cli_flag(cli, "verbose")};
 	struct lcpfs_failure failure = {0};
 	struct paths paths;
+	struct extras extras = {.cli = cli, .pool_path = paths.pool};
+	options.opened = start_extras;
+	options.closing = stop_extras;
+	options.context = &extras;
 	int status = find_pool_options(cli, &options.open);
 	if (!status)
 		status = find_tls(cli, &options);
+	if (!status)
+		status = check_extras(cli);
 	if (!status)
 		status = find_paths(cli, &paths, &options);
 	if (status)

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "session.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -142,4 +144,85 @@ int session_run(const struct session_call *call, struct json_object **result, st
 	}
 	json_object_put(call->arguments);
 	return error;
+}
+
+/* ---- again and again ---- */
+
+static int connect_watch(struct session_watch *watch, struct lcpfs_failure *failure)
+{
+	struct timespec pause = {.tv_nsec = TRY_MS * 1000000};
+	enum finding finding = SERVER_NOT_THERE;
+	struct pool_seen seen;
+
+	for (int i = 0; i < TRIES / 2 && finding == SERVER_NOT_THERE; i++) {
+		if (i)
+			nanosleep(&pause, NULL);
+		finding = find_server(watch->pool_path, &watch->client, &seen, failure);
+	}
+	watch->is_connected = finding == SERVER_FOUND;
+	if (finding == SERVER_NOT_THERE && access(watch->pool_path, F_OK))
+		return failure_set(failure, LCPFS_E_SYSTEM, "%s: %s", watch->pool_path, strerrordesc_np(errno));
+	if (finding == SERVER_NOT_THERE)
+		return failure_set(failure, LCPFS_E_NOT_FOUND, "%s is not served: start lcpfs serve %s first",
+				   watch->pool_path, watch->pool_path);
+	return watch->is_connected ? 0 : -failure->code;
+}
+
+static int ask(struct session_watch *watch, const struct control_call *call, struct json_object **result,
+	       struct lcpfs_failure *failure)
+{
+	int error = watch->is_connected ? 0 : connect_watch(watch, failure);
+
+	if (!error)
+		error = control_client_call(&watch->client, call, result, failure);
+	if (error == -LCPFS_E_STOPPED)
+		session_watch_close(watch);
+	return error;
+}
+
+/* A connection that was kept may have been closed meanwhile, for having been silent: so it is tried twice. */
+int session_watch_call(struct session_watch *watch, const char *command, struct json_object *arguments,
+		       struct json_object **result, struct lcpfs_failure *failure)
+{
+	struct control_call call = {.command = command, .arguments = arguments};
+	bool was_connected = watch->is_connected;
+	int error;
+
+	*result = NULL;
+	error = ask(watch, &call, result, failure);
+	if (error == -LCPFS_E_STOPPED && was_connected)
+		error = ask(watch, &call, result, failure);
+	watch->is_waiting &= error != 0;
+	json_object_put(arguments);
+	return error;
+}
+
+bool session_watch_goes_on(struct session_watch *watch, const struct lcpfs_failure *failure)
+{
+	bool may_come_back = !watch->is_connected &&
+			     (failure->code == LCPFS_E_STOPPED || failure->code == LCPFS_E_NOT_FOUND);
+
+	if (may_come_back && !watch->is_waiting)
+		fprintf(stderr, "lcpfs: %s: its server ended; waiting for it\n", watch->pool_path);
+	watch->is_waiting = may_come_back;
+	return may_come_back;
+}
+
+void session_watch_close(struct session_watch *watch)
+{
+	if (watch->is_connected)
+		control_client_close(&watch->client);
+	watch->is_connected = false;
+}
+
+void session_sleep(struct timespec *next, double interval_s)
+{
+	struct timespec now;
+	double end = (double)next->tv_sec + (double)next->tv_nsec / 1e9 + interval_s;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	end = end < (double)now.tv_sec ? (double)now.tv_sec + (double)now.tv_nsec / 1e9 : end;
+	next->tv_sec = (time_t)end;
+	next->tv_nsec = (long)((end - (double)next->tv_sec) * 1e9);
+	(void)clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, next, NULL);
 }

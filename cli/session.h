@@ -6,7 +6,10 @@
 #include <json-c/json.h>
 #include <lcpfs/pool.h>
 
+#include <time.h>
+
 #include "base/check.h"
+#include "control/client.h"
 
 struct session_call {
 	const char *pool_path;
@@ -20,5 +23,25 @@ struct session_call {
 /* *result is a new object, NULL on failure. */
 int session_run(const struct session_call *call, struct json_object **result,
 		struct lcpfs_failure *failure) MUST_CHECK;
+
+/*
+ * A pool's server, asked again and again over one connection; made anew where it ended. `pool_path` is the
+ * caller's to set, all else begins as zero.
+ */
+struct session_watch {
+	const char *pool_path;
+	struct control_client client;
+	bool is_connected;
+	bool is_waiting; /* somebody was told that the server is gone */
+};
+
+/* Takes `arguments` over. NOT_FOUND: nobody serves the pool at the moment. */
+int session_watch_call(struct session_watch *watch, const char *command, struct json_object *arguments,
+		       struct json_object **result, struct lcpfs_failure *failure) MUST_CHECK;
+/* Whether a failed call is worth another one later: the server ended, and may come back. Says so once. */
+bool session_watch_goes_on(struct session_watch *watch, const struct lcpfs_failure *failure);
+void session_watch_close(struct session_watch *watch);
+/* Until *next plus the interval, and moves *next there: what happens between two calls delays no later one. */
+void session_sleep(struct timespec *next, double interval_s);
 
 #endif

@@ -5,10 +5,11 @@
 set -eu
 
 build='gcc libc6-dev meson ninja-build pkg-config liburing-dev libxxhash-dev libblkid-dev
-	libjson-c-dev libsmartcols-dev libgnutls28-dev scdoc'
+	libjson-c-dev libsmartcols-dev libgnutls28-dev libmicrohttpd-dev scdoc'
 clients='libnbd-bin fio python3 python3-libnbd'
 filesystems='fuse3 mount util-linux e2fsprogs xfsprogs'
-testing='nbdkit qemu-utils gnutls-bin libcmocka-dev libnbd-dev binutils mandoc procps gnuplot-nox'
+testing='nbdkit qemu-utils gnutls-bin libcmocka-dev libnbd-dev binutils mandoc procps gnuplot-nox
+	curl python3-prometheus-client'
 peers='nbdkit qemu-utils qemu-system-common btrfs-progs'
 
 case ${1-} in

@@ -192,6 +192,33 @@ int lcpfs_pool_list(struct lcpfs_pool *pool, struct lcpfs_partition_info *list, 
 int lcpfs_partition_get_info(struct lcpfs_pool *pool, const char *name, struct lcpfs_partition_info *info,
 			     struct lcpfs_failure *failure);
 
+/*
+ * What its users asked for since it was opened. What the server is asked for in one piece may be several
+ * operations here: it passes on what is longer than 256 KiB in pieces.
+ */
+enum lcpfs_operation { LCPFS_READ, LCPFS_WRITE, LCPFS_TRIM, LCPFS_FLUSH };
+#define LCPFS_OPERATIONS 4u
+#define LCPFS_LATENCY_BUCKETS 208u
+
+struct lcpfs_operation_stats {
+	uint64_t ops, bytes; /* done */
+	uint64_t us;         /* that these took, all together */
+	uint64_t errors;     /* those that failed, */
+	uint64_t no_space;   /* and how many of them for want of space */
+	uint64_t latency[LCPFS_LATENCY_BUCKETS]; /* how many of `ops` took how long */
+};
+
+struct lcpfs_iostat {
+	uint64_t since_s; /* since 1970: when counting began */
+	uint64_t since_us, now_us; /* the same, and when this was read, by a clock that never jumps */
+	struct lcpfs_operation_stats operation[LCPFS_OPERATIONS];
+};
+
+int lcpfs_partition_get_iostat(struct lcpfs_pool *pool, const char *name, struct lcpfs_iostat *iostat,
+			       struct lcpfs_failure *failure);
+/* The least latency in µs that is counted in a bucket. It ends where the next begins; the last one never does. */
+uint64_t lcpfs_latency_bucket_us(unsigned bucket);
+
 enum lcpfs_health { LCPFS_HEALTH_ONLINE, LCPFS_HEALTH_DEGRADED, LCPFS_HEALTH_FAULTED };
 
 struct lcpfs_pool_info {

@@ -7,6 +7,8 @@
 #include "base/error.h"
 #include "control/describe.h"
 #include "control/field.h"
+#include "control/iostat.h"
+#include "control/metrics.h"
 #include "pool/pool.h"
 
 enum {
@@ -189,6 +191,47 @@ static int run_log(struct command_call *call)
 	return without_sentence(call, error);
 }
 
+static int run_iostat(struct command_call *call)
+{
+	struct json_object *partitions;
+	int error = iostat_describe(call->pool, field_text(call->arguments, "name"), &partitions, call->failure);
+
+	if (!error)
+		field_put(call->result, "partitions", partitions);
+	return error;
+}
+
+/* As a list: texts that go through the socket have no line breaks. Cuts `text` up. */
+static void put_lines(struct json_object *result, char *text)
+{
+	struct json_object *lines = json_object_new_array();
+	char *line;
+
+	while ((line = strsep(&text, "\n")))
+		if (*line)
+			json_object_array_add(lines, json_object_new_string(line));
+	field_put(result, "lines", lines);
+}
+
+static int run_metrics(struct command_call *call)
+{
+	const char *path = field_text(call->arguments, "path"), *format = field_text(call->arguments, "format");
+	bool is_open = format && !strcmp(format, "openmetrics");
+	char *text;
+	int error;
+
+	if (format && !is_open && strcmp(format, "prometheus") != 0)
+		return failure_set(call->failure, LCPFS_E_INVALID,
+				   "no such format: %s; it is prometheus or openmetrics", format);
+	error = metrics_text(call->pool, path ? path : "", is_open ? METRICS_OPENMETRICS : METRICS_PROMETHEUS,
+			     &text, call->failure);
+	if (error)
+		return error;
+	put_lines(call->result, text);
+	free(text);
+	return 0;
+}
+
 static void scrub_found(void *context, const struct lcpfs_finding *finding)
 {
 	struct command_call *call = context;
@@ -253,6 +296,8 @@ static const struct command commands[] = {
 	{"tune", true, run_tune, {{"mode", COMMAND_TEXT, false}}},
 	{"explain", false, run_explain, {{"name", COMMAND_TEXT, false}}},
 	{"log", false, run_log, {{"after", COMMAND_COUNT, false}, {"limit", COMMAND_COUNT, false}}},
+	{"iostat", false, run_iostat, {{"name", COMMAND_TEXT, false}}},
+	{"metrics", false, run_metrics, {{"path", COMMAND_TEXT, false}, {"format", COMMAND_TEXT, false}}},
 	{"scrub", true, run_scrub, {{0}}},
 };
 

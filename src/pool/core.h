@@ -23,6 +23,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "pool/claimant.h"
+#include "pool/iostat.h"
 #include "pool/layout.h"
 #include "pool/pool.h"
 #include "pool/report.h"
@@ -67,6 +68,9 @@ struct part {
 	bool wants_space; /* a writer of it is waiting for an emergency's metaslab */
 	pthread_t service;
 	bool has_service;
+
+	uint64_t counted_since_s, counted_since_us; /* fixed: what follows counts from here on */
+	struct iostat iostat;
 };
 
 struct event_list {

@@ -157,6 +157,21 @@ int lcpfs_partition_get_info(struct lcpfs_pool *pool, const char *name, struct l
 	return part ? 0 : no_partition(name ? name : "", failure);
 }
 
+int lcpfs_partition_get_iostat(struct lcpfs_pool *pool, const char *name, struct lcpfs_iostat *iostat,
+			       struct lcpfs_failure *failure)
+{
+	pthread_mutex_lock(&pool->lock);
+	struct part *part = part_named(pool, name);
+	if (part) {
+		iostat->since_s = part->counted_since_s;
+		iostat->since_us = part->counted_since_us;
+		iostat->now_us = clock_us(&pool->clock);
+		iostat_read(&part->iostat, iostat->operation);
+	}
+	pthread_mutex_unlock(&pool->lock);
+	return part ? 0 : no_partition(name ? name : "", failure);
+}
+
 /* -- the pool -- */
 
 static const char *why_faulted(const struct part *part)

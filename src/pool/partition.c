@@ -97,6 +97,8 @@ static struct part *part_new(struct lcpfs_pool *pool, uint32_t slot, uint32_t id
 	part->pool = pool;
 	part->slot = slot;
 	part->id = id;
+	part->counted_since_s = pool->clock.wall_s(pool->clock.context);
+	part->counted_since_us = clock_us(&pool->clock);
 	return part;
 }
 

@@ -87,14 +87,27 @@ static int check_range(const struct lcpfs_partition *partition, uint64_t offset,
 			   partition->part->name, offset, offset + length, partition->bytes);
 }
 
+static uint64_t now_us(const struct lcpfs_partition *partition)
+{
+	return clock_us(&partition->part->pool->clock);
+}
+
+static void count(struct lcpfs_partition *partition, enum lcpfs_operation kind, uint64_t begin_us, uint64_t bytes,
+		  int error)
+{
+	iostat_count(&partition->part->iostat, kind, now_us(partition) - begin_us, bytes, error);
+}
+
 int lcpfs_volume_read(struct lcpfs_partition *partition, uint64_t offset, void *buffer, size_t length,
 		      struct lcpfs_failure *failure)
 {
+	uint64_t begin_us = now_us(partition);
 	int error = check_range(partition, offset, length, failure);
 
 	if (error)
 		return error;
 	error = store_read(partition->store, offset, buffer, length, failure);
+	count(partition, LCPFS_READ, begin_us, length, error);
 	if (error == -LCPFS_E_CORRUPT || error == -LCPFS_E_IO)
 		scrub_note_read_error(partition->part, offset, error);
 	return error;
@@ -120,15 +133,18 @@ static int write_pieces(struct lcpfs_partition *partition, uint64_t offset, cons
 int lcpfs_volume_write_some(struct lcpfs_partition *partition, uint64_t offset, const void *buffer, size_t length,
 			    bool fua, struct lcpfs_write_wait *wait, struct lcpfs_failure *failure)
 {
+	uint64_t begin_us = wait->since_us ? wait->since_us : now_us(partition);
 	int error = check_range(partition, offset, length, failure);
 
-	if (!error && wait->since_us && !wait_moment(partition->part, wait))
-		return -LCPFS_E_AGAIN;
-	if (!error)
-		error = write_pieces(partition, offset, buffer, length, fua, wait, failure);
-	if (error != -LCPFS_E_NOSPC && error != -LCPFS_E_DEVICE_FULL)
+	if (error)
 		return error;
-	return wait_begin(partition->part, wait) ? -LCPFS_E_AGAIN : error;
+	if (wait->since_us && !wait_moment(partition->part, wait))
+		return -LCPFS_E_AGAIN;
+	error = write_pieces(partition, offset, buffer, length, fua, wait, failure);
+	if ((error == -LCPFS_E_NOSPC || error == -LCPFS_E_DEVICE_FULL) && wait_begin(partition->part, wait))
+		return -LCPFS_E_AGAIN;
+	count(partition, LCPFS_WRITE, begin_us, length, error);
+	return error;
 }
 
 int lcpfs_volume_write(struct lcpfs_partition *partition, uint64_t offset, const void *buffer, size_t length,
@@ -146,20 +162,38 @@ int lcpfs_volume_write(struct lcpfs_partition *partition, uint64_t offset, const
 int lcpfs_volume_trim(struct lcpfs_partition *partition, uint64_t offset, uint64_t length, bool fua,
 		      struct lcpfs_failure *failure)
 {
+	uint64_t begin_us = now_us(partition);
 	int error = check_range(partition, offset, length, failure);
 
-	return error ? error : store_trim(partition->store, offset, length, fua, failure);
+	if (error)
+		return error;
+	error = store_trim(partition->store, offset, length, fua, failure);
+	count(partition, LCPFS_TRIM, begin_us, length, error);
+	return error;
 }
 
+/* What could not be done at once is asked for again, by somebody who may wait, and counted then. */
 int lcpfs_volume_try_read(struct lcpfs_partition *partition, uint64_t offset, void *buffer, size_t length)
 {
-	return store_try_read(partition->store, offset, buffer, length);
+	uint64_t begin_us = now_us(partition);
+	int error = store_try_read(partition->store, offset, buffer, length);
+
+	if (!error)
+		count(partition, LCPFS_READ, begin_us, length, 0);
+	return error;
 }
 
 int lcpfs_volume_try_write(struct lcpfs_partition *partition, uint64_t offset, const void *buffer, size_t length,
 			   size_t *done, bool *unsettled)
 {
-	return store_try_write(partition->store, offset, buffer, length, done, unsettled);
+	uint64_t begin_us = now_us(partition);
+	int error = store_try_write(partition->store, offset, buffer, length, done, unsettled);
+
+	if (!error)
+		count(partition, LCPFS_WRITE, begin_us, length, 0);
+	else if (*done)
+		iostat_count_bytes(&partition->part->iostat, LCPFS_WRITE, *done);
+	return error;
 }
 
 void lcpfs_volume_settle(struct lcpfs_partition *partition)
@@ -169,7 +203,11 @@ void lcpfs_volume_settle(struct lcpfs_partition *partition)
 
 int lcpfs_volume_flush(struct lcpfs_partition *partition, struct lcpfs_failure *failure)
 {
-	return store_flush(partition->store, failure);
+	uint64_t begin_us = now_us(partition);
+	int error = store_flush(partition->store, failure);
+
+	count(partition, LCPFS_FLUSH, begin_us, 0, error);
+	return error;
 }
 
 int lcpfs_volume_extent(struct lcpfs_partition *partition, uint64_t offset, uint64_t length, bool *data,

@@ -108,6 +108,8 @@ static int open_pool(struct serving *s, struct lcpfs_failure *failure)
 	if (error)
 		failure_set(failure, (enum lcpfs_error)-error, "%s: cannot note who serves it: %s", o->pool_path,
 			    lcpfs_error_sentence(error));
+	if (!error && o->opened)
+		error = o->opened(o->context, s->pool, failure);
 	return error;
 }
 
@@ -196,6 +198,8 @@ static void *end_thread(void *context)
 	s->server = NULL;
 	pthread_mutex_unlock(&s->lock);
 	control_server_stop(s->control);
+	if (s->options->closing)
+		s->options->closing(s->options->context);
 	s->error = s->pool ? lcpfs_pool_close(s->pool, &s->failure) : 0;
 	eventfd_write(s->ended_fd, 1);
 	return NULL;

@@ -17,6 +17,13 @@ struct serve_options {
 	enum serve_tls tls;
 	struct tls_files tls_files;
 	bool is_verbose;
+	/*
+	 * What else goes with a pool that is open: may be NULL. `opened` comes before the first client, `closing`
+	 * in any case, when the last one has gone; the pool can be used between them.
+	 */
+	int (*opened)(void *context, struct lcpfs_pool *pool, struct lcpfs_failure *failure);
+	void (*closing)(void *context);
+	void *context;
 };
 
 /*

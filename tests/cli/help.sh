@@ -17,7 +17,7 @@ for command in $commands; do
 	expect 0 lcpfs "$command" --help
 	cmp -s out help || fail "$command --help and help $command differ"
 	grep -q "^\*$command\*" "$SOURCE_MANUAL" || fail "the manual does not have $command"
-	for option in $(sed -n 's/^  --\([a-z-]*\).*/\1/p' out); do
+	for option in $(sed -n 's/^  \(-[a-zA-Z], \)\{0,1\}--\([a-z-]*\).*/\2/p' out); do
 		grep -q -- "--$option\*" "$SOURCE_MANUAL" || fail "the manual does not have --$option of $command"
 	done
 done

@@ -35,6 +35,31 @@ int session_run(const struct session_call *call, struct json_object **result, st
 	return failure_set(failure, LCPFS_E_NOT_FOUND, "%s: not here", call->pool_path);
 }
 
+int session_watch_call(struct session_watch *watch, const char *command, struct json_object *arguments,
+		       struct json_object **result, struct lcpfs_failure *failure)
+{
+	CHECK(watch->pool_path && command_find(command));
+	json_object_put(arguments);
+	*result = NULL;
+	return failure_set(failure, LCPFS_E_NOT_FOUND, "%s: not here", watch->pool_path);
+}
+
+bool session_watch_goes_on(struct session_watch *watch, const struct lcpfs_failure *failure)
+{
+	(void)watch, (void)failure;
+	return false;
+}
+
+void session_watch_close(struct session_watch *watch)
+{
+	(void)watch;
+}
+
+void session_sleep(struct timespec *next, double interval_s)
+{
+	CHECK(next && interval_s > 0);
+}
+
 #define WRAP(name) __wrap_##name
 
 int WRAP(lcpfs_pool_create)(const char *path, const struct lcpfs_create_options *options,

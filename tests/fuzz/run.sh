@@ -15,7 +15,7 @@ flags='-g -O2 -fno-omit-frame-pointer -std=c17 -D_GNU_SOURCE -DLCPFS_AUDIT -Iinc
 # shellcheck disable=SC2089,SC2090 # the quotes are for C
 flags="$flags -DLCPFS_VERSION=\"fuzz\""
 flags="$flags -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all"
-packages=$(pkg-config --cflags --libs libxxhash liburing json-c blkid smartcols gnutls)
+packages=$(pkg-config --cflags --libs libxxhash liburing json-c blkid smartcols gnutls libmicrohttpd)
 wraps=$(cat tests/fuzz/wraps.txt)
 export ASAN_OPTIONS="quarantine_size_mb=4:thread_local_quarantine_size_kb=64${ASAN_OPTIONS:+:$ASAN_OPTIONS}"
 
