@@ -55,6 +55,17 @@ static const struct cli_option set_options[] = {
 static const struct cli_option json_options[] = {{"json", NULL, JSON_HELP}, {0}};
 static const struct cli_option long_work_options[] = {
 	{"json", NULL, JSON_HELP}, {"progress", NULL, PROGRESS_HELP}, {0}};
+static const struct cli_option attach_options[] = {
+	{"read-only", NULL, "nothing can be written to it"},
+	{"method", "METHOD", "nbd (the kernel's) or fuse (nbdfuse and a loop device); what there is if not given"},
+	{"json", NULL, JSON_HELP},
+	{0},
+};
+static const struct cli_option detach_options[] = {
+	{"force", NULL, "also where what was written cannot be made durable"},
+	{"json", NULL, JSON_HELP},
+	{0},
+};
 static const struct cli_option iostat_options[] = {
 	{"latency", NULL, "latency percentiles instead of sizes and rates", 'l'},
 	{"histogram", NULL, "how many operations took how long", 'w'},
@@ -111,6 +122,9 @@ static const struct cli_command commands[] = {
 	{"status", "POOL", "the pool: totals, health, engine, thresholds with confidence", pool_status,
 	 json_options},
 	{"serve", "POOL", "serve the partitions to NBD clients until SIGTERM", serve_command, serve_options},
+	{"attach", "POOL NAME", "a partition as a block device of this machine; prints which", attach_command,
+	 attach_options},
+	{"detach", "POOL NAME", "take that away again", detach_command, detach_options},
 	{"resize", "POOL NAME SIZE",
 	 "give a partition room for more or less data by hand, also while it is served", pool_resize,
 	 resize_options},

@@ -90,6 +90,8 @@ int pool_explain(const struct cli *cli);
 int pool_log(const struct cli *cli);
 int pool_scrub(const struct cli *cli);
 
+int attach_command(const struct cli *cli);
+int detach_command(const struct cli *cli);
 int iostat_command(const struct cli *cli);
 int metrics_command(const struct cli *cli);
 

@@ -70,8 +70,8 @@ static enum MHD_Result answer_metrics(struct exporter *exporter, struct MHD_Conn
 }
 
 static enum MHD_Result on_request(void *context, struct MHD_Connection *connection, const char *path,
-				  const char *method, const char *version, const char *upload, size_t *upload_bytes,
-				  void **state)
+				  const char *method, const char *version, const char *upload,
+				  size_t *upload_bytes, void **state)
 {
 	(void)version, (void)upload, (void)state;
 	if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0) {

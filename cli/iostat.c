@@ -320,10 +320,10 @@ static void print_rates(const struct watching *w, const struct row *row)
 
 static void print_titles(struct watching *w, int width)
 {
-	static const char *const rates[] = {"SIZE", "LIVE", "READ", "WRITE", "TRIM", "FLUSH", "READ", "WRITE", "QUEUE",
-					    "WA",   NULL};
-	static const char *const latencies[] = {"P50", "P99", "P99.9", "P50", "P99", "P99.9", "P50", "P99", "P99.9",
-						NULL};
+	static const char *const rates[] = {
+		"SIZE", "LIVE", "READ", "WRITE", "TRIM", "FLUSH", "READ", "WRITE", "QUEUE", "WA", NULL};
+	static const char *const latencies[] = {
+		"P50", "P99", "P99.9", "P50", "P99", "P99.9", "P50", "P99", "P99.9", NULL};
 	bool latency = cli_flag(w->cli, "latency");
 
 	printf("%-*s%s\n", width, "",

@@ -29,7 +29,7 @@ double iostat_percentile(const uint64_t buckets[LCPFS_LATENCY_BUCKETS], double s
 	return INFINITY;
 }
 
-/* Only the buckets that hold some; two lists rather than a list of pairs, since readers bound how many they take. */
+/* Only the buckets that hold some; two lists rather than one of pairs, since readers bound how many they take. */
 static void put_latency(struct json_object *object, const uint64_t buckets[LCPFS_LATENCY_BUCKETS])
 {
 	struct json_object *us = json_object_new_array(), *ops = json_object_new_array();

@@ -2,8 +2,8 @@
 /*
  * What clients asked of a partition since it was opened, and how long each answer took.
  *
- * It is kept for every operation, so it has to cost next to nothing: no lock, three additions, and the clock twice.
- * A reader may see an operation in one number and not yet in another.
+ * It is kept for every operation, so it has to cost next to nothing: no lock, three additions, the clock twice. A
+ * reader may see an operation in one number and not yet in another.
  */
 #ifndef POOL_IOSTAT_H
 #define POOL_IOSTAT_H

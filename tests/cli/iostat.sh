@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# iostat counts every operation of a client, once, with its latency; between two reports, only what came in between.
+# iostat counts every operation of a client, once, with its latency; between two reports, only what came there.
 . "$(dirname "$0")/lib.sh"
 /usr/bin/python3 -c 'import nbd' 2>/dev/null || skip "no libnbd for Python"
 POOL=$T/pool

@@ -60,6 +60,19 @@ void session_sleep(struct timespec *next, double interval_s)
 	CHECK(next && interval_s > 0);
 }
 
+/* They run other programs. */
+int attach_command(const struct cli *cli)
+{
+	CHECK(cli->operands[1]);
+	return CLI_DONE;
+}
+
+int detach_command(const struct cli *cli)
+{
+	CHECK(cli->operands[1]);
+	return CLI_DONE;
+}
+
 #define WRAP(name) __wrap_##name
 
 int WRAP(lcpfs_pool_create)(const char *path, const struct lcpfs_create_options *options,

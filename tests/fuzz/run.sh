@@ -23,7 +23,7 @@ parts_of() {
 	case $1 in
 	image | control) echo tests/fuzz/images.c tests/fuzz/overlay.c ;;
 	reply) echo cli/show.c cli/size.c cli/table.c ;;
-	arguments) find cli sim -name '*.c' ! -path cli/main.c ! -path cli/session.c ;;
+	arguments) find cli sim -name '*.c' ! -path cli/main.c ! -path cli/session.c ! -path cli/attach.c ;;
 	trace) echo sim/trace.c ;;
 	nbd) echo tests/serve/world.c -Wl,--wrap=lane_submit ;;
 	text) echo cli/size.c ;;

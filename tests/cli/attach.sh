@@ -1,0 +1,84 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# From nothing to a mounted file system in three commands, and back. By the kernel's nbd where there is one, else
+# by nbdfuse and a loop device.
+. "$(dirname "$0")/lib.sh"
+POOL=$T/pool
+
+lcpfs create "$POOL" --size 512M --metaslab 1M >/dev/null
+lcpfs add "$POOL" db --min 64M --max 256M --volume 64M >/dev/null
+if [ "$(id -u)" -ne 0 ]; then
+	expect 1 lcpfs attach "$POOL" db
+	says "be root"
+	skip "only root can attach"
+fi
+[ -z "$SANITIZER" ] || skip "programs of others are run"
+needs mkfs.ext4 losetup nbdfuse
+[ -w /dev/fuse ] && [ -w /dev/loop-control ] || skip "neither nbd nor FUSE with loop devices here"
+
+GUID=$(lcpfs status "$POOL" --json | sed 's/.*"guid":"\([0-9a-f]*\)".*/\1/')
+RUN=/run/lcpfs
+server() { pgrep -f "lcpfs serve $POOL " || true; }
+# shellcheck disable=SC2016 # expanded at the end
+at_end 'rm -rf $RUN/$GUID.*'
+at_end 'for pid in $(server); do kill -9 $pid; done'
+at_end '"$LCPFS" detach "$POOL" db --force 2>/dev/null'
+at_end 'umount "$T/mnt" 2>/dev/null'
+
+expect 2 lcpfs attach "$POOL" db --method x
+expect 1 lcpfs attach "$POOL" none
+says "no partition none"
+expect 1 lcpfs attach "$POOL" ../../etc
+says "no partition"
+expect 1 lcpfs attach "$T/none" db
+says "No such file"
+expect 1 lcpfs detach "$POOL" db
+says "db is not attached"
+
+# The server, started by the first of these, serves on.
+expect 0 lcpfs attach "$POOL" db
+DEVICE=$(cat out)
+[ -b "$DEVICE" ] || fail "no block device: $DEVICE"
+[ "$(blockdev --getsize64 "$DEVICE")" = 67108864 ] || fail "its length"
+expect 0 lcpfs attach "$POOL" db
+[ "$(cat out)" = "$DEVICE" ] || fail "attached twice: $(cat out)"
+expect 1 lcpfs remove "$POOL" db
+
+mkfs.ext4 -q "$DEVICE"
+mkdir mnt
+mount -o discard "$DEVICE" mnt
+head -c 5000000 /dev/urandom >data
+cp data mnt/data
+expect 1 lcpfs detach "$POOL" db
+says "mounted at $T/mnt: unmount it first"
+cmp data mnt/data || fail "what was refused had an effect"
+umount mnt
+expect 0 lcpfs detach "$POOL" db
+expect 1 lcpfs detach "$POOL" db
+[ ! -e "$RUN/$GUID.db" ] || fail "something is left"
+
+# What was written is durable: also the page cache of the device was written back.
+kill -9 "$(server)"
+wait_released "$POOL"
+expect 0 lcpfs attach "$POOL" db --read-only --json
+DEVICE=$(sed 's/.*"device":"\([^"]*\)".*/\1/' out)
+mount -o ro,noload "$DEVICE" mnt
+cmp data mnt/data || fail "the data is another"
+umount mnt
+[ "$(blockdev --getro "$DEVICE")" = 1 ] || fail "not read-only"
+expect 0 lcpfs detach "$POOL" db --json
+
+# The socket that the pool names has to be its owner's; a device that is gone is not taken for attached.
+expect 0 lcpfs attach "$POOL" db
+DEVICE=$(cat out)
+kill "$(server)"
+gone() { [ -z "$(server)" ]; }
+wait_until gone
+case $DEVICE in
+/dev/loop*)
+	losetup -d "$DEVICE"
+	expect 1 lcpfs detach "$POOL" db
+	says "is not attached"
+	umount -l "$RUN/$GUID.db.nbd"
+	;;
+esac
