@@ -4,11 +4,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,7 +19,7 @@
 
 extern char **environ;
 
-enum { LINE_MAX_BYTES = 400 };
+enum { LINE_MAX_BYTES = 400, STOP_MS = 2000 };
 
 void program_extend_path(void)
 {
@@ -43,8 +46,13 @@ bool program_exists(const char *name)
 	return found;
 }
 
-/* Standard input is empty, output goes to `out_fd`, errors to `error_fd`; all signals are as they usually are. */
-static int spawn(const char *const *arguments, int out_fd, int error_fd, bool own_session, pid_t *pid)
+struct plumbing {
+	int in, out, error; /* in -1: empty */
+	bool own_session;
+};
+
+/* All signals are as they usually are. */
+static int spawn(const char *const *arguments, const struct plumbing *plumbing, pid_t *pid)
 {
 	posix_spawn_file_actions_t files;
 	posix_spawnattr_t attributes;
@@ -54,14 +62,17 @@ static int spawn(const char *const *arguments, int out_fd, int error_fd, bool ow
 	sigemptyset(&none);
 	sigfillset(&all);
 	posix_spawn_file_actions_init(&files);
-	posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-	posix_spawn_file_actions_adddup2(&files, out_fd, STDOUT_FILENO);
-	posix_spawn_file_actions_adddup2(&files, error_fd, STDERR_FILENO);
+	if (plumbing->in >= 0)
+		posix_spawn_file_actions_adddup2(&files, plumbing->in, STDIN_FILENO);
+	else
+		posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+	posix_spawn_file_actions_adddup2(&files, plumbing->out, STDOUT_FILENO);
+	posix_spawn_file_actions_adddup2(&files, plumbing->error, STDERR_FILENO);
 	posix_spawnattr_init(&attributes);
 	posix_spawnattr_setsigmask(&attributes, &none);
 	posix_spawnattr_setsigdefault(&attributes, &all);
 	posix_spawnattr_setflags(&attributes, (short)(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
-						      (own_session ? POSIX_SPAWN_SETSID : 0)));
+						      (plumbing->own_session ? POSIX_SPAWN_SETSID : 0)));
 	error = posix_spawnp(pid, arguments[0], &files, &attributes, (char *const *)arguments, environ);
 	posix_spawn_file_actions_destroy(&files);
 	posix_spawnattr_destroy(&attributes);
@@ -117,7 +128,7 @@ int program_run(const char *const *arguments, char *output, size_t room, struct 
 
 	if (pipe2(pipe_fds, O_CLOEXEC))
 		return cannot_run(arguments[0], errno, failure);
-	error = spawn(arguments, pipe_fds[1], pipe_fds[1], false, &pid);
+	error = spawn(arguments, &(struct plumbing){-1, pipe_fds[1], pipe_fds[1], false}, &pid);
 	close(pipe_fds[1]);
 	FILE *from = fdopen(pipe_fds[0], "r");
 	CHECK(from);
@@ -170,7 +181,7 @@ int program_start(const char *const *arguments, const char *ready, const char *l
 		close(log_fd);
 		return cannot_run(arguments[0], errno, failure);
 	}
-	error = spawn(arguments, ready ? pipe_fds[1] : log_fd, log_fd, true, &pid);
+	error = spawn(arguments, &(struct plumbing){-1, ready ? pipe_fds[1] : log_fd, log_fd, true}, &pid);
 	close(pipe_fds[1]);
 	close(log_fd);
 	if (error || !ready) {
@@ -182,4 +193,49 @@ int program_start(const char *const *arguments, const char *ready, const char *l
 	read_last_line(log_path, last);
 	return failure_set(failure, LCPFS_E_SYSTEM, "%s did not start: %s", arguments[0],
 			   strncmp(last, "lcpfs: ", 7) ? last : last + 7);
+}
+
+/* ---- with something to read ---- */
+
+/* false: it was killed. */
+static bool wait_or_kill(pid_t pid, unsigned timeout_s, int stop_fd)
+{
+	struct pollfd fds[2] = {{.fd = pidfd_open(pid, 0), .events = POLLIN}, {.fd = stop_fd, .events = POLLIN}};
+	int ready = poll(fds, stop_fd < 0 ? 1 : 2, (int)timeout_s * 1000);
+	bool ended = ready > 0 && fds[0].revents;
+
+	if (ready > 0 && !ended) /* to be stopped: a moment is left to it */
+		ended = poll(fds, 1, STOP_MS) > 0;
+	if (!ended)
+		kill(-pid, SIGKILL);
+	close(fds[0].fd);
+	return ended;
+}
+
+/* A socket pair takes all of it at once, and a program that does not read it sends no signal. */
+static void feed(int fd, const char *input)
+{
+	(void)!send(fd, input, strlen(input), MSG_NOSIGNAL | MSG_DONTWAIT);
+	shutdown(fd, SHUT_WR);
+}
+
+int program_feed(const char *path, const char *input, unsigned timeout_s, int stop_fd,
+		 struct lcpfs_failure *failure)
+{
+	const char *arguments[] = {path, NULL};
+	int ends[2], error;
+	pid_t pid;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends))
+		return cannot_run(path, errno, failure);
+	error = spawn(arguments, &(struct plumbing){ends[1], STDERR_FILENO, STDERR_FILENO, true}, &pid);
+	close(ends[1]);
+	if (!error)
+		feed(ends[0], input);
+	bool ended = error || wait_or_kill(pid, timeout_s, stop_fd);
+	close(ends[0]);
+	if (error)
+		return cannot_run(path, error, failure);
+	error = result_of(path, pid, "", failure);
+	return ended ? error : failure_set(failure, LCPFS_E_STOPPED, "%s: took too long and was killed", path);
 }

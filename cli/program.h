@@ -26,4 +26,11 @@ int program_run(const char *const *arguments, char *output, size_t room, struct 
 int program_start(const char *const *arguments, const char *ready, const char *log_path,
 		  struct lcpfs_failure *failure) MUST_CHECK;
 
+/*
+ * Runs it with `input` as its standard input, in a session of its own. It may take timeout_s, and until stop_fd
+ * (-1: none) can be read from; then it is killed, with what it started, and that is a failure.
+ */
+int program_feed(const char *path, const char *input, unsigned timeout_s, int stop_fd,
+		 struct lcpfs_failure *failure) MUST_CHECK;
+
 #endif

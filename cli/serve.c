@@ -8,7 +8,9 @@
 #include <unistd.h>
 
 #include "cli.h"
+#include "events.h"
 #include "exporter.h"
+#include "journal.h"
 #include "serve/listeners.h"
 #include "serve/run.h"
 
@@ -96,28 +98,54 @@ struct extras {
 	const struct cli *cli;
 	const char *pool_path;
 	struct exporter *exporter;
+	struct events *events;
+	unsigned alarm_percent;
 };
 
-static int check_extras(const struct cli *cli)
+static int find_alarm(const struct cli *cli, unsigned *percent)
 {
-	const char *address = cli_value(cli, "metrics");
+	const char *text = cli_value(cli, "alarm");
+	char *end;
+	unsigned long number = strtoul(text ? text : "90", &end, 10);
+	if (text && (*text < '0' || *text > '9' || (*end && strcmp(end, "%") != 0) || number < 10 || number > 100))
+		return cli_usage("--alarm %s is not a percentage from 10 to 100", text);
+	*percent = (unsigned)number;
+	return 0;
+}
+
+static int check_extras(const struct cli *cli, struct extras *extras)
+{
+	const char *address = cli_value(cli, "metrics"), *hook = cli_value(cli, "hook");
 	if (address && !exporter_is_address(address))
 		return cli_usage("--metrics %s is not PORT, ADDRESS:PORT or [ADDRESS]:PORT; an ADDRESS has no "
 				 "names, and 0.0.0.0 is every one",
 				 address);
-	return 0;
+	if (hook && (*hook != '/' || access(hook, X_OK)))
+		return cli_usage("--hook %s: %s", hook,
+				 *hook == '/' ? strerror(errno) : "name the program from the root on");
+	return find_alarm(cli, &extras->alarm_percent);
 }
 
 static int start_extras(void *context, struct lcpfs_pool *pool, struct lcpfs_failure *failure)
 {
 	struct extras *extras = context;
 	const char *address = cli_value(extras->cli, "metrics");
-	return address ? exporter_start(address, pool, extras->pool_path, &extras->exporter, failure) : 0;
+	struct events_options options = {
+		.pool = pool,
+		.pool_path = extras->pool_path,
+		.hook = cli_value(extras->cli, "hook"),
+		.alarm_percent = extras->alarm_percent,
+	};
+	int error = address ? exporter_start(address, pool, extras->pool_path, &extras->exporter, failure) : 0;
+	if (!error && (options.hook || journal_is_there()))
+		error = events_start(&options, &extras->events, failure);
+	return error;
 }
 
 static void stop_extras(void *context)
 {
 	struct extras *extras = context;
+	events_stop(extras->events);
 	exporter_stop(extras->exporter);
 }
 
@@ -135,7 +163,7 @@ int serve_command(const struct cli *cli)
 	if (!status)
 		status = find_tls(cli, &options);
 	if (!status)
-		status = check_extras(cli);
+		status = check_extras(cli, &extras);
 	if (!status)
 		status = find_paths(cli, &paths, &options);
 	if (status)
