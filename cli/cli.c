@@ -137,6 +137,8 @@ static const struct cli_command commands[] = {
 	{"log", "POOL", "boundary moves, their reasons and their outcomes", pool_log, log_options},
 	{"iostat", "POOL [NAME] [INTERVAL [COUNT]]",
 	 "operations, bytes and latencies, once or every INTERVAL seconds", iostat_command, iostat_options},
+	{"top", "POOL [INTERVAL]", "watch partitions, moves and what the engine waits for, at a terminal",
+	 top_command, NULL},
 	{"metrics", "POOL", "the pool's numbers for Prometheus", metrics_command,
 	 metrics_options},
 	{"check", "POOL", "verify every invariant; offline, changes nothing", offline_check, check_options},

@@ -93,6 +93,7 @@ int pool_scrub(const struct cli *cli);
 int attach_command(const struct cli *cli);
 int detach_command(const struct cli *cli);
 int iostat_command(const struct cli *cli);
+int top_command(const struct cli *cli);
 int metrics_command(const struct cli *cli);
 
 int offline_create(const struct cli *cli);

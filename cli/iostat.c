@@ -15,168 +15,21 @@
 #include "cli.h"
 #include "control/field.h"
 #include "control/iostat.h"
+#include "rates.h"
 #include "session.h"
 #include "show.h"
 #include "size.h"
 #include "table.h"
-
-struct row {
-	const char *name;
-	uint64_t id, size_blocks, live_blocks, written_blocks, device_blocks, since_us;
-	double seconds; /* that it is about */
-	struct lcpfs_operation_stats operation[LCPFS_OPERATIONS];
-};
-
-struct rows {
-	struct row *list;
-	size_t count;
-	struct json_object *result; /* has the names */
-};
 
 struct watching {
 	const struct cli *cli;
 	const char *name; /* NULL: all */
 	double interval_s;
 	uint64_t count; /* reports still to come; UINT64_MAX: no end */
-	struct rows before;
+	struct rates before;
 	bool has_titles;
 	unsigned lines; /* since the titles */
 };
-
-/* ---- what the counters say ---- */
-
-static void read_buckets(uint64_t buckets[LCPFS_LATENCY_BUCKETS], struct json_object *operation)
-{
-	struct json_object *us = field_get(operation, "latency_us"), *ops = field_get(operation, "latency_ops");
-	size_t count = MIN_OF(field_length(us), field_length(ops));
-
-	for (size_t i = 0, bucket = 0; i < count; i++) {
-		uint64_t low = json_object_get_uint64(json_object_array_get_idx(us, i));
-		while (bucket < LCPFS_LATENCY_BUCKETS - 1 && lcpfs_latency_bucket_us((unsigned)bucket) < low)
-			bucket++;
-		buckets[bucket] += json_object_get_uint64(json_object_array_get_idx(ops, i));
-	}
-}
-
-static void read_operation(struct lcpfs_operation_stats *stats, struct json_object *operation)
-{
-	*stats = (struct lcpfs_operation_stats){
-		.ops = field_count(operation, "ops"),
-		.bytes = field_count(operation, "bytes"),
-		.us = field_count(operation, "us"),
-		.errors = field_count(operation, "errors"),
-		.no_space = field_count(operation, "no_space"),
-	};
-	read_buckets(stats->latency, operation);
-}
-
-static void read_row(struct row *row, struct json_object *partition)
-{
-	const char *name = field_text(partition, "name");
-
-	*row = (struct row){
-		.name = name ? name : "",
-		.id = field_count(partition, "id"),
-		.size_blocks = field_count(partition, "size_blocks"),
-		.live_blocks = field_count(partition, "live_blocks"),
-		.written_blocks = field_count(partition, "written_blocks"),
-		.device_blocks = field_count(partition, "device_blocks"),
-		.since_us = field_count(partition, "since_us"),
-	};
-	row->seconds = (double)(field_count(partition, "now_us") - row->since_us) / 1e6;
-	for (unsigned i = 0; i < LCPFS_OPERATIONS; i++)
-		read_operation(&row->operation[i], field_get(partition, iostat_operation_name(i)));
-}
-
-static void read_rows(struct rows *rows, struct json_object *result)
-{
-	struct json_object *partitions = field_get(result, "partitions");
-
-	rows->result = result;
-	rows->count = field_length(partitions);
-	rows->list = calloc(rows->count + 1, sizeof(*rows->list));
-	CHECK(rows->list);
-	for (size_t i = 0; i < rows->count; i++)
-		read_row(&rows->list[i], json_object_array_get_idx(partitions, i));
-}
-
-static void free_rows(struct rows *rows)
-{
-	free(rows->list);
-	json_object_put(rows->result);
-	*rows = (struct rows){0};
-}
-
-static void subtract_operation(struct lcpfs_operation_stats *now, const struct lcpfs_operation_stats *before)
-{
-	now->ops -= before->ops;
-	now->bytes -= before->bytes;
-	now->us -= before->us;
-	now->errors -= before->errors;
-	now->no_space -= before->no_space;
-	for (unsigned i = 0; i < LCPFS_LATENCY_BUCKETS; i++)
-		now->latency[i] -= before->latency[i];
-}
-
-/* Counters begin anew where the pool was opened anew: then all of them are new. */
-static struct row difference(const struct row *now, const struct rows *before)
-{
-	struct row row = *now;
-
-	for (size_t i = 0; i < before->count; i++) {
-		const struct row *old = &before->list[i];
-		if (old->id != now->id || old->since_us != now->since_us)
-			continue;
-		row.seconds -= old->seconds;
-		row.written_blocks -= old->written_blocks;
-		row.device_blocks -= old->device_blocks;
-		for (unsigned k = 0; k < LCPFS_OPERATIONS; k++)
-			subtract_operation(&row.operation[k], &old->operation[k]);
-	}
-	return row;
-}
-
-static void add_row(struct row *total, const struct row *row)
-{
-	total->size_blocks += row->size_blocks;
-	total->live_blocks += row->live_blocks;
-	total->written_blocks += row->written_blocks;
-	total->device_blocks += row->device_blocks;
-	total->seconds = MAX_OF(total->seconds, row->seconds);
-	for (unsigned k = 0; k < LCPFS_OPERATIONS; k++) {
-		struct lcpfs_operation_stats *to = &total->operation[k];
-		to->ops += row->operation[k].ops;
-		to->bytes += row->operation[k].bytes;
-		to->us += row->operation[k].us;
-		for (unsigned i = 0; i < LCPFS_LATENCY_BUCKETS; i++)
-			to->latency[i] += row->operation[k].latency[i];
-	}
-}
-
-static double per_second(const struct row *row, double count)
-{
-	return row->seconds > 0 ? count / row->seconds : 0;
-}
-
-/* How many operations were under way at a time, by Little's law. */
-static double queue_of(const struct row *row)
-{
-	double us = 0;
-
-	for (unsigned k = 0; k < LCPFS_OPERATIONS; k++)
-		us += (double)row->operation[k].us;
-	return per_second(row, us / 1e6);
-}
-
-static double amplification_of(const struct row *row)
-{
-	return row->written_blocks ? (double)row->device_blocks / (double)row->written_blocks : NAN;
-}
-
-static double mean_us(const struct lcpfs_operation_stats *stats)
-{
-	return stats->ops ? (double)stats->us / (double)stats->ops : NAN;
-}
 
 /* ---- JSON ---- */
 
@@ -194,15 +47,15 @@ static void put_buckets(struct json_object *object, const uint64_t buckets[LCPFS
 	field_put(object, "latency_ops", ops);
 }
 
-static struct json_object *operation_object(const struct row *row, unsigned kind)
+static struct json_object *operation_object(const struct rates_row *row, unsigned kind)
 {
 	const struct lcpfs_operation_stats *stats = &row->operation[kind];
 	struct json_object *object = json_object_new_object();
 
 	field_put_count(object, "ops", stats->ops);
-	field_put_number(object, "ops_per_s", per_second(row, (double)stats->ops));
-	field_put_number(object, "bytes_per_s", per_second(row, (double)stats->bytes));
-	field_put_number(object, "avg_latency_us", mean_us(stats));
+	field_put_number(object, "ops_per_s", rates_per_second(row, (double)stats->ops));
+	field_put_number(object, "bytes_per_s", rates_per_second(row, (double)stats->bytes));
+	field_put_number(object, "avg_latency_us", rates_mean_us(stats));
 	field_put_number(object, "p50_us", iostat_percentile(stats->latency, 0.5));
 	field_put_number(object, "p99_us", iostat_percentile(stats->latency, 0.99));
 	field_put_number(object, "p999_us", iostat_percentile(stats->latency, 0.999));
@@ -212,7 +65,7 @@ static struct json_object *operation_object(const struct row *row, unsigned kind
 	return object;
 }
 
-static struct json_object *row_object(const struct row *row)
+static struct json_object *row_object(const struct rates_row *row)
 {
 	struct json_object *object = json_object_new_object();
 
@@ -221,14 +74,14 @@ static struct json_object *row_object(const struct row *row)
 	field_put_number(object, "interval_s", row->seconds);
 	field_put_count(object, "size_blocks", row->size_blocks);
 	field_put_count(object, "live_blocks", row->live_blocks);
-	field_put_number(object, "queue", queue_of(row));
-	field_put_number(object, "write_amplification", amplification_of(row));
+	field_put_number(object, "queue", rates_queue(row));
+	field_put_number(object, "write_amplification", rates_amplification(row));
 	for (unsigned k = 0; k < LCPFS_OPERATIONS; k++)
 		field_put(object, iostat_operation_name(k), operation_object(row, k));
 	return object;
 }
 
-static void print_json(const struct row *rows, size_t count)
+static void print_json(const struct rates_row *rows, size_t count)
 {
 	struct json_object *object = json_object_new_object(), *array = json_object_new_array();
 
@@ -244,7 +97,7 @@ static void print_json(const struct row *rows, size_t count)
 
 enum { COLUMN = 7, NAME_MIN = 10 };
 
-static int name_width(const struct row *rows, size_t count)
+static int name_width(const struct rates_row *rows, size_t count)
 {
 	size_t width = NAME_MIN;
 
@@ -294,7 +147,7 @@ static void cell_us(const struct watching *w, double us)
 	print_cell(w, text);
 }
 
-static void print_latencies(const struct watching *w, const struct row *row)
+static void print_latencies(const struct watching *w, const struct rates_row *row)
 {
 	static const enum lcpfs_operation shown[] = {LCPFS_READ, LCPFS_WRITE, LCPFS_FLUSH};
 
@@ -306,16 +159,16 @@ static void print_latencies(const struct watching *w, const struct row *row)
 	}
 }
 
-static void print_rates(const struct watching *w, const struct row *row)
+static void print_rates(const struct watching *w, const struct rates_row *row)
 {
 	cell_bytes(w, (double)row->size_blocks * LCPFS_BLOCK_BYTES);
 	cell_bytes(w, (double)row->live_blocks * LCPFS_BLOCK_BYTES);
 	for (unsigned k = 0; k < LCPFS_OPERATIONS; k++)
-		cell_number(w, per_second(row, (double)row->operation[k].ops));
-	cell_bytes(w, per_second(row, (double)row->operation[LCPFS_READ].bytes));
-	cell_bytes(w, per_second(row, (double)row->operation[LCPFS_WRITE].bytes));
-	cell_number(w, queue_of(row));
-	cell_number(w, amplification_of(row));
+		cell_number(w, rates_per_second(row, (double)row->operation[k].ops));
+	cell_bytes(w, rates_per_second(row, (double)row->operation[LCPFS_READ].bytes));
+	cell_bytes(w, rates_per_second(row, (double)row->operation[LCPFS_WRITE].bytes));
+	cell_number(w, rates_queue(row));
+	cell_number(w, rates_amplification(row));
 }
 
 static void print_titles(struct watching *w, int width)
@@ -350,7 +203,7 @@ static bool wants_titles(const struct watching *w, size_t rows)
 	       w->lines + rows > (size_t)size.ws_row - 1;
 }
 
-static void print_row(struct watching *w, const struct row *row, int width)
+static void print_row(struct watching *w, const struct rates_row *row, int width)
 {
 	if (cli_flag(w->cli, "script"))
 		printf("%s", row->name);
@@ -364,16 +217,16 @@ static void print_row(struct watching *w, const struct row *row, int width)
 	w->lines++;
 }
 
-static void print_columns(struct watching *w, const struct row *rows, size_t count)
+static void print_columns(struct watching *w, const struct rates_row *rows, size_t count)
 {
-	struct row total = {.name = "TOTAL"};
+	struct rates_row total = {.name = "TOTAL"};
 	int width = name_width(rows, count);
 
 	if (wants_titles(w, count + 1))
 		print_titles(w, width);
 	for (size_t i = 0; i < count; i++) {
 		print_row(w, &rows[i], width);
-		add_row(&total, &rows[i]);
+		rates_add(&total, &rows[i]);
 	}
 	if (count > 1 && !cli_flag(w->cli, "script"))
 		print_row(w, &total, width);
@@ -408,7 +261,7 @@ static void print_octave(const struct watching *w, unsigned octave, const uint64
 }
 
 /* From the first to the last row that has something. */
-static void print_histogram(const struct watching *w, const struct row *row)
+static void print_histogram(const struct watching *w, const struct rates_row *row)
 {
 	uint64_t ops[OCTAVES][LCPFS_OPERATIONS] = {{0}};
 	unsigned first = OCTAVES, last = 0;
@@ -444,7 +297,7 @@ static void print_time(const struct watching *w)
 		printf("%s\n", text);
 }
 
-static void print_report(struct watching *w, const struct row *rows, size_t count)
+static void print_report(struct watching *w, const struct rates_row *rows, size_t count)
 {
 	print_time(w);
 	if (cli_flag(w->cli, "json")) {
@@ -461,20 +314,20 @@ static void print_report(struct watching *w, const struct row *rows, size_t coun
 static int report(struct watching *w, struct json_object *result)
 {
 	bool is_first = !w->before.list, is_shown = !is_first || !cli_flag(w->cli, "skip-first");
-	struct rows now;
-	struct row *rows;
+	struct rates now;
+	struct rates_row *rows;
 
-	read_rows(&now, result);
+	rates_read(&now, result);
 	rows = calloc(now.count + 1, sizeof(*rows));
 	CHECK(rows);
 	for (size_t i = 0; i < now.count; i++)
-		rows[i] = difference(&now.list[i], &w->before);
+		rows[i] = rates_since(&now.list[i], &w->before);
 	if (is_shown)
 		print_report(w, rows, now.count);
 	if (is_shown && w->count != UINT64_MAX)
 		w->count--;
 	free(rows);
-	free_rows(&w->before);
+	rates_free(&w->before);
 	w->before = now;
 	return cli_finish_output();
 }
@@ -577,6 +430,6 @@ int iostat_command(const struct cli *cli)
 	if (cli_flag(cli, "skip-first") && !w.interval_s)
 		return cli_usage("iostat: --skip-first leaves nothing without INTERVAL");
 	status = w.interval_s > 0 ? watch(&w) : report_once(&w);
-	free_rows(&w.before);
+	rates_free(&w.before);
 	return status;
 }

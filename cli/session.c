@@ -184,7 +184,10 @@ static int ask(struct session_watch *watch, const struct control_call *call, str
 int session_watch_call(struct session_watch *watch, const char *command, struct json_object *arguments,
 		       struct json_object **result, struct lcpfs_failure *failure)
 {
-	struct control_call call = {.command = command, .arguments = arguments};
+	struct control_call call = {.command = command,
+				    .arguments = arguments,
+				    .progress = watch->progress,
+				    .context = watch->context};
 	bool was_connected = watch->is_connected;
 	int error;
 

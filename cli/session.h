@@ -25,11 +25,13 @@ int session_run(const struct session_call *call, struct json_object **result,
 		struct lcpfs_failure *failure) MUST_CHECK;
 
 /*
- * A pool's server, asked again and again over one connection; made anew where it ended. `pool_path` is the
- * caller's to set, all else begins as zero.
+ * A pool's server, asked again and again over one connection; made anew where it ended. What comes first is the
+ * caller's to set, all from `client` on begins as zero.
  */
 struct session_watch {
 	const char *pool_path;
+	lcpfs_progress *progress; /* may be NULL; asked about five times a second whether to go on waiting */
+	void *context;
 	struct control_client client;
 	bool is_connected;
 	bool is_waiting; /* somebody was told that the server is gone */

@@ -5,7 +5,8 @@
 set -eu
 
 build='gcc libc6-dev meson ninja-build pkg-config liburing-dev libxxhash-dev libblkid-dev
-	libjson-c-dev libsmartcols-dev libgnutls28-dev libmicrohttpd-dev scdoc'
+	libjson-c-dev libsmartcols-dev libgnutls28-dev libmicrohttpd-dev libncurses-dev
+	scdoc'
 clients='libnbd-bin fio python3 python3-libnbd'
 filesystems='fuse3 mount util-linux e2fsprogs xfsprogs'
 testing='nbdkit qemu-utils gnutls-bin libcmocka-dev libnbd-dev binutils mandoc procps gnuplot-nox

@@ -67,6 +67,12 @@ int attach_command(const struct cli *cli)
 	return CLI_DONE;
 }
 
+int top_command(const struct cli *cli)
+{
+	CHECK(cli->operands[0]);
+	return CLI_DONE;
+}
+
 int detach_command(const struct cli *cli)
 {
 	CHECK(cli->operands[1]);

@@ -15,7 +15,7 @@ flags='-g -O2 -fno-omit-frame-pointer -std=c17 -D_GNU_SOURCE -DLCPFS_AUDIT -Iinc
 # shellcheck disable=SC2089,SC2090 # the quotes are for C
 flags="$flags -DLCPFS_VERSION=\"fuzz\""
 flags="$flags -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all"
-packages=$(pkg-config --cflags --libs libxxhash liburing json-c blkid smartcols gnutls libmicrohttpd)
+packages=$(pkg-config --cflags --libs libxxhash liburing json-c blkid smartcols gnutls libmicrohttpd ncursesw)
 wraps=$(cat tests/fuzz/wraps.txt)
 export ASAN_OPTIONS="quarantine_size_mb=4:thread_local_quarantine_size_kb=64${ASAN_OPTIONS:+:$ASAN_OPTIONS}"
 
@@ -23,7 +23,8 @@ parts_of() {
 	case $1 in
 	image | control) echo tests/fuzz/images.c tests/fuzz/overlay.c ;;
 	reply) echo cli/show.c cli/size.c cli/table.c ;;
-	arguments) find cli sim -name '*.c' ! -path cli/main.c ! -path cli/session.c ! -path cli/attach.c ;;
+	arguments) find cli sim -name '*.c' ! -path cli/main.c ! -path cli/session.c ! -path cli/attach.c \
+		! -path cli/top.c ;;
 	trace) echo sim/trace.c ;;
 	nbd) echo tests/serve/world.c -Wl,--wrap=lane_submit ;;
 	text) echo cli/size.c ;;

@@ -1,0 +1,123 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Runs lcpfs top at a terminal of 80 × 24 and ends it in every way: the terminal is then as it was.
+
+usage: top.py LCPFS POOL
+"""
+
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import sys
+import termios
+import time
+
+LCPFS, POOL = sys.argv[1:3]
+
+
+class Terminal:
+	def __init__(self, arguments, **environment):
+		ready, go = os.pipe()
+		self.pid, self.fd = pty.fork()
+		if self.pid == 0:
+			os.read(ready, 1)
+			os.environ.update({"TERM": "xterm", "LC_ALL": "C.UTF-8", **environment})
+			os.execv(LCPFS, [LCPFS, *arguments])
+		fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+		self.modes = termios.tcgetattr(self.fd)
+		self.out = b""
+		os.write(go, b"x")
+
+	def read(self, until=None, seconds=20):
+		"""Until `until` has come, or the end."""
+		end = time.time() + seconds
+		while time.time() < end and not (until and until in self.out):
+			if select.select([self.fd], [], [], 0.1)[0]:
+				try:
+					block = os.read(self.fd, 65536)
+				except OSError:
+					block = b""
+				if not block:
+					return
+				self.out += block
+		assert until is None or until in self.out, (until, self.out)
+
+	def wait(self, is_clean=True):
+		self.modes_after = None
+		end = time.time() + 20
+		while True:  # the modes have to be read before the other side is closed
+			try:
+				self.modes_after = termios.tcgetattr(self.fd)
+			except termios.error:
+				pass
+			pid, status = os.waitpid(self.pid, os.WNOHANG)
+			if pid or time.time() > end:
+				break
+			if select.select([self.fd], [], [], 0.02)[0]:
+				try:
+					self.out += os.read(self.fd, 65536)
+				except OSError:
+					pass
+		assert pid, "it does not end"
+		self.read(seconds=2)
+		before, begun, shown = self.out.rpartition(b"\x1b[?1049h")
+		assert begun and b"\x1b[?1049l" in shown, self.out
+		if is_clean:
+			assert self.modes_after == self.modes, (self.modes, self.modes_after)
+		return status
+
+
+def top(*arguments, **environment):
+	terminal = Terminal(["top", POOL, *arguments], **environment)
+	terminal.read(b"q quit")
+	return terminal
+
+
+# What is on the screen, and the keys.
+t = top("0.3")
+for word in b"db", b"archive", b"ONLINE", b"mode observe", b"|min #live", b"P99":
+	assert word in t.out, (word, t.out)
+ANSWERS = ((b"s", b"(size)"), (b"s", b"(operations)"), (b" ", b"PAUSED"), (b"\x1b[B", b"db"), (b"\r", b"added"))
+for key, answer in ANSWERS:
+	t.out = t.out[:20]
+	os.write(t.fd, key + b"\x0c")  # and drawn anew as a whole
+	t.read(answer)
+os.write(t.fd, b"q")
+assert t.wait() == 0
+assert re.search(rb"\x1b\[[0-9;]*36m", t.out), "colours"
+
+# Every end.
+for key in b"q", b"\x03":
+	t = top()
+	os.write(t.fd, key)
+	assert t.wait() == 0, key
+for number in signal.SIGTERM, signal.SIGHUP, signal.SIGINT:
+	t = top()
+	os.kill(t.pid, number)
+	assert t.wait() == 0, number
+for number in signal.SIGABRT, signal.SIGSEGV:
+	t = top()
+	os.kill(t.pid, number)
+	assert os.WTERMSIG(t.wait(False)) == number
+
+# Without colours, without UTF-8, at a small terminal.
+t = top(NO_COLOR="1")
+os.write(t.fd, b"q")
+t.wait()
+assert not re.search(rb"\x1b\[[0-9;]*3[0-7]m", t.out), t.out
+t = top("0.2", LC_ALL="C")
+fcntl.ioctl(t.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 5, 20, 0, 0))
+os.kill(t.pid, signal.SIGWINCH)
+t.read(None, 1)
+os.write(t.fd, b"q")
+assert t.wait() == 0
+assert max(t.out) < 128, t.out
+
+# A terminal that nobody knows is refused.
+t = Terminal(["top", POOL], TERM="nobody-knows")
+t.read()
+assert b"is not known" in t.out, t.out
