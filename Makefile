@@ -8,7 +8,7 @@ TESTS =
 MINUTES = 60
 SANITIZED = --buildtype=debugoptimized -Db_lundef=false -Daudit=true
 
-.PHONY: all help test demo soak fuzz bench bench-real coverage test-asan test-tsan install clean
+.PHONY: all help test demo soak fuzz bench bench-real coverage test-asan test-tsan install uninstall clean
 
 all: ## build the CLI (build/lcpfs) and the library; installs what README's five minutes take
 	@tools/install-deps.sh use
@@ -69,6 +69,9 @@ test-tsan: ## unit tests and a server under clients with the thread sanitizer
 
 install: all ## install all but the tests (DESTDIR and MESON_FLAGS=--prefix=... apply)
 	@meson install -C $(BUILD) --no-rebuild
+
+uninstall: ## remove what install has put there
+	@ninja -C $(BUILD) uninstall
 
 clean: ## remove what was built
 	rm -rf build build-*

@@ -144,8 +144,15 @@ static const struct cli_command commands[] = {
 	{"check", "POOL", "verify every invariant; offline, changes nothing", offline_check, check_options},
 	{"scrub", "POOL", "read and verify every live block", pool_scrub, long_work_options},
 	{"dump", "POOL [WHAT [NAME]]", "on-disk structures, for developers", offline_dump, json_options},
+	{"completion", "bash", "completion for a shell, to be sourced by it", completion_command, NULL},
 	{"simulate", "...", "policies against traces and synthetic load, no pool needed", NULL, NULL},
 };
+
+const struct cli_command *cli_commands(size_t *count)
+{
+	*count = ARRAY_LENGTH(commands);
+	return commands;
+}
 
 /* ---- failing ---- */
 
@@ -255,8 +262,8 @@ static int print_help(void)
 	printf("lcpfs: a storage pool whose partition boundaries move by themselves\n\n");
 	printf("usage: lcpfs COMMAND …    lcpfs help COMMAND    lcpfs --version\n\n");
 	for (size_t i = 0; i < ARRAY_LENGTH(commands); i++) {
-		snprintf(left, sizeof(left), "%-9s%s", commands[i].name, commands[i].operands);
-		show_help(30, left, commands[i].help);
+		snprintf(left, sizeof(left), "%-11s%s", commands[i].name, commands[i].operands);
+		show_help(32, left, commands[i].help);
 	}
 	printf("\nPOOL is a file or a block device. Sizes take K, M, G or T (1024).\n");
 	return cli_finish_output();

@@ -42,6 +42,9 @@ struct cli {
 /* The whole program: parses, runs the command, returns the exit code. */
 int cli_main(int argc, char **argv);
 
+/* The table of all commands, in the order of the help. */
+const struct cli_command *cli_commands(size_t *count);
+
 /* The option's value, "" for a flag, NULL where it was not given. */
 const char *cli_value(const struct cli *cli, const char *option);
 bool cli_flag(const struct cli *cli, const char *option);
@@ -95,6 +98,8 @@ int detach_command(const struct cli *cli);
 int iostat_command(const struct cli *cli);
 int top_command(const struct cli *cli);
 int metrics_command(const struct cli *cli);
+
+int completion_command(const struct cli *cli);
 
 int offline_create(const struct cli *cli);
 int offline_check(const struct cli *cli);

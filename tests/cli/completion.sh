@@ -1,0 +1,61 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# bash completes commands, options, values and the names of a pool's partitions.
+. "$(dirname "$0")/lib.sh"
+needs bash
+POOL=$T/pool
+
+lcpfs create "$POOL" --size 256M --metaslab 1M >/dev/null
+lcpfs add "$POOL" db --min 16M --max 64M >/dev/null
+lcpfs add "$POOL" db-2 --min 16M --max 64M >/dev/null
+lcpfs add "$POOL" log --min 16M --max 64M >/dev/null
+expect 2 lcpfs completion zsh
+expect 0 lcpfs completion bash
+cp out script
+cat >complete.bash <<'BASH'
+source ./script
+complete -p lcpfs >/dev/null || exit 1
+COMP_WORDS=("$@")
+COMP_CWORD=$(($# - 1))
+compopt() { echo "compopt $*"; }
+_lcpfs
+[ ${#COMPREPLY[@]} -eq 0 ] || printf '%s\n' "${COMPREPLY[@]}"
+BASH
+
+# completes WORDS... -- WANTED: the last of WORDS is what is there already.
+completes() {
+	words=
+	while [ "$1" != -- ]; do
+		words="$words '$1'"
+		shift
+	done
+	shift
+	eval "bash complete.bash '$LCPFS' $words" >got || fail "completing $words fails"
+	[ "$(sort got | xargs)" = "$*" ] || fail "completing $words: $(xargs <got), not $*"
+}
+
+completes stat -- status
+completes help exp -- explain
+completes list "$POOL" --j -- --json
+completes resize "$POOL" "" -- db db-2 log
+completes attach --read-only "$POOL" d -- db db-2
+completes attach --method "" -- fuse nbd
+completes attach --method nbd "$POOL" l -- log
+completes tune "$POOL" o -- observe off on
+completes serve --tls r -- require
+completes serve "$POOL" --socket "" -- compopt -o default
+completes list /t -- compopt -o default
+completes create pool --size "" --
+completes resize "$POOL" db "" --
+completes list /nobody/there "" --
+completes attach /nobody/there "" --
+completes simulate --trac -- --trace
+
+# All that the help has.
+for command in $(lcpfs help | sed -n 's/^  \([a-z]*\) .*/\1/p'); do
+	completes "$command" -- "$command"
+	for option in $(lcpfs help "$command" | sed -n 's/^  \(-[a-zA-Z], \)\{0,1\}\(--[a-z-]*\).*/\2/p'); do
+		bash complete.bash "$LCPFS" "$command" "$option" | grep -qx -e "$option" ||
+			fail "$command $option"
+	done
+done
