@@ -242,11 +242,21 @@ static void show_legend(struct json_object *pool)
 			"amplification (blocks written to the device for each that clients wrote).");
 }
 
+static bool any_state(struct json_object *partitions)
+{
+	for (size_t i = 0; i < field_length(partitions); i++)
+		if (*state_of(json_object_array_get_idx(partitions, i)))
+			return true;
+	return false;
+}
+
 void show_list(struct json_object *result)
 {
-	static const char *const titles[] = {"<NAME", "SIZE", "MIN",   "MAX", "VOL", "DATA",   "USED", "SPACE",
-					     "OPS",   "LAT",  "PRESS", "EPS", "WA",  "<STATE", NULL};
 	struct json_object *partitions = field_get(result, "partitions");
+	const char *const titles[] = {"<NAME", "SIZE", "MIN", "MAX",   "VOL", "DATA", "USED",
+				      "SPACE", "OPS",  "LAT", "PRESS", "EPS", "WA",
+				      any_state(partitions) ? "<STATE" : "<",
+				      NULL};
 	struct table *table = table_new(titles);
 	struct totals totals = {0};
 

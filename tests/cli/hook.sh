@@ -6,8 +6,8 @@
 POOL=$T/pool
 
 lcpfs create "$POOL" --size 128M --metaslab 1M >/dev/null
-lcpfs add "$POOL" db --min 16M --max 24M --volume 64M >/dev/null
-lcpfs add "$POOL" log --min 16M --max 32M >/dev/null
+lcpfs add "$POOL" db --min 16M --max 24M --volume 64M --thin --space >/dev/null
+lcpfs add "$POOL" log --min 16M --max 32M --space >/dev/null
 printf '#!/bin/sh\ncat >>"%s"\n' "$T/told" >hook
 printf '#!/bin/sh\necho $$ >>"%s"\nsleep 100\n' "$T/hanging" >hanging-hook
 chmod +x hook hanging-hook

@@ -6,8 +6,8 @@
 POOL=$T/pool
 
 lcpfs create "$POOL" --size 256M --metaslab 1M >/dev/null
-lcpfs add "$POOL" db --min 16M --max 16M --volume 64M >/dev/null
-lcpfs add "$POOL" 2026 --min 16M --max 32M >/dev/null
+lcpfs add "$POOL" db --min 16M --max 16M --volume 64M --thin --space >/dev/null
+lcpfs add "$POOL" 2026 --min 16M --max 32M --space >/dev/null
 
 # A pool that nobody serves has counters that begin now; watching it makes no sense.
 expect 0 lcpfs iostat "$POOL"

@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# A recorded conversation with every command, cut after each of its bytes on real sockets: the client closes, resets
-# the connection, or says nothing more. Nothing is left of it, nobody else notices, and the volume holds in each block
-# what was there before or what was sent. (serve-cuts does the same without sockets, with workers that are late.)
+# A recorded conversation with every command, cut after each of its bytes on real sockets: the client closes,
+# resets the connection, or says nothing more. Nothing is left of it, nobody else notices, and the volume
+# holds in each block what was there before or what was sent. (serve-cuts does the same without sockets, with
+# workers that are late.)
 . "$(dirname "$0")/../cli/lib.sh"
 /usr/bin/python3 -c 'import nbd' 2>/dev/null || skip "no python3-libnbd"
 POOL=$T/pool

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# kill -9 at a random time under load: reopens in seconds, clean, with everything that a flush covered. ROUNDS: how
-# often (4). Two clients note what they flushed; fio writes one region and flushes it, and another one until the end.
+# kill -9 at a random time under load: reopens in seconds, clean, with everything that a flush covered.
+# ROUNDS: how often (4). Two clients note what they flushed; fio writes one region and flushes it, and another
+# one until the end.
 . "$(dirname "$0")/../cli/lib.sh"
 /usr/bin/python3 -c 'import nbd' 2>/dev/null || skip "no python3-libnbd"
 needs fio

@@ -19,8 +19,8 @@ file_of() {
 	done
 }
 
-# A partition's file no longer in use: its FUSE mount goes. A loop device on it may be open for a moment longer, where
-# somebody else looks for a free one.
+# A partition's file no longer in use: its FUSE mount goes. A loop device on it may be open for a moment
+# longer, where somebody else looks for a free one.
 file_end() {
 	for _ in 1 2 3 4 5 6 7 8 9 10; do
 		! fusermount3 -u "$T/$1.fuse" 2>/dev/null || break

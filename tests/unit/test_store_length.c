@@ -191,7 +191,7 @@ static void more_data_never_need_fewer_metaslabs(void **state)
 
 		assert_true(now >= last);
 		assert_true((uint64_t)now * METASLAB_BLOCKS > blocks || now == UINT32_MAX);
-		assert_true(blocks < 100000 || now < blocks / METASLAB_BLOCKS / 100 * 112);
+		assert_true(blocks < 100000 || now < blocks * 112 / 100 / METASLAB_BLOCKS);
 		last = now;
 	}
 }
