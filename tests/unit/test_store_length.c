@@ -171,11 +171,11 @@ static void fill(uint64_t blocks, uint64_t seed)
 
 static void what_it_is_said_to_hold_fits(void **state)
 {
-	static const uint64_t sizes[] = {1, 200, 1024, 1337, 2560, 4096, 9999};
+	static const uint64_t sizes[] = {1, 200, 1024, 1337, 2560, 4096};
 
 	(void)state;
 	for (unsigned i = 0; i < ARRAY_LENGTH(sizes); i++) {
-		for (uint64_t seed = 0; seed < 6; seed++)
+		for (uint64_t seed = 0; seed < 5; seed++)
 			fill(sizes[i], 100 * i + seed);
 	}
 }
@@ -210,7 +210,7 @@ static void grow_to(struct bed *b, uint64_t blocks)
 static void a_volume_grows_with_what_is_in_it(void **state)
 {
 	(void)state;
-	for (uint64_t seed = 0; seed < 40; seed++) {
+	for (uint64_t seed = 0; seed < 25; seed++) {
 		struct bed b;
 
 		new_bed(&b, 1 + hash_mix(seed) % 600, 80, seed);
