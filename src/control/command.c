@@ -89,7 +89,7 @@ static int run_add(struct command_call *call)
 static int run_remove(struct command_call *call)
 {
 	const char *name = field_text(call->arguments, "name");
-	int error = lcpfs_partition_remove(call->pool, name, call->failure);
+	int error = pool_remove_if_wanted(call->pool, name, call->progress, call->context, call->failure);
 
 	if (!error)
 		field_put_text(call->result, "removed", name);

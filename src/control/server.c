@@ -105,6 +105,8 @@ static bool client_progress(void *context, uint64_t done, uint64_t total)
 
 	if (!is_wanted(client))
 		return false;
+	if (!total) /* only asks; a lock may be held */
+		return true;
 	now_us = clock_us(&clock_system);
 	if (client->progress_us && now_us - client->progress_us < PROGRESS_US)
 		return true;

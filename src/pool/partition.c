@@ -12,9 +12,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/words.h"
 #include "pool/core.h"
+
+enum { WISH_US = 20000 };
 
 #define VOLUME_BLOCKS_MAX (UINT64_C(1) << 40) /* what a log entry's address can name */
 
@@ -634,9 +637,42 @@ int pool_add_of_space(struct lcpfs_pool *pool, const struct lcpfs_partition_spec
 
 /* -- removing -- */
 
-static int begin_removing(struct part *part, struct lcpfs_failure *failure)
+/* Who asked for the removal: does it still want it? It may have given up meanwhile. */
+struct wish {
+	lcpfs_progress *wanted; /* NULL: yes */
+	void *context;
+};
+
+static int check_wish(const struct wish *wish, struct lcpfs_failure *failure)
 {
+	if (!wish->wanted || wish->wanted(wish->context, 0, 0))
+		return 0;
+	return failure_set(failure, LCPFS_E_STOPPED, "given up: nothing was removed");
+}
+
+/* With the lock, which it lets go meanwhile. Until moves and scrubs under way are done with it. */
+static int await_unused(struct part *part, const struct wish *wish, struct lcpfs_failure *failure)
+{
+	struct timespec pause = {.tv_nsec = WISH_US * 1000};
 	struct lcpfs_pool *pool = part->pool;
+	int error = 0;
+
+	while (part->users && !error) {
+		if (!wish->wanted) {
+			pthread_cond_wait(&pool->changed, &pool->lock);
+			continue;
+		}
+		pthread_mutex_unlock(&pool->lock);
+		nanosleep(&pause, NULL);
+		pthread_mutex_lock(&pool->lock);
+		error = check_wish(wish, failure);
+	}
+	return error;
+}
+
+static int begin_removing(struct part *part, const struct wish *wish, struct lcpfs_failure *failure)
+{
+	int error;
 
 	if (part->clients)
 		return failure_set(failure, LCPFS_E_BUSY,
@@ -647,9 +683,9 @@ static int begin_removing(struct part *part, struct lcpfs_failure *failure)
 	if (part->removing)
 		return failure_set(failure, LCPFS_E_BUSY, "partition %s is being removed already", part->name);
 	part->removing = true;
-	while (part->users)
-		pthread_cond_wait(&pool->changed, &pool->lock);
-	return 0;
+	error = await_unused(part, wish, failure);
+	part->removing = !error;
+	return error;
 }
 
 static int commit_removal(struct part *part, const uint32_t *metaslabs, uint32_t count,
@@ -701,7 +737,8 @@ static int remove_quiet(struct part *part, struct lcpfs_failure *failure)
 	return 0;
 }
 
-int lcpfs_partition_remove(struct lcpfs_pool *pool, const char *name, struct lcpfs_failure *failure)
+static int remove_wanted(struct lcpfs_pool *pool, const char *name, const struct wish *wish,
+			 struct lcpfs_failure *failure)
 {
 	struct part *part;
 	int error;
@@ -712,13 +749,15 @@ int lcpfs_partition_remove(struct lcpfs_pool *pool, const char *name, struct lcp
 	if (!error && !part)
 		error = failure_set(failure, LCPFS_E_NOT_FOUND, "there is no partition %s", name);
 	if (!error)
-		error = begin_removing(part, failure);
+		error = begin_removing(part, wish, failure);
 	pthread_mutex_unlock(&pool->lock);
 	if (error)
 		return error;
 	part_stop_service(part); /* not under the lock: it may be waiting for space */
 	pthread_mutex_lock(&pool->lock);
-	error = remove_quiet(part, failure);
+	error = check_wish(wish, failure); /* the last moment */
+	if (!error)
+		error = remove_quiet(part, failure);
 	if (error) {
 		part->removing = false;
 		part_start_service(part);
@@ -727,4 +766,15 @@ int lcpfs_partition_remove(struct lcpfs_pool *pool, const char *name, struct lcp
 	if (!error && !pool->options.background)
 		map_discard(pool, UINT32_MAX);
 	return error;
+}
+
+int lcpfs_partition_remove(struct lcpfs_pool *pool, const char *name, struct lcpfs_failure *failure)
+{
+	return remove_wanted(pool, name, &(struct wish){0}, failure);
+}
+
+int pool_remove_if_wanted(struct lcpfs_pool *pool, const char *name, lcpfs_progress *wanted, void *context,
+			  struct lcpfs_failure *failure)
+{
+	return remove_wanted(pool, name, &(struct wish){wanted, context}, failure);
 }

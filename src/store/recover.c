@@ -109,14 +109,25 @@ static bool head_sane(const struct store *s, uint32_t metaslab, uint32_t offset)
 	return metaslab == NO_METASLAB || offset <= s->config.metaslab_blocks - LINK_BLOCKS;
 }
 
-static bool root_sane(const struct store *s, const struct fmt_root *root)
+/* A tree has as many levels as its volume needs, or more: growing it may have been given up. */
+static bool take_levels(struct tree *tree, const struct fmt_tree_root *root)
+{
+	uint32_t levels = le32_get(root->levels);
+	if (levels < tree->levels || levels > TREE_LEVELS_MAX)
+		return false;
+	for (; tree->levels < levels; tree->levels++)
+		tree->capacity *= PAGE_SLOTS;
+	return true;
+}
+
+static bool root_sane(struct store *s, const struct fmt_root *root)
 {
 	for (unsigned i = 0; i < LOG_HEADS; i++) {
 		if (!head_sane(s, le32_get(root->position[i].metaslab), le32_get(root->position[i].offset)))
 			return false;
 	}
-	const struct tree *table = &s->tree[TREE_TABLE - 1], *volume = &s->tree[TREE_VOLUME - 1];
-	return le32_get(root->table.levels) == table->levels && le32_get(root->volume.levels) == volume->levels &&
+	struct tree *table = tree_of(s, TREE_TABLE), *volume = tree_of(s, TREE_VOLUME);
+	return take_levels(table, &root->table) && take_levels(volume, &root->volume) &&
 	       le32_get(root->space.levels) <= TREE_LEVELS_MAX && le64_get(root->id_end) <= table->capacity * PAGE_SLOTS &&
 	       le64_get(root->data_blocks) <= le64_get(root->id_end) && le64_get(root->generation) < UINT64_MAX / 2 &&
 	       le64_get(root->page_count) <= (uint64_t)s->config.metaslab_blocks * s->config.metaslab_count;

@@ -265,9 +265,7 @@ int tree_grow(struct store *s, uint64_t volume_blocks)
 		while (!error && tree_of(s, tree)->levels < levels)
 			error = raise_top(s, tree);
 	}
-	if (error)
-		s->faulted = true; /* no root may say that length and those levels */
-	else
+	if (!error)
 		s->volume_blocks = volume_blocks;
 	return error;
 }

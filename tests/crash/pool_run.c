@@ -375,6 +375,24 @@ static void op_resize(struct pool_run *r, struct sim_part *p)
 	(void)worked(r, ALLOC_ARMED(pool_resize_to_space(r->pool, p->name, bytes, NULL, NULL, &r->failure)));
 }
 
+/* Limits anew, and a volume that is at times so long that its trees get more levels. */
+static void op_set(struct pool_run *r, struct sim_part *p)
+{
+	uint64_t more = pool_random(r, 2) ? pool_random(r, 40000) : 0;
+	struct lcpfs_partition_change change = {
+		.min_bytes = pool_random(r, 2) ? (1 + pool_random(r, 3)) * MB : 0,
+		.max_bytes = pool_random(r, 2) ? (1 + pool_random(r, 9)) * MB : 0,
+		.volume_bytes = pool_random(r, 2) ? (VOLUME_BLOCKS + more) * BLOCK_SIZE - more % BLOCK_SIZE : 0,
+		.thin = true,
+		.when_full_given = pool_random(r, 8) == 0,
+	};
+	struct lcpfs_partition_info info;
+	int error = ALLOC_ARMED(lcpfs_partition_set(r->pool, p->name, &change, NULL, NULL, &info, &r->failure));
+
+	if (worked(r, error) && change.volume_bytes && info.volume_bytes != change.volume_bytes)
+		sim_fail("%s has a volume of %" PRIu64 " bytes", p->name, info.volume_bytes);
+}
+
 /* What the engine does when it decides to. */
 static void op_move(struct pool_run *r, struct sim_part *from, struct sim_part *to)
 {
@@ -460,6 +478,8 @@ static void op_pool(struct pool_run *r, struct sim_part *p, uint64_t what)
 		op_tune(r);
 	else if (what < 92 && p->presence == PRESENT)
 		op_remove(r, p);
+	else if (what >= 92 && what < 96 && p->presence == PRESENT)
+		op_set(r, p);
 	else if (what >= 96)
 		op_reopen(r);
 }

@@ -245,6 +245,43 @@ static void *remove_a(void *context)
 	return (void *)(intptr_t)lcpfs_partition_remove(((struct fixture *)context)->pool, "a", NULL);
 }
 
+static bool until_asked_thrice(void *context, uint64_t done, uint64_t total)
+{
+	unsigned *asked = context;
+
+	assert_true(done == 0 && total == 0);
+	return ++*asked < 3;
+}
+
+static bool no_more(void *context, uint64_t done, uint64_t total)
+{
+	(void)context, (void)done, (void)total;
+	return false;
+}
+
+static void a_removal_that_nobody_wants_any_more_is_not_made(void **state)
+{
+	unsigned asked = 0;
+	struct fixture f;
+	struct part *part;
+
+	(void)state;
+	fixture_new(&f, 64 * MB);
+	assert_int_equal(fixture_add(&f, "a", LEAST, 20 * MB, 40 * MB), 0);
+	assert_int_equal(fixture_write(&f, "a", 0, 100, 1), 0);
+	part = held(&f, "a");
+	assert_int_equal(pool_remove_if_wanted(f.pool, "a", until_asked_thrice, &asked, &f.failure),
+			 -LCPFS_E_STOPPED);
+	assert_int_equal(asked, 3);
+	part_drop(part);
+	assert_int_equal(pool_remove_if_wanted(f.pool, "a", no_more, NULL, &f.failure), -LCPFS_E_STOPPED);
+	fixture_expect(&f, "a", 0, 100, 1);
+	assert_int_equal(fixture_resize(&f, "a", 30 * MB), 0);
+	asked = 0;
+	assert_int_equal(pool_remove_if_wanted(f.pool, "a", until_asked_thrice, &asked, &f.failure), 0);
+	closes_clean(&f);
+}
+
 static bool is_removing(struct fixture *f)
 {
 	bool removing;
@@ -597,11 +634,20 @@ static int try_remove(struct fixture *f)
 	return lcpfs_partition_remove(f->pool, "a", &f->failure);
 }
 
+static int try_set(struct fixture *f)
+{
+	const struct lcpfs_partition_change change = {
+		.new_name = "a", .min_bytes = 2 * MB, .max_bytes = 5 * MB, .volume_bytes = 100 * MB, .thin = true};
+	struct lcpfs_partition_info info;
+
+	return lcpfs_partition_set(f->pool, "a", &change, NULL, NULL, &info, &f->failure);
+}
+
 /* What was said to be done is done, what was refused is not, but for the growth of a store that learns of it later. */
 static void expect_done_or_not(struct fixture *f, attempt *try, int error)
 {
 	struct lcpfs_partition_info info;
-	uint64_t size = try == try_grow ? 18 * MB : 10 * MB;
+	uint64_t size = try == try_grow ? 18 * MB : try == try_set ? size_for_data(f->pool, 5 * MB / BLOCK_SIZE) * MB : 10 * MB;
 	bool has_a = lcpfs_partition_get_info(f->pool, "a", &info, NULL) == 0;
 	bool has_b = lcpfs_partition_get_info(f->pool, "b", &info, NULL) == 0;
 
@@ -611,7 +657,11 @@ static void expect_done_or_not(struct fixture *f, attempt *try, int error)
 		fixture_expect(f, "a", 0, 100, 1);
 	if (has_a && !error)
 		assert_int_equal(fixture_size(f, "a"), try == try_add ? 16 * MB : size);
-	if (has_a && error)
+	if (error && try == try_set) { /* nothing but perhaps its size */
+		assert_int_equal(fixture_info(f, "a").min_size_blocks, LEAST / BLOCK_SIZE);
+		assert_int_equal(fixture_info(f, "a").max_size_blocks, 40 * MB / BLOCK_SIZE);
+		assert_int_equal(fixture_info(f, "a").volume_bytes, 40 * MB);
+	} else if (has_a && error)
 		assert_true(fixture_size(f, "a") == 16 * MB || strstr(f->failure.message, "opened anew"));
 }
 
@@ -648,7 +698,7 @@ static bool without_memory(attempt *try, uint64_t at)
 
 static void without_memory_it_is_done_or_not(void **state)
 {
-	static attempt *const list[] = {try_add, try_grow, try_shrink, try_remove};
+	static attempt *const list[] = {try_add, try_grow, try_shrink, try_remove, try_set};
 
 	(void)state;
 	for (unsigned i = 0; i < ARRAY_LENGTH(list); i++) {
@@ -669,6 +719,7 @@ int main(void)
 		cmocka_unit_test(what_cannot_be_copied_is_not_released),
 		cmocka_unit_test(no_room_is_made_for_what_never_fits),
 		cmocka_unit_test(removing_waits_for_those_who_use_it),
+		cmocka_unit_test(a_removal_that_nobody_wants_any_more_is_not_made),
 		cmocka_unit_test(writers_of_a_partition_share_an_emergency),
 		cmocka_unit_test(less_than_a_share_is_better_than_nothing),
 		cmocka_unit_test(a_busy_engine_is_not_waited_for),
