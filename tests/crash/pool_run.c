@@ -466,8 +466,10 @@ static void op_tick(struct pool_run *r)
 
 static void op_pool(struct pool_run *r, struct sim_part *p, uint64_t what)
 {
-	if (what < 60)
+	if (what < 52)
 		(void)ALLOC_ARMED(pool_step(r->pool));
+	else if (what < 60 && p->presence == PRESENT)
+		op_set(r, p);
 	else if (what < 66)
 		op_tick(r);
 	else if (what < 78 && p->presence == PRESENT)
@@ -478,8 +480,6 @@ static void op_pool(struct pool_run *r, struct sim_part *p, uint64_t what)
 		op_tune(r);
 	else if (what < 92 && p->presence == PRESENT)
 		op_remove(r, p);
-	else if (what >= 92 && what < 96 && p->presence == PRESENT)
-		op_set(r, p);
 	else if (what >= 96)
 		op_reopen(r);
 }
