@@ -166,7 +166,7 @@ struct lcpfs_partition_info {
 	char name[LCPFS_NAME_MAX + 1];
 	/* Of space in the pool. All sizes and free space add up to the pool. */
 	uint64_t size_blocks, min_size_blocks, max_size_blocks;
-	/* The same as user data: how much of that fits into its size, and what was asked for. */
+	/* The same as user data: how much fits into its size for certain, or is there; what was asked for. */
 	uint64_t size_data_blocks, min_data_blocks, max_data_blocks;
 	uint64_t volume_blocks, volume_bytes; /* the last of its blocks may not be used whole */
 	bool thin;                            /* the volume is longer than what max has room for */

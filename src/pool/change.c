@@ -347,7 +347,8 @@ static int carry_out(struct work *w)
 	if (!error && part->closed_to_clients)
 		error = await_alone(w);
 	if (!error && w->progress && !w->progress(w->context, 0, 0))
-		error = failure_set(w->failure, LCPFS_E_STOPPED, "given up: nothing was changed but perhaps its size");
+		error = failure_set(w->failure, LCPFS_E_STOPPED,
+				    "given up: nothing was changed but perhaps its size");
 	if (!error && !size_fits(part, w->plan.min, w->plan.max))
 		error = failure_set(w->failure, LCPFS_E_BUSY, "partition %s is being resized; try again",
 				    part->name);

@@ -647,7 +647,9 @@ static int try_set(struct fixture *f)
 static void expect_done_or_not(struct fixture *f, attempt *try, int error)
 {
 	struct lcpfs_partition_info info;
-	uint64_t size = try == try_grow ? 18 * MB : try == try_set ? size_for_data(f->pool, 5 * MB / BLOCK_SIZE) * MB : 10 * MB;
+	uint64_t size = try == try_grow  ? 18 * MB
+			: try == try_set ? size_for_data(f->pool, 5 * MB / BLOCK_SIZE) * MB
+					 : 10 * MB;
 	bool has_a = lcpfs_partition_get_info(f->pool, "a", &info, NULL) == 0;
 	bool has_b = lcpfs_partition_get_info(f->pool, "b", &info, NULL) == 0;
 
