@@ -96,7 +96,7 @@ class Pool:
 		for name, volume, size in sizes:
 			least, most = (METASLABS_MIN * METASLAB_MIB * MIB, whole) if tune else (size * BLOCK,) * 2
 			run(program, "add", self.path, name, "--space", "--min", least, "--max", most,
-				"--size", size * BLOCK, "--volume", volume * BLOCK)
+				"--size", size * BLOCK, "--volume", volume * BLOCK, "--thin")
 		self.server = Server("lcpfs", sizes[0][0], sockets, lambda socket: [
 			program, "serve", self.path, "--socket", socket, "--tune", "on" if tune else "off"])
 		try:
