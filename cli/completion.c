@@ -15,6 +15,7 @@ static const struct {
 	{"serve", "tls", "off on require"},
 	{NULL, "tune", "off observe on"},
 	{NULL, "method", "nbd fuse"},
+	{NULL, "when-full", "error wait=60s"},
 	{NULL, "format", "prometheus openmetrics"},
 };
 
@@ -70,6 +71,10 @@ static void print_values(const struct cli_command *command)
 /* Of the table's "POOL NAME [MODE]" one word: without brackets. */
 static void print_operand(const char *command, int place, const char *name, size_t length)
 {
+	if (!strncmp(name, "KEY=VALUE", length)) { /* and all that follow */
+		printf("\t%s:*) _lcpfs_keys ;;\n", command);
+		return;
+	}
 	printf("\t%s:%d) ", command, place);
 	for (size_t i = 0; i < ARRAY_LENGTH(operand_words); i++) {
 		const char *operand = operand_words[i].operand;
@@ -104,6 +109,7 @@ static const char head[] =
 	"\n"
 	"_lcpfs_words() { COMPREPLY=($(compgen -W \"$1\" -- \"$cur\")); }\n"
 	"_lcpfs_files() { compopt -o default 2>/dev/null; } # as bash does it by itself\n"
+	"_lcpfs_keys() { compopt -o nospace 2>/dev/null; _lcpfs_words 'min= max= volume= name= when-full='; }\n"
 	"# The first operand is the pool. One that does not answer at once has no names.\n"
 	"_lcpfs_partitions() {\n"
 	"\t_lcpfs_words \"$(timeout 2 \"${COMP_WORDS[0]}\" list \"${operands[0]/#\\~/$HOME}\" --json \\\n"

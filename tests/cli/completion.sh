@@ -45,6 +45,10 @@ completes tune "$POOL" o -- observe off on
 completes serve --tls r -- require
 completes serve "$POOL" --socket "" -- compopt -o default
 completes list /t -- compopt -o default
+completes set "$POOL" d -- db db-2
+completes set "$POOL" db m -- compopt -o nospace max= min=
+completes set "$POOL" db max = 100M v -- compopt -o nospace volume=
+completes add "$POOL" new --when-full w -- wait=60s
 completes create pool --size "" --
 completes resize "$POOL" db "" --
 completes list /nobody/there "" --
