@@ -15,6 +15,8 @@ says "process $SERVER"
 says "$SOCKET.control"
 expect 1 timeout 15 "$LCPFS" remove "$POOL" one
 timeout --foreground -s INT 1 "$LCPFS" remove "$POOL" two && fail "it was removed" || true
+timeout --foreground -s INT 1 "$LCPFS" set "$POOL" db name=other && fail "it was renamed" || true
+expect 1 timeout 15 "$LCPFS" set "$POOL" one name=other
 # One that sends its request at once and does not wait for who answers.
 /usr/bin/python3 - "$SOCKET.control" <<'PYTHON'
 import socket, sys
