@@ -277,7 +277,7 @@ def main():
 	except KeyboardInterrupt:
 		return 130
 	shown = ", ".join(f"{value:.1f}" for value in load)
-	print(f"rounds: {options.rounds}, seconds: {options.seconds}, processors: {os.cpu_count()}, load average before "
+	print(f"rounds: {options.rounds}, seconds: {options.seconds}, processors: {os.cpu_count()}, load before "
 		f"each section and at the end: {shown}")
 	if options.json:
 		options.json.write_text(json.dumps({"load": load, "lines": lines}, indent=1), encoding="utf-8")
