@@ -98,7 +98,7 @@ def wait_for(what):
 		time.sleep(0.05)
 
 
-verifier = threading.Thread(target=calm)
+verifier = threading.Thread(target=calm, daemon=True)
 verifier.start()
 wait_for(lambda: checked[0] > 3)
 at_first = files()
