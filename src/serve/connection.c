@@ -147,13 +147,16 @@ static void take(struct connection *c, const uint8_t *bytes, size_t length, stru
 	keep(c, bytes + used, length - used);
 }
 
-/* Into the place, and behind what is stashed. What came goes behind `have` bytes in host->in. */
+/*
+ * Into the place, or behind `have` bytes in host->in: what was stashed. That came first, so it goes into the place
+ * first, and nothing goes there at once before it.
+ */
 static size_t receive(struct connection *c, size_t have, struct turn *turn)
 {
 	struct iovec list[2];
 	unsigned count = 0;
 	size_t room = WORKSPACE_IN_BYTES - have, for_place = 0;
-	if (c->place) {
+	if (c->place && !have) {
 		for_place = (size_t)c->place->length - c->place->filled;
 		list[count++] = (struct iovec){c->place->chunk.data + c->place->filled, for_place};
 	}

@@ -346,6 +346,31 @@ static void who_sends_no_more_gets_all_answers(void **state)
 	end();
 }
 
+/* A turn ends with a long write that has just begun; the next one finds more to receive. */
+static void what_a_turn_left_is_taken_before_what_comes(void **state)
+{
+	(void)state;
+	enum { LENGTH = 100000 };
+	static uint8_t data[LENGTH];
+	uint8_t header[28] = {0};
+	begin_with(WIRE_SIMPLE);
+	be32_put(header, NBD_REQUEST_MAGIC);
+	for (int i = 1; i < CONNECTION_TURN_REQUESTS; i++)
+		world_send(&w, header, sizeof(header));
+	be16_put(header + 6, NBD_CMD_WRITE);
+	be32_put(header + 24, LENGTH);
+	world_send(&w, header, sizeof(header));
+	for (int i = 0; i < LENGTH; i++)
+		data[i] = (uint8_t)(i % 251);
+	world_send(&w, data, sizeof(data));
+	connection_turn(w.connection, true);
+	connection_turn(w.connection, true);
+	world_settle(&w);
+	assert_int_equal(w.to_client.length - c.taken, CONNECTION_TURN_REQUESTS * 16);
+	assert_memory_equal(w.volumes[0].data, data, LENGTH);
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -366,6 +391,7 @@ int main(void)
 		cmocka_unit_test(flushes_that_wait_share_one),
 		cmocka_unit_test(a_client_that_does_not_read_is_not_read_from),
 		cmocka_unit_test(who_sends_no_more_gets_all_answers),
+		cmocka_unit_test(what_a_turn_left_is_taken_before_what_comes),
 	};
 
 	return cmocka_run_group_tests_name("requests", tests, NULL, NULL);
