@@ -164,6 +164,7 @@ static size_t receive(struct connection *c, size_t have, struct turn *turn)
 		room = MIN_OF(room, (size_t)WIRE_BLOCK_PREFERRED);
 	list[count++] = (struct iovec){c->host->in + have, room};
 	ssize_t n = room ? c->channel->ops->receive(c->channel, list, count) : -EAGAIN;
+	turn->has_more = c->is_large && n == (ssize_t)(for_place + room);
 	if (n == -EAGAIN)
 		return have;
 	if (n <= 0) {
@@ -199,6 +200,7 @@ static bool is_waiting(const struct connection *c)
 static void take_input(struct connection *c, bool readable, struct turn *turn)
 {
 	size_t have = c->stash_bytes;
+	turn->has_more = false;
 	if (have)
 		memcpy(c->host->in, c->stash, have);
 	if (readable && may_receive(c))
@@ -305,8 +307,11 @@ void connection_turn(struct connection *c, bool readable)
 	transfer_begin_waiting(c, &turn);
 	if (c->receiving && !c->place && !c->skip)
 		transfer_go_on_receiving(c, &turn);
-	if (c->stash_bytes || readable)
+	bool more = c->stash_bytes || readable;
+	while (more) {
 		take_input(c, readable, &turn);
+		more = turn.has_more && may_receive(c) && !is_turn_over(&turn);
+	}
 	send_output(c);
 	if (c->output.is_dead && c->phase != PHASE_TRANSMISSION)
 		connection_end_input(c, NULL);

@@ -54,6 +54,7 @@ struct connection {
 struct turn {
 	unsigned requests;
 	size_t bytes;
+	bool has_more; /* of long writes, to be received */
 };
 
 /* -- connection.c -- */
