@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Every way to end the server, beside clients of every kind: it ends in order and soon, says who asked, leaves no
 # socket behind, and has everything durable that was acknowledged.
+# HUP as a terminal gives it to its programs, also where this test was begun by nohup.
+[ -n "${HUP_IS_ITSELF-}" ] || exec env --default-signal=HUP HUP_IS_ITSELF=1 sh "$0"
 . "$(dirname "$0")/../cli/lib.sh"
 /usr/bin/python3 -c 'import nbd' 2>/dev/null || skip "no python3-libnbd"
 POOL=$T/pool
