@@ -240,7 +240,7 @@ static struct seen *seen_of(struct events *e, uint32_t id)
 	return &e->seen[e->seen_count++];
 }
 
-/* By what is needed at the least. Told when it gets there; again only after it was well below. */
+/* Told when it gets there; again only after it was well below. */
 static bool gets_full(const struct events *e, uint64_t used, uint64_t room, bool *is_full)
 {
 	double percent = room ? 100 * (double)used / (double)room : 0;
@@ -248,12 +248,6 @@ static bool gets_full(const struct events *e, uint64_t used, uint64_t room, bool
 
 	*is_full = percent >= e->options.alarm_percent - (was_full ? CALM_PERCENT : 0);
 	return *is_full && !was_full;
-}
-
-/* The least size is never below the minimum, however little there is in it. */
-static uint64_t needed_blocks(const struct lcpfs_partition_info *p)
-{
-	return p->least_size_blocks > p->min_size_blocks ? p->least_size_blocks : p->live_blocks;
 }
 
 static void look_at_errors(struct events *e, const struct lcpfs_partition_info *p, struct seen *seen)
@@ -279,22 +273,22 @@ static void look_at_errors(struct events *e, const struct lcpfs_partition_info *
 static void look_at_partitions(struct events *e, uint64_t pool_blocks)
 {
 	struct describe_partitions partitions;
-	uint64_t needed = 0;
+	uint64_t live = 0;
 
 	if (describe_partitions_load(&partitions, e->options.pool))
 		return;
 	for (size_t i = 0; i < partitions.count; i++) {
 		const struct lcpfs_partition_info *p = &partitions.list[i];
 		struct seen *seen = seen_of(e, p->id);
-		needed += needed_blocks(p);
-		if (gets_full(e, needed_blocks(p), p->max_size_blocks, &seen->is_full))
-			tell_text(e, "full", JOURNAL_WARNING, p->name, "%s needs %.0f %% of its maximum size",
-				  p->name, 100 * (double)needed_blocks(p) / (double)p->max_size_blocks);
+		live += p->live_blocks;
+		if (gets_full(e, p->data_blocks, p->max_data_blocks, &seen->is_full))
+			tell_text(e, "full", JOURNAL_WARNING, p->name, "%s is %.0f %% full, of its maximum size",
+				  p->name, 100 * (double)p->data_blocks / (double)p->max_data_blocks);
 		look_at_errors(e, p, seen);
 	}
-	if (gets_full(e, needed, pool_blocks, &e->pool_is_full))
-		tell_text(e, "full", JOURNAL_WARNING, "", "partitions need %.0f %% of the pool",
-			  100 * (double)needed / (double)pool_blocks);
+	if (gets_full(e, live, pool_blocks, &e->pool_is_full))
+		tell_text(e, "full", JOURNAL_WARNING, "", "the pool is %.0f %% full",
+			  100 * (double)live / (double)pool_blocks);
 	describe_partitions_free(&partitions);
 }
 

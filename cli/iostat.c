@@ -72,8 +72,8 @@ static struct json_object *row_object(const struct rates_row *row)
 	field_put_text(object, "name", row->name);
 	field_put_count(object, "id", row->id);
 	field_put_number(object, "interval_s", row->seconds);
-	field_put_count(object, "size_blocks", row->size_blocks);
-	field_put_count(object, "live_blocks", row->live_blocks);
+	field_put_count(object, "size_data_blocks", row->size_data_blocks);
+	field_put_count(object, "data_blocks", row->data_blocks);
 	field_put_number(object, "queue", rates_queue(row));
 	field_put_number(object, "write_amplification", rates_amplification(row));
 	for (unsigned k = 0; k < LCPFS_OPERATIONS; k++)
@@ -161,8 +161,8 @@ static void print_latencies(const struct watching *w, const struct rates_row *ro
 
 static void print_rates(const struct watching *w, const struct rates_row *row)
 {
-	cell_bytes(w, (double)row->size_blocks * LCPFS_BLOCK_BYTES);
-	cell_bytes(w, (double)row->live_blocks * LCPFS_BLOCK_BYTES);
+	cell_bytes(w, (double)row->size_data_blocks * LCPFS_BLOCK_BYTES);
+	cell_bytes(w, (double)row->data_blocks * LCPFS_BLOCK_BYTES);
 	for (unsigned k = 0; k < LCPFS_OPERATIONS; k++)
 		cell_number(w, rates_per_second(row, (double)row->operation[k].ops));
 	cell_bytes(w, rates_per_second(row, (double)row->operation[LCPFS_READ].bytes));
@@ -174,7 +174,7 @@ static void print_rates(const struct watching *w, const struct rates_row *row)
 static void print_titles(struct watching *w, int width)
 {
 	static const char *const rates[] = {
-		"SIZE", "LIVE", "READ", "WRITE", "TRIM", "FLUSH", "READ", "WRITE", "QUEUE", "WA", NULL};
+		"SIZE", "DATA", "READ", "WRITE", "TRIM", "FLUSH", "READ", "WRITE", "QUEUE", "WA", NULL};
 	static const char *const latencies[] = {
 		"P50", "P99", "P99.9", "P50", "P99", "P99.9", "P50", "P99", "P99.9", NULL};
 	bool latency = cli_flag(w->cli, "latency");

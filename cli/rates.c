@@ -40,8 +40,8 @@ static void read_row(struct rates_row *row, struct json_object *partition)
 	*row = (struct rates_row){
 		.name = name ? name : "",
 		.id = field_count(partition, "id"),
-		.size_blocks = field_count(partition, "size_blocks"),
-		.live_blocks = field_count(partition, "live_blocks"),
+		.size_data_blocks = field_count(partition, "size_data_blocks"),
+		.data_blocks = field_count(partition, "data_blocks"),
 		.written_blocks = field_count(partition, "written_blocks"),
 		.device_blocks = field_count(partition, "device_blocks"),
 		.since_us = field_count(partition, "since_us"),
@@ -100,8 +100,8 @@ struct rates_row rates_since(const struct rates_row *now, const struct rates *be
 
 void rates_add(struct rates_row *total, const struct rates_row *row)
 {
-	total->size_blocks += row->size_blocks;
-	total->live_blocks += row->live_blocks;
+	total->size_data_blocks += row->size_data_blocks;
+	total->data_blocks += row->data_blocks;
 	total->written_blocks += row->written_blocks;
 	total->device_blocks += row->device_blocks;
 	total->seconds = MAX_OF(total->seconds, row->seconds);

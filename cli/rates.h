@@ -8,7 +8,7 @@
 
 struct rates_row {
 	const char *name;
-	uint64_t id, size_blocks, live_blocks, written_blocks, device_blocks, since_us;
+	uint64_t id, size_data_blocks, data_blocks, written_blocks, device_blocks, since_us;
 	double seconds; /* that it is about */
 	struct lcpfs_operation_stats operation[LCPFS_OPERATIONS];
 };

@@ -139,7 +139,7 @@ static double sort_value(const struct top *top, const struct line *line)
 {
 	switch (top->sort) {
 	case SORT_SIZE:
-		return (double)field_count(line->partition, "size_blocks");
+		return (double)field_count(line->partition, "size_data_blocks");
 	case SORT_OPS:
 		return line->ops;
 	case SORT_LATENCY:
@@ -304,17 +304,17 @@ static double bar_scale(const struct top *top)
 	double most = 1, pool = (double)field_count(field_get(top->list, "pool"), "size_blocks");
 
 	for (size_t i = 0; i < top->count; i++)
-		most = fmax(most, (double)field_count(top->lines[i].partition, "max_size_blocks"));
+		most = fmax(most, (double)field_count(top->lines[i].partition, "max_data_blocks"));
 	return pool > 0 ? fmin(most, pool) : most;
 }
 
-/* Live #, the rest of its size =, room up to the maximum ., and | where the minimum and the maximum are. */
+/* Data #, the rest of its size =, room up to the maximum ., and | where the minimum and the maximum are. */
 static void draw_bar(const struct line *line, double scale)
 {
-	double live = (double)field_count(line->partition, "live_blocks") / scale * BAR;
-	double size = (double)field_count(line->partition, "size_blocks") / scale * BAR;
-	double min = (double)field_count(line->partition, "min_size_blocks") / scale * BAR;
-	double max = (double)field_count(line->partition, "max_size_blocks") / scale * BAR;
+	double live = (double)field_count(line->partition, "data_blocks") / scale * BAR;
+	double size = (double)field_count(line->partition, "size_data_blocks") / scale * BAR;
+	double min = (double)field_count(line->partition, "min_data_blocks") / scale * BAR;
+	double max = (double)field_count(line->partition, "max_data_blocks") / scale * BAR;
 	char bar[BAR + 1] = "";
 
 	for (int i = 0; i < BAR; i++)
@@ -335,7 +335,7 @@ static void draw_line(const struct line *line, double scale)
 
 	printw("%-*.*s ", NAME, NAME, name_of(line));
 	draw_bar(line, scale);
-	size_print_blocks(size, field_count(line->partition, "size_blocks"));
+	size_print_blocks(size, field_count(line->partition, "size_data_blocks"));
 	cell(size);
 	cell(number_print(text, line->ops));
 	size_print(size, (uint64_t)line->bytes);
@@ -355,7 +355,7 @@ static void draw_table(const struct top *top, int room)
 
 	attron(A_REVERSE);
 	move(3, 0);
-	printw("%-*s %-*s%7s%7s%7s%7s%7s%6s%7s%5s", NAME, "NAME", BAR, "|min #live =max|", "SIZE", "OPS/S",
+	printw("%-*s %-*s%7s%7s%7s%7s%7s%6s%7s%5s", NAME, "NAME", BAR, "|min #data =max|", "SIZE", "OPS/S",
 	       "B/S", "P50", "P99", "WA", "EPS", "FL/S");
 	attroff(A_REVERSE);
 	for (size_t i = first; i < top->count && i < first + shown; i++) {

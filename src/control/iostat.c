@@ -63,8 +63,8 @@ static struct json_object *describe_one(const struct lcpfs_partition_info *info,
 
 	field_put_text(object, "name", info->name);
 	field_put_count(object, "id", info->id);
-	field_put_count(object, "size_blocks", info->size_blocks);
-	field_put_count(object, "live_blocks", info->live_blocks);
+	field_put_count(object, "size_data_blocks", info->size_data_blocks);
+	field_put_count(object, "data_blocks", info->data_blocks);
 	field_put_count(object, "written_blocks", info->written_blocks);
 	field_put_count(object, "device_blocks", info->device_blocks);
 	field_put_count(object, "since_s", io->since_s);

@@ -202,9 +202,11 @@ struct partition_metric {
 #define NUMBER_OF(field) \
 	static double value_##field(const struct lcpfs_partition_info *p) { return (double)p->field; }
 BLOCKS_OF(size_blocks)
-BLOCKS_OF(min_size_blocks)
-BLOCKS_OF(max_size_blocks)
+BLOCKS_OF(size_data_blocks)
+BLOCKS_OF(min_data_blocks)
+BLOCKS_OF(max_data_blocks)
 BLOCKS_OF(volume_blocks)
+BLOCKS_OF(data_blocks)
 BLOCKS_OF(live_blocks)
 BLOCKS_OF(least_size_blocks)
 BLOCKS_OF(written_blocks)
@@ -221,12 +223,14 @@ NUMBER_OF(cleaned_metaslabs)
 NUMBER_OF(checkpoints)
 
 static const struct partition_metric partition_metrics[] = {
-	{"partition_size_bytes", GAUGE, value_size_blocks, "Space that the partition has."},
-	{"partition_min_size_bytes", GAUGE, value_min_size_blocks, "It never gets smaller."},
-	{"partition_max_size_bytes", GAUGE, value_max_size_blocks, "It never gets larger."},
-	{"partition_least_size_bytes", GAUGE, value_least_size_blocks, "How small it could be made now."},
+	{"partition_size_bytes", GAUGE, value_size_data_blocks, "User data that the partition has room for."},
+	{"partition_min_size_bytes", GAUGE, value_min_data_blocks, "It never gets room for less."},
+	{"partition_max_size_bytes", GAUGE, value_max_data_blocks, "It never gets room for more."},
+	{"partition_data_bytes", GAUGE, value_data_blocks, "User data in it."},
 	{"partition_volume_bytes", GAUGE, value_volume_blocks, "Length of the volume that clients see."},
-	{"partition_live_bytes", GAUGE, value_live_blocks, "What is in use, tables included."},
+	{"partition_space_bytes", GAUGE, value_size_blocks, "Space of the pool that it has."},
+	{"partition_least_space_bytes", GAUGE, value_least_size_blocks, "The least that it could do with now."},
+	{"partition_live_bytes", GAUGE, value_live_blocks, "What of its space is in use, tables included."},
 	{"partition_memory_bytes", GAUGE, value_memory_bytes, "Memory that its tables take."},
 	{"partition_pressure", GAUGE, value_pressure, "Pressure over the last moments, +Inf at the maximum size."},
 	{"partition_epsilon", GAUGE, value_epsilon, "Epsilon over the last moments."},

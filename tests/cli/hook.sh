@@ -6,8 +6,8 @@
 POOL=$T/pool
 
 lcpfs create "$POOL" --size 128M --metaslab 1M >/dev/null
-lcpfs add "$POOL" db --min 16M --max 24M --volume 64M --thin --space >/dev/null
-lcpfs add "$POOL" log --min 16M --max 32M --space >/dev/null
+lcpfs add "$POOL" db --min 16M --max 24M --volume 64M --thin >/dev/null
+lcpfs add "$POOL" log --min 16M --max 32M >/dev/null
 printf '#!/bin/sh\ncat >>"%s"\n' "$T/told" >hook
 printf '#!/bin/sh\necho $$ >>"%s"\nsleep 100\n' "$T/hanging" >hanging-hook
 chmod +x hook hanging-hook
@@ -61,7 +61,7 @@ told full db && fail "it is empty"
 /usr/bin/python3 -c 'import nbd, sys, time
 h = nbd.NBD()
 h.connect_uri(sys.argv[1])
-for at in range(0, 12 << 20, 1 << 18): h.pwrite(b"x" * (1 << 18), at)
+for at in range(0, 16 << 20, 1 << 18): h.pwrite(b"x" * (1 << 18), at)
 h.flush()
 time.sleep(2.5)' "$(uri db)"
 wait_until told full db

@@ -79,7 +79,7 @@ def top(*arguments, **environment):
 
 # What is on the screen, and the keys.
 t = top("0.3")
-for word in b"db", b"archive", b"ONLINE", b"mode observe", b"|min #live", b"P99":
+for word in b"db", b"archive", b"ONLINE", b"mode observe", b"|min #data", b"P99":
 	assert word in t.out, (word, t.out)
 ANSWERS = ((b"s", b"(size)"), (b"s", b"(operations)"), (b" ", b"PAUSED"), (b"\x1b[B", b"db"), (b"\r", b"added"))
 for key, answer in ANSWERS:
