@@ -1,0 +1,74 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# What commands print with --json, what they complain with, and what a hook reads, is as docs/schema.json says.
+. "$(dirname "$0")/lib.sh"
+/usr/bin/python3 -c 'import jsonschema, nbd' 2>/dev/null || skip "no jsonschema or libnbd for Python"
+POOL=$T/pool
+
+cat >valid.py <<'PYTHON'
+import json
+import sys
+
+import jsonschema
+
+definitions = json.load(open(sys.argv[1]))["$defs"]
+jsonschema.Draft202012Validator.check_schema({"$defs": definitions})
+for line in open(sys.argv[3]):
+	value = json.loads(line, parse_constant=lambda name: sys.exit(f"not JSON: {name}"))
+	jsonschema.Draft202012Validator({"$defs": definitions, "$ref": f"#/$defs/{sys.argv[2]}"}).validate(value)
+PYTHON
+
+# valid DEFINITION COMMAND...
+valid() {
+	definition=$1
+	shift
+	expect 0 lcpfs "$@"
+	[ -s out ] || fail "$*: prints nothing"
+	/usr/bin/python3 valid.py "$TESTS/../docs/schema.json" "$definition" out >complaint 2>&1 ||
+		fail "$*: $(tail -n 3 complaint): $(cat out)"
+}
+
+lcpfs create "$POOL" --size 256M --metaslab 1M >/dev/null
+everything() {
+	valid add add "$POOL" db --min 16M --max 32M --json
+	valid add add "$POOL" small --min 16M --max 16M --json
+	for command in list status explain log iostat tune scrub; do
+		valid $command $command "$POOL" --json
+	done
+	valid explain explain "$POOL" db --json
+	valid iostat iostat "$POOL" db --json
+	valid tune tune "$POOL" observe --json
+	valid resize resize "$POOL" db 24M --json
+	valid set set "$POOL" db max=40M --dry-run --json
+	valid set set "$POOL" db max=40M name=other --json
+	valid log log "$POOL" --json
+	valid remove remove "$POOL" other --json
+	valid remove remove "$POOL" small --json
+}
+everything
+valid check check "$POOL" --json
+valid dump dump "$POOL" --json
+
+printf '#!/bin/sh\ncat >>"%s"\n' "$T/told" >hook
+chmod +x hook
+serve "$POOL" --hook "$T/hook"
+everything
+valid iostat iostat "$POOL" 0.2 2 --json
+lcpfs add "$POOL" db --min 16M --max 20M >/dev/null
+/usr/bin/python3 -c 'import nbd, sys
+h = nbd.NBD()
+h.connect_uri(sys.argv[1])
+for at in range(0, 20 << 20, 1 << 18): h.pwrite(b"x" * (1 << 18), at)
+h.shutdown()' "$(uri db)" 2>/dev/null || true
+for command in list status explain iostat; do
+	valid $command $command "$POOL" --json
+done
+wait_until test -s told
+unserve
+/usr/bin/python3 valid.py "$TESTS/../docs/schema.json" hook told || fail "hook: $(cat told)"
+
+for wrong in "list $T/none" "resize $POOL none 1M" "list $POOL --x" "frobnicate"; do
+	# shellcheck disable=SC2086
+	! lcpfs $wrong --json >out 2>err || fail "$wrong"
+	/usr/bin/python3 valid.py "$TESTS/../docs/schema.json" error err || fail "$wrong: $(cat err)"
+done
