@@ -8,7 +8,7 @@
 
 #include "world.h"
 
-enum { CLIENT_REQUESTS_MAX = 64 };
+enum { CLIENT_REQUESTS_MAX = 3 * CONNECTION_TURN_REQUESTS }; /* more than a turn takes */
 
 struct client_request {
 	bool is_open;

@@ -25,6 +25,12 @@ static const struct world_nature natures[] = {
  */
 enum { HELD_MOST = MEMORY_CONNECTION_MAX + WORKSPACE_OUT_BYTES + 2 * MEMORY_RESERVE };
 
+static void send_some(struct client *c, unsigned count)
+{
+	while (count--)
+		client_send_any(c);
+}
+
 static void converse(uint64_t seed, unsigned requests, uint64_t *done)
 {
 	struct world w;
@@ -36,8 +42,10 @@ static void converse(uint64_t seed, unsigned requests, uint64_t *done)
 	if (seed % 11 == 0)
 		w.memory.total = 0; /* what others hold: only the reserve is left */
 	while (c.cookie < requests) {
-		if (world_random(&w, 3) == 0)
-			client_send_any(&c);
+		uint64_t dice = world_random(&w, 120);
+		unsigned count = dice == 0 ? CLIENT_REQUESTS_MAX : dice < 40; /* many in one piece, now and then */
+		if (count)
+			send_some(&c, count);
 		else
 			world_step(&w);
 		client_take(&c);
