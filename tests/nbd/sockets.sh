@@ -127,6 +127,7 @@ PYTHON
 odd="$T/a b%20+&=#?;'é\"[x]"
 mkdir "$odd"
 serve_printed() { # OPTIONS...: reaches the partition by each URI of the line
+	rm -f out
 	"$LCPFS" serve pool1 "$@" >out 2>err.log &
 	PID=$!
 	at_end "end_job $PID"
