@@ -155,6 +155,16 @@ class Table:
 
 # ---- sections ----
 
+def side_by_side(table, servers, export, jobs, volume):
+	"""Each job (name, what, bytes of a request, depth, bar) on two servers; the first has to reach the bar."""
+	for job, what, block_bytes, depth, _ in jobs:
+		for server in servers:
+			table.add(job, server.name, server, [export], Load(what, block_bytes, depth, volume))
+	table.measure()
+	for job, _, _, _, bar in jobs:
+		table.compare(job, servers[0].name, servers[1].name, bar)
+
+
 def null(place, table):
 	volume = 1024
 	ours = place.build / "tests/serve/serve-null"
@@ -163,12 +173,7 @@ def null(place, table):
 			lambda socket: ["nbdkit", "-f", "-U", socket, "null", f"size={volume}M"])]
 	jobs = [("4k QD32 write", "randwrite", 4096, 32, 1.3), ("4k QD32 read", "randread", 4096, 32, 1.2),
 		("128k QD16 write", "write", 131072, 16, 1.0), ("128k QD16 read", "read", 131072, 16, 1.2)]
-	for job, what, block_bytes, depth, _ in jobs:
-		for server in servers:
-			table.add(job, server.name, server, [""], Load(what, block_bytes, depth, volume))
-	table.measure()
-	for job, _, _, _, bar in jobs:
-		table.compare(job, "lcpfs", "nbdkit-null", bar)
+	side_by_side(table, servers, "", jobs, volume)
 
 
 def pool(place, table):
@@ -183,12 +188,7 @@ def pool(place, table):
 		("sequential read 128k QD16", "read", 131072, 16, 1.1),
 		("random write 4k QD32", "randwrite", 4096, 32, 1.2),
 		("random read 4k QD32", "randread", 4096, 32, 1.2)]
-	for job, what, block_bytes, depth, _ in jobs:
-		for server in servers:
-			table.add(job, server.name, server, ["p0"], Load(what, block_bytes, depth, volume))
-	table.measure()
-	for job, _, _, _, bar in jobs:
-		table.compare(job, "lcpfs", "nbdkit", bar)
+	side_by_side(table, servers, "p0", jobs, volume)
 
 
 def many(place, table):
