@@ -34,18 +34,6 @@ enum {
 	LOCK_PAUSE_NS = 50 * 1000 * 1000,
 };
 
-static int address_set(struct sockaddr_un *address, const char *path, struct lcpfs_failure *failure)
-{
-	size_t length = strlen(path);
-	if (length == 0 || length >= sizeof(address->sun_path))
-		return failure_set(failure, LCPFS_E_INVALID,
-				   "%s: a socket's path has 1 to %zu characters; choose a shorter one", path,
-				   sizeof(address->sun_path) - 1);
-	*address = (struct sockaddr_un){.sun_family = AF_UNIX};
-	memcpy(address->sun_path, path, length);
-	return 0;
-}
-
 static int failed(const char *path, struct lcpfs_failure *failure)
 {
 	return failure_set(failure, LCPFS_E_SYSTEM, "%s: %s", path, strerrordesc_np(errno));
@@ -145,7 +133,7 @@ static int listen_once(struct listen_socket *s, const struct sockaddr_un *addres
 int listen_open(const char *path, struct listen_socket *s, struct lcpfs_failure *failure)
 {
 	struct sockaddr_un address;
-	int error = address_set(&address, path, failure);
+	int error = socket_address_set(&address, path, failure);
 	*s = (struct listen_socket)LISTEN_NONE;
 	if (error)
 		return error;

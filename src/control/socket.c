@@ -12,7 +12,7 @@
 
 enum { CONNECT_S_MAX = 4 };
 
-static int address_set(struct sockaddr_un *address, const char *path, struct lcpfs_failure *failure)
+int socket_address_set(struct sockaddr_un *address, const char *path, struct lcpfs_failure *failure)
 {
 	size_t length = strlen(path);
 
@@ -38,7 +38,7 @@ static int failed(int fd, const char *path, struct lcpfs_failure *failure)
 int socket_connect(const char *path, int *fd, struct lcpfs_failure *failure)
 {
 	struct sockaddr_un address;
-	int error = address_set(&address, path, failure);
+	int error = socket_address_set(&address, path, failure);
 
 	if (error)
 		return error;

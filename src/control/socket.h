@@ -3,7 +3,12 @@
 #ifndef CONTROL_SOCKET_H
 #define CONTROL_SOCKET_H
 
+#include <sys/un.h>
+
 #include "base/error.h"
+
+/* INVALID: too long, or empty. */
+int socket_address_set(struct sockaddr_un *address, const char *path, struct lcpfs_failure *failure) MUST_CHECK;
 
 /* NOT_FOUND: nobody listens there. STOPPED: somebody does and accepts nobody for some seconds. */
 int socket_connect(const char *path, int *fd, struct lcpfs_failure *failure) MUST_CHECK;
