@@ -33,20 +33,6 @@ struct watching {
 
 /* ---- JSON ---- */
 
-static void put_buckets(struct json_object *object, const uint64_t buckets[LCPFS_LATENCY_BUCKETS])
-{
-	struct json_object *us = json_object_new_array(), *ops = json_object_new_array();
-
-	for (unsigned i = 0; i < LCPFS_LATENCY_BUCKETS; i++) {
-		if (!buckets[i])
-			continue;
-		json_object_array_add(us, json_object_new_uint64(lcpfs_latency_bucket_us(i)));
-		json_object_array_add(ops, json_object_new_uint64(buckets[i]));
-	}
-	field_put(object, "latency_us", us);
-	field_put(object, "latency_ops", ops);
-}
-
 static struct json_object *operation_object(const struct rates_row *row, unsigned kind)
 {
 	const struct lcpfs_operation_stats *stats = &row->operation[kind];
@@ -61,7 +47,7 @@ static struct json_object *operation_object(const struct rates_row *row, unsigne
 	field_put_number(object, "p999_us", iostat_percentile(stats->latency, 0.999));
 	field_put_count(object, "errors", stats->errors);
 	field_put_count(object, "no_space", stats->no_space);
-	put_buckets(object, stats->latency);
+	iostat_put_latency(object, stats->latency);
 	return object;
 }
 

@@ -29,8 +29,7 @@ double iostat_percentile(const uint64_t buckets[LCPFS_LATENCY_BUCKETS], double s
 	return INFINITY;
 }
 
-/* Only the buckets that hold some; two lists rather than one of pairs, since readers bound how many they take. */
-static void put_latency(struct json_object *object, const uint64_t buckets[LCPFS_LATENCY_BUCKETS])
+void iostat_put_latency(struct json_object *object, const uint64_t buckets[LCPFS_LATENCY_BUCKETS])
 {
 	struct json_object *us = json_object_new_array(), *ops = json_object_new_array();
 
@@ -53,7 +52,7 @@ static struct json_object *describe_operation(const struct lcpfs_operation_stats
 	field_put_count(object, "us", stats->us);
 	field_put_count(object, "errors", stats->errors);
 	field_put_count(object, "no_space", stats->no_space);
-	put_latency(object, stats->latency);
+	iostat_put_latency(object, stats->latency);
 	return object;
 }
 

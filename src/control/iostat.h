@@ -16,6 +16,12 @@ int iostat_describe(struct lcpfs_pool *pool, const char *name, struct json_objec
 		    struct lcpfs_failure *failure) MUST_CHECK;
 
 /*
+ * Into `latency_us` and `latency_ops`: the buckets that hold some. Two lists rather than one of pairs, since
+ * readers bound how many they take.
+ */
+void iostat_put_latency(struct json_object *object, const uint64_t buckets[LCPFS_LATENCY_BUCKETS]);
+
+/*
  * The latency in µs that a share of the operations (0 to 1) stayed below, told from how many there are in each
  * bucket: off by an eighth at most. Infinite where there are none.
  */
