@@ -37,11 +37,6 @@ struct work {
 	struct lcpfs_failure *failure;
 };
 
-static uint64_t blocks_of(uint64_t bytes)
-{
-	return bytes / BLOCK_SIZE + (bytes % BLOCK_SIZE != 0);
-}
-
 /* -- what is asked for, and may it be? With the lock -- */
 
 static void plan_values(struct work *w)
@@ -60,11 +55,11 @@ static void plan_values(struct work *w)
 		.when_full_wait_s = change->when_full_given ? change->when_full_wait_s : part->when_full_wait_s,
 	};
 	if (change->min_bytes) {
-		plan->min_data_blocks = blocks_of(change->min_bytes);
+		plan->min_data_blocks = size_divide_up(change->min_bytes, BLOCK_SIZE);
 		plan->min = size_for_data(part->pool, plan->min_data_blocks);
 	}
 	if (change->max_bytes) {
-		plan->max_data_blocks = blocks_of(change->max_bytes);
+		plan->max_data_blocks = size_divide_up(change->max_bytes, BLOCK_SIZE);
 		plan->max = size_for_data(part->pool, plan->max_data_blocks);
 	}
 	/* One that is thin already may stay so, unless what is asked for makes it more so. */
@@ -126,7 +121,7 @@ static int unreadable(const struct work *w, int error)
 static int check_cut_block(const struct work *w)
 {
 	static const uint8_t zeros[BLOCK_SIZE];
-	uint64_t end = w->plan.volume_bytes, rest = blocks_of(end) * BLOCK_SIZE - end;
+	uint64_t end = w->plan.volume_bytes, rest = size_divide_up(end, BLOCK_SIZE) * BLOCK_SIZE - end;
 	uint8_t data[BLOCK_SIZE];
 	int error = rest ? store_read(w->part->store, end, data, rest, w->failure) : 0;
 
@@ -137,7 +132,7 @@ static int check_cut_block(const struct work *w)
 
 static int check_end(const struct work *w)
 {
-	uint64_t at = blocks_of(w->plan.volume_bytes) * BLOCK_SIZE;
+	uint64_t at = size_divide_up(w->plan.volume_bytes, BLOCK_SIZE) * BLOCK_SIZE;
 	uint64_t end = store_volume_blocks(w->part->store) * BLOCK_SIZE;
 	int error = check_cut_block(w);
 	bool data = false;
@@ -258,7 +253,7 @@ static int fit_size(struct work *w)
 /* Without the lock. */
 static int lengthen(struct work *w)
 {
-	int error = store_grow_volume(w->part->store, blocks_of(w->plan.volume_bytes));
+	int error = store_grow_volume(w->part->store, size_divide_up(w->plan.volume_bytes, BLOCK_SIZE));
 
 	return error ? failure_set(w->failure, (enum lcpfs_error) - error,
 				   "partition %s: making its volume longer failed: %s", w->part->name,
@@ -303,7 +298,7 @@ static struct part values_of(const struct work *w)
 	snprintf(values.name, sizeof(values.name), "%s", w->name);
 	values.min_blocks = w->plan.min * metaslab_blocks;
 	values.max_blocks = w->plan.max * metaslab_blocks;
-	values.volume_blocks = blocks_of(w->plan.volume_bytes);
+	values.volume_blocks = size_divide_up(w->plan.volume_bytes, BLOCK_SIZE);
 	values.min_data_blocks = w->plan.min_data_blocks;
 	values.max_data_blocks = w->plan.max_data_blocks;
 	values.volume_bytes = w->plan.volume_bytes;

@@ -206,6 +206,12 @@ void part_free(struct part *part);
 int part_refuse(const struct part *part, struct lcpfs_failure *failure); /* 0, or why it cannot be worked with */
 void part_hold(struct part *part);                                       /* with the lock */
 void part_drop(struct part *part);                                       /* with the lock */
+void part_let_go(struct part *part);                                     /* the same without it */
+/*
+ * Without the lock. The next partition by slot, from *slot on, that can be worked with, held; *slot is then the
+ * one behind it. NULL: that was the last.
+ */
+struct part *part_hold_next(struct lcpfs_pool *pool, uint32_t *slot);
 uint64_t part_size_blocks(const struct part *part);
 /* The least blocks it can be made; with or without the lock. */
 uint64_t part_least_blocks(struct part *part);
@@ -229,6 +235,7 @@ void part_fill_page(struct txg *txg, const struct part *part);
 
 /* -- size.c: user data and the space that it takes -- */
 
+uint64_t size_divide_up(uint64_t bytes, uint64_t unit); /* of any bytes: DIV_UP would overflow */
 uint64_t size_for_data(const struct lcpfs_pool *pool, uint64_t data_blocks); /* metaslabs */
 uint64_t size_data_in(const struct lcpfs_pool *pool, uint64_t metaslabs);    /* blocks of data, at least */
 bool size_is_thin(const struct part *part);

@@ -83,13 +83,6 @@ static bool may_give(const struct part *part, const struct part *to)
 	       (!part->wants_space || left > store_size_least(part->store) + 1);
 }
 
-static void drop(struct part *part)
-{
-	pthread_mutex_lock(&part->pool->lock);
-	part_drop(part);
-	pthread_mutex_unlock(&part->pool->lock);
-}
-
 /*
  * What `from` gave was its move to free space, as the engine proposed; what `to` gets it learns of as an
  * emergency.
@@ -111,7 +104,7 @@ static uint32_t take_proposed(struct part *to, const struct lcpfs_engine_decisio
 		*from_id = d->from_id;
 		may_fail(move_run(&move, NULL));
 		moved.blocks = (uint64_t)move.moved * pool->layout.metaslab_blocks;
-		drop(move.from);
+		part_let_go(move.from);
 	}
 	keeper_report(pool, d, &moved);
 	return move.moved;
@@ -184,7 +177,7 @@ static uint32_t take_from_others(struct part *to, uint32_t *from_id)
 	while (!move.moved && (move.from = hold_next_giver(to, round, &move.wanted))) {
 		*from_id = move.from->id;
 		may_fail(move_run(&move, NULL));
-		drop(move.from);
+		part_let_go(move.from);
 	}
 	return move.moved;
 }

@@ -85,25 +85,13 @@ bool host_text(struct lcpfs_pool *pool, char *text, size_t room)
 /* Everyone else's metaslabs that are empty beyond need go to the host, from where this one may get them. */
 uint32_t host_call_back(struct part *part)
 {
-	struct lcpfs_pool *pool = part->pool;
-	uint32_t given = 0;
+	struct part *other;
+	uint32_t given = 0, slot = 0;
 
-	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
-		struct part *other;
-
-		pthread_mutex_lock(&pool->lock);
-		other = pool->parts[slot];
-		if (other == part || (other && (!other->store || other->removing)))
-			other = NULL;
-		if (other)
-			part_hold(other);
-		pthread_mutex_unlock(&pool->lock);
-		if (!other)
-			continue;
-		given += store_give_back(other->store);
-		pthread_mutex_lock(&pool->lock);
-		part_drop(other);
-		pthread_mutex_unlock(&pool->lock);
+	while ((other = part_hold_next(part->pool, &slot))) {
+		if (other != part)
+			given += store_give_back(other->store);
+		part_let_go(other);
 	}
 	return given;
 }

@@ -553,24 +553,13 @@ void keeper_stop(struct lcpfs_pool *pool)
 
 unsigned pool_step(struct lcpfs_pool *pool)
 {
+	struct part *part;
 	unsigned busy = 0;
+	uint32_t slot = 0;
 
-	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
-		struct part *part;
-
-		pthread_mutex_lock(&pool->lock);
-		part = pool->parts[slot];
-		if (part && (part->removing || !part->store))
-			part = NULL;
-		if (part)
-			part_hold(part);
-		pthread_mutex_unlock(&pool->lock);
-		if (!part)
-			continue;
+	while ((part = part_hold_next(pool, &slot))) {
 		busy += store_step(part->store) > 0;
-		pthread_mutex_lock(&pool->lock);
-		part_drop(part);
-		pthread_mutex_unlock(&pool->lock);
+		part_let_go(part);
 	}
 	return busy;
 }

@@ -458,15 +458,10 @@ static int resize(struct lcpfs_pool *pool, const char *name, uint64_t size, lcpf
 	return error;
 }
 
-static uint64_t divide_up(uint64_t bytes, uint64_t unit)
-{
-	return bytes / unit + (bytes % unit != 0);
-}
-
 int lcpfs_partition_resize(struct lcpfs_pool *pool, const char *name, uint64_t size_bytes,
 			   lcpfs_progress *progress, void *context, struct lcpfs_failure *failure)
 {
-	uint64_t size = size_for_data(pool, divide_up(size_bytes, BLOCK_SIZE));
+	uint64_t size = size_for_data(pool, size_divide_up(size_bytes, BLOCK_SIZE));
 
 	return resize(pool, name, size, progress, context, failure);
 }
@@ -474,7 +469,7 @@ int lcpfs_partition_resize(struct lcpfs_pool *pool, const char *name, uint64_t s
 int pool_resize_to_space(struct lcpfs_pool *pool, const char *name, uint64_t size_bytes, lcpfs_progress *progress,
 			 void *context, struct lcpfs_failure *failure)
 {
-	uint64_t size = divide_up(size_bytes, (uint64_t)pool->layout.metaslab_blocks * BLOCK_SIZE);
+	uint64_t size = size_divide_up(size_bytes, (uint64_t)pool->layout.metaslab_blocks * BLOCK_SIZE);
 
 	return resize(pool, name, size, progress, context, failure);
 }

@@ -21,11 +21,6 @@ enum { WISH_US = 20000 };
 
 #define VOLUME_BLOCKS_MAX (UINT64_C(1) << 40) /* what a log entry's address can name */
 
-static uint64_t divide_up(uint64_t bytes, uint64_t unit)
-{
-	return bytes / unit + (bytes % unit != 0);
-}
-
 /* -- finding -- */
 
 struct part *part_find(const struct lcpfs_pool *pool, uint32_t id)
@@ -89,6 +84,28 @@ void part_drop(struct part *part)
 		pthread_cond_broadcast(&part->pool->changed);
 }
 
+void part_let_go(struct part *part)
+{
+	pthread_mutex_lock(&part->pool->lock);
+	part_drop(part);
+	pthread_mutex_unlock(&part->pool->lock);
+}
+
+struct part *part_hold_next(struct lcpfs_pool *pool, uint32_t *slot)
+{
+	struct part *part = NULL;
+
+	pthread_mutex_lock(&pool->lock);
+	for (; !part && *slot < pool->layout.partition_slots; ++*slot) {
+		if (pool->parts[*slot] && pool->parts[*slot]->store && !pool->parts[*slot]->removing)
+			part = pool->parts[*slot];
+	}
+	if (part)
+		part_hold(part);
+	pthread_mutex_unlock(&pool->lock);
+	return part;
+}
+
 /* -- loading -- */
 
 static struct part *part_new(struct lcpfs_pool *pool, uint32_t slot, uint32_t id)
@@ -150,7 +167,7 @@ static const char *why_not_sane(const struct part *part, const struct fmt_partit
 	    part->max_blocks % metaslab_blocks)
 		return "its limits make no sense";
 	if (!part->volume_blocks || part->volume_blocks > VOLUME_BLOCKS_MAX ||
-	    (part->volume_bytes && divide_up(part->volume_bytes, BLOCK_SIZE) != part->volume_blocks))
+	    (part->volume_bytes && size_divide_up(part->volume_bytes, BLOCK_SIZE) != part->volume_blocks))
 		return "its volume's size makes no sense";
 	if (part->min_data_blocks > part->max_data_blocks || part->when_full_wait_s > LCPFS_WAIT_S_MAX)
 		return "what was asked for makes no sense";
@@ -314,7 +331,7 @@ static int check_order(uint64_t min_bytes, uint64_t max_bytes, uint64_t size_byt
 
 int part_check_volume(const struct part_plan *plan, struct lcpfs_failure *failure)
 {
-	uint64_t blocks = divide_up(plan->volume_bytes, BLOCK_SIZE);
+	uint64_t blocks = size_divide_up(plan->volume_bytes, BLOCK_SIZE);
 	char volume[WORDS_ROOM], max[WORDS_ROOM];
 
 	if (blocks > VOLUME_BLOCKS_MAX)
@@ -336,8 +353,8 @@ static int plan_of_data(const struct lcpfs_pool *pool, const struct lcpfs_partit
 	int error = check_order(spec->min_bytes, spec->max_bytes, size_bytes, failure);
 
 	*plan = (struct part_plan){
-		.min_data_blocks = divide_up(spec->min_bytes, BLOCK_SIZE),
-		.max_data_blocks = divide_up(spec->max_bytes, BLOCK_SIZE),
+		.min_data_blocks = size_divide_up(spec->min_bytes, BLOCK_SIZE),
+		.max_data_blocks = size_divide_up(spec->max_bytes, BLOCK_SIZE),
 		.volume_bytes = spec->volume_bytes ? spec->volume_bytes : spec->max_bytes,
 		.when_full_wait_s = spec->when_full_wait_s,
 		.may_be_thin = spec->thin,
@@ -350,7 +367,7 @@ static int plan_of_data(const struct lcpfs_pool *pool, const struct lcpfs_partit
 		error = part_check_volume(plan, failure);
 	plan->min = size_for_data(pool, plan->min_data_blocks);
 	plan->max = size_for_data(pool, plan->max_data_blocks);
-	plan->size = size_for_data(pool, divide_up(size_bytes, BLOCK_SIZE));
+	plan->size = size_for_data(pool, size_divide_up(size_bytes, BLOCK_SIZE));
 	return error;
 }
 
@@ -374,9 +391,9 @@ static int plan_of_space(const struct lcpfs_pool *pool, const struct lcpfs_parti
 	if (error)
 		return error;
 	*plan = (struct part_plan){
-		.min = divide_up(spec->min_bytes, metaslab_bytes),
+		.min = size_divide_up(spec->min_bytes, metaslab_bytes),
 		.max = spec->max_bytes / metaslab_bytes,
-		.size = divide_up(size_bytes, metaslab_bytes),
+		.size = size_divide_up(size_bytes, metaslab_bytes),
 		.when_full_wait_s = spec->when_full_wait_s,
 		.may_be_thin = spec->thin,
 	};
@@ -559,7 +576,7 @@ static int add_planned(struct lcpfs_pool *pool, const char *name, const struct p
 	snprintf(part->name, sizeof(part->name), "%s", name);
 	part->min_blocks = plan->min * metaslab_blocks;
 	part->max_blocks = plan->max * metaslab_blocks;
-	part->volume_blocks = divide_up(plan->volume_bytes, BLOCK_SIZE);
+	part->volume_blocks = size_divide_up(plan->volume_bytes, BLOCK_SIZE);
 	part->min_data_blocks = plan->min_data_blocks;
 	part->max_data_blocks = plan->max_data_blocks;
 	part->volume_bytes = plan->volume_bytes;

@@ -145,22 +145,6 @@ static int scrub_pool(struct scrub *scrub, struct lcpfs_failure *failure)
 	return error;
 }
 
-/* The next partition by slot, held; NULL: that was the last. */
-static struct part *next_part(struct lcpfs_pool *pool, uint32_t *slot)
-{
-	struct part *part = NULL;
-
-	pthread_mutex_lock(&pool->lock);
-	for (; !part && *slot < pool->layout.partition_slots; ++*slot) {
-		if (pool->parts[*slot] && pool->parts[*slot]->store && !pool->parts[*slot]->removing)
-			part = pool->parts[*slot];
-	}
-	if (part)
-		part_hold(part);
-	pthread_mutex_unlock(&pool->lock);
-	return part;
-}
-
 static uint64_t live_blocks(const struct part *part)
 {
 	struct store_stats stats;
@@ -253,11 +237,9 @@ int lcpfs_pool_scrub(struct lcpfs_pool *pool, struct lcpfs_care *care, struct lc
 
 	care->checked_blocks = care->damaged = care->repaired = 0;
 	error = scrub_pool(&scrub, failure);
-	while (!error && (part = next_part(pool, &slot))) {
+	while (!error && (part = part_hold_next(pool, &slot))) {
 		error = scrub_part(&scrub, part, failure);
-		pthread_mutex_lock(&pool->lock);
-		part_drop(part);
-		pthread_mutex_unlock(&pool->lock);
+		part_let_go(part);
 	}
 	if (!error && care->progress)
 		care->progress(care->context, scrub.total, scrub.total);

@@ -7,6 +7,11 @@
  */
 #include "pool/core.h"
 
+uint64_t size_divide_up(uint64_t bytes, uint64_t unit)
+{
+	return bytes / unit + (bytes % unit != 0);
+}
+
 uint64_t size_for_data(const struct lcpfs_pool *pool, uint64_t data_blocks)
 {
 	struct store_config config = {.metaslab_blocks = pool->layout.metaslab_blocks};
