@@ -154,14 +154,15 @@ static int fuse_unmount(struct attachment *a)
 
 static int fuse_mount(struct attachment *a)
 {
-	char uri[LCPFS_NAME_MAX + sizeof(a->seen.nbd_path) + 64], log_path[PATH_MAX + 8];
+	char socket[3 * sizeof(a->seen.nbd_path)], uri[LCPFS_NAME_MAX + sizeof(socket) + 64], log_path[PATH_MAX + 8];
 	const char *arguments[] = {"nbdfuse", a->folder, uri, NULL, NULL};
 	struct timespec pause = {.tv_nsec = 20 * 1000 * 1000};
 	int error;
 
 	if (mkdir(a->folder, 0700) && errno != EEXIST)
 		return failure_set(&a->failure, LCPFS_E_SYSTEM, "%s: %s", a->folder, strerrordesc_np(errno));
-	snprintf(uri, sizeof(uri), "nbd+unix:///%s?socket=%s", a->name, a->seen.nbd_path);
+	socket_path_encode(a->seen.nbd_path, socket);
+	snprintf(uri, sizeof(uri), "nbd+unix:///%s?socket=%s", a->name, socket);
 	snprintf(log_path, sizeof(log_path), "%s.log", a->record_path);
 	if (a->is_read_only) {
 		arguments[1] = "-r";

@@ -2,6 +2,7 @@
 #include "control/socket.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -24,6 +25,15 @@ int socket_address_set(struct sockaddr_un *address, const char *path, struct lcp
 	address->sun_family = AF_UNIX;
 	memcpy(address->sun_path, path, length);
 	return 0;
+}
+
+void socket_path_encode(const char *path, char *text)
+{
+	static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/";
+
+	for (; *path; path++)
+		text += sprintf(text, strchr(plain, *path) ? "%c" : "%%%02X", (unsigned char)*path);
+	*text = '\0';
 }
 
 static int failed(int fd, const char *path, struct lcpfs_failure *failure)

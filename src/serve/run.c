@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "control/server.h"
+#include "control/socket.h"
 #include "serve/ending.h"
 #include "serve/limits.h"
 #include "serve/listeners.h"
@@ -28,7 +29,7 @@
 
 enum {
 	PAUSE_MS = 100,          /* before accepting is tried again where the system lacked something */
-	URI_TEXT = 3 * LISTEN_PATH_MAX + 64,
+	URI_TEXT = 3 * LISTEN_PATH_MAX,
 };
 
 struct serving {
@@ -152,15 +153,6 @@ static int begin(struct serving *s, struct lcpfs_failure *failure)
 
 /* -- that it is ready -- */
 
-/* A path within a URI's query. */
-static void encode(const char *path, char *text)
-{
-	static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/";
-	for (; *path; path++)
-		text += sprintf(text, strchr(plain, *path) ? "%c" : "%%%02X", (unsigned char)*path);
-	*text = '\0';
-}
-
 static void print_ready(const struct serving *s)
 {
 	const struct serve_options *o = s->options;
@@ -169,7 +161,7 @@ static void print_ready(const struct serving *s)
 	char encoded[URI_TEXT];
 	printf("lcpfs: serving %s", o->pool_path);
 	if (*path) {
-		encode(path, encoded);
+		socket_path_encode(path, encoded);
 		printf("%s%s+unix:///NAME?socket=%s", and, scheme, encoded);
 		and = " and ";
 	}

@@ -82,3 +82,9 @@ case $DEVICE in
 	umount -l "$RUN/$GUID.db.nbd"
 	;;
 esac
+
+# A socket whose path means something else within a URI.
+"$LCPFS" serve "$POOL" --socket "$T/a b&c%41?#" >serve.out 2>&1 &
+wait_until grep -q serving serve.out
+expect 0 lcpfs attach "$POOL" db --method fuse
+expect 0 lcpfs detach "$POOL" db
