@@ -38,6 +38,7 @@ static void host_refused(struct guard *guard, uint64_t offset, uint64_t length)
 	pthread_mutex_lock(&guard->lock);
 	atomic_store(&guard->inner->is_full, true);
 	atomic_store(&guard->vdev.is_full, true);
+	atomic_store(&guard->vdev.was_full, true);
 	guard->refused_us = clock_us(guard->clock);
 	guard->refused_offset = offset;
 	guard->refused_length = length;

@@ -10,7 +10,8 @@
  * closed and opened.
  *
  * A place is got a little ahead of the writers. While the host is full it is only asked for when it is needed,
- * and what is EMPTY beyond need goes back to the host.
+ * and what is EMPTY beyond need goes back to the host. A host that has been full may have a little for the moment
+ * and be full again in the next one: so what trims have emptied goes back there at any time.
  */
 #include "store/internal.h"
 
@@ -150,8 +151,8 @@ bool room_back_heads(struct store *s)
 
 static bool has_surplus(const struct store *s)
 {
-	return host_is_full(s) && vdev_is_sparse(s->config.vdev) && s->space.empty > room_kept(s) + SPARED &&
-	       room_live(s) <= room_capacity_without_one(s);
+	return atomic_load(&s->config.vdev->was_full) && vdev_is_sparse(s->config.vdev) &&
+	       s->space.empty > room_kept(s) + ahead(s) + SPARED && room_live(s) <= room_capacity_without_one(s);
 }
 
 uint32_t room_give_back(struct store *s)
@@ -183,8 +184,10 @@ uint32_t room_give_back(struct store *s)
  */
 bool room_should_give_back(const struct store *s)
 {
-	if (!host_is_full(s) || s->counters.trimmed_blocks - s->trimmed_at_give < s->config.metaslab_blocks)
-		return has_surplus(s);
+	if (!atomic_load(&s->config.vdev->was_full))
+		return false;
+	if (s->counters.trimmed_blocks - s->trimmed_at_give < s->config.metaslab_blocks)
+		return host_is_full(s) && has_surplus(s);
 	for (uint32_t i = 0; i < s->space.count; i++) {
 		const struct metaslab *m = &s->space.slab[i];
 		if (m->state == METASLAB_CLOSED && m->live == 0)

@@ -76,7 +76,8 @@ struct vdev {
 	 * here.
 	 */
 	atomic_uint flush_failures;
-	atomic_bool is_full; /* sparse: when a place was last asked for there was none */
+	atomic_bool is_full;  /* sparse: when a place was last asked for there was none */
+	atomic_bool was_full; /* and this has happened since it was opened */
 };
 
 /* Runs all of them; returns 0, or the error of the first (by position) that failed. Each io's result is set. */

@@ -134,6 +134,18 @@ without_places() {
 	rm host/ballast
 }
 
+# format_disk MKFS: a new file "disk", formatted. mkfs.btrfs looks at every mount of the machine first, and gives up when
+# one is just then going away, which those of other tests do.
+format_disk() {
+	for _ in 1 2 3 4 5; do
+		rm -f disk
+		truncate -s 512M disk
+		! "$1" -q disk >mkfs.log 2>&1 || return 0
+		sleep 1
+	done
+	fail "$1: $(cat mkfs.log)"
+}
+
 did=
 mkdir -p host
 for kind in tmpfs ext4 xfs btrfs; do
@@ -144,9 +156,7 @@ for kind in tmpfs ext4 xfs btrfs; do
 		;;
 	*)
 		command -v mkfs.$kind >/dev/null || continue
-		rm -f disk
-		truncate -s 512M disk
-		mkfs.$kind -q disk >mkfs.log 2>&1 || fail "mkfs.$kind: $(cat mkfs.log)"
+		format_disk "mkfs.$kind"
 		loop_of "$T/disk"
 		mount -t $kind "$LOOP" host 2>mount.log || { loop_end "$LOOP"; continue; }
 		at_end "umount -l $T/host 2>/dev/null"
