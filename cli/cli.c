@@ -76,6 +76,13 @@ static const struct cli_option iostat_options[] = {
 	{"json", NULL, "one JSON object a line for each report"},
 	{0},
 };
+static const struct cli_option get_options[] = {
+	{"script", NULL, "no titles, columns separated by tabs", 'H'},
+	{"parsable", NULL, "exact numbers: bytes, seconds since 1970", 'p'},
+	{"columns", "LIST", "which of partition,property,value,source, and in which order (all)", 'o'},
+	{"json", NULL, JSON_HELP},
+	{0},
+};
 static const struct cli_option metrics_options[] = {
 	{"format", "FORMAT", "prometheus (if not given) or openmetrics"},
 	{"output", "FILE", "into this file, which is replaced as a whole; for node-exporter"},
@@ -119,6 +126,8 @@ static const struct cli_command commands[] = {
 	{"add", "POOL NAME", "add a partition", pool_add, add_options},
 	{"set", "POOL NAME KEY=VALUE ...",
 	 "min=, max=, volume=, name=, when-full= of a partition, also while it is served", pool_set, set_options},
+	{"get", "POOL [NAME] [PROPERTY ...]",
+	 "properties of the pool and of partitions, and where each value comes from", get_command, get_options},
 	{"remove", "POOL NAME", "remove a partition with all that is in it", pool_remove, json_options},
 	{"list", "POOL", "partitions: size, min, max, live, pressure, epsilon …", pool_list, json_options},
 	{"status", "POOL", "the pool: totals, health, engine, thresholds with confidence", pool_status,

@@ -14,7 +14,7 @@
 #include "base/check.h"
 
 enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
-enum { CLI_OPTIONS_MAX = 20, CLI_OPERANDS_MAX = 7 };
+enum { CLI_OPTIONS_MAX = 20, CLI_OPERANDS_MAX = 32 };
 
 struct cli_option {
 	const char *name;
@@ -95,6 +95,7 @@ int pool_scrub(const struct cli *cli);
 
 int attach_command(const struct cli *cli);
 int detach_command(const struct cli *cli);
+int get_command(const struct cli *cli);
 int iostat_command(const struct cli *cli);
 int top_command(const struct cli *cli);
 int metrics_command(const struct cli *cli);

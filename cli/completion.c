@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "cli.h"
+#include "control/property.h"
 
 /* What a value in the help stands for; what is not here is free text. */
 static const struct {
@@ -16,6 +17,7 @@ static const struct {
 	{NULL, "tune", "off observe on"},
 	{NULL, "method", "nbd fuse"},
 	{NULL, "when-full", "error wait=60s"},
+	{NULL, "columns", "partition property value source"},
 	{NULL, "format", "prometheus openmetrics"},
 };
 
@@ -71,6 +73,13 @@ static void print_values(const struct cli_command *command)
 /* Of the table's "POOL NAME [MODE]" one word: without brackets. */
 static void print_operand(const char *command, int place, const char *name, size_t length)
 {
+	if (length == 8 && !strncmp(name, "PROPERTY", length)) { /* and all that follow */
+		printf("\t%s:*) _lcpfs_words '", command);
+		for (const struct property *p = property_list(); p->name; p++)
+			printf("%s%s", p == property_list() ? "" : " ", p->name);
+		printf("' ;;\n");
+		return;
+	}
 	if (!strncmp(name, "KEY=VALUE", length)) { /* and all that follow */
 		printf("\t%s:*) _lcpfs_keys ;;\n", command);
 		return;

@@ -17,7 +17,6 @@
 #include "size.h"
 #include "table.h"
 
-enum { TIME_TEXT = 64 };
 
 static const char *text_of(struct json_object *object, const char *key)
 {
@@ -298,7 +297,7 @@ static void show_thresholds(struct json_object *thresholds)
 }
 
 /* "2026-11-23 08:45:38 +0100" */
-static const char *time_text(uint64_t time_s, char text[TIME_TEXT])
+const char *show_time(uint64_t time_s, char text[TIME_TEXT])
 {
 	time_t when = (time_t)time_s;
 	struct tm local;
@@ -343,7 +342,7 @@ static void show_totals(struct json_object *pool)
 	printf("partitions  %llu of at most %llu\n", count_of(pool, "partitions"),
 	       count_of(pool, "partitions_max"));
 	show_promised(pool);
-	printf("created     %s, txg %llu\n", time_text(field_count(pool, "created_s"), created),
+	printf("created     %s, txg %llu\n", show_time(field_count(pool, "created_s"), created),
 	       count_of(pool, "txg"));
 	printf("guid        %s\n", text_of(pool, "guid"));
 }
@@ -357,10 +356,10 @@ static void show_scrub_state(struct json_object *pool)
 	if (!when)
 		printf("scrub       never\n");
 	else if (!damaged)
-		printf("scrub       %s: no damage\n", time_text(when, text));
+		printf("scrub       %s: no damage\n", show_time(when, text));
 	else
 		print_paragraph(STATUS_INDENT, "scrub       %s: %llu damaged, %llu of them repaired",
-				time_text(when, text), (unsigned long long)damaged,
+				show_time(when, text), (unsigned long long)damaged,
 				(unsigned long long)(damaged - MIN_OF(errors, damaged)));
 }
 
@@ -569,7 +568,7 @@ static void show_event(struct json_object *event)
 	int width = terminal_width();
 
 	print_subject(event, subject, sizeof(subject));
-	CHECK(asprintf(&text, "%s  %-9s  %s%s", time_text(field_count(event, "time_s"), when),
+	CHECK(asprintf(&text, "%s  %-9s  %s%s", show_time(field_count(event, "time_s"), when),
 		       text_of(event, "kind"), subject, text_of(event, "text")) >= 0);
 	print_wrapped(text, width > WIDTH ? EVENT_INDENT : 4, width);
 	free(text);

@@ -4,6 +4,7 @@
 #define CLI_SHOW_H
 
 #include <json-c/json.h>
+#include <stdint.h>
 
 void show_help(int indent, const char *left, const char *right); /* "  left  right" in 80 columns */
 void show_list(struct json_object *result);
@@ -12,6 +13,11 @@ void show_partition(struct json_object *result);
 void show_explain(struct json_object *result);
 void show_events(struct json_object *result);
 void show_findings(struct json_object *findings);
+enum { TIME_TEXT = 64 };
+
+/* Local, with its distance from UTC. Returns `text`. */
+const char *show_time(uint64_t time_s, char text[TIME_TEXT]);
+
 void show_json(struct json_object *result);
 
 #endif

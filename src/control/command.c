@@ -9,6 +9,7 @@
 #include "control/field.h"
 #include "control/iostat.h"
 #include "control/metrics.h"
+#include "control/property.h"
 #include "pool/pool.h"
 
 enum {
@@ -201,6 +202,68 @@ static int run_iostat(struct command_call *call)
 	return error;
 }
 
+static void put_partition_properties(struct json_object *array, const struct lcpfs_partition_info *info,
+				     const struct lcpfs_pool_info *pool, const char *wanted)
+{
+	struct json_object *properties = property_describe_partition(info, pool, wanted), *object;
+
+	if (!json_object_object_length(properties)) { /* nothing that was asked for is a partition's */
+		json_object_put(properties);
+		return;
+	}
+	object = json_object_new_object();
+	field_put_text(object, "name", info->name);
+	field_put_count(object, "id", info->id);
+	field_put(object, "properties", properties);
+	json_object_array_add(array, object);
+}
+
+static int get_partition(struct command_call *call, const struct lcpfs_pool_info *pool, const char *wanted)
+{
+	const char *name = field_text(call->arguments, "name");
+	struct lcpfs_partition_info info;
+	int error = lcpfs_partition_get_info(call->pool, name, &info, call->failure);
+
+	if (!error)
+		error = property_check(wanted, PROPERTY_OF_PARTITION, call->failure);
+	if (!error)
+		put_partition_properties(field_get(call->result, "partitions"), &info, pool, wanted);
+	return error;
+}
+
+/* The pool's own, and those of all partitions. */
+static int get_all(struct command_call *call, const struct lcpfs_pool_info *pool, const char *wanted)
+{
+	struct describe_partitions partitions;
+	struct json_object *object, *array = field_get(call->result, "partitions");
+	int error = property_check(wanted, PROPERTY_OF_POOL | PROPERTY_OF_PARTITION, call->failure);
+
+	if (error)
+		return error;
+	error = describe_partitions_load(&partitions, call->pool);
+	if (error)
+		return without_sentence(call, error);
+	for (size_t i = 0; i < partitions.count; i++)
+		put_partition_properties(array, &partitions.list[i], pool, wanted);
+	describe_partitions_free(&partitions);
+	object = json_object_new_object();
+	field_put(object, "properties", property_describe_pool(pool, wanted));
+	field_put(call->result, "pool", object);
+	return 0;
+}
+
+static int run_get(struct command_call *call)
+{
+	const char *wanted = field_text(call->arguments, "property");
+	struct lcpfs_pool_info pool;
+	int error = lcpfs_pool_get_info(call->pool, &pool);
+
+	if (error)
+		return without_sentence(call, error);
+	field_put(call->result, "partitions", json_object_new_array());
+	return (field_text(call->arguments, "name") ? get_partition : get_all)(call, &pool, wanted);
+}
+
 /* As a list: texts that go through the socket have no line breaks. Cuts `text` up. */
 static void put_lines(struct json_object *result, char *text)
 {
@@ -288,6 +351,7 @@ static const struct command commands[] = {
 	  {"thin", COMMAND_FLAG, false},
 	  {"when_full_wait_s", COMMAND_COUNT, false},
 	  {"dry_run", COMMAND_FLAG, false}}},
+	{"get", false, run_get, {{"name", COMMAND_TEXT, false}, {"property", COMMAND_TEXT, false}}},
 	{"remove", true, run_remove, {{"name", COMMAND_TEXT, true}}},
 	{"resize",
 	 true,

@@ -161,7 +161,7 @@ static struct json_object *engine_object(const struct lcpfs_engine_statistics *s
 	return object;
 }
 
-static const char *health_name(enum lcpfs_health health)
+const char *describe_health_name(enum lcpfs_health health)
 {
 	static const char *const names[] = {"ONLINE", "DEGRADED", "FAULTED"};
 
@@ -175,7 +175,7 @@ struct json_object *describe_pool(const struct lcpfs_pool_info *info)
 	if (!object)
 		return NULL;
 	field_put_id(object, "guid", info->guid);
-	field_put_text(object, "health", health_name(info->health));
+	field_put_text(object, "health", describe_health_name(info->health));
 	field_put_text(object, "health_text", info->health_text);
 	field_put_flag(object, "host_is_full", info->host_is_full);
 	field_put_count(object, "txg", info->txg);

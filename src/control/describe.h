@@ -27,6 +27,7 @@ struct json_object *describe_event(const struct lcpfs_event *event);
 struct json_object *describe_finding(const struct lcpfs_finding *finding);
 
 const char *describe_mode_name(enum lcpfs_engine_mode mode);
+const char *describe_health_name(enum lcpfs_health health);
 /* false: no such mode */
 bool describe_mode_parse(const char *name, enum lcpfs_engine_mode *mode);
 

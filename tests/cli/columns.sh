@@ -40,7 +40,7 @@ except OSError:
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 PYTHON
 for command in "list $POOL" "status $POOL" "explain $POOL" "explain $POOL archive-2026" "log $POOL" "check $POOL" \
-	"scrub $POOL" "resize $POOL db 200M" help "help serve" "help create" "simulate --help"; do
+	"get $POOL" "scrub $POOL" "resize $POOL db 200M" help "help serve" "help create" "simulate --help"; do
 	# shellcheck disable=SC2086
 	/usr/bin/python3 terminal.py "$LCPFS" $command >out || fail "$command: $(cat out)"
 	/usr/bin/python3 -c 'import sys

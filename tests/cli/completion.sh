@@ -46,6 +46,10 @@ completes serve --tls r -- require
 completes serve "$POOL" --socket "" -- compopt -o default
 completes list /t -- compopt -o default
 completes set "$POOL" d -- db db-2
+completes get "$POOL" d -- db db-2
+completes get "$POOL" db vol -- volume
+completes get "$POOL" db volume th -- thin
+completes get --columns v -- value
 completes set "$POOL" db m -- compopt -o nospace max= min=
 completes set "$POOL" db max = 100M v -- compopt -o nospace volume=
 completes add "$POOL" new --when-full w -- wait=60s

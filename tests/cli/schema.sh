@@ -38,6 +38,9 @@ everything() {
 	valid explain explain "$POOL" db --json
 	valid iostat iostat "$POOL" db --json
 	valid tune tune "$POOL" observe --json
+	valid get get "$POOL" --json
+	valid get get "$POOL" db --json
+	valid get get "$POOL" min tune --json
 	valid resize resize "$POOL" db 24M --json
 	valid set set "$POOL" db max=40M --dry-run --json
 	valid set set "$POOL" db max=40M name=other --json
