@@ -52,6 +52,12 @@ static const struct cli_option set_options[] = {
 	{"progress", NULL, PROGRESS_HELP},
 	{0},
 };
+static const struct cli_option remove_options[] = {
+	{"force", NULL, "also if it holds data, and without a question"},
+	{"dry-run", NULL, "only say what would come of it"},
+	{"json", NULL, JSON_HELP},
+	{0},
+};
 static const struct cli_option json_options[] = {{"json", NULL, JSON_HELP}, {0}};
 static const struct cli_option long_work_options[] = {
 	{"json", NULL, JSON_HELP}, {"progress", NULL, PROGRESS_HELP}, {0}};
@@ -128,7 +134,8 @@ static const struct cli_command commands[] = {
 	 "min=, max=, volume=, name=, when-full= of a partition, also while it is served", pool_set, set_options},
 	{"get", "POOL [NAME] [PROPERTY ...]",
 	 "properties of the pool and of partitions, and where each value comes from", get_command, get_options},
-	{"remove", "POOL NAME", "remove a partition with all that is in it", pool_remove, json_options},
+	{"remove", "POOL NAME", "remove a partition with all that is in it", remove_command,
+	 remove_options},
 	{"list", "POOL", "partitions: size, min, max, live, pressure, epsilon …", pool_list, json_options},
 	{"status", "POOL", "the pool: totals, health, engine, thresholds with confidence", pool_status,
 	 json_options},

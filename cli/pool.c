@@ -206,17 +206,6 @@ int pool_set(const struct cli *cli)
 	return run_long(cli, arguments, show_set, NULL);
 }
 
-static void show_removed(struct json_object *result)
-{
-	const char *name = field_text(result, "removed");
-
-	printf("%s: removed\n", name ? name : "");
-}
-
-int pool_remove(const struct cli *cli)
-{
-	return run(cli, named(cli->operands[1]), show_removed);
-}
 
 int pool_resize(const struct cli *cli)
 {

@@ -90,11 +90,22 @@ static int run_add(struct command_call *call)
 static int run_remove(struct command_call *call)
 {
 	const char *name = field_text(call->arguments, "name");
-	int error = pool_remove_if_wanted(call->pool, name, call->progress, call->context, call->failure);
+	const struct pool_removal how = {
+		.only_empty = field_flag(call->arguments, "only_empty"),
+		.dry_run = field_flag(call->arguments, "dry_run"),
+		.wanted = call->progress,
+		.context = call->context,
+	};
+	struct lcpfs_partition_info info;
+	int error = pool_remove(call->pool, name, &how, &info, call->failure);
 
-	if (!error)
-		field_put_text(call->result, "removed", name);
-	return error;
+	if (error)
+		return error;
+	field_put_text(call->result, "removed", name);
+	field_put_count(call->result, "data_blocks", info.data_blocks);
+	field_put_count(call->result, "size_blocks", info.size_blocks);
+	field_put_flag(call->result, "dry_run", how.dry_run);
+	return 0;
 }
 
 static int run_resize(struct command_call *call)
@@ -352,7 +363,10 @@ static const struct command commands[] = {
 	  {"when_full_wait_s", COMMAND_COUNT, false},
 	  {"dry_run", COMMAND_FLAG, false}}},
 	{"get", false, run_get, {{"name", COMMAND_TEXT, false}, {"property", COMMAND_TEXT, false}}},
-	{"remove", true, run_remove, {{"name", COMMAND_TEXT, true}}},
+	{"remove",
+	 true,
+	 run_remove,
+	 {{"name", COMMAND_TEXT, true}, {"only_empty", COMMAND_FLAG, false}, {"dry_run", COMMAND_FLAG, false}}},
 	{"resize",
 	 true,
 	 run_resize,

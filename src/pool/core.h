@@ -171,6 +171,8 @@ int txg_verify_uberblocks(struct lcpfs_pool *pool, struct report *report) MUST_C
 int txg_mark_open(struct lcpfs_pool *pool, bool open) MUST_CHECK;
 int txg_refuse(const struct lcpfs_pool *pool,
 	       struct lcpfs_failure *failure); /* 0, or why nothing can be changed */
+/* The same for what only tries: that it is open read-only is no reason. */
+int txg_refuse_trying(const struct lcpfs_pool *pool, struct lcpfs_failure *failure);
 
 /* -- map.c: who owns which metaslab -- */
 

@@ -654,43 +654,54 @@ int pool_add_of_space(struct lcpfs_pool *pool, const struct lcpfs_partition_spec
 
 /* -- removing -- */
 
-/* Who asked for the removal: does it still want it? It may have given up meanwhile. */
-struct wish {
-	lcpfs_progress *wanted; /* NULL: yes */
-	void *context;
-};
-
-static int check_wish(const struct wish *wish, struct lcpfs_failure *failure)
+/* Does who asked for the removal still want it? It may have given up meanwhile. */
+static int check_wish(const struct pool_removal *how, struct lcpfs_failure *failure)
 {
-	if (!wish->wanted || wish->wanted(wish->context, 0, 0))
+	if (!how->wanted || how->wanted(how->context, 0, 0))
 		return 0;
 	return failure_set(failure, LCPFS_E_STOPPED, "given up: nothing was removed");
 }
 
 /* With the lock, which it lets go meanwhile. Until moves and scrubs under way are done with it. */
-static int await_unused(struct part *part, const struct wish *wish, struct lcpfs_failure *failure)
+static int await_unused(struct part *part, const struct pool_removal *how, struct lcpfs_failure *failure)
 {
 	struct timespec pause = {.tv_nsec = WISH_US * 1000};
 	struct lcpfs_pool *pool = part->pool;
 	int error = 0;
 
 	while (part->users && !error) {
-		if (!wish->wanted) {
+		if (!how->wanted) {
 			pthread_cond_wait(&pool->changed, &pool->lock);
 			continue;
 		}
 		pthread_mutex_unlock(&pool->lock);
 		nanosleep(&pause, NULL);
 		pthread_mutex_lock(&pool->lock);
-		error = check_wish(wish, failure);
+		error = check_wish(how, failure);
 	}
 	return error;
 }
 
-static int begin_removing(struct part *part, const struct wish *wish, struct lcpfs_failure *failure)
+static int check_empty(const struct part *part, const struct lcpfs_partition_info *info,
+		       struct lcpfs_failure *failure)
 {
-	int error;
+	char data[WORDS_ROOM];
 
+	if (info->faulted)
+		return failure_set(failure, LCPFS_E_NOT_EMPTY,
+				   "partition %s is faulted, and may hold data; --force removes it all the same",
+				   part->name);
+	if (!info->data_blocks)
+		return 0;
+	return failure_set(failure, LCPFS_E_NOT_EMPTY,
+			   "partition %s holds %s of data; --force removes it all the same", part->name,
+			   words_blocks(data, (double)info->data_blocks));
+}
+
+/* What can be told without doing anything. */
+static int check_removal(struct part *part, const struct pool_removal *how,
+			 const struct lcpfs_partition_info *info, struct lcpfs_failure *failure)
+{
 	if (part->clients)
 		return failure_set(failure, LCPFS_E_BUSY,
 				   "partition %s is in use by %" PRIu32 " client%s; disconnect "
@@ -699,8 +710,21 @@ static int begin_removing(struct part *part, const struct wish *wish, struct lcp
 				   part->clients == 1 ? "it" : "them");
 	if (part->removing)
 		return failure_set(failure, LCPFS_E_BUSY, "partition %s is being removed already", part->name);
+	return how->only_empty ? check_empty(part, info, failure) : 0;
+}
+
+/* With the lock. From here on no client gets in, so an empty one stays so. */
+static int begin_removing(struct part *part, const struct pool_removal *how, struct lcpfs_partition_info *info,
+			  struct lcpfs_failure *failure)
+{
+	int error;
+
+	info_of_part(info, part);
+	error = check_removal(part, how, info, failure);
+	if (error || how->dry_run)
+		return error;
 	part->removing = true;
-	error = await_unused(part, wish, failure);
+	error = await_unused(part, how, failure);
 	part->removing = !error;
 	return error;
 }
@@ -754,25 +778,28 @@ static int remove_quiet(struct part *part, struct lcpfs_failure *failure)
 	return 0;
 }
 
-static int remove_wanted(struct lcpfs_pool *pool, const char *name, const struct wish *wish,
-			 struct lcpfs_failure *failure)
+/* With the lock: *part is marked as being removed, if it is more than a dry run. */
+static int find_to_remove(struct lcpfs_pool *pool, const char *name, const struct pool_removal *how,
+			  struct part **part, struct lcpfs_partition_info *info, struct lcpfs_failure *failure)
 {
-	struct part *part;
-	int error;
+	int error = (how->dry_run ? txg_refuse_trying : txg_refuse)(pool, failure);
 
-	pthread_mutex_lock(&pool->lock);
-	error = txg_refuse(pool, failure);
-	part = error ? NULL : part_named(pool, name);
-	if (!error && !part)
-		error = failure_set(failure, LCPFS_E_NOT_FOUND, "there is no partition %s", name);
-	if (!error)
-		error = begin_removing(part, wish, failure);
-	pthread_mutex_unlock(&pool->lock);
 	if (error)
 		return error;
+	*part = part_named(pool, name);
+	if (!*part)
+		return failure_set(failure, LCPFS_E_NOT_FOUND, "there is no partition %s", name);
+	return begin_removing(*part, how, info, failure);
+}
+
+static int remove_begun(struct part *part, const struct pool_removal *how, struct lcpfs_failure *failure)
+{
+	struct lcpfs_pool *pool = part->pool;
+	int error;
+
 	part_stop_service(part); /* not under the lock: it may be waiting for space */
 	pthread_mutex_lock(&pool->lock);
-	error = check_wish(wish, failure); /* the last moment */
+	error = check_wish(how, failure); /* the last moment */
 	if (!error)
 		error = remove_quiet(part, failure);
 	if (error) {
@@ -785,13 +812,20 @@ static int remove_wanted(struct lcpfs_pool *pool, const char *name, const struct
 	return error;
 }
 
-int lcpfs_partition_remove(struct lcpfs_pool *pool, const char *name, struct lcpfs_failure *failure)
+int pool_remove(struct lcpfs_pool *pool, const char *name, const struct pool_removal *how,
+		struct lcpfs_partition_info *info, struct lcpfs_failure *failure)
 {
-	return remove_wanted(pool, name, &(struct wish){0}, failure);
+	struct lcpfs_partition_info unasked;
+	struct part *part;
+	int error;
+
+	pthread_mutex_lock(&pool->lock);
+	error = find_to_remove(pool, name, how, &part, info ? info : &unasked, failure);
+	pthread_mutex_unlock(&pool->lock);
+	return error || how->dry_run ? error : remove_begun(part, how, failure);
 }
 
-int pool_remove_if_wanted(struct lcpfs_pool *pool, const char *name, lcpfs_progress *wanted, void *context,
-			  struct lcpfs_failure *failure)
+int lcpfs_partition_remove(struct lcpfs_pool *pool, const char *name, struct lcpfs_failure *failure)
 {
-	return remove_wanted(pool, name, &(struct wish){wanted, context}, failure);
+	return pool_remove(pool, name, &(struct pool_removal){.only_empty = false}, NULL, failure);
 }

@@ -35,12 +35,20 @@ int pool_add_of_space(struct lcpfs_pool *pool, const struct lcpfs_partition_spec
 int pool_resize_to_space(struct lcpfs_pool *pool, const char *name, uint64_t size_bytes, lcpfs_progress *progress,
 			 void *context, struct lcpfs_failure *failure) MUST_CHECK;
 
-/*
- * As lcpfs_partition_remove. `wanted` (may be NULL) is asked while it waits, and at the last moment, with 0 of 0
- * done and a lock held: false, and nothing is removed (STOPPED).
- */
-int pool_remove_if_wanted(struct lcpfs_pool *pool, const char *name, lcpfs_progress *wanted, void *context,
-			  struct lcpfs_failure *failure) MUST_CHECK;
+struct pool_removal {
+	bool only_empty; /* refuse one that holds data, or whose data cannot be counted (NOT_EMPTY) */
+	bool dry_run;    /* only say whether it would be removed; on a pool that is open read-only, too */
+	/*
+	 * May be NULL. Asked while it waits, and at the last moment, with 0 of 0 done and a lock held: false, and
+	 * nothing is removed (STOPPED).
+	 */
+	lcpfs_progress *wanted;
+	void *context;
+};
+
+/* As lcpfs_partition_remove. *info (may be NULL): what it was. */
+int pool_remove(struct lcpfs_pool *pool, const char *name, const struct pool_removal *how,
+		struct lcpfs_partition_info *info, struct lcpfs_failure *failure) MUST_CHECK;
 
 /* Appends the text of lcpfs_pool_dump. */
 int pool_dump_vdev(struct vdev *vdev, const char *what, struct text *out, struct lcpfs_failure *failure) MUST_CHECK;

@@ -218,6 +218,11 @@ int txg_refuse(const struct lcpfs_pool *pool, struct lcpfs_failure *failure)
 {
 	if (pool->options.read_only)
 		return failure_set(failure, LCPFS_E_READ_ONLY, "%s is open read-only", pool->device->name);
+	return txg_refuse_trying(pool, failure);
+}
+
+int txg_refuse_trying(const struct lcpfs_pool *pool, struct lcpfs_failure *failure)
+{
 	if (pool->suspended)
 		return failure_set(failure, LCPFS_E_FAULTED,
 				   "%s: an earlier write of the pool's metadata failed; open "

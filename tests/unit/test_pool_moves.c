@@ -259,6 +259,13 @@ static bool no_more(void *context, uint64_t done, uint64_t total)
 	return false;
 }
 
+static int remove_if(struct fixture *f, lcpfs_progress *wanted, void *context)
+{
+	const struct pool_removal how = {.wanted = wanted, .context = context};
+
+	return pool_remove(f->pool, "a", &how, NULL, &f->failure);
+}
+
 static void a_removal_that_nobody_wants_any_more_is_not_made(void **state)
 {
 	unsigned asked = 0;
@@ -270,15 +277,14 @@ static void a_removal_that_nobody_wants_any_more_is_not_made(void **state)
 	assert_int_equal(fixture_add(&f, "a", LEAST, 20 * MB, 40 * MB), 0);
 	assert_int_equal(fixture_write(&f, "a", 0, 100, 1), 0);
 	part = held(&f, "a");
-	assert_int_equal(pool_remove_if_wanted(f.pool, "a", until_asked_thrice, &asked, &f.failure),
-			 -LCPFS_E_STOPPED);
+	assert_int_equal(remove_if(&f, until_asked_thrice, &asked), -LCPFS_E_STOPPED);
 	assert_int_equal(asked, 3);
 	part_drop(part);
-	assert_int_equal(pool_remove_if_wanted(f.pool, "a", no_more, NULL, &f.failure), -LCPFS_E_STOPPED);
+	assert_int_equal(remove_if(&f, no_more, NULL), -LCPFS_E_STOPPED);
 	fixture_expect(&f, "a", 0, 100, 1);
 	assert_int_equal(fixture_resize(&f, "a", 30 * MB), 0);
 	asked = 0;
-	assert_int_equal(pool_remove_if_wanted(f.pool, "a", until_asked_thrice, &asked, &f.failure), 0);
+	assert_int_equal(remove_if(&f, until_asked_thrice, &asked), 0);
 	closes_clean(&f);
 }
 
