@@ -414,6 +414,65 @@ static int begin(struct attachment *a)
 	return lock_run(a);
 }
 
+/* ---- only to say what would come of it ---- */
+
+/* Is the partition there? By the server, or where there is none, by a look into the pool. */
+static int check_partition(struct attachment *a, bool *is_served)
+{
+	struct session_call call = {.pool_path = a->pool_path, .command = "get"};
+	struct json_object *result = NULL;
+	int error = ask_server(a, is_served);
+
+	if (!error || *is_served)
+		return error;
+	call.arguments = json_object_new_object();
+	field_put_text(call.arguments, "name", a->name);
+	error = session_run(&call, &result, &a->failure);
+	json_object_put(result);
+	return error;
+}
+
+static void show_foreseen(const struct attachment *a, const struct method *method, const char *text)
+{
+	struct json_object *object;
+
+	if (!cli_flag(a->cli, "json")) {
+		printf("would be: %s: %s\n", a->name, text);
+		return;
+	}
+	object = json_object_new_object();
+	field_put_text(object, "name", a->name);
+	field_put(object, "device", *a->device ? json_object_new_string(a->device) : NULL);
+	field_put_text(object, "method", method->name);
+	field_put_flag(object, "dry_run", true);
+	show_json(object);
+	json_object_put(object);
+}
+
+static int foresee_attaching(struct attachment *a, const struct method *method)
+{
+	bool is_served = true, is_there = method != NULL;
+	char text[128];
+	int error;
+
+	if (!is_there) {
+		a->device[0] = '\0';
+		method = find_method(a);
+	}
+	error = method ? 0 : -a->failure.code;
+	if (!error && !is_there)
+		error = check_partition(a, &is_served);
+	if (error)
+		return cli_failure(&a->failure);
+	if (is_there)
+		snprintf(text, sizeof(text), "%s, as it is already", a->device);
+	else
+		snprintf(text, sizeof(text), "attached by %s%s", method->words,
+			 is_served ? "" : ", and a server started");
+	show_foreseen(a, method, text);
+	return CLI_DONE;
+}
+
 static int attach_new(struct attachment *a, const struct method **method)
 {
 	int error;
@@ -438,6 +497,8 @@ int attach_command(const struct cli *cli)
 		return cli_usage("--method %s: it is nbd or fuse", wanted);
 	error = begin(&a);
 	method = error ? NULL : find_attached(&a);
+	if (!error && cli_flag(cli, "dry-run"))
+		return foresee_attaching(&a, method);
 	if (!error && !method)
 		error = attach_new(&a, &method);
 	if (error)
@@ -473,7 +534,7 @@ static int write_back(struct attachment *a)
 		return failure_set(&a->failure, LCPFS_E_BUSY, "%s, which is %s, is in use%s%s: unmount it first",
 				   a->name, a->device, *where ? ", mounted at " : "", where);
 	}
-	if (fd < 0 || fsync(fd))
+	if (fd < 0 || (!cli_flag(a->cli, "dry-run") && fsync(fd)))
 		error = errno;
 	if (fd >= 0)
 		close(fd);
@@ -496,6 +557,12 @@ int detach_command(const struct cli *cli)
 		error = failure_set(&a.failure, LCPFS_E_NOT_FOUND, "%s is not attached", a.name);
 	if (!error)
 		error = write_back(&a);
+	if (!error && cli_flag(cli, "dry-run")) {
+		char text[sizeof(a.device) + 16];
+		snprintf(text, sizeof(text), "%s detached", a.device);
+		show_foreseen(&a, method, text);
+		return CLI_DONE;
+	}
 	if (!error)
 		error = method->detach(&a);
 	if (error)

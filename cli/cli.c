@@ -19,6 +19,7 @@
 #include "size.h"
 
 #define JSON_HELP     "print one JSON object"
+#define DRY_HELP      "only say what would come of it"
 #define PROGRESS_HELP "show progress also where standard error is no terminal"
 
 static const struct cli_option create_options[] = {
@@ -26,6 +27,7 @@ static const struct cli_option create_options[] = {
 	{"metaslab", "SIZE",
 	 "size of a metaslab, a power of two from 1M to 64M; chosen by the pool's size if not given"},
 	{"force", NULL, "also over something that is there already"},
+	{"dry-run", NULL, DRY_HELP},
 	{0},
 };
 static const struct cli_option add_options[] = {
@@ -36,17 +38,19 @@ static const struct cli_option add_options[] = {
 	{"space", NULL, "min, max and size are of space in the pool, with all that the partition needs itself"},
 	{"thin", NULL, "the volume may be longer than max, though it cannot be filled then"},
 	{"when-full", "WHAT", "error, or wait=TIME as in wait=60s: what writers get who find no room (error)"},
+	{"dry-run", NULL, DRY_HELP},
 	{"json", NULL, JSON_HELP},
 	{0},
 };
 static const struct cli_option resize_options[] = {
 	{"space", NULL, "SIZE is of space in the pool, with all that the partition needs itself"},
+	{"dry-run", NULL, DRY_HELP},
 	{"json", NULL, JSON_HELP},
 	{"progress", NULL, PROGRESS_HELP},
 	{0},
 };
 static const struct cli_option set_options[] = {
-	{"dry-run", NULL, "only say what would come of it"},
+	{"dry-run", NULL, DRY_HELP},
 	{"thin", NULL, "the volume may be longer than max, though it cannot be filled then"},
 	{"json", NULL, JSON_HELP},
 	{"progress", NULL, PROGRESS_HELP},
@@ -54,21 +58,24 @@ static const struct cli_option set_options[] = {
 };
 static const struct cli_option remove_options[] = {
 	{"force", NULL, "also if it holds data, and without a question"},
-	{"dry-run", NULL, "only say what would come of it"},
+	{"dry-run", NULL, DRY_HELP},
 	{"json", NULL, JSON_HELP},
 	{0},
 };
+static const struct cli_option tune_options[] = {{"dry-run", NULL, DRY_HELP}, {"json", NULL, JSON_HELP}, {0}};
 static const struct cli_option json_options[] = {{"json", NULL, JSON_HELP}, {0}};
 static const struct cli_option long_work_options[] = {
 	{"json", NULL, JSON_HELP}, {"progress", NULL, PROGRESS_HELP}, {0}};
 static const struct cli_option attach_options[] = {
 	{"read-only", NULL, "nothing can be written to it"},
 	{"method", "METHOD", "nbd (the kernel's) or fuse (nbdfuse and a loop device); what there is if not given"},
+	{"dry-run", NULL, DRY_HELP},
 	{"json", NULL, JSON_HELP},
 	{0},
 };
 static const struct cli_option detach_options[] = {
 	{"force", NULL, "also where what was written cannot be made durable"},
+	{"dry-run", NULL, DRY_HELP},
 	{"json", NULL, JSON_HELP},
 	{0},
 };
@@ -147,7 +154,7 @@ static const struct cli_command commands[] = {
 	 "give a partition room for more or less data by hand, also while it is served", pool_resize,
 	 resize_options},
 	{"tune", "POOL [MODE]", "whether boundaries move by themselves: off, observe or on", pool_tune,
-	 json_options},
+	 tune_options},
 	{"explain", "POOL [NAME]", "what the engine sees and wants, and why it does or does not act", pool_explain,
 	 json_options},
 	{"log", "POOL", "boundary moves, their reasons and their outcomes", pool_log, log_options},

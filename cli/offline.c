@@ -9,15 +9,32 @@
 #include "show.h"
 #include "size.h"
 
+/* With --force it may be over something: then that refuses without. */
+static int show_would_create(const char *path, const struct lcpfs_create_options *options)
+{
+	struct lcpfs_create_options careful = *options;
+	struct lcpfs_failure failure;
+
+	careful.force = false;
+	if (lcpfs_pool_create(path, &careful, &failure) && failure.code == LCPFS_E_EXISTS)
+		printf("would be: %s: created; what is there would be lost\n", path);
+	else
+		printf("would be: %s: created\n", path);
+	return CLI_DONE;
+}
+
 int offline_create(const struct cli *cli)
 {
-	struct lcpfs_create_options options = {.force = cli_flag(cli, "force")};
+	struct lcpfs_create_options options = {.force = cli_flag(cli, "force"),
+					       .dry_run = cli_flag(cli, "dry-run")};
 	struct lcpfs_failure failure;
 
 	if (cli_size(cli, "size", &options.size_bytes) || cli_size(cli, "metaslab", &options.metaslab_bytes))
 		return CLI_USAGE;
 	if (lcpfs_pool_create(cli->operands[0], &options, &failure))
 		return cli_failure(&failure);
+	if (options.dry_run)
+		return show_would_create(cli->operands[0], &options);
 	printf("%s: created. Boundaries are watched, and not moved before lcpfs tune %s on\n", cli->operands[0],
 	       cli->operands[0]);
 	return CLI_DONE;

@@ -13,6 +13,12 @@
 
 typedef void show(struct json_object *result);
 
+static void show_dry_run(struct json_object *result)
+{
+	if (field_flag(result, "dry_run"))
+		printf("would be: ");
+}
+
 /* Runs it and shows its result; *kept (may be NULL) then gets the result. */
 static int run_call(const struct cli *cli, struct session_call *call, show *show_text, struct json_object **kept)
 {
@@ -38,9 +44,19 @@ static int run_call(const struct cli *cli, struct session_call *call, show *show
 	return CLI_DONE;
 }
 
+/* Of a command that changes something: "dry_run" too, and then the pool is opened only for reading. */
+static bool take_dry_run(const struct cli *cli, struct json_object *arguments)
+{
+	bool is_dry = cli_flag(cli, "dry-run");
+
+	if (is_dry)
+		field_put_flag(arguments, "dry_run", true);
+	return is_dry;
+}
+
 static int run(const struct cli *cli, struct json_object *arguments, show *show_text)
 {
-	struct session_call call = {.arguments = arguments};
+	struct session_call call = {.arguments = arguments, .only_asks = take_dry_run(cli, arguments)};
 
 	return run_call(cli, &call, show_text, NULL);
 }
@@ -50,7 +66,10 @@ static int run_long(const struct cli *cli, struct json_object *arguments, show *
 		    struct json_object **kept)
 {
 	struct cli_progress progress;
-	struct session_call call = {.arguments = arguments, .progress = cli_progress, .context = &progress};
+	struct session_call call = {.arguments = arguments,
+				    .only_asks = take_dry_run(cli, arguments),
+				    .progress = cli_progress,
+				    .context = &progress};
 
 	cli_progress_start(&progress, cli);
 	return run_call(cli, &call, show_text, kept);
@@ -120,6 +139,12 @@ static int add_when_full(struct json_object *arguments, const char *text)
 	return 0;
 }
 
+static void show_changed(struct json_object *result)
+{
+	show_dry_run(result);
+	show_partition(result);
+}
+
 int pool_add(const struct cli *cli)
 {
 	static const char *const sizes[][2] = {
@@ -139,7 +164,7 @@ int pool_add(const struct cli *cli)
 	if (!error && cli_flag(cli, "when-full"))
 		error = add_when_full(arguments, cli_value(cli, "when-full"));
 	if (!error)
-		return run(cli, arguments, show_partition);
+		return run(cli, arguments, show_changed);
 	json_object_put(arguments);
 	return error;
 }
@@ -181,13 +206,6 @@ static int set_value(struct json_object *arguments, const char *assignment)
 	return 0;
 }
 
-static void show_set(struct json_object *result)
-{
-	if (field_flag(result, "dry_run"))
-		printf("would be: ");
-	show_partition(result);
-}
-
 int pool_set(const struct cli *cli)
 {
 	struct json_object *arguments = named(cli->operands[1]);
@@ -201,9 +219,7 @@ int pool_set(const struct cli *cli)
 	}
 	if (cli_flag(cli, "thin"))
 		field_put_flag(arguments, "thin", true);
-	if (cli_flag(cli, "dry-run"))
-		field_put_flag(arguments, "dry_run", true);
-	return run_long(cli, arguments, show_set, NULL);
+	return run_long(cli, arguments, show_changed, NULL);
 }
 
 
@@ -219,19 +235,20 @@ int pool_resize(const struct cli *cli)
 	field_put_count(arguments, "size_bytes", bytes);
 	if (cli_flag(cli, "space"))
 		field_put_flag(arguments, "of_space", true);
-	return run_long(cli, arguments, show_partition, NULL);
+	return run_long(cli, arguments, show_changed, NULL);
 }
 
 static void show_mode(struct json_object *result)
 {
 	const char *mode = field_text(result, "mode");
 
+	show_dry_run(result);
 	printf("%s\n", mode ? mode : "");
 }
 
 int pool_tune(const struct cli *cli)
 {
-	struct session_call call = {.only_asks = !cli->operands[1]};
+	struct session_call call = {.only_asks = !cli->operands[1] || cli_flag(cli, "dry-run")};
 	enum lcpfs_engine_mode mode;
 
 	if (cli->operands[1]) {
@@ -239,6 +256,7 @@ int pool_tune(const struct cli *cli)
 			return CLI_USAGE;
 		call.arguments = json_object_new_object();
 		field_put_text(call.arguments, "mode", cli->operands[1]);
+		(void)take_dry_run(cli, call.arguments);
 	}
 	return run_call(cli, &call, show_mode, NULL);
 }

@@ -38,6 +38,7 @@ struct lcpfs_create_options {
 	uint64_t size_bytes;     /* 0: the whole of a file or device that exists */
 	uint64_t metaslab_bytes; /* 0: chosen by size; a power of two, 1 MiB to 64 MiB */
 	bool force;              /* also over something that is there already */
+	bool dry_run;            /* only say whether it would be made */
 };
 
 /* Refuses what already is a pool or a file system (EXISTS) or is in use (BUSY), and leaves it untouched. */

@@ -58,9 +58,19 @@ static int put_partition(struct command_call *call, const char *name)
 	struct lcpfs_partition_info info;
 	int error = lcpfs_partition_get_info(call->pool, name, &info, call->failure);
 
-	if (!error)
-		field_put(call->result, "partition", describe_partition(&info));
-	return error;
+	if (error)
+		return error;
+	field_put(call->result, "partition", describe_partition(&info));
+	field_put_flag(call->result, "dry_run", false);
+	return 0;
+}
+
+/* What it would look like. */
+static int put_foreseen(struct command_call *call, const struct lcpfs_partition_info *info)
+{
+	field_put(call->result, "partition", describe_partition(info));
+	field_put_flag(call->result, "dry_run", true);
+	return 0;
 }
 
 /* As given; what is too long is refused by the pool. */
@@ -81,9 +91,15 @@ static int run_add(struct command_call *call)
 		.when_full_wait_s = wait_of(call),
 	};
 	bool of_space = field_flag(call->arguments, "of_space");
-	int error = of_space ? pool_add_of_space(call->pool, &spec, call->failure)
-			     : lcpfs_partition_add(call->pool, &spec, call->failure);
+	struct lcpfs_partition_info info;
+	int error;
 
+	if (field_flag(call->arguments, "dry_run")) {
+		error = pool_try_add(call->pool, &spec, of_space, &info, call->failure);
+		return error ? error : put_foreseen(call, &info);
+	}
+	error = of_space ? pool_add_of_space(call->pool, &spec, call->failure)
+			 : lcpfs_partition_add(call->pool, &spec, call->failure);
 	return error ? error : put_partition(call, spec.name);
 }
 
@@ -113,7 +129,14 @@ static int run_resize(struct command_call *call)
 	const char *name = field_text(call->arguments, "name");
 	uint64_t size_bytes = field_count(call->arguments, "size_bytes");
 	bool of_space = field_flag(call->arguments, "of_space");
-	int error = (of_space ? pool_resize_to_space : lcpfs_partition_resize)(
+	struct lcpfs_partition_info info;
+	int error;
+
+	if (field_flag(call->arguments, "dry_run")) {
+		error = pool_try_resize(call->pool, name, size_bytes, of_space, &info, call->failure);
+		return error ? error : put_foreseen(call, &info);
+	}
+	error = (of_space ? pool_resize_to_space : lcpfs_partition_resize)(
 		call->pool, name, size_bytes, call->progress, call->context, call->failure);
 
 	return error ? error : put_partition(call, name);
@@ -145,6 +168,7 @@ static int run_set(struct command_call *call)
 static int run_tune(struct command_call *call)
 {
 	const char *name = field_text(call->arguments, "mode");
+	bool is_dry = field_flag(call->arguments, "dry_run");
 	enum lcpfs_engine_mode mode;
 	struct lcpfs_pool_info info;
 	int error;
@@ -153,13 +177,13 @@ static int run_tune(struct command_call *call)
 		if (!describe_mode_parse(name, &mode))
 			return failure_set(call->failure, LCPFS_E_INVALID,
 					   "no such mode: %s; it is off, observe or on", name);
-		error = lcpfs_pool_set_tune(call->pool, mode, call->failure);
+		error = is_dry ? 0 : lcpfs_pool_set_tune(call->pool, mode, call->failure);
 		if (error)
 			return error;
 	}
 	error = lcpfs_pool_get_info(call->pool, &info);
-	if (!error)
-		field_put_text(call->result, "mode", describe_mode_name(info.engine.mode));
+	field_put_text(call->result, "mode", is_dry && name ? name : describe_mode_name(info.engine.mode));
+	field_put_flag(call->result, "dry_run", is_dry);
 	return without_sentence(call, error);
 }
 
@@ -350,7 +374,8 @@ static const struct command commands[] = {
 	  {"volume_bytes", COMMAND_COUNT, false},
 	  {"thin", COMMAND_FLAG, false},
 	  {"when_full_wait_s", COMMAND_COUNT, false},
-	  {"of_space", COMMAND_FLAG, false}}},
+	  {"of_space", COMMAND_FLAG, false},
+	  {"dry_run", COMMAND_FLAG, false}}},
 	{"set",
 	 true,
 	 run_set,
@@ -370,8 +395,11 @@ static const struct command commands[] = {
 	{"resize",
 	 true,
 	 run_resize,
-	 {{"name", COMMAND_TEXT, true}, {"size_bytes", COMMAND_COUNT, true}, {"of_space", COMMAND_FLAG, false}}},
-	{"tune", true, run_tune, {{"mode", COMMAND_TEXT, false}}},
+	 {{"name", COMMAND_TEXT, true},
+	  {"size_bytes", COMMAND_COUNT, true},
+	  {"of_space", COMMAND_FLAG, false},
+	  {"dry_run", COMMAND_FLAG, false}}},
+	{"tune", true, run_tune, {{"mode", COMMAND_TEXT, false}, {"dry_run", COMMAND_FLAG, false}}},
 	{"explain", false, run_explain, {{"name", COMMAND_TEXT, false}}},
 	{"log", false, run_log, {{"after", COMMAND_COUNT, false}, {"limit", COMMAND_COUNT, false}}},
 	{"iostat", false, run_iostat, {{"name", COMMAND_TEXT, false}}},

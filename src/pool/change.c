@@ -225,10 +225,15 @@ static int widen(struct work *w)
 	return min == w->part->min_blocks && max == w->part->max_blocks ? 0 : commit_limits(w, min, max);
 }
 
+static uint64_t new_size(const struct work *w)
+{
+	return MIN_OF(MAX_OF((uint64_t)w->part->metaslabs, w->plan.min), w->plan.max);
+}
+
 static int resize_into(struct work *w)
 {
 	struct part *part = w->part;
-	uint64_t size = MIN_OF(MAX_OF((uint64_t)part->metaslabs, w->plan.min), w->plan.max);
+	uint64_t size = new_size(w);
 	int error;
 
 	pthread_mutex_unlock(&part->pool->lock);
@@ -364,7 +369,7 @@ static int carry_out(struct work *w)
 static void foresee(const struct work *w, struct lcpfs_partition_info *info)
 {
 	struct part values = values_of(w);
-	uint64_t size = MIN_OF(MAX_OF((uint64_t)values.metaslabs, w->plan.min), w->plan.max);
+	uint64_t size = new_size(w);
 
 	memcpy(info->name, values.name, sizeof(info->name));
 	info->size_blocks = size * values.pool->layout.metaslab_blocks;
@@ -391,6 +396,8 @@ static int check_all(struct work *w)
 		error = failure_set(w->failure, LCPFS_E_TOO_SMALL,
 				    "partition %s cannot get that small: with what it holds it needs %s",
 				    part->name, words_blocks(needs, (double)size_data_in(part->pool, least)));
+	if (!error && w->change->dry_run)
+		error = part_check_resize(part, new_size(w), w->failure);
 	if (error || !w->shortens)
 		return error;
 	pthread_mutex_unlock(&part->pool->lock);
@@ -421,7 +428,7 @@ int lcpfs_partition_set(struct lcpfs_pool *pool, const char *name, const struct 
 	int error;
 
 	pthread_mutex_lock(&pool->lock);
-	error = part_begin_resize(pool, name, &w.part, failure);
+	error = part_begin_resize(pool, name, change->dry_run, &w.part, failure);
 	if (error) {
 		pthread_mutex_unlock(&pool->lock);
 		return error;

@@ -246,9 +246,13 @@ uint64_t size_promised_blocks(const struct lcpfs_pool *pool);
 
 /* -- move.c -- */
 
-/* Marks it as being resized and holds it, until part_end_resize; with the lock. */
-int part_begin_resize(struct lcpfs_pool *pool, const char *name, struct part **part,
+/* Marks it as being resized and holds it, until part_end_resize; with the lock. `tries`: nothing will change. */
+int part_begin_resize(struct lcpfs_pool *pool, const char *name, bool tries, struct part **part,
 		      struct lcpfs_failure *failure) MUST_CHECK;
+/* With the lock: can it get so many metaslabs, as far as that can be told without doing it? */
+int part_check_resize(struct part *part, uint64_t size, struct lcpfs_failure *failure) MUST_CHECK;
+/* Space is missing. In mode `on` others may give it, and *failure says so; `error` in any case. */
+int move_refuse_unsure(struct lcpfs_pool *pool, int error, struct lcpfs_failure *failure) MUST_CHECK;
 void part_end_resize(struct part *part, uint32_t before); /* with the lock; `before`: metaslabs */
 /* To so many metaslabs, within its limits; without the lock. */
 int part_resize_to(struct part *part, uint64_t size, lcpfs_progress *progress, void *context,

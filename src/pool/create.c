@@ -3,7 +3,9 @@
  * Creating a pool: what was there is looked at first, and the labels come last, so that there is a pool wholly or
  * not at all.
  */
+#include <errno.h>
 #include <inttypes.h>
+#include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -235,6 +237,8 @@ static int create_on(struct vdev *vdev, const struct lcpfs_create_options *optio
 				    failure);
 	if (!error && !vdev_file_is_new(vdev) && !options->force)
 		error = check_contents(vdev, failure);
+	if (!error && options->dry_run)
+		return 0;
 	if (!error && sets_size)
 		error = set_file_size(vdev, file_size_for(options->size_bytes), failure);
 	if (error)
@@ -243,6 +247,20 @@ static int create_on(struct vdev *vdev, const struct lcpfs_create_options *optio
 		sized.size_bytes = 0; /* the file has it now */
 	sized.force = true; /* looked at already */
 	return pool_create_vdev(vdev, &clock_system, &sized, random_guid(), failure);
+}
+
+/* May a file be made there? */
+static int check_folder(const char *path, struct lcpfs_failure *failure)
+{
+	char *copy = strdup(path);
+	int error = 0;
+
+	if (!copy)
+		return failure_set(failure, LCPFS_E_NOMEM, "out of memory");
+	if (access(dirname(copy), W_OK | X_OK))
+		error = failure_set(failure, LCPFS_E_SYSTEM, "%s: %s", path, strerrordesc_np(errno));
+	free(copy);
+	return error;
 }
 
 int lcpfs_pool_create(const char *path, const struct lcpfs_create_options *options, struct lcpfs_failure *failure)
@@ -254,7 +272,10 @@ int lcpfs_pool_create(const char *path, const struct lcpfs_create_options *optio
 
 	if (error)
 		return error;
-	error = lease_open_device(path, VDEV_OPEN_CREATE | (o->size_bytes ? 0 : VDEV_OPEN_EXISTING),
+	if (o->dry_run && o->size_bytes && access(path, F_OK) && errno == ENOENT)
+		return check_folder(path, failure);
+	error = lease_open_device(path,
+				  VDEV_OPEN_CREATE | (o->size_bytes && !o->dry_run ? 0 : VDEV_OPEN_EXISTING),
 				  file_size_for(o->size_bytes), &vdev, failure);
 	if (error == -LCPFS_E_NOT_FOUND && !o->size_bytes)
 		return failure_set(failure, LCPFS_E_INVALID, "%s does not exist; a new pool file needs a size",

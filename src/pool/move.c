@@ -325,9 +325,10 @@ void move_make_room(struct lcpfs_pool *pool, uint64_t missing, uint32_t but_not)
 
 /* -- by hand -- */
 
-int part_begin_resize(struct lcpfs_pool *pool, const char *name, struct part **part, struct lcpfs_failure *failure)
+int part_begin_resize(struct lcpfs_pool *pool, const char *name, bool tries, struct part **part,
+		      struct lcpfs_failure *failure)
 {
-	int error = txg_refuse(pool, failure);
+	int error = (tries ? txg_refuse_trying : txg_refuse)(pool, failure);
 
 	if (error)
 		return error;
@@ -373,6 +374,23 @@ void part_end_resize(struct part *part, uint32_t before)
 	part_drop(part);
 }
 
+static int refuse_growing(const struct lcpfs_pool *pool, uint64_t has, uint64_t by, struct lcpfs_failure *failure)
+{
+	return failure_set(failure, LCPFS_E_NOSPC,
+			   "only %" PRIu64 "M of the pool are free, %" PRIu64
+			   "M more are needed; shrink another partition",
+			   in_mib(has * pool->layout.metaslab_blocks),
+			   in_mib((by - has) * pool->layout.metaslab_blocks));
+}
+
+static int refuse_shrinking(struct part *part, struct lcpfs_failure *failure)
+{
+	return failure_set(failure, LCPFS_E_TOO_SMALL,
+			   "partition %s cannot get that small: with what it holds it "
+			   "needs %" PRIu64 "M",
+			   part->name, least_mib(part));
+}
+
 static int grow(struct part *part, uint64_t by, lcpfs_progress *progress, void *context,
 		struct lcpfs_failure *failure)
 {
@@ -384,11 +402,7 @@ static int grow(struct part *part, uint64_t by, lcpfs_progress *progress, void *
 		move_make_room(pool, by - has, part->id);
 	has = available(pool);
 	if (has < by)
-		return failure_set(failure, LCPFS_E_NOSPC,
-				   "only %" PRIu64 "M of the pool are free, %" PRIu64
-				   "M more are needed; shrink another partition",
-				   in_mib(has * pool->layout.metaslab_blocks),
-				   in_mib((by - has) * pool->layout.metaslab_blocks));
+		return refuse_growing(pool, has, by, failure);
 	return move_run(&move, failure);
 }
 
@@ -397,13 +411,9 @@ static int shrink(struct part *part, uint64_t size, uint64_t by, lcpfs_progress 
 {
 	struct lcpfs_pool *pool = part->pool;
 	struct move move = {.from = part, .wanted = (uint32_t)by, .progress = progress, .context = context};
-	uint64_t least = part_least_blocks(part);
 
-	if (least > size * pool->layout.metaslab_blocks)
-		return failure_set(failure, LCPFS_E_TOO_SMALL,
-				   "partition %s cannot get that small: with what it holds it "
-				   "needs %" PRIu64 "M",
-				   part->name, least_mib(part));
+	if (part_least_blocks(part) > size * pool->layout.metaslab_blocks)
+		return refuse_shrinking(part, failure);
 	return move_run(&move, failure);
 }
 
@@ -417,13 +427,9 @@ static uint32_t metaslabs_of(struct part *part)
 	return count;
 }
 
-/* `size` in metaslabs. The limits come first: they are why, even when the pool is full as well. */
-int part_resize_to(struct part *part, uint64_t size, lcpfs_progress *progress, void *context,
-		   struct lcpfs_failure *failure)
+static int check_limits(const struct part *part, uint64_t size, struct lcpfs_failure *failure)
 {
-	struct lcpfs_pool *pool = part->pool;
-	uint64_t metaslab_blocks = pool->layout.metaslab_blocks;
-	uint32_t before = metaslabs_of(part);
+	uint64_t metaslab_blocks = part->pool->layout.metaslab_blocks;
 	char limit[WORDS_ROOM];
 
 	if (size > part->max_blocks / metaslab_blocks)
@@ -432,10 +438,72 @@ int part_resize_to(struct part *part, uint64_t size, lcpfs_progress *progress, v
 	if (size < part->min_blocks / metaslab_blocks)
 		return failure_set(failure, LCPFS_E_TOO_SMALL, "partition %s has a min of %s", part->name,
 				   words_blocks(limit, (double)part->min_data_blocks));
+	return 0;
+}
+
+/* `size` in metaslabs. The limits come first: they are why, even when the pool is full as well. */
+int part_resize_to(struct part *part, uint64_t size, lcpfs_progress *progress, void *context,
+		   struct lcpfs_failure *failure)
+{
+	uint32_t before = metaslabs_of(part);
+	int error = check_limits(part, size, failure);
+
+	if (error)
+		return error;
 	if (size > before)
 		return grow(part, size - before, progress, context, failure);
 	return size < before ? shrink(part, size, before - size, progress, context, failure) : 0;
 }
+
+/* -- only to tell what would come of it -- */
+
+int move_refuse_unsure(struct lcpfs_pool *pool, int error, struct lcpfs_failure *failure)
+{
+	if (lcpfs_engine_get_mode(pool->engine) != LCPFS_ENGINE_ON)
+		return error;
+	return failure_set(failure, LCPFS_E_NOSPC,
+			   "only %" PRIu64 "M of the pool are free, and whether other partitions would give what "
+			   "is missing only doing it tells",
+			   in_mib((uint64_t)pool->free_metaslabs * pool->layout.metaslab_blocks));
+}
+
+int part_check_resize(struct part *part, uint64_t size, struct lcpfs_failure *failure)
+{
+	const struct lcpfs_pool *pool = part->pool;
+	uint64_t has = pool->free_metaslabs, by = size - MIN_OF(size, (uint64_t)part->metaslabs);
+
+	if (size < part->metaslabs && store_size_least(part->store) > size)
+		return refuse_shrinking(part, failure);
+	if (has < by)
+		return move_refuse_unsure(part->pool, refuse_growing(pool, has, by, failure), failure);
+	return 0;
+}
+
+int pool_try_resize(struct lcpfs_pool *pool, const char *name, uint64_t size_bytes, bool of_space,
+		    struct lcpfs_partition_info *info, struct lcpfs_failure *failure)
+{
+	uint64_t metaslab_bytes = (uint64_t)pool->layout.metaslab_blocks * BLOCK_SIZE;
+	uint64_t size = of_space ? size_divide_up(size_bytes, metaslab_bytes)
+				 : size_for_data(pool, size_divide_up(size_bytes, BLOCK_SIZE));
+	struct part *part;
+	int error;
+
+	pthread_mutex_lock(&pool->lock);
+	error = part_begin_resize(pool, name, true, &part, failure);
+	if (!error) {
+		error = check_limits(part, size, failure);
+		if (!error)
+			error = part_check_resize(part, size, failure);
+		part_end_resize(part, part->metaslabs);
+		info_of_part(info, part);
+		info->size_blocks = size * pool->layout.metaslab_blocks;
+		info->size_data_blocks = MAX_OF(size_data_in(pool, size), info->data_blocks);
+	}
+	pthread_mutex_unlock(&pool->lock);
+	return error;
+}
+
+/* -- by hand, once more -- */
 
 static int resize(struct lcpfs_pool *pool, const char *name, uint64_t size, lcpfs_progress *progress,
 		  void *context, struct lcpfs_failure *failure)
@@ -445,7 +513,7 @@ static int resize(struct lcpfs_pool *pool, const char *name, uint64_t size, lcpf
 	int error;
 
 	pthread_mutex_lock(&pool->lock);
-	error = part_begin_resize(pool, name, &part, failure);
+	error = part_begin_resize(pool, name, false, &part, failure);
 	if (!error)
 		before = part->metaslabs;
 	pthread_mutex_unlock(&pool->lock);

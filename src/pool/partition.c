@@ -560,10 +560,24 @@ static uint32_t unused_id(const struct lcpfs_pool *pool)
 	return id;
 }
 
+static void take_plan(struct part *part, const char *name, const struct part_plan *plan)
+{
+	uint32_t metaslab_blocks = part->pool->layout.metaslab_blocks;
+
+	snprintf(part->name, sizeof(part->name), "%s", name);
+	part->min_blocks = plan->min * metaslab_blocks;
+	part->max_blocks = plan->max * metaslab_blocks;
+	part->volume_blocks = size_divide_up(plan->volume_bytes, BLOCK_SIZE);
+	part->min_data_blocks = plan->min_data_blocks;
+	part->max_data_blocks = plan->max_data_blocks;
+	part->volume_bytes = plan->volume_bytes;
+	part->when_full_wait_s = plan->when_full_wait_s;
+}
+
 static int add_planned(struct lcpfs_pool *pool, const char *name, const struct part_plan *plan, uint32_t slot,
 		       struct lcpfs_failure *failure)
 {
-	uint32_t metaslab_blocks = pool->layout.metaslab_blocks, count = (uint32_t)plan->size;
+	uint32_t count = (uint32_t)plan->size;
 	struct part *part = part_new(pool, slot, unused_id(pool));
 	uint32_t *metaslabs = malloc(count * sizeof(*metaslabs));
 	int error = 0;
@@ -573,14 +587,7 @@ static int add_planned(struct lcpfs_pool *pool, const char *name, const struct p
 		part_free(part);
 		return failure_set(failure, LCPFS_E_NOMEM, "out of memory");
 	}
-	snprintf(part->name, sizeof(part->name), "%s", name);
-	part->min_blocks = plan->min * metaslab_blocks;
-	part->max_blocks = plan->max * metaslab_blocks;
-	part->volume_blocks = size_divide_up(plan->volume_bytes, BLOCK_SIZE);
-	part->min_data_blocks = plan->min_data_blocks;
-	part->max_data_blocks = plan->max_data_blocks;
-	part->volume_bytes = plan->volume_bytes;
-	part->when_full_wait_s = plan->when_full_wait_s;
+	take_plan(part, name, plan);
 	part->created_s = pool->clock.wall_s(pool->clock.context);
 	CHECK(map_pick_free(pool, metaslabs, count) == count);
 	error = format_store(part, metaslabs, count, failure);
@@ -594,6 +601,22 @@ static int add_planned(struct lcpfs_pool *pool, const char *name, const struct p
 	return bring_up(part, failure);
 }
 
+static int check_plan(struct lcpfs_pool *pool, const char *name, struct part_plan *plan, uint32_t *slot,
+		      struct lcpfs_failure *failure)
+{
+	int error = part_check_name(pool, name, failure);
+
+	if (!error)
+		error = free_slot(pool, slot, failure);
+	if (!error && unused_id(pool) == UINT32_MAX)
+		error = failure_set(failure, LCPFS_E_NOSPC, "all partition ids were given out");
+	if (!error)
+		error = part_check_min_sum(pool, plan->min, NULL, failure);
+	if (!error)
+		error = check_free(pool, plan, failure);
+	return error;
+}
+
 static int add_locked(struct lcpfs_pool *pool, const char *name, struct part_plan *plan,
 		      struct lcpfs_failure *failure)
 {
@@ -601,15 +624,7 @@ static int add_locked(struct lcpfs_pool *pool, const char *name, struct part_pla
 	int error = txg_refuse(pool, failure);
 
 	if (!error)
-		error = part_check_name(pool, name, failure);
-	if (!error)
-		error = free_slot(pool, &slot, failure);
-	if (!error && unused_id(pool) == UINT32_MAX)
-		error = failure_set(failure, LCPFS_E_NOSPC, "all partition ids were given out");
-	if (!error)
-		error = part_check_min_sum(pool, plan->min, NULL, failure);
-	if (!error)
-		error = check_free(pool, plan, failure);
+		error = check_plan(pool, name, plan, &slot, failure);
 	return error ? error : add_planned(pool, name, plan, slot, failure);
 }
 
@@ -650,6 +665,47 @@ int pool_add_of_space(struct lcpfs_pool *pool, const struct lcpfs_partition_spec
 	int error = plan_of_space(pool, spec, &plan, failure);
 
 	return error ? error : add_making_room(pool, spec->name, &plan, failure);
+}
+
+/* What is missing is there as soon as discards are done, or others may give it. */
+static int weigh_missing(struct lcpfs_pool *pool, const struct part_plan *plan, int error,
+			 struct lcpfs_failure *failure)
+{
+	if (!plan->missing || plan->missing <= pool->blocked_count)
+		return plan->missing ? 0 : error;
+	return move_refuse_unsure(pool, error, failure);
+}
+
+/* With the lock: what it would be. */
+static void foresee_added(struct lcpfs_pool *pool, const char *name, const struct part_plan *plan,
+			  struct lcpfs_partition_info *info)
+{
+	struct part part = {.pool = pool, .id = unused_id(pool), .metaslabs = (uint32_t)plan->size};
+
+	take_plan(&part, name, plan);
+	info_of_part(info, &part);
+	info->faulted = false;
+}
+
+int pool_try_add(struct lcpfs_pool *pool, const struct lcpfs_partition_spec *spec, bool of_space,
+		 struct lcpfs_partition_info *info, struct lcpfs_failure *failure)
+{
+	struct part_plan plan;
+	uint32_t slot;
+	int error = (of_space ? plan_of_space : plan_of_data)(pool, spec, &plan, failure);
+
+	if (error)
+		return error;
+	pthread_mutex_lock(&pool->lock);
+	error = txg_refuse_trying(pool, failure);
+	if (!error)
+		error = check_plan(pool, spec->name, &plan, &slot, failure);
+	if (error)
+		error = weigh_missing(pool, &plan, error, failure);
+	if (!error)
+		foresee_added(pool, spec->name, &plan, info);
+	pthread_mutex_unlock(&pool->lock);
+	return error;
 }
 
 /* -- removing -- */

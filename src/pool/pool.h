@@ -35,6 +35,16 @@ int pool_add_of_space(struct lcpfs_pool *pool, const struct lcpfs_partition_spec
 int pool_resize_to_space(struct lcpfs_pool *pool, const char *name, uint64_t size_bytes, lcpfs_progress *progress,
 			 void *context, struct lcpfs_failure *failure) MUST_CHECK;
 
+/*
+ * What would come of adding or resizing, in *info, or why it would be refused. Nothing is changed; a pool that is
+ * open read-only will do. Whether others would give space that is missing, in mode `on`, only doing it tells: then
+ * it is NOSPC.
+ */
+int pool_try_add(struct lcpfs_pool *pool, const struct lcpfs_partition_spec *spec, bool of_space,
+		 struct lcpfs_partition_info *info, struct lcpfs_failure *failure) MUST_CHECK;
+int pool_try_resize(struct lcpfs_pool *pool, const char *name, uint64_t size_bytes, bool of_space,
+		    struct lcpfs_partition_info *info, struct lcpfs_failure *failure) MUST_CHECK;
+
 struct pool_removal {
 	bool only_empty; /* refuse one that holds data, or whose data cannot be counted (NOT_EMPTY) */
 	bool dry_run;    /* only say whether it would be removed; on a pool that is open read-only, too */

@@ -36,8 +36,16 @@ expect 1 lcpfs detach "$POOL" db
 says "db is not attached"
 
 # The server, started by the first of these, serves on.
+expect 0 lcpfs attach "$POOL" db --dry-run
+grep -q "^would be: db: attached by " out || fail "$(cat out)"
+expect 1 lcpfs attach "$POOL" nobody --dry-run
+expect 1 lcpfs detach "$POOL" db
 expect 0 lcpfs attach "$POOL" db
 DEVICE=$(cat out)
+expect 0 lcpfs attach "$POOL" db --dry-run
+grep -q "^would be: db: $DEVICE, as it is already$" out || fail "$(cat out)"
+expect 0 lcpfs detach "$POOL" db --dry-run
+grep -q "^would be: db: $DEVICE detached$" out || fail "$(cat out)"
 [ -b "$DEVICE" ] || fail "no block device: $DEVICE"
 [ "$(blockdev --getsize64 "$DEVICE")" = 67108864 ] || fail "its length"
 expect 0 lcpfs attach "$POOL" db

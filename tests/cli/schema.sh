@@ -42,6 +42,10 @@ everything() {
 	valid get get "$POOL" db --json
 	valid get get "$POOL" min tune --json
 	valid resize resize "$POOL" db 24M --json
+	valid resize resize "$POOL" db 20M --dry-run --json
+	valid add add "$POOL" new --min 16M --max 20M --dry-run --json
+	valid tune tune "$POOL" off --dry-run --json
+	valid remove remove "$POOL" db --dry-run --json
 	valid set set "$POOL" db max=40M --dry-run --json
 	valid set set "$POOL" db max=40M name=other --json
 	valid log log "$POOL" --json
