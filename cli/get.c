@@ -115,6 +115,8 @@ static void value_text(const struct getting *g, const char *name, struct json_ob
 		snprintf(text, CELL, json_object_get_boolean(value) ? "on" : "off");
 	else if (kind == PROPERTY_BYTES && !is_exact)
 		size_print(text, json_object_get_uint64(value));
+	else if (kind == PROPERTY_PERCENT && !is_exact)
+		snprintf(text, CELL, "%s%%", json_object_get_string(value));
 	else if (kind == PROPERTY_TIME && !is_exact)
 		show_time(json_object_get_uint64(value), text);
 	else

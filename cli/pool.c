@@ -27,7 +27,7 @@ static int run_call(const struct cli *cli, struct session_call *call, show *show
 	int error;
 
 	call->pool_path = cli->operands[0];
-	call->command = cli->command->name;
+	call->command = call->command ? call->command : cli->command->name;
 	error = session_run(call, &result, &failure);
 	if (call->progress)
 		cli_progress_end(call->context, !error);
@@ -206,10 +206,43 @@ static int set_value(struct json_object *arguments, const char *assignment)
 	return 0;
 }
 
+static void show_mode(struct json_object *result)
+{
+	const char *mode = field_text(result, "mode");
+
+	show_dry_run(result);
+	printf("%s\n", mode ? mode : "");
+}
+
+/* Of the pool: without a name in between. */
+static int set_pool(const struct cli *cli)
+{
+	const char *assignment = cli->operands[1];
+	struct session_call call = {.command = "tune", .only_asks = cli_flag(cli, "dry-run")};
+	enum lcpfs_engine_mode mode;
+
+	if (strncmp(assignment, "tune=", 5) != 0 || cli->operands[2])
+		return cli_usage("%s: what can be set of the pool is tune=off, tune=observe or tune=on; to set "
+				 "something of a partition, name it: lcpfs set POOL NAME KEY=VALUE",
+				 cli->operands[2] ? cli->operands[2] : assignment);
+	if (cli_mode(assignment + 5, &mode))
+		return CLI_USAGE;
+	call.arguments = json_object_new_object();
+	field_put_text(call.arguments, "mode", assignment + 5);
+	(void)take_dry_run(cli, call.arguments);
+	return run_call(cli, &call, show_mode, NULL);
+}
+
 int pool_set(const struct cli *cli)
 {
-	struct json_object *arguments = named(cli->operands[1]);
+	struct json_object *arguments;
 	int error = 0;
+
+	if (strchr(cli->operands[1], '='))
+		return set_pool(cli);
+	if (!cli->operands[2])
+		return cli_usage("set needs KEY=VALUE behind the name; see lcpfs help set");
+	arguments = named(cli->operands[1]);
 
 	for (int i = 2; i < CLI_OPERANDS_MAX && cli->operands[i] && !error; i++)
 		error = set_value(arguments, cli->operands[i]);
@@ -236,14 +269,6 @@ int pool_resize(const struct cli *cli)
 	if (cli_flag(cli, "space"))
 		field_put_flag(arguments, "of_space", true);
 	return run_long(cli, arguments, show_changed, NULL);
-}
-
-static void show_mode(struct json_object *result)
-{
-	const char *mode = field_text(result, "mode");
-
-	show_dry_run(result);
-	printf("%s\n", mode ? mode : "");
 }
 
 int pool_tune(const struct cli *cli)

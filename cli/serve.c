@@ -14,6 +14,8 @@
 #include "serve/listeners.h"
 #include "serve/run.h"
 
+enum { CACHE_BYTES = 256 << 20 }; /* what the pool takes where nobody says how much */
+
 struct paths {
 	char pool[PATH_MAX], socket[PATH_MAX], control[PATH_MAX];
 };
@@ -113,6 +115,17 @@ static int find_alarm(const struct cli *cli, unsigned *percent)
 	return 0;
 }
 
+static struct property_service find_service(const struct cli *cli, const struct lcpfs_open_options *open,
+					    const struct extras *extras)
+{
+	return (struct property_service){
+		.cache_bytes = open->cache_bytes ? open->cache_bytes : CACHE_BYTES,
+		.cache_given = cli_flag(cli, "cache"),
+		.alarm_percent = extras->alarm_percent,
+		.alarm_given = cli_flag(cli, "alarm"),
+	};
+}
+
 static int check_extras(const struct cli *cli, struct extras *extras)
 {
 	const char *address = cli_value(cli, "metrics"), *hook = cli_value(cli, "hook");
@@ -164,6 +177,7 @@ int serve_command(const struct cli *cli)
 		status = find_tls(cli, &options);
 	if (!status)
 		status = check_extras(cli, &extras);
+	options.service = find_service(cli, &options.open, &extras);
 	if (!status)
 		status = find_paths(cli, &paths, &options);
 	if (status)

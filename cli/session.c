@@ -39,7 +39,7 @@ static int run_unserved(const struct session_call *call, struct json_object **re
 	error = lcpfs_pool_open(call->pool_path, &options, &pool, failure);
 	if (error)
 		return error;
-	error = command_run(command, pool, call->arguments, call->progress, call->context, result, failure);
+	error = command_run(command, pool, NULL, call->arguments, call->progress, call->context, result, failure);
 	close_error = lcpfs_pool_close(pool, error ? NULL : failure);
 	if (!error && close_error) {
 		json_object_put(*result);

@@ -237,10 +237,10 @@ static int run_iostat(struct command_call *call)
 	return error;
 }
 
-static void put_partition_properties(struct json_object *array, const struct lcpfs_partition_info *info,
+static void put_partition_properties(struct command_call *call, const struct lcpfs_partition_info *info,
 				     const struct lcpfs_pool_info *pool, const char *wanted)
 {
-	struct json_object *properties = property_describe_partition(info, pool, wanted), *object;
+	struct json_object *object, *properties = property_describe_partition(info, pool, call->service, wanted);
 
 	if (!json_object_object_length(properties)) { /* nothing that was asked for is a partition's */
 		json_object_put(properties);
@@ -250,7 +250,7 @@ static void put_partition_properties(struct json_object *array, const struct lcp
 	field_put_text(object, "name", info->name);
 	field_put_count(object, "id", info->id);
 	field_put(object, "properties", properties);
-	json_object_array_add(array, object);
+	json_object_array_add(field_get(call->result, "partitions"), object);
 }
 
 static int get_partition(struct command_call *call, const struct lcpfs_pool_info *pool, const char *wanted)
@@ -262,7 +262,7 @@ static int get_partition(struct command_call *call, const struct lcpfs_pool_info
 	if (!error)
 		error = property_check(wanted, PROPERTY_OF_PARTITION, call->failure);
 	if (!error)
-		put_partition_properties(field_get(call->result, "partitions"), &info, pool, wanted);
+		put_partition_properties(call, &info, pool, wanted);
 	return error;
 }
 
@@ -270,7 +270,7 @@ static int get_partition(struct command_call *call, const struct lcpfs_pool_info
 static int get_all(struct command_call *call, const struct lcpfs_pool_info *pool, const char *wanted)
 {
 	struct describe_partitions partitions;
-	struct json_object *object, *array = field_get(call->result, "partitions");
+	struct json_object *object;
 	int error = property_check(wanted, PROPERTY_OF_POOL | PROPERTY_OF_PARTITION, call->failure);
 
 	if (error)
@@ -279,10 +279,10 @@ static int get_all(struct command_call *call, const struct lcpfs_pool_info *pool
 	if (error)
 		return without_sentence(call, error);
 	for (size_t i = 0; i < partitions.count; i++)
-		put_partition_properties(array, &partitions.list[i], pool, wanted);
+		put_partition_properties(call, &partitions.list[i], pool, wanted);
 	describe_partitions_free(&partitions);
 	object = json_object_new_object();
-	field_put(object, "properties", property_describe_pool(pool, wanted));
+	field_put(object, "properties", property_describe_pool(pool, call->service, wanted));
 	field_put(call->result, "pool", object);
 	return 0;
 }
@@ -462,11 +462,12 @@ static int check_arguments(const struct command *command, struct json_object *ar
 	return 0;
 }
 
-int command_run(const struct command *command, struct lcpfs_pool *pool, struct json_object *arguments,
-		lcpfs_progress *progress, void *context, struct json_object **result,
-		struct lcpfs_failure *failure)
+int command_run(const struct command *command, struct lcpfs_pool *pool, const struct property_service *service,
+		struct json_object *arguments, lcpfs_progress *progress, void *context,
+		struct json_object **result, struct lcpfs_failure *failure)
 {
 	struct command_call call = {.pool = pool,
+				    .service = service,
 				    .arguments = arguments,
 				    .progress = progress,
 				    .context = context,

@@ -10,6 +10,7 @@
 #include <lcpfs/pool.h>
 
 #include "base/check.h"
+#include "control/property.h"
 
 enum command_kind { COMMAND_TEXT, COMMAND_COUNT, COMMAND_FLAG };
 
@@ -23,6 +24,7 @@ enum { COMMAND_ARGUMENTS_MAX = 10 };
 
 struct command_call {
 	struct lcpfs_pool *pool;
+	const struct property_service *service; /* NULL: nobody serves it */
 	struct json_object *arguments; /* of the kinds that the table says */
 	struct json_object *result;    /* an empty object, to be filled */
 	lcpfs_progress *progress;      /* may be NULL */
@@ -43,8 +45,8 @@ const struct command *command_find(const char *name); /* NULL: none */
  * Checks the arguments (NULL: none) against the table and runs. *result is a new object, NULL on failure.
  * `progress` is called from the calling thread.
  */
-int command_run(const struct command *command, struct lcpfs_pool *pool, struct json_object *arguments,
-		lcpfs_progress *progress, void *context, struct json_object **result,
-		struct lcpfs_failure *failure) MUST_CHECK;
+int command_run(const struct command *command, struct lcpfs_pool *pool, const struct property_service *service,
+		struct json_object *arguments, lcpfs_progress *progress, void *context,
+		struct json_object **result, struct lcpfs_failure *failure) MUST_CHECK;
 
 #endif

@@ -35,6 +35,8 @@ static const struct property properties[] = {
 	{"last-scrub", PROPERTY_TIME, PROPERTY_OF_POOL},
 	{"metaslab", PROPERTY_BYTES, PROPERTY_OF_POOL | PROPERTY_OF_PARTITION},
 	{"tune", PROPERTY_TEXT, PROPERTY_OF_POOL | PROPERTY_OF_PARTITION},
+	{"cache", PROPERTY_BYTES, PROPERTY_OF_POOL | PROPERTY_OF_PARTITION},
+	{"alarm", PROPERTY_PERCENT, PROPERTY_OF_POOL | PROPERTY_OF_PARTITION},
 	{0},
 };
 
@@ -158,7 +160,17 @@ static const char *source_of_mode(enum lcpfs_engine_mode mode)
 	return mode == LCPFS_ENGINE_OBSERVE ? standard : given;
 }
 
-struct json_object *property_describe_pool(const struct lcpfs_pool_info *info, const char *wanted)
+static void put_service(const struct list *list, const struct property_service *s, const char *source)
+{
+	if (!s)
+		return;
+	put_bytes(list, "cache", s->cache_bytes, source ? source : s->cache_given ? given : standard);
+	put(list, "alarm", json_object_new_int64(s->alarm_percent),
+	    source ? source : s->alarm_given ? given : standard);
+}
+
+struct json_object *property_describe_pool(const struct lcpfs_pool_info *info,
+					   const struct property_service *service, const char *wanted)
 {
 	const struct list list = {.object = json_object_new_object(), .wanted = wanted};
 	char guid[17];
@@ -176,6 +188,7 @@ struct json_object *property_describe_pool(const struct lcpfs_pool_info *info, c
 	put_time(&list, "last-scrub", info->last_scrub_s);
 	put_blocks(&list, "metaslab", info->metaslab_blocks, NULL);
 	put_text(&list, "tune", describe_mode_name(info->engine.mode), source_of_mode(info->engine.mode));
+	put_service(&list, service, NULL);
 	return list.object;
 }
 
@@ -199,7 +212,8 @@ static void put_when_full(const struct list *list, uint32_t wait_s)
 }
 
 struct json_object *property_describe_partition(const struct lcpfs_partition_info *info,
-						const struct lcpfs_pool_info *pool, const char *wanted)
+						const struct lcpfs_pool_info *pool,
+						const struct property_service *service, const char *wanted)
 {
 	const struct list list = {.object = json_object_new_object(), .wanted = wanted};
 
@@ -216,5 +230,6 @@ struct json_object *property_describe_partition(const struct lcpfs_partition_inf
 	put_space(&list, info);
 	put_blocks(&list, "metaslab", pool->metaslab_blocks, inherited);
 	put_text(&list, "tune", describe_mode_name(pool->engine.mode), inherited);
+	put_service(&list, service, inherited);
 	return list.object;
 }

@@ -17,6 +17,7 @@ enum property_kind {
 	PROPERTY_TEXT,
 	PROPERTY_BYTES,  /* a whole number */
 	PROPERTY_COUNT,  /* likewise */
+	PROPERTY_PERCENT, /* likewise */
 	PROPERTY_TIME,   /* seconds since 1970; null: never */
 	PROPERTY_SWITCH, /* true or false; on or off for people */
 };
@@ -39,12 +40,23 @@ const struct property *property_find(const char *name); /* NULL: none */
  */
 int property_check(const char *wanted, unsigned of, struct lcpfs_failure *failure) MUST_CHECK;
 
+/* How a pool is served: what whoever started its server gave, or what stands for it. */
+struct property_service {
+	uint64_t cache_bytes;
+	bool cache_given;
+	unsigned alarm_percent;
+	bool alarm_given;
+};
+
 /*
  * A new object, {"min":{"value":…,"source":…},…}. `wanted` as above, checked already. The source is given,
- * default or inherited (from the pool), null where nobody sets the value.
+ * default or inherited (from the pool), null where nobody sets the value. `service`: NULL where nobody
+ * serves it.
  */
-struct json_object *property_describe_pool(const struct lcpfs_pool_info *info, const char *wanted);
+struct json_object *property_describe_pool(const struct lcpfs_pool_info *info,
+					   const struct property_service *service, const char *wanted);
 struct json_object *property_describe_partition(const struct lcpfs_partition_info *info,
-						const struct lcpfs_pool_info *pool, const char *wanted);
+						const struct lcpfs_pool_info *pool,
+						const struct property_service *service, const char *wanted);
 
 #endif

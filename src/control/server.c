@@ -31,6 +31,7 @@ enum {
 
 struct control_server {
 	struct lcpfs_pool *pool;
+	struct property_service service;
 	struct listen_socket listening;
 	int stop_fd; /* readable from the stop on, never read: wakes every thread */
 	pthread_t acceptor;
@@ -151,7 +152,8 @@ static int answer_command(struct client *client, const struct command *command, 
 	client->progress_us = 0;
 	if (command->changes && !is_wanted(client))
 		return -LCPFS_E_STOPPED;
-	if (command_run(command, client->server->pool, arguments, client_progress, client, &result, &failure))
+	if (command_run(command, client->server->pool, &client->server->service, arguments, client_progress,
+			client, &result, &failure))
 		return send_failure(client, &failure);
 	return send_result(client, result);
 }
@@ -331,8 +333,8 @@ static void server_free(struct control_server *server)
 	free(server);
 }
 
-int control_server_start(const char *path, struct lcpfs_pool *pool, struct control_server **result,
-			 struct lcpfs_failure *failure)
+int control_server_start(const char *path, struct lcpfs_pool *pool, const struct property_service *service,
+			 struct control_server **result, struct lcpfs_failure *failure)
 {
 	struct control_server *server = calloc(1, sizeof(*server));
 	int error, err;
@@ -341,6 +343,7 @@ int control_server_start(const char *path, struct lcpfs_pool *pool, struct contr
 	if (!server)
 		return failure_set(failure, LCPFS_E_NOMEM, "%s", lcpfs_error_sentence(LCPFS_E_NOMEM));
 	server->pool = pool;
+	server->service = *service;
 	server->listening.fd = -1;
 	pthread_mutex_init(&server->lock, NULL);
 	pthread_cond_init(&server->client_gone, NULL);

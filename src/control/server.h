@@ -10,12 +10,13 @@
 #include <lcpfs/pool.h>
 
 #include "base/check.h"
+#include "control/property.h"
 
 struct control_server;
 
 /* The pool must stay open until control_server_stop. */
-int control_server_start(const char *path, struct lcpfs_pool *pool, struct control_server **server,
-			 struct lcpfs_failure *failure) MUST_CHECK;
+int control_server_start(const char *path, struct lcpfs_pool *pool, const struct property_service *service,
+			 struct control_server **server, struct lcpfs_failure *failure) MUST_CHECK;
 /* Stops work that is under way, waits for its threads and removes the socket. NULL is allowed. */
 void control_server_stop(struct control_server *server);
 

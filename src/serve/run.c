@@ -101,7 +101,7 @@ static int open_pool(struct serving *s, struct lcpfs_failure *failure)
 	int error = lcpfs_pool_open(o->pool_path, &options, &s->pool, failure);
 	if (error)
 		return error;
-	error = control_server_start(s->control_path, s->pool, &s->control, failure);
+	error = control_server_start(s->control_path, s->pool, &o->service, &s->control, failure);
 	if (error)
 		return error;
 	error = lcpfs_pool_set_lease(s->pool, s->control_path,

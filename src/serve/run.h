@@ -5,6 +5,7 @@
 
 #include <lcpfs/pool.h>
 
+#include "control/property.h"
 #include "serve/handshake.h"
 #include "serve/tls.h"
 
@@ -14,6 +15,7 @@ struct serve_options {
 	const char *listen;       /* HOST:PORT; NULL: no TCP */
 	const char *control_path; /* NULL: ".control" behind the Unix socket's path */
 	struct lcpfs_open_options open;
+	struct property_service service; /* of these what lcpfs get tells */
 	enum serve_tls tls;
 	struct tls_files tls_files;
 	bool is_verbose;

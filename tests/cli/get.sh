@@ -85,7 +85,9 @@ expect 0 lcpfs get "$POOL" --json
 cp out unserved
 serve "$POOL"
 expect 0 lcpfs get "$POOL" --json
-cmp out unserved || fail "served: $(cat out) but $(cat unserved)"
+[ "$(sed 's/,"cache":{[^}]*},"alarm":{[^}]*}//g' out)" = "$(cat unserved)" ] ||
+	fail "served: $(cat out) but $(cat unserved)"
+is "db cache 256M $from,db alarm 90% $from" -H db cache alarm
 journey
 lcpfs tune "$POOL" on >/dev/null
 is "- tune on given,db tune on $from,small tune on $from" -H tune
@@ -99,6 +101,20 @@ while read -r key; do
 done <settable
 unserve
 check_clean "$POOL"
+expect 0 lcpfs set "$POOL" tune=off --dry-run
+[ "$(cat out)" = "would be: off" ] || fail "$(cat out)"
+is on -Hpo value db tune
+expect 0 lcpfs set "$POOL" tune=observe
+is observe -Hpo value db tune
+expect 2 lcpfs set "$POOL" tune=x
+expect 2 lcpfs set "$POOL" max=20M
+expect 2 lcpfs set "$POOL" db
+serve "$POOL" --cache 64M --alarm 80
+is "db cache 67108864 $from,db alarm 80 $from" -Hp db cache alarm
+lcpfs get "$POOL" -H cache alarm | tr '\t\n' ' ,' >out
+grep -q '^- cache 64.0M given,- alarm 80% given,db ' out || fail "$(cat out)"
+expect 0 lcpfs set "$POOL" tune=on
+is "on" -Ho value db tune
 
 # All stand in the documents.
 lcpfs get "$POOL" -Ho property | sort -u >names
@@ -106,3 +122,4 @@ while read -r name; do
 	grep -q "\`$name\`" "$TESTS/../docs/control.md" || fail "docs/control.md does not have $name"
 	grep -q "\*$name\*" "$TESTS/../man/lcpfs.1.scd" || fail "the manual does not have $name"
 done <names
+unserve

@@ -47,6 +47,7 @@ everything() {
 	valid tune tune "$POOL" off --dry-run --json
 	valid remove remove "$POOL" db --dry-run --json
 	valid set set "$POOL" db max=40M --dry-run --json
+	valid set set "$POOL" tune=observe --json
 	valid set set "$POOL" db max=40M name=other --json
 	valid log log "$POOL" --json
 	valid remove remove "$POOL" other --json
