@@ -134,8 +134,8 @@ without_places() {
 	rm host/ballast
 }
 
-# format_disk MKFS: a new file "disk", formatted. mkfs.btrfs looks at every mount of the machine first, and gives up when
-# one is just then going away, which those of other tests do.
+# format_disk MKFS: a new file "disk", formatted. mkfs.btrfs looks at every mount of the machine first, and gives up
+# when one is just then going away, which those of other tests do.
 format_disk() {
 	for _ in 1 2 3 4 5; do
 		rm -f disk
