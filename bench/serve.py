@@ -52,11 +52,15 @@ class Place:
 			file.unlink()
 
 	def lcpfs(self, program, name, partitions, volume_mib, size_mib):
+		"""Partitions that take about size_mib of the pool each."""
 		pool = self.data / f"{name}.pool"
-		run(program, "create", pool, "--size", f"{partitions * (size_mib + 2) + 64}M", "--metaslab", "1M")
+		# Sizes were ones of space before; now they are ones of data, and an eighth comes on top.
+		size = size_mib if program == self.before else max(volume_mib, size_mib * 7 // 8)
+		run(program, "create", pool, "--size", f"{partitions * (size_mib * 5 // 4 + 2) + 64}M",
+			"--metaslab", "1M")
 		for number in range(partitions):
-			run(program, "add", pool, f"p{number}", "--min", "8M", "--max", f"{size_mib}M",
-				"--size", f"{size_mib}M", "--volume", f"{volume_mib}M")
+			run(program, "add", pool, f"p{number}", "--min", "8M", "--max", f"{size}M",
+				"--size", f"{size}M", "--volume", f"{volume_mib}M")
 		return self.serve(name, "p0",
 			lambda socket: [program, "serve", pool, "--socket", socket, "--tune", "off"])
 
