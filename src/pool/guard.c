@@ -36,9 +36,8 @@ enum { ASK_US = 1000000 };
 static void host_refused(struct guard *guard, uint64_t offset, uint64_t length)
 {
 	pthread_mutex_lock(&guard->lock);
-	atomic_store(&guard->inner->is_full, true);
-	atomic_store(&guard->vdev.is_full, true);
-	atomic_store(&guard->vdev.was_full, true);
+	vdev_note_host(guard->inner, true);
+	vdev_note_host(&guard->vdev, true);
 	guard->refused_us = clock_us(guard->clock);
 	guard->refused_offset = offset;
 	guard->refused_length = length;
@@ -49,8 +48,8 @@ static void host_refused(struct guard *guard, uint64_t offset, uint64_t length)
 static void host_gave(struct guard *guard)
 {
 	pthread_mutex_lock(&guard->lock);
-	atomic_store(&guard->inner->is_full, false);
-	atomic_store(&guard->vdev.is_full, false);
+	vdev_note_host(guard->inner, false);
+	vdev_note_host(&guard->vdev, false);
 	pthread_mutex_unlock(&guard->lock);
 }
 

@@ -228,9 +228,7 @@ static int file_reserve(struct vdev *vdev, uint64_t offset, uint64_t length, boo
 		return -LCPFS_E_READ_ONLY;
 	error = backing_take(file->fd, offset, length, may_take, &took);
 	if (took || (error == -LCPFS_E_DEVICE_FULL && may_take))
-		atomic_store(&vdev->is_full, error != 0);
-	if (atomic_load(&vdev->is_full))
-		atomic_store(&vdev->was_full, true);
+		vdev_note_host(vdev, error != 0);
 	return error;
 }
 

@@ -80,6 +80,14 @@ struct vdev {
 	atomic_bool was_full; /* and this has happened since it was opened */
 };
 
+/* The host was asked for a place: had it one? */
+static inline void vdev_note_host(struct vdev *vdev, bool full)
+{
+	atomic_store(&vdev->is_full, full);
+	if (full)
+		atomic_store(&vdev->was_full, true);
+}
+
 /* Runs all of them; returns 0, or the error of the first (by position) that failed. Each io's result is set. */
 int vdev_submit(struct vdev *vdev, struct vdev_io *ios, unsigned count) MUST_CHECK;
 int vdev_read(struct vdev *vdev, uint64_t offset, void *buffer, size_t length) MUST_CHECK;

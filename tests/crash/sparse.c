@@ -64,9 +64,7 @@ static int sparse_reserve(struct vdev *vdev, uint64_t offset, uint64_t length, b
 	if (!missing)
 		return 0;
 	if (may_take)
-		atomic_store(&vdev->is_full, missing > s->free_blocks);
-	if (atomic_load(&vdev->is_full))
-		atomic_store(&vdev->was_full, true);
+		vdev_note_host(vdev, missing > s->free_blocks);
 	if (!may_take || missing > s->free_blocks) {
 		s->refusals++;
 		return -LCPFS_E_DEVICE_FULL;
