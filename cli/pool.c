@@ -214,23 +214,32 @@ static void show_mode(struct json_object *result)
 	printf("%s\n", mode ? mode : "");
 }
 
+/* `mode` NULL: only asks. */
+static int tune(const struct cli *cli, const char *mode)
+{
+	struct session_call call = {.command = "tune", .only_asks = !mode || cli_flag(cli, "dry-run")};
+	enum lcpfs_engine_mode checked;
+
+	if (mode) {
+		if (cli_mode(mode, &checked))
+			return CLI_USAGE;
+		call.arguments = json_object_new_object();
+		field_put_text(call.arguments, "mode", mode);
+		take_dry_run(cli, call.arguments);
+	}
+	return run_call(cli, &call, show_mode, NULL);
+}
+
 /* Of the pool: without a name in between. */
 static int set_pool(const struct cli *cli)
 {
 	const char *assignment = cli->operands[1];
-	struct session_call call = {.command = "tune", .only_asks = cli_flag(cli, "dry-run")};
-	enum lcpfs_engine_mode mode;
 
 	if (strncmp(assignment, "tune=", 5) != 0 || cli->operands[2])
 		return cli_usage("%s: what can be set of the pool is tune=off, tune=observe or tune=on; to set "
 				 "something of a partition, name it: lcpfs set POOL NAME KEY=VALUE",
 				 cli->operands[2] ? cli->operands[2] : assignment);
-	if (cli_mode(assignment + 5, &mode))
-		return CLI_USAGE;
-	call.arguments = json_object_new_object();
-	field_put_text(call.arguments, "mode", assignment + 5);
-	(void)take_dry_run(cli, call.arguments);
-	return run_call(cli, &call, show_mode, NULL);
+	return tune(cli, assignment + 5);
 }
 
 int pool_set(const struct cli *cli)
@@ -243,7 +252,6 @@ int pool_set(const struct cli *cli)
 	if (!cli->operands[2])
 		return cli_usage("set needs KEY=VALUE behind the name; see lcpfs help set");
 	arguments = named(cli->operands[1]);
-
 	for (int i = 2; i < CLI_OPERANDS_MAX && cli->operands[i] && !error; i++)
 		error = set_value(arguments, cli->operands[i]);
 	if (error) {
@@ -254,7 +262,6 @@ int pool_set(const struct cli *cli)
 		field_put_flag(arguments, "thin", true);
 	return run_long(cli, arguments, show_changed, NULL);
 }
-
 
 int pool_resize(const struct cli *cli)
 {
@@ -273,17 +280,7 @@ int pool_resize(const struct cli *cli)
 
 int pool_tune(const struct cli *cli)
 {
-	struct session_call call = {.only_asks = !cli->operands[1] || cli_flag(cli, "dry-run")};
-	enum lcpfs_engine_mode mode;
-
-	if (cli->operands[1]) {
-		if (cli_mode(cli->operands[1], &mode))
-			return CLI_USAGE;
-		call.arguments = json_object_new_object();
-		field_put_text(call.arguments, "mode", cli->operands[1]);
-		(void)take_dry_run(cli, call.arguments);
-	}
-	return run_call(cli, &call, show_mode, NULL);
+	return tune(cli, cli->operands[1]);
 }
 
 /* ---- scrub ---- */

@@ -17,7 +17,6 @@
 #include "size.h"
 #include "table.h"
 
-
 static const char *text_of(struct json_object *object, const char *key)
 {
 	const char *text = field_text(object, key);
