@@ -5,7 +5,7 @@
 . "$(dirname "$0")/../cli/lib.sh"
 /usr/bin/python3 -c 'import nbd' 2>/dev/null || skip "no python3-libnbd"
 POOL=$T/pool
-PORT=$((20000 + $$ % 20000))
+PORT=$((10000 + $$ % 20000)) # below those that the kernel gives to clients
 
 lcpfs create "$POOL" --size 128M --metaslab 1M
 lcpfs add "$POOL" db --min 16M --max 64M >/dev/null
