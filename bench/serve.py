@@ -9,6 +9,7 @@ came out.
 
   null     a volume that stores nothing (serve-null, beside this file) against nbdkit's null plugin
   pool     a pool against the same behind nbdkit: --before names the last lcpfs that was served so
+  before   a pool against the same of another lcpfs (--before), both with the same space
   many     64 partitions with a client each against 4 with 16 requests at a time
   flush    write + flush: 8 clients against 1, and against nbdkit's file plugin
   latency  4k random writes, the volume 85 % full, against nbdkit's file plugin
@@ -195,6 +196,27 @@ def pool(place, table):
 	side_by_side(table, servers, "p0", jobs, volume)
 
 
+def before(place, table):
+	if not place.before:
+		print("before: not measured; --before LCPFS names another one", file=sys.stderr)
+		return
+	volume, space = 1024, 1650
+	servers = []
+	for program, name in ((place.build / "lcpfs", "lcpfs"), (place.before, "before")):
+		path = place.data / f"{name}.pool"
+		run(program, "create", path, "--size", "2200M")
+		run(program, "add", path, "p0", "--min", "64M", "--max", "1900M", "--volume", f"{volume}M")
+		run(program, "resize", path, "p0", f"{space}M", "--space")
+		servers.append(place.serve(name, "p0",
+			lambda socket, program=program, path=path: [program, "serve", path, "--socket", socket, "--tune", "off"]))
+	fill([server.uri for server in servers], volume)
+	jobs = [("random write 4k QD16", "randwrite", 4096, 16, 0.95), ("write 128k QD8", "write", 131072, 8, 0.95),
+		("read 128k QD8", "read", 131072, 8, 0.95), ("random read 4k QD16", "randread", 4096, 16, 0.95),
+		("random write 64k QD8", "randwrite", 65536, 8, 0.95), ("random read 128k QD4", "randread", 131072, 4, 0.95),
+		("random write 4k QD1", "randwrite", 4096, 1, 0.95), ("write + flush 4k", "randflush", 4096, 1, 0.95)]
+	side_by_side(table, servers, "p0", jobs, volume)
+
+
 def many(place, table):
 	volume = 16
 	server = place.lcpfs(place.build / "lcpfs", "lcpfs", 64, volume, 32)
@@ -233,7 +255,7 @@ def latency(place, table):
 		table.compare("4k QD16 write, p99.9 (us)", "lcpfs", "nbdkit-file", 1.0, key)
 
 
-SECTIONS = {"null": null, "pool": pool, "many": many, "flush": flush, "latency": latency}
+SECTIONS = {"null": null, "pool": pool, "before": before, "many": many, "flush": flush, "latency": latency}
 
 
 def measure_section(section, options):
@@ -252,7 +274,7 @@ def options_of(arguments):
 	parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
 	parser.add_argument("build", nargs="?", type=pathlib.Path, default=ROOT / "build")
 	parser.add_argument("--only", default=",".join(SECTIONS), metavar="SECTION[,...]")
-	parser.add_argument("--before", type=pathlib.Path, metavar="LCPFS", help="an lcpfs that nbdkit serves")
+	parser.add_argument("--before", type=pathlib.Path, metavar="LCPFS", help="another lcpfs")
 	parser.add_argument("--fio", action="store_true", help="as the client")
 	parser.add_argument("--seconds", type=int, default=5, metavar="N", help="of each job (5)")
 	parser.add_argument("--rounds", type=int, default=3, metavar="N", help="of all jobs (3)")

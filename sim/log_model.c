@@ -1,175 +1,341 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The log itself, as src/store/log.c; writing; and size, as src/store/store.c. */
+/* The log itself, as src/store/log.c and clean.c; what is done next, as work.c; writing; and size. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "log_internal.h"
 #include "memory.h"
 
-enum { HEADS_METASLABS_MIN = 12, STORE_METASLABS_MIN = 6 };
+enum {
+	STORE_METASLABS_MIN = 6,
+	ROOM_LEAST =
+		RECORD_HEADERS + 1, /* blocks that another record needs at least: with less, the head goes on */
+	LOG_BLOCKS_MAX = 1024 * 1024,
+	FAILED_UNITS = 64,
+};
 
-/* ---- heads ---- */
+/* -- room -- */
 
-static unsigned head_of(const struct sim_log *log, enum head_kind kind)
+static struct space_needs needs_of(const struct sim_log_options *o, uint32_t table_pages, unsigned shift,
+				   uint32_t metaslabs)
 {
-	return log->heads == 1 ? 0 : kind;
+	struct plan_table t = {o->metaslab_blocks, table_pages, shift};
+	struct space_needs needs = plan_needs(&t, metaslabs, 0, 1);
+
+	if (!(o->checkpoint_share > 0))
+		needs.step_units = 0;
+	return needs;
 }
 
-uint32_t model_room(const struct sim_log *log, enum head_kind kind)
+static uint32_t table_pages(const struct sim_log *log)
 {
-	uint32_t used = log->head[head_of(log, kind)].offset + LINK_BLOCKS;
-
-	return used >= log->options.metaslab_blocks ? 0 : log->options.metaslab_blocks - used;
+	return log->table.pages;
 }
 
-uint32_t model_take_empty(struct sim_log *log)
+static struct space_reserve reserve_of(const struct sim_log *log)
 {
-	struct metaslab *m;
+	struct space_needs needs =
+		needs_of(&log->options, table_pages(log), log->table.region_shift, log->space.count);
 
-	CHECK(log->empty);
-	while (log->metaslabs[log->cursor % log->slots].state != METASLAB_EMPTY)
-		log->cursor++;
-	log->cursor %= log->slots;
-	m = &log->metaslabs[log->cursor];
-	CHECK(!m->live);
-	m->state = METASLAB_OPEN;
-	m->ready = 0;
-	m->waiting = false;
-	log->empty--;
-	return log->cursor++;
+	return space_reserve_for(&log->space, &needs);
 }
 
-static void add_closed(struct sim_log *log, uint32_t metaslab)
+static uint64_t data_units(const struct sim_log *log)
 {
-	struct metaslab *m = &log->metaslabs[metaslab];
-	struct group *group;
-
-	m->rank = log->closed_count++;
-	log->closed[m->rank] = metaslab;
-	group = &log->groups[m->rank / GROUP];
-	if (m->rank % GROUP == 0)
-		*group = NO_BOUNDS;
-	group->live = MIN_OF(group->live, m->live);
-	group->age = MIN_OF(group->age, m->age);
+	return log->space.live[CLASS_HOT] + log->space.live[CLASS_COLD] + log->space.live[CLASS_MOVED];
 }
 
-void model_close(struct sim_log *log, uint32_t metaslab)
+static uint64_t live_units(const struct sim_log_options *o, uint64_t data, uint32_t pages)
 {
-	if (log->closed_count == log->closed_room) {
-		log->closed_count = 0;
-		for (uint32_t i = 0; i < log->closed_room; i++)
-			if (log->closed[i] != NOWHERE)
-				add_closed(log, log->closed[i]);
-	}
-	log->metaslabs[metaslab].state = METASLAB_CLOSED;
-	add_closed(log, metaslab);
-	if (!log->metaslabs[metaslab].live)
-		log->spent[log->spent_count++] = metaslab;
+	return o->checkpoint_share > 0 ? plan_live(data, pages) : data;
 }
 
-static void place_record(const struct sim_log *log, unsigned head, struct record *record)
+static void reckon(struct sim_log *log)
 {
-	*record = (struct record){.head = head};
-	record->place = model_place(log, log->head[head].metaslab, log->head[head].offset);
+	const struct sim_log_options *o = &log->options;
+	double most = o->checkpoint_share * (double)log->space.count * o->metaslab_blocks;
+
+	log->kept = reserve_of(log).kept;
+	log->due_blocks = (uint64_t)MIN_OF(most, (double)LOG_BLOCKS_MAX);
 }
 
-/* On to an EMPTY metaslab; the old one ends with a link, a record without blocks. */
-static void head_advance(struct sim_log *log, unsigned head)
-{
-	uint32_t left = log->head[head].metaslab;
-	struct record link;
+/* -- records -- */
 
-	place_record(log, head, &link);
+static uint32_t head_room(const struct sim_log *log, const struct model_head *h)
+{
+	return log->options.metaslab_blocks - h->offset;
+}
+
+static enum space_class class_of(unsigned head)
+{
+	return head == 0 ? CLASS_HOT : head == 1 ? CLASS_COLD : CLASS_MOVED;
+}
+
+static bool take_next(struct sim_log *log, unsigned head, uint32_t kept)
+{
+	struct model_head *h = &log->head[head];
+
+	if (h->next == SPACE_NONE && space_empty(&log->space) > kept)
+		h->next = space_take(&log->space, class_of(head), log->written);
+	return h->next != SPACE_NONE;
+}
+
+static void seal(struct sim_log *log, unsigned head)
+{
+	struct model_head *h = &log->head[head];
+	uint32_t full = h->metaslab;
+
+	h->record.open = false;
+	h->offset += RECORD_HEADERS + h->record.blocks;
+	log->appended += RECORD_HEADERS + h->record.blocks;
 	log->counts.device += RECORD_HEADERS;
-	model_seal(log, &link);
-	model_close(log, left);
-	log->head[head].metaslab = model_take_empty(log);
-	log->head[head].offset = 0;
+	space_recorded(&log->space, full, ++log->seq);
+	if (head_room(log, h) >= ROOM_LEAST)
+		return;
+	CHECK(h->next != SPACE_NONE);
+	*h = (struct model_head){.metaslab = h->next, .next = SPACE_NONE};
+	space_close(&log->space, full);
 }
 
-/* ---- records ---- */
-
-bool model_begin(struct sim_log *log, enum head_kind kind, uint32_t blocks, uint32_t kept, struct record *record)
+static bool begin(struct sim_log *log, unsigned head, uint32_t kept)
 {
-	unsigned head = head_of(log, kind);
+	struct model_head *h = &log->head[head];
+	uint32_t most = head_room(log, h) - RECORD_HEADERS;
 
-	if (log->open.blocks_max && log->open.head == head)
-		model_seal(log, &log->open);
-	if (model_room(log, kind) < RECORD_HEADERS + 1) {
-		if (log->empty <= kept)
-			return false;
-		head_advance(log, head);
-	}
-	place_record(log, head, record);
-	record->blocks_max = MIN_OF(MIN_OF(blocks, RECORD_ENTRIES), model_room(log, kind) - RECORD_HEADERS);
-	log->counts.device += RECORD_HEADERS;
+	/* Without a next metaslab room for one more record has to stay behind this one. */
+	if (most < ROOM_LEAST + 1 && !take_next(log, head, kept))
+		return false;
+	if (h->next == SPACE_NONE)
+		most -= ROOM_LEAST;
+	h->record = (struct model_record){.open = true,
+					  .blocks_max = MIN_OF(most, (uint32_t)RECORD_BLOCKS_MAX),
+					  .place = model_place(log, h->metaslab, h->offset)};
 	return true;
 }
 
-uint32_t model_append(struct sim_log *log, struct record *record)
+static bool extend(struct sim_log *log, unsigned head, uint32_t kept)
 {
-	CHECK(record->blocks < record->blocks_max);
-	log->counts.device++; /* counted when appended, not when sealed: whoever writes pays for his own block */
-	return record->place + RECORD_HEADERS + record->blocks++;
+	struct model_record *r = &log->head[head].record;
+	uint32_t most = MIN_OF(head_room(log, &log->head[head]) - RECORD_HEADERS, (uint32_t)RECORD_BLOCKS_MAX);
+
+	if (r->blocks_max >= most || !take_next(log, head, kept))
+		return false;
+	r->blocks_max = most;
+	return true;
 }
 
-static void bind(struct sim_log *log, uint32_t block, uint32_t place)
+/* Words of its entry: joined with the one before it where ids follow each other. */
+static unsigned entry_words(const struct model_record *r, uint32_t id, bool moved)
 {
-	if (log->place[block] != NOWHERE)
-		model_drop_place(log, log->place[block]);
-	log->place[block] = place;
-	model_take_place(log, place, block);
-	model_tables_mark(log, 0, block);
+	bool joins = r->words && r->last_id + 1 == id && r->last_count < UINT8_MAX;
+
+	return (moved ? 0 : 2) + (joins ? 0 : 1);
 }
 
-void model_move(struct sim_log *log, struct record *record, const uint32_t *from, uint32_t count)
+static struct model_record *open_record(struct sim_log *log, unsigned head, uint32_t id, uint32_t kept)
 {
-	uint32_t to = record->place + RECORD_HEADERS + record->blocks;
+	bool moved = head == 2;
+	unsigned number = log->heads == 1 ? 0 : head;
+	struct model_record *r = &log->head[number].record;
 
-	CHECK(count && record->blocks + count <= record->blocks_max);
-	for (uint32_t i = 0; i < count; i++) {
-		uint32_t block = log->owner[from[i]];
-		log->alive[from[i] / 64] &= ~(1ull << from[i] % 64);
-		log->alive[(to + i) / 64] |= 1ull << (to + i) % 64;
-		log->owner[to + i] = block;
-		log->place[block] = to + i;
-		model_tables_mark(log, 0, block);
+	if (space_empty(&log->space) < kept)
+		return NULL;
+	if (r->open && (r->words + entry_words(r, id, moved) > RECORD_WORDS ||
+			(r->blocks == r->blocks_max && !extend(log, number, kept))))
+		seal(log, number);
+	return r->open || begin(log, number, kept) ? r : NULL;
+}
+
+/* One more block at the record's end: its place. */
+static uint32_t append(struct sim_log *log, struct model_record *r, uint32_t id, bool moved)
+{
+	unsigned words = entry_words(r, id, moved);
+	bool joined = words == (moved ? 0u : 2u);
+
+	r->words += words;
+	r->last_count = joined ? r->last_count + 1 : 1;
+	r->last_id = id;
+	log->counts.device++;
+	return r->place + RECORD_HEADERS + r->blocks++;
+}
+
+/* What another open record holds is told before what replaces it. */
+static void order(struct sim_log *log, const struct model_record *record, uint32_t old)
+{
+	for (unsigned i = 0; i < log->heads; i++) {
+		const struct model_record *r = &log->head[i].record;
+		if (r != record && r->open && r->words && old - r->place < RECORD_HEADERS + r->blocks)
+			seal(log, i);
 	}
-	log->metaslabs[to >> log->place_bits].live += count;
-	model_drop_live(log, from[0] >> log->place_bits, count);
-	record->blocks += count;
-	log->counts.device += count;
-	log->counts.copied += count;
 }
 
-void model_seal(struct sim_log *log, struct record *record)
+static void bind(struct sim_log *log, uint32_t id, uint32_t place)
 {
-	uint32_t blocks = RECORD_HEADERS + record->blocks;
+	if (log->place[id] != NOWHERE)
+		model_drop_place(log, log->place[id]);
+	log->place[id] = place;
+	model_take_place(log, place, id);
+	model_table_mark(log, id);
+}
 
-	log->metaslabs[log->head[record->head].metaslab].age = ++log->seq;
-	log->head[record->head].offset += blocks;
-	log->log_blocks += blocks;
-	record->blocks_max = 0;
+void model_seal_open(struct sim_log *log)
+{
+	for (unsigned i = 0; i < log->heads; i++) {
+		if (log->head[i].record.open && log->head[i].record.words)
+			seal(log, i);
+		log->head[i].record.open = false;
+	}
+	space_sealed(&log->space, log->seq);
 }
 
 void model_flush(struct sim_log *log)
 {
-	if (log->open.blocks_max)
-		model_seal(log, &log->open);
-	model_room_note_ready(log);
+	model_seal_open(log);
 	log->durable = log->seq;
-	model_room_reclaim(log);
+	space_durable(&log->space, log->durable);
+	if (!log->table.pages)
+		space_rooted(&log->space, log->seq);
 }
 
-/* ---- writing ---- */
+/* -- units of work -- */
 
-static void open_user(struct sim_log *log)
+/* As many heads as the size makes good use of, if there is room for more. */
+static void choose_heads(struct sim_log *log)
 {
-	if (log->open.blocks_max && log->open.blocks == log->open.blocks_max)
-		model_seal(log, &log->open);
-	/* A writer that finds no room gets what there is: the store would ask the pool for more. */
-	if (!log->open.blocks_max)
-		CHECK(model_begin(log, HEAD_USER, RECORD_ENTRIES, 0, &log->open));
+	unsigned wanted = plan_heads(log->space.count);
+
+	if (wanted == log->heads || (wanted > 1 && space_empty(&log->space) < log->kept + LOG_HEADS))
+		return;
+	model_seal_open(log);
+	for (unsigned i = 1; i < LOG_HEADS; i++) {
+		struct model_head *h = &log->head[i];
+		if (wanted == 1)
+			space_close(&log->space, h->metaslab);
+		if (wanted == 1 && h->next != SPACE_NONE)
+			space_close(&log->space, h->next);
+		h->metaslab = wanted > 1 ? space_take(&log->space, class_of(i), log->written) : SPACE_NONE;
+		h->next = SPACE_NONE;
+		h->offset = 0;
+	}
+	log->heads = wanted;
+}
+
+static bool checkpoint(struct sim_log *log)
+{
+	bool done;
+
+	choose_heads(log);
+	done = model_table_step(log);
+	reckon(log);
+	return done;
+}
+
+static uint32_t find_survivors(struct sim_log *log, uint32_t metaslab)
+{
+	uint32_t count = 0, first = model_place(log, metaslab, 0), end = model_place(log, metaslab + 1, 0);
+
+	for (uint32_t word = first; word < end; word += 64) {
+		for (uint64_t bits = log->alive[word / 64]; bits; bits &= bits - 1) {
+			uint32_t id = log->owner[word + (uint32_t)__builtin_ctzll(bits)];
+			__builtin_prefetch(&log->place[id], 1);
+			log->survivors[count++] = id;
+		}
+	}
+	return count;
+}
+
+/* Then as much comes back when the moving is flushed, and what is kept for a checkpoint may be used. */
+static bool fits_one(const struct sim_log *log, uint32_t left)
+{
+	uint32_t records = DIV_UP(left, (uint32_t)RECORD_BLOCKS_MAX) + 1;
+
+	return left + records * RECORD_HEADERS <= log->options.metaslab_blocks;
+}
+
+/* To the record's end, as many as it has room for; each has an entry of one word at most. */
+static uint32_t move_some(struct sim_log *log, uint32_t metaslab, struct model_record *r, const uint32_t *ids,
+			  uint32_t most)
+{
+	uint32_t count = MIN_OF(most, MIN_OF(r->blocks_max - r->blocks, RECORD_WORDS - r->words));
+	uint32_t to = r->place + RECORD_HEADERS + r->blocks;
+
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t from = log->place[ids[i]];
+		log->alive[from / 64] &= ~(1ull << from % 64);
+		log->alive[(to + i) / 64] |= 1ull << (to + i) % 64;
+		log->owner[to + i] = ids[i];
+		log->place[ids[i]] = to + i;
+		model_table_mark(log, ids[i]);
+	}
+	space_live_add(&log->space, space_find(&log->space, to >> log->place_bits), count * BLOCK_SECTORS);
+	space_live_sub(&log->space, space_find(&log->space, metaslab), count * BLOCK_SECTORS);
+	r->blocks += count;
+	r->words += count;
+	r->last_id = NOWHERE;
+	log->counts.device += count;
+	log->counts.copied += count;
+	return count;
+}
+
+/* False: it had to stop, and a checkpoint has to come first. */
+static bool clean(struct sim_log *log, uint32_t metaslab)
+{
+	uint32_t count = find_survivors(log, metaslab), left = reserve_of(log).table, done = 0;
+	struct model_record *r;
+
+	space_pin(&log->space, metaslab);
+	while (done < count) {
+		uint32_t batch = done / RECORD_BLOCKS_MAX * RECORD_BLOCKS_MAX;
+		r = open_record(log, 2, log->survivors[done], left - fits_one(log, count - batch));
+		if (!r)
+			break;
+		done += move_some(log, metaslab, r, log->survivors + done,
+				  MIN_OF(count, batch + RECORD_BLOCKS_MAX) - done);
+	}
+	space_unpin(&log->space, metaslab);
+	return done == count;
+}
+
+static bool is_pending(const struct sim_log *log)
+{
+	return log->table.pages &&
+	       (log->table.dirty_leaves || log->space.redo < log->seq || model_table_wasteful(log));
+}
+
+/* What makes room: false if nothing is to be gained. */
+static bool unit(struct sim_log *log)
+{
+	struct plan_state state = {
+		.reserve = reserve_of(log),
+		.now = log->written,
+		.next_redo = model_table_next_redo(log),
+		.step_pages = 2.0 * (log->table.dirty_leaves / (double)REGIONS + log->table.levels +
+				     (double)plan_list_pages(log->space.count)),
+		.pending = is_pending(log),
+	};
+	uint32_t victim;
+	enum plan_unit next = plan_next(&log->space, &state, &victim);
+
+	log->written_at_clean = log->written;
+	if (next == UNIT_FLUSH)
+		model_flush(log);
+	if (next == UNIT_CHECKPOINT || (next == UNIT_CLEAN && !clean(log, victim)))
+		return log->table.pages && checkpoint(log);
+	return next != UNIT_NONE;
+}
+
+/* -- the background -- */
+
+static bool checkpoint_due(const struct sim_log *log)
+{
+	uint64_t length = log->appended - log->table.region[log->table.lowest].appended;
+
+	return log->table.pages && length > log->due_blocks;
+}
+
+static bool is_low(const struct sim_log *log)
+{
+	return plan_is_low(&log->space, log->kept, log->written - log->written_at_clean);
 }
 
 /* Of a thread: anything from none to twice the mean. */
@@ -180,31 +346,69 @@ static uint64_t lag(struct sim_log *log)
 	return log->options.thread ? sim_random_below(&log->random, 2 * mean + 1) : mean;
 }
 
+/* A step takes room before it gives some back: where there is hardly any, cleaning comes first. */
+static bool checkpoint_or_room(struct sim_log *log)
+{
+	return (space_empty(&log->space) < reserve_of(log).notes && unit(log)) || checkpoint(log);
+}
+
 /* What the store's background does: a request that finds something due wakes it, and others go on meanwhile. */
 static void tend(struct sim_log *log)
 {
-	bool due = model_checkpoint_due(log) || model_room_low(log);
+	bool due = is_low(log) || checkpoint_due(log);
 
 	if (due && !log->due)
-		log->due_at = log->counts.user + lag(log);
+		log->due_at = log->written + lag(log);
 	log->due = due;
-	if (!due || log->counts.user < log->due_at)
+	if (!due || log->written < log->due_at)
 		return;
 	log->due = false;
-	if (model_checkpoint_due(log))
-		model_checkpoint_write(log);
-	if (model_room_low(log))
-		model_room_make(log);
+	for (unsigned steps = 0; checkpoint_due(log) && steps < 4 * REGIONS && checkpoint_or_room(log); steps++)
+		;
+	if (is_low(log))
+		unit(log);
 }
 
-static bool append_user(struct sim_log *log, uint32_t block)
+/* -- writing -- */
+
+/* Is there room for one more block? With `force` whatever there is: the store would ask the pool for more. */
+static bool try_append(struct sim_log *log, uint32_t id, bool force)
 {
-	if (!model_room_wait(log))
+	uint32_t old = log->place[id] == NOWHERE ? SPACE_NONE : log->place[id] >> log->place_bits;
+	unsigned head = space_place(&log->space, id, old, log->written) == CLASS_HOT ? 0 : 1;
+	struct model_record *r = open_record(log, head, id, force ? 0 : log->kept);
+
+	if (!r)
 		return false;
-	open_user(log);
-	bind(log, block, model_append(log, &log->open));
-	log->counts.user++;
+	order(log, r, log->place[id]);
+	bind(log, id, append(log, r, id, false));
 	return true;
+}
+
+/* A writer's unit of work, or the background's between two of them: nobody wakes it then, but it polls. */
+static bool make_some(struct sim_log *log)
+{
+	if (!log->options.thread || !checkpoint_due(log))
+		return unit(log);
+	return checkpoint_or_room(log);
+}
+
+/* False: there is no room; one unit of work was done. */
+static bool append_user(struct sim_log *log, uint32_t id)
+{
+	bool stuck = false;
+
+	if (!log->waits && try_append(log, id, false))
+		return true;
+	log->waits = space_empty(&log->space) <= log->kept;
+	if (log->waits) {
+		uint32_t before = space_empty(&log->space);
+		stuck = !make_some(log);
+		log->failed = space_empty(&log->space) > before ? 0 : log->failed + 1;
+		stuck |= log->failed > FAILED_UNITS * (log->space.count + 16);
+		log->waits = !stuck && space_empty(&log->space) <= log->kept;
+	}
+	return stuck ? try_append(log, id, true) : false;
 }
 
 void sim_log_expect(const struct sim_log *log, uint32_t block)
@@ -215,93 +419,101 @@ void sim_log_expect(const struct sim_log *log, uint32_t block)
 uint32_t sim_log_write(struct sim_log *log, uint32_t block, uint32_t blocks)
 {
 	CHECK(blocks <= log->volume_blocks && block <= log->volume_blocks - blocks);
-	for (uint32_t i = 0; i < blocks; i++)
+	for (uint32_t i = 0; i < blocks; i++) {
 		if (!append_user(log, block + i))
 			return i;
-	if (log->options.flush_blocks && log->counts.user - log->user_at_flush >= log->options.flush_blocks) {
-		log->user_at_flush = log->counts.user;
+		log->written++;
+		log->counts.user++;
+	}
+	if (log->options.flush_blocks && log->written - log->written_at_flush >= log->options.flush_blocks) {
+		log->written_at_flush = log->written;
 		model_flush(log);
 	}
 	tend(log);
 	return blocks;
 }
 
-/* ---- size ---- */
+/* -- size -- */
 
-static uint64_t live_of(uint32_t data_blocks, uint32_t page_count, uint32_t metaslabs)
+/* Pages of the volume's tree. */
+static uint32_t volume_pages(uint32_t volume_blocks)
 {
-	return data_blocks + (page_count ? 2 * ((uint64_t)page_count + model_tables_space_pages(metaslabs)) : 0);
+	uint32_t pages = 0, level = volume_blocks;
+
+	do {
+		level = DIV_UP(level, (uint32_t)VOLUME_SLOTS);
+		pages += level;
+	} while (level > 1);
+	return pages;
+}
+
+static uint32_t ids_of(uint32_t volume_blocks)
+{
+	return volume_blocks + 2 * volume_pages(volume_blocks);
+}
+
+static uint64_t limit(const struct sim_log_options *o, uint32_t pages, unsigned shift, uint32_t metaslabs)
+{
+	struct space space = {.units = o->metaslab_blocks * BLOCK_SECTORS,
+			      .usable = plan_usable_blocks(o->metaslab_blocks) * BLOCK_SECTORS};
+	struct space_needs needs = needs_of(o, pages, shift, metaslabs);
+	struct plan_table t = {o->metaslab_blocks, pages, shift};
+
+	return o->checkpoint_share > 0 ? plan_limit(&space, &t, metaslabs, 1)
+				       : space_limit(&space, &needs, metaslabs);
 }
 
 uint32_t sim_log_metaslabs_min(const struct sim_log_options *o, uint32_t volume_blocks)
 {
-	uint32_t pages = o->checkpoint_share > 0 ? model_tables_page_slots(volume_blocks) : 0, count;
+	uint32_t ids = ids_of(volume_blocks), pages = o->checkpoint_share > 0 ? model_table_pages(ids) : 0;
+	uint32_t count = MAX_OF(volume_blocks / o->metaslab_blocks, (uint32_t)STORE_METASLABS_MIN);
 
-	for (count = volume_blocks / o->metaslab_blocks + STORE_METASLABS_MIN;; count++)
-		if (model_room_limit(o, pages, count) >= live_of(volume_blocks, pages, count))
-			return count;
+	while (limit(o, pages, model_table_shift(ids), count) <
+	       live_units(o, (uint64_t)ids * BLOCK_SECTORS, pages))
+		count++;
+	return count;
 }
 
 static void more_slots(struct sim_log *log, uint32_t slots)
 {
 	size_t places = model_place(log, slots, 0), old = model_place(log, log->slots, 0);
 
-	log->metaslabs = sim_resized(log->metaslabs, slots, sizeof(log->metaslabs[0]));
-	log->closed_room = slots + slots / 4 + GROUP;
-	log->closed = sim_resized(log->closed, log->closed_room, sizeof(log->closed[0]));
-	log->groups = sim_resized(log->groups, DIV_UP(log->closed_room, GROUP), sizeof(log->groups[0]));
-	log->spent = sim_resized(log->spent, slots, sizeof(log->spent[0]));
 	log->owner = sim_resized(log->owner, places, sizeof(log->owner[0]));
 	log->alive = sim_resized(log->alive, places / 64, sizeof(log->alive[0]));
-	memset(log->metaslabs + log->slots, 0, (slots - log->slots) * sizeof(log->metaslabs[0]));
 	memset(log->alive + old / 64, 0, (places - old) / 8);
 	log->slots = slots;
 }
 
-static void resized(struct sim_log *log)
-{
-	model_room_reckon(log);
-	model_checkpoint_reckon(log);
-}
+enum { SLOTS_MAX = 1 << 20 };
 
 void sim_log_grow(struct sim_log *log, uint32_t metaslabs)
 {
-	if (log->count + metaslabs > log->slots)
-		more_slots(log, log->count + metaslabs);
 	for (uint32_t i = 0; metaslabs; i++) {
-		if (log->metaslabs[i].state != METASLAB_ABSENT)
+		if (space_find(&log->space, i))
 			continue;
-		log->metaslabs[i] = (struct metaslab){.state = METASLAB_EMPTY};
-		log->count++;
-		log->empty++;
+		if (i >= log->slots)
+			more_slots(log, MAX_OF(i + metaslabs, log->slots + log->slots / 4));
+		if (space_add(&log->space, i, false))
+			sim_memory(NULL);
 		metaslabs--;
 	}
-	resized(log);
+	reckon(log);
 }
 
 /* The EMPTY one that lies last. */
-static void disown(struct sim_log *log)
-{
-	uint32_t i = log->slots;
-
-	while (log->metaslabs[--i].state != METASLAB_EMPTY)
-		;
-	log->metaslabs[i] = (struct metaslab){.state = METASLAB_ABSENT};
-	log->count--;
-	log->empty--;
-	resized(log);
-}
-
 static bool release_one(struct sim_log *log)
 {
-	uint64_t limit = model_room_limit(&log->options, log->page_count, log->count - 1);
+	uint64_t most = limit(&log->options, table_pages(log), log->table.region_shift, log->space.count - 1);
+	uint64_t live = live_units(&log->options, data_units(log), table_pages(log));
 
-	if (log->count <= STORE_METASLABS_MIN || sim_log_live(log) > limit)
+	if (log->space.count <= STORE_METASLABS_MIN || live > most)
 		return false;
-	for (uint32_t units = 2 * log->count + 16; log->empty <= log->kept; units--)
-		if (!units || !model_room_make(log))
+	for (uint32_t units = FAILED_UNITS * (log->space.count + 16); space_empty(&log->space) <= log->kept;
+	     units--)
+		if (!units || !unit(log))
 			return false;
-	disown(log);
+	space_remove(&log->space, indexset_last(&log->space.empty));
+	reckon(log);
 	return true;
 }
 
@@ -317,12 +529,12 @@ uint32_t sim_log_shrink(struct sim_log *log, uint32_t metaslabs, double copied_m
 
 uint32_t sim_log_metaslabs(const struct sim_log *log)
 {
-	return log->count;
+	return log->space.count;
 }
 
 uint64_t sim_log_live(const struct sim_log *log)
 {
-	return live_of(log->volume_blocks, log->page_count, log->count);
+	return (data_units(log) + log->space.live[CLASS_TABLE]) / BLOCK_SECTORS;
 }
 
 const struct sim_log_counts *sim_log_counts(const struct sim_log *log)
@@ -330,37 +542,51 @@ const struct sim_log_counts *sim_log_counts(const struct sim_log *log)
 	return &log->counts;
 }
 
-/* ---- making ---- */
+/* -- making -- */
+
+static void init_heads(struct sim_log *log)
+{
+	for (unsigned i = 0; i < LOG_HEADS; i++)
+		log->head[i] = (struct model_head){.metaslab = SPACE_NONE, .next = SPACE_NONE};
+	log->heads = plan_heads(log->space.count);
+	for (unsigned i = 0; i < log->heads; i++)
+		log->head[i].metaslab = space_take(&log->space, class_of(i), 0);
+}
+
+static void write_first(struct sim_log *log, uint32_t id)
+{
+	while (!append_user(log, id))
+		;
+	log->written++;
+	tend(log);
+}
 
 struct sim_log *sim_log_new(const struct sim_log_options *options, uint32_t volume_blocks, uint32_t metaslabs)
 {
 	struct sim_log *log = sim_zeroed(1, sizeof(*log));
+	uint32_t units = options->metaslab_blocks * BLOCK_SECTORS;
 
 	CHECK(options->metaslab_blocks >= SIM_METASLAB_BLOCKS_MIN);
 	CHECK(metaslabs >= sim_log_metaslabs_min(options, volume_blocks));
 	log->options = *options;
-	log->options.flush_blocks = 0; /* not while it is filled */
 	log->volume_blocks = volume_blocks;
+	log->ids = ids_of(volume_blocks);
 	while (1u << log->place_bits < MAX_OF(options->metaslab_blocks, 64u))
 		log->place_bits++;
-	log->usable = (uint32_t)model_room_usable(options->metaslab_blocks);
-	log->place = sim_zeroed(volume_blocks, sizeof(log->place[0]));
-	memset(log->place, 0xff, volume_blocks * sizeof(log->place[0]));
-	log->list = sim_zeroed(options->metaslab_blocks, sizeof(log->list[0]));
-	model_tables_init(log);
+	log->place = sim_zeroed(log->ids, sizeof(log->place[0]));
+	memset(log->place, 0xff, log->ids * sizeof(log->place[0]));
+	log->survivors = sim_zeroed(options->metaslab_blocks, sizeof(log->survivors[0]));
+	if (space_init(&log->space, SLOTS_MAX, units,
+		       plan_usable_blocks(options->metaslab_blocks) * BLOCK_SECTORS))
+		sim_memory(NULL);
+	model_table_init(log);
 	sim_log_grow(log, metaslabs);
-	log->heads = metaslabs < HEADS_METASLABS_MIN ? 1 : LOG_HEADS;
-	for (unsigned i = 0; i < log->heads; i++)
-		log->head[i].metaslab = model_take_empty(log);
-	for (uint32_t i = 0; i < volume_blocks; i++) {
-		model_tables_mark(log, 1, i); /* the volume changes when an address is first written only */
-		while (!sim_log_write(log, i, 1))
-			;
-	}
+	init_heads(log);
+	for (uint32_t id = 0; id < log->ids; id++)
+		write_first(log, id);
 	memset(&log->counts, 0, sizeof(log->counts));
-	log->user_at_clean = 0;
+	log->written_at_flush = log->written;
 	log->due = false;
-	log->options.flush_blocks = options->flush_blocks;
 	return log;
 }
 
@@ -368,14 +594,11 @@ void sim_log_free(struct sim_log *log)
 {
 	if (!log)
 		return;
-	model_tables_free(log);
-	free(log->metaslabs);
-	free(log->closed);
-	free(log->groups);
-	free(log->spent);
+	model_table_free(log);
+	space_free(&log->space);
 	free(log->owner);
 	free(log->alive);
 	free(log->place);
-	free(log->list);
+	free(log->survivors);
 	free(log);
 }

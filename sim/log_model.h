@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A model of one partition's store, in memory: it decides as src/store does (records and their headers, links,
- * three heads, room kept back, cleaning, checkpoints, when a metaslab is free again) but moves block numbers
- * instead of blocks, and counts. docs/engine.md says what it leaves out.
+ * A model of one partition's store, in memory: src/space decides in it as it does in the store; records and their
+ * headers, three heads, cleaning and checkpoints follow src/store, but move block numbers instead of blocks, and
+ * count. docs/engine.md says what it leaves out.
  */
 #ifndef SIM_LOG_MODEL_H
 #define SIM_LOG_MODEL_H
@@ -10,19 +10,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum sim_cleaning {
-	SIM_OLDEST_FIRST,
-	SIM_GREEDY,
-	SIM_COST_BENEFIT,
-};
-
 struct sim_log_options {
 	uint32_t metaslab_blocks; /* at least SIM_METASLAB_BLOCKS_MIN */
-	double checkpoint_share; /* of the size, logged since the last: then one is due; 0: no tables */
+	double checkpoint_share; /* of the size, logged since the last: then one is due; 0: tables cost nothing */
 	uint64_t flush_blocks; /* that users write between two flushes; 0: they never flush */
 	uint32_t lag_blocks; /* that users write until the background, woken, is at work; with `thread` the mean */
 	bool thread; /* the background is one: its lag varies, and it gets on while a writer waits for room */
-	enum sim_cleaning cleaning;
 };
 
 enum { SIM_METASLAB_BLOCKS_MIN = 32 };
@@ -49,7 +42,7 @@ void sim_log_grow(struct sim_log *log, uint32_t metaslabs);
 /* Ends when it has copied so many blocks. How many it could give. */
 uint32_t sim_log_shrink(struct sim_log *log, uint32_t metaslabs, double copied_most);
 uint32_t sim_log_metaslabs(const struct sim_log *log);
-uint64_t sim_log_live(const struct sim_log *log); /* data and tables */
+uint64_t sim_log_live(const struct sim_log *log); /* data and tables, in blocks */
 const struct sim_log_counts *sim_log_counts(const struct sim_log *log);
 
 #endif

@@ -54,8 +54,6 @@ static const char usage_text[] =
 	"  --metaslab SIZE          default: as a pool has it, from 1M on; at least 128K\n"
 	"  --spare PERCENT          instead of --pool: of the data, beyond what the\n"
 	"                           partitions need at least\n"
-	"  --cleaning NAME          cost-benefit (default, as the store does), greedy,\n"
-	"                           oldest\n"
 	"  --checkpoint PERCENT     of a partition's size written between checkpoints\n"
 	"                           (default 25; 0: no tables)\n"
 	"  --flush SIZE             written between two flushes of a partition (default:\n"
@@ -343,7 +341,6 @@ enum option_code {
 	O_PLOT,
 	O_METASLAB,
 	O_START,
-	O_CLEANING,
 	O_CHECKPOINT,
 	O_FLUSH,
 	O_IN_FLIGHT,
@@ -375,7 +372,6 @@ static const struct option long_options[] = {
 	{"plot", 1, NULL, O_PLOT},
 	{"metaslab", 1, NULL, O_METASLAB},
 	{"start", 1, NULL, O_START},
-	{"cleaning", 1, NULL, O_CLEANING},
 	{"checkpoint", 1, NULL, O_CHECKPOINT},
 	{"flush", 1, NULL, O_FLUSH},
 	{"in-flight", 1, NULL, O_IN_FLIGHT},
@@ -404,7 +400,6 @@ static int refuse(int option, const char *what, const char *value)
 static int parse_choice(struct command *c, int option, const char *value)
 {
 	static const char *const formats[] = {"vscsi", "msr", "csv"}, *const objectives[] = {"epsilon", "wa"};
-	static const char *const cleanings[] = {"oldest", "greedy", "cost-benefit"};
 	int i;
 
 	switch (option) {
@@ -422,13 +417,9 @@ static int parse_choice(struct command *c, int option, const char *value)
 		i = find_name(value, objectives, 2);
 		c->config.minimise_wa = i == 1;
 		break;
-	case O_START:
+	default:
 		i = find_name(value, sim_start_names, SIM_STARTS);
 		c->config.start = (enum sim_start)i;
-		break;
-	default:
-		i = find_name(value, cleanings, 3);
-		c->config.world.log.cleaning = (enum sim_cleaning)i;
 	}
 	return i < 0 ? refuse(option, "unknown choice", value) : 0;
 }
@@ -503,7 +494,6 @@ static int parse_option(struct command *c, int option, char *value)
 	case O_FORMAT:
 	case O_OBJECTIVE:
 	case O_START:
-	case O_CLEANING:
 		return parse_choice(c, option, value);
 	case O_JSON:
 		c->json = true;
@@ -535,7 +525,7 @@ static void defaults(struct command *c)
 	c->config.load.repeat = 5;
 	c->split_blocks = 262144;
 	c->config.world = (struct sim_world_options){
-		.log = {.checkpoint_share = 0.25, .lag_blocks = 1, .cleaning = SIM_COST_BENEFIT},
+		.log = {.checkpoint_share = 0.25, .lag_blocks = 1},
 		.request_us = 10,
 		.write_us = 10,
 		.read_us = 10,

@@ -13,9 +13,8 @@ uint64_t hash64(const void *data, size_t length)
 	return XXH3_64bits(data, length);
 }
 
-uint64_t hash_mix(uint64_t n)
+struct hash128 hash128(const void *data, size_t length)
 {
-	n = (n ^ n >> 30) * 0xbf58476d1ce4e5b9u;
-	n = (n ^ n >> 27) * 0x94d049bb133111ebu;
-	return n ^ n >> 31;
+	XXH128_hash_t h = XXH3_128bits(data, length);
+	return (struct hash128){h.low64, h.high64};
 }

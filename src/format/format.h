@@ -37,7 +37,7 @@ enum {
 	BLOCK_SHIFT = 12,
 	BLOCK_SECTORS = 8, /* 512-byte sectors in a block */
 	FMT_MAGIC = 0x7366706c, /* "lpfs" */
-	FMT_VERSION = 1,
+	FMT_VERSION = 2,
 
 	AREA_LABEL = 0,
 	AREA_LEASE = 1,
@@ -201,89 +201,136 @@ static_assert(sizeof(struct fmt_history) == BLOCK_SIZE, "history");
 
 /* --- a partition's store --- */
 
-/* Where a tree page lies: twice, with its checksum. place 0: no such page, all its entries are zero. */
-struct fmt_pointer {
-	le64 place[2];
-	le64 checksum; /* the page's head.checksum */
+/*
+ * Where something lies: the number of a device (bits 48 to 55) and a 512-byte sector on it (bits 0 to 47). Bits 56
+ * to 63 are zero. 0: nowhere (sector 0 is in the front area).
+ */
+#define FMT_SECTOR_MASK ((UINT64_C(1) << 48) - 1)
+
+/* XXH3-128 of the stored bytes; later an authentication tag in its place. */
+struct fmt_check {
+	le64 low, high;
 };
 
-enum { PAGE_SLOTS = 168 };
+/* A page of the block table or of the space list: twice, with its checksum. place[0] 0: there is none. */
+struct fmt_pointer {
+	le64 place[2];
+	struct fmt_check check; /* of the whole page */
+};
 
-enum fmt_tree { TREE_TABLE = 1, TREE_VOLUME, TREE_SPACE };
+enum fmt_block_kind { BLOCK_FREE = 0, BLOCK_DATA, BLOCK_VOLUME_PAGE, BLOCK_KINDS };
 
 /* Block table, one per block id. All zero: the id is free. */
 struct fmt_block {
-	le64 place;    /* 512-byte sector on the device */
-	le64 checksum; /* hash64 of the stored bytes */
-	le32 references;
-	le16 length;   /* stored sectors; 8 */
-	uint8_t compression; /* 0 */
-	uint8_t flags; /* 0 */
+	le64 place;
+	struct fmt_check check;
+	le32 birth;      /* the partition's birth when it was written first: see struct fmt_root */
+	le16 sectors;    /* stored length; 8 */
+	uint8_t kind;    /* enum fmt_block_kind */
+	uint8_t zero;    /* compression, when there is some */
 };
-
-enum { VOLUME_SLOTS = 504 }; /* ids per leaf of the volume tree; an entry is id + 1, 0 = hole */
 
 struct fmt_space { /* one per metaslab that is not empty */
 	le32 metaslab;
-	le32 live;     /* blocks; those of the space tree itself are not counted */
-	le64 age;      /* sequence number of the youngest record in it */
-	le64 zero;
+	le32 live; /* sectors */
+	le64 last; /* sequence number of the youngest record in it; bits 56 to 63: enum space_class */
 };
 
-static_assert(sizeof(struct fmt_pointer) == 24 && sizeof(struct fmt_block) == 24 && sizeof(struct fmt_space) == 24,
-	      "tree slots");
+enum { TABLE_SLOTS = 126, SPACE_SLOTS = 252 };
+
+static_assert(sizeof(struct fmt_pointer) == 32 && sizeof(struct fmt_block) == 32 && sizeof(struct fmt_space) == 16,
+	      "slots");
+
+enum fmt_tree { TREE_TABLE = 1, TREE_SPACE };
 
 struct fmt_page {
 	struct fmt_head head;
-	le64 generation; /* of the checkpoint that wrote it */
+	le64 generation; /* of the root that it was written for */
 	uint8_t tree;    /* enum fmt_tree */
 	uint8_t level;   /* 0 = leaf */
 	uint8_t zero[6];
 	le64 index;      /* among the pages of its level */
 	le64 zero1;
 	union {
-		struct fmt_pointer child[PAGE_SLOTS]; /* level > 0 */
-		struct fmt_block block[PAGE_SLOTS];   /* TREE_TABLE leaf */
-		le64 id[VOLUME_SLOTS];                /* TREE_VOLUME leaf */
-		struct fmt_space space[PAGE_SLOTS];   /* TREE_SPACE leaf */
+		struct fmt_pointer child[TABLE_SLOTS]; /* level > 0 */
+		struct fmt_block block[TABLE_SLOTS];   /* TREE_TABLE leaf */
+		struct fmt_space space[SPACE_SLOTS];   /* TREE_SPACE leaf */
 		uint8_t bytes[4032];
 	};
 };
 static_assert(sizeof(struct fmt_page) == BLOCK_SIZE, "page");
 
 /*
- * Log record: header, the same header again, then `blocks` blocks. Entries stand in the order in which things
- * happened; those of a kind that has a block describe the blocks in the order in which they lie.
+ * A page of a volume's tree is a block like any other: it has an id, the block table has its place and checksum,
+ * cleaning moves it. A slot holds a block id (bits 0 to 47), 0 = nothing there; the other bits are zero. Level 0:
+ * of data; above: of the page below. It is kept twice, under an even id and the odd one that follows.
+ */
+enum { VOLUME_SLOTS = 512, VOLUME_LEVELS_MAX = 5 };
+#define FMT_ID_MASK ((UINT64_C(1) << 48) - 1)
+
+struct fmt_volume_page {
+	le64 id[VOLUME_SLOTS];
+};
+static_assert(sizeof(struct fmt_volume_page) == BLOCK_SIZE, "volume page");
+
+/*
+ * Log record: header, the same header again, then the blocks that it describes, one behind the other. Entries
+ * stand in the order in which things happened, those that have blocks in the order in which these lie.
+ *
+ * An entry is one or more 8-byte words. The first: kind (bits 0 to 7), count (8 to 15), block id (16 to 63). What
+ * follows depends on the kind; entry_words() says how much.
  */
 enum fmt_entry_kind {
-	ENTRY_WRITE = 1, /* address now refers to id, id lies in this block */
-	ENTRY_MOVE,      /* id lies in this block; who refers to it is unchanged */
-	ENTRY_PAGE,      /* a tree page of a checkpoint; roll-forward skips it */
-	ENTRY_TRIM,      /* addresses [address, address + id) refer to nothing; no block */
-	ENTRY_LOST,      /* a MOVE of a block that fails its checksum already: carried along so that reads go on failing */
+	/*
+	 * `count` ids from `id` on lie here; so many addresses from (word 1) on refer to them now; a check for
+	 * each.
+	 */
+	ENTRY_WRITE = 1,
+	/*
+	 * `count` ids from `id` on lie here with new content; who refers to them is unchanged; a check for each.
+	 */
+	ENTRY_OVERWRITE,
+	/* `count` ids from `id` on lie here, unchanged. */
+	ENTRY_MOVE,
+	/* As MOVE, of blocks that fail their checksum already: carried along so that reads go on failing. */
+	ENTRY_LOST,
+	/*
+	 * Addresses from (word 1) on, (word 2) of them, all in one leaf, refer to nothing now; the ids are freed
+	 * by entries of their own.
+	 */
+	ENTRY_TRIM,
+	/* `count` ids from `id` on are free; no block. */
+	ENTRY_FREE,
+	/*
+	 * The volume page of (word 1) and level (word 2), kept as `id`, lies here; one check. The odd id is the
+	 * second copy.
+	 */
+	ENTRY_PAGE,
+	/*
+	 * The volume page of (word 1) and level (word 2) is all zero and not kept any more; `count` is 2: its ids
+	 * are free.
+	 */
+	ENTRY_VANISH,
+	/* Head (word 1) goes on at the start of metaslab `id`, or, if that is NO_METASLAB, is not in use. */
+	ENTRY_HEAD,
 };
 
-enum { RECORD_ENTRIES = 167, RECORD_HEADERS = 2 };
-
-struct fmt_entry {
-	le64 address;  /* kind << 56 | volume << 40 | block address; for a PAGE: kind << 56 | tree << 8 | level */
-	le64 id;       /* block id; for a TRIM: length in blocks; for a PAGE: index */
-	le64 checksum; /* of the block */
-};
+enum { RECORD_HEADERS = 2, RECORD_WORDS = 500, RECORD_BLOCKS_MAX = 254 };
 
 struct fmt_record {
-	struct fmt_head head;
+	struct fmt_head head; /* count: words of entries in use */
 	le64 seq;      /* counts by one over all heads of the partition */
-	le64 previous; /* checksum of record seq - 1's header: the chain */
+	le64 previous; /* head.checksum of record seq - 1's header: the chain */
 	le64 durable;  /* every record up to this one was flushed when this header was made */
-	le64 place;    /* this record's first header's block number */
+	le64 place;    /* this record's first header's */
+	le64 epoch;    /* of the opening that wrote it */
+	le64 written;  /* blocks that users have written until then, in all */
 	le32 next;     /* the metaslab where this head goes on; NO_METASLAB: right behind this record */
+	le32 birth;    /* of the blocks in it that are new */
 	le16 blocks;
 	uint8_t log_head;
-	uint8_t zero;
-	le64 epoch;    /* of the opening that wrote it */
-	struct fmt_entry entry[RECORD_ENTRIES];
-	uint8_t zero1[8];
+	uint8_t zero[5];
+	le64 word[RECORD_WORDS];
 };
 static_assert(sizeof(struct fmt_record) == BLOCK_SIZE, "record");
 
@@ -292,29 +339,58 @@ struct fmt_position {
 	le32 offset;   /* blocks from the metaslab's start */
 };
 
+/* A tree of pages with places. */
 struct fmt_tree_root {
 	struct fmt_pointer top;
-	le32 levels; /* 0: empty tree; 1: top is a leaf */
+	le32 levels; /* 0: empty; 1: top is a leaf */
 	le32 zero;
 };
+
+/* One volume of a partition: a tree of volume pages. */
+struct fmt_volume {
+	le64 root;   /* id of its top page; 0: nothing was written yet */
+	le32 levels; /* of its tree; 1: the top page is a leaf */
+	le32 birth;  /* when it was made */
+	le64 blocks; /* its length */
+	le64 origin; /* the volume that it was cloned from; 0: none */
+};
+static_assert(sizeof(struct fmt_volume) == 32, "volume");
+
+/*
+ * The block table is written region by region. A region is a range of its level-1 pages: all of region r's leaves
+ * are on the device as they were after record seq[r]. Roll-forward starts behind the lowest of them, and leaves
+ * alone what a region has already.
+ */
+enum { REGIONS = 32, ROOT_VOLUMES = 2 };
+
+struct fmt_region {
+	le64 seq;
+	le64 chain; /* checksum of that record's header */
+	struct fmt_position position[LOG_HEADS]; /* where record seq + 1 may lie */
+};
+static_assert(sizeof(struct fmt_region) == 40, "region");
 
 struct fmt_root {
 	struct fmt_head head;
 	le64 generation;
-	le64 epoch;
-	le64 seq;   /* records up to this one are in the trees */
-	le64 chain; /* checksum of that record's header */
-	struct fmt_position position[LOG_HEADS]; /* where record seq + 1 may lie */
+	le64 epoch;       /* records behind epoch_seq have this one */
+	le64 epoch_seq;   /* where it began; records up to here have older ones */
+	le64 seq;         /* the live counts, id_end and volumes are as after this record */
+	le64 durable;     /* records up to this one were flushed before this root was written */
+	le64 id_end;      /* ids at or above were never used */
+	le64 data_blocks; /* ids in use for data */
+	le64 page_blocks; /* ids in use for volume pages */
+	le64 table_pages; /* pages of the block table; each lies there twice */
+	le64 written;     /* blocks that users have written, in all */
+	le32 birth;       /* raised by each snapshot */
+	le32 region_shift; /* level-1 page n is in region n >> shift */
+	struct fmt_position table_position; /* where the next page of the block table may be written */
 	struct fmt_tree_root table;
-	struct fmt_tree_root volume;
 	struct fmt_tree_root space;
-	le64 volume_blocks;
-	le64 id_end;        /* ids at or above were never used */
-	le64 data_blocks;   /* live data blocks = ids in use */
-	le64 page_count;    /* tree pages, space tree left out; each lies there twice */
-	le64 durable;       /* records up to this one were flushed before this root was written */
-	le64 counter[16];   /* lifetime totals, see store_counters */
-	uint8_t zero[4096 - 32 - 32 - 24 - 96 - 40 - 128];
+	struct fmt_volume volume[ROOT_VOLUMES]; /* 0: the list of further volumes; 1: the one that is exported */
+	le64 counter[24]; /* lifetime totals, see store_counters */
+	struct fmt_region region[REGIONS];
+	uint8_t zero[4096 - 32 - 80 - 8 - 8 - 80 - 64 - 192 - 1280];
 };
 static_assert(sizeof(struct fmt_root) == BLOCK_SIZE, "root");
 
@@ -329,6 +405,7 @@ enum fmt_verdict {
 	FMT_FOREIGN,  /* no magic */
 	FMT_DAMAGED,  /* checksum */
 	FMT_NEWER,    /* good, but of a version that this code does not know */
+	FMT_OLDER,    /* good, but of a version that this code does not read any more */
 	FMT_OTHER,    /* good, but another kind, pool or partition than asked for */
 };
 
@@ -345,12 +422,34 @@ static inline uint64_t fmt_checksum_of(const void *block)
 	return le64_get(((const struct fmt_head *)block)->checksum);
 }
 
-static inline struct fmt_entry fmt_entry_of(enum fmt_entry_kind kind, uint64_t address, uint64_t id, uint64_t checksum)
-{
-	return (struct fmt_entry){le64_of((uint64_t)kind << 56 | address), le64_of(id), le64_of(checksum)};
-}
+/* -- entries of log records -- */
 
-static inline unsigned fmt_entry_kind(const struct fmt_entry *e) { return (unsigned)(le64_get(e->address) >> 56); }
-static inline uint64_t fmt_entry_address(const struct fmt_entry *e) { return le64_get(e->address) & 0xffffffffff; }
+/* One entry, decoded. Checks are left where they stand. */
+struct entry {
+	enum fmt_entry_kind kind;
+	unsigned count; /* ids; for a TRIM and a HEAD 0 */
+	unsigned blocks; /* that belong to it in the record */
+	uint64_t id;
+	uint32_t volume;
+	uint64_t address;  /* WRITE, TRIM: of a block; PAGE, VANISH: index of the page in its level; HEAD: which */
+	uint64_t length;   /* TRIM: blocks */
+	unsigned level;    /* PAGE, VANISH */
+	const le64 *check; /* two words for each block; NULL: it has none */
+};
+
+/*
+ * The entry at word *at, which is moved on. False: there is none, or it makes no sense (*at is then not `words`).
+ */
+bool fmt_entry_next(const struct fmt_record *record, unsigned *at, struct entry *entry);
+unsigned fmt_entry_words(enum fmt_entry_kind kind, unsigned count);
+/*
+ * Writes entry->kind, count, id, volume, address, length, level; the checks are left to the caller: where they go.
+ */
+le64 *fmt_entry_put(struct fmt_record *record, unsigned at, const struct entry *entry);
+
+static inline bool fmt_check_same(const struct fmt_check *a, const struct fmt_check *b)
+{
+	return __builtin_memcmp(a, b, sizeof(*a)) == 0;
+}
 
 #endif

@@ -51,7 +51,7 @@ enum fmt_verdict fmt_verify(const void *block, enum fmt_kind kind, uint64_t guid
 	if (le64_get(head->checksum) != checksum_of(block))
 		return FMT_DAMAGED;
 	if (le16_get(head->version) != FMT_VERSION)
-		return FMT_NEWER;
+		return le16_get(head->version) > FMT_VERSION ? FMT_NEWER : FMT_OLDER;
 	return is_other(head, kind, guid, partition) ? FMT_OTHER : FMT_GOOD;
 }
 
@@ -63,6 +63,7 @@ const char *fmt_verdict_text(enum fmt_verdict verdict)
 		[FMT_FOREIGN] = "not a block of lcpfs",
 		[FMT_DAMAGED] = "checksum mismatch",
 		[FMT_NEWER] = "of a newer format",
+		[FMT_OLDER] = "of an older format",
 		[FMT_OTHER] = "of another kind, pool or partition",
 	};
 

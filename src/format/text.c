@@ -167,103 +167,139 @@ static void history_text(const struct fmt_history *h, struct text *out)
 
 static void tree_text(const char *name, const struct fmt_tree_root *t, struct text *out)
 {
-	text_append(out, "%s: levels %" PRIu32 ", place %" PRIu64 " and %" PRIu64 ", checksum %016" PRIx64 "\n",
-		    name, le32_get(t->levels), le64_get(t->top.place[0]), le64_get(t->top.place[1]),
-		    le64_get(t->top.checksum));
+	text_append(out,
+		    "%s: place %" PRIu64 " and %" PRIu64 ", check %016" PRIx64 "%016" PRIx64 ", levels %" PRIu32
+		    "\n",
+		    name, le64_get(t->top.place[0]), le64_get(t->top.place[1]), le64_get(t->top.check.high),
+		    le64_get(t->top.check.low), le32_get(t->levels));
+}
+
+static void region_text(const struct fmt_region *r, unsigned i, struct text *out)
+{
+	text_append(out, "region[%u]: seq %" PRIu64 ", chain %016" PRIx64, i, le64_get(r->seq),
+		    le64_get(r->chain));
+	for (unsigned j = 0; j < LOG_HEADS; j++)
+		text_append(out, ", head %u at %" PRIu32 " + %" PRIu32, j, le32_get(r->position[j].metaslab),
+			    le32_get(r->position[j].offset));
+	text_append(out, "\n");
 }
 
 static void root_text(const struct fmt_root *r, struct text *out)
 {
 	number(out, "generation", le64_get(r->generation));
 	number(out, "epoch", le64_get(r->epoch));
+	number(out, "epoch_seq", le64_get(r->epoch_seq));
 	number(out, "seq", le64_get(r->seq));
-	hex(out, "chain", le64_get(r->chain));
-	for (unsigned i = 0; i < LOG_HEADS; i++)
-		text_append(out, "position[%u]: metaslab %" PRIu32 ", offset %" PRIu32 "\n", i,
-			    le32_get(r->position[i].metaslab), le32_get(r->position[i].offset));
-	tree_text("table", &r->table, out);
-	tree_text("volume", &r->volume, out);
-	tree_text("space", &r->space, out);
-	number(out, "volume_blocks", le64_get(r->volume_blocks));
+	number(out, "durable", le64_get(r->durable));
 	number(out, "id_end", le64_get(r->id_end));
 	number(out, "data_blocks", le64_get(r->data_blocks));
-	number(out, "page_count", le64_get(r->page_count));
-	number(out, "durable", le64_get(r->durable));
+	number(out, "page_blocks", le64_get(r->page_blocks));
+	number(out, "table_pages", le64_get(r->table_pages));
+	number(out, "written", le64_get(r->written));
+	number(out, "birth", le32_get(r->birth));
+	number(out, "region_shift", le32_get(r->region_shift));
+	text_append(out, "table_position: %" PRIu32 " + %" PRIu32 "\n", le32_get(r->table_position.metaslab),
+		    le32_get(r->table_position.offset));
+	tree_text("table", &r->table, out);
+	tree_text("space", &r->space, out);
+	for (unsigned i = 0; i < ROOT_VOLUMES; i++)
+		text_append(out,
+			    "volume[%u]: root %" PRIu64 ", levels %" PRIu32 ", birth %" PRIu32 ", blocks %" PRIu64
+			    ", origin %" PRIu64 "\n",
+			    i, le64_get(r->volume[i].root), le32_get(r->volume[i].levels),
+			    le32_get(r->volume[i].birth), le64_get(r->volume[i].blocks),
+			    le64_get(r->volume[i].origin));
 	text_append(out, "counter:");
 	for (unsigned i = 0; i < ARRAY_LENGTH(r->counter); i++)
 		text_append(out, " %" PRIu64, le64_get(r->counter[i]));
 	text_append(out, "\n");
+	for (unsigned i = 0; i < REGIONS; i++)
+		region_text(&r->region[i], i, out);
 }
 
-static void entry_text(const struct fmt_entry *e, uint32_t index, struct text *out)
+static void entry_text(const struct entry *e, uint32_t index, struct text *out)
 {
-	static const char *const kinds[] = {"none", "write", "move", "page", "trim", "lost"};
-	unsigned kind = fmt_entry_kind(e);
+	static const char *const kinds[] = {"none", "write", "overwrite", "move",   "lost",
+					    "trim", "free",  "page",      "vanish", "head"};
 
-	text_append(out, "entry[%" PRIu32 "]: %s, address %" PRIu64 ", id %" PRIu64 ", checksum %016" PRIx64 "\n",
-		    index, kind < ARRAY_LENGTH(kinds) ? kinds[kind] : "unknown", fmt_entry_address(e),
-		    le64_get(e->id), le64_get(e->checksum));
+	text_append(out, "entry[%" PRIu32 "]: %s, id %" PRIu64 ", count %u", index, kinds[e->kind], e->id,
+		    e->count);
+	if (e->kind == ENTRY_WRITE || e->kind == ENTRY_TRIM)
+		text_append(out, ", volume %" PRIu32 ", address %" PRIu64, e->volume, e->address);
+	if (e->kind == ENTRY_TRIM)
+		text_append(out, ", length %" PRIu64, e->length);
+	if (e->kind == ENTRY_PAGE || e->kind == ENTRY_VANISH)
+		text_append(out, ", volume %" PRIu32 ", level %u, index %" PRIu64, e->volume, e->level,
+			    e->address);
+	if (e->kind == ENTRY_HEAD)
+		text_append(out, ", head %" PRIu64, e->address);
+	for (unsigned i = 0; e->check && i < e->blocks; i++)
+		text_append(out, "%s%016" PRIx64 "%016" PRIx64, i ? " " : ", checks ",
+			    le64_get(e->check[2 * i + 1]), le64_get(e->check[2 * i]));
+	text_append(out, "\n");
 }
 
 static void record_text(const struct fmt_record *r, struct text *out)
 {
-	uint32_t count = MIN_OF(le32_get(r->head.count), (uint32_t)RECORD_ENTRIES);
+	struct entry e;
+	uint32_t index = 0;
 
 	number(out, "seq", le64_get(r->seq));
 	hex(out, "previous", le64_get(r->previous));
 	number(out, "durable", le64_get(r->durable));
 	number(out, "place", le64_get(r->place));
+	number(out, "epoch", le64_get(r->epoch));
+	number(out, "written", le64_get(r->written));
 	number(out, "next", le32_get(r->next));
+	number(out, "birth", le32_get(r->birth));
 	number(out, "blocks", le16_get(r->blocks));
 	number(out, "log_head", r->log_head);
-	number(out, "epoch", le64_get(r->epoch));
-	for (uint32_t i = 0; i < count; i++)
-		entry_text(&r->entry[i], i, out);
+	for (unsigned at = 0; fmt_entry_next(r, &at, &e);)
+		entry_text(&e, index++, out);
 }
 
 static void pointer_text(const struct fmt_pointer *p, unsigned i, struct text *out)
 {
 	if (le64_get(p->place[0]) || le64_get(p->place[1]))
-		text_append(out, "child[%u]: place %" PRIu64 " and %" PRIu64 ", checksum %016" PRIx64 "\n", i,
-			    le64_get(p->place[0]), le64_get(p->place[1]), le64_get(p->checksum));
+		text_append(out,
+			    "child[%u]: place %" PRIu64 " and %" PRIu64 ", check %016" PRIx64 "%016" PRIx64 "\n",
+			    i, le64_get(p->place[0]), le64_get(p->place[1]), le64_get(p->check.high),
+			    le64_get(p->check.low));
 }
 
 static void block_text(const struct fmt_block *b, unsigned i, struct text *out)
 {
-	if (le64_get(b->place) || le32_get(b->references))
+	if (b->kind || le64_get(b->place))
 		text_append(out,
-			    "block[%u]: sector %" PRIu64 ", checksum %016" PRIx64 ", references %" PRIu32
-			    ", length %u, compression %u, flags %u\n",
-			    i, le64_get(b->place), le64_get(b->checksum), le32_get(b->references),
-			    le16_get(b->length), b->compression, b->flags);
+			    "block[%u]: place %" PRIu64 ", check %016" PRIx64 "%016" PRIx64 ", birth %" PRIu32
+			    ", sectors %u, kind %u\n",
+			    i, le64_get(b->place), le64_get(b->check.high), le64_get(b->check.low),
+			    le32_get(b->birth), le16_get(b->sectors), b->kind);
 }
 
 static void space_text(const struct fmt_space *s, unsigned i, struct text *out)
 {
-	if (le32_get(s->live) || le64_get(s->age))
-		text_append(out, "space[%u]: metaslab %" PRIu32 ", live %" PRIu32 ", age %" PRIu64 "\n", i,
-			    le32_get(s->metaslab), le32_get(s->live), le64_get(s->age));
+	if (le32_get(s->live))
+		text_append(out, "space[%u]: metaslab %" PRIu32 ", live %" PRIu32 ", last %" PRIu64 ", class %u\n",
+			    i, le32_get(s->metaslab), le32_get(s->live),
+			    le64_get(s->last) & ~(UINT64_C(0xff) << 56), (unsigned)(le64_get(s->last) >> 56));
 }
 
 static void slots_text(const struct fmt_page *p, struct text *out)
 {
-	for (unsigned i = 0; i < PAGE_SLOTS; i++) {
+	for (unsigned i = 0; i < TABLE_SLOTS; i++) {
 		if (p->level > 0)
 			pointer_text(&p->child[i], i, out);
 		else if (p->tree == TREE_TABLE)
 			block_text(&p->block[i], i, out);
-		else if (p->tree == TREE_SPACE)
-			space_text(&p->space[i], i, out);
 	}
-	for (unsigned i = 0; p->level == 0 && p->tree == TREE_VOLUME && i < VOLUME_SLOTS; i++) {
-		if (le64_get(p->id[i]))
-			text_append(out, "id[%u]: %" PRIu64 "\n", i, le64_get(p->id[i]) - 1);
-	}
+	for (unsigned i = 0; p->level == 0 && p->tree == TREE_SPACE && i < SPACE_SLOTS; i++)
+		space_text(&p->space[i], i, out);
 }
 
 static void page_text(const struct fmt_page *p, struct text *out)
 {
-	static const char *const trees[] = {"none", "table", "volume", "space"};
+	static const char *const trees[] = {"none", "table", "space"};
 
 	number(out, "generation", le64_get(p->generation));
 	text_append(out, "tree: %s\n", p->tree < ARRAY_LENGTH(trees) ? trees[p->tree] : "unknown");
@@ -327,6 +363,6 @@ void fmt_to_text(const void *block, struct text *out)
 	number(out, "partition", le32_get(head->partition));
 	number(out, "count", le32_get(head->count));
 	hex(out, "checksum", le64_get(head->checksum));
-	if (verdict != FMT_NEWER) /* its fields may lie elsewhere */
+	if (verdict != FMT_NEWER && verdict != FMT_OLDER) /* its fields may lie elsewhere */
 		body_text(block, kind, out);
 }

@@ -168,9 +168,25 @@ static void guard_close(struct vdev *vdev)
 	free(guard);
 }
 
-static const struct vdev_ops guard_ops = {guard_submit, guard_flush, guard_discard, guard_close, NULL, NULL};
-static const struct vdev_ops sparse_ops = {guard_submit, guard_flush, guard_discard,
-					   guard_close,  NULL,        guard_reserve};
+static int guard_writev(struct vdev *vdev, uint64_t offset, const struct iovec *iov, unsigned count)
+{
+	struct guard *guard = (struct guard *)vdev;
+	int error = guard->claim ? claim_may_write(guard->claim) : 0;
+	uint64_t length = 0;
+
+	if (!error)
+		error = vdev_writev(guard->inner, offset, iov, count);
+	for (unsigned i = 0; i < count; i++)
+		length += iov[i].iov_len;
+	if (error == -LCPFS_E_DEVICE_FULL)
+		host_refused(guard, offset, length);
+	return error;
+}
+
+static const struct vdev_ops guard_ops = {.submit = guard_submit, .flush = guard_flush, .discard = guard_discard,
+					  .close = guard_close, .writev = guard_writev};
+static const struct vdev_ops sparse_ops = {.submit = guard_submit, .flush = guard_flush, .discard = guard_discard,
+					   .close = guard_close, .writev = guard_writev, .reserve = guard_reserve};
 
 struct vdev *guard_new(struct vdev *inner, struct claim *claim, const struct clock *clock,
 		       void (*refused)(void *context), void *context)

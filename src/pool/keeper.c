@@ -29,10 +29,11 @@ enum {
 
 /* -- telling the engine -- */
 
-int keeper_add_part(struct lcpfs_pool *pool, const struct part *part)
+static struct lcpfs_engine_spec spec_of(const struct part *part)
 {
 	uint64_t size = part_size_blocks(part);
-	struct lcpfs_engine_spec spec = {
+
+	return (struct lcpfs_engine_spec){
 		.id = part->id,
 		.name = part->name,
 		.size_blocks = size,
@@ -40,8 +41,24 @@ int keeper_add_part(struct lcpfs_pool *pool, const struct part *part)
 		.min_size_blocks = MIN_OF(part->min_blocks, size),
 		.max_size_blocks = MAX_OF(part->max_blocks, size),
 	};
+}
 
-	return lcpfs_engine_add(pool->engine, &spec, NULL);
+/*
+ * Of what it got, some may have come free by a move of which the engine has not had the report yet: in its books
+ * that still belongs to the giver. Then it begins with nothing, and keeper_tell_sizes says the size after the report.
+ */
+int keeper_add_part(struct lcpfs_pool *pool, const struct part *part)
+{
+	struct lcpfs_engine_spec spec = spec_of(part), nothing = spec;
+	int error = lcpfs_engine_add(pool->engine, &spec, NULL);
+
+	if (error != -LCPFS_E_NOSPC)
+		return error;
+	nothing.size_blocks = nothing.min_size_blocks = 0;
+	error = lcpfs_engine_add(pool->engine, &nothing, NULL);
+	if (!error)
+		may_fail(lcpfs_engine_set_limits(pool->engine, part->id, spec.min_size_blocks, spec.max_size_blocks));
+	return error;
 }
 
 void keeper_fix_size(struct lcpfs_pool *pool, const struct part *part)
@@ -437,6 +454,13 @@ static struct part *next_id(const struct lcpfs_pool *pool, uint32_t after)
 	return next;
 }
 
+static int load_part(struct lcpfs_pool *pool, const struct part *part)
+{
+	struct lcpfs_engine_spec spec = spec_of(part);
+
+	return lcpfs_engine_add(pool->engine, &spec, NULL);
+}
+
 int keeper_start_engine(struct lcpfs_pool *pool)
 {
 	struct lcpfs_engine_options options = {
@@ -448,7 +472,7 @@ int keeper_start_engine(struct lcpfs_pool *pool)
 
 	/* One that the engine does not take is one of a damaged pool: it is not moved then. */
 	for (struct part *part = next_id(pool, 0); part && !error; part = next_id(pool, part->id))
-		error = keeper_add_part(pool, part) == -LCPFS_E_NOMEM ? -LCPFS_E_NOMEM : 0;
+		error = load_part(pool, part) == -LCPFS_E_NOMEM ? -LCPFS_E_NOMEM : 0;
 	if (!error)
 		error = load(pool);
 	if (error)

@@ -176,6 +176,7 @@ enum label_state {
 	LABEL_NONE,    /* nothing of ours */
 	LABEL_DAMAGED, /* ours, but not to be trusted */
 	LABEL_NEWER,
+	LABEL_OLDER,
 	LABEL_TRUNCATED, /* good, but the device is smaller than it says */
 	LABEL_UNREAD,
 };
@@ -228,6 +229,8 @@ static enum label_state judge_label(struct vdev *vdev, const struct fmt_label *l
 		break;
 	case FMT_NEWER:
 		return LABEL_NEWER;
+	case FMT_OLDER:
+		return LABEL_OLDER;
 	case FMT_BLANK:
 	case FMT_FOREIGN:
 		return LABEL_NONE;
@@ -296,6 +299,11 @@ static int refuse(struct vdev *vdev, enum label_state state, const struct layout
 				   "%s was made by a newer lcpfs, or uses a feature that this "
 				   "one does not know; use that one",
 				   vdev->name);
+	case LABEL_OLDER:
+		return failure_set(failure, LCPFS_E_VERSION,
+				   "%s has an older format, which this lcpfs does not read: serve it with the lcpfs "
+				   "that made it, and copy its volumes into a new pool with nbdcopy",
+				   vdev->name);
 	case LABEL_DAMAGED:
 		return failure_set(failure, LCPFS_E_CORRUPT, "%s: both labels of the pool are damaged",
 				   vdev->name);
@@ -337,8 +345,8 @@ int layout_read(struct vdev *vdev, struct layout *l, struct lcpfs_failure *failu
 	if (vdev->size_bytes < BLOCK_SIZE)
 		return refuse(vdev, LABEL_NONE, l, failure);
 	front = read_label(vdev, 0, l);
-	/* A front label that is whole is believed: an old back one must not open a pool of a newer format. */
-	if (front == LABEL_TRUNCATED || front == LABEL_NEWER)
+	/* A front label that is whole is believed: an old back one must not open a pool of another format. */
+	if (front == LABEL_TRUNCATED || front == LABEL_NEWER || front == LABEL_OLDER)
 		return refuse(vdev, front, l, failure);
 	if (front != LABEL_GOOD && !find_back_label(vdev, l))
 		return refuse(vdev, front, l, failure);

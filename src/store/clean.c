@@ -4,22 +4,34 @@
  *
  * Who lives there is told by the record headers in the metaslab itself and verified against the block table: a
  * block is live if the table says that its id lies right here. If a header is damaged, the live count does not
- * come out, and the whole table is searched instead. Tree pages are only marked: the next checkpoint writes them
- * elsewhere.
+ * come out, and the whole table is searched instead.
  *
  * A block is read without the lock and moved under it only if the table still says the same. One that fails its
- * checksum is carried along as LOST, with its old checksum: reads go on failing, and the space comes free. One that the
- * device does not give back at all stays where it is, since it may do so later; its metaslab is then left alone.
+ * checksum is carried along as LOST, with its old checksum: reads go on failing, and the space comes free. One
+ * that the device does not give back at all stays where it is, since it may do so later; its metaslab is then left
+ * alone (barren).
+ *
+ * Survivors are appended in the order of their ids, which is that in which addresses were first written: so a
+ * volume that was overwritten at random gets its order back where it is cleaned.
  */
+#include "store/clean.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/hash.h"
-#include "store/internal.h"
+#include "store/attempt.h"
+#include "store/log.h"
+#include "store/place.h"
+#include "store/record.h"
+#include "store/room.h"
+#include "store/table.h"
+
+enum { BATCH = RECORD_BLOCKS_MAX }; /* blocks read, and moved, at a time */
 
 struct candidate {
-	uint64_t id, block, checksum;
-	bool unread;
+	uint64_t id, block;
+	struct fmt_check check;
 };
 
 struct cleaning {
@@ -28,66 +40,52 @@ struct cleaning {
 	uint64_t first, end; /* its blocks */
 	struct candidate *list;
 	uint32_t count;
-	uint32_t pages;      /* live page blocks met */
-	bool unread;         /* some could not be read */
+	bool unread;  /* some could not be read */
+	bool returns; /* what is left fits into one metaslab */
 };
 
-static bool inside(const struct cleaning *c, uint64_t block)
+static bool is_inside(const struct cleaning *c, uint64_t block)
 {
 	return block >= c->first && block < c->end;
 }
 
-/* --- finding what is live --- */
+/* -- finding what is live -- */
 
-static void add_candidate(struct cleaning *c, uint64_t id, const struct fmt_block *entry)
+static void add(struct cleaning *c, uint64_t id, uint64_t block, const struct fmt_block *e)
 {
 	if (c->count < c->s->config.metaslab_blocks)
-		c->list[c->count++] = (struct candidate){id, le64_get(entry->place) / BLOCK_SECTORS,
-							 le64_get(entry->checksum), false};
+		c->list[c->count++] = (struct candidate){id, block, e->check};
 }
 
-static int look_at_id(struct cleaning *c, uint64_t id, uint64_t block)
+struct look {
+	struct cleaning *c;
+	uint64_t id, block;
+};
+
+static int look_at_id(struct store *s, void *context, struct need *need)
 {
+	struct look *look = context;
 	struct page *leaf;
-	struct fmt_block *entry;
-	int error = map_entry(c->s, id, &leaf, &entry);
-	if (!error && entry && le64_get(entry->place) == block * BLOCK_SECTORS)
-		add_candidate(c, id, entry);
-	return id >= c->s->id_end && error == -LCPFS_E_CORRUPT ? 0 : error; /* a stale header's id may be out of range */
-}
-
-/* Marks a page that lies in the metaslab. */
-static int look_at_page(struct cleaning *c, unsigned tree, unsigned level, uint64_t index)
-{
-	struct page *p;
-	if ((tree != TREE_TABLE && tree != TREE_VOLUME) || level >= tree_of(c->s, tree)->levels)
-		return 0;
-	int error = tree_page(c->s, tree, level, index, false, &p);
-	if (error || !p)
+	int error = table_leaf(s, look->id, need, &leaf);
+	if (error || !leaf)
 		return error;
-	unsigned here = inside(c, le64_get(p->at.place[0])) + inside(c, le64_get(p->at.place[1]));
-	if (here && room_cache_full(c->s))
-		return -LCPFS_E_NOSPC; /* a checkpoint is due first */
-	if (here)
-		page_mark(c->s, p);
-	c->pages += here;
+	const struct fmt_block *e = table_entry(leaf, look->id);
+	if (!entry_free(e) && table_block(s, e) == look->block)
+		add(look->c, look->id, look->block, e);
 	return 0;
 }
 
 static int look_at_record(struct cleaning *c, const struct fmt_record *header, uint64_t block)
 {
-	unsigned at = 0, count = le32_get(header->head.count);
-	for (unsigned i = 0; i < count; i++) {
-		const struct fmt_entry *e = &header->entry[i];
-		unsigned kind = fmt_entry_kind(e);
-		int error = 0;
-		if (kind == ENTRY_PAGE)
-			error = look_at_page(c, fmt_entry_address(e) >> 8 & 0xff, fmt_entry_address(e) & 0xff, le64_get(e->id));
-		else if (entry_has_block(kind))
-			error = look_at_id(c, le64_get(e->id), block + RECORD_HEADERS + at);
-		at += entry_has_block(kind);
-		if (error)
-			return error;
+	struct entry e;
+	for (unsigned at = 0; fmt_entry_next(header, &at, &e);) {
+		for (unsigned i = 0; i < e.blocks; i++, block++) {
+			struct look look = {c, e.id + i, block};
+			/* A header of an earlier life may name ids that never were. */
+			int error = look.id < c->s->ids.end ? attempt(c->s, look_at_id, &look) : 0;
+			if (error)
+				return error;
+		}
 	}
 	return 0;
 }
@@ -99,231 +97,214 @@ static int look_by_headers(struct cleaning *c)
 	int error = header ? 0 : -LCPFS_E_NOMEM;
 	while (!error && record_next(c->s, &walk, header)) {
 		store_lock(c->s);
-		error = look_at_record(c, header, walk.block);
+		error = look_at_record(c, header, walk.block + RECORD_HEADERS);
 		store_unlock(c->s);
 	}
 	free(header);
 	return error;
 }
 
-static int look_at_leaf(struct cleaning *c, struct page *leaf)
-{
-	for (unsigned i = 0; i < PAGE_SLOTS; i++) {
-		const struct fmt_block *e = &leaf->data.block[i];
-		if (le32_get(e->references) && inside(c, le64_get(e->place) / BLOCK_SECTORS))
-			add_candidate(c, leaf->index * PAGE_SLOTS + i, e);
-	}
-	return 0;
-}
-
-/* With the lock; it is dropped for each load. */
-static int look_at_pages_above(struct cleaning *c, unsigned tree, uint64_t leaf)
-{
-	for (unsigned level = 0; level < tree_of(c->s, tree)->levels; level++, leaf /= PAGE_SLOTS) {
-		int error = look_at_page(c, tree, level, leaf);
-		if (error)
-			return error;
-	}
-	return 0;
-}
-
 /* The slow way, for a metaslab whose headers are damaged. */
-static int look_by_tables(struct cleaning *c)
+static int look_by_table(struct cleaning *c)
 {
+	struct store *s = c->s;
 	int error = 0;
-	c->count = c->pages = 0;
-	store_lock(c->s);
-	for (unsigned tree = TREE_TABLE; tree <= TREE_VOLUME && !error; tree++) {
-		uint64_t index = 0;
-		bool found;
-		while (!(error = tree_next_leaf(c->s, tree, &index, &found)) && found) {
-			struct page *leaf;
-			error = look_at_pages_above(c, tree, index);
-			if (!error)
-				error = tree_page(c->s, tree, 0, index, false, &leaf);
-			if (error)
-				break;
-			if (leaf && tree == TREE_TABLE)
-				look_at_leaf(c, leaf);
-			index++;
+	bool found = true;
+	c->count = 0;
+	store_lock(s);
+	for (uint64_t index = 0; found && !error; index++) {
+		struct page *leaf = NULL;
+		error = table_next(s, 0, &index, &found);
+		if (!error && found)
+			error = table_page(s, 0, index, &leaf);
+		for (unsigned i = 0; leaf && i < TABLE_SLOTS; i++) {
+			const struct fmt_block *e = &page_table(leaf)->block[i];
+			uint64_t block = entry_free(e) ? 0 : table_block(s, e);
+			if (block && is_inside(c, block))
+				add(c, index * TABLE_SLOTS + i, block, e);
 		}
+		if (leaf)
+			page_unpin(&s->cache, leaf);
 	}
-	store_unlock(c->s);
+	store_unlock(s);
 	return error;
 }
 
-/* --- moving it --- */
-
-static int by_block(const void *a, const void *b)
+static uint32_t live_blocks(struct cleaning *c)
 {
-	uint64_t x = ((const struct candidate *)a)->block, y = ((const struct candidate *)b)->block;
-	return (x > y) - (x < y);
+	store_lock(c->s);
+	uint32_t live = space_find(&c->s->space, c->metaslab)->live / BLOCK_SECTORS;
+	store_unlock(c->s);
+	return live;
 }
 
-static void read_batch(struct store *s, struct candidate *list, unsigned count, uint8_t *data)
+/* -- moving it -- */
+
+static int by_id(const void *a, const void *b)
 {
-	struct vdev_io io[RECORD_ENTRIES];
-	unsigned ios = 0;
-	for (unsigned i = 0; i < count; i++) {
-		if (i && list[i].block == list[i - 1].block + 1) {
-			io[ios - 1].length += BLOCK_SIZE;
-			continue;
-		}
-		io[ios++] = (struct vdev_io){.op = VDEV_READ, .offset = list[i].block << BLOCK_SHIFT,
-					     .buffer = data + (size_t)i * BLOCK_SIZE, .length = BLOCK_SIZE};
-	}
-	if (!vdev_submit(s->config.vdev, io, ios))
-		return;
-	for (unsigned i = 0; i < count; i++) {
-		uint8_t *at = data + (size_t)i * BLOCK_SIZE;
-		list[i].unread = vdev_read(s->config.vdev, list[i].block << BLOCK_SHIFT, at, BLOCK_SIZE) != 0;
-	}
+	const struct candidate *x = a, *y = b;
+	return (x->id > y->id) - (x->id < y->id);
 }
 
-static void peek_batch(struct store *s, struct candidate *list, unsigned count, uint8_t *data)
-{
-	for (unsigned i = 0; i < count; i++) {
-		const void *unwritten = log_peek(s, list[i].block);
-		if (!unwritten)
-			continue;
-		memcpy(data + (size_t)i * BLOCK_SIZE, unwritten, BLOCK_SIZE);
-		list[i].unread = false;
-	}
-}
+/* Pages with the bytes of candidates: from the cache where they are there, else to be read. */
+struct batch {
+	struct cleaning *c;
+	struct candidate *list;
+	unsigned count;
+	struct page *page[BATCH];
+	bool read[BATCH], lost[BATCH], unread[BATCH];
+	unsigned next; /* to be moved */
+};
 
-/*
- * Leaves room for a checkpoint, whatever the moving makes that write; or all of that but one metaslab, if that one
- * comes back at once.
- */
-static int begin_record(struct store *s, unsigned left, bool returns, struct record **record)
+static int take_pages(struct batch *b)
 {
-	uint32_t next = log_room(s, HEAD_CLEAN) < RECORD_HEADERS + 1, kept = room_for_all_pages(s) - returns;
-	if (s->space.empty < kept + next || room_cache_full(s))
-		return -LCPFS_E_NOSPC;
-	return log_begin(s, HEAD_CLEAN, left, kept, record);
-}
-
-/*
- * One candidate, if the table still has it there. Sets *record aside (sealed) before the lock is dropped to load a
- * page.
- */
-static int move_one(struct store *s, const struct candidate *c, const uint8_t *data, unsigned left,
-		    bool returns, struct record **record)
-{
-	struct page *leaf = page_find(s, TREE_TABLE, 0, c->id / PAGE_SLOTS);
-	struct fmt_block *entry;
-	if (!leaf && *record) {
-		log_seal(s, *record);
-		*record = NULL;
-	}
-	int error = map_entry(s, c->id, &leaf, &entry);
-	if (error || !entry || le64_get(entry->place) != c->block * BLOCK_SECTORS)
-		return error;
-	if (*record && (*record)->blocks == (*record)->blocks_max) {
-		log_seal(s, *record);
-		*record = NULL;
-	}
-	if (!*record)
-		error = begin_record(s, left, returns, record);
-	if (error)
-		return error;
-	bool lost = hash64(data, BLOCK_SIZE) != c->checksum;
-	struct fmt_entry e = fmt_entry_of(lost ? ENTRY_LOST : ENTRY_MOVE, 0, c->id, c->checksum);
-	error = page_modify(s, leaf);
-	if (error)
-		return error;
-	s->counters.copied_blocks++;
-	return map_move(s, leaf, entry, log_append(*record, e, data));
-}
-
-static int move_batch(struct store *s, struct candidate *list, unsigned count, bool returns, uint8_t *data,
-		      unsigned *moved)
-{
-	struct record *record = NULL;
+	struct store *s = b->c->s;
 	int error = 0;
 	store_lock(s);
-	peek_batch(s, list, count, data);
-	for (*moved = 0; *moved < count && !error; ++*moved) {
-		if (list[*moved].unread)
-			s->counters.errors++;
-		else
-			error = move_one(s, &list[*moved], data + (size_t)*moved * BLOCK_SIZE, count - *moved,
-					 returns, &record);
+	for (unsigned i = 0; i < b->count && !error; i++) {
+		struct page_key key = {.kind = PAGE_DATA, .index = b->list[i].id};
+		struct page *p = cache_find(&s->cache, &key);
+		if (p)
+			page_pin(p);
+		b->read[i] = !p;
+		b->page[i] = p ? p : cache_take(&s->cache);
+		error = b->page[i] ? 0 : -LCPFS_E_NOMEM;
 	}
-	*moved -= error != 0;
-	if (record)
-		log_seal(s, record);
+	store_unlock(s);
+	return error;
+}
+
+static void verify(struct batch *b, unsigned i)
+{
+	struct hash128 h = hash128(b->page[i]->data, BLOCK_SIZE);
+	struct fmt_check check = {le64_of(h.low), le64_of(h.high)};
+	b->lost[i] = !fmt_check_same(&check, &b->list[i].check);
+}
+
+static void read_pages(struct batch *b)
+{
+	struct vdev_io io[BATCH];
+	struct vdev *vdev = b->c->s->config.vdev;
+	unsigned ios = 0, which[BATCH];
+	for (unsigned i = 0; i < b->count; i++) {
+		if (!b->read[i])
+			continue;
+		which[ios] = i;
+		io[ios++] = (struct vdev_io){.op = VDEV_READ,
+					     .offset = b->list[i].block << BLOCK_SHIFT,
+					     .buffer = b->page[i]->data,
+					     .length = BLOCK_SIZE};
+	}
+	int failed = vdev_submit(vdev, io, ios);
+	for (unsigned i = 0; i < ios; i++) {
+		unsigned at = which[i];
+		b->unread[at] = failed && io[i].result && vdev_read(vdev, io[i].offset, io[i].buffer, BLOCK_SIZE);
+		if (!b->unread[at])
+			verify(b, at);
+	}
+}
+
+/* What was cached may have been overwritten meanwhile: then the table says something else. */
+static bool still_there(struct store *s, const struct candidate *c, const struct fmt_block *e)
+{
+	return !entry_free(e) && table_block(s, e) == c->block && fmt_check_same(&e->check, &c->check);
+}
+
+/* Until its record is written, readers find it in the cache only. */
+static void show(struct store *s, struct page *page, uint64_t id)
+{
+	struct page_key key = {.kind = PAGE_DATA, .index = id};
+	if (page->state != PAGE_PRIVATE)
+		return;
+	cache_insert(&s->cache, page, &key, PAGE_READY);
+	page->used = false; /* nobody asked for it */
+}
+
+/* One candidate, if it is still there. Its record stays open: the survivors of several metaslabs fill it. */
+static int move_one(struct store *s, void *context, struct need *need)
+{
+	struct batch *b = context;
+	struct candidate *c = &b->list[b->next];
+	struct record *record;
+	struct page *leaf;
+	int error = table_leaf(s, c->id, need, &leaf);
+	if (error || !leaf || !still_there(s, c, table_entry(leaf, c->id)))
+		return error;
+	uint32_t kept = room_kept(s, USER_CLEAN);
+	error = log_open(s, HEAD_MOVED, 1, fmt_entry_words(ENTRY_MOVE, 1), kept - b->c->returns, need, &record);
+	if (!error)
+		error = table_modify(s, leaf);
+	if (error)
+		return error;
+	log_order(s, record, c->block, false);
+	struct entry e = {
+		.kind = b->lost[b->next] ? ENTRY_LOST : ENTRY_MOVE, .count = 1, .blocks = 1, .id = c->id};
+	uint64_t block = log_append(record, b->page[b->next]);
+	log_tell(record, &e, NULL);
+	s->counters.copied_blocks++;
+	error = table_place(s, table_entry(leaf, c->id), block);
+	if (!error && !b->lost[b->next] && table_entry(leaf, c->id)->kind == BLOCK_DATA)
+		show(s, b->page[b->next], c->id);
+	return error;
+}
+
+static int move_batch(struct batch *b)
+{
+	struct store *s = b->c->s;
+	int error = take_pages(b);
+	if (!error)
+		read_pages(b);
+	store_lock(s);
+	for (; !error && b->next < b->count; b->next += !error)
+		error = b->unread[b->next] ? 0 : attempt(s, move_one, b);
 	log_drain(s);
+	for (unsigned i = 0; i < b->count && b->page[i]; i++) {
+		s->counters.errors += b->unread[i];
+		b->c->unread |= b->unread[i];
+		page_unpin(&s->cache, b->page[i]);
+	}
 	store_unlock(s);
 	return error;
 }
 
 /*
- * Does what is left fit into one more metaslab? Then as much comes back when the moving is flushed, and it may be
- * one of those kept for a checkpoint: else, with nothing more EMPTY and a full head, cleaning is at its end.
+ * Then as much comes back when the moving is flushed, and it may be one of those kept for a checkpoint: else, with
+ * nothing more EMPTY and a full head, as a crash amid cleaning may leave it, cleaning would be at its end.
  */
 static bool fits_one(const struct cleaning *c, uint32_t left)
 {
-	uint32_t records = (uint32_t)DIV_UP(left, (uint32_t)RECORD_ENTRIES) + 1;
-	uint32_t room = c->s->config.metaslab_blocks - LINK_BLOCKS;
-	return !c->pages && !c->unread && left + records * RECORD_HEADERS <= room;
+	uint32_t records = (uint32_t)DIV_UP(left, (uint32_t)RECORD_BLOCKS_MAX) + 1;
+	return !c->unread && left + records * RECORD_HEADERS <= c->s->config.metaslab_blocks;
 }
 
 static int move_all(struct cleaning *c)
 {
-	uint8_t *data = malloc((size_t)RECORD_ENTRIES * BLOCK_SIZE);
-	int error = data ? 0 : -LCPFS_E_NOMEM;
-	qsort(c->list, c->count, sizeof(*c->list), by_block);
-	for (uint32_t done = 0; done < c->count && !error;) {
-		unsigned moved, count = MIN_OF(c->count - done, (unsigned)RECORD_ENTRIES);
-		read_batch(c->s, c->list + done, count, data);
-		bool returns = fits_one(c, c->count - done);
-		error = move_batch(c->s, c->list + done, count, returns, data, &moved);
-		for (unsigned i = 0; i < moved; i++)
-			c->unread |= c->list[done + i].unread;
-		done += moved;
-		if (error == -LCPFS_E_NOSPC && done > 0) { /* the next unit of work is a checkpoint */
-			error = 0;
-			break;
-		}
+	qsort(c->list, c->count, sizeof(*c->list), by_id);
+	struct batch *b = malloc(sizeof(*b));
+	int error = b ? 0 : -LCPFS_E_NOMEM;
+	for (uint32_t done = 0; done < c->count && !error; done += BATCH) {
+		c->returns = fits_one(c, c->count - done);
+		*b = (struct batch){
+			.c = c, .list = c->list + done, .count = MIN_OF(c->count - done, (uint32_t)BATCH)};
+		error = move_batch(b);
 	}
-	free(data);
+	free(b);
 	return error;
 }
 
-/*
- * Blocks here that only a checkpoint can free: the space tree's, and old versions that the durable root refers to.
- */
-static uint32_t held_by_root(const struct cleaning *c)
+int clean_metaslab(struct store *s, uint32_t metaslab)
 {
-	uint32_t held = 0;
-	for (size_t i = 0; i < c->s->space_page_count; i++)
-		held += inside(c, le64_get(c->s->space_pages[i].place[0])) + inside(c, le64_get(c->s->space_pages[i].place[1]));
-	for (size_t i = 0; i < c->s->freed_count; i++)
-		held += inside(c, c->s->freed[i]);
-	return held;
-}
-
-int clean_metaslab(struct store *s, uint32_t index)
-{
-	struct cleaning c = {.s = s, .metaslab = index, .first = space_first_block(&s->space, index)};
+	struct cleaning c = {.s = s, .metaslab = metaslab, .first = metaslab_block(s, metaslab)};
 	c.end = c.first + s->config.metaslab_blocks;
 	c.list = calloc(s->config.metaslab_blocks, sizeof(*c.list));
 	int error = c.list ? look_by_headers(&c) : -LCPFS_E_NOMEM;
-	store_lock(s);
-	struct metaslab *m = space_find(&s->space, index);
-	CHECK(m);
-	c.pages += held_by_root(&c);
-	bool complete = c.count + c.pages >= m->live;
-	store_unlock(s);
-	if (!error && !complete)
-		error = look_by_tables(&c);
+	if (!error && c.count < live_blocks(&c))
+		error = look_by_table(&c);
 	if (!error)
 		error = move_all(&c);
 	store_lock(s);
-	m = space_find(&s->space, index);
-	m->waiting = !error && c.pages > 0;
-	m->unread |= c.unread;
+	if (c.unread)
+		space_barren(&s->space, metaslab, true);
 	s->counters.cleaned += error == 0;
 	store_unlock(s);
 	free(c.list);

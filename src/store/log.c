@@ -1,64 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * The log: everything a partition writes is a record appended to one of its heads.
- *
- * Order. Sealing a record gives it the next sequence number and the checksum of the one before it, over all heads.
- * The users' record is open for a while; the others are filled and sealed in one go under the lock. So for any
- * block, what is sealed later was also decided later, and roll-forward may simply apply records in sequence.
- *
- * Places. A record's place is fixed when it is begun, and a block's when it is appended; until the record is
- * written, reads find it in memory (log_peek). A head's metaslab ends with a link: an empty record that names the
- * next metaslab.
- *
- * Failure. A record that could not be written stays in memory, readable, and is tried again by every flush and by
- * the background; flush fails as long as it does. After a failed device flush nobody knows what of the unflushed
- * the device has lost: the store stops (FAULTED) until it is opened anew from what is really there.
- */
+#include "store/log.h"
+
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/hash.h"
-#include "store/internal.h"
+#include "store/place.h"
 
-/* --- buffers --- */
+enum {
+	ROOM_LEAST =
+		RECORD_HEADERS + 1, /* blocks that another record needs at least: with less, the head goes on */
+	UNUSED_MAX = RECORDS_IN_FLIGHT_MAX,
+	GROUP = 32, /* pages that lie side by side when they are new: see cache.c */
+};
 
-static struct record *record_new(struct store *s, unsigned blocks)
-{
-	struct record *r = s->unused;
-	if (r && blocks > 0) {
-		s->unused = r->next;
-	} else {
-		r = calloc(1, sizeof(*r));
-		if (!r)
-			return NULL;
-		r->room = blocks ? RECORD_ENTRIES : 0;
-		if (posix_memalign((void **)&r->header, BLOCK_SIZE, (RECORD_HEADERS + r->room) * BLOCK_SIZE)) {
-			free(r);
-			return NULL;
-		}
-	}
-	*r = (struct record){.header = r->header, .room = r->room};
-	memset(r->header, 0, BLOCK_SIZE);
-	return r;
-}
+/* -- records in memory -- */
 
 static void record_free(struct record *r)
 {
 	free(r->header);
 	free(r);
-}
-
-static void record_recycle(struct store *s, struct record *r)
-{
-	unsigned kept = 0;
-	for (struct record *u = s->unused; u; u = u->next)
-		kept++;
-	if (r->room == 0 || kept >= RECORDS_IN_FLIGHT_MAX) {
-		record_free(r);
-		return;
-	}
-	r->next = s->unused;
-	s->unused = r;
 }
 
 static void records_free(struct record *r)
@@ -71,244 +31,418 @@ static void records_free(struct record *r)
 
 void log_free(struct store *s)
 {
-	records_free(s->unused);
-	records_free(s->inflight);
-	records_free(s->open);
-	s->unused = s->inflight = s->open = NULL;
+	records_free(s->log.unused);
+	records_free(s->log.inflight);
+	for (unsigned i = 0; i < LOG_HEADS; i++) {
+		if (s->log.open[i])
+			record_free(s->log.open[i]);
+	}
+	s->log.unused = s->log.inflight = NULL;
+	memset(s->log.open, 0, sizeof(s->log.open));
 }
 
-/* --- heads --- */
-
-static struct head *head_of(struct store *s, enum log_head head)
+static struct record *record_new(struct store *s)
 {
-	return &s->head[s->heads == 1 ? 0 : head];
+	struct record *r = s->log.unused;
+	if (r) {
+		s->log.unused = r->next;
+	} else {
+		r = calloc(1, sizeof(*r));
+		if (!r || posix_memalign((void **)&r->header, BLOCK_SIZE, BLOCK_SIZE)) {
+			free(r);
+			return NULL;
+		}
+	}
+	*r = (struct record){.header = r->header};
+	memset(r->header, 0, BLOCK_SIZE);
+	return r;
+}
+
+static void record_recycle(struct store *s, struct record *r)
+{
+	unsigned kept = 0;
+	/*
+	 * They are taken again last group first, since the processor still has those, and in the order of their
+	 * addresses within a group, so that neighbours are written in one piece.
+	 */
+	for (unsigned group = 0; group < r->blocks; group += GROUP) {
+		for (unsigned i = MIN_OF(group + GROUP, r->blocks); i-- > group;)
+			page_unpin(&s->cache, r->page[i]);
+	}
+	for (struct record *u = s->log.unused; u; u = u->next)
+		kept++;
+	if (kept >= UNUSED_MAX) {
+		record_free(r);
+		return;
+	}
+	r->next = s->log.unused;
+	s->log.unused = r;
+}
+
+/* -- heads -- */
+
+static unsigned head_number(const struct store *s, enum log_head head)
+{
+	return s->log.heads == 1 ? 0 : head;
+}
+
+static uint32_t head_room(const struct store *s, const struct head *h)
+{
+	return s->config.metaslab_blocks - h->offset;
 }
 
 uint32_t log_room(const struct store *s, enum log_head head)
 {
-	const struct head *h = &s->head[s->heads == 1 ? 0 : head];
-	uint32_t used = h->offset + LINK_BLOCKS;
-	return h->metaslab == NO_METASLAB || used >= s->config.metaslab_blocks ? 0 : s->config.metaslab_blocks - used;
+	const struct head *h = &s->log.head[head_number(s, head)];
+	return h->metaslab == NO_METASLAB ? 0 : head_room(s, h);
 }
 
-static void record_place(struct store *s, struct record *r, struct head *h)
+static enum space_class class_of(unsigned head)
 {
-	r->head = (unsigned)(h - s->head);
-	r->block = space_first_block(&s->space, h->metaslab) + h->offset;
-	r->header->place = le64_of(r->block);
-	r->header->next = le32_of(NO_METASLAB);
+	return head == HEAD_HOT ? CLASS_HOT : head == HEAD_COLD ? CLASS_COLD : CLASS_MOVED;
 }
 
-/* Moves a head on to an EMPTY metaslab; the link goes out with the next drain. */
-static int head_advance(struct store *s, struct head *h, uint32_t kept)
+/* The metaslab where it will go on. */
+static bool take_next(struct store *s, unsigned head, uint32_t kept)
 {
-	if (s->space.empty <= kept)
-		return -LCPFS_E_NOSPC;
-	struct record *link = record_new(s, 0);
-	if (!link)
-		return -LCPFS_E_NOMEM;
-	struct metaslab *to = space_take(&s->space);
-	CHECK(to && to->live == 0);
-	record_place(s, link, h);
-	link->header->next = le32_of(to->index);
-	uint32_t left = h->metaslab;
-	log_seal(s, link);
-	struct metaslab *from = space_find(&s->space, left);
-	CHECK(from && from->state == METASLAB_OPEN);
-	space_set_state(&s->space, from, METASLAB_CLOSED);
-	*h = (struct head){.metaslab = to->index, .offset = 0};
-	return 0;
+	struct head *h = &s->log.head[head];
+	if (h->next == NO_METASLAB && space_empty(&s->space) > kept)
+		h->next = space_take(&s->space, class_of(head), s->counters.written_blocks);
+	return h->next != NO_METASLAB;
 }
 
-/* --- filling --- */
+/* -- filling -- */
 
-static void drop_empty_open(struct store *s)
+static struct record *place_record(struct store *s, unsigned head, unsigned blocks_max)
 {
-	if (s->open && s->open->entries == 0) {
-		record_recycle(s, s->open);
-		s->open = NULL;
-	}
-}
-
-int log_begin(struct store *s, enum log_head head, unsigned blocks, uint32_t kept, struct record **record)
-{
-	struct head *h = head_of(s, head);
-	if (s->open && s->open->head == (unsigned)(h - s->head))
-		log_seal_open(s); /* its place is the one that comes next */
-	if (log_room(s, head) < RECORD_HEADERS + 1) {
-		int error = head_advance(s, h, kept);
-		if (error)
-			return error;
-	}
-	struct record *r = record_new(s, blocks);
+	const struct head *h = &s->log.head[head];
+	struct record *r = record_new(s);
 	if (!r)
-		return -LCPFS_E_NOMEM;
-	record_place(s, r, h);
-	r->blocks_max = MIN_OF(MIN_OF(blocks, (unsigned)RECORD_ENTRIES), log_room(s, head) - RECORD_HEADERS);
+		return NULL;
+	r->head = head;
+	r->block = metaslab_block(s, h->metaslab) + h->offset;
+	r->blocks_max = MIN_OF(blocks_max, (unsigned)RECORD_BLOCKS_MAX);
+	r->opened_us = store_now_us(s);
+	return r;
+}
+
+/* A record for at least so many blocks. */
+static int begin(struct store *s, unsigned head, unsigned least, uint32_t kept, struct need *need,
+		 struct record **record)
+{
+	struct head *h = &s->log.head[head];
+	uint32_t most = head_room(s, h) - RECORD_HEADERS;
+	CHECK(h->metaslab != NO_METASLAB && head_room(s, h) >= ROOM_LEAST);
+	/* Without a next metaslab room for one more record has to stay behind this one; see extend(). */
+	if (most < ROOM_LEAST + MAX_OF(least, 1u) && !take_next(s, head, kept)) {
+		need->kind = NEED_ROOM;
+		return TRY_AGAIN;
+	}
+	if (h->next == NO_METASLAB)
+		most -= ROOM_LEAST;
+	struct record *r = place_record(s, head, most);
+	if (r && most < least) { /* what is left is too little: an empty record leads on */
+		r->last = true;
+		log_seal(s, r);
+		r = place_record(s, head, head_room(s, h) - RECORD_HEADERS - ROOM_LEAST);
+	}
 	*record = r;
-	return 0;
+	return r ? 0 : -LCPFS_E_NOMEM;
 }
 
-/* Waits until there may be one more record in flight. Drops the lock. */
-static int wait_inflight(struct store *s)
+unsigned log_words_left(const struct record *r)
 {
-	if (s->trying)
-		return -LCPFS_E_AGAIN;
-	for (struct record *r = s->inflight; r; r = r->next) {
-		if (r->state == RECORD_FAILED)
-			return log_retry(s);
+	return RECORD_WORDS - r->words;
+}
+
+/* A full one may still take what was left behind it for another record, if its head can go on elsewhere. */
+static bool extend(struct store *s, struct record *r, uint32_t kept)
+{
+	unsigned most = MIN_OF(head_room(s, &s->log.head[r->head]) - RECORD_HEADERS, (unsigned)RECORD_BLOCKS_MAX);
+	if (r->blocks_max >= most || !take_next(s, r->head, kept))
+		return false;
+	r->blocks_max = most;
+	return true;
+}
+
+/* An empty one always does: it would be sealed without any. */
+static bool fits(struct store *s, struct record *r, unsigned blocks, unsigned words, uint32_t kept)
+{
+	if (r->words + words > RECORD_WORDS)
+		return false;
+	return r->blocks + blocks <= r->blocks_max || (extend(s, r, kept) && r->blocks + blocks <= r->blocks_max);
+}
+
+int log_open(struct store *s, enum log_head head, unsigned blocks, unsigned words, uint32_t kept,
+	     struct need *need, struct record **record)
+{
+	unsigned number = head_number(s, head);
+	struct record **open = &s->log.open[number];
+	CHECK(words <= RECORD_WORDS && blocks <= 2);
+	/* Room in a head may be what was kept back, taken by whoever may take it: it is not for everybody. */
+	if (space_empty(&s->space) < kept) {
+		need->kind = NEED_ROOM;
+		return TRY_AGAIN;
 	}
-	s->drops++;
-	pthread_cond_wait(&s->changed, &s->lock);
-	return 0;
-}
-
-int log_open_user(struct store *s, uint32_t kept, struct record **record)
-{
-	struct record *r = s->open;
-	if (r && (r->entries == RECORD_ENTRIES || r->blocks == r->blocks_max))
-		log_seal_open(s);
-	log_drain(s);
-	while (!s->open && s->inflight_count >= RECORDS_IN_FLIGHT_MAX) {
-		int error = wait_inflight(s);
-		if (error)
-			return error;
-		log_drain(s);
+	if (*open && !fits(s, *open, blocks, words, kept)) {
+		log_seal(s, *open);
+		*open = NULL;
 	}
-	if (!s->open) {
-		int error = log_begin(s, HEAD_USER, RECORD_ENTRIES, kept, &s->open);
-		if (error)
-			return error;
-		s->open->opened_us = store_now_us(s);
+	if (!*open && s->log.inflight_count >= RECORDS_IN_FLIGHT_MAX) {
+		need->kind = NEED_WRITE;
+		return TRY_AGAIN;
 	}
-	*record = s->open;
-	return 0;
+	int error = *open ? 0 : begin(s, number, blocks, kept, need, open);
+	*record = *open;
+	return error;
 }
 
-void log_append_note(struct record *r, struct fmt_entry entry)
+static bool holds(const struct record *r, uint64_t block)
 {
-	CHECK(r->entries < RECORD_ENTRIES);
-	r->header->entry[r->entries++] = entry;
+	return block >= r->block && block < r->block + RECORD_HEADERS + r->blocks;
 }
 
-uint64_t log_append(struct record *r, struct fmt_entry entry, const void *data)
+void log_order(struct store *s, const struct record *record, uint64_t old_block, bool note)
 {
-	CHECK(r->blocks < r->blocks_max);
-	log_append_note(r, entry);
-	unsigned at = RECORD_HEADERS + r->blocks++;
-	memcpy((uint8_t *)r->header + (size_t)at * BLOCK_SIZE, data, BLOCK_SIZE);
-	return r->block + at;
+	for (unsigned i = 0; i < LOG_HEADS; i++) {
+		struct record *o = s->log.open[i];
+		if (!o || o == record || !o->words || !(note || o->notes || holds(o, old_block)))
+			continue;
+		s->log.open[i] = NULL;
+		log_seal(s, o);
+	}
 }
 
-/* --- sealing --- */
-
-static void header_finish(struct store *s, struct record *r)
+uint64_t log_append(struct record *r, struct page *page)
 {
-	struct fmt_record *header = r->header;
-	header->seq = le64_of(r->seq);
-	header->previous = le64_of(s->chain);
-	header->durable = le64_of(s->durable);
-	header->blocks = le16_of((uint16_t)r->blocks);
-	header->log_head = (uint8_t)r->head;
-	header->epoch = le64_of(s->epoch);
-	fmt_seal(header, FMT_RECORD, s->config.guid, s->config.partition, r->entries);
-	memcpy((uint8_t *)header + BLOCK_SIZE, header, BLOCK_SIZE);
+	CHECK(r->blocks < r->blocks_max && page->pins > 0);
+	page_pin(page);
+	r->page[r->blocks] = page;
+	return r->block + RECORD_HEADERS + r->blocks++;
+}
+
+/* Does it go on where the last entry of the record ends? */
+static bool joins(const struct record *r, unsigned last, const struct entry *e)
+{
+	struct entry before;
+	unsigned at = last;
+	if (e->kind > ENTRY_LOST && e->kind != ENTRY_FREE)
+		return false;
+	if (!fmt_entry_next(r->header, &at, &before) || at != r->words || before.kind != e->kind)
+		return false;
+	bool address = e->kind != ENTRY_WRITE ||
+		       (before.volume == e->volume && before.address + before.count == e->address);
+	return address && before.id + before.count == e->id && before.count < UINT8_MAX;
+}
+
+void log_tell(struct record *r, const struct entry *e, const struct fmt_check *check)
+{
+	unsigned last = r->last_entry;
+	r->notes |= e->blocks == 0;
+	if (r->words && joins(r, last, e)) {
+		uint64_t first = le64_get(r->header->word[last]) + (1 << 8);
+		r->header->word[last] = le64_of(first);
+	} else {
+		CHECK(e->count <= 2);
+		fmt_entry_put(r->header, r->words, e);
+		r->last_entry = r->words;
+		r->words += fmt_entry_words(e->kind, 0);
+		if (!check && e->kind != ENTRY_TRIM)
+			CHECK(fmt_entry_words(e->kind, 0) == fmt_entry_words(e->kind, e->count));
+	}
+	if (check) {
+		r->header->word[r->words++] = check->low;
+		r->header->word[r->words++] = check->high;
+	}
+	CHECK(r->words <= RECORD_WORDS);
+	r->header->head.count = le32_of(r->words);
+}
+
+/* -- sealing -- */
+
+static void finish_header(struct store *s, struct record *r, uint32_t next)
+{
+	struct fmt_record *h = r->header;
+	h->seq = le64_of(r->seq);
+	h->previous = le64_of(s->log.chain);
+	h->durable = le64_of(s->log.durable);
+	h->place = place_of_block(r->block);
+	h->epoch = le64_of(s->log.epoch);
+	h->written = le64_of(s->counters.written_blocks);
+	h->next = le32_of(next);
+	h->birth = le32_of(s->checkpoint.birth);
+	h->blocks = le16_of((uint16_t)r->blocks);
+	h->log_head = (uint8_t)r->head;
+	fmt_seal(h, FMT_RECORD, s->config.guid, s->config.partition, r->words);
+}
+
+/* On to the next metaslab, if nothing fits behind the record. */
+static uint32_t move_head(struct store *s, struct record *r)
+{
+	struct head *h = &s->log.head[r->head];
+	h->offset += RECORD_HEADERS + r->blocks;
+	space_recorded(&s->space, h->metaslab, r->seq);
+	if (head_room(s, h) >= ROOM_LEAST && !r->last)
+		return NO_METASLAB;
+	uint32_t full = h->metaslab, next = h->next;
+	CHECK(next != NO_METASLAB);
+	*h = (struct head){.metaslab = next, .next = NO_METASLAB};
+	space_close(&s->space, full);
+	return next;
 }
 
 uint64_t log_seal(struct store *s, struct record *r)
 {
-	struct head *h = &s->head[r->head];
 	unsigned blocks = RECORD_HEADERS + r->blocks;
-	r->seq = ++s->seq;
-	header_finish(s, r);
-	s->chain = fmt_checksum_of(r->header);
-	s->claimed = s->durable;
-	if (r->entries)
-		s->work_seq = r->seq;
-	h->offset += blocks;
-	struct metaslab *m = space_find(&s->space, h->metaslab);
-	if (m->age == 0)
-		m->first = r->seq;
-	m->age = r->seq;
-	s->log_blocks += blocks;
+	r->seq = ++s->log.seq;
+	finish_header(s, r, move_head(s, r));
+	s->log.chain = fmt_checksum_of(r->header);
+	s->log.chain_seq = r->seq;
+	s->log.claimed = s->log.durable;
+	if (r->words)
+		s->log.work_seq = r->seq;
+	s->log.appended += blocks;
 	s->counters.device_blocks += blocks;
 	r->state = RECORD_SEALED;
-	struct record **end = &s->inflight;
+	struct record **end = &s->log.inflight;
 	while (*end)
 		end = &(*end)->next;
 	r->next = NULL;
 	*end = r;
-	s->inflight_count++;
+	s->log.inflight_count++;
 	return r->seq;
+}
+
+static bool any_open(const struct store *s)
+{
+	for (unsigned i = 0; i < LOG_HEADS; i++) {
+		if (s->log.open[i])
+			return true;
+	}
+	return false;
 }
 
 void log_seal_open(struct store *s)
 {
-	drop_empty_open(s);
-	struct record *r = s->open;
-	s->open = NULL;
-	if (r)
-		log_seal(s, r);
-}
-
-bool log_confirm_due(const struct store *s)
-{
-	return !s->faulted && !s->open && !s->inflight && s->durable >= s->work_seq && s->claimed < s->work_seq &&
-	       store_now_us(s) - s->flushed_us >= CONFIRM_US &&
-	       (log_room(s, HEAD_USER) >= RECORD_HEADERS || s->space.empty > room_kept(s));
-}
-
-void log_confirm(struct store *s)
-{
-	struct head *h = head_of(s, HEAD_USER);
-	if (log_room(s, HEAD_USER) < RECORD_HEADERS) {
-		(void)!head_advance(s, h, room_kept(s)); /* the link says it, too; it is a help, not a promise */
-	} else {
-		struct record *r = record_new(s, 0);
-		if (!r)
-			return;
-		record_place(s, r, h);
-		log_seal(s, r);
+	for (unsigned i = 0; i < LOG_HEADS; i++) {
+		struct record *r = s->log.open[i];
+		s->log.open[i] = NULL;
+		if (r && r->words)
+			log_seal(s, r);
+		else if (r)
+			record_recycle(s, r);
 	}
+	space_sealed(&s->space, s->log.seq);
+}
+
+static void tell_head(struct store *s, struct record *r, unsigned head, uint32_t metaslab)
+{
+	log_tell(r, &(struct entry){.kind = ENTRY_HEAD, .id = metaslab, .address = head}, NULL);
+	if (metaslab == NO_METASLAB)
+		space_close(&s->space, s->log.head[head].metaslab);
+	if (s->log.head[head].next != NO_METASLAB)
+		space_close(&s->space, s->log.head[head].next);
+	s->log.head[head] = (struct head){.metaslab = metaslab, .next = NO_METASLAB};
+}
+
+/* Told in the first head, by a record that is sealed before anything goes into the others. */
+void log_choose_heads(struct store *s, uint32_t kept)
+{
+	unsigned wanted = s->space.count < HEADS_METASLABS_MIN ? 1 : LOG_HEADS;
+	struct need need = {0};
+	struct record *r;
+	if (wanted == s->log.heads || (wanted > 1 && space_empty(&s->space) < kept + LOG_HEADS))
+		return;
+	log_seal_open(s);
+	if (log_open(s, HEAD_HOT, 0, LOG_HEADS * fmt_entry_words(ENTRY_HEAD, 0), kept, &need, &r))
+		return;
+	for (unsigned i = 1; i < LOG_HEADS; i++)
+		tell_head(s, r, i,
+			  wanted > 1 ? space_take(&s->space, class_of(i), s->counters.written_blocks)
+				     : NO_METASLAB);
+	s->log.heads = wanted;
+	log_seal_open(s);
+}
+
+bool log_return_next(struct store *s)
+{
+	bool any = false;
+	log_seal_open(s);
+	for (unsigned i = 0; i < LOG_HEADS; i++) {
+		struct head *h = &s->log.head[i];
+		if (h->next == NO_METASLAB)
+			continue;
+		space_close(&s->space, h->next);
+		h->next = NO_METASLAB;
+		any = true;
+	}
+	space_sealed(&s->space, s->log.seq);
+	return any;
+}
+
+bool log_confirm_due(const struct store *s, uint32_t kept)
+{
+	const struct log *l = &s->log;
+	return !s->faulted && !any_open(s) && !l->inflight && l->durable >= l->work_seq &&
+	       l->claimed < l->work_seq && store_now_us(s) - l->flushed_us >= CONFIRM_US &&
+	       (log_room(s, HEAD_HOT) >= 2 * ROOM_LEAST || space_empty(&s->space) > kept);
+}
+
+/* It is a help, not a promise: where it cannot be had, nothing is lost. */
+void log_confirm(struct store *s, uint32_t kept)
+{
+	struct record *r;
+	struct need need = {0};
+	if (begin(s, 0, 0, kept, &need, &r))
+		return;
+	log_seal(s, r);
 	log_drain(s);
 }
 
-/* --- writing --- */
+/* -- writing -- */
 
 static struct record *record_in_state(const struct store *s, enum record_state state)
 {
-	struct record *r = s->inflight;
+	struct record *r = s->log.inflight;
 	while (r && r->state != state)
 		r = r->next;
 	return r;
 }
 
-bool log_has_sealed(const struct store *s)
-{
-	return record_in_state(s, RECORD_SEALED);
-}
-
 static void record_done(struct store *s, struct record *r)
 {
-	struct record **link = &s->inflight;
+	struct record **link = &s->log.inflight;
 	while (*link != r)
 		link = &(*link)->next;
 	*link = r->next;
-	s->inflight_count--;
+	s->log.inflight_count--;
 	record_recycle(s, r);
 }
 
-/* Drops the lock. */
+static int write_out(struct store *s, struct record *r)
+{
+	struct iovec iov[RECORD_HEADERS + RECORD_BLOCKS_MAX];
+	unsigned count = 0;
+	while (count < RECORD_HEADERS)
+		iov[count++] = (struct iovec){r->header, BLOCK_SIZE};
+	for (unsigned i = 0; i < r->blocks; i++) {
+		if (i && r->page[i]->data == r->page[i - 1]->data + BLOCK_SIZE)
+			iov[count - 1].iov_len += BLOCK_SIZE;
+		else
+			iov[count++] = (struct iovec){r->page[i]->data, BLOCK_SIZE};
+	}
+	return vdev_writev(s->config.vdev, r->block << BLOCK_SHIFT, iov, count);
+}
+
 static int record_write(struct store *s, struct record *r)
 {
 	r->state = RECORD_WRITING;
-	if (!s->unflushed) {
-		s->unflushed = true;
-		s->flush_failures = atomic_load(&s->config.vdev->flush_failures);
+	if (!s->log.unflushed) {
+		s->log.unflushed = true;
+		s->log.flush_failures = atomic_load(&s->config.vdev->flush_failures);
 	}
-	store_drop(s);
-	int error = vdev_write(s->config.vdev, r->block << BLOCK_SHIFT, r->header,
-			       (size_t)(RECORD_HEADERS + r->blocks) * BLOCK_SIZE);
+	store_unlock(s);
+	int error = write_out(s, r);
 	store_lock(s);
 	r->error = error;
 	r->state = RECORD_FAILED;
@@ -316,20 +450,50 @@ static int record_write(struct store *s, struct record *r)
 		record_done(s, r);
 	else
 		s->counters.errors++;
-	pthread_cond_broadcast(&s->changed);
+	store_changed(s);
 	return error;
+}
+
+bool log_has_sealed(const struct store *s)
+{
+	return record_in_state(s, RECORD_SEALED);
 }
 
 void log_drain(struct store *s)
 {
 	struct record *r;
-	while (!s->trying && (r = record_in_state(s, RECORD_SEALED)))
+	while ((r = record_in_state(s, RECORD_SEALED)))
 		(void)!record_write(s, r);
+}
+
+bool log_holds(const struct store *s, uint64_t block)
+{
+	bool held = false;
+	for (unsigned i = 0; i < LOG_HEADS; i++)
+		held |= s->log.open[i] && holds(s->log.open[i], block);
+	for (const struct record *r = s->log.inflight; r; r = r->next)
+		held |= holds(r, block);
+	return held;
+}
+
+void log_write_out(struct store *s, uint64_t block)
+{
+	for (unsigned i = 0; i < LOG_HEADS; i++) {
+		if (s->log.open[i] && holds(s->log.open[i], block))
+			log_seal_open(s);
+	}
+	uint64_t changes = s->changes;
+	log_drain(s);
+	struct record *failed = record_in_state(s, RECORD_FAILED);
+	if (failed && holds(failed, block))
+		(void)!log_retry(s);
+	else if (s->changes == changes && log_holds(s, block)) /* others are at it */
+		store_wait(s);
 }
 
 int log_retry(struct store *s)
 {
-	uint64_t end = s->seq;
+	uint64_t end = s->log.seq;
 	struct record *r;
 	while ((r = record_in_state(s, RECORD_FAILED)) && r->seq <= end) {
 		int error = record_write(s, r);
@@ -341,7 +505,7 @@ int log_retry(struct store *s)
 
 static struct record *record_of_seq(const struct store *s, uint64_t seq)
 {
-	struct record *r = s->inflight;
+	struct record *r = s->log.inflight;
 	while (r && r->seq != seq)
 		r = r->next;
 	return r;
@@ -354,30 +518,18 @@ int log_wait(struct store *s, uint64_t seq)
 	while ((r = record_of_seq(s, seq))) {
 		if (r->state == RECORD_FAILED)
 			return r->error;
-		s->drops++;
-		pthread_cond_wait(&s->changed, &s->lock);
+		store_wait(s);
 	}
 	return 0;
 }
 
-const void *log_peek(const struct store *s, uint64_t block)
-{
-	const struct record *r = s->open;
-	if (!r || block < r->block || block >= r->block + RECORD_HEADERS + r->blocks) {
-		r = s->inflight;
-		while (r && (block < r->block || block >= r->block + RECORD_HEADERS + r->blocks))
-			r = r->next;
-	}
-	return r ? (const uint8_t *)r->header + (block - r->block) * BLOCK_SIZE : NULL;
-}
-
-/* --- flushing --- */
+/* -- flushing -- */
 
 /* The records up to which all are written. */
 static uint64_t written_seq(const struct store *s)
 {
-	uint64_t seq = s->seq;
-	for (const struct record *r = s->inflight; r; r = r->next)
+	uint64_t seq = s->log.seq;
+	for (const struct record *r = s->log.inflight; r; r = r->next)
 		seq = MIN_OF(seq, r->seq - 1);
 	return seq;
 }
@@ -385,28 +537,29 @@ static uint64_t written_seq(const struct store *s)
 int log_flush_device(struct store *s, uint64_t upto)
 {
 	struct vdev *vdev = s->config.vdev;
-	unsigned failures = s->unflushed ? s->flush_failures : atomic_load(&vdev->flush_failures);
-	if (!s->inflight)
-		s->unflushed = false;
-	s->flushing = true;
-	store_drop(s);
+	unsigned failures = s->log.unflushed ? s->log.flush_failures : atomic_load(&vdev->flush_failures);
+	if (!s->log.inflight)
+		s->log.unflushed = false;
+	s->log.flushing = true;
+	s->log.flushes++;
+	store_unlock(s);
 	int error = vdev_flush(vdev);
 	store_lock(s);
-	s->flushing = false;
+	s->log.flushing = false;
 	/* Another's flush may have been told of the loss of what we wrote. */
 	if (error || atomic_load(&vdev->flush_failures) != failures) {
 		s->faulted = true;
 		error = error ? error : -LCPFS_E_FAULTED;
 	} else {
-		s->durable = MAX_OF(s->durable, upto);
-		s->flushed_us = store_now_us(s);
-		room_reclaim(s);
+		s->log.durable = MAX_OF(s->log.durable, upto);
+		s->log.flushed_us = store_now_us(s);
+		space_durable(&s->space, s->log.durable);
 	}
-	pthread_cond_broadcast(&s->changed);
+	store_changed(s);
 	return error;
 }
 
-/* One step towards `goal`. Drops the lock. */
+/* One step towards `goal`. */
 static int flush_step(struct store *s, uint64_t goal, bool *retried)
 {
 	log_drain(s);
@@ -417,9 +570,8 @@ static int flush_step(struct store *s, uint64_t goal, bool *retried)
 	struct record *failed = record_in_state(s, RECORD_FAILED);
 	if (failed && failed->seq <= goal)
 		return failed->error;
-	if (s->flushing || written_seq(s) < goal) {
-		s->drops++;
-		pthread_cond_wait(&s->changed, &s->lock);
+	if (s->log.flushing || written_seq(s) < goal) {
+		store_wait(s);
 		return 0;
 	}
 	return log_flush_device(s, written_seq(s));
@@ -429,13 +581,61 @@ int log_flush(struct store *s)
 {
 	bool retried = false;
 	log_seal_open(s);
-	room_note_ready(s);
-	uint64_t goal = s->seq;
-	while (s->durable < goal && !s->faulted) {
+	uint64_t goal = s->log.seq;
+	while (s->log.durable < goal && !s->faulted) {
 		int error = flush_step(s, goal, &retried);
 		if (error)
 			return error;
 	}
-	room_reclaim(s);
 	return s->faulted ? -LCPFS_E_FAULTED : 0;
+}
+
+/* -- what it knows -- */
+
+bool log_is_idle(const struct store *s)
+{
+	return !any_open(s) && !s->log.inflight;
+}
+
+static size_t records_bytes(const struct record *r)
+{
+	size_t bytes = 0;
+	for (; r; r = r->next)
+		bytes += sizeof(*r) + BLOCK_SIZE;
+	return bytes;
+}
+
+size_t log_bytes(const struct store *s)
+{
+	size_t bytes = records_bytes(s->log.unused) + records_bytes(s->log.inflight);
+	for (unsigned i = 0; i < LOG_HEADS; i++)
+		bytes += s->log.open[i] ? sizeof(struct record) + BLOCK_SIZE : 0;
+	return bytes;
+}
+
+static void audit_pins(const struct record *r)
+{
+	for (unsigned i = 0; i < r->blocks; i++)
+		CHECK(r->page[i]->pins > 0); /* L3 */
+}
+
+void log_audit(const struct store *s)
+{
+	const struct log *l = &s->log;
+	uint64_t seq = 0;
+	unsigned count = 0;
+	for (const struct record *r = l->inflight; r; r = r->next, count++) {
+		CHECK(r->seq > seq && r->seq <= l->seq); /* L1 */
+		seq = r->seq;
+		audit_pins(r);
+	}
+	CHECK(count == l->inflight_count && l->chain_seq == l->seq); /* L1 */
+	CHECK(l->durable <= written_seq(s) && l->claimed <= l->durable); /* L2 */
+	for (unsigned i = 0; i < LOG_HEADS; i++) {
+		const struct head *h = &l->head[i];
+		if (l->open[i])
+			audit_pins(l->open[i]);
+		CHECK(!l->open[i] || i < l->heads);
+		CHECK(i >= l->heads || (h->metaslab != NO_METASLAB && head_room(s, h) >= ROOM_LEAST));
+	}
 }

@@ -1,301 +1,265 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * What an address and a block id mean: the volume tree says which id an address refers to, the block
- * table where the id lies. Keeps the live counts of metaslabs in step with the table.
- *
- * Ids: an overwrite keeps its id, so the volume tree changes only when an address is first written or
- * trimmed. New ids come from the end; once an eighth of all ids is free, a cursor goes round and takes
- * those, so that the table stays within 8/7 of what it has to hold and finding one costs eight steps
- * on average. When none is in use they begin anew, so that an emptied volume holds as much as it did
- * at first.
- */
-#include <string.h>
+#include "store/map.h"
 
-#include "store/internal.h"
+#include "store/ids.h"
+#include "store/log.h"
+#include "store/place.h"
+#include "store/room.h"
+#include "store/table.h"
+#include "store/tree.h"
 
 enum {
-	ID_SEARCH_LEAVES = 4,   /* looked through for a free id before taking one from the end */
-	TRIM_LEAVES_MAX = 24,   /* table leaves that one step of a trim may need at a time: far below CACHE_PAGES_MIN */
-};
+	TRIM_LEAVES_MAX = 8
+}; /* of the table, that one step of a trim changes: as many pages must be at hand at once */
 
-static uint64_t entry_block(const struct fmt_block *e)
+/* -- looking up -- */
+
+static int slot_id(const struct page *leaf, uint64_t address, uint64_t *id)
 {
-	return le64_get(e->place) / BLOCK_SECTORS;
+	*id = leaf ? tree_slot(leaf, address) : 0;
+	return *id & ~FMT_ID_MASK ? -LCPFS_E_CORRUPT : 0;
 }
 
-/* Is this an entry that this version can read? */
-static int entry_check(const struct fmt_block *e)
+int map_id(struct store *s, uint64_t address, struct need *need, uint64_t *id)
 {
-	if (e->compression || e->flags || le16_get(e->length) != BLOCK_SECTORS)
-		return -LCPFS_E_VERSION;
-	return le64_get(e->place) % BLOCK_SECTORS || le32_get(e->references) == 0 ? -LCPFS_E_CORRUPT : 0;
+	struct page *leaf;
+	int error = tree_leaf(s, VOLUME_HEAD, address, need, &leaf);
+	return error ? error : slot_id(leaf, address, id);
 }
 
-static bool entry_free(const struct fmt_block *e)
+static int entry_of(struct store *s, uint64_t id, struct need *need, struct page **leaf, struct mapping *mapping)
 {
-	return le32_get(e->references) == 0;
+	int error = table_leaf(s, id, need, leaf);
+	if (error || !*leaf)
+		return error ? error : -LCPFS_E_CORRUPT;
+	const struct fmt_block *e = table_entry(*leaf, id);
+	mapping->id = id;
+	mapping->block = table_block(s, e);
+	mapping->check = e->check;
+	return e->kind == BLOCK_DATA && mapping->block != UINT64_MAX ? 0 : -LCPFS_E_CORRUPT;
 }
 
-static uint64_t id_limit(const struct store *s)
+int map_entry(struct store *s, uint64_t id, struct need *need, struct mapping *mapping)
 {
-	return s->tree[TREE_TABLE - 1].capacity * PAGE_SLOTS;
+	struct page *leaf;
+	return entry_of(s, id, need, &leaf, mapping);
 }
 
-int map_entry(struct store *s, uint64_t id, struct page **leaf, struct fmt_block **entry)
+int map_lookup(struct store *s, uint64_t address, struct need *need, struct mapping *mapping)
 {
-	*entry = NULL;
-	*leaf = NULL;
-	if (id >= id_limit(s))
-		return -LCPFS_E_CORRUPT;
-	int error = tree_page(s, TREE_TABLE, 0, id / PAGE_SLOTS, false, leaf);
-	if (!error && *leaf && !entry_free(&(*leaf)->data.block[id % PAGE_SLOTS]))
-		*entry = &(*leaf)->data.block[id % PAGE_SLOTS];
-	return error;
+	struct page *leaf;
+	uint64_t id;
+	*mapping = (struct mapping){0};
+	int error = map_id(s, address, need, &id);
+	return error || !id ? error : entry_of(s, id, need, &leaf, mapping);
 }
 
-static int volume_slot(struct store *s, uint64_t address, bool create, struct page **leaf, uint64_t *slot)
+/* -- writing -- */
+
+static void show(struct store *s, struct page *page, uint64_t id)
 {
-	int error = tree_page(s, TREE_VOLUME, 0, address / VOLUME_SLOTS, create, leaf);
-	if (!error)
-		*slot = *leaf ? le64_get((*leaf)->data.id[address % VOLUME_SLOTS]) : 0;
-	return error;
+	struct page_key key = {.kind = PAGE_DATA, .index = id};
+	cache_insert(&s->cache, page, &key, PAGE_READY);
 }
 
-int map_lookup(struct store *s, uint64_t address, struct mapping *mapping)
+static enum log_head head_for(struct store *s, uint64_t address, const struct metaslab *old)
 {
-	uint64_t drops;
-	do {
-		struct page *leaf;
-		struct fmt_block *entry;
-		drops = s->drops;
-		int error = volume_slot(s, address, false, &leaf, &mapping->id);
-		if (error || mapping->id == 0)
-			return error;
-		error = map_entry(s, mapping->id - 1, &leaf, &entry);
-		if (error)
-			return error;
-		if (s->drops != drops)
-			continue;
-		if (!entry)
-			return -LCPFS_E_CORRUPT;
-		error = entry_check(entry);
-		if (error)
-			return error;
-		mapping->block = entry_block(entry);
-		mapping->checksum = le64_get(entry->checksum);
-	} while (s->drops != drops);
+	enum space_class class =
+		space_place(&s->space, address, old ? old->index : SPACE_NONE, s->counters.written_blocks);
+	return class == CLASS_HOT ? HEAD_HOT : HEAD_COLD;
+}
+
+/* Nothing but contradictions can fail from here on: what is in a record has happened. */
+static int put(struct store *s, struct map_write *w, struct record *record, const struct entry *entry,
+	       struct page *leaf, uint64_t old_block)
+{
+	log_order(s, record, old_block, false);
+	uint64_t block = log_append(record, w->page);
+	log_tell(record, entry, &w->check);
+	int error = table_store(s, table_entry(leaf, entry->id), BLOCK_DATA, block, &w->check);
+	if (error)
+		return store_contradiction(s);
+	show(s, w->page, entry->id);
 	return 0;
 }
 
-/* The first free id in a leaf, from id on. */
-static bool leaf_free_id(const struct page *leaf, uint64_t *id)
+static int overwrite(struct store *s, struct map_write *w, uint64_t id, struct need *need)
 {
-	for (uint64_t end = (*id / PAGE_SLOTS + 1) * PAGE_SLOTS; *id < end; ++*id) {
-		if (entry_free(&leaf->data.block[*id % PAGE_SLOTS]))
-			return true;
-	}
-	return false;
-}
-
-/* May drop the lock. */
-static int pick_id(struct store *s, uint64_t *id)
-{
-	if (s->data_blocks == 0) /* the table is empty: as if it were new */
-		s->id_end = s->id_cursor = 0;
-	bool must = s->id_end >= id_limit(s);
-	bool worth = s->id_end - s->data_blocks >= s->id_end / 8 + PAGE_SLOTS;
-	uint64_t leaves = must ? s->tree[TREE_TABLE - 1].capacity : ID_SEARCH_LEAVES;
-	for (uint64_t i = 0; (must || worth) && i < leaves; i++) {
-		struct page *leaf;
-		if (s->id_cursor >= s->id_end)
-			s->id_cursor = 0;
-		*id = s->id_cursor;
-		int error = tree_page(s, TREE_TABLE, 0, *id / PAGE_SLOTS, true, &leaf);
-		if (error)
-			return error;
-		bool found = leaf_free_id(leaf, id);
-		s->id_cursor = *id;
-		if (found && *id < s->id_end)
-			return 0;
-	}
-	*id = s->id_end;
-	return *id < id_limit(s) ? 0 : -LCPFS_E_NOSPC;
-}
-
-/* Loads and marks the table leaf of an id. May drop the lock. */
-static int prepare_entry(struct store *s, uint64_t id)
-{
+	struct mapping now;
 	struct page *leaf;
-	if (id >= id_limit(s))
-		return -LCPFS_E_CORRUPT;
-	int error = tree_page(s, TREE_TABLE, 0, id / PAGE_SLOTS, true, &leaf);
-	return error ? error : page_modify(s, leaf);
-}
-
-static int prepare_once(struct store *s, uint64_t address, uint64_t asked, uint64_t *id, bool *fresh)
-{
-	struct page *leaf;
-	uint64_t slot;
-	int error = volume_slot(s, address, true, &leaf, &slot);
+	struct record *record;
+	int error = entry_of(s, id, need, &leaf, &now);
 	if (error)
 		return error;
-	*fresh = slot == 0;
-	*id = asked;
-	if (*fresh && asked == ID_NONE) {
-		error = pick_id(s, id);
-	} else if (!*fresh) {
-		error = prepare_entry(s, slot - 1);
-		*id = asked == ID_NONE ? slot - 1 : asked;
-	}
-	if (!error && (*fresh || *id != slot - 1))
-		error = prepare_entry(s, *id);
-	return error;
-}
-
-int map_prepare(struct store *s, uint64_t address, uint64_t *id, bool *fresh)
-{
-	uint64_t drops, asked = *id;
-	if (address >= s->volume_blocks)
-		return -LCPFS_E_CORRUPT;
-	struct page *leaf;
-	do {
-		drops = s->drops;
-		int error = prepare_once(s, address, asked, id, fresh);
-		if (error)
-			return error;
-		leaf = page_find(s, TREE_VOLUME, 0, address / VOLUME_SLOTS);
-	} while (s->drops != drops || !leaf);
-	return *fresh || le64_get(leaf->data.id[address % VOLUME_SLOTS]) != *id + 1 ? page_modify(s, leaf) : 0;
-}
-
-/* One reference less to an id whose leaf is marked. */
-static int unreference(struct store *s, uint64_t id)
-{
-	struct page *leaf = page_find(s, TREE_TABLE, 0, id / PAGE_SLOTS);
-	struct fmt_block *e = &leaf->data.block[id % PAGE_SLOTS];
-	if (entry_free(e))
-		return -LCPFS_E_CORRUPT;
-	uint32_t references = le32_get(e->references) - 1;
-	e->references = le32_of(references);
-	if (references)
+	w->differs = w->expected && !mapping_same(&now, w->expected);
+	if (w->differs)
 		return 0;
-	int error = space_live_sub(&s->space, entry_block(e));
-	memset(e, 0, sizeof(*e));
-	s->data_blocks--;
-	return error;
-}
-
-static int place_entry(struct store *s, struct fmt_block *e, uint64_t block, uint64_t checksum)
-{
-	int error = entry_free(e) ? 0 : space_live_sub(&s->space, entry_block(e));
+	enum log_head head = head_for(s, w->address, metaslab_of(s, now.block));
+	struct entry entry = {.kind = ENTRY_OVERWRITE, .count = 1, .blocks = 1, .id = id};
+	error = log_open(s, head, 1, fmt_entry_words(ENTRY_OVERWRITE, 1), room_kept(s, USER_WRITE), need, &record);
 	if (!error)
-		error = space_live_add(&s->space, block);
-	e->place = le64_of(block * BLOCK_SECTORS);
-	e->checksum = le64_of(checksum);
-	e->length = le16_of(BLOCK_SECTORS);
-	return error;
+		error = table_modify(s, leaf);
+	return error ? error : put(s, w, record, &entry, leaf, now.block);
 }
 
-int map_bind(struct store *s, uint64_t address, uint64_t id, uint64_t block, uint64_t checksum)
+static int write_new(struct store *s, struct map_write *w, struct need *need)
 {
-	le64 *slot = &page_find(s, TREE_VOLUME, 0, address / VOLUME_SLOTS)->data.id[address % VOLUME_SLOTS];
-	struct page *leaf = page_find(s, TREE_TABLE, 0, id / PAGE_SLOTS);
-	struct fmt_block *e = &leaf->data.block[id % PAGE_SLOTS];
-	uint64_t old = le64_get(*slot);
-	bool bound = old == id + 1;
-	if (old && !bound) {
-		int error = unreference(s, old - 1);
-		if (error)
-			return error;
+	struct page *leaf, *table;
+	struct record *record;
+	struct entry entry = {
+		.kind = ENTRY_WRITE, .count = 1, .blocks = 1, .volume = VOLUME_HEAD, .address = w->address};
+	if (s->trees.held) {
+		need->kind = NEED_HELD;
+		return TRY_AGAIN;
 	}
-	if (bound == entry_free(e))
-		return -LCPFS_E_CORRUPT; /* a free id that is referred to, or a new one that is in use */
-	int error = place_entry(s, e, block, checksum);
-	if (!bound) {
-		e->references = le32_of(1);
-		*slot = le64_of(id + 1);
-		s->data_blocks++;
-		s->id_end = MAX_OF(s->id_end, id + 1);
+	int error = tree_leaf(s, VOLUME_HEAD, w->address, need, &leaf);
+	unsigned wants = leaf ? 1 : 3; /* a page of the tree lies there twice */
+	if (!error && !room_fits(s, wants)) {
+		w->wants = wants;
+		error = -LCPFS_E_NOSPC;
 	}
-	return error;
-}
-
-int map_move(struct store *s, struct page *leaf, struct fmt_block *entry, uint64_t block)
-{
-	int error = entry_check(entry);
 	if (!error)
-		error = page_modify(s, leaf);
-	return error ? error : place_entry(s, entry, block, le64_get(entry->checksum));
+		error = tree_leaf_made(s, VOLUME_HEAD, w->address, need, &leaf);
+	if (!error)
+		error = log_open(s, head_for(s, w->address, NULL), 1, fmt_entry_words(ENTRY_WRITE, 1),
+				 room_kept(s, USER_WRITE), need, &record);
+	if (!error)
+		error = ids_take(s, false, need, &entry.id, &table);
+	if (error)
+		return error;
+	error = table_modify(s, table);
+	if (error) {
+		ids_freed(s, entry.id, 1);
+		return error;
+	}
+	tree_modify(s, leaf);
+	tree_set_slot(leaf, w->address, entry.id);
+	return put(s, w, record, &entry, table, 0);
 }
 
-/* Where the trim step that begins at `address` in this volume leaf has to end. May drop the lock. */
-static int trim_reach(struct store *s, uint64_t address, uint64_t *end, bool *mapped)
+int map_write(struct store *s, void *context, struct need *need)
+{
+	struct map_write *w = context;
+	uint64_t id;
+	w->wants = 0;
+	int error = map_id(s, w->address, need, &id);
+	if (error)
+		return error;
+	if (id)
+		return overwrite(s, w, id, need);
+	w->differs = w->expected && w->expected->id;
+	return w->differs ? 0 : write_new(s, w, need);
+}
+
+/* -- trimming -- */
+
+/* The first address at or behind `from` that this leaf maps, or the leaf's end. */
+static uint64_t first_mapped(const struct page *leaf, uint64_t from, uint64_t end)
+{
+	while (from < end && tree_slot(leaf, from) == 0)
+		from++;
+	return from;
+}
+
+/* Where this step has to end: all leaves of the table up to there are in memory, and can be changed. */
+static int reach(struct store *s, const struct page *leaf, uint64_t from, unsigned words, struct need *need,
+		 uint64_t *end)
 {
 	unsigned leaves = 0;
-	uint64_t last = UINT64_MAX, drops = s->drops;
-	for (uint64_t a = address; a < *end; a++) {
-		struct page *leaf, *table;
-		struct fmt_block *entry;
-		uint64_t slot;
-		int error = volume_slot(s, a, false, &leaf, &slot);
+	uint64_t last = UINT64_MAX, id;
+	for (uint64_t a = from; a < *end; a++) {
+		struct page *table;
+		int error = slot_id(leaf, a, &id);
 		if (error)
 			return error;
-		if (!slot)
+		if (!id)
 			continue;
-		*mapped = true;
-		leaves += (slot - 1) / PAGE_SLOTS != last;
-		last = (slot - 1) / PAGE_SLOTS;
-		if (leaves > TRIM_LEAVES_MAX) {
+		leaves += id / TABLE_SLOTS != last;
+		last = id / TABLE_SLOTS;
+		if (leaves > TRIM_LEAVES_MAX || words-- == 0) {
 			*end = a;
 			return 0;
 		}
-		error = map_entry(s, slot - 1, &table, &entry);
-		if (error || s->drops != drops)
+		error = table_leaf(s, id, need, &table);
+		if (!error && (!table || table_entry(table, id)->kind != BLOCK_DATA))
+			error = -LCPFS_E_CORRUPT;
+		if (!error)
+			error = table_modify(s, table);
+		if (error)
 			return error;
 	}
 	return 0;
 }
 
-int map_trim_prepare(struct store *s, uint64_t address, uint64_t *count, bool *mapped)
+static int unmap(struct store *s, struct page *leaf, uint64_t address, struct record *record)
 {
-	uint64_t leaf = address / VOLUME_SLOTS, drops = s->drops;
-	bool found;
-	*mapped = false;
-	int error = tree_next_leaf(s, TREE_VOLUME, &leaf, &found);
-	if (error || s->drops != drops)
-		return error;
-	uint64_t end = address + *count;
-	if (!found || leaf * VOLUME_SLOTS >= end)
-		return 0;
-	if (leaf * VOLUME_SLOTS > address) {
-		*count = leaf * VOLUME_SLOTS - address;
+	uint64_t id = tree_slot(leaf, address);
+	struct page_key key = {.kind = PAGE_DATA, .index = id};
+	struct page_key in = table_key(0, id / TABLE_SLOTS);
+	struct page *table = cache_find(&s->cache, &in), *data = cache_find(&s->cache, &key);
+	CHECK(table && table->state == PAGE_READY);
+	if (table_free(s, table_entry(table, id)))
+		return store_contradiction(s);
+	log_tell(record, &(struct entry){.kind = ENTRY_FREE, .count = 1, .id = id}, NULL);
+	ids_freed(s, id, 1);
+	if (data)
+		cache_forget(&s->cache, data);
+	tree_set_slot(leaf, address, 0);
+	return 0;
+}
+
+static void skip(struct map_trim *t, uint64_t to)
+{
+	uint64_t end = t->address + t->count;
+	t->address = MIN_OF(to, end);
+	t->count = end - t->address;
+}
+
+static int trim_leaf(struct store *s, struct map_trim *t, struct page *leaf, struct need *need)
+{
+	uint64_t first = t->address,
+		 end = MIN_OF(t->address + t->count, (t->address / VOLUME_SLOTS + 1) * VOLUME_SLOTS);
+	struct record *record;
+	first = first_mapped(leaf, first, end);
+	if (first == end) {
+		skip(t, end);
 		return 0;
 	}
-	end = MIN_OF(end, (leaf + 1) * VOLUME_SLOTS);
-	error = trim_reach(s, address, &end, mapped);
-	*count = end - address;
+	/* A word for each block, if no two ids lie side by side. */
+	unsigned words = (unsigned)MIN_OF(end - first, (uint64_t)RECORD_WORDS - fmt_entry_words(ENTRY_TRIM, 0));
+	int error = reach(s, leaf, first, words, need, &end);
+	if (!error)
+		error = log_open(s, HEAD_HOT, 0, words + fmt_entry_words(ENTRY_TRIM, 0), t->kept, need, &record);
+	if (error)
+		return error;
+	log_order(s, record, 0, true);
+	tree_modify(s, leaf);
+	struct entry entry = {.kind = ENTRY_TRIM, .volume = VOLUME_HEAD, .address = first, .length = end - first};
+	log_tell(record, &entry, NULL);
+	for (uint64_t a = first; a < end && !error; a++) {
+		if (tree_slot(leaf, a) == 0)
+			continue;
+		error = unmap(s, leaf, a, record);
+		t->trimmed += !error;
+	}
+	skip(t, end);
 	return error;
 }
 
-int map_trim(struct store *s, uint64_t address, uint64_t count)
+int map_trim(struct store *s, void *context, struct need *need)
 {
-	for (uint64_t a = address; a < address + count; a++) {
-		struct page *leaf = page_find(s, TREE_VOLUME, 0, a / VOLUME_SLOTS);
-		uint64_t slot = leaf ? le64_get(leaf->data.id[a % VOLUME_SLOTS]) : 0;
-		if (!slot)
-			continue;
-		struct page *table = page_find(s, TREE_TABLE, 0, (slot - 1) / PAGE_SLOTS);
-		if (!table)
-			return -LCPFS_E_CORRUPT;
-		int error = page_modify(s, leaf);
-		if (!error)
-			error = page_modify(s, table);
-		if (error)
-			return error;
-		leaf->data.id[a % VOLUME_SLOTS] = le64_of(0);
-		error = unreference(s, slot - 1);
-		if (error)
-			return error;
+	struct map_trim *t = context;
+	struct page *leaf;
+	if (s->trees.held) {
+		need->kind = NEED_HELD;
+		return TRY_AGAIN;
 	}
-	return 0;
+	int error = tree_leaf(s, VOLUME_HEAD, t->address, need, &leaf);
+	if (error)
+		return error;
+	if (!leaf) {
+		skip(t, (t->address / VOLUME_SLOTS + 1) * VOLUME_SLOTS);
+		return 0;
+	}
+	return trim_leaf(s, t, leaf, need);
 }

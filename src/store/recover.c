@@ -2,222 +2,293 @@
 /*
  * Opening: the newest root, then the log rolled forward.
  *
- * The root says where each head stood at record S. From there records are taken in sequence, from
- * whichever head has the next one; each must carry the checksum of the one before it and the root's
- * epoch, so that nothing left over from an earlier life of a metaslab can be mistaken for the log.
+ * The root says for each region of the block table after which record its leaves were written, and where the log's
+ * heads stood then. From the lowest of these, the redo point, records are taken in sequence, from whichever head
+ * has the next one; each must carry the checksum of the one before it and the right epoch, so that nothing left
+ * over from an earlier life of a metaslab can be mistaken for the log.
  *
- * Where the log ends. First pass: follow the headers as far as they go, and note the highest record
- * that any header declares durable. Second pass: apply. Up to that mark a block that fails its
- * checksum is damage: its mapping is applied and reads of it fail. Beyond the mark it may be the torn
- * end of what was never flushed: the first record with such a block, and all behind it, never
- * happened. If the chain breaks before the mark, flushed data cannot be found any more: that is an
- * error, not an end. Records that cannot be reached because the chain is broken are looked for behind
- * each head, in metaslabs that should be empty where a head stands near the end of its own, and
- * everywhere if both copies of one root are damaged: it may have been the newest.
+ * Where the log ends. First pass: follow the headers as far as they go, and note the highest record that any
+ * header declares durable. Up to that mark a block that fails its checksum is damage: its mapping is applied and
+ * reads of it fail. Beyond the mark it may be the torn end of what was never flushed: the first record with such a
+ * block, and all behind it, never happened. If the chain breaks before the mark, flushed data cannot be found any
+ * more: that is an error, not an end. Records that cannot be reached because the chain is broken are looked for
+ * behind each head, in metaslabs that should be empty where a head stands near the end of its own, and everywhere
+ * if both copies of one root are damaged: it may have been the newest.
  *
- * Costs reading what was written since the last checkpoint, and the space tree. Everything read is
- * untrusted.
+ * What is applied. Second pass: the table. A region that has a record's changes already is left alone; counts of
+ * live blocks follow from the record on that the root's counts are as of. Third pass: the trees of volumes. Their
+ * pages may be newer than the record at hand, so they are read where the table has them in the end, and are bound
+ * again what they know already.
+ *
+ * Costs reading the headers since the redo point, and the space list. Everything read is untrusted: time and
+ * memory depend on what the device holds, never on what a field claims.
  */
+#include "store/recover.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/hash.h"
-#include "store/cleared.h"
-#include "store/internal.h"
+#include "store/attempt.h"
+#include "store/ids.h"
+#include "store/log.h"
+#include "store/place.h"
+#include "store/record.h"
+#include "store/room.h"
+#include "store/table.h"
+#include "store/tree.h"
 
-/* -- record headers -- */
-
-static bool record_valid(const struct store *s, const struct fmt_record *header, uint64_t block)
+/* Ids that there can be at most: more than blocks in the pool, since freed ones are found again late. */
+static uint64_t ids_max(const struct store *s)
 {
-	if (fmt_verify(header, FMT_RECORD, s->config.guid, s->config.partition) != FMT_GOOD ||
-	    le64_get(header->place) != block || le32_get(header->head.count) > RECORD_ENTRIES)
-		return false;
-	unsigned blocks = 0;
-	for (unsigned i = 0; i < le32_get(header->head.count); i++)
-		blocks += entry_has_block(fmt_entry_kind(&header->entry[i]));
-	return blocks == le16_get(header->blocks);
-}
-
-int record_read(struct store *s, uint64_t block, struct fmt_record *header, bool good[2])
-{
-	struct fmt_record copy[2];
-	int error[2];
-	for (unsigned i = 0; i < 2; i++) {
-		error[i] = vdev_read(s->config.vdev, (block + i) << BLOCK_SHIFT, &copy[i], BLOCK_SIZE);
-		good[i] = !error[i] && record_valid(s, &copy[i], block);
-	}
-	if (!good[0] && !good[1])
-		return error[0] ? error[0] : error[1];
-	*header = copy[good[0] ? 0 : 1];
-	return 1;
-}
-
-bool record_next(struct store *s, struct record_walk *walk, struct fmt_record *header)
-{
-	uint32_t end = s->config.metaslab_blocks;
-	if (walk->offset + RECORD_HEADERS > end)
-		return false;
-	walk->block = space_first_block(&s->space, walk->metaslab) + walk->offset;
-	if (record_read(s, walk->block, header, walk->good) <= 0)
-		return false; /* one that cannot be read: as if it were damaged */
-	walk->offset += RECORD_HEADERS + le16_get(header->blocks);
-	if (walk->offset > end)
-		return false;
-	if (le32_get(header->next) != NO_METASLAB)
-		walk->offset = end;
-	return true;
+	return MIN_OF(4 * (uint64_t)s->config.metaslab_blocks * s->config.metaslab_count + 65536, FMT_ID_MASK);
 }
 
 /* -- root -- */
 
-static int root_load(struct store *s, struct fmt_root *best, struct lcpfs_failure *failure)
+struct roots {
+	struct fmt_root best;
+	bool other, lost[2], unread[2];
+	int error;
+};
+
+static void read_roots(struct store *s, struct roots *r)
 {
 	struct fmt_root root;
-	uint64_t generation = 0, first_copy = 0;
-	bool newer = false, lost[2] = {true, true}, unread[2] = {false, false};
-	int error = 0;
-	s->as_closed = s->config.was_closed;
+	uint64_t generation = 0;
+	*r = (struct roots){.lost = {true, true}};
 	for (unsigned i = 0; i < 4; i++) {
-		int failed = vdev_read(s->config.vdev, s->config.root_block[i / 2][i % 2] << BLOCK_SHIFT, &root, BLOCK_SIZE);
-		enum fmt_verdict verdict = failed ? FMT_DAMAGED :
-						    fmt_verify(&root, FMT_ROOT, s->config.guid, s->config.partition);
-		error = failed ? failed : error;
-		newer |= verdict == FMT_NEWER;
-		lost[i / 2] &= verdict != FMT_GOOD;
-		unread[i / 2] |= failed != 0;
-		s->as_closed &= verdict == FMT_GOOD && (i % 2 == 0 || le64_get(root.generation) == first_copy);
-		first_copy = le64_get(root.generation);
+		int failed = vdev_read(s->config.vdev, s->config.root_block[i / 2][i % 2] << BLOCK_SHIFT, &root,
+				       BLOCK_SIZE);
+		enum fmt_verdict verdict =
+			failed ? FMT_DAMAGED : fmt_verify(&root, FMT_ROOT, s->config.guid, s->config.partition);
+		r->error = failed ? failed : r->error;
+		r->other |= verdict == FMT_NEWER || verdict == FMT_OLDER;
+		r->lost[i / 2] &= verdict != FMT_GOOD;
+		r->unread[i / 2] |= failed != 0;
 		if (verdict != FMT_GOOD || le64_get(root.generation) <= generation)
 			continue;
 		generation = le64_get(root.generation);
-		s->root_slot = i / 2;
-		*best = root;
+		s->checkpoint.root_slot = i / 2;
+		r->best = root;
 	}
-	if (newer)
-		return failure_set(failure, LCPFS_E_VERSION, "partition %s was written by a newer lcpfs", s->name);
-	if ((lost[0] && unread[0]) || (lost[1] && unread[1])) /* it may be the newest, and may come back */
-		return failure_set(failure, (enum lcpfs_error)-error, "partition %s: both copies of a root cannot be read", s->name);
-	s->root_lost = generation > 1 && (lost[0] || lost[1]);
+}
+
+static int load_root(struct store *s, struct roots *r, struct lcpfs_failure *failure)
+{
+	read_roots(s, r);
+	uint64_t generation = le64_get(r->best.generation);
+	if (r->other)
+		return failure_set(failure, LCPFS_E_VERSION, "partition %s was written by another version of lcpfs", s->name);
+	if ((r->lost[0] && r->unread[0]) ||
+	    (r->lost[1] && r->unread[1])) /* it may be the newest, and may come back */
+		return failure_set(failure, (enum lcpfs_error) - r->error,
+				   "partition %s: both copies of a root cannot be read", s->name);
+	s->found.root_lost = generation > 1 && (r->lost[0] || r->lost[1]);
 	if (generation)
 		return 0;
 	return failure_set(failure, LCPFS_E_CORRUPT, "partition %s: all copies of its root are damaged", s->name);
 }
 
-/* A head always has room for the link to the next metaslab; without, that would go into somebody else's. */
-static bool head_sane(const struct store *s, uint32_t metaslab, uint32_t offset)
+/* A head always has room for one more record. */
+static bool position_sane(const struct store *s, const struct fmt_position *p)
 {
-	return metaslab == NO_METASLAB || offset <= s->config.metaslab_blocks - LINK_BLOCKS;
+	return le32_get(p->metaslab) == NO_METASLAB ||
+	       (uint64_t)le32_get(p->offset) + RECORD_HEADERS + 1 <= s->config.metaslab_blocks;
 }
 
-/* A tree has as many levels as its volume needs, or more: growing it may have been given up. */
-static bool take_levels(struct tree *tree, const struct fmt_tree_root *root)
+static bool regions_sane(const struct store *s, const struct fmt_root *root)
 {
-	uint32_t levels = le32_get(root->levels);
-	if (levels < tree->levels || levels > TREE_LEVELS_MAX)
+	uint64_t leaves = DIV_UP(le64_get(root->id_end), (uint64_t)TABLE_SLOTS);
+	/* Every page above the leaves is in a region. */
+	if (le32_get(root->region_shift) > 40 ||
+	    (leaves && (DIV_UP(leaves, (uint64_t)TABLE_SLOTS) - 1) >> le32_get(root->region_shift) >= REGIONS))
 		return false;
-	for (; tree->levels < levels; tree->levels++)
-		tree->capacity *= PAGE_SLOTS;
+	for (unsigned i = 0; i < REGIONS; i++) {
+		for (unsigned j = 0; j < LOG_HEADS; j++) {
+			if (!position_sane(s, &root->region[i].position[j]))
+				return false;
+		}
+		if (le64_get(root->region[i].seq) > le64_get(root->seq))
+			return false;
+	}
 	return true;
 }
 
-static bool root_sane(struct store *s, const struct fmt_root *root)
+static bool volumes_sane(const struct fmt_root *root)
 {
-	for (unsigned i = 0; i < LOG_HEADS; i++) {
-		if (!head_sane(s, le32_get(root->position[i].metaslab), le32_get(root->position[i].offset)))
+	for (unsigned i = 0; i < ROOT_VOLUMES; i++) {
+		const struct fmt_volume *v = &root->volume[i];
+		if (le64_get(v->blocks) > UINT64_C(1) << 40 || le32_get(v->levels) < 1 ||
+		    le32_get(v->levels) > VOLUME_LEVELS_MAX || le64_get(v->root) % 2 ||
+		    le64_get(v->root) > FMT_ID_MASK)
 			return false;
 	}
-	struct tree *table = tree_of(s, TREE_TABLE), *volume = tree_of(s, TREE_VOLUME);
-	return take_levels(table, &root->table) && take_levels(volume, &root->volume) &&
-	       le32_get(root->space.levels) <= TREE_LEVELS_MAX && le64_get(root->id_end) <= table->capacity * PAGE_SLOTS &&
-	       le64_get(root->data_blocks) <= le64_get(root->id_end) && le64_get(root->generation) < UINT64_MAX / 2 &&
-	       le64_get(root->page_count) <= (uint64_t)s->config.metaslab_blocks * s->config.metaslab_count;
+	return le64_get(root->volume[VOLUME_HEAD].blocks) > 0;
 }
 
-static int root_apply(struct store *s, const struct fmt_root *root, struct lcpfs_failure *failure)
+static bool root_sane(const struct store *s, const struct fmt_root *root)
 {
-	uint64_t blocks = le64_get(root->volume_blocks);
-	if (blocks == 0 || blocks > UINT64_C(1) << 40)
-		return failure_set(failure, LCPFS_E_CORRUPT, "partition %s: impossible volume size in its root", s->name);
-	tree_init(s, blocks);
+	uint64_t blocks = (uint64_t)s->config.metaslab_blocks * s->config.metaslab_count;
+	return regions_sane(s, root) && volumes_sane(root) && le64_get(root->id_end) >= IDS_FIRST &&
+	       le64_get(root->id_end) <= ids_max(s) && le64_get(root->data_blocks) <= le64_get(root->id_end) &&
+	       le64_get(root->page_blocks) <= le64_get(root->id_end) && le64_get(root->table_pages) <= blocks &&
+	       le64_get(root->generation) < UINT64_MAX / 2 && le64_get(root->seq) < UINT64_MAX / 2 &&
+	       le64_get(root->epoch) < UINT64_MAX / 2 && le64_get(root->written) < UINT64_MAX / 2 &&
+	       le32_get(root->table.levels) <= TABLE_LEVELS_MAX &&
+	       le32_get(root->space.levels) <= TABLE_LEVELS_MAX;
+}
+
+static void apply_regions(struct store *s, const struct fmt_root *root)
+{
+	s->table.region_shift = le32_get(root->region_shift);
+	for (unsigned i = 0; i < REGIONS; i++) {
+		struct region *r = &s->table.region[i];
+		r->seq = le64_get(root->region[i].seq);
+		r->chain = le64_get(root->region[i].chain);
+		memcpy(r->position, root->region[i].position, sizeof(r->position));
+	}
+}
+
+static void apply_volumes(struct store *s, const struct fmt_root *root)
+{
+	for (unsigned i = 0; i < ROOT_VOLUMES; i++) {
+		const struct fmt_volume *v = &root->volume[i];
+		s->trees.volume[i] = (struct volume){.levels = le32_get(v->levels),
+						     .root = le64_get(v->root),
+						     .placed_levels = le32_get(v->levels),
+						     .blocks = le64_get(v->blocks),
+						     .birth = le32_get(v->birth),
+						     .origin = le64_get(v->origin)};
+	}
+}
+
+static int apply_root(struct store *s, const struct fmt_root *root, struct lcpfs_failure *failure)
+{
 	if (!root_sane(s, root))
 		return failure_set(failure, LCPFS_E_CORRUPT, "partition %s: its root contradicts itself", s->name);
-	tree_of(s, TREE_TABLE)->at = root->table.top;
-	tree_of(s, TREE_VOLUME)->at = root->volume.top;
-	s->generation = le64_get(root->generation);
-	s->epoch = le64_get(root->epoch);
-	s->seq = s->root_seq = s->durable = s->claimed = s->work_seq = le64_get(root->seq);
-	s->chain = le64_get(root->chain);
-	s->flushed_at_root = le64_get(root->durable);
-	s->id_end = le64_get(root->id_end);
+	s->checkpoint.generation = le64_get(root->generation);
+	s->checkpoint.root_seq = le64_get(root->seq);
+	s->checkpoint.birth = le32_get(root->birth);
+	s->checkpoint.space_top = root->space.top;
+	s->checkpoint.space_levels = le32_get(root->space.levels);
+	s->log.epoch = le64_get(root->epoch);
+	s->log.epoch_seq = le64_get(root->epoch_seq);
+	s->found.root_durable = le64_get(root->durable);
+	s->ids.end = le64_get(root->id_end);
 	s->data_blocks = le64_get(root->data_blocks);
-	s->page_count = le64_get(root->page_count);
+	s->page_blocks = le64_get(root->page_blocks);
+	s->table.top = root->table.top;
+	s->table.levels = le32_get(root->table.levels);
+	s->table.pages = le64_get(root->table_pages);
+	s->table.head = (struct head){le32_get(root->table_position.metaslab),
+				      le32_get(root->table_position.offset), NO_METASLAB};
 	uint64_t *counters = (uint64_t *)&s->counters;
-	for (unsigned i = 0; i < ARRAY_LENGTH(root->counter); i++)
+	for (unsigned i = 0; i < sizeof(s->counters) / sizeof(*counters); i++)
 		counters[i] = le64_get(root->counter[i]);
-	for (unsigned i = 0; i < LOG_HEADS; i++)
-		s->head[i] = (struct head){le32_get(root->position[i].metaslab), le32_get(root->position[i].offset)};
-	s->heads = s->head[1].metaslab == NO_METASLAB ? 1 : LOG_HEADS;
+	s->counters.written_blocks = le64_get(root->written);
+	apply_regions(s, root);
+	apply_volumes(s, root);
 	return 0;
 }
 
-/* -- the space tree -- */
+/* -- the space list -- */
+
+struct foreign { /* named by the root but not owned any more: the log must empty them */
+	uint32_t *index;
+	size_t count;
+};
+
+static int note_foreign(struct store *s, struct foreign *f, uint32_t index)
+{
+	uint32_t *list = realloc(f->index, (f->count + 1) * sizeof(*list));
+	if (!list)
+		return -LCPFS_E_NOMEM;
+	f->index = list;
+	list[f->count++] = index;
+	int error = space_add(&s->space, index, false);
+	return !error || error == -LCPFS_E_NOMEM ? error : -LCPFS_E_CORRUPT;
+}
+
+static int load_space_slot(struct store *s, const struct fmt_space *e, struct foreign *foreign)
+{
+	uint32_t index = le32_get(e->metaslab), live = le32_get(e->live);
+	unsigned class = (unsigned)(le64_get(e->last) >> 56);
+	uint64_t last = MIN_OF(le64_get(e->last) & ((UINT64_C(1) << 56) - 1), s->checkpoint.root_seq + 1);
+	struct metaslab *m = space_find(&s->space, index);
+	int error = m ? 0 : note_foreign(s, foreign, index);
+	if (error)
+		return error;
+	m = space_find(&s->space, index);
+	if (m->state == SPACE_CLOSED || !live || live > s->space.units || live % BLOCK_SECTORS ||
+	    class >= SPACE_CLASSES)
+		return -LCPFS_E_CORRUPT;
+	/* How old its blocks are is not kept: as old as its last record, in records. */
+	uint64_t written = s->counters.written_blocks;
+	uint64_t born =
+		s->checkpoint.root_seq
+			? (uint64_t)((double)written * ((double)last / (double)(s->checkpoint.root_seq + 1)))
+			: 0;
+	space_restore(&s->space, index, (enum space_class) class, live, class == CLASS_TABLE ? 0 : last, born);
+	return 0;
+}
 
 static int note_space_page(struct store *s, const struct fmt_pointer *at)
 {
-	struct fmt_pointer *list = realloc(s->space_pages, (s->space_page_count + 1) * sizeof(*list));
+	struct checkpoints *k = &s->checkpoint;
+	if (k->space_page_count > s->config.metaslab_count / 64 + 2 * TABLE_LEVELS_MAX)
+		return -LCPFS_E_CORRUPT;
+	struct fmt_pointer *list = realloc(k->space_pages, (k->space_page_count + 1) * sizeof(*list));
 	if (!list)
 		return -LCPFS_E_NOMEM;
-	s->space_pages = list;
-	list[s->space_page_count++] = *at;
+	k->space_pages = list;
+	list[k->space_page_count++] = *at;
 	return 0;
 }
 
-static int load_space_slot(struct store *s, const struct fmt_space *e)
+static int load_space_page(struct store *s, const struct fmt_pointer *at, unsigned level, uint64_t index,
+			   struct foreign *foreign)
 {
-	uint32_t index = le32_get(e->metaslab);
-	struct metaslab *m = space_find(&s->space, index);
-	if (!m) {
-		int error = space_add(&s->space, index);
-		if (error)
-			return error == -LCPFS_E_NOMEM ? error : -LCPFS_E_CORRUPT;
-		m = space_find(&s->space, index);
-		m->foreign = true; /* handed over since: the log must empty it */
-	}
-	if (m->live || le32_get(e->live) > s->config.metaslab_blocks)
-		return -LCPFS_E_CORRUPT;
-	m->live = le32_get(e->live);
-	m->age = MIN_OF(le64_get(e->age), s->root_seq + 1);
-	return 0;
-}
-
-static int load_space_page(struct store *s, const struct fmt_pointer *at, unsigned level, uint64_t index)
-{
-	if (s->space_page_count > 2 * s->space.pool_count / PAGE_SLOTS + TREE_LEVELS_MAX)
-		return -LCPFS_E_CORRUPT;
 	struct fmt_page *page = malloc(sizeof(*page));
-	int error = page ? tree_read_page(s, at, TREE_SPACE, level, index, page, NULL) : -LCPFS_E_NOMEM;
+	int error = page ? table_read(s, at, TREE_SPACE, level, index, page, NULL) : -LCPFS_E_NOMEM;
 	if (!error)
 		error = note_space_page(s, at);
-	for (unsigned i = 0; i < PAGE_SLOTS && !error; i++) {
-		if (level && !pointer_null(&page->child[i]))
-			error = load_space_page(s, &page->child[i], level - 1, index * PAGE_SLOTS + i);
-		else if (!level && le32_get(page->space[i].live))
-			error = load_space_slot(s, &page->space[i]);
+	for (unsigned i = 0; level && i < TABLE_SLOTS && !error; i++) {
+		if (!pointer_null(&page->child[i]))
+			error = load_space_page(s, &page->child[i], level - 1, index * TABLE_SLOTS + i, foreign);
+	}
+	for (unsigned i = 0; !level && i < SPACE_SLOTS && !error; i++) {
+		if (le32_get(page->space[i].live))
+			error = load_space_slot(s, &page->space[i], foreign);
 	}
 	free(page);
 	return error;
 }
 
-static int load_space(struct store *s, const struct fmt_root *root)
+/* Its own pages are not among its counts. */
+static int count_space_pages(struct store *s)
 {
-	unsigned levels = le32_get(root->space.levels);
-	int error = levels ? load_space_page(s, &root->space.top, levels - 1, 0) : 0;
-	for (size_t i = 0; i < 2 * s->space_page_count && !error; i++)
-		error = space_live_add(&s->space, le64_get(s->space_pages[i / 2].place[i % 2]));
-	return error;
+	for (size_t i = 0; i < 2 * s->checkpoint.space_page_count; i++) {
+		struct metaslab *m = metaslab_of(s, block_of_place(s->checkpoint.space_pages[i / 2].place[i % 2]));
+		if (!m || m->live > s->space.units - BLOCK_SECTORS || (m->live && m->class != CLASS_TABLE))
+			return -LCPFS_E_CORRUPT;
+		if (!m->live)
+			space_restore(&s->space, m->index, CLASS_TABLE, BLOCK_SECTORS, 0,
+				      s->counters.written_blocks);
+		else
+			space_live_add(&s->space, m, BLOCK_SECTORS);
+	}
+	return 0;
 }
 
-/* -- rolling forward -- */
+static int load_space(struct store *s, struct foreign *foreign)
+{
+	unsigned levels = s->checkpoint.space_levels;
+	int error = levels ? load_space_page(s, &s->checkpoint.space_top, levels - 1, 0, foreign) : 0;
+	return error ? error : count_space_pages(s);
+}
+
+/* -- following the log -- */
 
 enum { CHUNK_BLOCKS = 32 }; /* read at a time */
 
@@ -228,40 +299,60 @@ struct forward {
 	struct fmt_record peeked[LOG_HEADS];
 	bool have[LOG_HEADS];
 	bool good[LOG_HEADS][2]; /* which copy of the header */
+	uint64_t redo, redo_chain;
 	uint64_t seq, chain;
 	uint64_t durable; /* the highest that a header declares */
-	bool more; /* there are headers behind the end */
-	struct cleared cleared;
+	bool more;        /* something lies behind the end */
+	struct vanished {
+		uint64_t id, seq;
+	} * vanished; /* ids of pages that vanish, by id; of one id the last time */
+	size_t vanishes;
 };
 
-static void forward_start(struct forward *f)
+static void start(struct forward *f)
 {
-	f->seq = f->s->root_seq;
-	f->chain = f->s->chain;
-	memcpy(f->head, f->s->head, sizeof(f->head));
+	const struct region *r = &f->s->table.region[0];
+	for (unsigned i = 1; i < REGIONS; i++) {
+		if (f->s->table.region[i].seq < r->seq)
+			r = &f->s->table.region[i];
+	}
+	f->seq = f->redo = r->seq;
+	f->chain = r->chain;
+	for (unsigned i = 0; i < LOG_HEADS; i++)
+		f->head[i] = (struct head){le32_get(r->position[i].metaslab), le32_get(r->position[i].offset),
+					   NO_METASLAB};
 	memset(f->have, 0, sizeof(f->have));
+}
+
+static bool epoch_fits(const struct store *s, const struct fmt_record *r)
+{
+	uint64_t epoch = le64_get(r->epoch);
+	return le64_get(r->seq) > s->log.epoch_seq ? epoch == s->log.epoch : epoch < s->log.epoch;
 }
 
 static int peek(struct forward *f, unsigned head)
 {
 	struct store *s = f->s;
 	struct head *h = &f->head[head];
-	if (f->have[head] || h->metaslab == NO_METASLAB || h->offset + RECORD_HEADERS > s->config.metaslab_blocks)
+	if (f->have[head] || h->metaslab == NO_METASLAB ||
+	    h->offset + RECORD_HEADERS > s->config.metaslab_blocks ||
+	    !space_find(&s->space, h->metaslab)) /* given back since: nothing of the log is in it any more */
 		return 0;
-	if (!space_find(&s->space, h->metaslab))
-		return -LCPFS_E_CORRUPT;
 	struct fmt_record *r = &f->peeked[head];
-	int found = record_read(s, space_first_block(&s->space, h->metaslab) + h->offset, r, f->good[head]);
+	int found = record_read(s, metaslab_block(s, h->metaslab) + h->offset, r, f->good[head]);
 	if (found < 0)
 		return found;
-	f->have[head] = found && le64_get(r->epoch) == s->epoch && le64_get(r->seq) > f->seq &&
+	f->have[head] = found && epoch_fits(s, r) && le64_get(r->seq) > f->seq &&
 			h->offset + RECORD_HEADERS + le16_get(r->blocks) <= s->config.metaslab_blocks;
 	if (f->have[head])
 		f->durable = MAX_OF(f->durable, le64_get(r->durable));
 	return 0;
 }
 
-/* The head that has the next record: 0.., or LOG_HEADS if none has, or an error. */
+/*
+ * The head that has the next record: 0.., or LOG_HEADS if none has, or an error. Where two have one, what is left
+ * of a record that never happened lies in one of them: the number was used again then, in a later epoch.
+ */
 static int find_next(struct forward *f)
 {
 	for (unsigned i = 0; i < LOG_HEADS; i++) {
@@ -269,133 +360,232 @@ static int find_next(struct forward *f)
 		if (error)
 			return error;
 	}
+	int found = LOG_HEADS;
 	for (unsigned i = 0; i < LOG_HEADS; i++) {
 		const struct fmt_record *r = &f->peeked[i];
-		if (f->have[i] && le64_get(r->seq) == f->seq + 1 && le64_get(r->previous) == f->chain)
-			return (int)i;
+		if (f->have[i] && le64_get(r->seq) == f->seq + 1 && le64_get(r->previous) == f->chain &&
+		    (found == LOG_HEADS || le64_get(r->epoch) > le64_get(f->peeked[found].epoch)))
+			found = (int)i;
 	}
-	return LOG_HEADS;
+	return found;
 }
 
-static void advance(struct forward *f, unsigned head)
+/* Notes of a record that say where heads go on. */
+static int apply_heads(struct forward *f, const struct fmt_record *r)
+{
+	struct entry e;
+	for (unsigned at = 0; fmt_entry_next(r, &at, &e);) {
+		if (e.kind != ENTRY_HEAD)
+			continue;
+		if (e.address == 0 || e.address >= LOG_HEADS || e.id > NO_METASLAB)
+			return -LCPFS_E_CORRUPT;
+		f->head[e.address] = (struct head){(uint32_t)e.id, 0, NO_METASLAB};
+		f->have[e.address] = false;
+	}
+	return 0;
+}
+
+static int advance(struct forward *f, unsigned head)
 {
 	const struct fmt_record *r = &f->peeked[head];
 	f->seq++;
 	f->chain = fmt_checksum_of(r);
 	f->head[head].offset += RECORD_HEADERS + le16_get(r->blocks);
 	if (le32_get(r->next) != NO_METASLAB)
-		f->head[head] = (struct head){le32_get(r->next), 0};
+		f->head[head] = (struct head){le32_get(r->next), 0, NO_METASLAB};
 	f->have[head] = false;
+	return apply_heads(f, r);
 }
 
-static bool block_good(const struct store *s, const struct fmt_entry *e, const uint8_t *block)
+typedef int record_fn(struct forward *f, const struct fmt_record *r, unsigned head);
+
+/* Each record of the log in sequence. fn: 1 ends it. */
+static int follow(struct forward *f, record_fn *fn)
 {
-	unsigned kind = fmt_entry_kind(e);
-	if (kind == ENTRY_LOST)
-		return true;
-	if (kind != ENTRY_PAGE)
-		return hash64(block, BLOCK_SIZE) == le64_get(e->checksum);
-	return fmt_checksum_of(block) == le64_get(e->checksum) &&
-	       fmt_verify(block, FMT_PAGE, s->config.guid, s->config.partition) == FMT_GOOD;
+	int head;
+	start(f);
+	while ((head = find_next(f)) >= 0 && head < LOG_HEADS) {
+		int done = fn ? fn(f, &f->peeked[head], (unsigned)head) : 0;
+		if (!done)
+			done = advance(f, (unsigned)head);
+		if (done)
+			return done < 0 ? done : 0;
+	}
+	return head < 0 ? head : 0;
 }
 
-/* Do all blocks of a record match their checksums? 1, 0, or an error. LOST ones are not expected to. */
+/* -- are a record's blocks what it says? -- */
+
+static bool block_good(struct forward *f, const struct entry *e, unsigned i, const uint8_t *block)
+{
+	if (!e->check)
+		return true; /* a copy: as good as the table's checksum says */
+	struct hash128 h = hash128(block, BLOCK_SIZE);
+	struct fmt_check check = {e->check[2 * i], e->check[2 * i + 1]};
+	(void)f;
+	return le64_get(check.low) == h.low && le64_get(check.high) == h.high;
+}
+
+static int check_moved(struct store *s, void *context, struct need *need);
+
+struct moved {
+	uint64_t id;
+	struct fmt_check check;
+	bool known;
+};
+
+/* What a moved block has to be: the table knows, as far as the log was applied. */
+static bool move_good(struct forward *f, const struct entry *e, unsigned i, const uint8_t *block, int *error)
+{
+	struct moved m = {.id = e->id + i};
+	*error = attempt(f->s, check_moved, &m);
+	struct hash128 h = hash128(block, BLOCK_SIZE);
+	return *error || !m.known || (le64_get(m.check.low) == h.low && le64_get(m.check.high) == h.high);
+}
+
+static int check_moved(struct store *s, void *context, struct need *need)
+{
+	struct moved *m = context;
+	struct page *leaf;
+	int error = m->id < ids_max(s) ? table_leaf(s, m->id, need, &leaf) : -LCPFS_E_CORRUPT;
+	if (error || !leaf)
+		return error;
+	m->known = !entry_free(table_entry(leaf, m->id));
+	m->check = table_entry(leaf, m->id)->check;
+	return 0;
+}
+
+/* 1, 0, or an error. LOST ones are not expected to match. */
 static int blocks_good(struct forward *f, const struct fmt_record *r)
 {
-	unsigned blocks = le16_get(r->blocks), at = 0;
-	uint64_t first = le64_get(r->place) + RECORD_HEADERS;
-	bool good = true;
-	for (unsigned i = 0; i < le32_get(r->head.count) && good; i++) {
-		if (!entry_has_block(fmt_entry_kind(&r->entry[i])))
-			continue;
-		unsigned place = at++ % CHUNK_BLOCKS;
-		size_t bytes = MIN_OF(blocks - (at - 1), (unsigned)CHUNK_BLOCKS) * (size_t)BLOCK_SIZE;
-		uint64_t offset = (first + at - 1) << BLOCK_SHIFT;
-		int error = place ? 0 : vdev_read(f->s->config.vdev, offset, f->chunk, bytes);
-		if (error)
-			return error;
-		good = block_good(f->s, &r->entry[i], f->chunk + (size_t)place * BLOCK_SIZE);
+	unsigned blocks = le16_get(r->blocks), done = 0;
+	uint64_t first = block_of_place(r->place) + RECORD_HEADERS;
+	struct entry e;
+	for (unsigned at = 0; fmt_entry_next(r, &at, &e);) {
+		for (unsigned i = 0; i < e.blocks; i++, done++) {
+			unsigned in_chunk = done % CHUNK_BLOCKS;
+			size_t bytes = MIN_OF(blocks - done, (unsigned)CHUNK_BLOCKS) * (size_t)BLOCK_SIZE;
+			const uint8_t *block = f->chunk + (size_t)in_chunk * BLOCK_SIZE;
+			int error = in_chunk ? 0
+					     : vdev_read(f->s->config.vdev, (first + done) << BLOCK_SHIFT,
+							 f->chunk, bytes);
+			if (error)
+				return error;
+			bool good =
+				e.kind == ENTRY_LOST || (e.kind == ENTRY_MOVE ? move_good(f, &e, i, block, &error)
+									      : block_good(f, &e, i, block));
+			if (error || !good)
+				return error;
+		}
 	}
-	return good;
+	return 1;
 }
 
-static int apply_write(struct forward *f, const struct fmt_entry *e, uint64_t block)
+/* -- the table -- */
+
+/* One id of one entry. */
+struct change {
+	const struct entry *entry;
+	const struct fmt_record *record;
+	unsigned i;
+	uint64_t block;
+};
+
+static struct fmt_check check_at(const struct change *c)
 {
-	struct store *s = f->s;
-	uint64_t id = le64_get(e->id), address = fmt_entry_address(e);
-	bool fresh;
-	int error = map_prepare(s, address, &id, &fresh);
-	cleared_remove(&f->cleared, address);
-	return error ? error : map_bind(s, address, id, block, le64_get(e->checksum));
+	return (struct fmt_check){c->entry->check[2 * c->i], c->entry->check[2 * c->i + 1]};
 }
 
-static int apply_move(struct store *s, const struct fmt_entry *e, uint64_t block)
+static enum fmt_block_kind kind_of(const struct entry *e)
 {
-	struct page *leaf;
-	struct fmt_block *entry;
-	int error = map_entry(s, le64_get(e->id), &leaf, &entry);
-	if (!error && (!entry || le64_get(entry->checksum) != le64_get(e->checksum)))
-		error = -LCPFS_E_CORRUPT;
-	return error ? error : map_move(s, leaf, entry, block);
+	return e->kind == ENTRY_PAGE ? BLOCK_VOLUME_PAGE : BLOCK_DATA;
 }
 
-static int trim_range(struct store *s, uint64_t address, uint64_t end)
+/*
+ * Up to the record that the counts are as of: the entry may be newer already, what comes is put over it, and
+ * counts stay.
+ */
+static void assign(struct store *s, struct fmt_block *e, const struct change *c)
 {
-	while (address < end) {
-		bool mapped;
-		uint64_t count = end - address, drops = s->drops;
-		int error = map_trim_prepare(s, address, &count, &mapped);
-		if (error)
-			return error;
-		if (s->drops != drops)
-			continue;
-		error = mapped ? map_trim(s, address, count)
-			       : 0; /* a hole may be as long as the volume claims to be */
-		if (error)
-			return error;
-		address += count;
+	enum fmt_entry_kind kind = c->entry->kind;
+	if (kind == ENTRY_FREE || kind == ENTRY_VANISH) {
+		memset(e, 0, sizeof(*e));
+		return;
 	}
-	return 0;
+	e->place = place_of_block(c->block);
+	if (kind == ENTRY_MOVE || kind == ENTRY_LOST)
+		return;
+	if (kind == ENTRY_WRITE || e->kind != kind_of(c->entry))
+		e->birth = c->record->birth;
+	e->kind = (uint8_t)kind_of(c->entry);
+	e->sectors = le16_of(BLOCK_SECTORS);
+	e->check = check_at(c);
+	(void)s;
 }
 
-static int apply_trim(struct forward *f, const struct fmt_entry *e)
+static int change_entry(struct store *s, struct fmt_block *e, const struct change *c)
 {
-	uint64_t address = fmt_entry_address(e), count = le64_get(e->id), begin, end;
-	if (address > f->s->volume_blocks || count > f->s->volume_blocks - address)
+	enum fmt_entry_kind kind = c->entry->kind;
+	if (le64_get(c->record->seq) <= s->checkpoint.root_seq) {
+		assign(s, e, c);
+		return 0;
+	}
+	if (kind == ENTRY_FREE || kind == ENTRY_VANISH)
+		return table_free(s, e);
+	if (kind == ENTRY_MOVE || kind == ENTRY_LOST)
+		return table_place(s, e, c->block);
+	if ((kind == ENTRY_WRITE && !entry_free(e)) || (kind == ENTRY_OVERWRITE && entry_free(e)))
 		return -LCPFS_E_CORRUPT;
-	for (uint64_t at = address; cleared_gap(&f->cleared, at, address + count, &begin, &end); at = end) {
-		int error = trim_range(f->s, begin, end);
+	struct fmt_check check = check_at(c);
+	return table_store(s, e, kind_of(c->entry), c->block, &check);
+}
+
+static int apply_change(struct store *s, void *context, struct need *need)
+{
+	const struct change *c = context;
+	uint64_t id = c->entry->id + c->i;
+	struct page *leaf;
+	if (id < IDS_FIRST || id >= ids_max(s))
+		return -LCPFS_E_CORRUPT;
+	if (id / TABLE_SLOTS / TABLE_SLOTS >> s->table.region_shift < REGIONS &&
+	    table_knows(s, id, le64_get(c->record->seq)))
+		return 0;
+	int error = table_leaf_made(s, id, need, &leaf);
+	if (!error)
+		error = table_modify(s, leaf);
+	if (error)
+		return error;
+	if (le64_get(c->record->seq) > s->checkpoint.root_seq)
+		ids_used(s, id);
+	return change_entry(s, table_entry(leaf, id), c);
+}
+
+static int apply_ids(struct store *s, const struct fmt_record *r, const struct entry *e, uint64_t block)
+{
+	for (unsigned i = 0; i < e->count; i++) {
+		struct change c = {e, r, i, e->blocks ? block + i : 0};
+		int error = attempt(s, apply_change, &c);
 		if (error)
 			return error;
 	}
-	if (count)
-		cleared_add(&f->cleared, address, address + count);
 	return 0;
 }
 
-static int apply_record(struct forward *f, const struct fmt_record *r)
+static int note_vanished(struct forward *f, uint64_t id, uint64_t seq)
 {
-	struct store *s = f->s;
-	uint64_t block = le64_get(r->place) + RECORD_HEADERS;
-	int error = 0;
-	for (unsigned i = 0; i < le32_get(r->head.count) && !error; i++) {
-		const struct fmt_entry *e = &r->entry[i];
-		unsigned kind = fmt_entry_kind(e);
-		if (kind == ENTRY_WRITE)
-			error = apply_write(f, e, block);
-		else if (kind == ENTRY_MOVE || kind == ENTRY_LOST)
-			error = apply_move(s, e, block);
-		else if (kind == ENTRY_TRIM)
-			error = apply_trim(f, e);
-		else if (kind != ENTRY_PAGE)
-			error = -LCPFS_E_VERSION;
-		block += entry_has_block(kind);
+	if (f->vanishes % 64 == 0) {
+		struct vanished *list = realloc(f->vanished, (f->vanishes + 64) * sizeof(*list));
+		if (!list)
+			return -LCPFS_E_NOMEM;
+		f->vanished = list;
 	}
-	uint32_t next = le32_get(r->next);
-	if (error || next == NO_METASLAB)
-		return error;
-	struct metaslab *m = space_find(&s->space, next);
-	return !m || m->foreign ? -LCPFS_E_CORRUPT : 0; /* it may hold live blocks: pages of the checkpoint itself */
+	f->vanished[f->vanishes++] = (struct vanished){id, seq};
+	return 0;
+}
+
+static enum space_class class_of(unsigned head)
+{
+	return head == HEAD_HOT ? CLASS_HOT : head == HEAD_COLD ? CLASS_COLD : CLASS_MOVED;
 }
 
 /* A record's second header that was torn, or is damaged, is written anew. */
@@ -404,80 +594,188 @@ static int mend_header(const struct forward *f, unsigned head)
 	const struct fmt_record *r = &f->peeked[head];
 	if (f->s->config.read_only || (f->good[head][0] && f->good[head][1]))
 		return 0;
-	uint64_t block = le64_get(r->place) + (f->good[head][0] ? 1 : 0);
+	uint64_t block = block_of_place(r->place) + (f->good[head][0] ? 1 : 0);
 	return vdev_write(f->s->config.vdev, block << BLOCK_SHIFT, r, BLOCK_SIZE);
 }
 
-static int follow(struct forward *f, bool apply)
+static int check_next(const struct forward *f, const struct fmt_record *r)
 {
-	int head;
-	forward_start(f);
-	while ((head = find_next(f)) >= 0 && head < LOG_HEADS) {
-		const struct fmt_record *r = &f->peeked[head];
-		int good = !apply || f->seq + 1 <= f->durable ? 1 : blocks_good(f, r);
-		if (good <= 0)
-			return good;
-		int error = apply ? apply_record(f, r) : 0;
-		if (!error && apply)
-			error = mend_header(f, (unsigned)head);
+	uint32_t next = le32_get(r->next);
+	if (le64_get(r->written) >= UINT64_MAX / 2) /* the next root could not say it */
+		return -LCPFS_E_CORRUPT;
+	/* One that was left without a record may have been given away since. */
+	return next == NO_METASLAB || next < f->s->config.metaslab_count ? 0 : -LCPFS_E_CORRUPT;
+}
+
+static int apply_table(struct forward *f, const struct fmt_record *r, unsigned head)
+{
+	struct store *s = f->s;
+	uint64_t seq = f->seq + 1, block = block_of_place(r->place) + RECORD_HEADERS;
+	int good = seq <= f->durable ? 1 : blocks_good(f, r);
+	if (good <= 0)
+		return good ? good : 1;
+	struct metaslab *m = metaslab_of(s, block);
+	space_seen(&s->space, m->index, class_of(head), seq, le64_get(r->written));
+	s->checkpoint.birth = le32_get(r->birth);
+	if (seq > s->checkpoint.root_seq)
+		s->counters.written_blocks = MAX_OF(s->counters.written_blocks, le64_get(r->written));
+	s->log.appended += RECORD_HEADERS + le16_get(r->blocks);
+	struct entry e;
+	int error = check_next(f, r);
+	for (unsigned at = 0; !error && fmt_entry_next(r, &at, &e); block += e.blocks) {
+		error = apply_ids(s, r, &e, block);
+		if (!error && e.kind == ENTRY_VANISH)
+			error = note_vanished(f, e.id, seq);
+	}
+	return error ? error : mend_header(f, head);
+}
+
+/* -- trees -- */
+
+static int by_id(const void *a, const void *b)
+{
+	const struct vanished *x = a, *y = b;
+	return x->id != y->id ? (x->id > y->id) - (x->id < y->id) : (x->seq > y->seq) - (x->seq < y->seq);
+}
+
+/* Of each id the last time. */
+static void sort_vanished(struct forward *f)
+{
+	size_t kept = 0;
+	if (f->vanishes)
+		qsort(f->vanished, f->vanishes, sizeof(*f->vanished), by_id);
+	for (size_t i = 0; i < f->vanishes; i++) {
+		if (kept && f->vanished[kept - 1].id == f->vanished[i].id)
+			kept--;
+		f->vanished[kept++] = f->vanished[i];
+	}
+	f->vanishes = kept;
+}
+
+/*
+ * Does the page vanish later in the log? Then what lies there may be another's by now, and it will be empty
+ * anyway.
+ */
+static bool vanishes_later(void *context, uint64_t id)
+{
+	const struct forward *f = context;
+	size_t low = 0, high = f->vanishes;
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		if (f->vanished[middle].id < id)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < f->vanishes && f->vanished[low].id == id && f->vanished[low].seq > f->seq;
+}
+
+struct binding {
+	uint32_t volume;
+	unsigned level;
+	uint64_t address, id;
+};
+
+static int bind_address(struct store *s, void *context, struct need *need)
+{
+	const struct binding *b = context;
+	struct page *leaf;
+	int error = tree_leaf_made(s, b->volume, b->address, need, &leaf);
+	if (error)
+		return error == -LCPFS_E_RANGE ? -LCPFS_E_CORRUPT : error;
+	if (tree_slot(leaf, b->address) == b->id)
+		return 0; /* it is a newer version of the page, or one that was made just now */
+	tree_modify(s, leaf);
+	tree_set_slot(leaf, b->address, b->id);
+	return 0;
+}
+
+static int bind_page(struct store *s, void *context, struct need *need)
+{
+	const struct binding *b = context;
+	return tree_bind_page(s, b->volume, b->level, b->address, b->id, need);
+}
+
+static bool range_sane(const struct store *s, uint32_t volume, uint64_t address, uint64_t length)
+{
+	uint64_t blocks = volume == VOLUME_HEAD ? s->trees.volume[volume].blocks : 0;
+	return address <= blocks && length <= blocks - address;
+}
+
+static int apply_write(struct store *s, const struct entry *e)
+{
+	if (!range_sane(s, e->volume, e->address, e->count))
+		return -LCPFS_E_CORRUPT;
+	for (unsigned i = 0; i < e->count; i++) {
+		struct binding b = {.volume = e->volume, .address = e->address + i, .id = e->id + i};
+		int error = attempt(s, bind_address, &b);
 		if (error)
 			return error;
-		if (apply)
-			space_of_block(&f->s->space, le64_get(r->place))->age = f->seq + 1;
-		if (apply)
-			f->s->log_blocks += RECORD_HEADERS + le16_get(r->blocks);
-		advance(f, (unsigned)head);
-	}
-	return head < 0 ? head : 0;
-}
-
-/* -- afterwards -- */
-
-static bool is_head(const struct store *s, uint32_t metaslab)
-{
-	for (unsigned i = 0; i < LOG_HEADS; i++) {
-		if (s->head[i].metaslab == metaslab)
-			return true;
-	}
-	return false;
-}
-
-static int settle_space(struct store *s)
-{
-	for (uint32_t i = s->space.count; i-- > 0;) {
-		struct metaslab *m = &s->space.slab[i];
-		bool used = m->live || m->age > s->root_seq;
-		if (is_head(s, m->index))
-			space_set_state(&s->space, m, METASLAB_OPEN);
-		else if (used)
-			space_set_state(&s->space, m, METASLAB_CLOSED);
-		if (m->foreign && m->live)
-			return -LCPFS_E_CORRUPT;
-		if (m->foreign)
-			space_remove(&s->space, m->index);
-	}
-	for (unsigned i = 0; i < LOG_HEADS; i++) {
-		bool none = i > 0 && s->heads == 1;
-		for (unsigned j = 0; j < i && !none; j++) {
-			if (s->head[i].metaslab == s->head[j].metaslab)
-				return -LCPFS_E_CORRUPT;
-		}
-		if (none ? s->head[i].metaslab != NO_METASLAB :
-			   !space_find(&s->space, s->head[i].metaslab) ||
-			   !head_sane(s, s->head[i].metaslab, s->head[i].offset))
-			return -LCPFS_E_CORRUPT;
 	}
 	return 0;
 }
 
-/* -- what lies behind the end -- */
+static int clear_addresses(struct store *s, void *context, struct need *need)
+{
+	const struct entry *e = context;
+	struct page *leaf;
+	int error = tree_leaf(s, e->volume, e->address, need, &leaf);
+	for (uint64_t a = e->address; !error && leaf && a < e->address + e->length; a++) {
+		if (tree_slot(leaf, a) == 0)
+			continue;
+		tree_modify(s, leaf);
+		tree_set_slot(leaf, a, 0);
+	}
+	return error;
+}
 
-enum { RECORD_BLOCKS_MAX = RECORD_HEADERS + RECORD_ENTRIES };
+/* All of them in one leaf: so what a record can cost is bounded by its size. */
+static int apply_trim(struct store *s, const struct entry *e)
+{
+	struct entry range = *e;
+	if (!e->length || !range_sane(s, e->volume, e->address, e->length) ||
+	    e->address / VOLUME_SLOTS != (e->address + e->length - 1) / VOLUME_SLOTS)
+		return -LCPFS_E_CORRUPT;
+	return attempt(s, clear_addresses, &range);
+}
+
+static int apply_page(struct store *s, const struct entry *e)
+{
+	struct binding b = {.volume = e->volume,
+			    .level = e->level,
+			    .address = e->address,
+			    .id = e->kind == ENTRY_PAGE ? e->id : 0};
+	if (e->volume != VOLUME_HEAD || e->address > UINT64_C(1) << 40 || (e->kind == ENTRY_VANISH && e->id % 2))
+		return -LCPFS_E_CORRUPT;
+	return e->id % 2 ? 0 : attempt(s, bind_page, &b); /* the second copy tells nothing more */
+}
+
+static int apply_trees(struct forward *f, const struct fmt_record *r, unsigned head)
+{
+	struct entry e;
+	int error = 0;
+	(void)head;
+	if (f->seq + 1 > f->s->log.seq)
+		return 1;
+	for (unsigned at = 0; !error && fmt_entry_next(r, &at, &e);) {
+		if (e.kind == ENTRY_WRITE)
+			error = apply_write(f->s, &e);
+		else if (e.kind == ENTRY_TRIM)
+			error = apply_trim(f->s, &e);
+		else if (e.kind == ENTRY_PAGE || e.kind == ENTRY_VANISH)
+			error = apply_page(f->s, &e);
+	}
+	return error;
+}
+
+/* -- what lies behind the end -- */
 
 /* A header that says that a later record than the last one found was flushed? Is it a later one at all? */
 static bool heed(struct forward *f, const struct fmt_record *r, uint64_t block)
 {
-	if (!record_valid(f->s, r, block) || le64_get(r->epoch) < f->s->epoch || le64_get(r->seq) <= f->seq)
+	if (fmt_verify(r, FMT_RECORD, f->s->config.guid, f->s->config.partition) != FMT_GOOD ||
+	    block_of_place(r->place) != block || le64_get(r->epoch) < f->s->log.epoch ||
+	    le64_get(r->seq) <= f->seq)
 		return false;
 	f->durable = MAX_OF(f->durable, le64_get(r->durable));
 	f->more = true;
@@ -485,8 +783,8 @@ static bool heed(struct forward *f, const struct fmt_record *r, uint64_t block)
 }
 
 /*
- * The later records from here on, over links: each record at most once, as each is later than the one before it.
- * Returns the sequence number of the last one.
+ * The later records from here on, from metaslab to metaslab: each record at most once, as each is later than the
+ * one before it. Returns the sequence number of the last one.
  */
 static uint64_t look_onwards(struct forward *f, uint32_t metaslab, uint32_t offset)
 {
@@ -507,23 +805,25 @@ static uint64_t look_onwards(struct forward *f, uint32_t metaslab, uint32_t offs
 }
 
 /*
- * The next record begins within the length of the longest one, and what that one does not know, those behind it may.
- * What cannot be read tells nothing.
+ * The next record begins within the length of the longest one, and what that one does not know, those behind it
+ * may. What cannot be read tells nothing.
  */
 static void look_behind_head(struct forward *f, const struct head *h)
 {
+	enum { LONGEST = RECORD_HEADERS + RECORD_BLOCKS_MAX + RECORD_HEADERS };
 	struct store *s = f->s;
-	if (h->metaslab == NO_METASLAB || h->offset >= s->config.metaslab_blocks)
+	if (h->metaslab == NO_METASLAB || h->offset >= s->config.metaslab_blocks ||
+	    !space_find(&s->space, h->metaslab))
 		return;
-	CHECK(space_find(&s->space, h->metaslab)); /* or following the log would have failed */
-	unsigned count = MIN_OF(s->config.metaslab_blocks - h->offset, (unsigned)RECORD_BLOCKS_MAX + RECORD_HEADERS);
-	uint64_t first = space_first_block(&s->space, h->metaslab) + h->offset, last = 0;
+	unsigned count = MIN_OF(s->config.metaslab_blocks - h->offset, (unsigned)LONGEST);
+	uint64_t first = metaslab_block(s, h->metaslab) + h->offset, last = 0;
 	for (unsigned done = 0, part; done < count; done += part) {
 		part = MIN_OF(count - done, (unsigned)CHUNK_BLOCKS);
 		if (vdev_read(s->config.vdev, (first + done) << BLOCK_SHIFT, f->chunk, (size_t)part * BLOCK_SIZE))
 			continue;
 		for (unsigned i = 0; i < part; i++) {
-			const struct fmt_record *r = (const struct fmt_record *)(f->chunk + (size_t)i * BLOCK_SIZE);
+			const struct fmt_record *r =
+				(const struct fmt_record *)(f->chunk + (size_t)i * BLOCK_SIZE);
 			if (heed(f, r, first + done + i) && le64_get(r->seq) > last)
 				last = look_onwards(f, h->metaslab, h->offset + done + i);
 		}
@@ -533,64 +833,138 @@ static void look_behind_head(struct forward *f, const struct head *h)
 static void look_behind(struct forward *f)
 {
 	struct store *s = f->s;
-	bool everywhere = s->root_lost;
+	bool lost = s->found.root_lost, everywhere = lost;
 	for (unsigned i = 0; i < LOG_HEADS; i++) {
 		const struct head *h = &f->head[i];
-		bool used = h->metaslab != NO_METASLAB;
-		everywhere |= used && h->offset + RECORD_BLOCKS_MAX + LINK_BLOCKS > s->config.metaslab_blocks;
+		everywhere |= h->metaslab != NO_METASLAB &&
+			      h->offset + 2 * RECORD_HEADERS + RECORD_BLOCKS_MAX > s->config.metaslab_blocks;
 		look_behind_head(f, h);
 	}
 	for (uint32_t i = 0; i < s->space.count && everywhere; i++) {
 		const struct metaslab *m = &s->space.slab[i];
-		if (s->root_lost || m->live == 0)
+		if (lost || m->live == 0)
 			look_onwards(f, m->index, 0);
 	}
 }
 
-static int roll_forward(struct store *s, struct lcpfs_failure *failure)
+/* -- afterwards -- */
+
+static int settle_head(struct store *s, struct head *h, enum space_class class)
 {
-	struct forward *f = calloc(1, sizeof(*f));
-	if (!f)
-		return -LCPFS_E_NOMEM;
-	f->s = s;
-	f->durable = s->flushed_at_root;
-	int error = follow(f, false);
+	struct metaslab *m = space_find(&s->space, h->metaslab);
+	bool other = m && m->live && (m->class == CLASS_TABLE) != (class == CLASS_TABLE);
+	if (!m || m->state == SPACE_OPEN || other ||
+	    m->live > (uint64_t)h->offset * BLOCK_SECTORS) /* it would write over what is live */
+		return -LCPFS_E_CORRUPT;
+	space_take_this(&s->space, h->metaslab, class, m->live ? m->born : s->counters.written_blocks);
+	return 0;
+}
+
+static int settle_heads(struct store *s)
+{
+	struct head *table = &s->table.head;
+	s->log.heads = s->log.head[1].metaslab == NO_METASLAB ? 1 : LOG_HEADS;
+	for (unsigned i = 0; i < LOG_HEADS; i++) {
+		struct head *h = &s->log.head[i];
+		struct fmt_position p = {le32_of(h->metaslab), le32_of(h->offset)};
+		if ((i >= s->log.heads) != (h->metaslab == NO_METASLAB) || !position_sane(s, &p))
+			return -LCPFS_E_CORRUPT;
+		int error = i < s->log.heads ? settle_head(s, h, class_of(i)) : 0;
+		if (error)
+			return error;
+	}
+	struct metaslab *m = space_find(&s->space, table->metaslab);
+	/*
+	 * What was written there after the root is nobody's; in one that was given back, or used anew, nothing is
+	 * written.
+	 */
+	if (!m || m->state == SPACE_OPEN || (m->live && m->class != CLASS_TABLE) ||
+	    table->offset > s->config.metaslab_blocks)
+		*table = (struct head){NO_METASLAB, 0, NO_METASLAB};
+	else
+		return settle_head(s, table, CLASS_TABLE);
+	return 0;
+}
+
+static int settle_foreign(struct store *s, const struct foreign *foreign)
+{
+	for (size_t i = 0; i < foreign->count; i++) {
+		if (!space_forget(&s->space, foreign->index[i]))
+			return -LCPFS_E_CORRUPT;
+	}
+	return 0;
+}
+
+static int roll_forward(struct forward *f, struct lcpfs_failure *failure)
+{
+	struct store *s = f->s;
+	f->durable = s->found.root_durable;
+	int error = follow(f, NULL);
 	if (!error)
 		look_behind(f);
 	if (!error && f->durable > f->seq)
-		error = failure_set(failure, LCPFS_E_CORRUPT,
-				    "partition %s: record %llu of its log was flushed and is damaged in both copies", s->name,
-				    (unsigned long long)f->seq + 1);
+		error = failure_set(
+			failure, LCPFS_E_CORRUPT,
+			"partition %s: record %llu of its log was flushed and is damaged in both copies", s->name,
+			(unsigned long long)f->seq + 1);
+	if (!error && f->seq < s->checkpoint.root_seq)
+		error = -LCPFS_E_CORRUPT;
 	if (!error)
-		error = follow(f, true);
-	s->claimed_before = f->durable;
-	s->seq = s->work_seq = f->seq;
-	s->chain = f->chain;
-	memcpy(s->head, f->head, sizeof(s->head));
+		error = follow(f, apply_table);
+	s->log.seq = s->log.work_seq = f->seq;
+	s->log.chain = f->chain;
+	s->log.chain_seq = f->seq;
+	memcpy(s->log.head, f->head, sizeof(s->log.head));
 	for (unsigned i = 0; i < LOG_HEADS; i++)
 		f->more |= f->have[i];
-	s->as_closed &= !error && !f->more && s->closure == 0;
-	free(f);
+	sort_vanished(f);
+	s->trees.vanishes_later = vanishes_later;
+	s->trees.vanishes_context = f;
+	if (!error)
+		error = follow(f, apply_trees);
+	s->trees.vanishes_later = NULL;
+	s->found.claimed = f->durable;
+	s->found.clean = !error && !f->more && s->log.seq == f->redo;
+	return error;
+}
+
+static int recover_locked(struct store *s, const struct fmt_root *root, struct forward *f,
+			  struct lcpfs_failure *failure)
+{
+	struct foreign foreign = {0};
+	int error = apply_root(s, root, failure);
+	if (!error) {
+		start(f);
+		space_rooted(&s->space, f->redo);
+		error = load_space(s, &foreign);
+	}
+	if (!error)
+		error = roll_forward(f, failure);
+	if (!error)
+		error = settle_foreign(s, &foreign);
+	if (!error)
+		error = settle_heads(s);
+	free(foreign.index);
 	return error;
 }
 
 int recover(struct store *s, struct lcpfs_failure *failure)
 {
-	struct fmt_root *root = calloc(1, sizeof(*root));
-	int error = root ? root_load(s, root, failure) : -LCPFS_E_NOMEM;
-	store_lock(s);
-	if (!error)
-		error = root_apply(s, root, failure);
-	if (!error)
-		error = load_space(s, root);
-	if (!error)
-		error = roll_forward(s, failure);
-	if (!error)
-		error = settle_space(s);
-	store_unlock(s);
-	free(root);
+	struct roots *roots = calloc(1, sizeof(*roots));
+	struct forward *f = calloc(1, sizeof(*f));
+	int error = roots && f ? load_root(s, roots, failure) : -LCPFS_E_NOMEM;
+	if (!error) {
+		f->s = s;
+		store_lock(s);
+		error = recover_locked(s, &roots->best, f, failure);
+		pthread_mutex_unlock(&s->lock); /* without an audit: what failed half way is not whole */
+	}
+	if (f)
+		free(f->vanished);
+	free(roots);
+	free(f);
 	if (error && failure && !failure->message[0])
-		failure_set(failure, (enum lcpfs_error)-error, "partition %s: its metadata is damaged (%s)", s->name,
-			    lcpfs_error_sentence(error));
+		failure_set(failure, (enum lcpfs_error) - error, "partition %s: its metadata is damaged (%s)",
+			    s->name, lcpfs_error_sentence(error));
 	return error;
 }

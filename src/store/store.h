@@ -46,6 +46,7 @@ struct store_config {
 
 /* Least metaslabs that a partition can have. */
 enum { STORE_METASLABS_MIN = 6 };
+#define STORE_VOLUME_BLOCKS_MAX (UINT64_C(1) << 40)
 
 /*
  * The fewest metaslabs in which so many blocks of user data always fit, in any order of writes, overwrites and
@@ -70,7 +71,10 @@ int store_format(const struct store_config *config, uint64_t volume_blocks, cons
 int store_open(const struct store_config *config, const uint32_t *metaslabs, uint32_t count, struct store **store,
 	       struct lcpfs_failure *failure) MUST_CHECK;
 
-/* Checkpoints, unless nothing happened since it was opened, and frees; 0, or the error that kept it from being durable (it is freed all the same). */
+/*
+ * Checkpoints, unless nothing happened since it was opened, and frees; 0, or the error that kept it from being
+ * durable (it is freed all the same).
+ */
 int store_close(struct store *store);
 void store_abandon(struct store *store); /* frees without writing anything */
 

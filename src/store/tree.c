@@ -1,271 +1,491 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * The two trees of a store: the block table and the volume. Fixed depth, 168 children a page, pages that would be
- * all zero do not exist. Leaves change by what users do; the pages above only when a checkpoint gives their
- * children new places.
- */
+#include "store/tree.h"
+
 #include <string.h>
 
-#include "store/internal.h"
+#include "base/hash.h"
+#include "store/ids.h"
+#include "store/log.h"
+#include "store/place.h"
+#include "store/table.h"
 
-static unsigned levels_for(uint64_t leaves, uint64_t *capacity)
+enum { WAITS_MAX = 64 }; /* for a record to be written that a page is in: it may be one that cannot be written */
+
+static struct volume *volume_of(struct store *s, uint32_t volume)
 {
-	unsigned levels = 1;
-	for (*capacity = 1; *capacity < leaves && levels < TREE_LEVELS_MAX; levels++)
-		*capacity *= PAGE_SLOTS;
-	return levels;
+	CHECK(volume < ROOT_VOLUMES);
+	return &s->trees.volume[volume];
 }
 
-/* Twice as many ids as addresses: then at least half of all ids are free, and one is soon found. */
-static uint64_t leaves_for(unsigned tree, uint64_t volume_blocks)
+/* Pages of a level that a tree of so many levels can have. */
+static uint64_t level_count(unsigned levels, unsigned level)
 {
-	return tree == TREE_TABLE ? DIV_UP(2 * volume_blocks, PAGE_SLOTS) : DIV_UP(volume_blocks, VOLUME_SLOTS);
+	uint64_t count = 1;
+	for (; level + 1 < levels; level++)
+		count *= VOLUME_SLOTS;
+	return count;
 }
 
-void tree_init(struct store *s, uint64_t volume_blocks)
+/* -- dirty pages -- */
+
+static void mark(struct store *s, struct page *p)
 {
-	s->volume_blocks = volume_blocks;
-	for (unsigned tree = TREE_TABLE; tree <= TREE_VOLUME; tree++)
-		tree_of(s, tree)->levels =
-			levels_for(leaves_for(tree, volume_blocks), &tree_of(s, tree)->capacity);
+	struct trees *t = &s->trees;
+	if (p->dirty)
+		return;
+	p->dirty = true;
+	p->dirty_previous = NULL;
+	p->dirty_next = t->dirty;
+	if (t->dirty)
+		t->dirty->dirty_previous = p;
+	t->dirty = p;
+	t->dirty_count++;
+	t->unplaced += p->id == 0;
 }
 
-uint64_t tree_pages_max(uint64_t volume_blocks)
+static void unmark(struct store *s, struct page *p)
 {
-	uint64_t pages = 0, capacity;
-	for (unsigned tree = TREE_TABLE; tree <= TREE_VOLUME; tree++) {
-		uint64_t count = leaves_for(tree, volume_blocks);
-		for (unsigned levels = levels_for(count, &capacity); levels > 0; levels--) {
-			pages += count;
-			count = DIV_UP(count, PAGE_SLOTS);
-		}
-	}
-	return pages;
+	struct trees *t = &s->trees;
+	CHECK(p->dirty);
+	p->dirty = false;
+	if (p->dirty_previous)
+		p->dirty_previous->dirty_next = p->dirty_next;
+	else
+		t->dirty = p->dirty_next;
+	if (p->dirty_next)
+		p->dirty_next->dirty_previous = p->dirty_previous;
+	t->dirty_count--;
+	t->unplaced -= p->id == 0;
 }
 
-static bool page_good(const struct store *s, const struct fmt_page *page, const struct fmt_pointer *at, unsigned tree,
-		      unsigned level, uint64_t index)
+void tree_modify(struct store *s, struct page *p)
 {
-	return fmt_verify(page, FMT_PAGE, s->config.guid, s->config.partition) == FMT_GOOD &&
-	       fmt_checksum_of(page) == le64_get(at->checksum) && page->tree == tree && page->level == level &&
-	       le64_get(page->index) == index;
+	mark(s, p);
 }
 
-static int read_copy(struct store *s, const struct fmt_pointer *at, unsigned copy, unsigned tree, unsigned level,
-		     uint64_t index, struct fmt_page *out)
+/* A page that is all zero and lies nowhere. */
+static struct page *make(struct store *s, const struct page_key *key)
 {
-	uint64_t block = le64_get(at->place[copy]);
-	if (block >= s->config.vdev->size_bytes >> BLOCK_SHIFT)
-		return -LCPFS_E_CORRUPT;
-	int error = vdev_read(s->config.vdev, block << BLOCK_SHIFT, out, BLOCK_SIZE);
-	if (!error && !page_good(s, out, at, tree, level, index))
-		error = -LCPFS_E_CORRUPT;
-	return error;
+	struct page *p = cache_take(&s->cache);
+	if (!p)
+		return NULL;
+	memset(p->data, 0, BLOCK_SIZE);
+	cache_insert(&s->cache, p, key, PAGE_READY);
+	mark(s, p);
+	page_unpin(&s->cache, p);
+	return p;
 }
 
-int tree_read_page(struct store *s, const struct fmt_pointer *at, unsigned tree, unsigned level, uint64_t index,
-		   struct fmt_page *out, bool good[2])
+/* -- finding pages -- */
+
+static int find(struct store *s, const struct page_key *key, struct need *need, struct page **page)
 {
-	int first = read_copy(s, at, 0, tree, level, index, out);
-	if (!good && !first)
+	*page = cache_find(&s->cache, key);
+	if (*page && (*page)->state == PAGE_READY)
 		return 0;
-	if (!good)
-		return read_copy(s, at, 1, tree, level, index, out);
-	struct fmt_page other;
-	int second = read_copy(s, at, 1, tree, level, index, &other);
-	good[0] = !first;
-	good[1] = !second;
-	if (first && !second)
-		memcpy(out, &other, sizeof(other));
-	return first && second ? first : 0;
+	unsigned levels = volume_of(s, key->volume)->levels;
+	bool outside = key->level >= levels || key->index >= level_count(levels, key->level);
+	if (!*page && (outside || need_is_absent(need, key)))
+		return 0;
+	need->kind = NEED_PAGE;
+	need->key = *key;
+	return TRY_AGAIN;
 }
 
-struct fmt_pointer *tree_pointer(struct store *s, struct page *p)
+int tree_leaf(struct store *s, uint32_t volume, uint64_t address, struct need *need, struct page **leaf)
 {
-	return p->parent ? &p->parent->data.child[p->index % PAGE_SLOTS] : &tree_of(s, p->tree)->at;
-}
-
-static struct fmt_pointer pointer_below(struct store *s, unsigned tree, struct page *parent, uint64_t index)
-{
-	return parent ? parent->data.child[index % PAGE_SLOTS] : tree_of(s, tree)->at;
-}
-
-/* In metaslabs of ours? Freeing them, later, relies on it. */
-static bool places_ours(const struct store *s, const struct fmt_pointer *at)
-{
-	return space_of_block(&s->space, le64_get(at->place[0])) && space_of_block(&s->space, le64_get(at->place[1]));
+	struct page_key key = tree_key(volume, 0, address / VOLUME_SLOTS);
+	return find(s, &key, need, leaf);
 }
 
 /*
- * Loads without the lock; the parent is held meanwhile. *page stays NULL if things changed and one has to look
- * again.
+ * A page above the top, until the tree reaches `index` of a level. Its first child is the top of before, once that
+ * has an id.
  */
-static int load(struct store *s, unsigned tree, unsigned level, uint64_t index, struct page *parent, struct page **page)
+static int grow(struct store *s, uint32_t volume, unsigned level, uint64_t index)
 {
-	struct fmt_pointer at = pointer_below(s, tree, parent, index);
-	struct fmt_page data;
-	if (s->trying)
-		return -LCPFS_E_AGAIN;
-	if (parent)
-		parent->children++;
-	store_drop(s);
-	int error = tree_read_page(s, &at, tree, level, index, &data, NULL);
-	store_lock(s);
-	if (parent)
-		parent->children--;
-	*page = page_find(s, tree, level, index);
-	if (*page)
-		return 0;
-	struct fmt_pointer now = pointer_below(s, tree, parent, index);
-	if (memcmp(&now, &at, sizeof(at)) != 0)
-		return 0;
-	if (!error && !places_ours(s, &at))
-		error = -LCPFS_E_CORRUPT;
-	if (error)
-		return error;
-	struct page *p = page_insert(s, tree, level, index, parent);
-	if (!p)
-		return -LCPFS_E_NOMEM;
-	p->data = data;
-	p->at = at;
-	p->counted = true;
-	*page = p;
+	struct volume *v = volume_of(s, volume);
+	while (level >= v->levels || index >= level_count(v->levels, level)) {
+		if (v->levels == VOLUME_LEVELS_MAX)
+			return -LCPFS_E_RANGE;
+		struct page_key key = tree_key(volume, v->levels, 0);
+		struct page *top = make(s, &key);
+		if (!top)
+			return -LCPFS_E_NOMEM;
+		if (v->placed_levels == v->levels)
+			tree_set_slot(top, 0, v->root);
+		v->levels++;
+	}
 	return 0;
 }
 
-/* One level; *again: the lock was dropped and what was known about the parent may not hold any more. */
-static int child_page(struct store *s, unsigned tree, unsigned level, uint64_t index, struct page *parent, bool create,
-		      struct page **page, bool *again)
+/* With all that is above it, so that their room is counted as soon as that of the page. */
+static int find_made(struct store *s, const struct page_key *key, struct need *need, struct page **page)
 {
-	struct fmt_pointer at = pointer_below(s, tree, parent, index);
-	*page = page_find(s, tree, level, index); /* getting the parent may have let others in */
-	if (*page)
-		return 0;
-	if (!pointer_null(&at)) {
-		int error = load(s, tree, level, index, parent, page);
-		*again = !error && !*page;
+	int error = find(s, key, need, page);
+	if (error || *page)
 		return error;
+	error = grow(s, key->volume, key->level, key->index);
+	if (!error && key->level + 1u < volume_of(s, key->volume)->levels) {
+		struct page_key above = tree_key(key->volume, key->level + 1u, key->index / VOLUME_SLOTS);
+		struct page *parent;
+		error = find_made(s, &above, need, &parent);
 	}
-	if (!create)
-		return 0;
-	*page = page_insert(s, tree, level, index, parent);
+	if (error)
+		return error;
+	*page = cache_find(&s->cache, key); /* growing may have made just that */
+	if (!*page)
+		*page = make(s, key);
 	return *page ? 0 : -LCPFS_E_NOMEM;
 }
 
-int tree_page(struct store *s, unsigned tree, unsigned level, uint64_t index, bool create, struct page **page)
+int tree_leaf_made(struct store *s, uint32_t volume, uint64_t address, struct need *need, struct page **leaf)
 {
-	bool again;
-	do {
-		again = false;
-		*page = page_find(s, tree, level, index);
-		if (*page)
-			return 0;
-		struct page *parent = NULL;
-		if (level + 1 < tree_of(s, tree)->levels) {
-			int error = tree_page(s, tree, level + 1, index / PAGE_SLOTS, create, &parent);
-			if (error || !parent)
-				return error;
-		} else if (index != 0) {
-			return create ? -LCPFS_E_RANGE : 0;
-		}
-		int error = child_page(s, tree, level, index, parent, create, page, &again);
-		if (error)
-			return error;
-	} while (again);
+	struct page_key key = tree_key(volume, 0, address / VOLUME_SLOTS);
+	return find_made(s, &key, need, leaf);
+}
+
+/* -- loading -- */
+
+/* Where a page is kept, by what is above it. Tops that have no id yet are in the cache, and not asked for here. */
+static int id_of(struct store *s, const struct page_key *key, uint64_t *id)
+{
+	const struct volume *v = volume_of(s, key->volume);
+	*id = 0;
+	if (key->level + 1u >= v->levels) {
+		*id = key->index == 0 && v->levels == v->placed_levels ? v->root : 0;
+		return 0;
+	}
+	struct page_key above = tree_key(key->volume, key->level + 1u, key->index / VOLUME_SLOTS);
+	struct page *parent;
+	int error = tree_page(s, &above, &parent);
+	if (error || !parent)
+		return error;
+	*id = tree_slot(parent, key->index);
+	page_unpin(&s->cache, parent);
 	return 0;
 }
 
-/* How many pages there can be `levels` levels below one. */
-static uint64_t span_of(unsigned levels)
-{
-	uint64_t n = 1;
-	while (levels-- > 0)
-		n *= PAGE_SLOTS;
-	return n;
-}
+struct source {
+	uint64_t block[2];
+	struct fmt_check check[2];
+};
 
-/* The next child of p, at or behind the one that holds page *index, that exists on the device or in memory. */
-static bool next_child(struct store *s, struct page *p, uint64_t span, uint64_t *index)
+static int source_of(struct store *s, uint64_t id, struct source *source)
 {
-	for (uint64_t child = *index / span; child < (p->index + 1) * PAGE_SLOTS; child++) {
-		if (pointer_null(&p->data.child[child % PAGE_SLOTS]) && !page_find(s, p->tree, p->level - 1u, child))
-			continue;
-		*index = MAX_OF(*index, child * span);
-		return true;
+	struct page *leaf;
+	if (id & ~FMT_ID_MASK || id % 2)
+		return -LCPFS_E_CORRUPT;
+	int error = table_page(s, 0, id / TABLE_SLOTS, &leaf);
+	if (error || !leaf)
+		return error ? error : -LCPFS_E_CORRUPT;
+	for (unsigned i = 0; i < 2; i++) {
+		const struct fmt_block *e = table_entry(leaf, id + i);
+		source->block[i] = e->kind == BLOCK_VOLUME_PAGE ? table_block(s, e) : UINT64_MAX;
+		source->check[i] = e->check;
 	}
-	return false;
+	page_unpin(&s->cache, leaf);
+	return source->block[0] == UINT64_MAX && source->block[1] == UINT64_MAX ? -LCPFS_E_CORRUPT : 0;
 }
 
-int tree_next(struct store *s, unsigned tree, unsigned wanted, uint64_t *index, bool *found)
+static int read_either(struct store *s, const struct source *source, uint8_t *data)
 {
-	unsigned top = tree_of(s, tree)->levels - 1, level = top;
-	*found = false;
-	while (*index < span_of(top - wanted)) {
-		uint64_t span = span_of(level - wanted), behind = (*index / span + 1) * span;
-		struct page *p;
-		int error = tree_page(s, tree, level, *index / span, false, &p);
-		*found = (error || p) && level == wanted;
-		if (error)
-			*index = behind - 1;
-		if (error || *found)
-			return error;
-		if (p && next_child(s, p, span / PAGE_SLOTS, index)) {
-			level--;
+	int error = -LCPFS_E_CORRUPT;
+	for (unsigned i = 0; i < 2; i++) {
+		if (source->block[i] == UINT64_MAX)
 			continue;
+		error = vdev_read(s->config.vdev, source->block[i] << BLOCK_SHIFT, data, BLOCK_SIZE);
+		struct hash128 h = hash128(data, BLOCK_SIZE);
+		struct fmt_check check = {le64_of(h.low), le64_of(h.high)};
+		if (!error && fmt_check_same(&check, &source->check[i]))
+			return 0;
+		error = error ? error : -LCPFS_E_CORRUPT;
+	}
+	return error;
+}
+
+/*
+ * Others wait for it. Where it lies may have changed meanwhile: then *page stays NULL, and one has to look again.
+ */
+static int load(struct store *s, const struct page_key *key, uint64_t id, const struct source *source,
+		struct page **page)
+{
+	struct page *p = cache_take(&s->cache);
+	if (!p)
+		return -LCPFS_E_NOMEM;
+	cache_insert(&s->cache, p, key, PAGE_LOADING);
+	store_unlock(s);
+	int error = read_either(s, source, p->data);
+	store_lock(s);
+	if (!error) {
+		p->id = id;
+		p->state = PAGE_READY;
+		*page = p;
+	} else {
+		cache_forget(&s->cache, p);
+		page_unpin(&s->cache, p);
+	}
+	store_changed(s);
+	return error;
+}
+
+int tree_page(struct store *s, const struct page_key *key, struct page **page)
+{
+	struct source last;
+	unsigned waits = 0;
+	memset(&last, 0, sizeof(last));
+	for (;;) {
+		*page = cache_find(&s->cache, key);
+		if (*page && (*page)->state == PAGE_LOADING) {
+			store_wait(s);
+			continue;
+		}
+		if (*page) {
+			page_pin(*page);
+			return 0;
+		}
+		uint64_t id, changes = s->changes;
+		struct source source;
+		int error = id_of(s, key, &id);
+		if (error || !id ||
+		    (s->trees.vanishes_later && s->trees.vanishes_later(s->trees.vanishes_context, id)))
+			return error;
+		error = source_of(s, id, &source);
+		if (error || s->changes != changes) {
+			if (error)
+				return error;
+			continue; /* others were let in */
+		}
+		/* Cleaning may have moved it into a record that is not written yet. */
+		if (log_holds(s, source.block[0]) || log_holds(s, source.block[1])) {
+			log_write_out(s, source.block[log_holds(s, source.block[0]) ? 0 : 1]);
+			if (++waits < WAITS_MAX)
+				continue;
+		}
+		error = load(s, key, id, &source, page);
+		if (!error || memcmp(&last, &source, sizeof(source)) == 0 || error == -LCPFS_E_NOMEM)
+			return error;
+		last = source;
+	}
+}
+
+int tree_next(struct store *s, uint32_t volume, unsigned wanted, uint64_t *index, bool *found)
+{
+	*found = false;
+	for (;;) {
+		const struct volume *v = volume_of(s, volume);
+		unsigned level = v->levels - 1;
+		uint64_t behind = UINT64_MAX;
+		if (wanted > level || *index >= level_count(v->levels, wanted))
+			return 0;
+		/* Down towards *index: to it, or to where there is nothing. */
+		for (;; level--) {
+			uint64_t span = level_count(level + 1, wanted), at = *index / span;
+			struct page_key key = tree_key(volume, level, at);
+			struct page *p;
+			int error = tree_page(s, &key, &p);
+			behind = (at + 1) * span;
+			if (error || level == wanted) {
+				*found = error || p;
+				if (p)
+					page_unpin(&s->cache, p);
+				if (error)
+					*index = behind - 1;
+				if (*found)
+					return error;
+				break;
+			}
+			bool none = !p; /* whatever is below in memory has been made with all that is above */
+			if (p)
+				page_unpin(&s->cache, p);
+			if (none)
+				break;
 		}
 		*index = behind;
-		level = top;
 	}
-	return 0;
 }
 
-/* With both tops in memory, where they exist. */
-static int load_tops(struct store *s)
+int tree_next_leaf(struct store *s, uint32_t volume, uint64_t *index, bool *found)
 {
-	uint64_t drops;
-	int error = 0;
-	do {
-		drops = s->drops;
-		for (unsigned tree = TREE_TABLE; tree <= TREE_VOLUME && !error; tree++) {
-			struct page *top;
-			error = tree_page(s, tree, tree_of(s, tree)->levels - 1, 0, false, &top);
-		}
-	} while (!error && s->drops != drops);
-	return error;
+	return tree_next(s, volume, 0, index, found);
 }
 
-/* A page above the top, whose first child that becomes. */
-static int raise_top(struct store *s, unsigned tree)
+/* -- writing -- */
+
+static bool is_empty(const struct page *p)
 {
-	struct tree *t = tree_of(s, tree);
-	struct page *old = page_find(s, tree, t->levels - 1, 0);
-	if (old) {
-		struct page *top = page_insert(s, tree, t->levels, 0, NULL);
-		if (!top)
-			return -LCPFS_E_NOMEM;
-		top->data.child[0] = t->at;
-		top->children++;
-		old->parent = top;
-		t->at = (struct fmt_pointer){0};
-		page_mark(s, top);
+	static const uint8_t zeros[BLOCK_SIZE];
+	return memcmp(p->data, zeros, BLOCK_SIZE) == 0;
+}
+
+/* What is above a page: another page, which is made if there is none, or the volume itself. */
+static int parent_of(struct store *s, const struct page *p, struct need *need, struct page **parent)
+{
+	const struct volume *v = volume_of(s, p->key.volume);
+	*parent = NULL;
+	if (p->key.level + 1u == v->levels)
+		return 0;
+	struct page_key key = tree_key(p->key.volume, p->key.level + 1u, p->key.index / VOLUME_SLOTS);
+	return find_made(s, &key, need, parent);
+}
+
+static void point_at(struct store *s, const struct page *p, struct page *parent, uint64_t id)
+{
+	struct volume *v = volume_of(s, p->key.volume);
+	if (parent && tree_slot(parent, p->key.index) != id) {
+		tree_modify(s, parent);
+		tree_set_slot(parent, p->key.index, id);
 	}
-	t->levels++;
-	t->capacity *= PAGE_SLOTS;
-	return 0;
+	/* A tree that has grown counts as placed when its top is. */
+	if (p->key.level + 1u == v->levels || (p->key.level + 1u == v->placed_levels && p->key.index == 0)) {
+		v->root = id;
+		v->placed_levels = p->key.level + 1u;
+	}
 }
 
-int tree_grow(struct store *s, uint64_t volume_blocks)
+static struct entry page_entry(const struct page *p, enum fmt_entry_kind kind, uint64_t id)
 {
-	int error = load_tops(s);
+	return (struct entry){.kind = kind,
+			      .count = kind == ENTRY_VANISH ? 2 : 1,
+			      .blocks = kind == ENTRY_PAGE,
+			      .id = id,
+			      .volume = p->key.volume,
+			      .address = p->key.index,
+			      .level = p->key.level};
+}
+
+static int vanish(struct store *s, struct page *p, uint32_t kept, struct need *need)
+{
+	struct page *parent = NULL, *leaf = NULL;
+	struct record *record;
+	int error = p->id ? parent_of(s, p, need, &parent) : 0;
+	if (!error && p->id)
+		error = table_leaf(s, p->id, need, &leaf);
+	if (!error && p->id)
+		error = log_open(s, HEAD_COLD, 0, fmt_entry_words(ENTRY_VANISH, 2), kept, need, &record);
+	if (!error && p->id)
+		error = leaf ? table_modify(s, leaf) : -LCPFS_E_CORRUPT;
 	if (error)
 		return error;
-	for (unsigned tree = TREE_TABLE; tree <= TREE_VOLUME && !error; tree++) {
-		uint64_t capacity;
-		unsigned levels = levels_for(leaves_for(tree, volume_blocks), &capacity);
-		while (!error && tree_of(s, tree)->levels < levels)
-			error = raise_top(s, tree);
+	if (p->id) {
+		struct entry e = page_entry(p, ENTRY_VANISH, p->id);
+		log_order(s, record, 0, true);
+		log_tell(record, &e, NULL);
+		for (unsigned i = 0; i < 2; i++) {
+			if (table_free(s, table_entry(leaf, p->id + i)))
+				return store_contradiction(s);
+		}
+		ids_freed(s, p->id, 2);
+		point_at(s, p, parent, 0);
 	}
-	if (!error)
-		s->volume_blocks = volume_blocks;
+	unmark(s, p);
+	cache_forget(&s->cache, p);
 	return error;
+}
+
+/* The bytes as they are now: they may change again before the record is written. */
+static struct page *copy_of(struct store *s, const struct page *p, struct fmt_check *check)
+{
+	struct page *copy = cache_take(&s->cache);
+	if (!copy)
+		return NULL;
+	memcpy(copy->data, p->data, BLOCK_SIZE);
+	struct hash128 h = hash128(copy->data, BLOCK_SIZE);
+	*check = (struct fmt_check){le64_of(h.low), le64_of(h.high)};
+	return copy;
+}
+
+static int write_twice(struct store *s, struct page *p, uint64_t id, struct page *leaf, struct record *record)
+{
+	struct fmt_check check;
+	struct page *copy = copy_of(s, p, &check);
+	int error = copy ? table_modify(s, leaf) : -LCPFS_E_NOMEM;
+	if (!error)
+		log_order(s, record, 0, true);
+	for (unsigned i = 0; i < 2 && !error; i++) {
+		struct entry e = page_entry(p, ENTRY_PAGE, id + i);
+		uint64_t block = log_append(record, copy);
+		log_tell(record, &e, &check);
+		if (table_store(s, table_entry(leaf, id + i), BLOCK_VOLUME_PAGE, block, &check))
+			error = store_contradiction(s);
+	}
+	if (copy)
+		page_unpin(&s->cache, copy);
+	return error;
+}
+
+int tree_write_page(struct store *s, struct page *p, uint32_t kept, struct need *need)
+{
+	struct page *parent = NULL, *leaf;
+	struct record *record;
+	uint64_t id = p->id;
+	CHECK(p->dirty);
+	if (is_empty(p))
+		return vanish(s, p, kept, need);
+	int error = id ? 0 : parent_of(s, p, need, &parent);
+	if (!error)
+		error = log_open(s, HEAD_COLD, 2, 2 * fmt_entry_words(ENTRY_PAGE, 1), kept, need, &record);
+	if (!error && id)
+		error = table_leaf_made(s, id, need, &leaf);
+	else if (!error)
+		error = ids_take(s, true, need, &id, &leaf);
+	if (error)
+		return error;
+	error = write_twice(s, p, id, leaf, record);
+	if (error) {
+		if (!p->id)
+			ids_freed(s, id, 2);
+		return error;
+	}
+	unmark(s, p);
+	if (!p->id) {
+		p->id = id;
+		point_at(s, p, parent, id);
+	}
+	s->counters.page_blocks += 2;
+	return 0;
+}
+
+/* -- roll-forward -- */
+
+int tree_bind_page(struct store *s, uint32_t volume, unsigned level, uint64_t index, uint64_t id,
+		   struct need *need)
+{
+	if (level >= VOLUME_LEVELS_MAX || id % 2)
+		return -LCPFS_E_CORRUPT;
+	int error = grow(s, volume, level, index);
+	if (error)
+		return error == -LCPFS_E_RANGE ? -LCPFS_E_CORRUPT : error;
+	struct page_key key = tree_key(volume, level, index);
+	struct page *page = cache_find(&s->cache, &key), *parent = NULL;
+	const struct page is = {.key = key};
+	error = parent_of(s, &is, need, &parent);
+	if (error)
+		return error;
+	/* What was rolled forward up to here is in what was written then. */
+	if (page && page->dirty)
+		unmark(s, page);
+	if (page)
+		page->id = id;
+	if (page && !id)
+		cache_forget(&s->cache, page);
+	point_at(s, &is, parent, id);
+	return 0;
+}
+
+/* -- audit -- */
+
+void tree_audit(const struct store *s)
+{
+	uint32_t count = 0, unplaced = 0;
+	for (const struct page *p = s->trees.dirty; p; p = p->dirty_next, count++) {
+		CHECK(p->dirty && p->key.kind == PAGE_VOLUME && p->state == PAGE_READY);
+		unplaced += p->id == 0;
+	}
+	CHECK(count == s->trees.dirty_count && unplaced == s->trees.unplaced); /* V1 */
+	for (unsigned i = 0; i < ROOT_VOLUMES; i++) {
+		const struct volume *v = &s->trees.volume[i];
+		CHECK(v->levels >= v->placed_levels && v->levels <= VOLUME_LEVELS_MAX &&
+		      v->root % 2 == 0); /* V2 */
+	}
 }

@@ -3,10 +3,10 @@
  * Looking at everything: scrub (online, repairs metadata from its second copy) and check (offline, all
  * invariants).
  *
- * Both visit the same structures: root copies, tree pages (both copies), record headers (both copies),
- * user data. A copy is repaired in place: the same bytes, where they belong. That holds `work`, so
- * that no checkpoint or cleaning gives the place away meanwhile, and pins the metaslab, so that no
- * flush does.
+ * Both visit the same structures: root copies, pages of the block table and of volumes' trees (both copies),
+ * record headers (both copies), user data. A copy is repaired in place: the same bytes, where they belong. That
+ * holds `work`, so that no checkpoint or cleaning gives the place away meanwhile, and pins the metaslab, so that
+ * no flush does.
  */
 #include <inttypes.h>
 #include <stdarg.h>
@@ -14,21 +14,28 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "store/internal.h"
+#include "base/hash.h"
+#include "store/io.h"
+#include "store/log.h"
+#include "store/place.h"
+#include "store/record.h"
+#include "store/table.h"
+#include "store/tree.h"
 
 struct walker {
 	struct store *s;
 	struct store_walk *walk;
-	uint8_t *used;           /* check: bitmap over the device */
-	uint32_t *live;          /* check: counted live blocks by position in space.slab */
+	uint8_t *used;  /* check: bitmap over the device */
+	uint32_t *live; /* check: counted live blocks by position in space.slab */
 	uint64_t done, total;
 	struct fmt_page scratch;
 };
 
-static void found(struct walker *w, bool repaired, bool data, uint64_t block, uint64_t address, const char *format, ...)
-	PRINTF_LIKE(6, 7);
+static void found(struct walker *w, bool repaired, bool data, uint64_t block, uint64_t address, const char *format,
+		  ...) PRINTF_LIKE(6, 7);
 
-static void found(struct walker *w, bool repaired, bool data, uint64_t block, uint64_t address, const char *format, ...)
+static void found(struct walker *w, bool repaired, bool data, uint64_t block, uint64_t address, const char *format,
+		  ...)
 {
 	char text[240];
 	va_list args;
@@ -64,24 +71,31 @@ static bool repair(struct walker *w, uint64_t block, const void *good)
 	       !vdev_write(w->s->config.vdev, block << BLOCK_SHIFT, good, BLOCK_SIZE);
 }
 
-/* -- places (check only) ------------------------------------------------------------------------------------------ */
+/* Damage of what is looked at, or an error of the device there: the rest is looked at all the same. */
+static bool is_damage(int error)
+{
+	return error == -LCPFS_E_CORRUPT || error == -LCPFS_E_IO;
+}
+
+/* -- places (check only) -- */
 
 static void use_block(struct walker *w, uint64_t block, const char *what)
 {
 	if (!w->used)
 		return;
-	struct metaslab *m = space_of_block(&w->s->space, block);
+	struct metaslab *m = metaslab_of(w->s, block);
 	if (!m) {
-		found(w, false, false, block, UINT64_MAX, "%s lies in a metaslab that the partition does not own", what);
+		found(w, false, false, block, UINT64_MAX, "%s lies outside of this partition's metaslabs", what);
 		return;
 	}
-	if (w->used[block / 8] >> block % 8 & 1)
-		found(w, false, false, block, UINT64_MAX, "%s lies in a block that something else uses too", what);
-	w->used[block / 8] |= (uint8_t)(1u << block % 8);
 	w->live[m - w->s->space.slab]++;
+	uint8_t bit = (uint8_t)(1 << block % 8);
+	if (w->used[block / 8] & bit)
+		found(w, false, false, block, UINT64_MAX, "%s lies where something else lies", what);
+	w->used[block / 8] |= bit;
 }
 
-/* -- roots -------------------------------------------------------------------------------------------------------- */
+/* -- roots -- */
 
 static void walk_root_slot(struct walker *w, unsigned slot)
 {
@@ -89,7 +103,8 @@ static void walk_root_slot(struct walker *w, unsigned slot)
 	struct fmt_root root[2];
 	bool good[2];
 	for (unsigned i = 0; i < 2; i++)
-		good[i] = !vdev_read(s->config.vdev, s->config.root_block[slot][i] << BLOCK_SHIFT, &root[i], BLOCK_SIZE) &&
+		good[i] = !vdev_read(s->config.vdev, s->config.root_block[slot][i] << BLOCK_SHIFT, &root[i],
+				     BLOCK_SIZE) &&
 			  fmt_verify(&root[i], FMT_ROOT, s->config.guid, s->config.partition) == FMT_GOOD;
 	if (good[0] && good[1]) { /* a copy from before is as bad as none */
 		good[0] = le64_get(root[0].generation) >= le64_get(root[1].generation);
@@ -98,8 +113,8 @@ static void walk_root_slot(struct walker *w, unsigned slot)
 	for (unsigned i = 0; i < 2; i++) {
 		uint64_t block = s->config.root_block[slot][i];
 		if (!good[i] && !w->walk->after_crash)
-			found(w, good[1 - i] && repair(w, block, &root[1 - i]), false, block, UINT64_MAX, "copy %u of the root is damaged",
-			      i);
+			found(w, good[1 - i] && repair(w, block, &root[1 - i]), false, block, UINT64_MAX,
+			      "copy %u of the root is damaged", i);
 	}
 }
 
@@ -107,87 +122,97 @@ static void walk_root_slot(struct walker *w, unsigned slot)
 static int walk_root(struct walker *w)
 {
 	struct store *s = w->s;
-	walk_root_slot(w, s->root_slot);
-	if (s->config.read_only && s->generation > 1)
-		walk_root_slot(w, 1 - s->root_slot);
+	walk_root_slot(w, s->checkpoint.root_slot);
+	if (s->config.read_only && s->checkpoint.generation > 1)
+		walk_root_slot(w, 1 - s->checkpoint.root_slot);
 	return checked(w, 2);
 }
 
-/* -- tree pages --------------------------------------------------------------------------------------------------- */
+/* -- the block table and the space list -- */
 
-static int walk_pointer(struct walker *w, const struct fmt_pointer *at, unsigned tree, unsigned level, uint64_t index)
+static int walk_pointer(struct walker *w, const struct fmt_pointer *at, unsigned tree, unsigned level,
+			uint64_t index)
 {
-	static const char *const name[] = {"", "block table", "volume", "space"};
+	static const char *const name[] = {"", "block table", "space list"};
 	bool good[2];
-	(void)!tree_read_page(w->s, at, tree, level, index, &w->scratch, good);
+	(void)!table_read(w->s, at, tree, level, index, &w->scratch, good);
 	for (unsigned i = 0; i < 2; i++) {
-		uint64_t block = le64_get(at->place[i]);
-		use_block(w, block, "a tree page");
+		uint64_t block = block_of_place(at->place[i]);
+		use_block(w, block, "a page");
 		if (!good[i])
 			found(w, good[1 - i] && repair(w, block, &w->scratch), false, block, UINT64_MAX,
-			      "copy %u of page %" PRIu64 " (level %u) of the %s tree is damaged", i, index, level, name[tree]);
+			      "copy %u of page %" PRIu64 " (level %u) of the %s is damaged", i, index, level,
+			      name[tree]);
 	}
 	return good[0] || good[1] ? progress(w, 2) : -LCPFS_E_CORRUPT;
 }
 
-/* Each page that the durable trees have, from its pointer; `work` is held for one page at a time. Returns how it went on below. */
-static int walk_pages(struct walker *w, unsigned tree, unsigned level, uint64_t index)
+static void tell_lost(struct walker *w, const char *what, unsigned level, uint64_t index)
 {
-	struct store *s = w->s;
-	struct page *p;
-	store_lock(s);
-	int error = tree_page(s, tree, level, index, false, &p);
-	struct fmt_pointer at = {0};
-	if (!error && p)
-		at = p->at;
-	store_unlock(s);
-	if (!error && p && !pointer_null(&at))
-		error = walk_pointer(w, &at, tree, level, index);
-	else if (error == -LCPFS_E_CORRUPT)
-		found(w, false, false, UINT64_MAX, UINT64_MAX, "page %" PRIu64 " (level %u) of tree %u is damaged in both copies: what it "
-		      "describes is lost", index, level, tree);
+	found(w, false, false, UINT64_MAX, UINT64_MAX,
+	      "page %" PRIu64 " (level %u) of the %s is damaged in both copies: what it describes is lost", index,
+	      level, what);
+}
+
+/* From its pointer as the table has it; `work` is held for one page at a time. Returns how it went on below. */
+static int walk_table_page(struct walker *w, unsigned level, uint64_t index)
+{
+	struct fmt_pointer at;
+	store_lock(w->s);
+	int error = table_pointer(w->s, level, index, &at);
+	store_unlock(w->s);
+	if (!error && !pointer_null(&at))
+		error = walk_pointer(w, &at, TREE_TABLE, level, index);
+	if (!error && !pointer_null(&at) && !level &&
+	    table_region(w->s, index) >= REGIONS) /* nor can it be loaded */
+		error = -LCPFS_E_CORRUPT;
+	if (error == -LCPFS_E_CORRUPT)
+		tell_lost(w, "block table", level, index);
 	return error;
 }
 
-static int walk_level(struct walker *w, unsigned tree, unsigned level)
+static int walk_table_level(struct walker *w, unsigned level)
 {
 	struct store *s = w->s;
 	for (uint64_t index = 0;; index++) {
 		bool any;
 		pthread_mutex_lock(&s->work);
 		store_lock(s);
-		int error = tree_next(s, tree, level, &index, &any);
+		int error = table_next(s, level, &index, &any);
 		store_unlock(s);
 		if (any)
-			error = walk_pages(w, tree, level, index);
+			error = walk_table_page(w, level, index);
 		pthread_mutex_unlock(&s->work);
-		if (error == -LCPFS_E_STOPPED || (error && error != -LCPFS_E_CORRUPT && error != -LCPFS_E_IO))
+		if (error && !is_damage(error))
 			return error;
 		if (!any && !error)
 			return 0;
 	}
 }
 
-static int walk_tree(struct walker *w, unsigned tree)
+static int walk_table(struct walker *w)
 {
 	int error = 0;
-	for (unsigned level = w->s->tree[tree - 1].levels; level-- > 0 && !error;)
-		error = walk_level(w, tree, level);
+	for (unsigned level = w->s->table.levels; level-- > 0 && !error;)
+		error = walk_table_level(w, level);
 	return error;
 }
 
-/* The space tree's pages are only known by the list of the durable root. */
-static int walk_space_tree(struct walker *w)
+/* The space list's pages are only known by what the durable root said. */
+static int walk_space(struct walker *w)
 {
 	struct store *s = w->s;
 	int error = 0;
 	pthread_mutex_lock(&s->work);
-	for (size_t i = 0; i < s->space_page_count && !error; i++) {
-		const struct fmt_pointer *at = &s->space_pages[i];
-		struct fmt_page head;
-		if (vdev_read(s->config.vdev, le64_get(at->place[0]) << BLOCK_SHIFT, &head, BLOCK_SIZE) ||
-		    fmt_checksum_of(&head) != le64_get(at->checksum))
-			(void)!vdev_read(s->config.vdev, le64_get(at->place[1]) << BLOCK_SHIFT, &head, BLOCK_SIZE);
+	for (size_t i = 0; i < s->checkpoint.space_page_count && !error; i++) {
+		const struct fmt_pointer *at = &s->checkpoint.space_pages[i];
+		struct fmt_page head = {0};
+		for (unsigned copy = 0; copy < 2 && head.tree != TREE_SPACE; copy++) {
+			if (vdev_read(s->config.vdev, block_of_place(at->place[copy]) << BLOCK_SHIFT, &head,
+				      BLOCK_SIZE) ||
+			    fmt_verify(&head, FMT_PAGE, s->config.guid, s->config.partition) != FMT_GOOD)
+				head.tree = 0;
+		}
 		error = walk_pointer(w, at, TREE_SPACE, head.level, le64_get(head.index));
 		error = error == -LCPFS_E_STOPPED ? error : 0;
 	}
@@ -195,25 +220,130 @@ static int walk_space_tree(struct walker *w)
 	return error;
 }
 
-/* -- record headers ----------------------------------------------------------------------------------------------- */
+/* -- pages of volumes' trees: blocks with ids, twice -- */
+
+struct twin {
+	uint64_t block[2];
+	struct fmt_check check[2];
+	bool kept; /* false: it is in memory only */
+};
+
+static int twin_of(struct store *s, const struct page_key *key, struct twin *twin)
+{
+	struct page *page, *leaf = NULL;
+	*twin = (struct twin){.kept = false};
+	int error = tree_page(s, key, &page);
+	if (error || !page)
+		return error;
+	uint64_t id = page->id;
+	page_unpin(&s->cache, page);
+	if (id)
+		error = table_page(s, 0, id / TABLE_SLOTS, &leaf);
+	for (unsigned i = 0; leaf && i < 2; i++) {
+		const struct fmt_block *e = table_entry(leaf, id + i);
+		twin->block[i] = e->kind == BLOCK_VOLUME_PAGE ? table_block(s, e) : UINT64_MAX;
+		twin->check[i] = e->check;
+	}
+	twin->kept = leaf && id;
+	if (leaf)
+		page_unpin(&s->cache, leaf);
+	return error;
+}
+
+static bool copy_good(struct store *s, const struct twin *twin, unsigned i, void *data)
+{
+	if (twin->block[i] == UINT64_MAX ||
+	    vdev_read(s->config.vdev, twin->block[i] << BLOCK_SHIFT, data, BLOCK_SIZE))
+		return false;
+	struct hash128 h = hash128(data, BLOCK_SIZE);
+	struct fmt_check check = {le64_of(h.low), le64_of(h.high)};
+	return fmt_check_same(&check, &twin->check[i]);
+}
+
+static void verify_twin(struct walker *w, const struct page_key *key, const struct twin *twin)
+{
+	uint8_t data[2][BLOCK_SIZE];
+	bool good[2];
+	for (unsigned i = 0; i < 2; i++)
+		good[i] = copy_good(w->s, twin, i, data[i]);
+	for (unsigned i = 0; i < 2; i++) {
+		bool same = fmt_check_same(&twin->check[0], &twin->check[1]) && twin->block[i] != UINT64_MAX;
+		if (!good[i])
+			found(w, good[1 - i] && same && repair(w, twin->block[i], data[1 - i]), false,
+			      twin->block[i], UINT64_MAX,
+			      "copy %u of page %" PRIu64 " (level %u) of the volume is damaged", i, key->index,
+			      key->level);
+	}
+}
+
+/* With `work`, so that cleaning does not move it. What is still on its way to the device is waited for. */
+static int walk_tree_page(struct walker *w, const struct page_key *key)
+{
+	struct store *s = w->s;
+	struct twin twin;
+	store_lock(s);
+	int error = twin_of(s, key, &twin);
+	while (!error && twin.kept && (log_holds(s, twin.block[0]) || log_holds(s, twin.block[1]))) {
+		error = log_flush(s);
+		if (!error)
+			error = twin_of(s, key, &twin);
+	}
+	store_unlock(s);
+	if (is_damage(error))
+		tell_lost(w, "volume", key->level, key->index);
+	if (!error && twin.kept)
+		verify_twin(w, key, &twin);
+	return error ? error : progress(w, 2);
+}
+
+static int walk_tree_level(struct walker *w, unsigned level)
+{
+	struct store *s = w->s;
+	for (uint64_t index = 0;; index++) {
+		bool any;
+		pthread_mutex_lock(&s->work);
+		store_lock(s);
+		int error = tree_next(s, VOLUME_HEAD, level, &index, &any);
+		store_unlock(s);
+		struct page_key key = tree_key(VOLUME_HEAD, level, index);
+		if (any)
+			error = walk_tree_page(w, &key);
+		pthread_mutex_unlock(&s->work);
+		if (error && !is_damage(error))
+			return error;
+		if (!any && !error)
+			return 0;
+	}
+}
+
+static int walk_tree(struct walker *w)
+{
+	int error = 0;
+	for (unsigned level = w->s->trees.volume[VOLUME_HEAD].levels; level-- > 0 && !error;)
+		error = walk_tree_level(w, level);
+	return error;
+}
+
+/* -- record headers -- */
 
 static int walk_record(struct walker *w, const struct record_walk *at, const struct fmt_record *header)
 {
-	bool torn = w->walk->after_crash && le64_get(header->seq) > w->s->claimed_before; /* maybe: it was not flushed */
+	bool torn = w->walk->after_crash &&
+		    le64_get(header->seq) > w->s->found.claimed; /* maybe: it was not flushed */
 	for (unsigned i = 0; i < 2; i++) {
 		if (!at->good[i] && !torn)
-			found(w, repair(w, at->block + i, header), false, at->block + i, UINT64_MAX, "copy %u of a log record's header is damaged",
-			      i);
+			found(w, repair(w, at->block + i, header), false, at->block + i, UINT64_MAX,
+			      "copy %u of a log record's header is damaged", i);
 	}
 	return checked(w, 2);
 }
 
 /*
- * Its records up to the youngest that is on the device for certain. If one is damaged in both copies, those behind it
- * cannot be reached either; cleaning then finds out from the tables what is live, so nothing is lost by it, but
+ * Its records up to the youngest that is on the device for certain. If one is damaged in both copies, those behind
+ * it cannot be reached either; cleaning then finds out from the table what is live, so nothing is lost by it, but
  * roll-forward would miss it.
  */
-static int walk_metaslab(struct walker *w, uint32_t index, uint64_t age, uint64_t limit)
+static int walk_metaslab(struct walker *w, uint32_t index, uint64_t youngest, uint64_t limit)
 {
 	struct record_walk at = {.metaslab = index};
 	struct fmt_record header;
@@ -225,12 +355,12 @@ static int walk_metaslab(struct walker *w, uint32_t index, uint64_t age, uint64_
 		int error = walk_record(w, &at, &header);
 		if (error)
 			return error;
-		if (last == age)
+		if (last == youngest)
 			return 0;
 	}
-	if (last < age && age <= limit)
-		found(w, false, false, at.block, UINT64_MAX, "both copies of a log record's header in metaslab %" PRIu32 " are damaged",
-		      index);
+	if (last < youngest && youngest <= limit)
+		found(w, false, false, at.block, UINT64_MAX,
+		      "both copies of a log record's header in metaslab %" PRIu32 " are damaged", index);
 	return 0;
 }
 
@@ -243,18 +373,22 @@ static int walk_metaslabs(struct walker *w)
 		store_lock(s);
 		bool end = i >= s->space.count;
 		struct metaslab m = end ? (struct metaslab){0} : s->space.slab[i];
-		uint64_t limit = s->config.read_only ? s->seq : s->durable;
-		/* Before its first record is written, what stands there is of an earlier life, or half overwritten. */
-		bool needed = !end && m.state > METASLAB_EMPTY && m.age && m.first <= limit &&
-			      (m.live || m.age > s->root_seq);
+		uint64_t limit = s->config.read_only ? s->log.seq : s->log.durable;
+		/*
+		 * Before its first record is written, what stands there is of an earlier life, or half
+		 * overwritten.
+		 */
+		bool needed = !end && m.class != CLASS_TABLE && m.last && m.first <= limit &&
+			      m.state != SPACE_EMPTY && m.state != SPACE_RAW && (m.live || m.last > s->space.redo);
 		if (needed)
-			s->space.slab[i].pinned = true; /* a repair must not hit what a new owner of the place wrote */
+			space_pin(&s->space,
+				  m.index); /* a repair must not hit what a new owner of the place wrote */
 		store_unlock(s);
 		if (needed)
-			error = walk_metaslab(w, m.index, m.age, limit);
+			error = walk_metaslab(w, m.index, m.last, limit);
 		store_lock(s);
 		if (needed)
-			space_find(&s->space, m.index)->pinned = false;
+			space_unpin(&s->space, m.index);
 		store_unlock(s);
 		pthread_mutex_unlock(&s->work);
 		if (end)
@@ -263,15 +397,15 @@ static int walk_metaslabs(struct walker *w)
 	return error;
 }
 
-/* -- user data ---------------------------------------------------------------------------------------------------- */
+/* -- user data -- */
 
 static int walk_address(struct walker *w, uint64_t address, uint8_t *data)
 {
 	struct mapping mapping = {0};
-	int error = volume_read_block(w->s, address, data, &mapping);
-	if (error == -LCPFS_E_CORRUPT || error == -LCPFS_E_IO)
-		found(w, false, true, mapping.id ? mapping.block : UINT64_MAX, address, "block %" PRIu64 " cannot be read: %s", address,
-		      lcpfs_error_sentence(error));
+	int error = io_verify_block(w->s, address, data, &mapping);
+	if (is_damage(error))
+		found(w, false, true, mapping.id ? mapping.block : UINT64_MAX, address,
+		      "block %" PRIu64 " cannot be read: %s", address, lcpfs_error_sentence(error));
 	else if (error)
 		return error;
 	return progress(w, mapping.id != 0);
@@ -280,36 +414,39 @@ static int walk_address(struct walker *w, uint64_t address, uint8_t *data)
 /* Which addresses of a leaf have a block. If it cannot be had: all, so that each that cannot be read is told. */
 static void find_mapped(struct store *s, uint64_t leaf, bool mapped[VOLUME_SLOTS])
 {
-	struct page *p;
+	struct page_key key = tree_key(VOLUME_HEAD, 0, leaf);
+	struct page *p = NULL;
 	store_lock(s);
-	bool known = !tree_page(s, TREE_VOLUME, 0, leaf, false, &p);
+	bool known = !tree_page(s, &key, &p);
 	for (unsigned i = 0; i < VOLUME_SLOTS; i++)
-		mapped[i] = !known || (p && le64_get(p->data.id[i]));
+		mapped[i] = !known || (p && tree_slot(p, i) != 0);
+	if (known && p)
+		page_unpin(&s->cache, p);
 	store_unlock(s);
 }
 
 static int walk_leaf(struct walker *w, uint64_t leaf, uint8_t *data)
 {
 	bool mapped[VOLUME_SLOTS];
-	uint64_t first = leaf * VOLUME_SLOTS;
+	uint64_t first = leaf * VOLUME_SLOTS, end = w->s->trees.volume[VOLUME_HEAD].blocks;
 	int error = 0;
 	find_mapped(w->s, leaf, mapped);
-	for (unsigned i = 0; i < VOLUME_SLOTS && first + i < w->s->volume_blocks && !error; i++)
+	for (unsigned i = 0; i < VOLUME_SLOTS && first + i < end && !error; i++)
 		error = mapped[i] ? walk_address(w, first + i, data) : 0;
 	return error;
 }
 
-/* In the order of addresses. */
 static int walk_data(struct walker *w)
 {
+	struct store *s = w->s;
 	uint8_t *data = malloc(BLOCK_SIZE);
 	int error = data ? 0 : -LCPFS_E_NOMEM;
 	for (uint64_t leaf = 0; !error; leaf++) {
 		bool any = false;
-		store_lock(w->s);
-		error = tree_next_leaf(w->s, TREE_VOLUME, &leaf, &any);
-		store_unlock(w->s);
-		if (error == -LCPFS_E_CORRUPT || error == -LCPFS_E_IO) {
+		store_lock(s);
+		error = tree_next_leaf(s, VOLUME_HEAD, &leaf, &any);
+		store_unlock(s);
+		if (is_damage(error)) {
 			error = 0; /* reported with the page */
 			continue;
 		}
@@ -321,19 +458,20 @@ static int walk_data(struct walker *w)
 	return error;
 }
 
-/* -- check: references -------------------------------------------------------------------------------------------- */
+/* -- check: references -- */
 
-/* Whose references are counted at a time: 11 MiB of memory, whatever the pool's size. */
+/* Whose references are counted at a time: bounds memory, whatever the pool's size. */
 enum { WINDOW_LEAVES = 16 * 1024 };
 
 /* Leaves of the block table, in order. Those that do not exist take no time: the root's id_end can be anything. */
 struct window {
 	uint64_t *leaf;
-	uint32_t (*count)[PAGE_SLOTS];
+	uint8_t (*count)[TABLE_SLOTS];
 	size_t leaves, room;
 	uint64_t next;     /* from where on to look for the leaves of the next window */
-	uint64_t referred; /* addresses that refer to an id, in all */
+	uint64_t referred; /* slots that refer to an id, in all */
 	uint64_t counted;  /* those whose id lies in a window */
+	bool first;
 };
 
 static int window_add(struct window *win, uint64_t leaf)
@@ -359,12 +497,12 @@ static int window_gather(struct store *s, struct window *win)
 	bool any = true;
 	win->leaves = 0;
 	for (; any && win->leaves < WINDOW_LEAVES; win->next++) {
-		int error = tree_next_leaf(s, TREE_TABLE, &win->next, &any);
-		if (error == -LCPFS_E_CORRUPT || error == -LCPFS_E_IO)
+		int error = table_next(s, 0, &win->next, &any);
+		if (is_damage(error))
 			any = true; /* reported with the page */
 		else if (!error && any)
 			error = window_add(win, win->next);
-		if (error && error != -LCPFS_E_CORRUPT && error != -LCPFS_E_IO)
+		if (error && !is_damage(error))
 			return error;
 	}
 	if (win->leaves)
@@ -380,98 +518,138 @@ static int by_number(const void *a, const void *b)
 
 static void window_count(struct window *win, uint64_t id)
 {
+	win->referred += win->first;
 	if (!win->leaves)
 		return;
-	uint64_t leaf = id / PAGE_SLOTS, guess = leaf - win->leaf[0]; /* right where none is missing */
+	uint64_t leaf = id / TABLE_SLOTS, guess = leaf - win->leaf[0]; /* right where none is missing */
 	const uint64_t *at = guess < win->leaves ? &win->leaf[guess] : NULL;
 	if (!at || *at != leaf)
 		at = bsearch(&leaf, win->leaf, win->leaves, sizeof(leaf), by_number);
-	if (at) {
-		win->count[at - win->leaf][id % PAGE_SLOTS]++;
-		win->counted++;
-	}
-}
-
-/* Counts how often the volume refers to the ids of the window. */
-static int count_references(struct walker *w, struct window *win, bool first)
-{
-	struct store *s = w->s;
-	for (uint64_t leaf = 0;; leaf++) {
-		struct page *p;
-		bool any;
-		int error = tree_next_leaf(s, TREE_VOLUME, &leaf, &any);
-		if (!error && any)
-			error = tree_page(s, TREE_VOLUME, 0, leaf, false, &p);
-		if (error == -LCPFS_E_CORRUPT || error == -LCPFS_E_IO)
-			continue;
-		if (error || !any)
-			return error;
-		for (unsigned i = 0; p && i < VOLUME_SLOTS; i++) {
-			uint64_t slot = le64_get(p->data.id[i]);
-			if (slot > s->id_end && first)
-				found(w, false, false, UINT64_MAX, leaf * VOLUME_SLOTS + i,
-				      "an address refers to a block id that was never given out");
-			if (!slot || slot > s->id_end)
-				continue;
-			win->referred += first;
-			window_count(win, slot - 1);
-		}
-	}
-}
-
-static void check_entry(struct walker *w, uint64_t id, const struct fmt_block *e, uint32_t references)
-{
-	uint64_t block = le64_get(e->place) / BLOCK_SECTORS;
-	if (le32_get(e->references) != references)
-		found(w, false, false, UINT64_MAX, UINT64_MAX, "block id %" PRIu64 " says that %" PRIu32 " refer to it; %" PRIu32 " do", id,
-		      le32_get(e->references), references);
-	if (!le32_get(e->references))
+	if (!at)
 		return;
-	if (le64_get(e->place) % BLOCK_SECTORS || le16_get(e->length) != BLOCK_SECTORS || e->compression || e->flags)
-		found(w, false, false, block, UINT64_MAX, "block id %" PRIu64 " has an entry that makes no sense", id);
-	else
-		use_block(w, block, "a data block");
+	uint8_t *count = &win->count[at - win->leaf][id % TABLE_SLOTS];
+	*count += *count < UINT8_MAX;
+	win->counted++;
 }
 
-static int check_window(struct walker *w, const struct window *win, uint64_t *in_use)
+static void count_slot(struct walker *w, struct window *win, const struct page_key *key, unsigned i, uint64_t id)
+{
+	uint64_t index = key->index * VOLUME_SLOTS + i;
+	if (!id)
+		return;
+	if (id >= w->s->ids.end || (key->level && id % 2)) {
+		if (win->first)
+			found(w, false, false, UINT64_MAX, key->level ? UINT64_MAX : index,
+			      "%s refers to a block id that was never given out",
+			      key->level ? "a page of the volume" : "an address");
+		return;
+	}
+	window_count(win, id);
+	if (key->level) /* the second copy of a page */
+		window_count(win, id + 1);
+}
+
+/* How often the volume refers to the ids of the window: from addresses, from pages, from the root. */
+static int count_references(struct walker *w, struct window *win)
 {
 	struct store *s = w->s;
-	for (size_t l = 0; l < win->leaves; l++) {
-		struct page *p;
-		int error = tree_page(s, TREE_TABLE, 0, win->leaf[l], false, &p);
-		if (error == -LCPFS_E_CORRUPT || error == -LCPFS_E_IO)
-			continue;
-		if (error)
-			return error;
-		for (unsigned i = 0; p && i < PAGE_SLOTS && win->leaf[l] * PAGE_SLOTS + i < s->id_end; i++) {
-			*in_use += le32_get(p->data.block[i].references) != 0;
-			check_entry(w, win->leaf[l] * PAGE_SLOTS + i, &p->data.block[i], win->count[l][i]);
+	const struct volume *v = &s->trees.volume[VOLUME_HEAD];
+	if (v->root && v->levels == v->placed_levels) { /* else a page that is in memory only refers to it */
+		struct page_key above = tree_key(VOLUME_HEAD, v->placed_levels, 0);
+		count_slot(w, win, &above, 0, v->root);
+	}
+	for (unsigned level = 0; level < v->levels; level++) {
+		for (uint64_t index = 0;; index++) {
+			struct page *p = NULL;
+			bool any;
+			int error = tree_next(s, VOLUME_HEAD, level, &index, &any);
+			struct page_key key = tree_key(VOLUME_HEAD, level, index);
+			if (!error && any)
+				error = tree_page(s, &key, &p);
+			if (is_damage(error))
+				continue;
+			if (error)
+				return error;
+			if (!any)
+				break;
+			for (unsigned i = 0; p && i < VOLUME_SLOTS; i++)
+				count_slot(w, win, &key, i, tree_slot(p, i));
+			if (p)
+				page_unpin(&s->cache, p);
 		}
 	}
 	return 0;
 }
 
+static void check_entry(struct walker *w, uint64_t id, const struct fmt_block *e, unsigned references,
+			uint64_t in_use[2])
+{
+	if (references != !entry_free(e))
+		found(w, false, false, UINT64_MAX, UINT64_MAX, "block id %" PRIu64 " is %s; %u refer to it", id,
+		      entry_free(e) ? "free" : "in use", references);
+	if (entry_free(e))
+		return;
+	uint64_t block = table_block(w->s, e);
+	in_use[0] += e->kind == BLOCK_DATA;
+	in_use[1] += e->kind == BLOCK_VOLUME_PAGE;
+	if (block == UINT64_MAX)
+		found(w, false, false, block, UINT64_MAX, "block id %" PRIu64 " has an entry that makes no sense",
+		      id);
+	else
+		use_block(w, block, "a block");
+}
+
+static int check_window(struct walker *w, const struct window *win, uint64_t in_use[2])
+{
+	struct store *s = w->s;
+	for (size_t l = 0; l < win->leaves; l++) {
+		struct page *p;
+		int error = table_page(s, 0, win->leaf[l], &p);
+		if (is_damage(error))
+			continue;
+		if (error)
+			return error;
+		for (unsigned i = 0; p && i < TABLE_SLOTS; i++)
+			check_entry(w, win->leaf[l] * TABLE_SLOTS + i, &page_table(p)->block[i], win->count[l][i],
+				    in_use);
+		if (p)
+			page_unpin(&s->cache, p);
+	}
+	return 0;
+}
+
+static void check_totals(struct walker *w, const uint64_t in_use[2])
+{
+	struct store *s = w->s;
+	if (in_use[0] != s->data_blocks)
+		found(w, false, false, UINT64_MAX, UINT64_MAX,
+		      "%" PRIu64 " data blocks are live; the root says %" PRIu64, in_use[0], s->data_blocks);
+	if (in_use[1] != s->page_blocks)
+		found(w, false, false, UINT64_MAX, UINT64_MAX,
+		      "%" PRIu64 " blocks hold pages of volumes; the root says %" PRIu64, in_use[1],
+		      s->page_blocks);
+}
+
 static int check_references(struct walker *w)
 {
 	struct store *s = w->s;
-	struct window win = {0};
-	uint64_t in_use = 0;
+	struct window win = {.first = true};
+	uint64_t in_use[2] = {0};
 	int error = 0;
 	store_lock(s);
-	for (bool first = true; !error && (first || win.leaves == WINDOW_LEAVES); first = false) {
+	for (; !error && (win.first || win.leaves == WINDOW_LEAVES); win.first = false) {
 		error = window_gather(s, &win);
 		if (!error)
-			error = count_references(w, &win, first);
+			error = count_references(w, &win);
 		if (!error)
-			error = check_window(w, &win, &in_use);
+			error = check_window(w, &win, in_use);
 	}
 	if (!error && win.counted != win.referred)
 		found(w, false, false, UINT64_MAX, UINT64_MAX,
-		      "%" PRIu64 " addresses refer to blocks that the block table does not have",
+		      "%" PRIu64 " slots refer to blocks that the block table does not have",
 		      win.referred - win.counted);
-	if (!error && in_use != s->data_blocks)
-		found(w, false, false, UINT64_MAX, UINT64_MAX,
-		      "%" PRIu64 " data blocks are live; the root says %" PRIu64, in_use, s->data_blocks);
+	if (!error)
+		check_totals(w, in_use);
 	store_unlock(s);
 	free(win.leaf);
 	free(win.count);
@@ -483,23 +661,26 @@ static void check_live(struct walker *w)
 	struct store *s = w->s;
 	for (uint32_t i = 0; i < s->space.count; i++) {
 		const struct metaslab *m = &s->space.slab[i];
-		if (w->live[i] != m->live)
-			found(w, false, false, UINT64_MAX, UINT64_MAX, "metaslab %" PRIu32 " has %" PRIu32 " live blocks; its count says %" PRIu32,
-			      m->index, w->live[i], m->live);
+		if ((uint64_t)w->live[i] * BLOCK_SECTORS != m->live)
+			found(w, false, false, UINT64_MAX, UINT64_MAX,
+			      "metaslab %" PRIu32 " has %" PRIu32 " live blocks; its count says %" PRIu32,
+			      m->index, w->live[i], m->live / BLOCK_SECTORS);
 	}
 }
 
-/* -- the two ------------------------------------------------------------------------------------------------------ */
+/* -- the two -- */
 
 static int walk_metadata(struct walker *w)
 {
 	pthread_mutex_lock(&w->s->work);
 	int error = walk_root(w);
 	pthread_mutex_unlock(&w->s->work);
-	for (unsigned tree = TREE_TABLE; tree <= TREE_VOLUME && !error; tree++)
-		error = walk_tree(w, tree);
 	if (!error)
-		error = walk_space_tree(w);
+		error = walk_table(w);
+	if (!error)
+		error = walk_space(w);
+	if (!error)
+		error = walk_tree(w);
 	return error ? error : walk_metaslabs(w);
 }
 
@@ -512,7 +693,8 @@ static struct walker *walker_new(struct store *s, struct store_walk *walk)
 	w->s = s;
 	w->walk = walk;
 	store_lock(s);
-	w->total = 2 * (s->page_count + s->space_page_count) + (walk->data ? s->data_blocks : 0);
+	w->total = 2 * (s->table.pages + s->checkpoint.space_page_count) + s->page_blocks +
+		   (walk->data ? s->data_blocks : 0);
 	store_unlock(s);
 	return w;
 }

@@ -145,6 +145,27 @@ static void file_submit(struct vdev *vdev, struct vdev_io *ios, unsigned count)
 	tell_shrunk(file, ios, count);
 }
 
+/* What a short transfer has left is written piece by piece. */
+static int file_writev(struct vdev *vdev, uint64_t offset, const struct iovec *iov, unsigned count)
+{
+	struct file *file = (struct file *)vdev;
+	struct vdev_io io = {.op = VDEV_WRITE, .offset = offset};
+	ssize_t n;
+
+	if (file->is_read_only)
+		return -LCPFS_E_READ_ONLY;
+	n = pwritev(file->fd, iov, (int)count, (off_t)offset);
+	for (unsigned i = 0; i < count && !io.result; i++, io.offset += io.length) {
+		io.buffer = iov[i].iov_base;
+		io.length = iov[i].iov_len;
+		if (n >= (ssize_t)(io.offset - offset + io.length))
+			continue;
+		transfer(file->fd, &io, 0);
+		tell_shrunk(file, &io, 1);
+	}
+	return io.result;
+}
+
 /* Without O_DIRECT: what the cache keeps is dropped before reading, and written out after writing. */
 static void transfer_and_drop(int fd, struct vdev_io *io)
 {
@@ -232,9 +253,11 @@ static int file_reserve(struct vdev *vdev, uint64_t offset, uint64_t length, boo
 	return error;
 }
 
-static const struct vdev_ops device_ops = {file_submit, file_flush, file_discard, file_close, file_direct, NULL};
-static const struct vdev_ops file_ops = {file_submit, file_flush,  file_discard,
-					 file_close,  file_direct, file_reserve};
+static const struct vdev_ops device_ops = {.submit = file_submit, .flush = file_flush, .discard = file_discard,
+					   .close = file_close, .direct = file_direct, .writev = file_writev};
+static const struct vdev_ops file_ops = {.submit = file_submit, .flush = file_flush, .discard = file_discard,
+					 .close = file_close, .direct = file_direct, .writev = file_writev,
+					 .reserve = file_reserve};
 
 /* -- opening -- */
 

@@ -6,6 +6,8 @@
 #include "vdev/vdev.h"
 
 #include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
 
 static bool fits(const struct vdev *vdev, uint64_t offset, uint64_t length)
 {
@@ -54,6 +56,40 @@ int vdev_write(struct vdev *vdev, uint64_t offset, const void *buffer, size_t le
 	struct vdev_io io = {.op = VDEV_WRITE, .offset = offset, .buffer = (void *)buffer, .length = length};
 
 	return vdev_submit(vdev, &io, 1);
+}
+
+static size_t iov_length(const struct iovec *iov, unsigned count)
+{
+	size_t length = 0;
+
+	for (unsigned i = 0; i < count; i++)
+		length += iov[i].iov_len;
+	return length;
+}
+
+static int write_copy(struct vdev *vdev, uint64_t offset, const struct iovec *iov, unsigned count, size_t length)
+{
+	uint8_t *copy = malloc(length), *to = copy;
+	int error;
+
+	if (!copy)
+		return -LCPFS_E_NOMEM;
+	for (unsigned i = 0; i < count; i++, to += iov[i - 1].iov_len)
+		memcpy(to, iov[i].iov_base, iov[i].iov_len);
+	error = vdev_write(vdev, offset, copy, length);
+	free(copy);
+	return error;
+}
+
+int vdev_writev(struct vdev *vdev, uint64_t offset, const struct iovec *iov, unsigned count)
+{
+	size_t length = iov_length(iov, count);
+
+	CHECK(count <= VDEV_IOV_MAX);
+	if (!fits(vdev, offset, length))
+		return -LCPFS_E_IO;
+	return vdev->ops->writev ? vdev->ops->writev(vdev, offset, iov, count) :
+				   write_copy(vdev, offset, iov, count, length);
 }
 
 static int submit_direct(struct vdev *vdev, struct vdev_io io)

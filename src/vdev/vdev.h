@@ -17,13 +17,13 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #include "base/error.h"
 
-enum { VDEV_SECTOR = 512, VDEV_DIRECT_ALIGN = 4096 };
+enum { VDEV_IOV_MAX = 512, VDEV_SECTOR = 512, VDEV_DIRECT_ALIGN = 4096 };
 
 enum vdev_op { VDEV_READ, VDEV_WRITE };
 
@@ -53,6 +53,8 @@ struct vdev_ops {
 	 * range has its place. Keeps vdev->is_full.
 	 */
 	int (*reserve)(struct vdev *vdev, uint64_t offset, uint64_t length, bool may_take);
+	/* One write from several buffers. NULL: it is done from a copy. */
+	int (*writev)(struct vdev *vdev, uint64_t offset, const struct iovec *iov, unsigned count);
 };
 
 /*
@@ -92,6 +94,8 @@ static inline void vdev_note_host(struct vdev *vdev, bool full)
 int vdev_submit(struct vdev *vdev, struct vdev_io *ios, unsigned count) MUST_CHECK;
 int vdev_read(struct vdev *vdev, uint64_t offset, void *buffer, size_t length) MUST_CHECK;
 int vdev_write(struct vdev *vdev, uint64_t offset, const void *buffer, size_t length) MUST_CHECK;
+/* One write, from several buffers behind each other; at most VDEV_IOV_MAX of them. */
+int vdev_writev(struct vdev *vdev, uint64_t offset, const struct iovec *iov, unsigned count) MUST_CHECK;
 int vdev_flush(struct vdev *vdev) MUST_CHECK;
 /* As vdev_read and vdev_write, past the caches of this machine; whole blocks of 4 KiB, `buffer` aligned to that.
  */

@@ -8,13 +8,13 @@ expect 0 lcpfs create "$POOL" --size 256MiB --metaslab 1M
 [ "$(stat -c %s "$POOL")" -eq 268435456 ] || fail "not of the size that was asked for"
 expect 0 lcpfs list "$POOL"
 expect 0 lcpfs add "$POOL" db --min 16M --max 128M --size 32M
-grep -q "^db: size 32.5M, min 16.0M, max 128M, volume 128M; 43.0M of the pool" out || fail "$(cat out)"
+grep -q "^db: size 32.9M, min 16.0M, max 128M, volume 128M; 42.0M of the pool" out || fail "$(cat out)"
 expect 1 lcpfs add "$POOL" log --min 16M --max 64M --volume 100M
 says "--thin"
 expect 0 lcpfs add "$POOL" log --min 16M --max 64M --volume 100M --thin
 grep -q "volume 100M (thin)" out || fail "$(cat out)"
 expect 0 lcpfs list "$POOL"
-grep -q "^db .*32.5M" out && grep -q "^log .*16.0M.*thin$" out || fail "$(cat out)"
+grep -q "^db .*32.9M" out && grep -q "^log .*16.0M.*thin$" out || fail "$(cat out)"
 [ "$(field log 'p["volume_blocks"]')" -eq 25600 ] || fail "volume"
 
 expect 0 lcpfs resize "$POOL" db 100M

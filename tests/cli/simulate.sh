@@ -110,7 +110,7 @@ LATE="--pool 52M --partition a:live=16M,writes=1 --partition b:live=16M,writes=1
 # shellcheck disable=SC2086
 {
 	simulates on-time $LATE --policy static --lag 1
-	simulates late $LATE --policy static --lag 1 --lag a=60
+	simulates late $LATE --policy static --lag 1 --lag a=200
 	simulates waiting $LATE --policy static --lag 1000
 	simulates in-flight $LATE --policy static --lag 1000 --in-flight 16
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Allocations that fail on demand. The program is linked with --wrap for malloc, calloc, realloc and posix_memalign;
- * those made within ALLOC_ARMED(call) count, but not those of a device behind alloc_front().
+ * Allocations that fail on demand. The program is linked with --wrap for malloc, calloc, realloc and
+ * posix_memalign; those made within ALLOC_ARMED(call) count, but not those of a device behind alloc_front().
  */
 #ifndef CRASH_ALLOC_H
 #define CRASH_ALLOC_H

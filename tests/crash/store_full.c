@@ -128,9 +128,9 @@ static void must_be_empty(struct run *r)
 
 	must(store_checkpoint(r->store), "checkpoint");
 	store_stats(r->store, &stats);
-	if (stats.data_blocks || r->store->page_count)
-		sim_fail("after trimming everything %" PRIu64 " data blocks and %" PRIu64 " tree pages are left",
-			 stats.data_blocks, r->store->page_count);
+	if (stats.data_blocks || stats.page_blocks)
+		sim_fail("after trimming everything %" PRIu64 " data blocks and %" PRIu64 " blocks of pages are left",
+			 stats.data_blocks, stats.page_blocks);
 }
 
 void full_run(const struct sim_options *options, uint64_t seed)

@@ -13,9 +13,16 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "store/clean.h"
+#include "store/log.h"
+#include "store/map.h"
+#include "store/place.h"
+#include "store/record.h"
+#include "store/table.h"
+#include "store/tree.h"
 #include "storesim.h"
 
-enum target_kind { ROOT, PAGE, SPACE_PAGE, HEADER, DATA };
+enum target_kind { ROOT, TABLE_PAGE, TREE_PAGE, SPACE_PAGE, HEADER, DATA };
 enum { DATA_MAX = 80, HEADERS_MAX = 150, WAYS = SIMIMAGE_STALE + 1 };
 
 struct target {
@@ -32,7 +39,7 @@ struct rot {
 	unsigned count;
 };
 
-static const char *const kind_name[] = {"root", "tree page", "space page", "log header", "data"};
+static const char *const kind_name[] = {"root", "table page", "volume page", "space page", "log header", "data"};
 
 /* -- what is there -- */
 
@@ -47,25 +54,68 @@ static void add(struct rot *rot, enum target_kind kind, uint64_t first, uint64_t
 static void add_pointer(struct rot *rot, enum target_kind kind, const struct fmt_pointer *at)
 {
 	if (!pointer_null(at))
-		add(rot, kind, le64_get(at->place[0]), le64_get(at->place[1]), 0, false);
+		add(rot, kind, block_of_place(at->place[0]), block_of_place(at->place[1]), 0, false);
 }
 
-static void add_pages(struct rot *rot, struct store *s, unsigned tree)
+static void add_table(struct rot *rot, struct store *s)
 {
-	uint64_t pages = s->tree[tree - 1].capacity;
+	bool found = true;
 
-	for (unsigned level = 0; level < s->tree[tree - 1].levels; level++) {
-		for (uint64_t index = 0; index < pages; index++) {
-			struct page *p;
+	store_lock(s);
+	for (unsigned level = 0; level < s->table.levels; level++, found = true) {
+		for (uint64_t index = 0; found; index++) {
+			struct fmt_pointer at = {0};
 
-			store_lock(s);
-			CHECK(!tree_page(s, tree, level, index, false, &p));
-			if (p)
-				add_pointer(rot, PAGE, &p->at);
-			store_unlock(s);
+			CHECK(!table_next(s, level, &index, &found));
+			if (found)
+				CHECK(!table_pointer(s, level, index, &at));
+			add_pointer(rot, TABLE_PAGE, &at);
 		}
-		pages = DIV_UP(pages, PAGE_SLOTS);
 	}
+	store_unlock(s);
+}
+
+static int entry_at(struct store *s, void *context, struct need *need)
+{
+	struct fmt_block *e = context; /* in: its id as place */
+	struct page *leaf;
+	uint64_t id = le64_get(e->place);
+	int error = table_leaf(s, id, need, &leaf);
+
+	if (!error)
+		*e = leaf ? *table_entry(leaf, id) : (struct fmt_block){.kind = 0};
+	return error;
+}
+
+static void add_twin(struct rot *rot, struct store *s, uint64_t id)
+{
+	struct fmt_block e[2] = {{.place = le64_of(id)}, {.place = le64_of(id + 1)}};
+
+	for (int i = 0; i < 2; i++)
+		CHECK(!attempt(s, entry_at, &e[i]) && e[i].kind == BLOCK_VOLUME_PAGE);
+	add(rot, TREE_PAGE, block_of_place(e[0].place), block_of_place(e[1].place), 0, false);
+}
+
+static void add_tree(struct rot *rot, struct store *s)
+{
+	bool found = true;
+
+	store_lock(s);
+	for (unsigned level = 0; level < s->trees.volume[VOLUME_HEAD].levels; level++, found = true) {
+		for (uint64_t index = 0; found; index++) {
+			struct page *p = NULL;
+
+			CHECK(!tree_next(s, VOLUME_HEAD, level, &index, &found));
+			struct page_key key = tree_key(VOLUME_HEAD, level, index);
+			if (found)
+				CHECK(!tree_page(s, &key, &p));
+			if (p && p->id)
+				add_twin(rot, s, p->id);
+			if (p)
+				page_unpin(&s->cache, p);
+		}
+	}
+	store_unlock(s);
 }
 
 /* The records that cleaning or roll-forward would follow. */
@@ -75,27 +125,39 @@ static void add_headers(struct rot *rot, struct store *s, const struct metaslab 
 	struct fmt_record header;
 	uint64_t last = 0;
 
-	if (!m->live && m->age <= s->root_seq)
+	if (m->class == CLASS_TABLE || (!m->live && m->last <= s->space.redo))
 		return;
 	while (record_next(s, &walk, &header) && le64_get(header.seq) > last &&
-			le64_get(header.seq) <= m->age) {
+			le64_get(header.seq) <= m->last) {
 		last = le64_get(header.seq);
-		add(rot, HEADER, walk.block, walk.block + 1, 0, last > s->claimed_before);
+		add(rot, HEADER, walk.block, walk.block + 1, 0, last > s->found.claimed);
 	}
+}
+
+struct asked {
+	uint64_t address;
+	struct mapping mapping;
+};
+
+static int look_up(struct store *s, void *context, struct need *need)
+{
+	struct asked *a = context;
+
+	return map_lookup(s, a->address, need, &a->mapping);
 }
 
 static void add_data(struct rot *rot, struct store *s)
 {
 	uint64_t step = MAX_OF(s->data_blocks / DATA_MAX, (uint64_t)1), seen = 0;
 
-	for (uint64_t a = 0; a < s->volume_blocks; a += rot->run->stride) {
-		struct mapping mapping;
+	for (uint64_t a = 0; a < store_volume_blocks(s); a += rot->run->stride) {
+		struct asked asked = {.address = a};
 
 		store_lock(s);
-		CHECK(!map_lookup(s, a, &mapping));
+		CHECK(!attempt(s, look_up, &asked));
 		store_unlock(s);
-		if (mapping.id && seen++ % step == 0)
-			add(rot, DATA, mapping.block, mapping.block, a / rot->run->stride, false);
+		if (asked.mapping.id && seen++ % step == 0)
+			add(rot, DATA, asked.mapping.block, asked.mapping.block, a / rot->run->stride, false);
 	}
 }
 
@@ -107,11 +169,12 @@ static void find_targets(struct rot *rot)
 	r.config.read_only = true;
 	run_must_open(&r);
 	struct store *s = r.store;
-	add(rot, ROOT, s->config.root_block[s->root_slot][0], s->config.root_block[s->root_slot][1], 0, true);
-	add_pages(rot, s, TREE_TABLE);
-	add_pages(rot, s, TREE_VOLUME);
-	for (size_t i = 0; i < s->space_page_count; i++)
-		add_pointer(rot, SPACE_PAGE, &s->space_pages[i]);
+	add(rot, ROOT, s->config.root_block[s->checkpoint.root_slot][0],
+	    s->config.root_block[s->checkpoint.root_slot][1], 0, true);
+	add_table(rot, s);
+	add_tree(rot, s);
+	for (size_t i = 0; i < s->checkpoint.space_page_count; i++)
+		add_pointer(rot, SPACE_PAGE, &s->checkpoint.space_pages[i]);
 	for (uint32_t i = 0; i < s->space.count; i++)
 		add_headers(rot, s, &s->space.slab[i]);
 	add_data(rot, s);
@@ -210,10 +273,12 @@ static void clean_everything(struct run *r)
 	for (uint32_t i = 0; i < r->owned; i++) {
 		struct metaslab *m = space_find(&s->space, r->metaslab[i]);
 
-		if (!m || m->state != METASLAB_CLOSED || !m->live)
+		if (!m || m->state != SPACE_CLOSED || m->class == CLASS_TABLE)
 			continue;
 		pthread_mutex_lock(&s->work);
+		space_pin(&s->space, m->index);
 		(void)!clean_metaslab(s, r->metaslab[i]);
+		space_unpin(&s->space, r->metaslab[i]);
 		pthread_mutex_unlock(&s->work);
 		(void)!store_checkpoint(s);
 	}

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "store/room.h"
 #include "storesim.h"
 
 static uint64_t sim_now_us(void *context)
@@ -303,6 +304,20 @@ static void op_write(struct run *r)
 		model_flushed(&r->model);
 }
 
+/* A part of a block is written, with the bytes that it has: the rest is read, and nothing changes. */
+static void op_write_part(struct run *r)
+{
+	uint8_t data[BLOCK_SIZE];
+	uint32_t block = (uint32_t)run_random(r, r->model.blocks), version = r->model.current[block];
+	uint32_t from = (uint32_t)run_random(r, BLOCK_SIZE - 1), length = 1 + (uint32_t)run_random(r, BLOCK_SIZE - 1 - from);
+
+	if (!version || r->model.unsure[block])
+		return;
+	content_fill(data, block, version);
+	for (unsigned i = 0; i < 2; i++) /* the second time it is at hand */
+		(void)!worked(r, ALLOC_ARMED(store_write(r->store, run_offset(r, block) + from, data + from, length, false, NULL)));
+}
+
 static void op_trim(struct run *r)
 {
 	uint32_t count = 1 + (uint32_t)run_random(r, run_random(r, 8) ? RANGE_MAX : r->model.blocks / 2);
@@ -407,6 +422,8 @@ void run_op(struct run *r)
 		op_write(r);
 	else if (what < 63)
 		op_trim(r);
+	else if (what < 66)
+		op_write_part(r);
 	else if (what < 72)
 		verify_block(r, (uint32_t)run_random(r, r->model.blocks));
 	else if (what < 82)
@@ -424,5 +441,5 @@ void run_op(struct run *r)
 	if (r->options->verbose && r->store)
 		fprintf(stderr,
 				"op %" PRIu64 " (%" PRIu64 "): owned %" PRIu32 ", live %" PRIu64 ", empty %" PRIu32 "\n", r->op,
-			what, r->owned, room_live(r->store), r->store->space.empty);
+			what, r->owned, room_live(r->store), space_empty(&r->store->space));
 }

@@ -6,7 +6,7 @@
 #include "alloc.h"
 #include "model.h"
 #include "sim.h"
-#include "store/internal.h"
+#include "store/state.h"
 
 enum { METASLAB_BLOCKS = 256, BASE = 16, RANGE_MAX = 48, METASLABS_TOTAL_MAX = 64 };
 

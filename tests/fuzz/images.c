@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Each image is made once, by the pool itself. Its structures are then listed by kind, those that are copies of each
- * other as one group, and for each group it is noted where its checksum stands: so that sealing anew what an edit
- * changed follows a list instead of searching the image.
+ * Each image is made once, by the pool itself. Its structures are then listed by kind, those that are copies of
+ * each other as one group, and for each group it is noted where its checksums stand: so that sealing anew what an
+ * edit changed follows a list instead of searching the image.
+ *
+ * A structure has up to two checksums: its own seal, which the chain of records repeats, and that of the whole
+ * block, which stands in what points at it. Pages of volumes have no head and only the second; they are found by
+ * the log.
  */
 #include "images.h"
 
@@ -15,9 +19,14 @@
 
 enum { POOL_MIB = 30, ROOM_MIB = 36, BLOCKS = POOL_MIB * 256, RESEALS_MAX = 100 };
 
+enum { SEAL_BYTES = 8, CHECK_BYTES = 16 };
+
 struct place { /* where a checksum stands: in a group's content */
 	uint32_t group, at;
+	uint32_t bytes; /* which: its seal, or its check */
 };
+
+enum { KIND_VOLUME_PAGE = FMT_KIND_END, KINDS };
 
 struct group { /* blocks of the same content */
 	uint32_t first, count; /* of image.block */
@@ -28,10 +37,11 @@ struct group { /* blocks of the same content */
 struct image {
 	uint8_t *bytes;
 	uint32_t *block; /* of structures, sorted by kind and checksum */
+	uint8_t *is_volume_page; /* by block */
 	uint32_t block_count;
 	struct group *groups;
 	uint32_t group_count;
-	uint32_t kind_begin[FMT_KIND_END + 1]; /* the kind's first group; the next kind's is its end */
+	uint32_t kind_begin[KINDS + 1]; /* the kind's first group; the next kind's is its end */
 };
 
 static struct image images[4];
@@ -62,7 +72,7 @@ static const struct clock fuzz_clock = {images_now_us, images_wall_s, NULL};
 
 /* -- making them -- */
 
-enum { SMALL_BLOCKS = 3 * 256, SPARSE_BLOCKS = 400 * 256, WRITES = 12, WRITE_BLOCKS = 8 };
+enum { SMALL_BLOCKS = 3 * 256, SPARSE_BLOCKS = 1500 * 256, WRITES = 12, WRITE_BLOCKS = 8 };
 
 /* The sparse volume's trees have three levels, the small one's two. */
 uint64_t images_written(const char *partition, unsigned i)
@@ -207,9 +217,28 @@ static void make(unsigned which)
 
 /* -- listing -- */
 
-static unsigned kind_of(const uint8_t *block)
+struct sums {
+	uint64_t seal; /* 0: it has none */
+	struct hash128 check;
+};
+
+static bool has_head(const uint8_t *block)
 {
-	return le16_get(((const struct fmt_head *)block)->kind);
+	const struct fmt_head *head = (const struct fmt_head *)block;
+
+	return le32_get(head->magic) == FMT_MAGIC && le16_get(head->kind) < FMT_KIND_END;
+}
+
+static struct sums sums_of(const uint8_t *block, bool head)
+{
+	return (struct sums){head ? fmt_checksum_of(block) : 0, hash128(block, BLOCK_SIZE)};
+}
+
+static unsigned kind_of(const struct image *of, uint32_t block)
+{
+	const struct fmt_head *head = (const struct fmt_head *)(of->bytes + (size_t)block * BLOCK_SIZE);
+
+	return of->is_volume_page[block] ? KIND_VOLUME_PAGE : le16_get(head->kind);
 }
 
 static const uint8_t *block_of(const struct image *of, uint32_t i)
@@ -219,25 +248,51 @@ static const uint8_t *block_of(const struct image *of, uint32_t i)
 
 static const struct image *sorting;
 
+/* What tells contents apart. */
+static uint64_t sum_of(const struct image *of, uint32_t block)
+{
+	const uint8_t *bytes = of->bytes + (size_t)block * BLOCK_SIZE;
+
+	return of->is_volume_page[block] ? hash64(bytes, BLOCK_SIZE) : fmt_checksum_of(bytes);
+}
+
 static int by_kind_and_sum(const void *a, const void *b)
 {
-	const uint8_t *x = sorting->bytes + (size_t)*(const uint32_t *)a * BLOCK_SIZE;
-	const uint8_t *y = sorting->bytes + (size_t)*(const uint32_t *)b * BLOCK_SIZE;
-	uint64_t sum_x = fmt_checksum_of(x), sum_y = fmt_checksum_of(y);
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+	unsigned kind_x = kind_of(sorting, x), kind_y = kind_of(sorting, y);
+	uint64_t sum_x = sum_of(sorting, x), sum_y = sum_of(sorting, y);
 
-	if (kind_of(x) != kind_of(y))
-		return kind_of(x) < kind_of(y) ? -1 : 1;
+	if (kind_x != kind_y)
+		return kind_x < kind_y ? -1 : 1;
 	return (sum_x > sum_y) - (sum_x < sum_y);
+}
+
+/* The pages of volumes among the blocks of a record. */
+static void note_volume_pages(struct image *of, uint32_t block)
+{
+	const struct fmt_record *r = (const struct fmt_record *)(of->bytes + (size_t)block * BLOCK_SIZE);
+	uint64_t first = le64_get(r->place) / BLOCK_SECTORS + RECORD_HEADERS;
+	struct entry e;
+
+	for (unsigned at = 0; fmt_entry_next(r, &at, &e); first += e.blocks) {
+		if (e.kind == ENTRY_PAGE && first < BLOCKS && !has_head(of->bytes + first * BLOCK_SIZE))
+			of->is_volume_page[first] = 1;
+	}
 }
 
 static void find_blocks(struct image *of)
 {
 	of->block = calloc(BLOCKS, sizeof(*of->block));
-	CHECK(of->block);
+	of->is_volume_page = calloc(BLOCKS, 1);
+	CHECK(of->block && of->is_volume_page);
 	for (uint32_t b = 0; b < BLOCKS; b++) {
-		const struct fmt_head *head = (const struct fmt_head *)(of->bytes + (size_t)b * BLOCK_SIZE);
+		const uint8_t *bytes = of->bytes + (size_t)b * BLOCK_SIZE;
 
-		if (le32_get(head->magic) == FMT_MAGIC && le16_get(head->kind) < FMT_KIND_END)
+		if (has_head(bytes) && le16_get(((const struct fmt_head *)bytes)->kind) == FMT_RECORD)
+			note_volume_pages(of, b);
+	}
+	for (uint32_t b = 0; b < BLOCKS; b++) {
+		if (of->is_volume_page[b] || has_head(of->bytes + (size_t)b * BLOCK_SIZE))
 			of->block[of->block_count++] = b;
 	}
 	sorting = of;
@@ -250,14 +305,14 @@ static void find_groups(struct image *of)
 	CHECK(of->groups);
 	for (uint32_t i = 0; i < of->block_count; i++) {
 		struct group *last = of->groups + of->group_count - (of->group_count > 0);
-		unsigned kind = kind_of(block_of(of, i));
+		unsigned kind = kind_of(of, of->block[i]);
 
 		if (of->group_count && !by_kind_and_sum(&of->block[last->first], &of->block[i])) {
 			last->count++;
 			continue;
 		}
 		of->groups[of->group_count++] = (struct group){.first = i, .count = 1};
-		for (unsigned k = kind + 1; k <= FMT_KIND_END; k++)
+		for (unsigned k = kind + 1; k <= KINDS; k++)
 			of->kind_begin[k] = of->group_count;
 	}
 }
@@ -268,8 +323,8 @@ static const uint8_t *content_of(const struct image *of, uint32_t group)
 }
 
 struct sum {
-	uint64_t sum;
-	uint32_t group;
+	uint64_t sum; /* the seal, or the low half of the check */
+	uint32_t group, bytes;
 };
 
 static int by_sum(const void *a, const void *b)
@@ -279,31 +334,47 @@ static int by_sum(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static void add_carrier(struct group *of, uint32_t group, uint32_t at)
+static void add_carrier(struct group *of, uint32_t group, uint32_t at, uint32_t bytes)
 {
 	of->carriers = realloc(of->carriers, (of->carrier_count + 1) * sizeof(*of->carriers));
 	CHECK(of->carriers);
-	of->carriers[of->carrier_count++] = (struct place){group, at};
+	of->carriers[of->carrier_count++] = (struct place){group, at, bytes};
+}
+
+static bool group_has_head(const struct image *of, uint32_t group)
+{
+	return !of->is_volume_page[of->block[of->groups[group].first]];
+}
+
+/* What stands in one structure. A page of a volume holds nothing but ids. */
+static void find_carried(struct image *of, uint32_t group, const struct sum *sums, size_t count)
+{
+	for (uint32_t at = sizeof(struct fmt_head); at < BLOCK_SIZE && group_has_head(of, group); at += 8) {
+		struct sum word = {0}, *found;
+
+		memcpy(&word.sum, content_of(of, group) + at, 8);
+		found = word.sum ? bsearch(&word, sums, count, sizeof(*sums), by_sum) : NULL;
+		if (found && found->bytes <= BLOCK_SIZE - at)
+			add_carrier(&of->groups[found->group], group, at, found->bytes);
+	}
 }
 
 static void find_carriers(struct image *of)
 {
-	struct sum *sums = calloc(of->group_count + 1, sizeof(*sums)), *found;
+	size_t count = 0;
+	struct sum *sums = calloc(2 * of->group_count + 1, sizeof(*sums));
 
 	CHECK(sums);
-	for (uint32_t g = 0; g < of->group_count; g++)
-		sums[g] = (struct sum){fmt_checksum_of(content_of(of, g)), g};
-	qsort(sums, of->group_count, sizeof(*sums), by_sum);
 	for (uint32_t g = 0; g < of->group_count; g++) {
-		for (uint32_t at = sizeof(struct fmt_head); at < BLOCK_SIZE; at += 8) {
-			struct sum word = {0};
+		struct sums s = sums_of(content_of(of, g), group_has_head(of, g));
 
-			memcpy(&word.sum, content_of(of, g) + at, 8);
-			found = word.sum ? bsearch(&word, sums, of->group_count, sizeof(*sums), by_sum) : NULL;
-			if (found)
-				add_carrier(&of->groups[found->group], g, at);
-		}
+		sums[count++] = (struct sum){s.check.low, g, CHECK_BYTES};
+		if (s.seal)
+			sums[count++] = (struct sum){s.seal, g, SEAL_BYTES};
 	}
+	qsort(sums, count, sizeof(*sums), by_sum);
+	for (uint32_t g = 0; g < of->group_count; g++)
+		find_carried(of, g, sums, count);
 	free(sums);
 }
 
@@ -343,25 +414,29 @@ static uint8_t *change_copy(uint32_t group, uint32_t copy)
 	return overlay_change(disk, image->block[image->groups[group].first + copy]);
 }
 
-/* The first copy was changed and not sealed yet; the others and all that carry its checksum follow. */
-static void spread(uint32_t group, unsigned *left)
+/* The first copy was changed and not sealed yet; the others and all that carry what its checksums were follow. */
+static void spread(uint32_t group, const struct sums *old, unsigned *left)
 {
 	const struct group *g = &image->groups[group];
 	uint8_t *first = change_copy(group, 0);
-	uint64_t old = fmt_checksum_of(first), new;
+	bool head = group_has_head(image, group);
 
-	reseal(first);
-	new = fmt_checksum_of(first);
+	if (head)
+		reseal(first);
+	struct sums new = sums_of(first, head);
 	for (uint32_t i = 1; i < g->count; i++)
 		memcpy(change_copy(group, i), first, BLOCK_SIZE);
 	for (uint32_t i = 0; i < g->carrier_count && *left; i++) {
-		uint8_t *carrier = change_copy(g->carriers[i].group, 0) + g->carriers[i].at;
+		const struct place *p = &g->carriers[i];
+		bool check = p->bytes == CHECK_BYTES;
+		uint8_t *carrier = change_copy(p->group, 0);
+		struct sums before = sums_of(carrier, true);
 
-		if (memcmp(carrier, &old, 8) != 0)
+		if (memcmp(carrier + p->at, check ? (const void *)&old->check : &old->seal, p->bytes) != 0)
 			continue;
-		memcpy(carrier, &new, 8);
+		memcpy(carrier + p->at, check ? (const void *)&new.check : &new.seal, p->bytes);
 		--*left;
-		spread(g->carriers[i].group, left);
+		spread(p->group, &before, left);
 	}
 }
 
@@ -375,7 +450,7 @@ struct edit { /* IMAGES_EDIT_BYTES of an input */
 
 static uint32_t pick_group(const struct edit *e)
 {
-	unsigned kind = 1 + e->kind % (FMT_KIND_END - 1), index = e->index[0] | e->index[1] << 8;
+	unsigned kind = 1 + e->kind % (KINDS - 1), index = e->index[0] | e->index[1] << 8;
 	uint32_t begin = image->kind_begin[kind], count = image->kind_begin[kind + 1] - begin;
 
 	return count ? begin + index % count : index % image->group_count;
@@ -402,7 +477,7 @@ static uint64_t pick_value(const struct edit *e, const uint8_t *old)
 	case 5:
 		return (uint64_t)image->block[n % image->block_count] * 8;
 	case 6:
-		return fmt_checksum_of(content_of(image, (uint32_t)n % image->group_count));
+		return sum_of(image, image->block[n % image->block_count]);
 	default:
 		return was << v[1] % 64 | was >> v[2] % 64;
 	}
@@ -444,22 +519,20 @@ static void edit_group(const struct edit *e)
 	uint32_t copy = e->length / 8u % image->groups[group].count;
 	uint8_t *block = change_copy(group, e->how % 8 >= HOW_ROT && e->how % 8 != HOW_REPLACE ? copy : 0);
 	unsigned left = RESEALS_MAX;
-	uint64_t sum = fmt_checksum_of(block);
+	bool head = group_has_head(image, group);
+	struct sums old = sums_of(block, head);
 
 	if (e->how % 8 == HOW_WIPE) {
 		memset(block, e->how & OTHER ? 0xa5 : 0, BLOCK_SIZE);
 	} else if (e->how % 8 == HOW_REPLACE) {
 		memcpy(block, content_of(image, other), BLOCK_SIZE);
-		((struct fmt_head *)block)->checksum = le64_of(sum); /* what its carriers have */
-		spread(group, &left);
+		spread(group, &old, &left);
 	} else {
 		change_bytes(block, e);
-		if (e->how % 8 == HOW_ONE_COPY)
+		if (e->how % 8 == HOW_ONE_COPY && head)
 			reseal(block);
-		if (e->how % 8 >= HOW_ROT)
-			return;
-		((struct fmt_head *)block)->checksum = le64_of(sum);
-		spread(group, &left);
+		if (e->how % 8 < HOW_ROT)
+			spread(group, &old, &left);
 	}
 }
 

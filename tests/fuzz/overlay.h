@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A device for fuzzing: an image that stays as it is, and the blocks that were written over it, which are forgotten
- * again at little cost. No cache, no faults, one thread.
+ * A device for fuzzing: an image that stays as it is, and the blocks that were written over it, which are
+ * forgotten again at little cost. No cache, no faults, one thread.
  */
 #ifndef FUZZ_OVERLAY_H
 #define FUZZ_OVERLAY_H

@@ -20,7 +20,8 @@
 #include "content.h"
 #include "disk.h"
 #include "driver.h"
-#include "store/internal.h"
+#include "store/room.h"
+#include "store/state.h"
 
 enum { BASE = 16, CLIENTS_MAX = 8, OWNED_MAX = 48, WRITE_MAX = 40 };
 
@@ -66,6 +67,16 @@ struct client {
 static uint64_t next_random(uint64_t *random, uint64_t below)
 {
 	return hash_mix((*random)++) % below;
+}
+
+static uint64_t live_blocks(const struct world *w)
+{
+	return room_live(w->store) / BLOCK_SECTORS;
+}
+
+static uint64_t limit_blocks(const struct world *w)
+{
+	return room_limit(w->store, space_with_place(&w->store->space)) / BLOCK_SECTORS;
 }
 
 static uint64_t offset_of(const struct world *w, uint32_t block)
@@ -157,7 +168,7 @@ static void must_open(struct world *w)
 
 static bool write_blocks(struct world *w, uint32_t first, uint32_t count)
 {
-	uint8_t *data = malloc(count * (size_t)BLOCK_SIZE);
+	uint8_t *data = calloc(count, BLOCK_SIZE);
 
 	CHECK(data);
 	for (uint32_t i = 0; i < count; i++)
@@ -173,15 +184,15 @@ static bool write_blocks(struct world *w, uint32_t first, uint32_t count)
 /* Some history: blocks written, overwritten, trimmed. */
 static void age(struct world *w, uint64_t *random, unsigned percent)
 {
-	uint64_t limit = room_limit(w->store, w->owned_count) * percent / 100;
+	uint64_t limit = limit_blocks(w) * percent / 100;
 
 	for (unsigned i = 0; i < 400; i++) {
 		uint32_t count = 1 + (uint32_t)next_random(random, 16);
 		uint32_t first = (uint32_t)next_random(random, w->content.blocks - count);
 
-		if (room_live(w->store) + count > limit)
+		if (live_blocks(w) + count > limit)
 			first = first % (w->content.blocks / 4);
-		if (room_live(w->store) + count > limit && !w->content.block[first].version)
+		if (live_blocks(w) + count > limit && !w->content.block[first].version)
 			break;
 		if (!write_blocks(w, first, count))
 			break;
@@ -190,7 +201,7 @@ static void age(struct world *w, uint64_t *random, unsigned percent)
 
 static void draw_shape(struct world *w, uint64_t *random)
 {
-	uint32_t total = STORE_METASLABS_MIN + 1 + (uint32_t)next_random(random, next_random(random, 2) ? 8 : 24);
+	uint32_t total = STORE_METASLABS_MIN + 2 + (uint32_t)next_random(random, next_random(random, 2) ? 8 : 24);
 
 	w->metaslab_blocks = next_random(random, 8) ? 64 : 256;
 	w->owned_count = total;
@@ -353,14 +364,14 @@ static uint32_t range_to_write(struct client *c, uint32_t *count)
  */
 static void check_refusal(struct world *w, bool fresh, uint64_t refusals_before, uint64_t given_before)
 {
-	bool none_came = !w->resizes && w->store->given == given_before; /* else raw may be new */
+	bool none_came = !w->resizes && w->store->backing.given == given_before; /* else raw may be new */
 
 	sched_counts->refused++;
-	if (w->host && !is_over(w) && none_came && w->store->space.raw && w->sparse.refusals == refusals_before)
+	if (w->host && !is_over(w) && none_came && space_raw(&w->store->space) && w->sparse.refusals == refusals_before)
 		sched_fail("refused, and the host was not asked");
 	if (w->trims || w->resizes || is_over(w))
 		return;
-	uint64_t live = room_live(w->store), limit = room_capacity(w->store);
+	uint64_t live = live_blocks(w), limit = limit_blocks(w);
 	if (!fresh)
 		sched_fail("an overwrite is refused with %" PRIu64 " live of %" PRIu64, live, limit);
 	/*
@@ -378,7 +389,7 @@ static void client_write(struct client *c)
 	struct world *w = c->world;
 	uint32_t count, first = range_to_write(c, &count);
 	bool fua = next_random(&c->random, 8) == 0, fresh = false;
-	uint8_t *data = malloc(count * (size_t)BLOCK_SIZE);
+	uint8_t *data = calloc(count, BLOCK_SIZE);
 
 	CHECK(data);
 	for (uint32_t i = 0; i < count; i++) {
@@ -389,7 +400,7 @@ static void client_write(struct client *c)
 			     content_begin(&w->content, first + i, false));
 	}
 	struct lcpfs_failure failure = {0};
-	uint64_t refusals = w->sparse.refusals, given = w->store->given;
+	uint64_t refusals = w->sparse.refusals, given = w->store->backing.given;
 	int error = write_range(w, first, count, data, fua, &failure);
 	free(data);
 	for (uint32_t i = 0; i < count && !error; i++) {

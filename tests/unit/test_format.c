@@ -17,7 +17,7 @@
 #include "base/hash.h"
 #include "format/format.h"
 
-enum { GUID_PARTITION = 7, COUNT = 3 };
+enum { GUID_PARTITION = 7, COUNT = 3, WORDS = 29 };
 static const uint64_t guid = 0x1122334455667788;
 
 union block {
@@ -176,12 +176,49 @@ static void fill_history(union block *b, struct values *v)
 	}
 }
 
+static struct fmt_check next_check(struct values *v)
+{
+	return (struct fmt_check){next64(v), next64(v)};
+}
+
+static struct fmt_pointer next_pointer(struct values *v)
+{
+	return (struct fmt_pointer){{next64(v), next64(v)}, next_check(v)};
+}
+
 static void fill_tree(struct fmt_tree_root *t, struct values *v)
 {
-	t->top.place[0] = next64(v);
-	t->top.place[1] = next64(v);
-	t->top.checksum = next64(v);
+	t->top = next_pointer(v);
 	t->levels = next32(v);
+}
+
+static void fill_position(struct fmt_position *p, struct values *v)
+{
+	p->metaslab = next32(v);
+	p->offset = next32(v);
+}
+
+static void fill_volumes(struct fmt_root *r, struct values *v)
+{
+	for (unsigned i = 0; i < ROOT_VOLUMES; i++) {
+		struct fmt_volume *u = &r->volume[i];
+
+		u->root = next64(v);
+		u->levels = next32(v);
+		u->birth = next32(v);
+		u->blocks = next64(v);
+		u->origin = next64(v);
+	}
+}
+
+static void fill_regions(struct fmt_root *r, struct values *v)
+{
+	for (unsigned i = 0; i < REGIONS; i++) {
+		r->region[i].seq = next64(v);
+		r->region[i].chain = next64(v);
+		for (unsigned k = 0; k < LOG_HEADS; k++)
+			fill_position(&r->region[i].position[k], v);
+	}
 }
 
 static void fill_root(union block *b, struct values *v)
@@ -190,39 +227,88 @@ static void fill_root(union block *b, struct values *v)
 
 	r->generation = next64(v);
 	r->epoch = next64(v);
+	r->epoch_seq = next64(v);
 	r->seq = next64(v);
-	r->chain = next64(v);
-	for (unsigned i = 0; i < LOG_HEADS; i++) {
-		r->position[i].metaslab = next32(v);
-		r->position[i].offset = next32(v);
-	}
-	fill_tree(&r->table, v);
-	fill_tree(&r->volume, v);
-	fill_tree(&r->space, v);
-	r->volume_blocks = next64(v);
+	r->durable = next64(v);
 	r->id_end = next64(v);
 	r->data_blocks = next64(v);
-	r->page_count = next64(v);
-	for (unsigned i = 0; i < 16; i++)
+	r->page_blocks = next64(v);
+	r->table_pages = next64(v);
+	r->written = next64(v);
+	r->birth = next32(v);
+	r->region_shift = next32(v);
+	fill_position(&r->table_position, v);
+	fill_tree(&r->table, v);
+	fill_tree(&r->space, v);
+	fill_volumes(r, v);
+	for (unsigned i = 0; i < ARRAY_LENGTH(r->counter); i++)
 		r->counter[i] = next64(v);
+	fill_regions(r, v);
 }
 
-static void fill_record(union block *b, struct values *v)
+static void fill_record_head(struct fmt_record *r, struct values *v)
 {
-	struct fmt_record *r = &b->record;
-
 	r->seq = next64(v);
 	r->previous = next64(v);
 	r->durable = next64(v);
 	r->place = next64(v);
+	r->epoch = next64(v);
+	r->written = next64(v);
 	r->next = next32(v);
+	r->birth = next32(v);
 	r->blocks = next16(v);
 	r->log_head = 2;
-	r->epoch = next64(v);
-	r->entry[0] = fmt_entry_of(ENTRY_WRITE, 0x123456789a, next(v), next(v));
-	r->entry[1] = fmt_entry_of(ENTRY_TRIM, 5, next(v), next(v));
-	r->entry[2] = fmt_entry_of(ENTRY_LOST, 6, next(v), next(v));
-	r->entry[RECORD_ENTRIES - 1] = fmt_entry_of(ENTRY_PAGE, 7, next(v), next(v));
+}
+
+/* One entry of each kind. */
+static const struct entry entries[] = {
+	{.kind = ENTRY_WRITE,
+	 .count = 2,
+	 .blocks = 2,
+	 .id = 0x123456789abc,
+	 .volume = 0xabcdef,
+	 .address = 0x9876543210},
+	{.kind = ENTRY_OVERWRITE, .count = 3, .blocks = 3, .id = 0x0203},
+	{.kind = ENTRY_MOVE, .count = 255, .blocks = 255, .id = 0x0304},
+	{.kind = ENTRY_LOST, .count = 1, .blocks = 1, .id = 0x0405},
+	{.kind = ENTRY_TRIM, .id = 0x0506, .volume = 1, .address = 0x1122334455, .length = 0x8123456789abcdef},
+	{.kind = ENTRY_FREE, .count = 4, .id = 0x0607},
+	{.kind = ENTRY_PAGE,
+	 .count = 1,
+	 .blocks = 1,
+	 .id = 0x0708,
+	 .volume = 1,
+	 .address = 0x0708090a,
+	 .level = 4},
+	{.kind = ENTRY_VANISH, .count = 2, .id = 0x0809, .volume = 1, .address = 0x08090a0b, .level = 3},
+	{.kind = ENTRY_HEAD, .id = NO_METASLAB, .address = 2},
+};
+
+static bool has_checks(const struct entry *e)
+{
+	return e->kind == ENTRY_WRITE || e->kind == ENTRY_OVERWRITE || e->kind == ENTRY_PAGE;
+}
+
+/* With its checks; the word behind it. */
+static unsigned put_entry(struct fmt_record *r, unsigned at, const struct entry *e, struct values *v)
+{
+	le64 *w = fmt_entry_put(r, at, e);
+
+	for (unsigned i = 0; has_checks(e) && i < 2 * e->count; i++)
+		*w++ = next64(v);
+	assert_int_equal(w - &r->word[at], fmt_entry_words(e->kind, e->count));
+	return (unsigned)(w - r->word);
+}
+
+static void fill_record(union block *b, struct values *v)
+{
+	unsigned words = 0;
+
+	fill_record_head(&b->record, v);
+	for (size_t i = 0; i < ARRAY_LENGTH(entries); i++)
+		words = put_entry(&b->record, words, &entries[i], v);
+	assert_int_equal(words, WORDS);
+	b->record.word[RECORD_WORDS - 1] = next64(v);
 }
 
 static void fill_page_head(union block *b, enum fmt_tree tree, uint8_t level, struct values *v)
@@ -236,49 +322,43 @@ static void fill_page_head(union block *b, enum fmt_tree tree, uint8_t level, st
 static void fill_node(union block *b, struct values *v)
 {
 	fill_page_head(b, TREE_TABLE, 1, v);
-	b->page.child[1] = (struct fmt_pointer){{next64(v), next64(v)}, next64(v)};
-	b->page.child[PAGE_SLOTS - 1] = (struct fmt_pointer){{next64(v), next64(v)}, next64(v)};
+	b->page.child[1] = next_pointer(v);
+	b->page.child[TABLE_SLOTS - 1] = next_pointer(v);
 }
 
 static void fill_table(union block *b, struct values *v)
 {
 	fill_page_head(b, TREE_TABLE, 0, v);
-	for (unsigned i = 0; i < PAGE_SLOTS; i += PAGE_SLOTS - 1)
-		b->page.block[i] = (struct fmt_block){next64(v), next64(v), next32(v), next16(v), 1, 2};
-}
-
-static void fill_volume(union block *b, struct values *v)
-{
-	fill_page_head(b, TREE_VOLUME, 0, v);
-	b->page.id[0] = next64(v);
-	b->page.id[VOLUME_SLOTS - 1] = next64(v);
+	for (unsigned i = 0; i < TABLE_SLOTS; i += TABLE_SLOTS - 1)
+		b->page.block[i] =
+			(struct fmt_block){next64(v), next_check(v), next32(v), next16(v), BLOCK_VOLUME_PAGE, 3};
 }
 
 static void fill_space(union block *b, struct values *v)
 {
 	fill_page_head(b, TREE_SPACE, 0, v);
-	for (unsigned i = 0; i < PAGE_SLOTS; i += PAGE_SLOTS - 1)
-		b->page.space[i] = (struct fmt_space){next32(v), next32(v), next64(v), le64_of(0)};
+	for (unsigned i = 0; i < SPACE_SLOTS; i += SPACE_SLOTS - 1)
+		b->page.space[i] = (struct fmt_space){next32(v), next32(v), next64(v)};
 }
 
 static const struct vector {
 	const char *name;
 	enum fmt_kind kind;
 	void (*fill)(union block *block, struct values *v);
+	uint32_t count;
 } vectors[] = {
-	{"label", FMT_LABEL, fill_label},
-	{"lease", FMT_LEASE, fill_lease},
-	{"uberblock", FMT_UBERBLOCK, fill_uberblock},
-	{"map", FMT_MAP, fill_map},
-	{"partition", FMT_PARTITION, fill_partition},
-	{"engine", FMT_ENGINE, fill_blob},
-	{"history", FMT_HISTORY, fill_history},
-	{"root", FMT_ROOT, fill_root},
-	{"record", FMT_RECORD, fill_record},
-	{"page_node", FMT_PAGE, fill_node},
-	{"page_table", FMT_PAGE, fill_table},
-	{"page_volume", FMT_PAGE, fill_volume},
-	{"page_space", FMT_PAGE, fill_space},
+	{"label", FMT_LABEL, fill_label, COUNT},
+	{"lease", FMT_LEASE, fill_lease, COUNT},
+	{"uberblock", FMT_UBERBLOCK, fill_uberblock, COUNT},
+	{"map", FMT_MAP, fill_map, COUNT},
+	{"partition", FMT_PARTITION, fill_partition, COUNT},
+	{"engine", FMT_ENGINE, fill_blob, COUNT},
+	{"history", FMT_HISTORY, fill_history, COUNT},
+	{"root", FMT_ROOT, fill_root, COUNT},
+	{"record", FMT_RECORD, fill_record, WORDS},
+	{"page_node", FMT_PAGE, fill_node, COUNT},
+	{"page_table", FMT_PAGE, fill_table, COUNT},
+	{"page_space", FMT_PAGE, fill_space, COUNT},
 };
 
 static void make(const struct vector *vector, union block *block)
@@ -287,7 +367,7 @@ static void make(const struct vector *vector, union block *block)
 
 	memset(block, 0, sizeof(*block));
 	vector->fill(block, &values);
-	fmt_seal(block, vector->kind, guid, GUID_PARTITION, COUNT);
+	fmt_seal(block, vector->kind, guid, GUID_PARTITION, vector->count);
 }
 
 static FILE *golden(const char *name, const char *suffix, const char *mode)
@@ -362,7 +442,7 @@ static void sealed_blocks_are_good_for_whom_they_are_meant(void **state)
 		assert_int_equal(fmt_verify(&block, kind, guid, GUID_PARTITION + 1), FMT_OTHER);
 		assert_int_equal(fmt_verify(&block, kind, guid, 0), FMT_OTHER);
 		assert_int_equal(fmt_verify(&block, other, guid, GUID_PARTITION), FMT_OTHER);
-		assert_int_equal(le32_get(block.head.count), COUNT);
+		assert_int_equal(le32_get(block.head.count), vectors[i].count);
 		assert_true(fmt_checksum_of(&block) != 0);
 	}
 }
@@ -428,6 +508,232 @@ static void what_is_not_a_block_is_told_apart(void **state)
 	block.head.checksum = le64_of(0);
 	block.head.checksum = le64_of(hash64(&block, sizeof(block)));
 	assert_int_equal(fmt_verify(&block, FMT_LABEL, 0, GUID_PARTITION), FMT_NEWER);
+	block.head.version = le16_of(FMT_VERSION - 1);
+	block.head.checksum = le64_of(0);
+	block.head.checksum = le64_of(hash64(&block, sizeof(block)));
+	assert_int_equal(fmt_verify(&block, FMT_LABEL, 0, GUID_PARTITION), FMT_OLDER);
+}
+
+/* -- what has no head, and entries -- */
+
+static void a_volume_page_is_nothing_but_ids(void **state)
+{
+	struct fmt_volume_page page = {0};
+	uint8_t bytes[BLOCK_SIZE] = {0x01, 0x02, 0x03, 0x04, 0x05, 0x06};
+
+	(void)state;
+	bytes[BLOCK_SIZE - 8] = 0xff;
+	page.id[0] = le64_of(0x060504030201);
+	page.id[VOLUME_SLOTS - 1] = le64_of(0xff);
+	assert_memory_equal(&page, bytes, sizeof(bytes));
+	assert_int_equal(FMT_ID_MASK, 0xffffffffffff);
+}
+
+static void assert_entry(const struct entry *is, const struct entry *wanted)
+{
+	assert_int_equal(is->kind, wanted->kind);
+	assert_int_equal(is->count, wanted->count);
+	assert_int_equal(is->blocks, wanted->blocks);
+	assert_int_equal(is->id, wanted->id);
+	assert_int_equal(is->volume, wanted->volume);
+	assert_int_equal(is->address, wanted->address);
+	assert_int_equal(is->length, wanted->length);
+	assert_int_equal(is->level, wanted->level);
+	assert_int_equal(is->check != NULL, has_checks(wanted));
+}
+
+/* Each is read as it was put, and its checks are where put said. */
+static void entries_come_back_as_they_were_put(void **state)
+{
+	struct fmt_record record = {0};
+	struct values values = {0}, again = {0};
+	unsigned words = 0, at = 0;
+	struct entry e;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LENGTH(entries); i++)
+		words = put_entry(&record, words, &entries[i], &values);
+	record.head.count = le32_of(words);
+	for (size_t i = 0; i < ARRAY_LENGTH(entries); i++) {
+		assert_true(fmt_entry_next(&record, &at, &e));
+		assert_entry(&e, &entries[i]);
+		for (unsigned k = 0; e.check && k < 2 * e.blocks; k++)
+			assert_int_equal(le64_get(e.check[k]), le64_get(next64(&again)));
+	}
+	assert_int_equal(at, words);
+	assert_false(fmt_entry_next(&record, &at, &e));
+	assert_int_equal(at, words);
+}
+
+static struct entry random_entry(uint64_t seed)
+{
+	struct entry e = entries[seed % ARRAY_LENGTH(entries)];
+
+	e.id = hash_mix(seed) & FMT_ID_MASK;
+	if (e.kind <= ENTRY_LOST || e.kind == ENTRY_FREE)
+		e.count = 1 + (unsigned)(seed >> 8) % 100;
+	e.blocks = e.kind <= ENTRY_LOST ? e.count : e.blocks;
+	if (e.kind == ENTRY_WRITE || e.kind >= ENTRY_PAGE || e.kind == ENTRY_TRIM) {
+		e.volume = (uint32_t)hash_mix(seed + 1) & 0xffffff;
+		e.address = hash_mix(seed + 2) & 0xffffffffff;
+	}
+	e.length = e.kind == ENTRY_TRIM ? hash_mix(seed + 3) : 0;
+	e.level = e.kind == ENTRY_PAGE || e.kind == ENTRY_VANISH ? (unsigned)(seed >> 16 & 0xff) : 0;
+	return e;
+}
+
+/* A record filled to its last word, with whatever fits. */
+static void a_record_of_any_entries_comes_back(void **state)
+{
+	struct entry put[RECORD_WORDS], e;
+
+	(void)state;
+	for (uint64_t round = 0; round < 2000; round++) {
+		struct fmt_record record = {0};
+		struct values values = {0};
+		unsigned words = 0, count = 0, at = 0;
+
+		for (uint64_t seed = hash_mix(round); words < RECORD_WORDS; seed = hash_mix(seed + 1)) {
+			e = random_entry(seed);
+			if (words + fmt_entry_words(e.kind, e.count) <= RECORD_WORDS)
+				words = put_entry(&record, words, &e, &values), put[count++] = e;
+		}
+		record.head.count = le32_of(words);
+		for (unsigned i = 0; i < count; i++) {
+			assert_true(fmt_entry_next(&record, &at, &e));
+			assert_entry(&e, &put[i]);
+		}
+		assert_int_equal(at, RECORD_WORDS);
+		assert_false(fmt_entry_next(&record, &at, &e));
+	}
+}
+
+static le64 first_word(unsigned kind, unsigned count)
+{
+	return le64_of(kind | (uint64_t)count << 8 | UINT64_C(77) << 16);
+}
+
+static bool makes_sense(unsigned kind, unsigned count)
+{
+	switch (kind) {
+	case ENTRY_WRITE:
+	case ENTRY_OVERWRITE:
+	case ENTRY_MOVE:
+	case ENTRY_LOST:
+	case ENTRY_FREE:
+		return count > 0;
+	case ENTRY_TRIM:
+	case ENTRY_HEAD:
+		return count == 0;
+	case ENTRY_PAGE:
+		return count == 1;
+	case ENTRY_VANISH:
+		return count == 2;
+	default:
+		return false;
+	}
+}
+
+/* Every first word there can be, with room for all that may follow: as much as a record has. */
+static void entries_that_make_no_sense_are_refused(void **state)
+{
+	struct fmt_record record = {.head.count = le32_of(RECORD_WORDS)};
+	struct entry e;
+
+	(void)state;
+	for (unsigned kind = 0; kind <= UINT8_MAX; kind++) {
+		for (unsigned count = 0; count <= UINT8_MAX; count++) {
+			unsigned at = 0;
+			bool good = makes_sense(kind, count);
+			unsigned words = good ? fmt_entry_words((enum fmt_entry_kind)kind, count) : 0;
+
+			record.word[0] = first_word(kind, count);
+			assert_int_equal(fmt_entry_next(&record, &at, &e), good && words <= RECORD_WORDS);
+			assert_int_equal(at, words <= RECORD_WORDS ? words : 0);
+		}
+	}
+}
+
+/* Wherever the record ends before the entry does; and a record that says that it is longer than a header. */
+static void entries_that_are_cut_off_are_refused(void **state)
+{
+	struct fmt_record record = {0};
+	struct values values = {0};
+	struct entry e;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LENGTH(entries); i++) {
+		unsigned words = put_entry(&record, 3, &entries[i], &values);
+
+		for (unsigned end = 0; end < words; end++) {
+			unsigned at = 3;
+
+			record.head.count = le32_of(end);
+			assert_false(fmt_entry_next(&record, &at, &e));
+			assert_int_equal(at, 3);
+		}
+	}
+	for (unsigned shift = 0; shift < 23; shift++) {
+		unsigned at = 0;
+
+		record.head.count = le32_of((RECORD_WORDS + 1) << shift);
+		record.word[0] = first_word(ENTRY_FREE, 1);
+		assert_false(fmt_entry_next(&record, &at, &e));
+		assert_int_equal(at, 0);
+	}
+}
+
+/* A level is bounded, not cut: what is no level must not become one. */
+static void a_huge_level_does_not_wrap(void **state)
+{
+	struct fmt_record record = {.head.count = le32_of(5)};
+	struct entry e;
+	unsigned at = 0;
+
+	(void)state;
+	record.word[0] = first_word(ENTRY_PAGE, 1);
+	record.word[2] = le64_of(UINT64_C(1) << 32);
+	assert_true(fmt_entry_next(&record, &at, &e));
+	assert_true(e.level >= VOLUME_LEVELS_MAX);
+}
+
+/*
+ * Whatever words there are: reading them ends, within the record, and says nothing beyond what an entry can say.
+ */
+static void hostile_entries_stay_within_their_record(void **state)
+{
+	struct fmt_record record = {0};
+	struct entry e;
+
+	(void)state;
+	for (uint64_t round = 0; round < 5000; round++) {
+		unsigned at = 0, words = (unsigned)(hash_mix(round) % (RECORD_WORDS + 1));
+
+		for (uint64_t i = 0; i < RECORD_WORDS; i++) {
+			uint64_t word = hash_mix(round * RECORD_WORDS + i);
+
+			record.word[i] = word % 3 ? first_word(word >> 8 & 15, word >> 16 & 7) : le64_of(word);
+		}
+		record.head.count = le32_of(words);
+		for (unsigned before = at; fmt_entry_next(&record, &at, &e); before = at) {
+			assert_true(at > before && at <= words);
+			assert_true(e.id <= FMT_ID_MASK && e.blocks <= e.count && e.count <= UINT8_MAX);
+			assert_true(!e.check || e.check + 2 * e.blocks == &record.word[at]);
+		}
+		assert_true(at <= words);
+	}
+}
+
+static void checks_are_the_same_or_not(void **state)
+{
+	struct fmt_check a = {le64_of(1), le64_of(2)}, b = a;
+
+	(void)state;
+	assert_true(fmt_check_same(&a, &b));
+	b.low = le64_of(3);
+	assert_false(fmt_check_same(&a, &b));
+	b = (struct fmt_check){a.low, le64_of(3)};
+	assert_false(fmt_check_same(&a, &b));
 }
 
 static void verdicts_and_kinds_have_words(void **state)
@@ -452,6 +758,14 @@ int main(void)
 		cmocka_unit_test(hostile_blocks_can_be_put_in_words),
 		cmocka_unit_test(what_is_not_a_block_is_told_apart),
 		cmocka_unit_test(verdicts_and_kinds_have_words),
+		cmocka_unit_test(a_volume_page_is_nothing_but_ids),
+		cmocka_unit_test(entries_come_back_as_they_were_put),
+		cmocka_unit_test(a_record_of_any_entries_comes_back),
+		cmocka_unit_test(entries_that_make_no_sense_are_refused),
+		cmocka_unit_test(entries_that_are_cut_off_are_refused),
+		cmocka_unit_test(a_huge_level_does_not_wrap),
+		cmocka_unit_test(hostile_entries_stay_within_their_record),
+		cmocka_unit_test(checks_are_the_same_or_not),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

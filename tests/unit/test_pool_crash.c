@@ -582,6 +582,7 @@ static void a_read_that_met_damage_is_not_forgotten(void **state)
 
 	(void)state;
 	new_with_rot(&f);
+	reopen(&f, false); /* what was written is in the cache, and good there */
 	assert_int_equal(pool_info(&f).health, LCPFS_HEALTH_ONLINE); /* nobody knows yet */
 	assert_int_equal(lcpfs_partition_open(f.pool, "b", &b, &f.failure), 0);
 	for (int i = 0; i < 20; i++)

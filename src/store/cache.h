@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The cache of one store: 4 KiB pages, verified. What is in it was checked against its checksum when it came from
+ * the device, or was put there by whoever wrote it; a hit is used as it is.
+ *
+ * Three kinds of pages share its room: pages of volumes' trees, by where they stand in the tree; pages of the block
+ * table, likewise; data blocks, by their id. A page is pinned by who uses it while the lock is let go: users of its
+ * bytes, log records that are not written yet. A data block is here only while it is pinned: what is kept longer is
+ * for the system's own cache to say, and bytes that were just let go are the ones that the processor still has.
+ * The cache is bounded: clean pages without pins go, those not used for longest first (CLOCK). Where all have to
+ * stay it grows beyond its bound rather than fail; checkpoint_due() keeps that short.
+ *
+ * Invariants (cache_audit):
+ *   C1  a page with a key is in the hash table, once; no two have the same key.
+ *   C2  count is the number of pages, free ones left out; a free page has no pins and no key. A tree page with a
+ *       key is on the ring.
+ *   C3  a dirty or frozen page is a tree page, and stays; a data page with a key is pinned.
+ *
+ * Takes no lock itself; all under the store's, except for what it says of bytes.
+ */
+#ifndef STORE_CACHE_H
+#define STORE_CACHE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "format/format.h"
+
+enum page_kind { PAGE_DATA, PAGE_VOLUME, PAGE_TABLE, PAGE_KINDS };
+
+struct page_key {
+	uint8_t kind, level; /* level: 0 for data */
+	uint32_t volume;     /* VOLUME */
+	uint64_t index;      /* DATA: block id; else among the pages of its level */
+};
+
+enum page_state {
+	PAGE_PRIVATE, /* no key: only who took it knows it */
+	PAGE_LOADING, /* being read: others wait */
+	PAGE_READY,
+};
+
+struct page {
+	struct page *hash_next;
+	struct page *older, *newer; /* ring of tree pages with a key; `newer`: list of free ones */
+	struct page_key key;
+	uint8_t state;
+	bool used;    /* since the hand passed last */
+	bool dirty;   /* VOLUME, TABLE: changed since it was written */
+	bool freezing; /* TABLE: the checkpoint under way has to write it as it was */
+	bool fresh;    /* TABLE: it lies nowhere yet */
+	uint16_t pins;
+	struct page *dirty_next, *dirty_previous; /* TABLE, VOLUME: in the list of dirty ones */
+	uint64_t id;   /* VOLUME: the even one of its ids; 0: it has none yet */
+	uint8_t *data; /* BLOCK_SIZE bytes, aligned to it */
+	uint8_t *frozen; /* TABLE: what the checkpoint has to write, where that differs from data */
+};
+
+struct cache {
+	struct page **bucket;
+	size_t buckets;
+	struct page ring; /* head */
+	struct page *hand;
+	struct page *unused; /* free pages, the last one freed first: the processor still has it */
+	struct page *recent[PAGE_KINDS]; /* found last: often asked for again */
+	struct slab *slabs;
+	size_t count, max, allocated;
+};
+
+int cache_init(struct cache *cache, size_t bytes) MUST_CHECK; /* at least CACHE_PAGES_MIN pages */
+void cache_free(struct cache *cache);
+
+/* A private page, pinned, with undefined bytes; may evict others. NULL: out of memory. */
+struct page *cache_take(struct cache *cache);
+/* NULL: not there. Counts as use. */
+struct page *cache_find(struct cache *cache, const struct page_key *key);
+/*
+ * A private page gets a key and is READY or LOADING. One that has this key already loses it (its pins stay good).
+ */
+void cache_insert(struct cache *cache, struct page *page, const struct page_key *key, enum page_state state);
+/* It loses its key; free as soon as it has no pins. Must not be dirty. */
+void cache_forget(struct cache *cache, struct page *page);
+static inline void page_pin(struct page *page) { page->pins++; }
+void page_unpin(struct cache *cache, struct page *page);
+
+static inline struct fmt_page *page_table(const struct page *p) { return (struct fmt_page *)p->data; }
+static inline struct fmt_volume_page *page_volume(const struct page *p) { return (struct fmt_volume_page *)p->data; }
+
+static inline bool page_key_same(const struct page_key *a, const struct page_key *b)
+{
+	return a->index == b->index && a->kind == b->kind && a->level == b->level && a->volume == b->volume;
+}
+
+size_t cache_bytes(const struct cache *cache);
+void cache_audit(const struct cache *cache);
+
+enum { CACHE_PAGES_MIN = 512 };
+
+#endif

@@ -1,0 +1,658 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The volume as its users see it: byte ranges to read, write, trim and flush.
+ *
+ * Reading takes what the cache has, reads the rest without the lock and verifies. If a block fails, its mapping is
+ * looked up again: cleaning may have moved it and its old place may be in use anew. Only a block that fails where
+ * the table says that it lies is an error.
+ *
+ * Writing copies into pages of the cache and computes checksums without the lock; under it, the page becomes the
+ * block's content and a part of the log at once. A write of a part of a block reads the rest first and is done
+ * only if the block has not changed in between.
+ */
+#include "store/io.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "store/log.h"
+#include "store/room.h"
+#include "store/table.h"
+#include "store/tree.h"
+#include "store/work.h"
+
+enum { CHUNK_BLOCKS = 64 };
+
+static int fail(struct store *s, struct lcpfs_failure *failure, int error, const char *what, uint64_t address)
+{
+	store_lock(s);
+	s->counters.errors++;
+	if (error == -LCPFS_E_NOSPC &&
+	    space_raw(&s->space)) /* it may have more, but the host has no place for that */
+		error = -LCPFS_E_DEVICE_FULL;
+	store_unlock(s);
+	return failure_set(failure, (enum lcpfs_error) - error, "partition %s, block %" PRIu64 ": cannot %s: %s",
+			   s->name, address, what, lcpfs_error_sentence(error));
+}
+
+static int check_range(struct store *s, uint64_t offset, uint64_t length, struct lcpfs_failure *failure)
+{
+	uint64_t end = s->trees.volume[VOLUME_HEAD].blocks << BLOCK_SHIFT;
+	if (offset <= end && length <= end - offset)
+		return 0;
+	return failure_set(failure, LCPFS_E_RANGE,
+			   "partition %s: bytes %" PRIu64 " to %" PRIu64 " are outside its volume of %" PRIu64,
+			   s->name, offset, offset + length, end);
+}
+
+static struct fmt_check check_of(const void *data)
+{
+	struct hash128 h = hash128(data, BLOCK_SIZE);
+	return (struct fmt_check){le64_of(h.low), le64_of(h.high)};
+}
+
+static bool is_good(const void *data, const struct mapping *mapping)
+{
+	struct fmt_check check = check_of(data);
+	return fmt_check_same(&check, &mapping->check);
+}
+
+/* -- reading -- */
+
+/* One block on its way to a reader: a hole (id 0), a page that is at hand, or one that has to be read. */
+struct wanted {
+	struct mapping mapping;
+	struct page *page; /* at hand, pinned */
+	bool read;
+};
+
+struct read_plan {
+	uint64_t address;
+	unsigned count, done;
+	struct wanted block[CHUNK_BLOCKS];
+};
+
+static int plan_block(struct store *s, uint64_t address, struct wanted *b, struct need *need)
+{
+	uint64_t id;
+	int error = map_id(s, address, need, &id);
+	if (error)
+		return error;
+	*b = (struct wanted){.mapping.id = id};
+	struct page_key key = {.kind = PAGE_DATA, .index = id};
+	b->page = id ? cache_find(&s->cache, &key) : NULL;
+	if (b->page)
+		page_pin(b->page);
+	b->read = id && !b->page;
+	return b->read ? map_entry(s, id, need, &b->mapping) : 0;
+}
+
+static int plan_read(struct store *s, void *context, struct need *need)
+{
+	struct read_plan *plan = context;
+	int error = 0;
+	for (; plan->done < plan->count && !error; plan->done += !error)
+		error = plan_block(s, plan->address + plan->done, &plan->block[plan->done], need);
+	return error;
+}
+
+static void end_plan(struct store *s, struct read_plan *plan)
+{
+	store_lock(s);
+	for (unsigned i = 0; i < plan->done; i++) {
+		if (plan->block[i].page)
+			page_unpin(&s->cache, plan->block[i].page);
+	}
+	store_unlock(s);
+}
+
+/* To where the reader wants it; what lies side by side in one go. */
+static int read_planned(struct store *s, const struct read_plan *plan, uint8_t *data, bool no_wait)
+{
+	struct vdev_io io[CHUNK_BLOCKS];
+	unsigned ios = 0;
+	for (unsigned i = 0; i < plan->count; i++) {
+		const struct wanted *b = &plan->block[i];
+		if (!b->read)
+			continue;
+		if (i && b[-1].read && b->mapping.block == b[-1].mapping.block + 1)
+			io[ios - 1].length += BLOCK_SIZE;
+		else
+			io[ios++] = (struct vdev_io){.op = VDEV_READ,
+						     .offset = b->mapping.block << BLOCK_SHIFT,
+						     .buffer = data + (size_t)i * BLOCK_SIZE,
+						     .length = BLOCK_SIZE,
+						     .no_wait = no_wait};
+	}
+	return ios ? vdev_submit(s->config.vdev, io, ios) : 0;
+}
+
+struct one {
+	uint64_t address;
+	bool verify; /* not from the cache, unless it is nowhere else yet */
+	struct wanted block;
+};
+
+static int plan_one(struct store *s, void *context, struct need *need)
+{
+	struct one *one = context;
+	struct wanted *b = &one->block;
+	struct mapping mapping;
+	int error = map_lookup(s, one->address, need, &mapping);
+	if (error)
+		return error;
+	if (!one->verify || (mapping.id && log_holds(s, mapping.block))) {
+		error = plan_block(s, one->address, b, need);
+		b->mapping = mapping;
+		return error;
+	}
+	*b = (struct wanted){.mapping = mapping, .read = mapping.id};
+	return 0;
+}
+
+static void give_at_hand(const struct wanted *b, uint8_t *data)
+{
+	if (b->page)
+		memcpy(data, b->page->data, BLOCK_SIZE);
+	else if (!b->read)
+		memset(data, 0, BLOCK_SIZE);
+}
+
+/* From the cache, or from the device: 0; data says what it is. */
+static int read_once(struct store *s, struct one *one, void *data)
+{
+	struct wanted *b = &one->block;
+	int error = 0;
+	store_lock(s);
+	error = attempt(s, plan_one, one);
+	store_unlock(s);
+	if (error)
+		return error;
+	give_at_hand(b, data);
+	if (b->read)
+		error = vdev_read(s->config.vdev, b->mapping.block << BLOCK_SHIFT, data, BLOCK_SIZE);
+	if (b->read && !error && !is_good(data, &b->mapping))
+		error = -LCPFS_E_CORRUPT;
+	store_lock(s);
+	if (b->page)
+		page_unpin(&s->cache, b->page);
+	store_unlock(s);
+	return error;
+}
+
+static int read_block(struct store *s, uint64_t address, bool verify, void *data, struct mapping *mapping)
+{
+	struct mapping last = {0};
+	for (;;) {
+		struct one one = {.address = address, .verify = verify};
+		int error = read_once(s, &one, data);
+		*mapping = one.block.mapping;
+		if (!error || !one.block.read || mapping_same(&last, mapping))
+			return error;
+		last = *mapping;
+	}
+}
+
+int io_read_block(struct store *s, uint64_t address, void *data, struct mapping *mapping)
+{
+	return read_block(s, address, false, data, mapping);
+}
+
+int io_verify_block(struct store *s, uint64_t address, void *data, struct mapping *mapping)
+{
+	return read_block(s, address, true, data, mapping);
+}
+
+static int read_chunk(struct store *s, uint64_t address, unsigned count, uint8_t *data,
+		      struct lcpfs_failure *failure)
+{
+	struct read_plan plan = {.address = address, .count = count};
+	struct mapping mapping;
+	store_lock(s);
+	int error = attempt(s, plan_read, &plan);
+	store_unlock(s);
+	unsigned at = plan.done;
+	bool failed = !error && read_planned(s, &plan, data, false);
+	for (unsigned i = 0; i < count && !error; i++, data += BLOCK_SIZE) {
+		const struct wanted *b = &plan.block[i];
+		at = i;
+		give_at_hand(b, data);
+		if (b->read && (failed || !is_good(data, &b->mapping)))
+			error = io_read_block(s, address + i, data, &mapping);
+	}
+	end_plan(s, &plan);
+	return error ? fail(s, failure, error, "read", address + at) : 0;
+}
+
+/* Once, from memory or the system's cache. */
+static int try_read_chunk(struct store *s, uint64_t address, unsigned count, uint8_t *data)
+{
+	struct read_plan plan = {.address = address, .count = count};
+	struct need need = {0};
+	store_lock(s);
+	int error = s->faulted ? TRY_AGAIN : plan_read(s, &plan, &need);
+	store_unlock(s);
+	if (!error)
+		error = read_planned(s, &plan, data, true);
+	for (unsigned i = 0; i < count && !error; i++, data += BLOCK_SIZE) {
+		const struct wanted *b = &plan.block[i];
+		give_at_hand(b, data);
+		if (b->read && !is_good(data, &b->mapping))
+			error = -LCPFS_E_AGAIN; /* moved meanwhile, or damaged */
+	}
+	end_plan(s, &plan);
+	return error ? -LCPFS_E_AGAIN : 0;
+}
+
+static int read_part(struct store *s, uint64_t offset, void *buffer, size_t length, struct lcpfs_failure *failure)
+{
+	uint8_t data[BLOCK_SIZE];
+	struct mapping mapping;
+	int error = io_read_block(s, offset >> BLOCK_SHIFT, data, &mapping);
+	if (error)
+		return fail(s, failure, error, "read", offset >> BLOCK_SHIFT);
+	memcpy(buffer, data + offset % BLOCK_SIZE, length);
+	return 0;
+}
+
+/*
+ * How much of a range to do at a time: up to the next block border if it does not begin on one or is shorter, else
+ * whole blocks.
+ */
+static size_t piece(uint64_t offset, uint64_t length, bool *whole)
+{
+	size_t in_block = BLOCK_SIZE - offset % BLOCK_SIZE;
+	*whole = in_block == BLOCK_SIZE && length >= BLOCK_SIZE;
+	if (!*whole)
+		return MIN_OF((uint64_t)in_block, length);
+	return MIN_OF(length / BLOCK_SIZE, (uint64_t)CHUNK_BLOCKS) * BLOCK_SIZE;
+}
+
+static void count_read(struct store *s, size_t length, uint64_t start_us)
+{
+	uint64_t end_us = store_now_us(s);
+	store_lock(s);
+	s->counters.reads++;
+	s->counters.read_blocks += DIV_UP(length, (size_t)BLOCK_SIZE);
+	s->counters.read_us += end_us - start_us;
+	store_unlock(s);
+}
+
+int store_read(struct store *s, uint64_t offset, void *buffer, size_t length, struct lcpfs_failure *failure)
+{
+	uint64_t start_us = store_now_us(s);
+	uint8_t *data = buffer;
+	size_t left = length;
+	int error = check_range(s, offset, length, failure);
+	while (left && !error) {
+		bool whole;
+		size_t n = piece(offset, left, &whole);
+		error = whole ? read_chunk(s, offset >> BLOCK_SHIFT, (unsigned)(n / BLOCK_SIZE), data, failure)
+			      : read_part(s, offset, data, n, failure);
+		offset += n;
+		data += n;
+		left -= n;
+	}
+	count_read(s, length, start_us);
+	return error;
+}
+
+static bool is_whole(struct store *s, uint64_t offset, size_t length)
+{
+	return offset % BLOCK_SIZE == 0 && length % BLOCK_SIZE == 0 && !check_range(s, offset, length, NULL);
+}
+
+int store_try_read(struct store *s, uint64_t offset, void *buffer, size_t length)
+{
+	uint64_t start_us = store_now_us(s);
+	uint8_t *data = buffer;
+	int error = is_whole(s, offset, length) ? 0 : -LCPFS_E_AGAIN;
+	for (size_t done = 0, n; done < length && !error; done += n) {
+		n = MIN_OF(length - done, (size_t)CHUNK_BLOCKS * BLOCK_SIZE);
+		error = try_read_chunk(s, (offset + done) >> BLOCK_SHIFT, (unsigned)(n >> BLOCK_SHIFT),
+				       data + done);
+	}
+	if (!error)
+		count_read(s, length, start_us);
+	return error;
+}
+
+/* -- writing -- */
+
+/* With the lock, which is let go where room has to be made. */
+static int write_block(struct store *s, struct map_write *w)
+{
+	int error;
+	while ((error = attempt(s, map_write, w)) == -LCPFS_E_NOSPC) {
+		error = work_wait(s, USER_WRITE, w->wants);
+		if (error)
+			break;
+	}
+	s->counters.written_blocks += !error && !w->differs;
+	return error;
+}
+
+/* Pages with the bytes to be written. */
+static int take_pages(struct store *s, struct map_write *list, unsigned count)
+{
+	store_lock(s);
+	for (unsigned i = 0; i < count; i++) {
+		list[i].page = cache_take(&s->cache);
+		if (list[i].page)
+			continue;
+		while (i-- > 0)
+			page_unpin(&s->cache, list[i].page);
+		store_unlock(s);
+		return -LCPFS_E_NOMEM;
+	}
+	store_unlock(s);
+	return 0;
+}
+
+static int fill_pages(struct store *s, uint64_t address, const uint8_t *data, struct map_write *list,
+		      unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		list[i] = (struct map_write){.address = address + i};
+	int error = take_pages(s, list, count);
+	for (unsigned i = 0; i < count && !error; i++) {
+		memcpy(list[i].page->data, data + (size_t)i * BLOCK_SIZE, BLOCK_SIZE);
+		list[i].check = check_of(list[i].page->data);
+	}
+	return error;
+}
+
+static int write_chunk(struct store *s, uint64_t address, unsigned count, const uint8_t *data,
+		       struct lcpfs_failure *failure)
+{
+	struct map_write list[CHUNK_BLOCKS];
+	unsigned done = 0;
+	int error = fill_pages(s, address, data, list, count);
+	if (error)
+		return fail(s, failure, error, "write", address);
+	store_lock(s);
+	for (; done < count && !error; done += !error)
+		error = write_block(s, &list[done]);
+	for (unsigned i = 0; i < count; i++)
+		page_unpin(&s->cache, list[i].page);
+	store_unlock(s);
+	return error ? fail(s, failure, error, "write", address + done) : 0;
+}
+
+/* How many of the blocks could be written at once. */
+static unsigned try_write_chunk(struct store *s, uint64_t address, unsigned count, const uint8_t *data)
+{
+	struct map_write list[CHUNK_BLOCKS];
+	unsigned done = 0;
+	if (fill_pages(s, address, data, list, count))
+		return 0;
+	store_lock(s);
+	while (done < count && !s->faulted) {
+		struct need need = {0};
+		if (map_write(s, &list[done], &need))
+			break;
+		done++;
+	}
+	for (unsigned i = 0; i < count; i++)
+		page_unpin(&s->cache, list[i].page);
+	s->counters.written_blocks += done;
+	store_unlock(s);
+	return done;
+}
+
+/* data NULL: zeros. */
+static int write_part(struct store *s, uint64_t offset, const void *data, size_t length,
+		      struct lcpfs_failure *failure)
+{
+	uint64_t address = offset >> BLOCK_SHIFT;
+	uint8_t block[BLOCK_SIZE];
+	struct mapping mapping;
+	struct map_write w;
+	int error;
+	do {
+		error = io_read_block(s, address, block, &mapping);
+		if (error || (!data && !mapping.id))
+			break;
+		if (data)
+			memcpy(block + offset % BLOCK_SIZE, data, length);
+		else
+			memset(block + offset % BLOCK_SIZE, 0, length);
+		w = (struct map_write){.address = address, .expected = &mapping};
+		error = take_pages(s, &w, 1);
+		if (error)
+			break;
+		memcpy(w.page->data, block, BLOCK_SIZE);
+		w.check = check_of(block);
+		store_lock(s);
+		error = write_block(s, &w);
+		page_unpin(&s->cache, w.page);
+		store_unlock(s);
+	} while (!error && w.differs);
+	return error ? fail(s, failure, error, "write", address) : 0;
+}
+
+static int check_writable(struct store *s, struct lcpfs_failure *failure)
+{
+	if (s->config.read_only)
+		return failure_set(failure, LCPFS_E_READ_ONLY, "partition %s is opened read-only", s->name);
+	return 0;
+}
+
+/* What every change ends with. */
+static int finish_change(struct store *s, bool fua, struct lcpfs_failure *failure)
+{
+	int error = 0;
+	store_lock(s);
+	if (fua)
+		error = log_flush(s);
+	else
+		log_drain(s);
+	work_wake(s);
+	store_unlock(s);
+	if (error)
+		return failure_set(failure, (enum lcpfs_error) - error, "partition %s: cannot flush: %s", s->name,
+				   lcpfs_error_sentence(error));
+	return 0;
+}
+
+static void count_write(struct store *s, bool whole, uint64_t start_us)
+{
+	uint64_t end_us = store_now_us(s);
+	store_lock(s);
+	s->counters.writes += whole;
+	s->counters.write_us += end_us - start_us;
+	store_unlock(s);
+}
+
+int store_write(struct store *s, uint64_t offset, const void *buffer, size_t length, bool fua,
+		struct lcpfs_failure *failure)
+{
+	uint64_t start_us = store_now_us(s);
+	const uint8_t *data = buffer;
+	int error = check_range(s, offset, length, failure);
+	if (!error)
+		error = check_writable(s, failure);
+	while (length && !error) {
+		bool whole;
+		size_t n = piece(offset, length, &whole);
+		error = whole ? write_chunk(s, offset >> BLOCK_SHIFT, (unsigned)(n / BLOCK_SIZE), data, failure)
+			      : write_part(s, offset, data, n, failure);
+		offset += n;
+		data += n;
+		length -= n;
+	}
+	if (!error)
+		error = finish_change(s, fua, failure);
+	count_write(s, true, start_us);
+	return error;
+}
+
+int store_try_write(struct store *s, uint64_t offset, const void *buffer, size_t length, size_t *done,
+		    bool *unsettled)
+{
+	uint64_t start_us = store_now_us(s);
+	const uint8_t *data = buffer;
+	size_t blocks = length >> BLOCK_SHIFT, written = 0, n = 0, did = 0;
+	*done = 0;
+	*unsettled = false;
+	if (!is_whole(s, offset, length) || s->config.read_only)
+		return -LCPFS_E_AGAIN;
+	for (; written < blocks && did == n; written += did) {
+		n = MIN_OF(blocks - written, (size_t)CHUNK_BLOCKS);
+		did = try_write_chunk(s, (offset >> BLOCK_SHIFT) + written, (unsigned)n,
+				      data + (written << BLOCK_SHIFT));
+	}
+	*done = written << BLOCK_SHIFT;
+	count_write(s, written == blocks, start_us);
+	store_lock(s);
+	*unsettled = log_has_sealed(s);
+	work_wake(s);
+	store_unlock(s);
+	return written == blocks ? 0 : -LCPFS_E_AGAIN;
+}
+
+void store_settle(struct store *s)
+{
+	store_lock(s);
+	log_drain(s);
+	store_unlock(s);
+}
+
+/* -- trimming -- */
+
+/* Up to the first address that a leaf may map. */
+static int skip_holes(struct store *s, struct map_trim *t)
+{
+	uint64_t leaf = t->address / VOLUME_SLOTS, end = t->address + t->count;
+	bool found;
+	int error = tree_next_leaf(s, VOLUME_HEAD, &leaf, &found);
+	uint64_t next = found ? leaf * VOLUME_SLOTS : end;
+	if (!error && next > t->address) {
+		t->address = MIN_OF(next, end);
+		t->count = end - t->address;
+	}
+	return error;
+}
+
+/* Space is kept back for just this. */
+static int trim_some(struct store *s, struct map_trim *t)
+{
+	int error;
+	for (;;) {
+		t->kept = room_kept(s, USER_NOTE);
+		error = attempt(s, map_trim, t);
+		if (error == -LCPFS_E_NOSPC)
+			error = work_wait(s, USER_NOTE, 0);
+		else
+			return error;
+		if (error)
+			return error;
+	}
+}
+
+static int trim_blocks(struct store *s, uint64_t address, uint64_t count, struct lcpfs_failure *failure)
+{
+	struct map_trim t = {.address = address, .count = count};
+	int error = 0;
+	store_lock(s);
+	while (t.count && !error) {
+		error = skip_holes(s, &t);
+		if (!error && t.count)
+			error = trim_some(s, &t);
+		/* Others get their turn. */
+		store_unlock(s);
+		store_lock(s);
+	}
+	s->counters.trimmed_blocks += t.trimmed;
+	store_unlock(s);
+	return error ? fail(s, failure, error, "trim", t.address) : 0;
+}
+
+int store_trim(struct store *s, uint64_t offset, uint64_t length, bool fua, struct lcpfs_failure *failure)
+{
+	int error = check_range(s, offset, length, failure);
+	if (!error)
+		error = check_writable(s, failure);
+	if (error)
+		return error;
+	uint64_t end = offset + length;
+	uint64_t first = DIV_UP(offset, (uint64_t)BLOCK_SIZE), last = end >> BLOCK_SHIFT;
+	if (first > last) /* inside one block */
+		error = write_part(s, offset, NULL, length, failure);
+	else if (offset % BLOCK_SIZE)
+		error = write_part(s, offset, NULL, (first << BLOCK_SHIFT) - offset, failure);
+	if (!error && first < last)
+		error = trim_blocks(s, first, last - first, failure);
+	if (!error && first <= last && end % BLOCK_SIZE)
+		error = write_part(s, last << BLOCK_SHIFT, NULL, end % BLOCK_SIZE, failure);
+	if (!error)
+		error = finish_change(s, fua, failure);
+	store_lock(s);
+	s->counters.trims++;
+	store_unlock(s);
+	return error;
+}
+
+/* -- the rest -- */
+
+int store_flush(struct store *s, struct lcpfs_failure *failure)
+{
+	uint64_t start_us = store_now_us(s);
+	if (s->config.read_only)
+		return 0;
+	int error = finish_change(s, true, failure);
+	uint64_t end_us = store_now_us(s);
+	store_lock(s);
+	s->counters.flushes++;
+	s->counters.flush_us += end_us - start_us;
+	store_unlock(s);
+	return error;
+}
+
+/* The next address at or behind `address`, before `end`, that is mapped (or not mapped, if !data). */
+static int next_edge(struct store *s, uint64_t address, uint64_t end, bool data, uint64_t *edge)
+{
+	for (*edge = address; *edge < end;) {
+		uint64_t leaf = *edge / VOLUME_SLOTS;
+		bool found;
+		int error = tree_next_leaf(s, VOLUME_HEAD, &leaf, &found);
+		if (error)
+			return error;
+		if (!found || leaf > *edge / VOLUME_SLOTS) { /* a hole up to there */
+			if (data)
+				*edge = found ? MIN_OF(leaf * VOLUME_SLOTS, end) : end;
+			if (!data || *edge == end)
+				return 0;
+		}
+		struct page_key key = tree_key(VOLUME_HEAD, 0, *edge / VOLUME_SLOTS);
+		struct page *p;
+		error = tree_page(s, &key, &p);
+		if (error)
+			return error;
+		uint64_t leaf_end = MIN_OF(end, (key.index + 1) * VOLUME_SLOTS);
+		while (*edge < leaf_end && (p && tree_slot(p, *edge) != 0) != data)
+			++*edge;
+		if (p)
+			page_unpin(&s->cache, p);
+		if (*edge < leaf_end)
+			return 0;
+	}
+	return 0;
+}
+
+int store_extent(struct store *s, uint64_t offset, uint64_t length, bool *data, uint64_t *end)
+{
+	int error = check_range(s, offset, length, NULL);
+	if (error || !length)
+		return error ? error : -LCPFS_E_INVALID;
+	uint64_t first = offset >> BLOCK_SHIFT, last = DIV_UP(offset + length, (uint64_t)BLOCK_SIZE), edge;
+	store_lock(s);
+	error = next_edge(s, first, first + 1, true, &edge);
+	*data = edge == first;
+	if (!error)
+		error = next_edge(s, first + 1, last, !*data, &edge);
+	store_unlock(s);
+	*end = MIN_OF(edge << BLOCK_SHIFT, offset + length);
+	return error;
+}

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See io.c. What users call is in store.h. */
+#ifndef STORE_IO_H
+#define STORE_IO_H
+
+#include "store/map.h"
+
+/* Without the lock. Reads and verifies one block; *mapping says where it lay. */
+int io_read_block(struct store *s, uint64_t address, void *data, struct mapping *mapping) MUST_CHECK;
+/* The same from the device, whatever the cache has. */
+int io_verify_block(struct store *s, uint64_t address, void *data, struct mapping *mapping) MUST_CHECK;
+
+#endif

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The trees of volumes: which block id an address refers to. Their pages are blocks with ids, kept twice; a page
+ * is written to the log when a checkpoint comes to it, at its own time (see checkpoint.h), and gets its ids then.
+ *
+ * Pages that would be all zero do not exist. A tree grows by a page above the top when an address needs it.
+ *
+ * Invariants (tree_audit):
+ *   V1  a dirty page is on the list; the counts are right. A page without an id is dirty.
+ *   V2  placed_levels <= levels; root is 0 or an even id.
+ */
+#ifndef STORE_TREE_H
+#define STORE_TREE_H
+
+#include "store/state.h"
+
+enum { VOLUME_HEAD = 1 }; /* the volume that is exported */
+
+static inline struct page_key tree_key(uint32_t volume, unsigned level, uint64_t index)
+{
+	return (struct page_key){.kind = PAGE_VOLUME, .level = (uint8_t)level, .volume = volume, .index = index};
+}
+
+/* -- in attempts -- */
+
+/* The page that an address's slot is in; NULL: there is none, nothing around it is mapped. */
+int tree_leaf(struct store *s, uint32_t volume, uint64_t address, struct need *need, struct page **leaf) MUST_CHECK;
+int tree_leaf_made(struct store *s, uint32_t volume, uint64_t address, struct need *need, struct page **leaf) MUST_CHECK;
+void tree_modify(struct store *s, struct page *page); /* before it is changed */
+/* Writes a dirty page to the log, or, if it is empty, does away with it. `kept`: metaslabs to leave. */
+int tree_write_page(struct store *s, struct page *page, uint32_t kept, struct need *need) MUST_CHECK;
+
+static inline uint64_t tree_slot(const struct page *page, uint64_t index)
+{
+	return le64_get(page_volume(page)->id[index % VOLUME_SLOTS]);
+}
+
+static inline void tree_set_slot(struct page *page, uint64_t index, uint64_t id)
+{
+	page_volume(page)->id[index % VOLUME_SLOTS] = le64_of(id);
+}
+
+/* -- roll-forward -- */
+
+/* The page of (volume, level, index) is kept as `id` from now on, or (0) not at all. In an attempt. */
+int tree_bind_page(struct store *s, uint32_t volume, unsigned level, uint64_t index, uint64_t id,
+		   struct need *need) MUST_CHECK;
+
+/* -- with the lock, which is let go where something is read -- */
+
+/* NULL if it does not exist. Pinned. CORRUPT: it cannot be had. */
+int tree_page(struct store *s, const struct page_key *key, struct page **page) MUST_CHECK;
+/* The next leaf, at or behind *index, that exists; as table_next. */
+int tree_next_leaf(struct store *s, uint32_t volume, uint64_t *index, bool *found) MUST_CHECK;
+/* The next page of any level above 0 ... see walk.c */
+int tree_next(struct store *s, uint32_t volume, unsigned level, uint64_t *index, bool *found) MUST_CHECK;
+
+void tree_audit(const struct store *s);
+
+#endif

@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Making room: what the space policy would have done is done here, one unit at a time, by the background ahead of
+ * writers and by writers that have to wait; and the metaslabs that the partition gives back.
+ *
+ * What must always be possible, however full the partition: a step of a checkpoint, the cleaning of one metaslab,
+ * and a trim. So writers leave EMPTY metaslabs for the first two (space_reserve); cleaning leaves the
+ * checkpoint's; a trim may use what writers leave. A writer is refused only where the partition holds as much as
+ * its size allows (room_fits), and the pool gives it no more; where a metaslab is missing it waits until a unit of
+ * work has made one.
+ *
+ * Why a unit makes one: as long as live units are below the limit, some metaslab is not full of live ones. Either
+ * its records are before the redo point: then it is cleaned, into room that is kept back for that, and gains more
+ * than it costs. Or they are behind it: then steps of a checkpoint, each with room that is kept back for it, move
+ * the redo point past them.
+ */
+#include "store/work.h"
+
+#include "store/back.h"
+#include "store/checkpoint.h"
+#include "store/clean.h"
+#include "store/log.h"
+#include "store/room.h"
+#include "store/table.h"
+
+enum {
+	FAILED_UNITS =
+		64, /* units in a row that gain nothing, times the metaslabs: then nothing is to be gained */
+};
+
+/* -- what to do next -- */
+
+/* Where roll-forward would begin after one more step. */
+static uint64_t next_redo(const struct store *s)
+{
+	uint64_t redo = checkpoint_redo(s), next = s->log.seq;
+	bool skipped = false;
+	for (unsigned i = 0; i < REGIONS; i++) {
+		uint64_t seq = s->table.region[i].seq;
+		if (seq == redo && !skipped)
+			skipped = true;
+		else
+			next = MIN_OF(next, seq);
+	}
+	return next;
+}
+
+static enum plan_unit choose(struct store *s, uint32_t *victim)
+{
+	struct plan_state state = {
+		.reserve = room_reserve(s),
+		.now = s->counters.written_blocks,
+		.next_redo = next_redo(s),
+		.step_pages = 2.0 * (s->table.dirty_count / (double)REGIONS + s->table.levels +
+				     (double)plan_list_pages(s->space.count)),
+		.urgent = checkpoint_urgent(s),
+		.pending = checkpoint_pending(s) || checkpoint_wasteful(s),
+	};
+	return plan_next(&s->space, &state, victim);
+}
+
+static int flush_unit(struct store *s)
+{
+	store_lock(s);
+	int error = log_flush(s);
+	store_unlock(s);
+	return error;
+}
+
+/* The victim stays pinned meanwhile: a flush could otherwise hand it out again under the cleaner's eyes. */
+static int clean_unit(struct store *s, uint32_t victim)
+{
+	int error = clean_metaslab(s, victim);
+	store_lock(s);
+	space_unpin(&s->space, victim);
+	store_changed(s);
+	store_unlock(s);
+	return error;
+}
+
+static int checkpoint_unit(struct store *s)
+{
+	store_lock(s);
+	struct space_reserve reserve = room_reserve(s);
+	store_unlock(s);
+	/* Where pages of trees find no room, cleaning may not either: then what it needs is used. */
+	int error = checkpoint_step(s, reserve.notes);
+	return error == -LCPFS_E_NOSPC ? checkpoint_step(s, reserve.table) : error;
+}
+
+/* Where there is no room for pages of trees, cleaning makes some. */
+int work_checkpoint(struct store *s)
+{
+	int error = 0;
+	bool more = true;
+	for (uint32_t tries = 0; more && !error; tries++) {
+		store_lock(s);
+		back_least(s);
+		store_unlock(s);
+		error = checkpoint_unit(s);
+		store_lock(s);
+		struct metaslab *victim = error == -LCPFS_E_NOSPC && tries < FAILED_UNITS * s->space.count
+						  ? space_victim(&s->space, s->counters.written_blocks)
+						  : NULL;
+		uint32_t index = victim ? victim->index : SPACE_NONE;
+		if (victim)
+			space_pin(&s->space, index);
+		more = checkpoint_pending(s);
+		store_unlock(s);
+		if (index == SPACE_NONE)
+			continue;
+		error = clean_unit(s, index);
+		if (!error || error == -LCPFS_E_NOSPC)
+			error = flush_unit(s);
+		more = true;
+	}
+	return error;
+}
+
+int work_unit(struct store *s)
+{
+	uint32_t victim = SPACE_NONE;
+	store_lock(s);
+	back_least(s);
+	s->written_at_clean = s->counters.written_blocks;
+	enum plan_unit unit = s->faulted ? UNIT_NONE : choose(s, &victim);
+	if (unit == UNIT_CLEAN)
+		space_pin(&s->space, victim);
+	store_unlock(s);
+	int error = unit == UNIT_FLUSH ? flush_unit(s) : unit == UNIT_CLEAN ? clean_unit(s, victim) : 0;
+	/* Cleaning stops where a checkpoint has to come first. */
+	if (unit == UNIT_CHECKPOINT || error == -LCPFS_E_NOSPC)
+		error = checkpoint_unit(s);
+	return error ? error : unit != UNIT_NONE;
+}
+
+/*
+ * The same for those who cannot go on without an EMPTY metaslab: before they give up, the log's heads give back
+ * what they can.
+ */
+static int work_hard(struct store *s)
+{
+	int done = work_unit(s);
+	if (done && done != -LCPFS_E_NOSPC)
+		return done;
+	store_lock(s);
+	bool any = !s->faulted && log_return_next(s);
+	store_unlock(s);
+	if (!any)
+		return done;
+	int error = flush_unit(s);
+	return error ? error : 1;
+}
+
+/* -- waiting for room -- */
+
+/* EMPTY metaslabs beyond what this user leaves; not above 0: none. */
+static int64_t spare(const struct store *s, enum room_user user)
+{
+	return (int64_t)space_empty(&s->space) - room_kept(s, user);
+}
+
+static bool has_room(const struct store *s, enum room_user user, unsigned blocks)
+{
+	return spare(s, user) > 0 && (!blocks || room_fits(s, blocks));
+}
+
+/*
+ * Asks the pool for more. The lock is let go: what the caller lacked may be there then although it gave nothing.
+ */
+static bool ask_pool(struct store *s)
+{
+	if (!s->config.need_space)
+		return false;
+	uint32_t count = s->space.count;
+	bool raw = space_raw(&s->space) > 0;
+	store_unlock(s);
+	bool got = s->config.need_space(s->config.context, count);
+	store_lock(s);
+	return got || (space_raw(&s->space) && !raw);
+}
+
+/* One unit, unless others have made room before its turn came. */
+static int make_room(struct store *s, enum room_user user)
+{
+	store_unlock(s);
+	pthread_mutex_lock(&s->work);
+	store_lock(s);
+	bool enough = spare(s, user) > 0;
+	store_unlock(s);
+	int done = enough ? 1 : work_hard(s);
+	pthread_mutex_unlock(&s->work);
+	store_lock(s);
+	return done;
+}
+
+int work_wait(struct store *s, enum room_user user, unsigned blocks)
+{
+	uint32_t failed = 0;
+	while (!has_room(s, user, blocks)) {
+		int64_t before = spare(s, user);
+		if (s->faulted)
+			return -LCPFS_E_FAULTED;
+		if (back_one(s) == 0)
+			continue;
+		int done = blocks && !room_fits(s, blocks) ? 0 : make_room(s, user);
+		if (done < 0 && done != -LCPFS_E_NOSPC)
+			return done;
+		if (s->faulted)
+			return -LCPFS_E_FAULTED;
+		failed = spare(s, user) > before ? 0 : failed + 1;
+		bool stuck = done <= 0 || failed > FAILED_UNITS * (s->space.count + 16);
+		/* While the pool is asked, others may have made room, or been given some. */
+		if (stuck && !has_room(s, user, blocks) && !ask_pool(s) && !has_room(s, user, blocks))
+			return -LCPFS_E_NOSPC;
+	}
+	return 0;
+}
+
+/* -- giving metaslabs back -- */
+
+static bool can_release(const struct store *s)
+{
+	return s->space.count > STORE_METASLABS_MIN && room_fits_in(s, 0, s->space.count - 1);
+}
+
+/* Is what it holds, and what it keeps back, in metaslabs that have a place behind them? */
+static bool has_enough_place(const struct store *s)
+{
+	return space_empty(&s->space) >= room_kept(s, USER_WRITE) && room_fits(s, 0);
+}
+
+/* One that has no place behind it, else the EMPTY one that lies last, if one can be spared. */
+static bool take_spare(struct store *s, uint32_t *metaslab)
+{
+	bool spare = space_empty(&s->space) > room_kept(s, USER_WRITE);
+	*metaslab = has_enough_place(s) ? space_last_raw(&s->space) : SPACE_NONE;
+	if (*metaslab == SPACE_NONE && spare && room_fits_in(s, 0, space_with_place(&s->space) - 1))
+		*metaslab = indexset_last(&s->space.empty);
+	if (*metaslab == SPACE_NONE)
+		return false;
+	space_remove(&s->space, *metaslab);
+	return true;
+}
+
+static int release_step(struct store *s, uint32_t *metaslab)
+{
+	store_lock(s);
+	bool can = can_release(s) && !s->faulted;
+	/* What it holds gets its place first: then one without can go, and nothing has to be cleaned. */
+	while (can && space_raw(&s->space) && !has_enough_place(s) && back_one(s) == 0)
+		;
+	bool done = can && take_spare(s, metaslab);
+	uint64_t copied = s->counters.copied_blocks;
+	store_unlock(s);
+	if (done || !can)
+		return done ? 1 : -LCPFS_E_TOO_SMALL;
+	int made = work_hard(s);
+	store_lock(s);
+	s->release_copied += s->counters.copied_blocks - copied; /* who cleans holds `work` */
+	done = can_release(s) && !s->faulted &&
+	       take_spare(s, metaslab); /* it may have got a place for one just now */
+	store_unlock(s);
+	if (done)
+		return 1;
+	if (made == -LCPFS_E_NOSPC || made == 0)
+		return -LCPFS_E_TOO_SMALL;
+	return made < 0 ? made : 0;
+}
+
+int store_release(struct store *s, uint32_t *metaslab)
+{
+	int done = 0;
+	if (s->config.read_only)
+		return -LCPFS_E_READ_ONLY;
+	store_lock(s);
+	uint32_t units_max = FAILED_UNITS * (s->space.count + 16);
+	store_unlock(s);
+	for (uint32_t units = 0; done == 0; units++) {
+		if (units > units_max)
+			return -LCPFS_E_TOO_SMALL;
+		pthread_mutex_lock(&s->work); /* anew for each unit: writers in need of room get their turn */
+		done = release_step(s, metaslab);
+		pthread_mutex_unlock(&s->work);
+	}
+	return done < 0 ? done : 0;
+}
+
+uint32_t store_size_least(struct store *s)
+{
+	store_lock(s);
+	uint64_t live = room_live(s);
+	uint32_t low = STORE_METASLABS_MIN, high = s->space.count;
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+		if (room_limit(s, middle) >= live)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	store_unlock(s);
+	return low;
+}
+
+int store_add(struct store *s, const uint32_t *metaslabs, uint32_t count)
+{
+	int error = 0;
+	store_lock(s);
+	for (uint32_t i = 0; i < count && !error; i++)
+		error = space_add(&s->space, metaslabs[i], vdev_is_sparse(s->config.vdev));
+	store_changed(s);
+	store_unlock(s);
+	return error;
+}
+
+uint32_t store_give_back(struct store *s)
+{
+	store_lock(s);
+	uint32_t given = s->config.read_only || s->faulted ? 0 : back_give(s);
+	store_unlock(s);
+	return given;
+}
+
+/* -- the background -- */
+
+static bool is_low(const struct store *s)
+{
+	return plan_is_low(&s->space, room_kept(s, USER_WRITE), s->counters.written_blocks - s->written_at_clean);
+}
+
+/* What needs only the lock. 1: did something. */
+static int tend_log(struct store *s)
+{
+	bool failed = false, old = false;
+	for (const struct record *r = s->log.inflight; r; r = r->next)
+		failed |= r->state == RECORD_FAILED;
+	for (unsigned i = 0; i < LOG_HEADS; i++) {
+		const struct record *r = s->log.open[i];
+		old |= r && r->words && store_now_us(s) - r->opened_us >= IDLE_SEAL_US;
+	}
+	if (failed) {
+		int error = log_retry(s);
+		return error ? error : 1;
+	}
+	if (old) {
+		log_seal_open(s);
+		log_drain(s);
+		return 1;
+	}
+	uint32_t kept = room_kept(s, USER_WRITE);
+	bool confirm = log_confirm_due(s, kept);
+	if (confirm)
+		log_confirm(s, kept);
+	return confirm;
+}
+
+void work_wake(struct store *s)
+{
+	bool due = is_low(s) || checkpoint_due(s);
+	if (due && !s->due)
+		s->due_blocks = s->counters.written_blocks;
+	s->due = due;
+	if (due || back_should_ahead(s))
+		pthread_cond_signal(&s->wake);
+}
+
+/* To a full host, after a checkpoint where trims have emptied enough. 1: gave some. */
+static int give_unit(struct store *s)
+{
+	store_lock(s);
+	uint64_t trimmed = s->counters.trimmed_blocks;
+	bool enough = back_has_trimmed(s);
+	store_unlock(s);
+	int error = enough ? work_checkpoint(s) : 0;
+	store_lock(s);
+	if (enough)
+		s->backing.trimmed_at_give = trimmed;
+	uint32_t given = back_give(s);
+	store_unlock(s);
+	return error ? error : given > 0;
+}
+
+/* It holds `work` now. What it found by itself is not late. */
+static void note_background(struct store *s)
+{
+	store_lock(s);
+	s->background.units++;
+	s->background.late_blocks += s->due ? s->counters.written_blocks - s->due_blocks : 0;
+	s->due = false;
+	store_unlock(s);
+}
+
+/* A step takes room before it gives some back: where there is hardly any, cleaning comes first. */
+static int checkpoint_or_room(struct store *s)
+{
+	store_lock(s);
+	bool room = space_empty(&s->space) >= room_kept(s, USER_NOTE);
+	store_unlock(s);
+	int done = room ? 0 : work_unit(s);
+	if (done)
+		return done;
+	int error = checkpoint_unit(s);
+	return error ? error : 1;
+}
+
+int store_step(struct store *s)
+{
+	if (s->config.read_only)
+		return 0;
+	store_lock(s);
+	int done = s->faulted ? 0 : tend_log(s);
+	if (!done && !s->faulted && back_should_ahead(s))
+		done = back_ahead(s);
+	bool due = checkpoint_due(s), low = !s->faulted && is_low(s), give = !s->faulted && back_should_give(s);
+	store_unlock(s);
+	if (done || !(due || low || give))
+		return done;
+	pthread_mutex_lock(&s->work);
+	if (due || low)
+		note_background(s);
+	if (due)
+		done = checkpoint_or_room(s);
+	else
+		done = low ? work_unit(s) : give_unit(s);
+	pthread_mutex_unlock(&s->work);
+	return done;
+}
+
+static void wait_for_work(struct store *s)
+{
+	struct timespec until;
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += CONFIRM_US / 2 * 1000;
+	until.tv_sec += until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	store_lock(s);
+	if (!s->stopping)
+		pthread_cond_timedwait(&s->wake, &s->lock, &until);
+	store_unlock(s);
+}
+
+static bool is_stopping(struct store *s)
+{
+	store_lock(s);
+	bool stop = s->stopping;
+	store_unlock(s);
+	return stop;
+}
+
+void store_service(struct store *s)
+{
+	while (!is_stopping(s)) {
+		if (store_step(s) <= 0)
+			wait_for_work(s);
+	}
+}
+
+void store_stop(struct store *s)
+{
+	store_lock(s);
+	s->stopping = true;
+	pthread_cond_signal(&s->wake);
+	store_unlock(s);
+}
