@@ -49,6 +49,12 @@ static const struct cli_option resize_options[] = {
 	{"progress", NULL, PROGRESS_HELP},
 	{0},
 };
+static const struct cli_option grow_options[] = {
+	{"size", "SIZE", "make the file that large first, sparse; of a device, and else, what is there is taken"},
+	{"dry-run", NULL, DRY_HELP},
+	{"json", NULL, JSON_HELP},
+	{0},
+};
 static const struct cli_option set_options[] = {
 	{"dry-run", NULL, DRY_HELP},
 	{"thin", NULL, "the volume may be longer than max, though it cannot be filled then"},
@@ -154,6 +160,8 @@ static const struct cli_command commands[] = {
 	{"resize", "POOL NAME SIZE",
 	 "give a partition room for more or less data by hand, also while it is served", pool_resize,
 	 resize_options},
+	{"grow", "POOL", "take what the file or device has gained, also while it is served", pool_grow,
+	 grow_options},
 	{"tune", "POOL [MODE]", "whether boundaries move by themselves: off, observe or on", pool_tune,
 	 tune_options},
 	{"explain", "POOL [NAME]", "what the engine sees and wants, and why it does or does not act", pool_explain,

@@ -87,6 +87,7 @@ int pool_status(const struct cli *cli);
 int pool_add(const struct cli *cli);
 int pool_set(const struct cli *cli);
 int pool_resize(const struct cli *cli);
+int pool_grow(const struct cli *cli);
 int pool_tune(const struct cli *cli);
 int pool_explain(const struct cli *cli);
 int pool_log(const struct cli *cli);

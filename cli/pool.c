@@ -278,6 +278,34 @@ int pool_resize(const struct cli *cli)
 	return run_long(cli, arguments, show_changed, NULL);
 }
 
+static void show_growth(struct json_object *result)
+{
+	uint64_t before = field_count(result, "old_size_blocks"), after = field_count(result, "size_blocks");
+	char old[SIZE_TEXT], new[SIZE_TEXT], missing[SIZE_TEXT];
+
+	size_print_blocks(old, before);
+	size_print_blocks(new, after);
+	size_print_blocks(missing, field_count(result, "missing_blocks"));
+	if (before == after) {
+		printf("nothing gained: the pool stays at %s; its file or device has to be at least %s larger\n", old,
+		       missing);
+		return;
+	}
+	show_dry_run(result);
+	printf("the pool: %s → %s\n", old, new);
+}
+
+int pool_grow(const struct cli *cli)
+{
+	struct json_object *arguments = json_object_new_object();
+	int error = add_size(cli, arguments, "size", "size_bytes");
+
+	if (!error)
+		return run(cli, arguments, show_growth);
+	json_object_put(arguments);
+	return error;
+}
+
 int pool_tune(const struct cli *cli)
 {
 	return tune(cli, cli->operands[1]);

@@ -71,6 +71,25 @@ int lcpfs_pool_open(const char *path, const struct lcpfs_open_options *options, 
 /* Makes everything durable. The handle is gone in any case; partition handles must be closed before. */
 int lcpfs_pool_close(struct lcpfs_pool *pool, struct lcpfs_failure *failure);
 
+struct lcpfs_grow_options {
+	uint64_t size_bytes; /* a regular file is made that large first, sparse; 0: as large as it is */
+	bool dry_run;        /* only say what would come of it; in a pool that is open read-only, too */
+};
+
+struct lcpfs_growth {
+	/* Of metaslabs, as lcpfs_pool_info.size_blocks; the same: nothing was gained. */
+	uint64_t old_size_blocks, new_size_blocks;
+	uint64_t missing_blocks; /* nothing was gained: how much longer the file or device has to be at least */
+};
+
+/*
+ * Takes what the file or device has gained at its end since the pool was created or grown, beside clients.
+ * `options` may be NULL. Having gained nothing is no error. RANGE: the pool was not made to grow that far, which
+ * is 16 times its first size. All of it or nothing; after an error that says so the second label is missing.
+ */
+int lcpfs_pool_grow(struct lcpfs_pool *pool, const struct lcpfs_grow_options *options, struct lcpfs_growth *growth,
+		    struct lcpfs_failure *failure);
+
 /* ---- partitions ---- */
 
 /*
@@ -263,6 +282,7 @@ enum lcpfs_event_kind {
 	LCPFS_EVENT_SCRUB,     /* one ended: what it found */
 	LCPFS_EVENT_HOST,      /* the file system under the pool file is full, or has space again */
 	LCPFS_EVENT_CHANGED,   /* limits, volume or name of a partition */
+	LCPFS_EVENT_GROWN,     /* the pool, by what its file or device had gained */
 };
 
 const char *lcpfs_event_kind_name(enum lcpfs_event_kind kind);

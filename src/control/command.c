@@ -165,6 +165,24 @@ static int run_set(struct command_call *call)
 	return 0;
 }
 
+static int run_grow(struct command_call *call)
+{
+	const struct lcpfs_grow_options options = {
+		.size_bytes = field_count(call->arguments, "size_bytes"),
+		.dry_run = field_flag(call->arguments, "dry_run"),
+	};
+	struct lcpfs_growth growth;
+	int error = lcpfs_pool_grow(call->pool, &options, &growth, call->failure);
+
+	if (error)
+		return error;
+	field_put_count(call->result, "old_size_blocks", growth.old_size_blocks);
+	field_put_count(call->result, "size_blocks", growth.new_size_blocks);
+	field_put_count(call->result, "missing_blocks", growth.missing_blocks);
+	field_put_flag(call->result, "dry_run", options.dry_run);
+	return 0;
+}
+
 static int run_tune(struct command_call *call)
 {
 	const char *name = field_text(call->arguments, "mode");
@@ -399,6 +417,7 @@ static const struct command commands[] = {
 	  {"size_bytes", COMMAND_COUNT, true},
 	  {"of_space", COMMAND_FLAG, false},
 	  {"dry_run", COMMAND_FLAG, false}}},
+	{"grow", true, run_grow, {{"size_bytes", COMMAND_COUNT, false}, {"dry_run", COMMAND_FLAG, false}}},
 	{"tune", true, run_tune, {{"mode", COMMAND_TEXT, false}, {"dry_run", COMMAND_FLAG, false}}},
 	{"explain", false, run_explain, {{"name", COMMAND_TEXT, false}}},
 	{"log", false, run_log, {{"after", COMMAND_COUNT, false}, {"limit", COMMAND_COUNT, false}}},

@@ -9,7 +9,7 @@
  *   | front area | metaslab 0 | metaslab 1 | ... | back area |
  *
  * The two areas hold the same blocks (copy 0 and copy 1):
- *   0                label: fixed when the pool is created
+ *   0                label: fixed when the pool is created, or has grown
  *   1                lease: who serves the pool at this moment
  *   2 .. 9           uberblock ring, slot = txg % 8
  *   10 ..            pool pages, two slots each (page p: slots 10 + 2p and 11 + 2p); the uberblock says
@@ -83,23 +83,56 @@ static_assert(sizeof(struct fmt_head) == 32, "head");
 
 /* --- pool level --- */
 
+/* What a reader does about a bit that it does not know: refuse; read only; ignore, and keep what it stands for. */
+struct fmt_features {
+	le64 incompatible, read_only, compatible;
+};
+static_assert(sizeof(struct fmt_features) == 24, "features");
+
+struct fmt_device { /* all zero: there is none */
+	le64 guid;
+	le64 blocks;
+	le32 metaslab_first, metaslab_count;
+	le64 zero;
+};
+static_assert(sizeof(struct fmt_device) == 32, "device");
+
+/* So that whoever looks for partition tables finds one, with the whole device in one partition of a foreign kind. */
+struct fmt_mbr_partition {
+	uint8_t status, first_chs[3], kind, last_chs[3];
+	le32 first_sector, sectors;
+};
+static_assert(sizeof(struct fmt_mbr_partition) == 16, "partition of a partition table");
+
+enum { MBR_OFFSET = 446, MBR_KIND_PROTECTIVE = 0xee, LABEL_DEVICES = 64 };
+
+/* All that growing changes lies in the first sector, so that no crash can tear it. */
 struct fmt_label {
 	struct fmt_head head;
-	le64 features; /* bits; an unknown one is refused */
+	struct fmt_features features;
 	le64 device_blocks;
 	le64 area_blocks;
 	le64 metaslab_base; /* block number of metaslab 0 */
 	le32 metaslab_blocks;
 	le32 metaslab_count;
 	le32 partition_slots;
-	le32 map_pages;
+	le32 map_pages; /* as many as the pool can ever have metaslabs for */
 	le32 engine_pages;
 	le32 history_pages;
 	le64 created_s; /* seconds since 1970 */
-	le32 vdev_count; /* 1 */
-	uint8_t zero[4096 - 32 - 72 + 4];
+	le64 device_guid;
+	le32 device_index; /* 0 */
+	le32 device_count; /* 1 */
+	le32 metaslab_first; /* 0; the number of the device's first one */
+	uint8_t zero[MBR_OFFSET - 132];
+	struct fmt_mbr_partition mbr[4];
+	uint8_t mbr_magic[2]; /* 55 aa */
+	struct fmt_device device[LABEL_DEVICES]; /* the other ones, by index */
+	uint8_t zero1[4096 - 512 - 32 * LABEL_DEVICES];
 };
-static_assert(sizeof(struct fmt_label) == BLOCK_SIZE, "label");
+static_assert(sizeof(struct fmt_label) == BLOCK_SIZE && offsetof(struct fmt_label, mbr) == MBR_OFFSET &&
+		      offsetof(struct fmt_label, device) == 512,
+	      "label");
 
 struct fmt_lease {
 	struct fmt_head head;
@@ -166,7 +199,9 @@ struct fmt_partition { /* page.head.partition is the id; 0: this partition slot 
 	le64 max_data_blocks;
 	le64 volume_bytes;
 	le32 when_full_wait_s; /* how long a writer that finds no room waits for some; 0: not at all */
-	uint8_t zero[4096 - 64 - 64 - 32 - 28];
+	le32 zero;
+	struct fmt_features features;
+	uint8_t zero1[4096 - 64 - 64 - 32 - 32 - 24];
 };
 static_assert(sizeof(struct fmt_partition) == BLOCK_SIZE, "partition");
 

@@ -42,9 +42,28 @@ static void words(struct text *out, const char *name, const uint8_t *bytes, size
 	text_append(out, "%s: %s\n", name, text);
 }
 
+static void features_text(const struct fmt_features *f, struct text *out)
+{
+	hex(out, "incompatible", le64_get(f->incompatible));
+	hex(out, "read_only", le64_get(f->read_only));
+	hex(out, "compatible", le64_get(f->compatible));
+}
+
+static void device_text(const struct fmt_device *d, unsigned index, struct text *out)
+{
+	static const struct fmt_device none;
+
+	if (memcmp(d, &none, sizeof(none)) != 0)
+		text_append(out,
+			    "device[%u]: guid %016" PRIx64 ", blocks %" PRIu64 ", metaslab_first %" PRIu32
+			    ", metaslab_count %" PRIu32 "\n",
+			    index, le64_get(d->guid), le64_get(d->blocks), le32_get(d->metaslab_first),
+			    le32_get(d->metaslab_count));
+}
+
 static void label_text(const struct fmt_label *l, struct text *out)
 {
-	hex(out, "features", le64_get(l->features));
+	features_text(&l->features, out);
 	number(out, "device_blocks", le64_get(l->device_blocks));
 	number(out, "area_blocks", le64_get(l->area_blocks));
 	number(out, "metaslab_base", le64_get(l->metaslab_base));
@@ -55,7 +74,14 @@ static void label_text(const struct fmt_label *l, struct text *out)
 	number(out, "engine_pages", le32_get(l->engine_pages));
 	number(out, "history_pages", le32_get(l->history_pages));
 	number(out, "created_s", le64_get(l->created_s));
-	number(out, "vdev_count", le32_get(l->vdev_count));
+	hex(out, "device_guid", le64_get(l->device_guid));
+	number(out, "device_index", le32_get(l->device_index));
+	number(out, "device_count", le32_get(l->device_count));
+	number(out, "metaslab_first", le32_get(l->metaslab_first));
+	bytes_hex(out, "partition_table", (const uint8_t *)l->mbr, sizeof(l->mbr));
+	bytes_hex(out, "partition_table_magic", l->mbr_magic, sizeof(l->mbr_magic));
+	for (unsigned i = 0; i < LABEL_DEVICES; i++)
+		device_text(&l->device[i], i, out);
 }
 
 static void lease_text(const struct fmt_lease *l, struct text *out)
@@ -132,6 +158,7 @@ static void partition_text(const struct fmt_partition *p, struct text *out)
 	number(out, "max_data_blocks", le64_get(p->max_data_blocks));
 	number(out, "volume_bytes", le64_get(p->volume_bytes));
 	number(out, "when_full_wait_s", le32_get(p->when_full_wait_s));
+	features_text(&p->features, out);
 }
 
 static double value_of(le64 field)

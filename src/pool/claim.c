@@ -374,6 +374,13 @@ int claim_set_server(struct claim *claim, uint64_t pid, const char *control_path
 	return claim_rewrite(claim);
 }
 
+void claim_copy(struct claim *claim, struct fmt_lease *lease)
+{
+	pthread_mutex_lock(&claim->lock);
+	*lease = claim->ours;
+	pthread_mutex_unlock(&claim->lock);
+}
+
 void claim_lock(struct claim *claim)
 {
 	pthread_mutex_lock(&claim->lock);

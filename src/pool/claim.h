@@ -85,6 +85,7 @@ bool claim_is_lost(const struct claim *claim);
 int claim_set_server(struct claim *claim, uint64_t pid, const char *control_path, const char *nbd_path) MUST_CHECK;
 /* Both copies anew as they should be. */
 int claim_rewrite(struct claim *claim) MUST_CHECK;
+void claim_copy(struct claim *claim, struct fmt_lease *lease); /* as it was written last */
 /* For who looks at the copies meanwhile. */
 void claim_lock(struct claim *claim);
 void claim_unlock(struct claim *claim);

@@ -167,6 +167,8 @@ int claimant_new(struct vdev *device, const struct lcpfs_open_options *options, 
 		return failure_set(failure, LCPFS_E_NOMEM, "%s: out of memory", device->name);
 	int error = layout_read(device, &claimant->layout, failure);
 	if (!error)
+		error = layout_refuse_writing(&claimant->layout, device->name, failure);
+	if (!error)
 		error = claim_take(device, &claimant->layout, &how, &claimant->claim, failure);
 	if (!error)
 		error = start_thread(claimant, failure);
@@ -182,6 +184,14 @@ int claimant_new(struct vdev *device, const struct lcpfs_open_options *options, 
 struct claim *claimant_claim(struct claimant *claimant)
 {
 	return claimant ? claimant->claim : NULL;
+}
+
+/* The claim reads the layout with its lock. */
+void claimant_move(struct claimant *claimant, uint64_t device_blocks)
+{
+	claim_lock(claimant->claim);
+	claimant->layout.device_blocks = device_blocks;
+	claim_unlock(claimant->claim);
 }
 
 void claimant_set_pool(struct claimant *claimant, struct lcpfs_pool *pool)

@@ -20,6 +20,8 @@ int claimant_new(struct vdev *device, const struct lcpfs_open_options *options, 
 int claimant_look(struct vdev *device, const struct lcpfs_open_options *options,
 		  struct lcpfs_failure *failure) MUST_CHECK;
 struct claim *claimant_claim(struct claimant *claimant);
+/* The pool has grown: from now on the second copy of the claim lies there, where it is already. */
+void claimant_move(struct claimant *claimant, uint64_t device_blocks);
 /* Once the pool is open its history hears of what happens, too. */
 void claimant_set_pool(struct claimant *claimant, struct lcpfs_pool *pool);
 bool claimant_file_is_gone(struct claimant *claimant); /* no name leads to it any more */

@@ -2,7 +2,8 @@
 /*
  * What a pool is in memory, and what the files of this folder offer each other.
  *
- * Locks, outermost first: pool.round, pool.lock, a store's own, the engine's. The pool's lock covers everything
+ * Locks, outermost first: pool.round, a store's `work` (a scrub and growing hold it when they take the next one),
+ * pool.lock, a store's other one, the engine's. The pool's lock covers everything
  * below that is not marked otherwise. It is held while a pool transaction commits (two device flushes), never
  * while a store cleans or serves a client. A store is called with the lock held only to ask it for numbers, and by
  * adding and removing a partition, while nobody else knows of its store.
@@ -93,6 +94,7 @@ struct lcpfs_pool {
 	bool *lost;       /* pages that are damaged in both copies */
 	uint8_t *scratch; /* where a transaction writes that has run out of memory */
 	struct fmt_uberblock uberblock;
+	bool growing;   /* one at a time */
 	bool suspended; /* an uberblock may or may not have reached the device: no more transactions */
 	bool was_open;  /* it had not been closed cleanly */
 
@@ -149,6 +151,12 @@ struct txg {
 static inline void *txg_current(const struct lcpfs_pool *pool, uint32_t page)
 {
 	return pool->pages + (size_t)page * BLOCK_SIZE;
+}
+
+/* Which of the page's two slots is current. */
+static inline unsigned txg_slot(const struct lcpfs_pool *pool, uint32_t page)
+{
+	return pool->uberblock.slot_map[page / 8] >> page % 8 & 1;
 }
 
 /* All of these with the lock. A transaction holds nothing but memory: abort frees it, commit does so too. */

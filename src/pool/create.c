@@ -11,6 +11,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "base/hash.h"
 #include "pool/core.h"
 
 enum { CHUNK_BLOCKS = 256, MIB = 1 << 20 };
@@ -54,13 +55,6 @@ static int write_both(struct vdev *vdev, const struct layout *l, uint64_t area_b
 	return error;
 }
 
-static uint32_t map_entries_of(const struct layout *l, uint32_t page)
-{
-	uint32_t first = page * MAP_ENTRIES;
-
-	return l->metaslab_count > first ? MIN_OF(l->metaslab_count - first, (uint32_t)MAP_ENTRIES) : 0;
-}
-
 /* All pages, empty, in slot 0, as of txg 1. */
 static int write_pages(struct vdev *vdev, const struct layout *l)
 {
@@ -75,7 +69,7 @@ static int write_pages(struct vdev *vdev, const struct layout *l)
 
 		block.page.txg = le64_of(1);
 		block.page.page = le32_of(page);
-		fmt_seal(&block, kind, l->guid, 0, kind == FMT_MAP ? map_entries_of(l, page) : 0);
+		fmt_seal(&block, kind, l->guid, 0, kind == FMT_MAP ? MAP_ENTRIES : 0);
 		error = write_both(vdev, l, AREA_PAGES + 2 * (uint64_t)page, &block);
 	}
 	return error;
@@ -152,6 +146,7 @@ int pool_create_vdev(struct vdev *vdev, const struct clock *clock, const struct 
 	if (error)
 		return error;
 	layout.guid = guid;
+	layout.device_guid = hash_mix(guid) | 1; /* as random as that one */
 	layout.created_s = clock->wall_s(clock->context);
 	has_old = layout_find(vdev, &old);
 	error = write_pool(vdev, &layout, has_old ? &old : NULL);

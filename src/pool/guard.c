@@ -210,6 +210,11 @@ struct vdev *guard_new(struct vdev *inner, struct claim *claim, const struct clo
 	return &guard->vdev;
 }
 
+void guard_set_size(struct vdev *vdev, uint64_t size_bytes)
+{
+	vdev->size_bytes = size_bytes;
+}
+
 bool guard_has_failed(struct vdev *vdev)
 {
 	struct guard *guard = (struct guard *)vdev;

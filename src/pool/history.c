@@ -42,6 +42,7 @@ const char *lcpfs_event_kind_name(enum lcpfs_event_kind kind)
 		[LCPFS_EVENT_DECISION] = "decision", [LCPFS_EVENT_TUNE] = "tune",
 		[LCPFS_EVENT_DAMAGE] = "damage",     [LCPFS_EVENT_SCRUB] = "scrub",
 		[LCPFS_EVENT_HOST] = "host",         [LCPFS_EVENT_CHANGED] = "changed",
+		[LCPFS_EVENT_GROWN] = "grown",
 	};
 
 	return (unsigned)kind < ARRAY_LENGTH(names) && names[kind] ? names[kind] : "unknown";

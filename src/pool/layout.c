@@ -5,6 +5,9 @@
  * A label comes from outside and is taken as hostile: every field is compared with the device and with limits
  * before it is computed with, so that nothing overflows and nothing large is allocated. The back area is found
  * through the front label, or by looking back from the device's end in steps of a MiB, an area's unit.
+ *
+ * The map has pages for more metaslabs than there are, so that the pool can grow. All fields of the label that
+ * growing changes lie in its first sector.
  */
 #include "pool/layout.h"
 
@@ -17,6 +20,7 @@ enum {
 	MIB = 1 << 20,
 	DEVICE_BYTES_MIN = 16 * MIB,
 	METASLABS_WANTED_MAX = 4096, /* by default: few enough to list, enough for steps well below a percent */
+	GROWS_BY = 16, /* times as large as it is created */
 	METASLABS_LEAST = 2 * STORE_METASLABS_MIN, /* two partitions, or there is no boundary to move */
 	PARTITION_SLOTS_LEAST = 16,
 	PARTITION_SLOTS_DEFAULT_MAX = 256,
@@ -105,21 +109,26 @@ static int check_metaslab_bytes(uint64_t bytes, struct lcpfs_failure *failure)
 			   "a metaslab is 1M, 2M, 4M, 8M, 16M, 32M or 64M, not %" PRIu64 " bytes", bytes);
 }
 
+/* Of a device of that length. */
+static uint64_t metaslabs_in(const struct layout *l, uint64_t blocks)
+{
+	return (blocks - MIN_OF(blocks, l->metaslab_base + l->area_blocks)) / l->metaslab_blocks;
+}
+
 static void plan_counts(struct layout *l, uint64_t limit_blocks)
 {
 	uint64_t blocks = MIN_OF(l->device_blocks, limit_blocks);
 	uint64_t count = blocks / l->metaslab_blocks;
 
 	/* A first guess a little too high only makes the areas a little too large. */
-	l->map_pages = (uint32_t)DIV_UP(MIN_OF(count, (uint64_t)METASLABS_MAX), MAP_ENTRIES);
+	l->map_pages = (uint32_t)DIV_UP(MIN_OF(GROWS_BY * count, (uint64_t)METASLABS_MAX), MAP_ENTRIES);
 	l->partition_slots = (uint32_t)MIN_OF(count / 8, (uint64_t)PARTITION_SLOTS_DEFAULT_MAX);
 	l->partition_slots = MAX_OF(l->partition_slots, (uint32_t)PARTITION_SLOTS_LEAST);
 	l->engine_pages = ENGINE_PAGES;
 	l->history_pages = HISTORY_PAGES;
 	l->area_blocks = area_blocks_needed(l);
-	l->metaslab_base = l->area_blocks;
-	count = (blocks - MIN_OF(blocks, 2 * l->area_blocks)) / l->metaslab_blocks;
-	l->metaslab_count = (uint32_t)MIN_OF(count, (uint64_t)METASLABS_MAX);
+	l->metaslab_base = DIV_UP(l->area_blocks, (uint64_t)l->metaslab_blocks) * l->metaslab_blocks;
+	l->metaslab_count = (uint32_t)MIN_OF(metaslabs_in(l, blocks), (uint64_t)METASLABS_MAX);
 }
 
 int layout_plan(uint64_t device_bytes, uint64_t limit_bytes, uint64_t metaslab_bytes, struct layout *l,
@@ -152,9 +161,59 @@ int layout_plan(uint64_t device_bytes, uint64_t limit_bytes, uint64_t metaslab_b
 	return 0;
 }
 
+/*
+ * The new back area must not touch the old one, which is needed until the label says otherwise. Where the device
+ * did not get that much longer, or not by a metaslab, there is nothing to be had.
+ */
+static uint64_t missing_blocks(const struct layout *l, uint64_t device_blocks)
+{
+	uint64_t more = layout_metaslab_block(l, l->metaslab_count + 1) + l->area_blocks;
+	uint64_t least = DIV_UP(MAX_OF(more, l->device_blocks + l->area_blocks), (uint64_t)AREA_ALIGN_BLOCKS) *
+			 AREA_ALIGN_BLOCKS;
+
+	return least - MIN_OF(least, device_blocks);
+}
+
+int layout_grow(const struct layout *from, uint64_t device_bytes, struct layout *to, uint64_t *missing,
+		const char *name, struct lcpfs_failure *failure)
+{
+	uint64_t blocks = MIN_OF(usable_blocks(device_bytes), DEVICE_BLOCKS_MAX), max = layout_metaslabs_max(from);
+	uint64_t most = layout_metaslab_block(from, (uint32_t)max) + from->area_blocks;
+
+	*to = *from;
+	*missing = missing_blocks(from, blocks);
+	if (*missing)
+		return 0;
+	if (metaslabs_in(from, blocks) > max)
+		return failure_set(failure, LCPFS_E_RANGE,
+				   "%s: with metaslabs of %" PRIu32 "M this pool can grow to %" PRIu64 "M, not to %" PRIu64
+				   "M; make the file or device that large, or copy the data to a new pool",
+				   name, from->metaslab_blocks >> 8, most >> 8, blocks >> 8);
+	to->device_blocks = blocks;
+	to->metaslab_count = (uint32_t)metaslabs_in(from, blocks);
+	return 0;
+}
+
+/* Such as disks with a GPT have, over all of the device. */
+static void fill_partition_table(const struct layout *l, struct fmt_label *label)
+{
+	uint64_t sectors = l->device_blocks * BLOCK_SECTORS - 1;
+
+	memset(label->mbr, 0, sizeof(label->mbr));
+	label->mbr[0] = (struct fmt_mbr_partition){
+		.first_chs = {0, 2, 0},
+		.kind = MBR_KIND_PROTECTIVE,
+		.last_chs = {0xff, 0xff, 0xff},
+		.first_sector = le32_of(1),
+		.sectors = le32_of((uint32_t)MIN_OF(sectors, (uint64_t)UINT32_MAX)),
+	};
+	label->mbr_magic[0] = 0x55;
+	label->mbr_magic[1] = 0xaa;
+}
+
 void layout_to_label(const struct layout *l, struct fmt_label *label)
 {
-	memset(label, 0, sizeof(*label));
+	*label = l->label;
 	label->device_blocks = le64_of(l->device_blocks);
 	label->area_blocks = le64_of(l->area_blocks);
 	label->metaslab_base = le64_of(l->metaslab_base);
@@ -165,7 +224,9 @@ void layout_to_label(const struct layout *l, struct fmt_label *label)
 	label->engine_pages = le32_of(l->engine_pages);
 	label->history_pages = le32_of(l->history_pages);
 	label->created_s = le64_of(l->created_s);
-	label->vdev_count = le32_of(1);
+	label->device_count = le32_of(1);
+	label->device_guid = le64_of(l->device_guid);
+	fill_partition_table(l, label);
 	fmt_seal(label, FMT_LABEL, l->guid, 0, 0);
 }
 
@@ -176,6 +237,7 @@ enum label_state {
 	LABEL_NONE,    /* nothing of ours */
 	LABEL_DAMAGED, /* ours, but not to be trusted */
 	LABEL_NEWER,
+	LABEL_FEATURE, /* good, but it uses a feature without which it cannot be read */
 	LABEL_OLDER,
 	LABEL_TRUNCATED, /* good, but the device is smaller than it says */
 	LABEL_UNREAD,
@@ -195,6 +257,8 @@ static struct layout label_to_layout(const struct fmt_label *label)
 		.map_pages = le32_get(label->map_pages),
 		.engine_pages = le32_get(label->engine_pages),
 		.history_pages = le32_get(label->history_pages),
+		.device_guid = le64_get(label->device_guid),
+		.label = *label,
 	};
 }
 
@@ -211,14 +275,22 @@ static bool counts_are_sane(const struct layout *l)
 
 static bool layout_is_sane(const struct layout *l)
 {
-	uint64_t metaslabs;
-
-	if (!l->guid || !counts_are_sane(l) || l->device_blocks > DEVICE_BLOCKS_MAX ||
-	    l->area_blocks > l->device_blocks / 2 || l->area_blocks % AREA_ALIGN_BLOCKS ||
-	    l->area_blocks < area_blocks_needed(l) || l->metaslab_base != l->area_blocks)
+	if (!l->guid || !l->device_guid || !counts_are_sane(l) || l->device_blocks > DEVICE_BLOCKS_MAX ||
+	    l->device_blocks % AREA_ALIGN_BLOCKS || l->area_blocks > l->device_blocks / 2 ||
+	    l->area_blocks % AREA_ALIGN_BLOCKS || l->area_blocks < area_blocks_needed(l) ||
+	    l->metaslab_base < l->area_blocks || l->metaslab_base > l->device_blocks ||
+	    l->metaslab_base % l->metaslab_blocks)
 		return false;
-	metaslabs = (l->device_blocks - 2 * l->area_blocks) / l->metaslab_blocks;
-	return l->metaslab_count <= metaslabs;
+	return l->metaslab_count <= metaslabs_in(l, l->device_blocks);
+}
+
+/* What would be otherwise with several devices has a bit in the mask. */
+static bool devices_are_sane(const struct fmt_label *label)
+{
+	static const struct fmt_device none[LABEL_DEVICES];
+
+	return !le32_get(label->device_index) && le32_get(label->device_count) == 1 &&
+	       !le32_get(label->metaslab_first) && !memcmp(label->device, none, sizeof(none));
 }
 
 /* The label in `block`, which lies at `copy`'s place of the layout that it describes. */
@@ -237,10 +309,10 @@ static enum label_state judge_label(struct vdev *vdev, const struct fmt_label *l
 	default:
 		return LABEL_DAMAGED;
 	}
-	if (le64_get(label->features) || le32_get(label->vdev_count) != 1)
-		return LABEL_NEWER;
+	if (le64_get(label->features.incompatible))
+		return LABEL_FEATURE;
 	*l = label_to_layout(label);
-	if (!layout_is_sane(l))
+	if (!layout_is_sane(l) || !devices_are_sane(label))
 		return LABEL_DAMAGED;
 	return l->device_blocks > usable_blocks(vdev->size_bytes) ? LABEL_TRUNCATED : LABEL_GOOD;
 }
@@ -296,9 +368,10 @@ static int refuse(struct vdev *vdev, enum label_state state, const struct layout
 				   vdev->name, l->device_blocks * BLOCK_SIZE, vdev->size_bytes);
 	case LABEL_NEWER:
 		return failure_set(failure, LCPFS_E_VERSION,
-				   "%s was made by a newer lcpfs, or uses a feature that this "
-				   "one does not know; use that one",
-				   vdev->name);
+				   "%s was made by a newer lcpfs; use that one", vdev->name);
+	case LABEL_FEATURE:
+		return failure_set(failure, LCPFS_E_VERSION,
+				   "%s uses a feature that this lcpfs does not know; use a newer one", vdev->name);
 	case LABEL_OLDER:
 		return failure_set(failure, LCPFS_E_VERSION,
 				   "%s has an older format, which this lcpfs does not read: serve it with the lcpfs "
@@ -314,28 +387,54 @@ static int refuse(struct vdev *vdev, enum label_state state, const struct layout
 	}
 }
 
-static void verify_copy(struct vdev *vdev, const struct layout *l, unsigned copy, bool may_be_missing,
+int layout_refuse_writing(const struct layout *l, const char *name, struct lcpfs_failure *failure)
+{
+	if (!le64_get(l->label.features.read_only))
+		return 0;
+	return failure_set(failure, LCPFS_E_VERSION,
+			   "%s uses a feature that this lcpfs can only read: list, status, get and check work on it; to "
+			   "change or serve it use a newer one",
+			   name);
+}
+
+/* Written into zeros, it was cut off: each sector is one or the other. */
+static bool is_cut_off(const struct fmt_label *found, const struct fmt_label *wanted)
+{
+	static const uint8_t zeros[VDEV_SECTOR];
+
+	for (size_t at = 0; at < sizeof(*found); at += VDEV_SECTOR) {
+		const uint8_t *sector = (const uint8_t *)found + at;
+
+		if (memcmp(sector, zeros, VDEV_SECTOR) != 0 &&
+		    memcmp(sector, (const uint8_t *)wanted + at, VDEV_SECTOR) != 0)
+			return false;
+	}
+	return true;
+}
+
+static void verify_copy(struct vdev *vdev, const struct layout *l, unsigned copy, enum layout_crash crash,
 			struct report *report)
 {
+	bool may_be_cut_off = crash == LAYOUT_BOTH || (crash == LAYOUT_BACK && copy == 1), unread;
 	uint64_t block = layout_area_block(l, copy, AREA_LABEL);
 	struct fmt_label wanted, found = {0};
 	bool repaired;
 
 	layout_to_label(l, &wanted);
 	report->checked_blocks++;
-	if (!vdev_read(vdev, block * BLOCK_SIZE, &found, sizeof(found)) &&
-	    !memcmp(&wanted, &found, sizeof(wanted)))
+	unread = vdev_read(vdev, block * BLOCK_SIZE, &found, sizeof(found)) != 0;
+	if (!unread && !memcmp(&wanted, &found, sizeof(wanted)))
 		return;
 	repaired = report->repair && !vdev_write(vdev, block * BLOCK_SIZE, &wanted, sizeof(wanted));
-	if (!may_be_missing || fmt_verify(&found, FMT_LABEL, 0, 0) != FMT_BLANK)
+	if (unread || !may_be_cut_off || !is_cut_off(&found, &wanted))
 		report_found(report, block, repaired,
 			     "the label's copy %u differs from the other one or is damaged", copy);
 }
 
-void layout_verify(struct vdev *vdev, const struct layout *l, bool may_be_missing, struct report *report)
+void layout_verify(struct vdev *vdev, const struct layout *l, enum layout_crash crash, struct report *report)
 {
 	for (unsigned copy = 0; copy < COPIES; copy++)
-		verify_copy(vdev, l, copy, may_be_missing, report);
+		verify_copy(vdev, l, copy, crash, report);
 }
 
 int layout_read(struct vdev *vdev, struct layout *l, struct lcpfs_failure *failure)
@@ -346,7 +445,7 @@ int layout_read(struct vdev *vdev, struct layout *l, struct lcpfs_failure *failu
 		return refuse(vdev, LABEL_NONE, l, failure);
 	front = read_label(vdev, 0, l);
 	/* A front label that is whole is believed: an old back one must not open a pool of another format. */
-	if (front == LABEL_TRUNCATED || front == LABEL_NEWER || front == LABEL_OLDER)
+	if (front == LABEL_TRUNCATED || front == LABEL_NEWER || front == LABEL_FEATURE || front == LABEL_OLDER)
 		return refuse(vdev, front, l, failure);
 	if (front != LABEL_GOOD && !find_back_label(vdev, l))
 		return refuse(vdev, front, l, failure);

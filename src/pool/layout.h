@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Where everything of a pool lies: derived from the size when it is created, fixed in the label from then on. */
+/*
+ * Where everything of a pool lies: derived from the size when it is created, fixed in the label from then on. Growing
+ * changes where the back area lies, and how many metaslabs there are.
+ */
 #ifndef POOL_LAYOUT_H
 #define POOL_LAYOUT_H
 
@@ -14,7 +17,7 @@
 enum { COPIES = 2 };
 
 struct layout {
-	uint64_t guid;
+	uint64_t guid, device_guid;
 	uint64_t created_s;
 	uint64_t device_blocks;
 	uint64_t area_blocks;
@@ -22,21 +25,36 @@ struct layout {
 	uint32_t metaslab_blocks, metaslab_count;
 	uint32_t partition_slots;
 	uint32_t map_pages, engine_pages, history_pages;
+	struct fmt_label label; /* as it was read, so that what this version does not know of is kept */
 };
+
+/* What a crash may have cut off: the labels that were being written for the first time. */
+enum layout_crash { LAYOUT_CLOSED, LAYOUT_BACK, LAYOUT_BOTH };
 
 /* `limit_bytes` and `metaslab_bytes` may be 0: the whole device, and by size. */
 int layout_plan(uint64_t device_bytes, uint64_t limit_bytes, uint64_t metaslab_bytes, struct layout *layout,
 		struct lcpfs_failure *failure) MUST_CHECK;
 
+/*
+ * *to: the same pool on a device that has become so large; `device_bytes` is not below what it is. Each metaslab
+ * stays where it is, the back area comes to lie behind the old one. *missing: 0, or how many blocks the device lacks
+ * to give the pool anything. RANGE: the map has no room for so many metaslabs.
+ */
+int layout_grow(const struct layout *from, uint64_t device_bytes, struct layout *to, uint64_t *missing,
+		const char *name, struct lcpfs_failure *failure) MUST_CHECK;
+
 void layout_to_label(const struct layout *layout, struct fmt_label *label);
+
+/* VERSION: it uses a feature that this version can only read. */
+int layout_refuse_writing(const struct layout *layout, const char *name, struct lcpfs_failure *failure) MUST_CHECK;
 
 /* Finds a good label; either one is enough. */
 int layout_read(struct vdev *vdev, struct layout *layout, struct lcpfs_failure *failure) MUST_CHECK;
 /*
  * Compares both labels with what they should be. A damaged one is reported, and written anew when `report`
- * repairs. One that `may_be_missing`, since a crash may have cut off creating the pool, is written without a word.
+ * repairs. One that a crash of creating or growing may have cut off is written without a word.
  */
-void layout_verify(struct vdev *vdev, const struct layout *layout, bool may_be_missing, struct report *report);
+void layout_verify(struct vdev *vdev, const struct layout *layout, enum layout_crash crash, struct report *report);
 
 /* Is there a good label, in front or in the back? Fills *layout from it if so. */
 bool layout_find(struct vdev *vdev, struct layout *layout);
@@ -70,6 +88,12 @@ uint64_t layout_area_block(const struct layout *layout, unsigned copy, uint64_t 
 uint64_t layout_page_block(const struct layout *layout, unsigned copy, uint32_t page, unsigned slot);
 uint64_t layout_root_block(const struct layout *layout, unsigned copy, uint32_t partition_slot, unsigned slot);
 uint64_t layout_metaslab_block(const struct layout *layout, uint32_t metaslab);
+
+/* That the pool can ever have. */
+static inline uint32_t layout_metaslabs_max(const struct layout *l)
+{
+	return MIN_OF(l->map_pages * (uint32_t)MAP_ENTRIES, (uint32_t)METASLABS_MAX);
+}
 
 static inline uint64_t layout_pool_blocks(const struct layout *l)
 {

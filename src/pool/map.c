@@ -116,6 +116,15 @@ static void verify_owners(struct lcpfs_pool *pool, struct report *report)
 			     m, owner);
 		reported = owner;
 	}
+	for (uint32_t m = pool->layout.metaslab_count; m < layout_metaslabs_max(&pool->layout); m++) {
+		if (map_owner(pool, m) == NO_PARTITION)
+			continue;
+		report_found(report, UINT64_MAX, false,
+			     "metaslab %" PRIu32 " belongs to partition %" PRIu32
+			     " and does not exist: the pool has %" PRIu32,
+			     m, map_owner(pool, m), pool->layout.metaslab_count);
+		return;
+	}
 }
 
 static void verify_part(struct lcpfs_pool *pool, const struct part *part, struct report *report)

@@ -304,12 +304,22 @@ static uint64_t available(struct lcpfs_pool *pool)
 	return metaslabs;
 }
 
+static bool never_fits(struct lcpfs_pool *pool, uint64_t missing)
+{
+	bool never;
+
+	pthread_mutex_lock(&pool->lock);
+	never = missing > pool->layout.metaslab_count;
+	pthread_mutex_unlock(&pool->lock);
+	return never;
+}
+
 void move_make_room(struct lcpfs_pool *pool, uint64_t missing, uint32_t but_not)
 {
 	uint64_t target = available(pool) + missing, has;
 
 	map_discard(pool, UINT32_MAX);
-	if (missing > pool->layout.metaslab_count || lcpfs_engine_get_mode(pool->engine) != LCPFS_ENGINE_ON)
+	if (never_fits(pool, missing) || lcpfs_engine_get_mode(pool->engine) != LCPFS_ENGINE_ON)
 		return;
 	pthread_mutex_lock(&pool->round);
 	while ((has = available(pool)) < target) {

@@ -29,7 +29,7 @@ static bool allocate(struct lcpfs_pool *pool)
 	pool->lost = calloc(layout_page_count(l), sizeof(*pool->lost));
 	pool->scratch = malloc(BLOCK_SIZE);
 	pool->parts = calloc(l->partition_slots, sizeof(struct part *));
-	pool->blocked = calloc(l->metaslab_count, 1);
+	pool->blocked = calloc(layout_metaslabs_max(l), 1);
 	pool->vdev = guard_new(pool->device, claimant_claim(pool->claimant), &pool->clock, host_refused, pool);
 	return pool->pages && pool->lost && pool->scratch && pool->parts && pool->blocked && pool->vdev;
 }
@@ -66,6 +66,14 @@ void pool_free(struct lcpfs_pool *pool)
 	free(pool);
 }
 
+/* Creating closes the pool once both labels are there. Growing writes the one in front first. */
+static enum layout_crash crash_of(const struct lcpfs_pool *pool)
+{
+	if (!pool->was_open)
+		return LAYOUT_CLOSED;
+	return le64_get(pool->uberblock.txg) == 1 ? LAYOUT_BOTH : LAYOUT_BACK;
+}
+
 int pool_new(struct vdev *vdev, const struct clock *clock, const struct lcpfs_open_options *options,
 	     struct claimant *claimant, struct report *report, struct lcpfs_pool **out,
 	     struct lcpfs_failure *failure)
@@ -84,15 +92,16 @@ int pool_new(struct vdev *vdev, const struct clock *clock, const struct lcpfs_op
 	atomic_init(&pool->host.is_full, false);
 	atomic_init(&pool->host.unnoted, false);
 	error = layout_read(vdev, &pool->layout, failure);
+	if (!error && !options->read_only)
+		error = layout_refuse_writing(&pool->layout, vdev->name, failure);
 	if (!error && !allocate(pool))
 		error = failure_set(failure, LCPFS_E_NOMEM, "%s: out of memory", vdev->name);
 	if (!error && !options->read_only)
 		may_fail(layout_reserve(pool->vdev, &pool->layout)); /* one of a version that did not */
 	if (!error)
 		error = txg_load(pool, report, failure);
-	if (!error) /* creating closes the pool once both labels are there */
-		layout_verify(pool->vdev, &pool->layout, pool->was_open && le64_get(pool->uberblock.txg) == 1,
-			      report);
+	if (!error)
+		layout_verify(pool->vdev, &pool->layout, crash_of(pool), report);
 	if (!error && part_load_all(pool, report))
 		error = failure_set(failure, LCPFS_E_NOMEM, "%s: out of memory", vdev->name);
 	if (error) {

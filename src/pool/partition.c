@@ -174,6 +174,20 @@ static const char *why_not_sane(const struct part *part, const struct fmt_partit
 	return NULL;
 }
 
+/*
+ * What it needs and this version does not know. It keeps its name and its metaslabs, and nobody touches it.
+ */
+static void take_features(struct part *part, const struct fmt_partition *page)
+{
+	if (le64_get(page->features.incompatible))
+		snprintf(part->fault, sizeof(part->fault),
+			 "it uses a feature that this lcpfs does not know; use a newer one");
+	else if (le64_get(page->features.read_only) && !part->pool->options.read_only)
+		snprintf(part->fault, sizeof(part->fault),
+			 "it uses a feature that this lcpfs can only read, in a pool that is open only for reading; "
+			 "use a newer one");
+}
+
 static int load_one(struct lcpfs_pool *pool, uint32_t slot, struct report *report)
 {
 	uint32_t number = layout_partition_page(&pool->layout, slot);
@@ -202,6 +216,8 @@ static int load_one(struct lcpfs_pool *pool, uint32_t slot, struct report *repor
 		memcpy(part->name, page->name, strlen((const char *)page->name));
 		derive_fields(part);
 	}
+	if (!why)
+		take_features(part, page);
 	pool->parts[slot] = part;
 	return 0;
 }
@@ -229,7 +245,7 @@ static struct store_config config_of(struct part *part)
 		.name = part->name,
 		.metaslab_base = pool->layout.metaslab_base,
 		.metaslab_blocks = pool->layout.metaslab_blocks,
-		.metaslab_count = pool->layout.metaslab_count,
+		.metaslab_count = layout_metaslabs_max(&pool->layout),
 		.cache_bytes = part->cache_bytes,
 		.read_only = pool->options.read_only,
 		.was_closed = !pool->was_open,
@@ -470,8 +486,10 @@ void part_fill_page(struct txg *txg, const struct part *part)
 {
 	struct fmt_partition *page = txg_change(txg, layout_partition_page(&part->pool->layout, part->slot));
 
-	memset(page, 0, sizeof(*page));
+	if (le32_get(page->page.head.partition) != part->id) /* else what others wrote there is kept */
+		memset(page, 0, sizeof(*page));
 	page->page.head.partition = le32_of(part->id);
+	memset(page->name, 0, sizeof(page->name));
 	memcpy(page->name, part->name, strlen(part->name));
 	page->min_blocks = le64_of(part->min_blocks);
 	page->max_blocks = le64_of(part->max_blocks);

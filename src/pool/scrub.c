@@ -128,7 +128,7 @@ static int scrub_pool(struct scrub *scrub, struct lcpfs_failure *failure)
 
 	pthread_mutex_lock(&pool->lock);
 	report.repair = report.repair && !pool->suspended;
-	layout_verify(pool->vdev, &pool->layout, false, &report);
+	layout_verify(pool->vdev, &pool->layout, LAYOUT_CLOSED, &report);
 	error = txg_verify_uberblocks(pool, &report);
 	lease_verify(pool, &report);
 	pthread_mutex_unlock(&pool->lock);

@@ -264,6 +264,18 @@ int store_grow_volume(struct store *s, uint64_t volume_blocks)
 	return error;
 }
 
+void store_hold_roots(struct store *s)
+{
+	pthread_mutex_lock(&s->work);
+}
+
+void store_let_roots(struct store *s, const uint64_t second[2])
+{
+	for (unsigned slot = 0; slot < 2 && second; slot++)
+		s->config.root_block[slot][1] = second[slot];
+	pthread_mutex_unlock(&s->work);
+}
+
 /* -- what it knows -- */
 
 static size_t memory_used(const struct store *s)

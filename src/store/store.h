@@ -29,7 +29,7 @@ struct store_config {
 	const char *name;          /* for messages; copied */
 	uint64_t metaslab_base;    /* block number of metaslab 0 */
 	uint32_t metaslab_blocks;
-	uint32_t metaslab_count;   /* of the pool */
+	uint32_t metaslab_count;   /* that the pool can ever have */
 	uint64_t root_block[2][2]; /* [slot][copy]: where the two roots and their copies lie */
 	size_t cache_bytes;        /* for tree pages; a floor of 256 pages is kept */
 	bool read_only;
@@ -86,6 +86,12 @@ uint64_t store_volume_blocks(const struct store *store);
  * length from before.
  */
 int store_grow_volume(struct store *store, uint64_t volume_blocks) MUST_CHECK;
+/*
+ * Until store_let_roots nobody reads or writes its roots. Then the second copies lie at second[slot], where the
+ * caller has put them meanwhile; NULL: where they were.
+ */
+void store_hold_roots(struct store *store);
+void store_let_roots(struct store *store, const uint64_t second[2]);
 /* For its messages. Not while anybody else calls it. */
 void store_set_name(struct store *store, const char *name);
 

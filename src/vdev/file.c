@@ -442,6 +442,14 @@ int vdev_file_resize(struct vdev *vdev, uint64_t size_bytes, struct lcpfs_failur
 	return 0;
 }
 
+void vdev_file_look_again(struct vdev *vdev)
+{
+	uint64_t size_bytes = size_now((struct file *)vdev);
+
+	if (size_bytes != UINT64_MAX && size_bytes / VDEV_SECTOR * VDEV_SECTOR > vdev->size_bytes)
+		vdev->size_bytes = size_bytes / VDEV_SECTOR * VDEV_SECTOR;
+}
+
 void vdev_file_unmake(struct vdev *vdev)
 {
 	struct file *file = (struct file *)vdev;

@@ -34,6 +34,8 @@ int vdev_file_descriptor(const struct vdev *vdev); /* for looking at; its positi
 void vdev_file_host(const struct vdev *vdev, char *text, size_t room);
 /* Of a regular file; the vdev has the new size at once. */
 int vdev_file_resize(struct vdev *vdev, uint64_t size_bytes, struct lcpfs_failure *failure) MUST_CHECK;
+/* Looks whether it has become longer; the vdev has the new size at once. One that is shorter now stays as it was. */
+void vdev_file_look_again(struct vdev *vdev);
 /* Removes a file that VDEV_OPEN_CREATE made, if its name still leads to it. */
 void vdev_file_unmake(struct vdev *vdev);
 

@@ -70,7 +70,7 @@ struct vdev_place {
 
 struct vdev {
 	const struct vdev_ops *ops;
-	uint64_t size_bytes;
+	_Atomic uint64_t size_bytes; /* never falls while it is in use; rises when its owner has looked anew */
 	const char *name; /* for messages; owned by the vdev */
 	struct vdev_place place;
 	/*

@@ -47,7 +47,7 @@ done
 lcpfs add "$POOL" db --min 16M --max 32M --size 32M >/dev/null
 lcpfs add "$POOL" log --min 16M --max 32M >/dev/null
 for command in "list $POOL" "status $POOL" "explain $POOL" "explain $POOL db" "log $POOL" "tune $POOL" \
-	"scrub $POOL" "get $POOL" "check $POOL" "dump $POOL" "resize $POOL db 20M" "remove $POOL log"; do
+	"scrub $POOL" "get $POOL" "check $POOL" "dump $POOL" "grow $POOL" "resize $POOL db 20M" "remove $POOL log"; do
 	# shellcheck disable=SC2086
 	lcpfs $command --json
 done >out

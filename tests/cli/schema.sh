@@ -42,6 +42,7 @@ everything() {
 	valid get get "$POOL" db --json
 	valid get get "$POOL" min tune --json
 	valid resize resize "$POOL" db 24M --json
+	valid grow grow "$POOL" --json
 	valid resize resize "$POOL" db 20M --dry-run --json
 	valid add add "$POOL" new --min 16M --max 20M --dry-run --json
 	valid tune tune "$POOL" off --dry-run --json

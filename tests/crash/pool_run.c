@@ -10,7 +10,7 @@
 
 #define MB (UINT64_C(1) << 20)
 
-enum { POOL_MB = 44 };
+enum { POOL_MB = 44, DISK_MB = 60 };
 
 static uint64_t sim_now_us(void *context)
 {
@@ -35,6 +35,7 @@ static void bind(struct pool_run *r)
 	alloc_front_init(&r->front, simdisk_vdev(r->disk));
 	r->sparse.behind = simdisk_vdev(r->disk);
 	r->vdev = r->host ? &r->sparse.vdev : &r->front.vdev;
+	r->vdev->size_bytes = r->device_bytes;
 }
 
 void pool_run_use(struct pool_run *r, struct simdisk *disk)
@@ -52,13 +53,14 @@ void pool_faults_end(struct pool_run *r)
 
 void pool_run_init(struct pool_run *r, const struct sim_options *options, uint64_t seed)
 {
-	struct simimage *image = simimage_new(POOL_MB * MB);
+	struct simimage *image = simimage_new(DISK_MB * MB);
 	struct lcpfs_create_options create = {0};
 
 	*r = (struct pool_run){.options = options,
 			       .seed = seed,
 			       .random = hash_mix(seed),
 			       .now_us = 1000000,
+			       .device_bytes = POOL_MB * MB,
 			       .host = strcmp(options->mode, "host") == 0};
 	r->disk = simdisk_new(image, SIMDISK_DISCARD_GARBAGE);
 	simimage_free(image);
@@ -192,6 +194,9 @@ static void verify_invariants(struct pool_run *r)
 				 list[i].size_blocks, list[i].live_blocks, list[i].min_size_blocks,
 						list[i].max_size_blocks);
 	}
+	if (info.size_blocks < r->size_blocks)
+		sim_fail("the pool has %" PRIu64 " blocks after it had grown to %" PRIu64, info.size_blocks,
+			 r->size_blocks);
 	if (sum != info.size_blocks || min_sum > info.size_blocks)
 		sim_fail("sizes and free space make %" PRIu64 " of %" PRIu64, sum, info.size_blocks);
 }
@@ -408,6 +413,20 @@ static void op_move(struct pool_run *r, struct sim_part *from, struct sim_part *
 	part_drop(move.to);
 }
 
+/* By what the device has gained, now or before. */
+static void op_grow(struct pool_run *r)
+{
+	struct lcpfs_growth growth;
+
+	r->device_bytes = MIN_OF(r->device_bytes + pool_random(r, 3) * MB, DISK_MB * MB);
+	r->vdev->size_bytes = r->device_bytes;
+	if (!worked(r, ALLOC_ARMED(lcpfs_pool_grow(r->pool, NULL, &growth, &r->failure))))
+		return;
+	if (growth.new_size_blocks < r->size_blocks || (growth.new_size_blocks == growth.old_size_blocks) != (growth.missing_blocks > 0))
+		sim_fail("it grew from %" PRIu64 " to %" PRIu64, growth.old_size_blocks, growth.new_size_blocks);
+	r->size_blocks = growth.new_size_blocks;
+}
+
 static void op_tune(struct pool_run *r)
 {
 	enum lcpfs_engine_mode mode = pool_random(r, 3) ? LCPFS_ENGINE_ON : LCPFS_ENGINE_OBSERVE;
@@ -482,6 +501,8 @@ static void op_pool(struct pool_run *r, struct sim_part *p, uint64_t what)
 		op_remove(r, p);
 	else if (what >= 96)
 		op_reopen(r);
+	else if (what >= 94)
+		op_grow(r);
 }
 
 /* Others write into the host's file system, and remove. */

@@ -33,6 +33,8 @@ struct pool_run {
 	struct lcpfs_pool *pool;
 	struct sim_part part[PARTS];
 	bool after_cut, faulty;
+	uint64_t device_bytes; /* that the pool sees of the disk: grows */
+	uint64_t size_blocks;  /* that the pool has, at least: it said so */
 	bool host; /* the device is sparse, and its host is full at times */
 	uint64_t noticed;
 	struct lcpfs_failure failure;

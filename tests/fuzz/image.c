@@ -65,6 +65,7 @@ static void use_pool(struct vdev *vdev, unsigned what)
 {
 	struct lcpfs_open_options options = {.cache_bytes = MIB, .read_only = what & READ_ONLY};
 	struct lcpfs_care care = {0};
+	struct lcpfs_growth growth;
 	struct lcpfs_event events[4];
 	struct lcpfs_pool *pool;
 	size_t count;
@@ -78,6 +79,11 @@ static void use_pool(struct vdev *vdev, unsigned what)
 		move_boundaries(pool);
 	if (what & SCRUB)
 		(void)!lcpfs_pool_scrub(pool, &care, NULL);
+	if (what & SCRUB && vdev->size_bytes < IMAGES_ROOM_BYTES) {
+		vdev->size_bytes = IMAGES_ROOM_BYTES;
+		(void)!lcpfs_pool_grow(pool, NULL, &growth, NULL);
+		use_partition(pool, "a");
+	}
 	(void)!lcpfs_pool_close(pool, NULL);
 }
 

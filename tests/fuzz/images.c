@@ -17,7 +17,7 @@
 #include "overlay.h"
 #include "pool/core.h"
 
-enum { POOL_MIB = 30, ROOM_MIB = 36, BLOCKS = POOL_MIB * 256, RESEALS_MAX = 100 };
+enum { POOL_MIB = 30, ROOM_MIB = IMAGES_ROOM_BYTES >> 20, BLOCKS = POOL_MIB * 256, RESEALS_MAX = 100 };
 
 enum { SEAL_BYTES = 8, CHECK_BYTES = 16 };
 
@@ -155,6 +155,7 @@ static void create_pool(struct vdev *vdev)
 {
 	struct layout l = {
 		.guid = 77,
+		.device_guid = 78,
 		.device_blocks = BLOCKS,
 		.area_blocks = 256,
 		.metaslab_base = 256,
@@ -178,7 +179,7 @@ static void create_pool(struct vdev *vdev)
 
 			page->txg = le64_of(1);
 			page->page = le32_of(p);
-			fmt_seal(page, layout_page_kind(&l, p), l.guid, 0, p ? 0 : l.metaslab_count);
+			fmt_seal(page, layout_page_kind(&l, p), l.guid, 0, p ? 0 : MAP_ENTRIES);
 			CHECK(!vdev_write(vdev, layout_page_block(&l, copy, p, 0) * BLOCK_SIZE, page, BLOCK_SIZE));
 		}
 		CHECK(!vdev_write(vdev, layout_area_block(&l, copy, AREA_UBERBLOCKS + 1) * BLOCK_SIZE, &u,

@@ -10,7 +10,7 @@
 
 #define MIB (UINT64_C(1) << 20)
 
-enum { IMAGES_EDIT_BYTES = 15 };
+enum { IMAGES_EDIT_BYTES = 15, IMAGES_ROOM_BYTES = 36 << 20 /* of the disk, the image may be shorter */ };
 
 /* One of the images, unchanged. The device is good until the next call. */
 struct vdev *images_start(unsigned which);

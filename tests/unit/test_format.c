@@ -59,11 +59,28 @@ static le16 next16(struct values *v)
 	return le16_of((uint16_t)next(v));
 }
 
+static struct fmt_features next_features(struct values *v)
+{
+	le64 first = next64(v), second = next64(v);
+
+	return (struct fmt_features){first, second, next64(v)};
+}
+
+static struct fmt_device next_device(struct values *v)
+{
+	struct fmt_device device = {.guid = next64(v)};
+
+	device.blocks = next64(v);
+	device.metaslab_first = next32(v);
+	device.metaslab_count = next32(v);
+	return device;
+}
+
 static void fill_label(union block *b, struct values *v)
 {
 	struct fmt_label *l = &b->label;
 
-	l->features = next64(v);
+	l->features = next_features(v);
 	l->device_blocks = next64(v);
 	l->area_blocks = next64(v);
 	l->metaslab_base = next64(v);
@@ -74,7 +91,15 @@ static void fill_label(union block *b, struct values *v)
 	l->engine_pages = next32(v);
 	l->history_pages = next32(v);
 	l->created_s = next64(v);
-	l->vdev_count = next32(v);
+	l->device_guid = next64(v);
+	l->device_index = next32(v);
+	l->device_count = next32(v);
+	l->metaslab_first = next32(v);
+	memset(l->mbr, 0xc3, sizeof(l->mbr));
+	l->mbr_magic[0] = 0x55;
+	l->mbr_magic[1] = 0xaa;
+	l->device[0] = next_device(v);
+	l->device[LABEL_DEVICES - 1] = next_device(v);
 }
 
 static void fill_lease(union block *b, struct values *v)
@@ -144,6 +169,7 @@ static void fill_partition(union block *b, struct values *v)
 	p->max_data_blocks = next64(v);
 	p->volume_bytes = next64(v);
 	p->when_full_wait_s = next32(v);
+	p->features = next_features(v);
 }
 
 static void fill_blob(union block *b, struct values *v)
