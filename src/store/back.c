@@ -108,7 +108,7 @@ int back_ahead(struct store *s)
 static bool has_surplus(const struct store *s)
 {
 	return atomic_load(&s->config.vdev->was_full) && vdev_is_sparse(s->config.vdev) &&
-	       space_empty(&s->space) > room_kept(s, USER_WRITE) + ahead(s) + SPARED &&
+	       space_empty(&s->space) > room_kept(s, USER_WRITE) + SPARED &&
 	       room_fits_in(s, 0, space_with_place(&s->space) - 1);
 }
 

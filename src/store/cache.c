@@ -73,6 +73,7 @@ static void ring_add(struct cache *c, struct page *p)
 	p->newer = c->hand;
 	p->older->newer = p;
 	p->newer->older = p;
+	c->keyed++;
 }
 
 static void ring_remove(struct cache *c, struct page *p)
@@ -81,6 +82,7 @@ static void ring_remove(struct cache *c, struct page *p)
 		c->hand = p->newer;
 	p->older->newer = p->newer;
 	p->newer->older = p->older;
+	c->keyed--;
 }
 
 static void hash_remove(struct cache *c, struct page *p)
@@ -91,8 +93,7 @@ static void hash_remove(struct cache *c, struct page *p)
 	*link = p->hash_next;
 	if (c->recent[p->key.kind] == p)
 		c->recent[p->key.kind] = NULL;
-	if (p->key.kind != PAGE_DATA)
-		ring_remove(c, p);
+	ring_remove(c, p);
 	p->state = PAGE_PRIVATE;
 }
 
@@ -110,7 +111,7 @@ static void release(struct cache *c, struct page *p)
  */
 static void evict(struct cache *c)
 {
-	for (unsigned tries = 0; tries < TRIES_MAX && c->count >= c->max; tries++) {
+	for (unsigned tries = 0; tries < TRIES_MAX && c->keyed >= c->max; tries++) {
 		struct page *p = c->hand;
 		c->hand = p->newer;
 		if (p == &c->ring || p->pins || p->dirty || p->freezing || p->state != PAGE_READY)
@@ -126,8 +127,6 @@ static void evict(struct cache *c)
 
 struct page *cache_take(struct cache *c)
 {
-	if (c->count >= c->max)
-		evict(c);
 	if (!c->unused && !add_slab(c))
 		return NULL;
 	struct page *p = c->unused;
@@ -140,8 +139,10 @@ struct page *cache_take(struct cache *c)
 struct page *cache_find(struct cache *c, const struct page_key *key)
 {
 	struct page *p = c->recent[key->kind];
-	if (p && page_key_same(&p->key, key))
+	if (p && page_key_same(&p->key, key)) {
+		p->used = true;
 		return p;
+	}
 	p = c->bucket[bucket_of(c, key)];
 	while (p && !page_key_same(&p->key, key))
 		p = p->hash_next;
@@ -158,14 +159,14 @@ void cache_insert(struct cache *c, struct page *p, const struct page_key *key, e
 	struct page *old = cache_find(c, key);
 	if (old)
 		cache_forget(c, old);
+	evict(c);
 	struct page **bucket = &c->bucket[bucket_of(c, key)];
 	p->key = *key;
 	p->state = (uint8_t)state;
 	p->used = true;
 	p->hash_next = *bucket;
 	*bucket = p;
-	if (key->kind != PAGE_DATA)
-		ring_add(c, p);
+	ring_add(c, p);
 }
 
 void cache_forget(struct cache *c, struct page *p)
@@ -180,11 +181,7 @@ void cache_forget(struct cache *c, struct page *p)
 void page_unpin(struct cache *c, struct page *p)
 {
 	CHECK(p->pins > 0);
-	if (--p->pins)
-		return;
-	if (p->state != PAGE_PRIVATE && p->key.kind == PAGE_DATA)
-		hash_remove(c, p);
-	if (p->state == PAGE_PRIVATE)
+	if (--p->pins == 0 && p->state == PAGE_PRIVATE)
 		release(c, p);
 }
 
@@ -195,9 +192,9 @@ size_t cache_bytes(const struct cache *c)
 
 void cache_audit(const struct cache *c)
 {
-	size_t ring = 0, data = 0, hashed = 0, unused = 0;
+	size_t ring = 0, hashed = 0, unused = 0;
 	for (const struct page *p = c->ring.newer; p != &c->ring; p = p->newer) {
-		CHECK(p->newer->older == p && p->state != PAGE_PRIVATE && p->key.kind != PAGE_DATA);
+		CHECK(p->newer->older == p && p->state != PAGE_PRIVATE);
 		ring++;
 	}
 	for (const struct page *p = c->unused; p; p = p->newer)
@@ -205,12 +202,10 @@ void cache_audit(const struct cache *c)
 	for (size_t i = 0; i < c->buckets; i++) {
 		for (const struct page *p = c->bucket[i]; p; p = p->hash_next) {
 			CHECK(p->state != PAGE_PRIVATE && bucket_of(c, &p->key) == i);
-			CHECK(p->key.kind != PAGE_DATA || (p->pins && !p->dirty && !p->freezing)); /* C3 */
-			data += p->key.kind == PAGE_DATA;
 			for (const struct page *q = p->hash_next; q; q = q->hash_next)
 				CHECK(!page_key_same(&p->key, &q->key)); /* C1 */
 			hashed++;
 		}
 	}
-	CHECK(hashed == ring + data && c->count == c->allocated - unused); /* C2 */
+	CHECK(hashed == ring && ring == c->keyed && c->count == c->allocated - unused); /* C2 */
 }

@@ -3,10 +3,11 @@
  * The cache of one store: 4 KiB pages, verified. What is in it was checked against its checksum when it came from
  * the device, or was put there by whoever wrote it; a hit is used as it is.
  *
- * Three kinds of pages share its room: pages of volumes' trees, by where they stand in the tree; pages of the block
- * table, likewise; data blocks, by their id. A page is pinned by who uses it while the lock is let go: users of its
- * bytes, log records that are not written yet. A data block is here only while it is pinned: what is kept longer is
- * for the system's own cache to say, and bytes that were just let go are the ones that the processor still has.
+ * Two kinds of pages are kept: those of volumes' trees, and those of the block table, by where they stand in their
+ * tree. Private ones have no key: data on its way to the log, which is found there (log_page) until it is written.
+ * Data is not kept longer: that is for the system's own cache, and bytes that were just let go are the ones that the
+ * processor still has. A page is pinned by who uses it while the lock is let go: users of its bytes, log records
+ * that are not written yet.
  * The cache is bounded: clean pages without pins go, those not used for longest first (CLOCK). Where all have to
  * stay it grows beyond its bound rather than fail; checkpoint_due() keeps that short.
  *
@@ -14,7 +15,7 @@
  *   C1  a page with a key is in the hash table, once; no two have the same key.
  *   C2  count is the number of pages, free ones left out; a free page has no pins and no key. A tree page with a
  *       key is on the ring.
- *   C3  a dirty or frozen page is a tree page, and stays; a data page with a key is pinned.
+ *   C3  a dirty or frozen page has a key, and stays.
  *
  * Takes no lock itself; all under the store's, except for what it says of bytes.
  */
@@ -28,12 +29,12 @@
 #include "base/error.h"
 #include "format/format.h"
 
-enum page_kind { PAGE_DATA, PAGE_VOLUME, PAGE_TABLE, PAGE_KINDS };
+enum page_kind { PAGE_VOLUME, PAGE_TABLE, PAGE_KINDS };
 
 struct page_key {
-	uint8_t kind, level; /* level: 0 for data */
+	uint8_t kind, level;
 	uint32_t volume;     /* VOLUME */
-	uint64_t index;      /* DATA: block id; else among the pages of its level */
+	uint64_t index;      /* among the pages of its level */
 };
 
 enum page_state {
@@ -44,7 +45,7 @@ enum page_state {
 
 struct page {
 	struct page *hash_next;
-	struct page *older, *newer; /* ring of tree pages with a key; `newer`: list of free ones */
+	struct page *older, *newer; /* ring of pages with a key; `newer`: list of free ones */
 	struct page_key key;
 	uint8_t state;
 	bool used;    /* since the hand passed last */
@@ -66,18 +67,18 @@ struct cache {
 	struct page *unused; /* free pages, the last one freed first: the processor still has it */
 	struct page *recent[PAGE_KINDS]; /* found last: often asked for again */
 	struct slab *slabs;
-	size_t count, max, allocated;
+	size_t count, keyed, max, allocated; /* pages: not free; with a key, and how many of those at most; all */
 };
 
 int cache_init(struct cache *cache, size_t bytes) MUST_CHECK; /* at least CACHE_PAGES_MIN pages */
 void cache_free(struct cache *cache);
 
-/* A private page, pinned, with undefined bytes; may evict others. NULL: out of memory. */
+/* A private page, pinned, with undefined bytes. NULL: out of memory. */
 struct page *cache_take(struct cache *cache);
 /* NULL: not there. Counts as use. */
 struct page *cache_find(struct cache *cache, const struct page_key *key);
 /*
- * A private page gets a key and is READY or LOADING. One that has this key already loses it (its pins stay good).
+ * A private page gets a key and is READY or LOADING; may evict others. One that has this key already loses it (its pins stay good).
  */
 void cache_insert(struct cache *cache, struct page *page, const struct page_key *key, enum page_state state);
 /* It loses its key; free as soon as it has no pins. Must not be dirty. */

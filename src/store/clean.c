@@ -146,13 +146,13 @@ static int by_id(const void *a, const void *b)
 	return (x->id > y->id) - (x->id < y->id);
 }
 
-/* Pages with the bytes of candidates: from the cache where they are there, else to be read. */
+/* Pages with the bytes of candidates. None of them lies in a record that is not written: see space_victim(). */
 struct batch {
 	struct cleaning *c;
 	struct candidate *list;
 	unsigned count;
 	struct page *page[BATCH];
-	bool read[BATCH], lost[BATCH], unread[BATCH];
+	bool lost[BATCH], unread[BATCH];
 	unsigned next; /* to be moved */
 };
 
@@ -162,12 +162,7 @@ static int take_pages(struct batch *b)
 	int error = 0;
 	store_lock(s);
 	for (unsigned i = 0; i < b->count && !error; i++) {
-		struct page_key key = {.kind = PAGE_DATA, .index = b->list[i].id};
-		struct page *p = cache_find(&s->cache, &key);
-		if (p)
-			page_pin(p);
-		b->read[i] = !p;
-		b->page[i] = p ? p : cache_take(&s->cache);
+		b->page[i] = cache_take(&s->cache);
 		error = b->page[i] ? 0 : -LCPFS_E_NOMEM;
 	}
 	store_unlock(s);
@@ -181,43 +176,35 @@ static void verify(struct batch *b, unsigned i)
 	b->lost[i] = !fmt_check_same(&check, &b->list[i].check);
 }
 
+/* Neighbours on the device and in memory in one go; one by one where that failed. */
 static void read_pages(struct batch *b)
 {
 	struct vdev_io io[BATCH];
 	struct vdev *vdev = b->c->s->config.vdev;
-	unsigned ios = 0, which[BATCH];
+	unsigned ios = 0;
 	for (unsigned i = 0; i < b->count; i++) {
-		if (!b->read[i])
-			continue;
-		which[ios] = i;
-		io[ios++] = (struct vdev_io){.op = VDEV_READ,
-					     .offset = b->list[i].block << BLOCK_SHIFT,
-					     .buffer = b->page[i]->data,
-					     .length = BLOCK_SIZE};
+		if (i && b->list[i].block == b->list[i - 1].block + 1 &&
+		    b->page[i]->data == b->page[i - 1]->data + BLOCK_SIZE)
+			io[ios - 1].length += BLOCK_SIZE;
+		else
+			io[ios++] = (struct vdev_io){.op = VDEV_READ,
+						     .offset = b->list[i].block << BLOCK_SHIFT,
+						     .buffer = b->page[i]->data,
+						     .length = BLOCK_SIZE};
 	}
-	int failed = vdev_submit(vdev, io, ios);
-	for (unsigned i = 0; i < ios; i++) {
-		unsigned at = which[i];
-		b->unread[at] = failed && io[i].result && vdev_read(vdev, io[i].offset, io[i].buffer, BLOCK_SIZE);
-		if (!b->unread[at])
-			verify(b, at);
+	bool failed = vdev_submit(vdev, io, ios);
+	for (unsigned i = 0; i < b->count; i++) {
+		b->unread[i] =
+			failed && vdev_read(vdev, b->list[i].block << BLOCK_SHIFT, b->page[i]->data, BLOCK_SIZE);
+		if (!b->unread[i])
+			verify(b, i);
 	}
 }
 
-/* What was cached may have been overwritten meanwhile: then the table says something else. */
+/* It may have been overwritten meanwhile: then the table says something else. */
 static bool still_there(struct store *s, const struct candidate *c, const struct fmt_block *e)
 {
 	return !entry_free(e) && table_block(s, e) == c->block && fmt_check_same(&e->check, &c->check);
-}
-
-/* Until its record is written, readers find it in the cache only. */
-static void show(struct store *s, struct page *page, uint64_t id)
-{
-	struct page_key key = {.kind = PAGE_DATA, .index = id};
-	if (page->state != PAGE_PRIVATE)
-		return;
-	cache_insert(&s->cache, page, &key, PAGE_READY);
-	page->used = false; /* nobody asked for it */
 }
 
 /* One candidate, if it is still there. Its record stays open: the survivors of several metaslabs fill it. */
@@ -242,10 +229,7 @@ static int move_one(struct store *s, void *context, struct need *need)
 	uint64_t block = log_append(record, b->page[b->next]);
 	log_tell(record, &e, NULL);
 	s->counters.copied_blocks++;
-	error = table_place(s, table_entry(leaf, c->id), block);
-	if (!error && !b->lost[b->next] && table_entry(leaf, c->id)->kind == BLOCK_DATA)
-		show(s, b->page[b->next], c->id);
-	return error;
+	return table_place(s, table_entry(leaf, c->id), block);
 }
 
 static int move_batch(struct batch *b)

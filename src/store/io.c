@@ -2,12 +2,12 @@
 /*
  * The volume as its users see it: byte ranges to read, write, trim and flush.
  *
- * Reading takes what the cache has, reads the rest without the lock and verifies. If a block fails, its mapping is
- * looked up again: cleaning may have moved it and its old place may be in use anew. Only a block that fails where
- * the table says that it lies is an error.
+ * Reading takes what lies in records that are not written yet, reads the rest without the lock, and verifies all of
+ * it. If a block fails, its mapping is looked up again: cleaning may have moved it, and its old place may be in use
+ * anew. Only a block that fails where the table says that it lies is an error.
  *
- * Writing copies into pages of the cache and computes checksums without the lock; under it, the page becomes the
- * block's content and a part of the log at once. A write of a part of a block reads the rest first and is done
+ * Writing copies into pages and computes checksums without the lock; under it, the page becomes a part of the log,
+ * and the block's content with that. A write of a part of a block reads the rest first and is done
  * only if the block has not changed in between.
  */
 #include "store/io.h"
@@ -75,17 +75,15 @@ struct read_plan {
 
 static int plan_block(struct store *s, uint64_t address, struct wanted *b, struct need *need)
 {
-	uint64_t id;
-	int error = map_id(s, address, need, &id);
-	if (error)
+	*b = (struct wanted){.page = NULL};
+	int error = map_lookup(s, address, need, &b->mapping);
+	if (error || !b->mapping.id)
 		return error;
-	*b = (struct wanted){.mapping.id = id};
-	struct page_key key = {.kind = PAGE_DATA, .index = id};
-	b->page = id ? cache_find(&s->cache, &key) : NULL;
+	b->page = log_page(s, b->mapping.block);
 	if (b->page)
 		page_pin(b->page);
-	b->read = id && !b->page;
-	return b->read ? map_entry(s, id, need, &b->mapping) : 0;
+	b->read = !b->page;
+	return 0;
 }
 
 static int plan_read(struct store *s, void *context, struct need *need)
@@ -128,29 +126,7 @@ static int read_planned(struct store *s, const struct read_plan *plan, uint8_t *
 	return ios ? vdev_submit(s->config.vdev, io, ios) : 0;
 }
 
-struct one {
-	uint64_t address;
-	bool verify; /* not from the cache, unless it is nowhere else yet */
-	struct wanted block;
-};
-
-static int plan_one(struct store *s, void *context, struct need *need)
-{
-	struct one *one = context;
-	struct wanted *b = &one->block;
-	struct mapping mapping;
-	int error = map_lookup(s, one->address, need, &mapping);
-	if (error)
-		return error;
-	if (!one->verify || (mapping.id && log_holds(s, mapping.block))) {
-		error = plan_block(s, one->address, b, need);
-		b->mapping = mapping;
-		return error;
-	}
-	*b = (struct wanted){.mapping = mapping, .read = mapping.id};
-	return 0;
-}
-
+/* What need not be read. */
 static void give_at_hand(const struct wanted *b, uint8_t *data)
 {
 	if (b->page)
@@ -159,49 +135,48 @@ static void give_at_hand(const struct wanted *b, uint8_t *data)
 		memset(data, 0, BLOCK_SIZE);
 }
 
-/* From the cache, or from the device: 0; data says what it is. */
-static int read_once(struct store *s, struct one *one, void *data)
+/* Also what is at hand: it may be a block that had failed its check before it was moved. */
+static bool is_right(const struct wanted *b, const void *data)
 {
-	struct wanted *b = &one->block;
-	int error = 0;
+	return !b->mapping.id || is_good(data, &b->mapping);
+}
+
+static int plan_one(struct store *s, void *context, struct need *need)
+{
+	struct read_plan *plan = context;
+	return plan_block(s, plan->address, &plan->block[0], need);
+}
+
+static int read_once(struct store *s, struct read_plan *plan, void *data)
+{
+	const struct wanted *b = &plan->block[0];
 	store_lock(s);
-	error = attempt(s, plan_one, one);
+	int error = attempt(s, plan_one, plan);
 	store_unlock(s);
 	if (error)
 		return error;
+	plan->done = 1;
 	give_at_hand(b, data);
 	if (b->read)
 		error = vdev_read(s->config.vdev, b->mapping.block << BLOCK_SHIFT, data, BLOCK_SIZE);
-	if (b->read && !error && !is_good(data, &b->mapping))
+	if (!error && !is_right(b, data))
 		error = -LCPFS_E_CORRUPT;
-	store_lock(s);
-	if (b->page)
-		page_unpin(&s->cache, b->page);
-	store_unlock(s);
+	end_plan(s, plan);
 	return error;
 }
 
-static int read_block(struct store *s, uint64_t address, bool verify, void *data, struct mapping *mapping)
+/* Read where the table says, until it says the same twice. */
+int io_read_block(struct store *s, uint64_t address, void *data, struct mapping *mapping)
 {
 	struct mapping last = {0};
 	for (;;) {
-		struct one one = {.address = address, .verify = verify};
-		int error = read_once(s, &one, data);
-		*mapping = one.block.mapping;
-		if (!error || !one.block.read || mapping_same(&last, mapping))
+		struct read_plan plan = {.address = address, .count = 1};
+		int error = read_once(s, &plan, data);
+		*mapping = plan.block[0].mapping;
+		if (!error || !plan.block[0].read || mapping_same(&last, mapping))
 			return error;
 		last = *mapping;
 	}
-}
-
-int io_read_block(struct store *s, uint64_t address, void *data, struct mapping *mapping)
-{
-	return read_block(s, address, false, data, mapping);
-}
-
-int io_verify_block(struct store *s, uint64_t address, void *data, struct mapping *mapping)
-{
-	return read_block(s, address, true, data, mapping);
 }
 
 static int read_chunk(struct store *s, uint64_t address, unsigned count, uint8_t *data,
@@ -218,7 +193,7 @@ static int read_chunk(struct store *s, uint64_t address, unsigned count, uint8_t
 		const struct wanted *b = &plan.block[i];
 		at = i;
 		give_at_hand(b, data);
-		if (b->read && (failed || !is_good(data, &b->mapping)))
+		if ((b->read && failed) || !is_right(b, data))
 			error = io_read_block(s, address + i, data, &mapping);
 	}
 	end_plan(s, &plan);
@@ -238,7 +213,7 @@ static int try_read_chunk(struct store *s, uint64_t address, unsigned count, uin
 	for (unsigned i = 0; i < count && !error; i++, data += BLOCK_SIZE) {
 		const struct wanted *b = &plan.block[i];
 		give_at_hand(b, data);
-		if (b->read && !is_good(data, &b->mapping))
+		if (!is_right(b, data))
 			error = -LCPFS_E_AGAIN; /* moved meanwhile, or damaged */
 	}
 	end_plan(s, &plan);

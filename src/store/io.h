@@ -5,9 +5,7 @@
 
 #include "store/map.h"
 
-/* Without the lock. Reads and verifies one block; *mapping says where it lay. */
+/* Without the lock. Reads and verifies one block, from the device if it is there; *mapping says where it lay. */
 int io_read_block(struct store *s, uint64_t address, void *data, struct mapping *mapping) MUST_CHECK;
-/* The same from the device, whatever the cache has. */
-int io_verify_block(struct store *s, uint64_t address, void *data, struct mapping *mapping) MUST_CHECK;
 
 #endif

@@ -476,19 +476,20 @@ bool log_holds(const struct store *s, uint64_t block)
 	return held;
 }
 
-void log_write_out(struct store *s, uint64_t block)
+static struct page *page_in(const struct record *r, uint64_t block)
 {
-	for (unsigned i = 0; i < LOG_HEADS; i++) {
-		if (s->log.open[i] && holds(s->log.open[i], block))
-			log_seal_open(s);
-	}
-	uint64_t changes = s->changes;
-	log_drain(s);
-	struct record *failed = record_in_state(s, RECORD_FAILED);
-	if (failed && holds(failed, block))
-		(void)!log_retry(s);
-	else if (s->changes == changes && log_holds(s, block)) /* others are at it */
-		store_wait(s);
+	bool there = block >= r->block + RECORD_HEADERS && holds(r, block);
+	return there ? r->page[block - r->block - RECORD_HEADERS] : NULL;
+}
+
+struct page *log_page(const struct store *s, uint64_t block)
+{
+	struct page *page = NULL;
+	for (unsigned i = 0; i < LOG_HEADS && !page; i++)
+		page = s->log.open[i] ? page_in(s->log.open[i], block) : NULL;
+	for (const struct record *r = s->log.inflight; r && !page; r = r->next)
+		page = page_in(r, block);
+	return page;
 }
 
 int log_retry(struct store *s)

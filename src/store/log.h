@@ -70,7 +70,6 @@ bool log_confirm_due(const struct store *s, uint32_t kept);
 
 void log_drain(struct store *s); /* writes what is sealed and not taken by others; what fails stays, to be tried again */
 int log_wait(struct store *s, uint64_t seq) MUST_CHECK; /* until record `seq` is written: 0, or why it failed */
-void log_write_out(struct store *s, uint64_t block);    /* until what holds this block is written, or has failed once */
 int log_retry(struct store *s) MUST_CHECK;              /* failed records once more */
 /* Everything that was appended so far becomes durable. */
 int log_flush(struct store *s) MUST_CHECK;
@@ -85,6 +84,8 @@ void log_confirm(struct store *s, uint32_t kept);
 bool log_has_sealed(const struct store *s); /* there is something for log_drain */
 bool log_is_idle(const struct store *s); /* nothing is open or on its way */
 bool log_holds(const struct store *s, uint64_t block); /* it is not written yet */
+/* The page with the bytes of a block that is not written yet; NULL: it is. Good with the lock, or a pin. */
+struct page *log_page(const struct store *s, uint64_t block);
 size_t log_bytes(const struct store *s);
 void log_audit(const struct store *s);
 

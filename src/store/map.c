@@ -20,7 +20,7 @@ static int slot_id(const struct page *leaf, uint64_t address, uint64_t *id)
 	return *id & ~FMT_ID_MASK ? -LCPFS_E_CORRUPT : 0;
 }
 
-int map_id(struct store *s, uint64_t address, struct need *need, uint64_t *id)
+static int map_id(struct store *s, uint64_t address, struct need *need, uint64_t *id)
 {
 	struct page *leaf;
 	int error = tree_leaf(s, VOLUME_HEAD, address, need, &leaf);
@@ -39,12 +39,6 @@ static int entry_of(struct store *s, uint64_t id, struct need *need, struct page
 	return e->kind == BLOCK_DATA && mapping->block != UINT64_MAX ? 0 : -LCPFS_E_CORRUPT;
 }
 
-int map_entry(struct store *s, uint64_t id, struct need *need, struct mapping *mapping)
-{
-	struct page *leaf;
-	return entry_of(s, id, need, &leaf, mapping);
-}
-
 int map_lookup(struct store *s, uint64_t address, struct need *need, struct mapping *mapping)
 {
 	struct page *leaf;
@@ -55,12 +49,6 @@ int map_lookup(struct store *s, uint64_t address, struct need *need, struct mapp
 }
 
 /* -- writing -- */
-
-static void show(struct store *s, struct page *page, uint64_t id)
-{
-	struct page_key key = {.kind = PAGE_DATA, .index = id};
-	cache_insert(&s->cache, page, &key, PAGE_READY);
-}
 
 static enum log_head head_for(struct store *s, uint64_t address, const struct metaslab *old)
 {
@@ -77,10 +65,7 @@ static int put(struct store *s, struct map_write *w, struct record *record, cons
 	uint64_t block = log_append(record, w->page);
 	log_tell(record, entry, &w->check);
 	int error = table_store(s, table_entry(leaf, entry->id), BLOCK_DATA, block, &w->check);
-	if (error)
-		return store_contradiction(s);
-	show(s, w->page, entry->id);
-	return 0;
+	return error ? store_contradiction(s) : 0;
 }
 
 static int overwrite(struct store *s, struct map_write *w, uint64_t id, struct need *need)
@@ -194,16 +179,13 @@ static int reach(struct store *s, const struct page *leaf, uint64_t from, unsign
 static int unmap(struct store *s, struct page *leaf, uint64_t address, struct record *record)
 {
 	uint64_t id = tree_slot(leaf, address);
-	struct page_key key = {.kind = PAGE_DATA, .index = id};
 	struct page_key in = table_key(0, id / TABLE_SLOTS);
-	struct page *table = cache_find(&s->cache, &in), *data = cache_find(&s->cache, &key);
+	struct page *table = cache_find(&s->cache, &in);
 	CHECK(table && table->state == PAGE_READY);
 	if (table_free(s, table_entry(table, id)))
 		return store_contradiction(s);
 	log_tell(record, &(struct entry){.kind = ENTRY_FREE, .count = 1, .id = id}, NULL);
 	ids_freed(s, id, 1);
-	if (data)
-		cache_forget(&s->cache, data);
 	tree_set_slot(leaf, address, 0);
 	return 0;
 }

@@ -17,10 +17,6 @@ struct mapping {
 };
 
 int map_lookup(struct store *s, uint64_t address, struct need *need, struct mapping *mapping) MUST_CHECK;
-/* Where the block with this id, which an address refers to, lies. */
-int map_entry(struct store *s, uint64_t id, struct need *need, struct mapping *mapping) MUST_CHECK;
-/* Only the id; the table is not looked at. */
-int map_id(struct store *s, uint64_t address, struct need *need, uint64_t *id) MUST_CHECK;
 static inline bool mapping_same(const struct mapping *a, const struct mapping *b)
 {
 	return a->id == b->id && (a->id == 0 || (a->block == b->block && fmt_check_same(&a->check, &b->check)));
@@ -29,7 +25,7 @@ static inline bool mapping_same(const struct mapping *a, const struct mapping *b
 /* One block of a user's write, as an attempt's context. */
 struct map_write {
 	uint64_t address;
-	struct page *page; /* private, filled; it becomes the cached one */
+	struct page *page; /* filled; it becomes a part of the log */
 	struct fmt_check check;
 	const struct mapping *expected; /* NULL: whatever it is now; else it is written only if it is still this */
 	bool differs;    /* out: it was not */

@@ -9,7 +9,6 @@
 #include "store/place.h"
 #include "store/table.h"
 
-enum { WAITS_MAX = 64 }; /* for a record to be written that a page is in: it may be one that cannot be written */
 
 static struct volume *volume_of(struct store *s, uint32_t volume)
 {
@@ -188,6 +187,13 @@ static int source_of(struct store *s, uint64_t id, struct source *source)
 	return source->block[0] == UINT64_MAX && source->block[1] == UINT64_MAX ? -LCPFS_E_CORRUPT : 0;
 }
 
+static bool is_good_copy(const uint8_t *data, const struct fmt_check *wanted)
+{
+	struct hash128 h = hash128(data, BLOCK_SIZE);
+	struct fmt_check check = {le64_of(h.low), le64_of(h.high)};
+	return fmt_check_same(&check, wanted);
+}
+
 static int read_either(struct store *s, const struct source *source, uint8_t *data)
 {
 	int error = -LCPFS_E_CORRUPT;
@@ -195,9 +201,7 @@ static int read_either(struct store *s, const struct source *source, uint8_t *da
 		if (source->block[i] == UINT64_MAX)
 			continue;
 		error = vdev_read(s->config.vdev, source->block[i] << BLOCK_SHIFT, data, BLOCK_SIZE);
-		struct hash128 h = hash128(data, BLOCK_SIZE);
-		struct fmt_check check = {le64_of(h.low), le64_of(h.high)};
-		if (!error && fmt_check_same(&check, &source->check[i]))
+		if (!error && is_good_copy(data, &source->check[i]))
 			return 0;
 		error = error ? error : -LCPFS_E_CORRUPT;
 	}
@@ -229,10 +233,32 @@ static int load(struct store *s, const struct page_key *key, uint64_t id, const 
 	return error;
 }
 
+/* Cleaning moved it into a record that is not written yet. False: it lies on the device. */
+static bool load_from_log(struct store *s, const struct page_key *key, uint64_t id, const struct source *source,
+			  struct page **page, int *error)
+{
+	const struct page *there = NULL;
+	for (unsigned i = 0; i < 2 && !there; i++) {
+		there = log_page(s, source->block[i]);
+		if (there && !is_good_copy(there->data, &source->check[i]))
+			there = NULL;
+	}
+	if (!there)
+		return false;
+	struct page *p = cache_take(&s->cache);
+	*error = p ? 0 : -LCPFS_E_NOMEM;
+	if (!p)
+		return true;
+	memcpy(p->data, there->data, BLOCK_SIZE);
+	cache_insert(&s->cache, p, key, PAGE_READY);
+	p->id = id;
+	*page = p;
+	return true;
+}
+
 int tree_page(struct store *s, const struct page_key *key, struct page **page)
 {
 	struct source last;
-	unsigned waits = 0;
 	memset(&last, 0, sizeof(last));
 	for (;;) {
 		*page = cache_find(&s->cache, key);
@@ -256,12 +282,8 @@ int tree_page(struct store *s, const struct page_key *key, struct page **page)
 				return error;
 			continue; /* others were let in */
 		}
-		/* Cleaning may have moved it into a record that is not written yet. */
-		if (log_holds(s, source.block[0]) || log_holds(s, source.block[1])) {
-			log_write_out(s, source.block[log_holds(s, source.block[0]) ? 0 : 1]);
-			if (++waits < WAITS_MAX)
-				continue;
-		}
+		if (load_from_log(s, key, id, &source, page, &error))
+			return error;
 		error = load(s, key, id, &source, page);
 		if (!error || memcmp(&last, &source, sizeof(source)) == 0 || error == -LCPFS_E_NOMEM)
 			return error;

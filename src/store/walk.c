@@ -402,7 +402,7 @@ static int walk_metaslabs(struct walker *w)
 static int walk_address(struct walker *w, uint64_t address, uint8_t *data)
 {
 	struct mapping mapping = {0};
-	int error = io_verify_block(w->s, address, data, &mapping);
+	int error = io_read_block(w->s, address, data, &mapping);
 	if (is_damage(error))
 		found(w, false, true, mapping.id ? mapping.block : UINT64_MAX, address,
 		      "block %" PRIu64 " cannot be read: %s", address, lcpfs_error_sentence(error));

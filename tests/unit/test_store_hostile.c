@@ -97,7 +97,10 @@ struct look {
 static int look(struct store *s, void *context, struct need *need)
 {
 	struct look *l = context;
-	return map_id(s, l->address, need, &l->id);
+	struct mapping mapping;
+	int error = map_lookup(s, l->address, need, &mapping);
+	l->id = mapping.id;
+	return error;
 }
 
 static uint64_t id_of(struct store *s, uint64_t address)
