@@ -84,8 +84,9 @@ struct lcpfs_growth {
 
 /*
  * Takes what the file or device has gained at its end since the pool was created or grown, beside clients.
- * `options` may be NULL. Having gained nothing is no error. RANGE: the pool was not made to grow that far, which
- * is 16 times its first size. All of it or nothing; after an error that says so the second label is missing.
+ * `options` may be NULL. Having gained nothing is no error. What was gained is zeroed, which on a device that
+ * cannot do that by itself takes as long as writing all of it. RANGE: the pool was not made to grow that far,
+ * which is 16 times its first size. All of it or nothing; after an error that says so the second label is missing.
  */
 int lcpfs_pool_grow(struct lcpfs_pool *pool, const struct lcpfs_grow_options *options, struct lcpfs_growth *growth,
 		    struct lcpfs_failure *failure);

@@ -472,6 +472,19 @@ static int establish(struct claim *claim, struct look *looks, unsigned settle_ms
 			   claim->vdev->name, lcpfs_error_sentence(error));
 }
 
+/*
+ * The owner before us may have made the pool larger after we had read its label: the second copy lies elsewhere
+ * now.
+ */
+static bool has_grown(const struct claim *claim, struct look *look)
+{
+	struct fmt_label *label = (struct fmt_label *)&look->copy[0];
+	return vdev_read_direct(claim->vdev, layout_area_block(claim->layout, 0, AREA_LABEL) * BLOCK_SIZE, label,
+				sizeof(*label)) == 0 &&
+	       fmt_verify(label, FMT_LABEL, claim->layout->guid, 0) == FMT_GOOD &&
+	       le64_get(label->device_blocks) != claim->layout->device_blocks;
+}
+
 static int take(struct claim *claim, const struct claim_options *options, struct look *looks,
 		struct lcpfs_failure *failure)
 {
@@ -488,6 +501,8 @@ static int take(struct claim *claim, const struct claim_options *options, struct
 		if (error)
 			return error;
 	}
+	if (!error && has_grown(claim, looks))
+		return failure_set(failure, LCPFS_E_BUSY, "%s has grown just now; try again", claim->vdev->name);
 	if (!error)
 		error = write_second(claim);
 	return error ? failure_set(failure, (enum lcpfs_error) - error, "%s: the lease cannot be written: %s",

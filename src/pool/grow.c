@@ -286,6 +286,21 @@ static int grow_held(struct grow *g, bool *grown)
 	return error;
 }
 
+/*
+ * What lies there may be records of this very pool: of a copy of it that had grown, too. Roll-forward would take
+ * them for its own.
+ */
+static int zero_gained(struct grow *g)
+{
+	uint64_t from = layout_area_block(&g->pool->layout, 1, 0) + g->pool->layout.area_blocks;
+	uint64_t end = layout_area_block(&g->to, 1, 0), step = (uint64_t)64 * MIB / BLOCK_SIZE;
+	int error = 0;
+
+	for (uint64_t at = from; at < end && !error; at += step)
+		error = vdev_zero(g->pool->vdev, at * BLOCK_SIZE, MIN_OF(step, end - at) * BLOCK_SIZE);
+	return error;
+}
+
 static int grow_to(struct grow *g)
 {
 	struct lcpfs_pool *pool = g->pool;
@@ -294,8 +309,10 @@ static int grow_to(struct grow *g)
 	int error;
 
 	guard_set_size(pool->vdev, pool->device->size_bytes);
-	error = fail(g, vdev_reserve(pool->vdev, area, g->to.area_blocks * BLOCK_SIZE),
-		     "there is no place for the new back area");
+	error = fail(g, zero_gained(g), "what was gained could not be zeroed");
+	if (!error)
+		error = fail(g, vdev_reserve(pool->vdev, area, g->to.area_blocks * BLOCK_SIZE),
+			     "there is no place for the new back area");
 	if (!error) /* so that the flushes with everyone held are short */
 		error = fail(g, vdev_flush(pool->vdev), "flushing the device failed");
 	if (!error)
@@ -348,14 +365,17 @@ static int find_size(struct lcpfs_pool *pool, uint64_t wanted_bytes, uint64_t *b
 	return 0;
 }
 
+/* What was made longer for nothing gets as short as it was: in a longer file the back label is not found. */
 static int grow_by(struct lcpfs_pool *pool, const struct layout *to, uint64_t bytes, struct lcpfs_failure *failure)
 {
-	int error = 0;
+	uint64_t before = pool->device->size_bytes;
+	bool resizes = bytes > before;
+	int error = resizes ? vdev_file_resize(pool->device, bytes, failure) : 0;
 
-	if (bytes > pool->device->size_bytes)
-		error = vdev_file_resize(pool->device, bytes, failure);
 	if (!error)
 		error = grow_with_memory(pool, to, failure);
+	if (error && resizes && !pool->suspended && pool->layout.device_blocks != to->device_blocks)
+		may_fail(vdev_file_resize(pool->device, before, NULL));
 	return error;
 }
 

@@ -183,10 +183,19 @@ static int guard_writev(struct vdev *vdev, uint64_t offset, const struct iovec *
 	return error;
 }
 
+static int guard_zero(struct vdev *vdev, uint64_t offset, uint64_t length)
+{
+	struct guard *guard = (struct guard *)vdev;
+	int error = guard->claim ? claim_may_write(guard->claim) : 0;
+
+	return error ? error : vdev_zero(guard->inner, offset, length);
+}
+
 static const struct vdev_ops guard_ops = {.submit = guard_submit, .flush = guard_flush, .discard = guard_discard,
-					  .close = guard_close, .writev = guard_writev};
+					  .close = guard_close, .writev = guard_writev, .zero = guard_zero};
 static const struct vdev_ops sparse_ops = {.submit = guard_submit, .flush = guard_flush, .discard = guard_discard,
-					   .close = guard_close, .writev = guard_writev, .reserve = guard_reserve};
+					   .close = guard_close, .writev = guard_writev, .reserve = guard_reserve,
+					   .zero = guard_zero};
 
 struct vdev *guard_new(struct vdev *inner, struct claim *claim, const struct clock *clock,
 		       void (*refused)(void *context), void *context)

@@ -223,6 +223,18 @@ static int file_discard(struct vdev *vdev, uint64_t offset, uint64_t length)
 	return failed ? -(int)error_from_errno(errno) : 0;
 }
 
+static int file_zero(struct vdev *vdev, uint64_t offset, uint64_t length)
+{
+	struct file *file = (struct file *)vdev;
+	uint64_t range[2] = {offset, length};
+
+	if (file->is_read_only)
+		return -LCPFS_E_READ_ONLY;
+	if (!file->is_block_device)
+		return file_discard(vdev, offset, length); /* a hole reads as zeros */
+	return ioctl(file->fd, BLKZEROOUT, range) ? -(int)error_from_errno(errno) : 0;
+}
+
 static void file_close(struct vdev *vdev)
 {
 	struct file *file = (struct file *)vdev;
@@ -254,10 +266,11 @@ static int file_reserve(struct vdev *vdev, uint64_t offset, uint64_t length, boo
 }
 
 static const struct vdev_ops device_ops = {.submit = file_submit, .flush = file_flush, .discard = file_discard,
-					   .close = file_close, .direct = file_direct, .writev = file_writev};
+					   .close = file_close, .direct = file_direct, .writev = file_writev,
+					   .zero = file_zero};
 static const struct vdev_ops file_ops = {.submit = file_submit, .flush = file_flush, .discard = file_discard,
 					 .close = file_close, .direct = file_direct, .writev = file_writev,
-					 .reserve = file_reserve};
+					 .reserve = file_reserve, .zero = file_zero};
 
 /* -- opening -- */
 

@@ -129,6 +129,27 @@ int vdev_discard(struct vdev *vdev, uint64_t offset, uint64_t length)
 	return length == 0 ? 0 : vdev->ops->discard(vdev, offset, length);
 }
 
+static int write_zeros(struct vdev *vdev, uint64_t offset, uint64_t length)
+{
+	enum { CHUNK = 1 << 20 };
+	void *zeros = calloc(1, CHUNK);
+	int error = zeros ? 0 : -LCPFS_E_NOMEM;
+
+	for (uint64_t done = 0; done < length && !error; done += CHUNK)
+		error = vdev_write(vdev, offset + done, zeros, (size_t)MIN_OF(length - done, (uint64_t)CHUNK));
+	free(zeros);
+	return error;
+}
+
+int vdev_zero(struct vdev *vdev, uint64_t offset, uint64_t length)
+{
+	if (!fits(vdev, offset, length))
+		return -LCPFS_E_IO;
+	if (!length || (vdev->ops->zero && vdev->ops->zero(vdev, offset, length) == 0))
+		return 0;
+	return write_zeros(vdev, offset, length);
+}
+
 int vdev_reserve(struct vdev *vdev, uint64_t offset, uint64_t length)
 {
 	if (!fits(vdev, offset, length))

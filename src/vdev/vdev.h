@@ -55,6 +55,8 @@ struct vdev_ops {
 	int (*reserve)(struct vdev *vdev, uint64_t offset, uint64_t length, bool may_take);
 	/* One write from several buffers. NULL: it is done from a copy. */
 	int (*writev)(struct vdev *vdev, uint64_t offset, const struct iovec *iov, unsigned count);
+	/* The range reads as zeros from now on. NULL, or an error: they are written. */
+	int (*zero)(struct vdev *vdev, uint64_t offset, uint64_t length);
 };
 
 /*
@@ -102,6 +104,8 @@ int vdev_flush(struct vdev *vdev) MUST_CHECK;
 int vdev_read_direct(struct vdev *vdev, uint64_t offset, void *buffer, size_t length) MUST_CHECK;
 int vdev_write_direct(struct vdev *vdev, uint64_t offset, const void *buffer, size_t length) MUST_CHECK;
 int vdev_discard(struct vdev *vdev, uint64_t offset, uint64_t length);
+/* The range reads as zeros once it is flushed; quick where the system can do it without writing. */
+int vdev_zero(struct vdev *vdev, uint64_t offset, uint64_t length) MUST_CHECK;
 static inline bool vdev_is_sparse(const struct vdev *vdev)
 {
 	return vdev->ops->reserve != NULL;

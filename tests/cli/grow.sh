@@ -269,3 +269,52 @@ check_clean "$POOL"
 mark partition compatible
 expect 0 lcpfs resize "$POOL" db 9M
 judge
+
+# An older copy of the pool is put over one that has grown, and grows, too: what lies in the gained space are
+# records of this very pool, of a life that it never had.
+POOL=$T/twice
+# fill COUNT SEED: the volume's first MiB, COUNT times over, with a flush in between
+fill() {
+	serve "$POOL" --tune off
+	/usr/bin/python3 -c '
+import random, sys, nbd
+h = nbd.NBD()
+h.connect_uri(sys.argv[1])
+chance = random.Random(int(sys.argv[3]))
+for _ in range(int(sys.argv[2])):
+	for mib in range(40):
+		h.pwrite(chance.randbytes(1 << 20), mib << 20)
+	h.flush()' "$(uri db)" "$1" "$2"
+	unserve
+}
+lcpfs create "$POOL" --size 64M --metaslab 1M >/dev/null
+lcpfs add "$POOL" db --min 16M --max 200M --size 24M --volume 40M >/dev/null
+serve "$POOL" --tune off
+/usr/bin/python3 -c '
+import sys, nbd
+h = nbd.NBD()
+h.connect_uri(sys.argv[1])
+h.pwrite(b"first" * 800 + bytes(96), 0)' "$(uri db)"
+unserve
+cp "$POOL" older
+truncate -s 256M "$POOL"
+lcpfs grow "$POOL" >/dev/null
+lcpfs resize "$POOL" db 150M >/dev/null
+fill 3 1
+dd if=older of="$POOL" bs=1M conv=notrunc status=none
+lcpfs grow "$POOL" >/dev/null
+lcpfs resize "$POOL" db 150M >/dev/null
+check_clean "$POOL"
+lcpfs list "$POOL" --json | grep -q '"faulted":false' || fail "$(lcpfs list "$POOL")"
+
+# What cannot grow is as long as before.
+if [ "$(id -u)" -eq 0 ] && mkdir -p small && mount -t tmpfs -o size=30M none small 2>/dev/null; then
+	at_end "umount -l $T/small 2>/dev/null"
+	POOL=$T/small/pool
+	lcpfs create "$POOL" --size 64M --metaslab 1M >/dev/null
+	head -c 60M /dev/zero >small/ballast 2>/dev/null || true
+	expect 1 lcpfs grow "$POOL" --size 128M
+	[ "$(stat -c %s "$POOL")" -eq $((64 << 20)) ] || fail "it stays $(stat -c %s "$POOL") bytes long"
+	rm small/ballast
+	check_clean "$POOL"
+fi

@@ -47,6 +47,18 @@ static int sparse_discard(struct vdev *vdev, uint64_t offset, uint64_t length)
 	return error;
 }
 
+/* A hole: it needs no place. */
+static int sparse_zero(struct vdev *vdev, uint64_t offset, uint64_t length)
+{
+	struct sparse *s = sparse_of(vdev);
+
+	for (uint64_t b = offset >> BLOCK_SHIFT; b < (offset + length) >> BLOCK_SHIFT; b++) {
+		s->free_blocks += s->backed[b];
+		s->backed[b] = false;
+	}
+	return vdev_zero(s->behind, offset, length);
+}
+
 static void sparse_close(struct vdev *vdev)
 {
 	(void)vdev;
@@ -76,8 +88,10 @@ static int sparse_reserve(struct vdev *vdev, uint64_t offset, uint64_t length, b
 
 void sparse_init(struct sparse *s, struct vdev *behind, uint64_t free_blocks)
 {
-	static const struct vdev_ops ops = {sparse_submit, sparse_flush, sparse_discard,
-					    sparse_close,  NULL,         sparse_reserve};
+	static const struct vdev_ops ops = {
+		.submit = sparse_submit, .flush = sparse_flush, .discard = sparse_discard, .close = sparse_close,
+		.reserve = sparse_reserve, .zero = sparse_zero,
+	};
 
 	*s = (struct sparse){.vdev = {.ops = &ops, .size_bytes = behind->size_bytes, .name = "sparse"},
 			     .behind = behind,
