@@ -332,10 +332,62 @@ static void one_writes_whatever_happens(void **state)
 	assert_true(takes > 300 && takeovers > 10 && busy > 500);
 }
 
+/* -- a pool that has grown between reading its label and claiming it -- */
+
+static uint64_t quick_now_us(void *context) { return ++*(uint64_t *)context; }
+static void quick_sleep_us(void *context, uint64_t us) { *(uint64_t *)context += us; }
+static enum claim_life nobody_lives(void *context, uint64_t process, uint64_t start)
+{
+	(void)context;
+	(void)process;
+	(void)start;
+	return CLAIM_GONE;
+}
+static void no_chance(void *context, uint8_t bytes[16])
+{
+	(void)context;
+	memset(bytes, 7, 16);
+}
+
+static bool is_blank(struct vdev *vdev, uint64_t block)
+{
+	static const uint8_t zeros[BLOCK_SIZE];
+	uint8_t found[BLOCK_SIZE];
+	assert_int_equal(vdev_read(vdev, block * BLOCK_SIZE, found, sizeof(found)), 0);
+	return !memcmp(found, zeros, sizeof(found));
+}
+
+static void an_old_label_claims_nothing(void **state)
+{
+	enum { MIB = 1 << 20 };
+	uint64_t clock = 1, missing;
+	struct claim_world world = {.process = 1, .start = 1, .now_us = quick_now_us, .sleep_us = quick_sleep_us,
+				    .life_of = nobody_lives, .random = no_chance, .context = &clock};
+	struct vdev_place place = {.device = 1, .inode = 2};
+	struct claim_options options = {.world = &world, .place = &place};
+	struct vdev *vdev = vdev_memory_new(128 * MIB);
+	struct layout before, after;
+	struct fmt_label label;
+	struct claim *claim;
+	(void)state;
+	assert_int_equal(layout_plan(64 * MIB, 0, MIB, &before, NULL), 0);
+	assert_int_equal(layout_grow(&before, 128 * MIB, &after, &missing, "pool", NULL), 0);
+	layout_to_label(&after, &label);
+	assert_int_equal(vdev_write(vdev, 0, &label, sizeof(label)), 0);
+	assert_int_equal(claim_take(vdev, &before, &options, &claim, NULL), -LCPFS_E_BUSY);
+	assert_true(is_blank(vdev, layout_area_block(&before, 1, AREA_LEASE)));
+	assert_int_equal(claim_take(vdev, &after, &options, &claim, NULL), 0);
+	claim_release(claim);
+	assert_false(is_blank(vdev, layout_area_block(&after, 1, AREA_LEASE)));
+	assert_true(is_blank(vdev, layout_area_block(&before, 1, AREA_LEASE)));
+	vdev_close(vdev);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(one_writes_whatever_happens),
+		cmocka_unit_test(an_old_label_claims_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
