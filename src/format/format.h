@@ -482,6 +482,9 @@ unsigned fmt_entry_words(enum fmt_entry_kind kind, unsigned count);
  */
 le64 *fmt_entry_put(struct fmt_record *record, unsigned at, const struct entry *entry);
 
+/* What 128 bits say of a whole block; do they fit what it holds? */
+struct fmt_check fmt_check_of(const void *block);
+bool fmt_check_fits(const struct fmt_check *check, const void *block);
 static inline bool fmt_check_same(const struct fmt_check *a, const struct fmt_check *b)
 {
 	return __builtin_memcmp(a, b, sizeof(*a)) == 0;

@@ -55,6 +55,20 @@ enum fmt_verdict fmt_verify(const void *block, enum fmt_kind kind, uint64_t guid
 	return is_other(head, kind, guid, partition) ? FMT_OTHER : FMT_GOOD;
 }
 
+struct fmt_check fmt_check_of(const void *block)
+{
+	struct hash128 h = hash128(block, BLOCK_SIZE);
+
+	return (struct fmt_check){le64_of(h.low), le64_of(h.high)};
+}
+
+bool fmt_check_fits(const struct fmt_check *check, const void *block)
+{
+	struct fmt_check found = fmt_check_of(block);
+
+	return fmt_check_same(check, &found);
+}
+
 const char *fmt_verdict_text(enum fmt_verdict verdict)
 {
 	static const char *const texts[] = {

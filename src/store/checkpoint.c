@@ -27,7 +27,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/hash.h"
 #include "store/attempt.h"
 #include "store/log.h"
 #include "store/place.h"
@@ -372,8 +371,7 @@ static void seal_image(struct store *s, struct out *o, unsigned tree)
 	page->level = (uint8_t)o->level;
 	page->index = le64_of(o->index);
 	fmt_seal(page, FMT_PAGE, s->config.guid, s->config.partition, 0);
-	struct hash128 h = hash128(page, BLOCK_SIZE);
-	o->at.check = (struct fmt_check){le64_of(h.low), le64_of(h.high)};
+	o->at.check = fmt_check_of(page);
 }
 
 /* With the lock, which is let go meanwhile. After an error they have no places. */
@@ -624,9 +622,7 @@ static bool is_current(struct store *s, const struct fmt_page *page, uint64_t bl
 	if (page->tree != TREE_TABLE || page->level >= s->table.levels ||
 	    table_pointer(s, page->level, le64_get(page->index), at) || pointer_null(at))
 		return false;
-	struct hash128 h = hash128(page, BLOCK_SIZE);
-	struct fmt_check check = {le64_of(h.low), le64_of(h.high)};
-	return fmt_check_same(&check, &at->check) &&
+	return fmt_check_fits(&at->check, page) &&
 	       (block_of_place(at->place[0]) == block || block_of_place(at->place[1]) == block);
 }
 

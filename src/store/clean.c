@@ -19,7 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/hash.h"
 #include "store/attempt.h"
 #include "store/log.h"
 #include "store/place.h"
@@ -169,13 +168,6 @@ static int take_pages(struct batch *b)
 	return error;
 }
 
-static void verify(struct batch *b, unsigned i)
-{
-	struct hash128 h = hash128(b->page[i]->data, BLOCK_SIZE);
-	struct fmt_check check = {le64_of(h.low), le64_of(h.high)};
-	b->lost[i] = !fmt_check_same(&check, &b->list[i].check);
-}
-
 /* Neighbours on the device and in memory in one go; one by one where that failed. */
 static void read_pages(struct batch *b)
 {
@@ -196,8 +188,7 @@ static void read_pages(struct batch *b)
 	for (unsigned i = 0; i < b->count; i++) {
 		b->unread[i] =
 			failed && vdev_read(vdev, b->list[i].block << BLOCK_SHIFT, b->page[i]->data, BLOCK_SIZE);
-		if (!b->unread[i])
-			verify(b, i);
+		b->lost[i] = !b->unread[i] && !fmt_check_fits(&b->list[i].check, b->page[i]->data);
 	}
 }
 

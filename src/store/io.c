@@ -15,7 +15,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "base/hash.h"
 #include "store/log.h"
 #include "store/room.h"
 #include "store/table.h"
@@ -44,18 +43,6 @@ static int check_range(struct store *s, uint64_t offset, uint64_t length, struct
 	return failure_set(failure, LCPFS_E_RANGE,
 			   "partition %s: bytes %" PRIu64 " to %" PRIu64 " are outside its volume of %" PRIu64,
 			   s->name, offset, offset + length, end);
-}
-
-static struct fmt_check check_of(const void *data)
-{
-	struct hash128 h = hash128(data, BLOCK_SIZE);
-	return (struct fmt_check){le64_of(h.low), le64_of(h.high)};
-}
-
-static bool is_good(const void *data, const struct mapping *mapping)
-{
-	struct fmt_check check = check_of(data);
-	return fmt_check_same(&check, &mapping->check);
 }
 
 /* -- reading -- */
@@ -138,7 +125,7 @@ static void give_at_hand(const struct wanted *b, uint8_t *data)
 /* Also what is at hand: it may be a block that had failed its check before it was moved. */
 static bool is_right(const struct wanted *b, const void *data)
 {
-	return !b->mapping.id || is_good(data, &b->mapping);
+	return !b->mapping.id || fmt_check_fits(&b->mapping.check, data);
 }
 
 static int plan_one(struct store *s, void *context, struct need *need)
@@ -333,7 +320,7 @@ static int fill_pages(struct store *s, uint64_t address, const uint8_t *data, st
 	int error = take_pages(s, list, count);
 	for (unsigned i = 0; i < count && !error; i++) {
 		memcpy(list[i].page->data, data + (size_t)i * BLOCK_SIZE, BLOCK_SIZE);
-		list[i].check = check_of(list[i].page->data);
+		list[i].check = fmt_check_of(list[i].page->data);
 	}
 	return error;
 }
@@ -398,7 +385,7 @@ static int write_part(struct store *s, uint64_t offset, const void *data, size_t
 		if (error)
 			break;
 		memcpy(w.page->data, block, BLOCK_SIZE);
-		w.check = check_of(block);
+		w.check = fmt_check_of(block);
 		store_lock(s);
 		error = write_block(s, &w);
 		page_unpin(&s->cache, w.page);

@@ -28,7 +28,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/hash.h"
 #include "store/attempt.h"
 #include "store/ids.h"
 #include "store/log.h"
@@ -416,14 +415,12 @@ static int follow(struct forward *f, record_fn *fn)
 
 /* -- are a record's blocks what it says? -- */
 
-static bool block_good(struct forward *f, const struct entry *e, unsigned i, const uint8_t *block)
+static bool block_good(const struct entry *e, unsigned i, const uint8_t *block)
 {
 	if (!e->check)
 		return true; /* a copy: as good as the table's checksum says */
-	struct hash128 h = hash128(block, BLOCK_SIZE);
 	struct fmt_check check = {e->check[2 * i], e->check[2 * i + 1]};
-	(void)f;
-	return le64_get(check.low) == h.low && le64_get(check.high) == h.high;
+	return fmt_check_fits(&check, block);
 }
 
 static int check_moved(struct store *s, void *context, struct need *need);
@@ -439,8 +436,7 @@ static bool move_good(struct forward *f, const struct entry *e, unsigned i, cons
 {
 	struct moved m = {.id = e->id + i};
 	*error = attempt(f->s, check_moved, &m);
-	struct hash128 h = hash128(block, BLOCK_SIZE);
-	return *error || !m.known || (le64_get(m.check.low) == h.low && le64_get(m.check.high) == h.high);
+	return *error || !m.known || fmt_check_fits(&m.check, block);
 }
 
 static int check_moved(struct store *s, void *context, struct need *need)
@@ -473,7 +469,7 @@ static int blocks_good(struct forward *f, const struct fmt_record *r)
 				return error;
 			bool good =
 				e.kind == ENTRY_LOST || (e.kind == ENTRY_MOVE ? move_good(f, &e, i, block, &error)
-									      : block_good(f, &e, i, block));
+									      : block_good(&e, i, block));
 			if (error || !good)
 				return error;
 		}

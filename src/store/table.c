@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/hash.h"
 #include "store/place.h"
 
 /* -- dirty pages -- */
@@ -187,17 +186,10 @@ int table_free(struct store *s, struct fmt_block *e)
 
 /* -- reading pages -- */
 
-static struct fmt_check check_of(const void *page)
-{
-	struct hash128 h = hash128(page, BLOCK_SIZE);
-	return (struct fmt_check){le64_of(h.low), le64_of(h.high)};
-}
-
 static bool page_good(const struct store *s, const struct fmt_page *page, const struct fmt_pointer *at,
 		      unsigned tree, unsigned level, uint64_t index)
 {
-	struct fmt_check check = check_of(page);
-	return fmt_check_same(&check, &at->check) &&
+	return fmt_check_fits(&at->check, page) &&
 	       fmt_verify(page, FMT_PAGE, s->config.guid, s->config.partition) == FMT_GOOD && page->tree == tree &&
 	       page->level == level && le64_get(page->index) == index;
 }

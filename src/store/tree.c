@@ -3,7 +3,6 @@
 
 #include <string.h>
 
-#include "base/hash.h"
 #include "store/ids.h"
 #include "store/log.h"
 #include "store/place.h"
@@ -187,13 +186,6 @@ static int source_of(struct store *s, uint64_t id, struct source *source)
 	return source->block[0] == UINT64_MAX && source->block[1] == UINT64_MAX ? -LCPFS_E_CORRUPT : 0;
 }
 
-static bool is_good_copy(const uint8_t *data, const struct fmt_check *wanted)
-{
-	struct hash128 h = hash128(data, BLOCK_SIZE);
-	struct fmt_check check = {le64_of(h.low), le64_of(h.high)};
-	return fmt_check_same(&check, wanted);
-}
-
 static int read_either(struct store *s, const struct source *source, uint8_t *data)
 {
 	int error = -LCPFS_E_CORRUPT;
@@ -201,7 +193,7 @@ static int read_either(struct store *s, const struct source *source, uint8_t *da
 		if (source->block[i] == UINT64_MAX)
 			continue;
 		error = vdev_read(s->config.vdev, source->block[i] << BLOCK_SHIFT, data, BLOCK_SIZE);
-		if (!error && is_good_copy(data, &source->check[i]))
+		if (!error && fmt_check_fits(&source->check[i], data))
 			return 0;
 		error = error ? error : -LCPFS_E_CORRUPT;
 	}
@@ -240,7 +232,7 @@ static bool load_from_log(struct store *s, const struct page_key *key, uint64_t 
 	const struct page *there = NULL;
 	for (unsigned i = 0; i < 2 && !there; i++) {
 		there = log_page(s, source->block[i]);
-		if (there && !is_good_copy(there->data, &source->check[i]))
+		if (there && !fmt_check_fits(&source->check[i], there->data))
 			there = NULL;
 	}
 	if (!there)
@@ -412,8 +404,7 @@ static struct page *copy_of(struct store *s, const struct page *p, struct fmt_ch
 	if (!copy)
 		return NULL;
 	memcpy(copy->data, p->data, BLOCK_SIZE);
-	struct hash128 h = hash128(copy->data, BLOCK_SIZE);
-	*check = (struct fmt_check){le64_of(h.low), le64_of(h.high)};
+	*check = fmt_check_of(copy->data);
 	return copy;
 }
 

@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/hash.h"
 #include "store/io.h"
 #include "store/log.h"
 #include "store/place.h"
@@ -255,9 +254,7 @@ static bool copy_good(struct store *s, const struct twin *twin, unsigned i, void
 	if (twin->block[i] == UINT64_MAX ||
 	    vdev_read(s->config.vdev, twin->block[i] << BLOCK_SHIFT, data, BLOCK_SIZE))
 		return false;
-	struct hash128 h = hash128(data, BLOCK_SIZE);
-	struct fmt_check check = {le64_of(h.low), le64_of(h.high)};
-	return fmt_check_same(&check, &twin->check[i]);
+	return fmt_check_fits(&twin->check[i], data);
 }
 
 static void verify_twin(struct walker *w, const struct page_key *key, const struct twin *twin)

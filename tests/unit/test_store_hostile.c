@@ -193,19 +193,13 @@ static void seal(void *block, enum fmt_kind kind)
 	head->checksum = le64_of(hash64(block, BLOCK_SIZE));
 }
 
-static struct fmt_check check_of(const void *block)
-{
-	struct hash128 h = hash128(block, BLOCK_SIZE);
-	return (struct fmt_check){le64_of(h.low), le64_of(h.high)};
-}
-
 /* Both copies of a page, and its checksum in what points at it. */
 static void put_page(struct bed *bed, struct fmt_pointer *at, struct fmt_page *page)
 {
 	seal(page, FMT_PAGE);
 	for (unsigned i = 0; i < 2; i++)
 		write_at(bed, block_of_place(at->place[i]), page);
-	at->check = check_of(page);
+	at->check = fmt_check_of(page);
 }
 
 static void put_root(struct bed *bed, unsigned slot)
@@ -461,7 +455,7 @@ static void tell(struct bed *b, struct entry e, uint8_t byte)
 	unsigned more = e.kind <= ENTRY_LOST || e.kind == ENTRY_PAGE ? e.count : 0;
 	uint8_t data[BLOCK_SIZE];
 	memset(data, byte, sizeof(data));
-	struct fmt_check check = check_of(data);
+	struct fmt_check check = fmt_check_of(data);
 	le64 *w = fmt_entry_put(&b->record, at, &e);
 	for (unsigned i = 0; i < more; i++) {
 		write_at(b, block_of_place(b->record.place) + RECORD_HEADERS + blocks + i, data);
@@ -841,7 +835,7 @@ static void change_volume_page(struct bed *b, uint64_t id,
 	make(b, &page);
 	for (unsigned i = 0; i < 2; i++) {
 		write_at(b, block_of_place(e[i].place), &page);
-		e[i].check = check_of(&page);
+		e[i].check = fmt_check_of(&page);
 	}
 	store_leaf(b, id / TABLE_SLOTS, &leaf);
 }
