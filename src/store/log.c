@@ -150,11 +150,6 @@ static int begin(struct store *s, unsigned head, unsigned least, uint32_t kept, 
 	return r ? 0 : -LCPFS_E_NOMEM;
 }
 
-unsigned log_words_left(const struct record *r)
-{
-	return RECORD_WORDS - r->words;
-}
-
 /* A full one may still take what was left behind it for another record, if its head can go on elsewhere. */
 static bool extend(struct store *s, struct record *r, uint32_t kept)
 {
@@ -466,16 +461,6 @@ void log_drain(struct store *s)
 		(void)!record_write(s, r);
 }
 
-bool log_holds(const struct store *s, uint64_t block)
-{
-	bool held = false;
-	for (unsigned i = 0; i < LOG_HEADS; i++)
-		held |= s->log.open[i] && holds(s->log.open[i], block);
-	for (const struct record *r = s->log.inflight; r; r = r->next)
-		held |= holds(r, block);
-	return held;
-}
-
 static struct page *page_in(const struct record *r, uint64_t block)
 {
 	bool there = block >= r->block + RECORD_HEADERS && holds(r, block);
@@ -500,26 +485,6 @@ int log_retry(struct store *s)
 		int error = record_write(s, r);
 		if (error)
 			return error;
-	}
-	return 0;
-}
-
-static struct record *record_of_seq(const struct store *s, uint64_t seq)
-{
-	struct record *r = s->log.inflight;
-	while (r && r->seq != seq)
-		r = r->next;
-	return r;
-}
-
-int log_wait(struct store *s, uint64_t seq)
-{
-	struct record *r;
-	log_drain(s);
-	while ((r = record_of_seq(s, seq))) {
-		if (r->state == RECORD_FAILED)
-			return r->error;
-		store_wait(s);
 	}
 	return 0;
 }

@@ -53,7 +53,6 @@ uint64_t log_append(struct record *r, struct page *page);
  * NULL for kinds without.
  */
 void log_tell(struct record *r, const struct entry *entry, const struct fmt_check *check);
-unsigned log_words_left(const struct record *r);
 uint64_t log_seal(struct store *s, struct record *r); /* its sequence number; it has to be written by somebody */
 void log_seal_open(struct store *s);                  /* all that are open */
 uint32_t log_room(const struct store *s, enum log_head head); /* blocks left in its metaslab */
@@ -69,7 +68,6 @@ bool log_confirm_due(const struct store *s, uint32_t kept);
 /* All with the lock, which they let go meanwhile. */
 
 void log_drain(struct store *s); /* writes what is sealed and not taken by others; what fails stays, to be tried again */
-int log_wait(struct store *s, uint64_t seq) MUST_CHECK; /* until record `seq` is written: 0, or why it failed */
 int log_retry(struct store *s) MUST_CHECK;              /* failed records once more */
 /* Everything that was appended so far becomes durable. */
 int log_flush(struct store *s) MUST_CHECK;
@@ -83,7 +81,6 @@ void log_confirm(struct store *s, uint32_t kept);
 
 bool log_has_sealed(const struct store *s); /* there is something for log_drain */
 bool log_is_idle(const struct store *s); /* nothing is open or on its way */
-bool log_holds(const struct store *s, uint64_t block); /* it is not written yet */
 /* The page with the bytes of a block that is not written yet; NULL: it is. Good with the lock, or a pin. */
 struct page *log_page(const struct store *s, uint64_t block);
 size_t log_bytes(const struct store *s);

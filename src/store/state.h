@@ -212,6 +212,17 @@ static inline void store_unlock(struct store *s)
 /* Lets the lock go until something has changed. */
 static inline void store_wait(struct store *s) { pthread_cond_wait(&s->changed, &s->lock); }
 
+/* A page that the cache has, pinned; where others load it, that is waited for. NULL: it has to be loaded. */
+static inline struct page *store_cached(struct store *s, const struct page_key *key)
+{
+	struct page *page;
+	while ((page = cache_find(&s->cache, key)) && page->state == PAGE_LOADING)
+		store_wait(s);
+	if (page)
+		page_pin(page);
+	return page;
+}
+
 static inline void store_changed(struct store *s)
 {
 	s->changes++;

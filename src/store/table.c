@@ -282,15 +282,9 @@ int table_page(struct store *s, unsigned level, uint64_t index, struct page **pa
 	struct page_key key = table_key(level, index);
 	struct fmt_pointer at, last = {0};
 	for (;;) {
-		*page = cache_find(&s->cache, &key);
-		if (*page && (*page)->state == PAGE_LOADING) {
-			store_wait(s);
-			continue;
-		}
-		if (*page) {
-			page_pin(*page);
+		*page = store_cached(s, &key);
+		if (*page)
 			return 0;
-		}
 		uint64_t changes = s->changes;
 		int error = table_pointer(s, level, index, &at);
 		if (error || pointer_null(&at))

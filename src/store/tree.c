@@ -253,15 +253,9 @@ int tree_page(struct store *s, const struct page_key *key, struct page **page)
 	struct source last;
 	memset(&last, 0, sizeof(last));
 	for (;;) {
-		*page = cache_find(&s->cache, key);
-		if (*page && (*page)->state == PAGE_LOADING) {
-			store_wait(s);
-			continue;
-		}
-		if (*page) {
-			page_pin(*page);
+		*page = store_cached(s, key);
+		if (*page)
 			return 0;
-		}
 		uint64_t id, changes = s->changes;
 		struct source source;
 		int error = id_of(s, key, &id);

@@ -280,7 +280,7 @@ static int walk_tree_page(struct walker *w, const struct page_key *key)
 	struct twin twin;
 	store_lock(s);
 	int error = twin_of(s, key, &twin);
-	while (!error && twin.kept && (log_holds(s, twin.block[0]) || log_holds(s, twin.block[1]))) {
+	while (!error && twin.kept && (log_page(s, twin.block[0]) || log_page(s, twin.block[1]))) {
 		error = log_flush(s);
 		if (!error)
 			error = twin_of(s, key, &twin);

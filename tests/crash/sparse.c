@@ -35,15 +35,21 @@ static int sparse_flush(struct vdev *vdev)
 	return sparse_of(vdev)->behind->ops->flush(sparse_of(vdev)->behind);
 }
 
+/* The host has those places again. */
+static void give_up(struct sparse *s, uint64_t offset, uint64_t length)
+{
+	for (uint64_t b = offset >> BLOCK_SHIFT; b < (offset + length) >> BLOCK_SHIFT; b++) {
+		s->free_blocks += s->backed[b];
+		s->backed[b] = false;
+	}
+}
+
 static int sparse_discard(struct vdev *vdev, uint64_t offset, uint64_t length)
 {
 	struct sparse *s = sparse_of(vdev);
 	int error = s->behind->ops->discard(s->behind, offset, length);
 
-	for (uint64_t b = offset >> BLOCK_SHIFT; b < (offset + length) >> BLOCK_SHIFT; b++) {
-		s->free_blocks += s->backed[b];
-		s->backed[b] = false;
-	}
+	give_up(s, offset, length);
 	return error;
 }
 
@@ -52,10 +58,7 @@ static int sparse_zero(struct vdev *vdev, uint64_t offset, uint64_t length)
 {
 	struct sparse *s = sparse_of(vdev);
 
-	for (uint64_t b = offset >> BLOCK_SHIFT; b < (offset + length) >> BLOCK_SHIFT; b++) {
-		s->free_blocks += s->backed[b];
-		s->backed[b] = false;
-	}
+	give_up(s, offset, length);
 	return vdev_zero(s->behind, offset, length);
 }
 
