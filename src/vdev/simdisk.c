@@ -17,7 +17,7 @@ enum { FAULTS_MAX = 16 };
 
 struct entry {
 	struct simdisk_cached what;
-	uint8_t *bytes; /* NULL for a discard */
+	uint8_t *bytes; /* NULL for a discard, and where zeros were written without a buffer */
 };
 
 struct fault {
@@ -71,9 +71,9 @@ static void apply_part(const struct simdisk *disk, const struct entry *entry, ui
 {
 	uint64_t offset = entry->what.offset + start;
 
-	if (!entry->what.is_discard)
+	if (entry->bytes)
 		simimage_write(image, offset, entry->bytes + start, length);
-	else if (disk->discard == SIMDISK_DISCARD_ZEROS)
+	else if (!entry->what.is_discard || disk->discard == SIMDISK_DISCARD_ZEROS)
 		simimage_zero(image, offset, length);
 	else if (disk->discard == SIMDISK_DISCARD_GARBAGE)
 		write_garbage(image, offset, length);
@@ -84,7 +84,9 @@ static void apply(const struct simdisk *disk, const struct entry *entry, struct 
 	apply_part(disk, entry, 0, entry->what.length, image);
 }
 
-static void add_to_cache(struct simdisk *disk, uint64_t offset, const void *bytes, uint64_t length)
+/* Without bytes: a discard, or zeros. */
+static void add_to_cache(struct simdisk *disk, uint64_t offset, const void *bytes, uint64_t length,
+			 bool is_discard)
 {
 	struct entry *entry;
 
@@ -95,7 +97,7 @@ static void add_to_cache(struct simdisk *disk, uint64_t offset, const void *byte
 		disk->cache = must(realloc(disk->cache, disk->cache_room * sizeof(*disk->cache)));
 	}
 	entry = &disk->cache[disk->cached++];
-	entry->what = (struct simdisk_cached){disk->counts.changes - 1, offset, length, !bytes};
+	entry->what = (struct simdisk_cached){disk->counts.changes - 1, offset, length, is_discard};
 	entry->bytes = bytes ? memcpy(must(malloc(length)), bytes, length) : NULL;
 	apply(disk, entry, disk->content);
 }
@@ -231,11 +233,10 @@ static int do_read(struct simdisk *disk, const struct vdev_io *io)
 	return result;
 }
 
-static int do_write(struct simdisk *disk, const struct vdev_io *io)
+/* Zeros where there is no buffer. */
+static int do_write(struct simdisk *disk, uint64_t offset, const void *buffer, uint64_t length)
 {
 	const struct simdisk_fault *fault;
-	uint64_t offset = io->offset;
-	uint64_t length = io->length;
 	int error = begin_change(disk, &disk->counts.writes);
 
 	if (error)
@@ -246,7 +247,7 @@ static int do_write(struct simdisk *disk, const struct vdev_io *io)
 		offset = fault->to_offset;
 	else if (fault)
 		length = fault->effect == SIMDISK_FAILS ? MIN_OF(fault->done_bytes, length) : 0;
-	add_to_cache(disk, offset, io->buffer, length);
+	add_to_cache(disk, offset, buffer, length, false);
 	return result_of(fault);
 }
 
@@ -256,8 +257,21 @@ static void simdisk_submit(struct vdev *vdev, struct vdev_io *ios, unsigned coun
 
 	pthread_mutex_lock(&disk->lock);
 	for (struct vdev_io *io = ios; io < ios + count; io++)
-		io->result = io->op == VDEV_READ ? do_read(disk, io) : do_write(disk, io);
+		io->result = io->op == VDEV_READ ? do_read(disk, io)
+						 : do_write(disk, io->offset, io->buffer, io->length);
 	pthread_mutex_unlock(&disk->lock);
+}
+
+/* One write, as a device's own command for it is. */
+static int simdisk_zero(struct vdev *vdev, uint64_t offset, uint64_t length)
+{
+	struct simdisk *disk = (struct simdisk *)vdev;
+	int error;
+
+	pthread_mutex_lock(&disk->lock);
+	error = do_write(disk, offset, NULL, length);
+	pthread_mutex_unlock(&disk->lock);
+	return error;
 }
 
 static int do_flush(struct simdisk *disk)
@@ -296,7 +310,7 @@ static int do_discard(struct simdisk *disk, uint64_t offset, uint64_t length)
 	disk->counts.discarded_bytes += length;
 	fault = strike(disk, SIMDISK_DISCARD, offset, length);
 	if (!fault)
-		add_to_cache(disk, offset, NULL, length);
+		add_to_cache(disk, offset, NULL, length, true);
 	return result_of(fault);
 }
 
@@ -316,7 +330,8 @@ static void simdisk_close(struct vdev *vdev)
 	(void)vdev;
 }
 
-static const struct vdev_ops simdisk_ops = {simdisk_submit, simdisk_flush, simdisk_discard, simdisk_close};
+static const struct vdev_ops simdisk_ops = {simdisk_submit, simdisk_flush, simdisk_discard, simdisk_close,
+					    .zero = simdisk_zero};
 
 /* --- the harness's side --- */
 

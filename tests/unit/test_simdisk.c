@@ -257,6 +257,32 @@ static void a_torn_write_has_the_masks_sectors_only(void **state)
 	simdisk_free(disk);
 }
 
+/* One write without a buffer: cached, torn and failed as any other. */
+static void zeros_are_one_write(void **state)
+{
+	struct simdisk *disk = disk_new();
+	struct vdev *vdev = simdisk_vdev(disk);
+	struct simdisk_fate fate = MASK(1);
+	uint64_t writes;
+
+	(void)state;
+	assert_int_equal(put(disk, 0, 16, 'a'), 0);
+	assert_int_equal(flush(disk), 0);
+	writes = simdisk_counts(disk)->writes;
+	assert_int_equal(vdev_zero(vdev, 8 * SECTOR, 8 * SECTOR), 0);
+	assert_int_equal(simdisk_counts(disk)->writes, writes + 1);
+	assert_int_equal(value(disk, 7), 'a');
+	assert_int_equal(value(disk, 8), 0);
+	assert_int_equal(value_after(disk, NONE, 8), 'a');
+	fate.has_torn = true;
+	fate.torn_mask = 0x85;
+	for (unsigned i = 0; i < 8; i++)
+		assert_int_equal(value_after(disk, fate, 8 + i), 0x85 >> i & 1 ? 0 : 'a');
+	simdisk_stop(disk);
+	assert_int_equal(vdev_zero(vdev, 0, SECTOR), -LCPFS_E_STOPPED);
+	simdisk_free(disk);
+}
+
 /* Two versions over an old one: each sector ends as any of the three, independently of its neighbour. */
 static void scattering_reaches_every_version_of_every_sector(void **state)
 {
@@ -570,6 +596,7 @@ int main(void)
 		cmocka_unit_test(what_was_flushed_survives_every_fate),
 		cmocka_unit_test(a_mask_keeps_exactly_its_operations),
 		cmocka_unit_test(a_torn_write_has_the_masks_sectors_only),
+		cmocka_unit_test(zeros_are_one_write),
 		cmocka_unit_test(scattering_reaches_every_version_of_every_sector),
 		cmocka_unit_test(a_fate_replays_from_its_seed),
 		cmocka_unit_test(after_the_stop_everything_fails_and_nothing_changes),
