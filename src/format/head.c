@@ -32,7 +32,9 @@ void fmt_seal(void *block, enum fmt_kind kind, uint64_t guid, uint32_t partition
 
 static bool is_blank(const uint8_t *block)
 {
-	return block[0] == 0 && memcmp(block, block + 1, BLOCK_SIZE - 1) == 0;
+	static const uint8_t zeros[BLOCK_SIZE];
+
+	return memcmp(block, zeros, BLOCK_SIZE) == 0;
 }
 
 static bool is_other(const struct fmt_head *head, enum fmt_kind kind, uint64_t guid, uint32_t partition)

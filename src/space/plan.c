@@ -112,8 +112,14 @@ uint32_t plan_metaslabs_for(uint32_t metaslab_blocks, uint64_t data_sectors, uin
 	struct space space = {.units = metaslab_blocks * BLOCK_SECTORS,
 			      .usable = plan_usable_blocks(metaslab_blocks) * BLOCK_SECTORS};
 	struct plan_table table = {.metaslab_blocks = metaslab_blocks, .pages = table_pages};
-	uint64_t live = plan_live(data_sectors, table_pages);
-	uint32_t low = 1, high = UINT32_MAX;
+	uint64_t live = plan_live(data_sectors, table_pages), least = DIV_UP(live, (uint64_t)space.usable);
+	uint32_t low = (uint32_t)MIN_OF(MAX_OF(least, (uint64_t)1), (uint64_t)UINT32_MAX), high = low, more = 8;
+	/* What it needs for itself is mostly little beside that. */
+	while (high < UINT32_MAX && plan_limit(&space, &table, high, 1) < live) {
+		low = high + 1;
+		high += MIN_OF(more, UINT32_MAX - high);
+		more = MIN_OF(more, UINT32_MAX / 2) * 2;
+	}
 	while (low < high) {
 		uint32_t middle = low + (high - low) / 2;
 		if (plan_limit(&space, &table, middle, 1) >= live)

@@ -77,8 +77,9 @@ static int provide(struct store *s, struct need *need)
 
 int attempt(struct store *s, attempt_fn *fn, void *context)
 {
-	struct need need = {0};
+	struct need need;
 	int error;
+	need_begin(&need);
 	do {
 		need.kind = NEED_NOTHING;
 		error = s->faulted ? -LCPFS_E_FAULTED : fn(s, context, &need);

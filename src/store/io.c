@@ -92,6 +92,14 @@ static void end_plan(struct store *s, struct read_plan *plan)
 	store_unlock(s);
 }
 
+/* What is not planned yet has no value: filling all of it would cost as much as reading a block. */
+static void begin_plan(struct read_plan *plan, uint64_t address, unsigned count)
+{
+	plan->address = address;
+	plan->count = count;
+	plan->done = 0;
+}
+
 /* To where the reader wants it; what lies side by side in one go. */
 static int read_planned(struct store *s, const struct read_plan *plan, uint8_t *data, bool no_wait)
 {
@@ -157,7 +165,9 @@ int io_read_block(struct store *s, uint64_t address, void *data, struct mapping 
 {
 	struct mapping last = {0};
 	for (;;) {
-		struct read_plan plan = {.address = address, .count = 1};
+		struct read_plan plan;
+		begin_plan(&plan, address, 1);
+		plan.block[0] = (struct wanted){.page = NULL};
 		int error = read_once(s, &plan, data);
 		*mapping = plan.block[0].mapping;
 		if (!error || !plan.block[0].read || mapping_same(&last, mapping))
@@ -169,8 +179,9 @@ int io_read_block(struct store *s, uint64_t address, void *data, struct mapping 
 static int read_chunk(struct store *s, uint64_t address, unsigned count, uint8_t *data,
 		      struct lcpfs_failure *failure)
 {
-	struct read_plan plan = {.address = address, .count = count};
+	struct read_plan plan;
 	struct mapping mapping;
+	begin_plan(&plan, address, count);
 	store_lock(s);
 	int error = attempt(s, plan_read, &plan);
 	store_unlock(s);
@@ -190,8 +201,10 @@ static int read_chunk(struct store *s, uint64_t address, unsigned count, uint8_t
 /* Once, from memory or the system's cache. */
 static int try_read_chunk(struct store *s, uint64_t address, unsigned count, uint8_t *data)
 {
-	struct read_plan plan = {.address = address, .count = count};
-	struct need need = {0};
+	struct read_plan plan;
+	struct need need;
+	begin_plan(&plan, address, count);
+	need_begin(&need);
 	store_lock(s);
 	int error = s->faulted ? TRY_AGAIN : plan_read(s, &plan, &need);
 	store_unlock(s);
@@ -351,7 +364,8 @@ static unsigned try_write_chunk(struct store *s, uint64_t address, unsigned coun
 		return 0;
 	store_lock(s);
 	while (done < count && !s->faulted) {
-		struct need need = {0};
+		struct need need;
+		need_begin(&need);
 		if (map_write(s, &list[done], &need))
 			break;
 		done++;
@@ -488,7 +502,7 @@ static int skip_holes(struct store *s, struct map_trim *t)
 {
 	uint64_t leaf = t->address / VOLUME_SLOTS, end = t->address + t->count;
 	bool found;
-	int error = tree_next_leaf(s, VOLUME_HEAD, &leaf, &found);
+	int error = tree_next_leaf(s, VOLUME_HEAD, DIV_UP(end, (uint64_t)VOLUME_SLOTS), &leaf, &found);
 	uint64_t next = found ? leaf * VOLUME_SLOTS : end;
 	if (!error && next > t->address) {
 		t->address = MIN_OF(next, end);
@@ -578,7 +592,7 @@ static int next_edge(struct store *s, uint64_t address, uint64_t end, bool data,
 	for (*edge = address; *edge < end;) {
 		uint64_t leaf = *edge / VOLUME_SLOTS;
 		bool found;
-		int error = tree_next_leaf(s, VOLUME_HEAD, &leaf, &found);
+		int error = tree_next_leaf(s, VOLUME_HEAD, DIV_UP(end, (uint64_t)VOLUME_SLOTS), &leaf, &found);
 		if (error)
 			return error;
 		if (!found || leaf > *edge / VOLUME_SLOTS) { /* a hole up to there */

@@ -344,8 +344,9 @@ static void tell_head(struct store *s, struct record *r, unsigned head, uint32_t
 void log_choose_heads(struct store *s, uint32_t kept)
 {
 	unsigned wanted = s->space.count < HEADS_METASLABS_MIN ? 1 : LOG_HEADS;
-	struct need need = {0};
+	struct need need;
 	struct record *r;
+	need_begin(&need);
 	if (wanted == s->log.heads || (wanted > 1 && space_empty(&s->space) < kept + LOG_HEADS))
 		return;
 	log_seal_open(s);
@@ -387,7 +388,8 @@ bool log_confirm_due(const struct store *s, uint32_t kept)
 void log_confirm(struct store *s, uint32_t kept)
 {
 	struct record *r;
-	struct need need = {0};
+	struct need need;
+	need_begin(&need);
 	if (begin(s, 0, 0, kept, &need, &r))
 		return;
 	log_seal(s, r);

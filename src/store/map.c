@@ -81,7 +81,8 @@ static int overwrite(struct store *s, struct map_write *w, uint64_t id, struct n
 		return 0;
 	enum log_head head = head_for(s, w->address, metaslab_of(s, now.block));
 	struct entry entry = {.kind = ENTRY_OVERWRITE, .count = 1, .blocks = 1, .id = id};
-	error = log_open(s, head, 1, fmt_entry_words(ENTRY_OVERWRITE, 1), room_kept(s, USER_WRITE), need, &record);
+	error = log_open(s, head, 1, fmt_entry_words(ENTRY_OVERWRITE, 1), room_kept_by_writers(s), need,
+			 &record);
 	if (!error)
 		error = table_modify(s, leaf);
 	return error ? error : put(s, w, record, &entry, leaf, now.block);
@@ -107,7 +108,7 @@ static int write_new(struct store *s, struct map_write *w, struct need *need)
 		error = tree_leaf_made(s, VOLUME_HEAD, w->address, need, &leaf);
 	if (!error)
 		error = log_open(s, head_for(s, w->address, NULL), 1, fmt_entry_words(ENTRY_WRITE, 1),
-				 room_kept(s, USER_WRITE), need, &record);
+				 room_kept_by_writers(s), need, &record);
 	if (!error)
 		error = ids_take(s, false, need, &entry.id, &table);
 	if (error)

@@ -293,7 +293,6 @@ enum { CHUNK_BLOCKS = 32 }; /* read at a time */
 
 struct forward {
 	struct store *s;
-	uint8_t chunk[CHUNK_BLOCKS * BLOCK_SIZE];
 	struct head head[LOG_HEADS];
 	struct fmt_record peeked[LOG_HEADS];
 	bool have[LOG_HEADS];
@@ -306,7 +305,18 @@ struct forward {
 		uint64_t id, seq;
 	} * vanished; /* ids of pages that vanish, by id; of one id the last time */
 	size_t vanishes;
+	uint8_t chunk[CHUNK_BLOCKS * BLOCK_SIZE]; /* without a value */
 };
+
+static struct forward *forward_new(struct store *s)
+{
+	struct forward *f = malloc(sizeof(*f));
+	if (!f)
+		return NULL;
+	memset(f, 0, offsetof(struct forward, chunk));
+	f->s = s;
+	return f;
+}
 
 static void start(struct forward *f)
 {
@@ -769,7 +779,8 @@ static int apply_trees(struct forward *f, const struct fmt_record *r, unsigned h
 /* A header that says that a later record than the last one found was flushed? Is it a later one at all? */
 static bool heed(struct forward *f, const struct fmt_record *r, uint64_t block)
 {
-	if (fmt_verify(r, FMT_RECORD, f->s->config.guid, f->s->config.partition) != FMT_GOOD ||
+	if (le32_get(r->head.magic) != FMT_MAGIC || /* most are not: quickly */
+	    fmt_verify(r, FMT_RECORD, f->s->config.guid, f->s->config.partition) != FMT_GOOD ||
 	    block_of_place(r->place) != block || le64_get(r->epoch) < f->s->log.epoch ||
 	    le64_get(r->seq) <= f->seq)
 		return false;
@@ -947,10 +958,9 @@ static int recover_locked(struct store *s, const struct fmt_root *root, struct f
 int recover(struct store *s, struct lcpfs_failure *failure)
 {
 	struct roots *roots = calloc(1, sizeof(*roots));
-	struct forward *f = calloc(1, sizeof(*f));
+	struct forward *f = forward_new(s);
 	int error = roots && f ? load_root(s, roots, failure) : -LCPFS_E_NOMEM;
 	if (!error) {
-		f->s = s;
 		store_lock(s);
 		error = recover_locked(s, &roots->best, f, failure);
 		pthread_mutex_unlock(&s->lock); /* without an audit: what failed half way is not whole */

@@ -31,6 +31,22 @@ uint32_t room_kept(const struct store *s, enum room_user user)
 	return user == USER_WRITE ? r.kept : user == USER_NOTE ? r.notes : r.table;
 }
 
+uint32_t room_kept_by_writers(struct store *s)
+{
+	struct reckoned *r = &s->reckoned;
+	struct reckoned now = {.pages = s->table.pages + s->table.fresh,
+			       .region_shift = s->table.region_shift,
+			       .dirty = s->trees.dirty_count,
+			       .metaslabs = space_with_place(&s->space),
+			       .heads = heads_used(s)};
+	if (r->pages != now.pages || r->region_shift != now.region_shift || r->dirty != now.dirty ||
+	    r->metaslabs != now.metaslabs || r->heads != now.heads) {
+		now.kept = room_kept(s, USER_WRITE);
+		*r = now;
+	}
+	return r->kept;
+}
+
 uint64_t room_data(const struct store *s)
 {
 	const uint64_t *live = s->space.live;

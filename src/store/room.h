@@ -11,6 +11,7 @@ struct space_reserve room_reserve(const struct store *s);
 /* Who wants an EMPTY metaslab, and what they leave for those behind them: see struct space_reserve. */
 enum room_user { USER_WRITE, USER_NOTE, USER_CLEAN };
 uint32_t room_kept(const struct store *s, enum room_user user); /* metaslabs */
+uint32_t room_kept_by_writers(struct store *s); /* the same for USER_WRITE; quick where nothing has changed */
 uint64_t room_live(const struct store *s);  /* sectors: what is live, or will be when what is pending is written; see room_limit */
 uint64_t room_data(const struct store *s);  /* of these, what is in the log: all but the block table */
 uint64_t room_limit(const struct store *s, uint32_t metaslabs); /* most that may be, in sectors */

@@ -145,6 +145,13 @@ struct backing { /* of a sparse vdev */
 	uint64_t trimmed_at_give; /* counters.trimmed_blocks when a checkpoint last emptied what could be given */
 };
 
+struct reckoned { /* what writers leave, and what that was reckoned from; see room_kept_by_writers */
+	uint64_t pages;
+	unsigned region_shift;
+	uint32_t dirty, metaslabs, heads; /* metaslabs 0: nothing yet */
+	uint32_t kept;
+};
+
 struct found { /* what opening it showed */
 	bool root_lost;         /* the other root was damaged in both copies */
 	uint64_t claimed;       /* log.claimed then */
@@ -172,6 +179,7 @@ struct store {
 	struct checkpoints checkpoint;
 	struct found found;
 	struct backing backing;
+	struct reckoned reckoned;
 
 	uint64_t data_blocks;      /* ids in use for data */
 	uint64_t page_blocks;      /* and for volume pages */
@@ -251,6 +259,12 @@ struct need {
 	struct page_key absent[ABSENT_MAX]; /* looked for, and they do not exist */
 	unsigned absents;
 };
+
+static inline void need_begin(struct need *need)
+{
+	need->kind = NEED_NOTHING;
+	need->pins = need->absents = 0;
+}
 
 bool need_is_absent(const struct need *need, const struct page_key *key);
 

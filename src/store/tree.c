@@ -277,14 +277,15 @@ int tree_page(struct store *s, const struct page_key *key, struct page **page)
 	}
 }
 
-int tree_next(struct store *s, uint32_t volume, unsigned wanted, uint64_t *index, bool *found)
+static int next_before(struct store *s, uint32_t volume, unsigned wanted, uint64_t end, uint64_t *index,
+		       bool *found)
 {
 	*found = false;
 	for (;;) {
 		const struct volume *v = volume_of(s, volume);
 		unsigned level = v->levels - 1;
 		uint64_t behind = UINT64_MAX;
-		if (wanted > level || *index >= level_count(v->levels, wanted))
+		if (wanted > level || *index >= MIN_OF(level_count(v->levels, wanted), end))
 			return 0;
 		/* Down towards *index: to it, or to where there is nothing. */
 		for (;; level--) {
@@ -313,9 +314,14 @@ int tree_next(struct store *s, uint32_t volume, unsigned wanted, uint64_t *index
 	}
 }
 
-int tree_next_leaf(struct store *s, uint32_t volume, uint64_t *index, bool *found)
+int tree_next(struct store *s, uint32_t volume, unsigned level, uint64_t *index, bool *found)
 {
-	return tree_next(s, volume, 0, index, found);
+	return next_before(s, volume, level, UINT64_MAX, index, found);
+}
+
+int tree_next_leaf(struct store *s, uint32_t volume, uint64_t end, uint64_t *index, bool *found)
+{
+	return next_before(s, volume, 0, end, index, found);
 }
 
 /* -- writing -- */

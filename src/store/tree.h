@@ -50,8 +50,8 @@ int tree_bind_page(struct store *s, uint32_t volume, unsigned level, uint64_t in
 
 /* NULL if it does not exist. Pinned. CORRUPT: it cannot be had. */
 int tree_page(struct store *s, const struct page_key *key, struct page **page) MUST_CHECK;
-/* The next leaf, at or behind *index, that exists; as table_next. */
-int tree_next_leaf(struct store *s, uint32_t volume, uint64_t *index, bool *found) MUST_CHECK;
+/* The next leaf, at or behind *index and before `end`, that exists; as table_next. */
+int tree_next_leaf(struct store *s, uint32_t volume, uint64_t end, uint64_t *index, bool *found) MUST_CHECK;
 /* The next page of any level above 0 ... see walk.c */
 int tree_next(struct store *s, uint32_t volume, unsigned level, uint64_t *index, bool *found) MUST_CHECK;
 

@@ -441,7 +441,7 @@ static int walk_data(struct walker *w)
 	for (uint64_t leaf = 0; !error; leaf++) {
 		bool any = false;
 		store_lock(s);
-		error = tree_next_leaf(s, VOLUME_HEAD, &leaf, &any);
+		error = tree_next_leaf(s, VOLUME_HEAD, UINT64_MAX, &leaf, &any);
 		store_unlock(s);
 		if (is_damage(error)) {
 			error = 0; /* reported with the page */
