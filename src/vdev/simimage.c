@@ -17,7 +17,7 @@
  * Two levels: an image has leaves, a leaf has chunks. Both are shared by clones until one writes, so a clone costs
  * a reference per leaf, and the first write somewhere a copy of a leaf's table and of one small chunk.
  */
-enum { CHUNK_BYTES = 4096, LEAF_CHUNKS = 256, LEAF_BYTES = CHUNK_BYTES * LEAF_CHUNKS };
+enum { CHUNK_BYTES = 4096, LEAF_CHUNKS = 64, LEAF_BYTES = CHUNK_BYTES * LEAF_CHUNKS };
 
 struct chunk {
 	atomic_uint references;
@@ -101,12 +101,16 @@ static struct leaf *leaf_copy(const struct leaf *leaf)
 	return copy;
 }
 
-static struct chunk *chunk_copy(const struct chunk *chunk)
+/* What it holds where it will not all be written over. */
+static struct chunk *chunk_new(const struct chunk *old, bool written_over)
 {
-	struct chunk *copy = must(malloc(sizeof(*copy)));
+	struct chunk *chunk = must(malloc(sizeof(*chunk)));
 
-	memcpy(copy->bytes, chunk->bytes, CHUNK_BYTES);
-	return copy;
+	if (old && !written_over)
+		memcpy(chunk->bytes, old->bytes, CHUNK_BYTES);
+	else if (!written_over)
+		memset(chunk->bytes, 0, CHUNK_BYTES);
+	return chunk;
 }
 
 /* The leaf, for writing: this image's own. */
@@ -128,15 +132,13 @@ static struct leaf *leaf_own(struct simimage *image, size_t index)
 }
 
 /* The chunk, for writing: this leaf's own. */
-static struct chunk *chunk_own(struct leaf *leaf, size_t index)
+static struct chunk *chunk_own(struct leaf *leaf, size_t index, bool written_over)
 {
 	struct chunk *old = leaf->chunks[index];
 	struct chunk *own = old;
 
-	if (!old) {
-		own = must(calloc(1, sizeof(*own)));
-	} else if (atomic_load(&old->references) > 1) {
-		own = chunk_copy(old);
+	if (!old || atomic_load(&old->references) > 1) {
+		own = chunk_new(old, written_over);
 		chunk_release(old);
 	}
 	atomic_store(&own->references, 1);
@@ -210,8 +212,10 @@ void simimage_write(struct simimage *image, uint64_t offset, const void *buffer,
 
 	while (length > 0) {
 		struct span span = span_at(image, offset, length);
+		struct leaf *leaf = leaf_own(image, span.leaf);
+		struct chunk *chunk = chunk_own(leaf, span.chunk, span.length == CHUNK_BYTES);
 
-		memcpy(chunk_own(leaf_own(image, span.leaf), span.chunk)->bytes + span.start, from, span.length);
+		memcpy(chunk->bytes + span.start, from, span.length);
 		from += span.length;
 		offset += span.length;
 		length -= span.length;
@@ -226,7 +230,7 @@ static void zero_span(struct simimage *image, const struct span *span)
 		return;
 	leaf = leaf_own(image, span->leaf);
 	if (span->length < CHUNK_BYTES) {
-		memset(chunk_own(leaf, span->chunk)->bytes + span->start, 0, span->length);
+		memset(chunk_own(leaf, span->chunk, false)->bytes + span->start, 0, span->length);
 		return;
 	}
 	chunk_release(leaf->chunks[span->chunk]);

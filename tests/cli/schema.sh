@@ -13,19 +13,26 @@ import jsonschema
 
 definitions = json.load(open(sys.argv[1]))["$defs"]
 jsonschema.Draft202012Validator.check_schema({"$defs": definitions})
-for line in open(sys.argv[3]):
-	value = json.loads(line, parse_constant=lambda name: sys.exit(f"not JSON: {name}"))
-	jsonschema.Draft202012Validator({"$defs": definitions, "$ref": f"#/$defs/{sys.argv[2]}"}).validate(value)
+for line in open(sys.argv[2]):
+	definition, text = line.split(" ", 1)
+	value = json.loads(text, parse_constant=lambda name: sys.exit(f"not JSON: {name}: {line}"))
+	schema = {"$defs": definitions, "$ref": f"#/$defs/{definition}"}
+	for error in jsonschema.Draft202012Validator(schema).iter_errors(value):
+		sys.exit(f"{error}: {line}")
 PYTHON
+
+# is DEFINITION FILE: each line of it; looked at in the end, all at once.
+is() {
+	[ -s "$2" ] || fail "nothing that could be $1"
+	sed "s/^/$1 /" "$2" >>said
+}
 
 # valid DEFINITION COMMAND...
 valid() {
 	definition=$1
 	shift
 	expect 0 lcpfs "$@"
-	[ -s out ] || fail "$*: prints nothing"
-	/usr/bin/python3 valid.py "$TESTS/../docs/schema.json" "$definition" out >complaint 2>&1 ||
-		fail "$*: $(tail -n 3 complaint): $(cat out)"
+	is "$definition" out
 }
 
 lcpfs create "$POOL" --size 256M --metaslab 1M >/dev/null
@@ -74,10 +81,11 @@ for command in list status explain iostat; do
 done
 wait_until test -s told
 unserve
-/usr/bin/python3 valid.py "$TESTS/../docs/schema.json" hook told || fail "hook: $(cat told)"
+is hook told
 
 for wrong in "list $T/none" "resize $POOL none 1M" "list $POOL --x" "frobnicate"; do
 	# shellcheck disable=SC2086
 	! lcpfs $wrong --json >out 2>err || fail "$wrong"
-	/usr/bin/python3 valid.py "$TESTS/../docs/schema.json" error err || fail "$wrong: $(cat err)"
+	is error err
 done
+/usr/bin/python3 valid.py "$TESTS/../docs/schema.json" said || fail "$(wc -l <said) lines, and one is wrong"

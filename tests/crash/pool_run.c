@@ -129,9 +129,9 @@ static void print_finding(void *context, const struct lcpfs_finding *finding)
 		(int64_t)finding->block);
 }
 
-void pool_must_be_clean(struct pool_run *r)
+void pool_must_be_clean(struct pool_run *r, bool data)
 {
-	struct lcpfs_care care = {.data = true, .found = print_finding};
+	struct lcpfs_care care = {.data = data, .found = print_finding};
 	int error = pool_check_vdev(r->vdev, &r->clock, &care, &r->failure);
 
 	if (error)
@@ -147,19 +147,64 @@ static bool is_stopped(const struct pool_run *r)
 	return simdisk_is_stopped(r->disk);
 }
 
+static int64_t version_of(const uint8_t *data, uint32_t block)
+{
+	int64_t version = content_version(data, block);
+
+	sim_counts->compared_blocks++;
+	if (version < 0)
+		sim_fail("block %" PRIu32 " has content that was never written there", block);
+	return version;
+}
+
+static int read_blocks(struct pool_run *r, struct lcpfs_partition *handle, uint32_t first, uint32_t count,
+		       uint8_t *data)
+{
+	int error = ALLOC_ARMED(lcpfs_volume_read(handle, (uint64_t)first * BLOCK_SIZE, data,
+						  (size_t)count * BLOCK_SIZE, &r->failure));
+
+	r->noticed += error != 0;
+	return error;
+}
+
 static int64_t read_block(struct pool_run *r, struct lcpfs_partition *handle, uint32_t block)
 {
 	uint8_t data[BLOCK_SIZE];
 
-	sim_counts->compared_blocks++;
-	if (ALLOC_ARMED(lcpfs_volume_read(handle, (uint64_t)block * BLOCK_SIZE, data, BLOCK_SIZE, &r->failure))) {
-		r->noticed++;
-		return -1;
-	}
-	int64_t version = content_version(data, block);
-	if (version < 0)
-		sim_fail("block %" PRIu32 " has content that was never written there", block);
-	return version;
+	return read_blocks(r, handle, block, 1, data) ? -1 : version_of(data, block);
+}
+
+/* What lies side by side, holes or data, at once. Of a hole it is enough that it is one: it has version 0. */
+static int read_extent(struct pool_run *r, struct lcpfs_partition *handle, uint32_t first, uint32_t *count,
+		       int64_t *version)
+{
+	uint8_t data[READ_BLOCKS * BLOCK_SIZE];
+	uint64_t at = (uint64_t)first * BLOCK_SIZE, most = (uint64_t)*count * BLOCK_SIZE, end;
+	bool is_data;
+	int error = ALLOC_ARMED(lcpfs_volume_extent(handle, at, most, &is_data, &end));
+
+	r->noticed += error != 0;
+	if (error)
+		return error;
+	*count = (uint32_t)(end / BLOCK_SIZE) - first;
+	if (is_data)
+		error = read_blocks(r, handle, first, *count, data);
+	for (uint32_t i = 0; i < *count && !error; i++)
+		version[i] = is_data ? version_of(data + (size_t)i * BLOCK_SIZE, first + i) : 0;
+	sim_counts->compared_blocks += is_data ? 0 : *count;
+	return error;
+}
+
+/* The versions of up to READ_BLOCKS blocks, mostly by extents. Where that fails, and sometimes, each by itself. */
+static uint32_t read_some(struct pool_run *r, struct lcpfs_partition *handle, uint32_t first, int64_t *version)
+{
+	uint32_t count = MIN_OF(VOLUME_BLOCKS - first, (uint32_t)READ_BLOCKS);
+
+	if ((r->seed + r->op) % 8 && !read_extent(r, handle, first, &count, version))
+		return count;
+	for (uint32_t i = 0; i < count; i++)
+		version[i] = read_block(r, handle, first + i);
+	return count;
 }
 
 static struct lcpfs_partition *open_part(struct pool_run *r, struct sim_part *p)
@@ -206,6 +251,24 @@ static bool reads_may_fail(const struct pool_run *r)
 	return r->faulty || is_stopped(r) || r->vdev->flush_failures;
 }
 
+static void verify_part(struct pool_run *r, struct sim_part *p, struct lcpfs_partition *handle)
+{
+	int64_t version[READ_BLOCKS];
+
+	for (uint32_t b = 0, count; b < VOLUME_BLOCKS; b += count) {
+		count = read_some(r, handle, b, version);
+		for (uint32_t i = 0; i < count; i++) {
+			if (version[i] < 0 && reads_may_fail(r))
+				continue;
+			if (version[i] < 0)
+				sim_fail("%s, block %" PRIu32 ": %s", p->name, b + i, r->failure.message);
+			if (!model_allows(&p->model, b + i, (uint32_t)version[i]))
+				sim_fail("%s, block %" PRIu32 ": read %" PRId64 ", written %" PRIu32, p->name,
+					 b + i, version[i], p->model.current[b + i]);
+		}
+	}
+}
+
 void pool_verify(struct pool_run *r)
 {
 	verify_invariants(r);
@@ -213,25 +276,28 @@ void pool_verify(struct pool_run *r)
 		struct sim_part *p = &r->part[i];
 		struct lcpfs_partition *handle = p->presence == PRESENT ? open_part(r, p) : NULL;
 
-		for (uint32_t b = 0; handle && b < VOLUME_BLOCKS; b++) {
-			int64_t version = read_block(r, handle, b);
-
-			if (version < 0 && reads_may_fail(r))
-				continue;
-			if (version < 0)
-				sim_fail("%s, block %" PRIu32 ": %s", p->name, b, r->failure.message);
-			if (!model_allows(&p->model, b, (uint32_t)version))
-				sim_fail("%s, block %" PRIu32 ": read %" PRId64 ", written %" PRIu32, p->name, b,
-						version,
-					 p->model.current[b]);
-		}
+		if (handle)
+			verify_part(r, p, handle);
 		lcpfs_partition_close(handle);
 	}
+}
+
+static uint32_t settled_version(struct pool_run *r, struct sim_part *p, struct lcpfs_partition *handle,
+				uint32_t block, int64_t version)
+{
+	if (version < 0 && r->faulty) {
+		pool_faults_end(r);
+		version = read_block(r, handle, block);
+	}
+	if (version < 0)
+		sim_fail("%s, block %" PRIu32 ": %s", p->name, block, r->failure.message);
+	return (uint32_t)version;
 }
 
 static void settle_part(struct pool_run *r, struct sim_part *p)
 {
 	uint32_t seen[VOLUME_BLOCKS];
+	int64_t version[READ_BLOCKS];
 	struct lcpfs_partition *handle;
 	bool there = lcpfs_partition_get_info(r->pool, p->name, &(struct lcpfs_partition_info){0}, NULL) == 0;
 
@@ -241,16 +307,10 @@ static void settle_part(struct pool_run *r, struct sim_part *p)
 	handle = there ? open_part(r, p) : NULL;
 	if (!there || !handle)
 		return;
-	for (uint32_t b = 0; b < VOLUME_BLOCKS; b++) {
-		int64_t version = read_block(r, handle, b);
-
-		if (version < 0 && r->faulty) {
-			pool_faults_end(r);
-			version = read_block(r, handle, b);
-		}
-		if (version < 0)
-			sim_fail("%s, block %" PRIu32 ": %s", p->name, b, r->failure.message);
-		seen[b] = (uint32_t)version;
+	for (uint32_t b = 0, count; b < VOLUME_BLOCKS; b += count) {
+		count = read_some(r, handle, b, version);
+		for (uint32_t i = 0; i < count; i++)
+			seen[b + i] = settled_version(r, p, handle, b + i, version[i]);
 	}
 	lcpfs_partition_close(handle);
 	if (!model_settle(&p->model, seen))
@@ -456,7 +516,7 @@ static void op_reopen(struct pool_run *r)
 	for (unsigned i = 0; i < PARTS && durable; i++)
 		model_flushed(&r->part[i].model);
 	if (!r->faulty) {
-		pool_must_be_clean(r);
+		pool_must_be_clean(r, true);
 		pool_must_open(r);
 		pool_verify(r);
 		return;

@@ -49,7 +49,7 @@ void pool_look_at(const struct pool_run *from, const struct simimage *image, uin
 	if (pool_random(&r, 8) == 0)
 		cut_again(&r);
 	sim_stage = "check after a cut";
-	pool_must_be_clean(&r);
+	pool_must_be_clean(&r, false);
 	sim_stage = "open after a cut";
 	pool_must_open(&r);
 	pool_settle(&r);
@@ -59,7 +59,7 @@ void pool_look_at(const struct pool_run *from, const struct simimage *image, uin
 	pool_verify(&r);
 	if (pool_run_close(&r))
 		sim_fail("close: %s", r.failure.message);
-	pool_must_be_clean(&r);
+	pool_must_be_clean(&r, true);
 	pool_run_done(&r);
 	sim_stage = "";
 }
@@ -95,7 +95,7 @@ static void cuts_run(const struct sim_options *options, uint64_t seed)
 	pool_verify(&r);
 	if (pool_run_close(&r))
 		sim_fail("close: %s", r.failure.message);
-	pool_must_be_clean(&r);
+	pool_must_be_clean(&r, true);
 	pool_run_done(&r);
 }
 

@@ -11,7 +11,7 @@
 #include "sim.h"
 #include "sparse.h"
 
-enum { PARTS = 4, VOLUME_BLOCKS = 280, WRITE_BLOCKS_MAX = 40 };
+enum { PARTS = 4, VOLUME_BLOCKS = 280, WRITE_BLOCKS_MAX = 40, READ_BLOCKS = 32 };
 
 /* Is it there? MAYBE: adding or removing it was under way, or failed in a way that leaves both. */
 enum presence { ABSENT, MAYBE, PRESENT };
@@ -49,7 +49,8 @@ void pool_faults_end(struct pool_run *r);
 void pool_op(struct pool_run *r);
 int pool_run_open(struct pool_run *r) MUST_CHECK;
 void pool_must_open(struct pool_run *r);
-void pool_must_be_clean(struct pool_run *r); /* closed, or left by a crash */
+/* Closed, or left by a crash. `data`: that is read, too; else what settles reads it. */
+void pool_must_be_clean(struct pool_run *r, bool data);
 void pool_verify(struct pool_run *r);        /* as the models have it, and the invariants */
 void pool_settle(struct pool_run *r);        /* as a crash may leave it */
 int pool_run_close(struct pool_run *r) MUST_CHECK;

@@ -8,7 +8,7 @@
 #include "sim.h"
 #include "store/state.h"
 
-enum { METASLAB_BLOCKS = 256, BASE = 16, RANGE_MAX = 48, METASLABS_TOTAL_MAX = 64 };
+enum { METASLAB_BLOCKS = 256, BASE = 16, RANGE_MAX = 48, METASLABS_TOTAL_MAX = 64, READ_BLOCKS = 32 };
 
 struct run {
 	const struct sim_options *options;

@@ -37,6 +37,7 @@ struct actor {
 	struct arena *arena;
 	unsigned number;
 	pthread_t thread;
+	pthread_cond_t turns; /* it is this actor's turn */
 	struct claim_world world;
 	struct vdev_place place; /* another name than the others', of the same bytes: no lock knows */
 	enum state state;
@@ -53,7 +54,7 @@ struct arena {
 	uint8_t bytes[BLOCKS][BLOCK_SIZE];
 	struct actor actors[ACTORS];
 	pthread_mutex_t lock;
-	pthread_cond_t changed;
+	pthread_cond_t returned; /* it is the scheduler's turn */
 	int turn; /* whose: an actor, or -1: the scheduler's */
 	uint64_t now_us, seed;
 	uint64_t value, acked, writes; /* the user's data: what lies there, what was acknowledged */
@@ -69,15 +70,24 @@ static uint64_t random_below(struct arena *arena, uint64_t n)
 	return (arena->seed = hash_mix(arena->seed)) % n;
 }
 
+static void await_turn(void)
+{
+	while (self->arena->turn != (int)self->number)
+		pthread_cond_wait(&self->turns, &self->arena->lock);
+}
+
+static void return_turn(void)
+{
+	self->arena->turn = -1;
+	pthread_cond_signal(&self->arena->returned);
+}
+
 /* Lets somebody else go on, for at least that long. */
 static void yield_for(uint64_t us)
 {
-	struct arena *arena = self->arena;
-	self->wake_us = arena->now_us + us;
-	arena->turn = -1;
-	pthread_cond_broadcast(&arena->changed);
-	while (arena->turn != (int)self->number)
-		pthread_cond_wait(&arena->changed, &arena->lock);
+	self->wake_us = self->arena->now_us + us;
+	return_turn();
+	await_turn();
 }
 
 static bool is_dead(void)
@@ -227,12 +237,10 @@ static void *actor_thread(void *context)
 {
 	self = context;
 	pthread_mutex_lock(&self->arena->lock);
-	while (self->arena->turn != (int)self->number)
-		pthread_cond_wait(&self->arena->changed, &self->arena->lock);
+	await_turn();
 	live(self);
 	self->ended = true;
-	self->arena->turn = -1;
-	pthread_cond_broadcast(&self->arena->changed);
+	return_turn();
 	pthread_mutex_unlock(&self->arena->lock);
 	return NULL;
 }
@@ -245,10 +253,11 @@ static void arena_make(struct arena *arena, uint64_t seed)
 	arena->vdev = (struct vdev){.ops = &device_ops, .size_bytes = sizeof(arena->bytes), .name = "arena"};
 	arena->layout = (struct layout){.guid = 5, .device_blocks = BLOCKS, .area_blocks = AREA_BLOCKS};
 	pthread_mutex_init(&arena->lock, NULL);
-	pthread_cond_init(&arena->changed, NULL);
+	pthread_cond_init(&arena->returned, NULL);
 	for (unsigned i = 0; i < ACTORS; i++) {
 		struct actor *actor = &arena->actors[i];
 		*actor = (struct actor){.arena = arena, .number = i};
+		pthread_cond_init(&actor->turns, NULL);
 		actor->world = (struct claim_world){.pid_namespace = 1,
 						    .process = i,
 						    .start = 1,
@@ -290,9 +299,9 @@ static bool step(struct arena *arena)
 	if (!arena->ending && random_below(arena, 400) == 0)
 		actor->state = DEAD; /* kill -9, a power cut */
 	arena->turn = (int)actor->number;
-	pthread_cond_broadcast(&arena->changed);
+	pthread_cond_signal(&actor->turns);
 	while (arena->turn != -1)
-		pthread_cond_wait(&arena->changed, &arena->lock);
+		pthread_cond_wait(&arena->returned, &arena->lock);
 	return true;
 }
 
