@@ -6,11 +6,13 @@
  - lines of at most 115 columns (tab = 8), no space at their end, a newline at the file's
  - C is indented with tabs
  - C functions of at most 80 lines, half of them of at most 15
+ - a file of ours that README or docs/ name is there
 
 The limits only go down: whoever gets below one for good may lower it here; nobody raises one.
 """
 
 import pathlib
+import re
 import statistics
 import subprocess
 import sys
@@ -22,6 +24,8 @@ FUNCTION_LINES_MEDIAN_MAX = 15
 LONG_LINES_MAX = 139  # of all files together, left over from the first days: only ever fewer
 C_SUFFIXES = {".c", ".h"}
 CODE_SUFFIXES = C_SUFFIXES | {".py", ".sh", ".map", ".build"}
+FOLDERS = "src|include|cli|sim|tests|tools|bench|docs|man"
+NAMED = re.compile(rf"\b(?:{FOLDERS})/[\w./-]+\.(?:c|h|py|sh|md|scd|json|bin|txt)\b")
 CODE_NAMES = {"Makefile", "meson.build", "meson_options.txt", ".ci/run"}
 
 
@@ -83,6 +87,15 @@ def complaints_of(path, text, lengths):
 				yield number, f"a function of {length} lines, more than {FUNCTION_LINES_MAX}"
 
 
+def missing_files():
+	"""(page, line number, file) where a page leads to nowhere."""
+	for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+		for number, line in enumerate(page.read_text(encoding="utf-8").split("\n"), 1):
+			for named in NAMED.findall(line):
+				if not (ROOT / named).exists():
+					yield page.relative_to(ROOT), number, named
+
+
 def main():
 	lengths = []
 	long_lines = []
@@ -94,6 +107,9 @@ def main():
 		for number, complaint in complaints_of(path, text, lengths):
 			print(f"{place}:{number}: {complaint}", file=sys.stderr)
 			count += 1
+	for page, number, named in missing_files():
+		print(f"{page}:{number}: there is no {named}", file=sys.stderr)
+		count += 1
 	median = statistics.median(lengths or [0])
 	if median > FUNCTION_LINES_MEDIAN_MAX:
 		print(f"half of the functions are longer than {FUNCTION_LINES_MEDIAN_MAX} lines", file=sys.stderr)
