@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* lcpfs: one table of commands, their options and their help; getopt_long does the rest. */
+/* lcpfs: one table of commands, their options and their usage; getopt_long does the rest. */
 #include <errno.h>
 #include <getopt.h>
 #include <signal.h>
@@ -14,8 +14,8 @@
 #include "cli.h"
 #include "control/describe.h"
 #include "control/field.h"
+#include "help.h"
 #include "sim/simulate.h"
-#include "show.h"
 #include "size.h"
 
 #define JSON_HELP     "print one JSON object"
@@ -285,42 +285,6 @@ int cli_mode(const char *text, enum lcpfs_engine_mode *mode)
 	return describe_mode_parse(text, mode) ? 0 : cli_usage("no such mode: %s; it is off, observe or on", text);
 }
 
-/* ---- help ---- */
-
-static int print_help(void)
-{
-	char left[64];
-
-	printf("lcpfs: a storage pool whose partition boundaries move by themselves\n\n");
-	printf("usage: lcpfs COMMAND …    lcpfs help COMMAND    lcpfs --version\n\n");
-	for (size_t i = 0; i < ARRAY_LENGTH(commands); i++) {
-		snprintf(left, sizeof(left), "%-11s%s", commands[i].name, commands[i].operands);
-		show_help(32, left, commands[i].help);
-	}
-	printf("\nPOOL is a file or a block device. Sizes take K, M, G or T (1024).\n");
-	return cli_finish_output();
-}
-
-static int print_command_help(const struct cli_command *command)
-{
-	const struct cli_option *option = command->options;
-	char left[64];
-
-	printf("usage: lcpfs %s %s%s\n\n%s\n", command->name, command->operands, option ? " [OPTIONS]" : "",
-	       command->help);
-	if (option)
-		printf("\n");
-	for (; option && option->name; option++) {
-		char letter[8] = "";
-		if (option->letter)
-			snprintf(letter, sizeof(letter), "-%c, ", option->letter);
-		snprintf(left, sizeof(left), "%s--%s%s%s", letter, option->name, option->value ? " " : "",
-			 option->value ? option->value : "");
-		show_help(24, left, option->help);
-	}
-	return cli_finish_output();
-}
-
 /* ---- parsing ---- */
 
 static const struct cli_command *command_by_name(const char *name)
@@ -403,7 +367,7 @@ static int run_command(const struct cli_command *command, int argc, char **argv)
 	fill_options(command, long_options, letters);
 	while ((answer = getopt_long(argc, argv, letters, long_options, NULL)) != -1) {
 		if (answer == 'h' || answer == OPTION_HELP)
-			return print_command_help(command);
+			return help_usage(command);
 		if (answer == '?' || answer == ':')
 			return wrong_option(command, answer, argv, optind);
 		cli.values[option_index(command, answer)] = optarg ? optarg : "";
@@ -424,18 +388,11 @@ static int simulate(int argc, char **argv)
 
 static int help(int argc, char **argv)
 {
-	const struct cli_command *command;
-
 	if (argc < 2)
-		return print_help();
-	command = command_by_name(argv[1]);
-	if (!command)
+		return help_list();
+	if (!help_has_manual(argv[1]))
 		return cli_usage("no such command: %s; see lcpfs help", argv[1]);
-	if (!command->run) {
-		char *arguments[] = {argv[1], (char[]){"--help"}, NULL};
-		return simulate(2, arguments);
-	}
-	return print_command_help(command);
+	return help_manual(argv[1]);
 }
 
 int cli_main(int argc, char **argv)

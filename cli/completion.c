@@ -171,7 +171,7 @@ static void print_commands_options(const struct cli_command *commands, size_t co
 		print_valued(&commands[i]);
 		printf("' ;;\n");
 	}
-	printf("\tsimulate) options=$(\"${COMP_WORDS[0]}\" help simulate 2>/dev/null | grep -o -e '--[a-z-]*' | "
+	printf("\tsimulate) options=$(\"${COMP_WORDS[0]}\" simulate --help 2>/dev/null | grep -o -e '--[a-z-]*' | "
 	       "sort -u) ;;\n");
 	printf("\tesac\n");
 }
@@ -200,7 +200,7 @@ int completion_command(const struct cli *cli)
 	for (size_t i = 0; i < count; i++)
 		print_values(&commands[i]);
 	printf("\thelp:help) ");
-	print_command_words(commands, count, "");
+	print_command_words(commands, count, "lcpfs");
 	printf("; return ;;\n");
 	fputs(behind_values, stdout);
 	for (size_t i = 0; i < count; i++)

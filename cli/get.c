@@ -69,9 +69,7 @@ static int check_names(const char *names, unsigned of)
 {
 	struct lcpfs_failure failure;
 
-	return property_check(names, of, &failure) ? cli_usage("%s; see man lcpfs for those that there are",
-							       failure.message)
-						   : 0;
+	return property_check(names, of, &failure) ? cli_usage("%s; see lcpfs help get", failure.message) : 0;
 }
 
 static int ask(const struct cli *cli, const char *partition, const char *names, struct json_object **result,

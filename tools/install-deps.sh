@@ -6,10 +6,10 @@ set -eu
 
 build='gcc libc6-dev meson ninja-build pkg-config liburing-dev libxxhash-dev libblkid-dev
 	libjson-c-dev libsmartcols-dev libgnutls28-dev libmicrohttpd-dev libncurses-dev
-	scdoc'
+	scdoc mandoc'
 clients='libnbd-bin fio python3 python3-libnbd'
 filesystems='fuse3 mount util-linux e2fsprogs xfsprogs'
-testing='nbdkit qemu-utils gnutls-bin libcmocka-dev libnbd-dev binutils mandoc procps gnuplot-nox
+testing='nbdkit qemu-utils gnutls-bin libcmocka-dev libnbd-dev binutils procps gnuplot-nox
 	curl python3-prometheus-client python3-jsonschema python3-xxhash'
 peers='nbdkit qemu-utils qemu-system-common btrfs-progs'
 

@@ -15,9 +15,12 @@ meson install -C "$BUILD" --no-rebuild --destdir "$T/root" >installed 2>&1 || fa
 cd root
 find . -type f -o -type l | sort >../files
 cd ..
-for file in bin/lcpfs liblcpfs.so liblcpfs.so.0 liblcpfs.a lcpfs.pc include/lcpfs/pool.h man1/lcpfs.1 \
+for file in bin/lcpfs liblcpfs.so liblcpfs.so.0 liblcpfs.a lcpfs.pc include/lcpfs/pool.h \
 	bash-completion/completions/lcpfs system/lcpfs@.service system/lcpfs-attach@.service; do
 	grep -q "/$file\$" files || fail "$file is missing: $(cat files)"
+done
+for page in "$BUILD"/man/*.1; do
+	grep -q "/man1/$(basename "$page")\$" files || fail "$page is not installed: $(cat files)"
 done
 
 PC=$(dirname "$(find "$T/root" -name lcpfs.pc)")

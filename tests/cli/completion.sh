@@ -36,6 +36,7 @@ completes() {
 
 completes stat -- status
 completes help exp -- explain
+completes help l -- lcpfs list log
 completes list "$POOL" --j -- --json
 completes resize "$POOL" "" -- db db-2 log
 completes attach --read-only "$POOL" d -- db db-2
@@ -60,9 +61,12 @@ completes attach /nobody/there "" --
 completes simulate --trac -- --trace
 
 # All that the help has.
-for command in $(lcpfs help | sed -n 's/^  \([a-z]*\) .*/\1/p'); do
+commands=$(lcpfs help | sed -n 's/^  \([a-z]*\) .*/\1/p')
+# shellcheck disable=SC2086,SC2046
+completes help "" -- $(printf '%s\n' $commands lcpfs | sort)
+for command in $commands; do
 	completes "$command" -- "$command"
-	for option in $(lcpfs help "$command" | sed -n 's/^  \(-[a-zA-Z], \)\{0,1\}\(--[a-z-]*\).*/\2/p'); do
+	for option in $(lcpfs "$command" --help | sed -n 's/^  \(-[a-zA-Z], \)\{0,1\}\(--[a-z-]*\).*/\2/p'); do
 		bash complete.bash "$LCPFS" "$command" "$option" | grep -qx -e "$option" ||
 			fail "$command $option"
 	done

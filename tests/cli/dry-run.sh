@@ -9,7 +9,7 @@ POOL=$T/pool
 only_ask="get list status serve explain log iostat top metrics check scrub dump completion simulate"
 for command in $(lcpfs help | sed -n 's/^  \([a-z]*\) .*/\1/p'); do
 	case " $only_ask " in *" $command "*) continue ;; esac
-	lcpfs help "$command" | grep -q -e '--dry-run' || fail "$command has no --dry-run"
+	lcpfs "$command" --help | grep -q -e '--dry-run' || fail "$command has no --dry-run"
 done
 
 facts() {

@@ -120,6 +120,6 @@ is "on" -Ho value db tune
 lcpfs get "$POOL" -Ho property | sort -u >names
 while read -r name; do
 	grep -q "\`$name\`" "$TESTS/../docs/control.md" || fail "docs/control.md does not have $name"
-	grep -q "\*$name\*" "$TESTS/../man/lcpfs.1.scd" || fail "the manual does not have $name"
+	grep -q "\*$name\*" "$TESTS/../man/lcpfs-get.1.scd" || fail "its page does not have $name"
 done <names
 unserve

@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "cli/cli.h"
+#include "cli/help.h"
 #include "cli/session.h"
 #include "control/command.h"
 #include "fuzz.h"
@@ -59,6 +60,9 @@ void session_sleep(struct timespec *next, double interval_s)
 {
 	CHECK(next && interval_s > 0);
 }
+
+/* Without man pages, which a build of its own does not have. */
+const struct help_page help_pages[] = {{"add", "A\bAdd a _\bpartition\n"}, {"lcpfs", "\b"}, {0}};
 
 /* They run other programs. */
 int attach_command(const struct cli *cli)
