@@ -386,9 +386,14 @@ static int simulate(int argc, char **argv)
 	return status ? status : cli_finish_output();
 }
 
+static bool is_help(const char *word)
+{
+	return !strcmp(word, "help") || !strcmp(word, "--help") || !strcmp(word, "-h");
+}
+
 static int help(int argc, char **argv)
 {
-	if (argc < 2)
+	if (argc < 2 || is_help(argv[1]))
 		return help_list();
 	if (!help_has_manual(argv[1]))
 		return cli_usage("no such command: %s; see lcpfs help", argv[1]);
@@ -410,7 +415,7 @@ int cli_main(int argc, char **argv)
 		printf("lcpfs %s\n", LCPFS_VERSION);
 		return cli_finish_output();
 	}
-	if (!strcmp(argv[1], "help") || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))
+	if (is_help(argv[1]))
 		return help(argc - 1, argv + 1);
 	command = command_by_name(argv[1]);
 	if (!command)

@@ -14,6 +14,8 @@ expect 0 lcpfs --help
 cp out list
 expect 0 lcpfs help
 cmp -s out list || fail "--help and help differ"
+expect 0 lcpfs help help
+cmp -s out list || fail "help help and help differ"
 commands=$(sed -n 's/^  \([a-z]*\) .*/\1/p' out)
 [ "$(echo "$commands" | wc -w)" -ge 14 ] || fail "commands: $commands"
 expect 2 lcpfs help frobnicate
