@@ -220,10 +220,15 @@ static void choose_heads(struct sim_log *log)
 	log->heads = wanted;
 }
 
+/* Without a table all that a flush covers is as good as rooted. */
 static bool checkpoint(struct sim_log *log)
 {
-	bool done;
+	bool done = log->space.redo < log->seq;
 
+	if (!log->table.pages) {
+		model_flush(log);
+		return done;
+	}
 	choose_heads(log);
 	done = model_table_step(log);
 	reckon(log);
@@ -286,7 +291,9 @@ static bool clean(struct sim_log *log, uint32_t metaslab)
 	space_pin(&log->space, metaslab);
 	while (done < count) {
 		uint32_t batch = done / RECORD_BLOCKS_MAX * RECORD_BLOCKS_MAX;
-		r = open_record(log, 2, log->survivors[done], left - fits_one(log, count - batch));
+		/* Without a table nothing is kept for it. */
+		uint32_t kept = left && fits_one(log, count - batch) ? left - 1 : left;
+		r = open_record(log, 2, log->survivors[done], kept);
 		if (!r)
 			break;
 		done += move_some(log, metaslab, r, log->survivors + done,
@@ -298,8 +305,8 @@ static bool clean(struct sim_log *log, uint32_t metaslab)
 
 static bool is_pending(const struct sim_log *log)
 {
-	return log->table.pages &&
-	       (log->table.dirty_leaves || log->space.redo < log->seq || model_table_wasteful(log));
+	return log->space.redo < log->seq ||
+	       (log->table.pages && (log->table.dirty_leaves || model_table_wasteful(log)));
 }
 
 /* What makes room: false if nothing is to be gained. */
@@ -320,7 +327,7 @@ static bool unit(struct sim_log *log)
 	if (next == UNIT_FLUSH)
 		model_flush(log);
 	if (next == UNIT_CHECKPOINT || (next == UNIT_CLEAN && !clean(log, victim)))
-		return log->table.pages && checkpoint(log);
+		return checkpoint(log);
 	return next != UNIT_NONE;
 }
 

@@ -55,7 +55,7 @@ static const char usage_text[] =
 	"  --spare PERCENT          instead of --pool: of the data, beyond what the\n"
 	"                           partitions need at least\n"
 	"  --checkpoint PERCENT     of a partition's size written between checkpoints\n"
-	"                           (default 25; 0: no tables)\n"
+	"                           (default 25%; 0%: no tables)\n"
 	"  --flush SIZE             written between two flushes of a partition (default:\n"
 	"                           it is never flushed)\n"
 	"  --in-flight N            writes under way at once, 1 (default) to 64: one\n"
