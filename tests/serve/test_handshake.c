@@ -423,6 +423,19 @@ static void an_option_that_is_too_long_is_skipped(void **state)
 	assert_int_equal(long_option(NBD_OPT_EXPORT_NAME, 100000), HANDSHAKE_END);
 }
 
+/* No export has one; and there is no place for it. */
+static void a_long_name_is_unknown(void **state)
+{
+	static uint8_t go[4 + 4096 + 2];
+	(void)state;
+	for (uint32_t length = HANDSHAKE_NAME_MAX + 1; length <= 4096; length = length < 4096 ? 4096 : 4097) {
+		begin_with(SERVE_TLS_OFF, 1);
+		memset(be32_put(go, length), 'a', length);
+		memset(go + 4 + length, 0, 2);
+		refused(NBD_OPT_GO, go, 4 + length + 2, NBD_REP_ERR_UNKNOWN);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -446,6 +459,7 @@ int main(void)
 		cmocka_unit_test(tls_that_is_required_comes_first),
 		cmocka_unit_test(tls_forgets_what_was_agreed_before),
 		cmocka_unit_test(an_option_that_is_too_long_is_skipped),
+		cmocka_unit_test(a_long_name_is_unknown),
 	};
 
 	return cmocka_run_group_tests_name("handshake", tests, NULL, end);

@@ -310,6 +310,120 @@ static void flushes_that_wait_share_one(void **state)
 	end();
 }
 
+/* -- errors reach whoever asked -- */
+
+static void a_flush_that_fails_is_told(void **state)
+{
+	(void)state;
+	begin_with(WIRE_STRUCTURED);
+	w.volumes[0].flush_error = -LCPFS_E_IO;
+	send_raw(NBD_CMD_FLUSH, 0, 0, 0, 0);
+	answered(NBD_EIO);
+	send_raw(NBD_CMD_WRITE, NBD_CMD_FLAG_FUA, 0, 4096, 4096);
+	answered(NBD_EIO);
+	send_raw(NBD_CMD_TRIM, NBD_CMD_FLAG_FUA, 0, 4096, 0);
+	answered(NBD_EIO);
+	send_raw(NBD_CMD_WRITE_ZEROES, NBD_CMD_FLAG_FUA, 0, 4096, 0);
+	answered(NBD_EIO);
+	send_raw(NBD_CMD_WRITE, 0, 0, 4096, 4096); /* it promises nothing */
+	answered(0);
+	end();
+}
+
+static void what_cannot_be_written_says_why(void **state)
+{
+	static const struct {
+		int error;
+		uint32_t told;
+	} list[] = {{-LCPFS_E_NOSPC, NBD_ENOSPC}, {-LCPFS_E_DEVICE_FULL, NBD_ENOSPC}, {-LCPFS_E_IO, NBD_EIO},
+		    {-LCPFS_E_FAULTED, NBD_EIO},  {-LCPFS_E_NOMEM, NBD_ENOMEM}};
+	(void)state;
+	begin_with(WIRE_STRUCTURED);
+	for (size_t i = 0; i < ARRAY_LENGTH(list); i++) {
+		w.volumes[0].write_error = list[i].error;
+		send_raw(NBD_CMD_WRITE, 0, 0, 4096, 4096);
+		answered(list[i].told);
+		send_raw(NBD_CMD_WRITE, 0, 0, 3 << 20, 3 << 20); /* in pieces */
+		answered(list[i].told);
+		send_raw(NBD_CMD_WRITE_ZEROES, NBD_CMD_FLAG_NO_HOLE, 0, 4096, 0);
+		answered(list[i].told);
+	}
+	end();
+}
+
+/* The part of the map that can be read is an answer; what cannot is no hole. */
+static void what_the_map_does_not_tell_is_not_told(void **state)
+{
+	const uint8_t *at;
+	(void)state;
+	begin_with(WIRE_STRUCTURED);
+	memset(w.volumes[0].written, true, 2);
+	w.volumes[0].lost_from = 5 * 4096;
+	send_raw(NBD_CMD_BLOCK_STATUS, 0, 0, 8 * 4096, 0);
+	at = take(20 + 4 + 2 * 8);
+	assert_int_equal(be32_get(at + 16), 4 + 2 * 8);
+	assert_int_equal(be32_get(at + 24), 2 * 4096);
+	assert_int_equal(be32_get(at + 28), 0);
+	assert_int_equal(be32_get(at + 32), 3 * 4096);
+	assert_int_equal(be32_get(at + 36), NBD_STATE_HOLE | NBD_STATE_ZERO);
+	send_raw(NBD_CMD_BLOCK_STATUS, 0, 5 * 4096, 4096, 0);
+	answered(NBD_EIO);
+	end();
+}
+
+static void zeros_that_keep_their_space_are_no_hole(void **state)
+{
+	(void)state;
+	begin_with(WIRE_SIMPLE);
+	memset(w.volumes[0].data, 1, 3 * 4096);
+	send_raw(NBD_CMD_WRITE_ZEROES, NBD_CMD_FLAG_NO_HOLE, 0, 2 * 4096, 0);
+	answered(0);
+	assert_int_equal(w.volumes[0].data[0] | w.volumes[0].data[2 * 4096 - 1], 0);
+	assert_int_equal(w.volumes[0].data[2 * 4096], 1);
+	assert_true(w.volumes[0].written[0] && w.volumes[0].written[1]);
+	send_raw(NBD_CMD_WRITE_ZEROES, 0, 0, 4096, 0);
+	answered(0);
+	assert_false(w.volumes[0].written[0]);
+	end();
+}
+
+static void another_flush_comes(struct world_volume *volume)
+{
+	uint8_t header[28] = {0};
+	if (volume->flushes > 1)
+		return;
+	be16_put(be16_put(be32_put(header, NBD_REQUEST_MAGIC), 0), NBD_CMD_FLUSH);
+	world_send(&w, header, sizeof(header));
+	connection_turn(w.connection, true);
+}
+
+/* What was written before it may have come too late for the one that runs. */
+static void a_flush_that_comes_amid_one_gets_the_next(void **state)
+{
+	(void)state;
+	begin_with(WIRE_SIMPLE);
+	w.volumes[0].flushing = another_flush_comes;
+	send_raw(NBD_CMD_FLUSH, 0, 0, 0, 0);
+	assert_int_equal(w.to_client.length - c.taken, 2 * 16);
+	assert_int_equal(w.volumes[0].flushes, 2);
+	end();
+}
+
+/* Who is there already goes on with the old length. */
+static void a_volume_of_another_length_is_another_export(void **state)
+{
+	struct export *export = NULL;
+	(void)state;
+	begin_with(WIRE_SIMPLE);
+	w.volumes[0].bytes -= 4096;
+	assert_int_equal(exports_open(w.host.exports, "db", &export, NULL), 0);
+	assert_int_equal(export->info.bytes, VOLUME_BYTES - 4096);
+	export_close(export);
+	world_settle(&w);
+	w.volumes[0].bytes += 4096;
+	end();
+}
+
 /* Replies that nobody takes: it stops receiving long before memory is used up, and goes on when they are taken. */
 static void a_client_that_does_not_read_is_not_read_from(void **state)
 {
@@ -389,6 +503,12 @@ int main(void)
 		cmocka_unit_test(a_long_unsplit_read_takes_little_memory),
 		cmocka_unit_test(what_goes_bad_while_it_is_sent_cuts_the_connection),
 		cmocka_unit_test(flushes_that_wait_share_one),
+		cmocka_unit_test(a_flush_that_fails_is_told),
+		cmocka_unit_test(what_cannot_be_written_says_why),
+		cmocka_unit_test(what_the_map_does_not_tell_is_not_told),
+		cmocka_unit_test(zeros_that_keep_their_space_are_no_hole),
+		cmocka_unit_test(a_flush_that_comes_amid_one_gets_the_next),
+		cmocka_unit_test(a_volume_of_another_length_is_another_export),
 		cmocka_unit_test(a_client_that_does_not_read_is_not_read_from),
 		cmocka_unit_test(who_sends_no_more_gets_all_answers),
 		cmocka_unit_test(what_a_turn_left_is_taken_before_what_comes),

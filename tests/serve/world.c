@@ -95,8 +95,10 @@ static int volume_write(void *volume, uint64_t offset, const void *buffer, size_
 			struct lcpfs_failure *failure)
 {
 	struct world_volume *v = volume;
-	(void)failure;
 	CHECK(fits(v, offset, length) && !v->read_only);
+	if (v->write_error)
+		return failure_set(failure, (enum lcpfs_error)-v->write_error, "partition %s: cannot write",
+				   v->name);
 	memcpy(v->data + offset, buffer, length);
 	mark(v, offset, length, true);
 	return 0;
@@ -106,6 +108,9 @@ static int volume_try_write(void *volume, uint64_t offset, const void *buffer, s
 			    bool *unsettled)
 {
 	*unsettled = chance(current, 10);
+	*done = 0;
+	if (((struct world_volume *)volume)->write_error)
+		return -LCPFS_E_AGAIN;
 	size_t n = chance(current, current->nature.waits) ? (size_t)world_random(current, length) : length;
 	*done = n;
 	(void)!volume_write(volume, offset, buffer, n, NULL);
@@ -128,18 +133,24 @@ static int volume_flush(void *volume, struct lcpfs_failure *failure)
 	(void)failure;
 	v->flushes++;
 	v->unflushed = 0;
-	return 0;
+	if (v->flushing)
+		v->flushing(v);
+	return v->flush_error;
 }
 
 static int volume_extent(void *volume, uint64_t offset, uint64_t length, bool *data, uint64_t *end)
 {
 	struct world_volume *v = volume;
 	CHECK(fits(v, offset, length) && length);
+	if (v->lost_from && offset >= v->lost_from)
+		return -LCPFS_E_CORRUPT;
 	*data = v->written[offset / WORLD_BLOCK];
 	*end = offset;
 	while (*end < offset + length && v->written[*end / WORLD_BLOCK] == *data)
 		*end = (*end / WORLD_BLOCK + 1) * WORLD_BLOCK;
 	*end = MIN_OF(*end, offset + length);
+	if (v->lost_from)
+		*end = MIN_OF(*end, v->lost_from);
 	return 0;
 }
 

@@ -17,6 +17,10 @@ struct world_volume {
 	uint8_t *data;
 	bool *written;       /* by block: it is no hole */
 	uint64_t bad_from, bad_to; /* reading there fails */
+	uint64_t lost_from;        /* 0, or from where on the map cannot be read */
+	int write_error;           /* of whoever may wait; who may not is told to come again */
+	int flush_error;
+	void (*flushing)(struct world_volume *volume); /* called amid a flush, or NULL */
 	unsigned flushes;
 	uint64_t unflushed;  /* writes since the last flush began */
 };

@@ -762,6 +762,20 @@ static void checks_are_the_same_or_not(void **state)
 	assert_false(fmt_check_same(&a, &b));
 }
 
+static void every_byte_of_a_block_counts(void **state)
+{
+	static uint8_t block[BLOCK_SIZE];
+	struct fmt_check check = fmt_check_of(block);
+
+	(void)state;
+	for (unsigned i = 0; i < BLOCK_SIZE; i++) {
+		block[i] = 1;
+		assert_false(fmt_check_fits(&check, block));
+		block[i] = 0;
+	}
+	assert_true(fmt_check_fits(&check, block));
+}
+
 static void verdicts_and_kinds_have_words(void **state)
 {
 	(void)state;
@@ -783,6 +797,7 @@ int main(void)
 		cmocka_unit_test(every_changed_byte_is_found),
 		cmocka_unit_test(hostile_blocks_can_be_put_in_words),
 		cmocka_unit_test(what_is_not_a_block_is_told_apart),
+		cmocka_unit_test(every_byte_of_a_block_counts),
 		cmocka_unit_test(verdicts_and_kinds_have_words),
 		cmocka_unit_test(a_volume_page_is_nothing_but_ids),
 		cmocka_unit_test(entries_come_back_as_they_were_put),

@@ -273,6 +273,8 @@ static void root_data(struct bed *b) { b->root.data_blocks = le64_of(le64_get(b-
 static void root_no_data(struct bed *b) { b->root.data_blocks = le64_of(0); }
 static void root_pages(struct bed *b) { b->root.page_blocks = le64_of(le64_get(b->root.id_end) + 1); }
 static void root_no_pages(struct bed *b) { b->root.page_blocks = le64_of(0); }
+static void root_more_pages(struct bed *b) { b->root.page_blocks = le64_of(le64_get(b->root.page_blocks) + 2); }
+static void root_more_data(struct bed *b) { b->root.data_blocks = le64_of(le64_get(b->root.data_blocks) + 1); }
 static void root_table_pages(struct bed *b) { b->root.table_pages = le64_of(UINT64_MAX / 2); }
 static void root_no_table_pages(struct bed *b) { b->root.table_pages = le64_of(0); }
 static void root_generation(struct bed *b) { b->root.generation = le64_of(UINT64_MAX - 1); }
@@ -1029,6 +1031,8 @@ static const struct change changes[] = {
 	{"no data", IN_ROOT, CORRUPT, root_no_data, QUIET},
 	{"more pages than ids", IN_ROOT, CORRUPT, root_pages, QUIET},
 	{"no pages", IN_ROOT, 0, root_no_pages, TOLD},
+	{"two pages more", IN_ROOT, 0, root_more_pages, TOLD},
+	{"a data block more", IN_ROOT, 0, root_more_data, TOLD},
 	{"too many pages of the table", IN_ROOT, CORRUPT, root_table_pages, QUIET},
 	{"no pages of the table", IN_ROOT, 0, root_no_table_pages, QUIET},
 	{"the last generation", IN_ROOT, CORRUPT, root_generation, QUIET},

@@ -1,0 +1,635 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a store asks of its device, in which order, and what it makes of the answers. Things that others do happen
+ * amid an operation of the device: its lock is free then.
+ */
+#include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "store/ids.h"
+#include "store/log.h"
+#include "store/place.h"
+#include "store/record.h"
+#include "store/table.h"
+
+enum { BASE = 16, METASLAB_BLOCKS = 256, METASLABS = 16, VOLUME_BLOCKS = 1500 };
+
+static struct front {
+	struct vdev vdev, *behind;
+	struct store *store;
+	uint64_t now_us;
+	unsigned writes, flushes; /* operations */
+	bool unflushed, rooted;   /* since the last flush: something that is no root was written, or a root */
+	uint64_t last_record;     /* offset of the last write that is no root */
+	uint64_t generation;      /* of the last root that was written */
+	unsigned copies, slot;    /* of it */
+	unsigned durable_slot;    /* of the last one that was flushed */
+	void (*reading)(void), (*wrote)(const struct vdev_io *io); /* once */
+	int root_error;
+} front;
+
+/* -- the device -- */
+
+static uint64_t now_us(void *context)
+{
+	(void)context;
+	return front.now_us;
+}
+
+static const struct clock front_clock = {.now_us = now_us, .wall_s = now_us};
+
+static bool is_root(const struct vdev_io *io)
+{
+	return io->offset < BASE * BLOCK_SIZE;
+}
+
+static void note_root(const struct vdev_io *io)
+{
+	uint64_t generation = le64_get(((const struct fmt_root *)io->buffer)->generation);
+
+	assert_false(front.unflushed); /* what it points at is durable */
+	assert_true(front.rooted ? generation == front.generation : generation > front.generation);
+	front.copies = front.rooted ? front.copies + 1 : 1;
+	front.slot = (unsigned)(io->offset / BLOCK_SIZE - 1) / 2;
+	assert_int_not_equal(front.slot, front.durable_slot); /* that one stays good */
+	front.generation = generation;
+	front.rooted = true;
+}
+
+static void note_write(const struct vdev_io *io)
+{
+	front.writes++;
+	if (is_root(io)) {
+		note_root(io);
+		return;
+	}
+	assert_false(front.rooted); /* what the root before that one needs is still there */
+	front.unflushed = true;
+	front.last_record = io->offset;
+}
+
+static void submit(struct vdev *vdev, struct vdev_io *ios, unsigned count)
+{
+	void (*reading)(void) = ios[0].op == VDEV_READ ? front.reading : NULL;
+	void (*wrote)(const struct vdev_io *io) = front.wrote;
+
+	(void)vdev;
+	for (unsigned i = 0; i < count; i++) {
+		if (ios[i].op == VDEV_WRITE)
+			note_write(&ios[i]);
+	}
+	front.behind->ops->submit(front.behind, ios, count);
+	for (unsigned i = 0; i < count && front.root_error && is_root(ios); i++)
+		ios[i].result = front.root_error;
+	if (reading) {
+		front.reading = NULL;
+		reading();
+	}
+	if (wrote && ios[0].op == VDEV_WRITE)
+		wrote(ios);
+}
+
+static int flush(struct vdev *vdev)
+{
+	(void)vdev;
+	front.flushes++;
+	if (front.rooted) {
+		assert_int_equal(front.copies, 2);
+		front.durable_slot = front.slot;
+	}
+	front.unflushed = front.rooted = false;
+	return vdev_flush(front.behind);
+}
+
+static int discard(struct vdev *vdev, uint64_t offset, uint64_t length)
+{
+	(void)vdev;
+	return vdev_discard(front.behind, offset, length);
+}
+
+/* -- the store -- */
+
+static int open_as(bool read_only, bool was_closed, struct lcpfs_failure *failure)
+{
+	static uint32_t metaslabs[METASLABS];
+	const struct store_config config = {
+		.clock = &front_clock,
+		.vdev = &front.vdev,
+		.guid = 1,
+		.partition = 1,
+		.name = "front",
+		.metaslab_base = BASE,
+		.metaslab_blocks = METASLAB_BLOCKS,
+		.metaslab_count = METASLABS,
+		.root_block = {{1, 2}, {3, 4}},
+		.cache_bytes = 4 << 20,
+		.read_only = read_only,
+		.was_closed = was_closed,
+	};
+
+	for (uint32_t i = 0; i < METASLABS; i++)
+		metaslabs[i] = i;
+	if (!front.generation)
+		assert_int_equal(store_format(&config, VOLUME_BLOCKS, metaslabs, METASLABS), 0);
+	return store_open(&config, metaslabs, METASLABS, &front.store, failure);
+}
+
+static int set_up(void **state)
+{
+	static const struct vdev_ops ops = {.submit = submit, .flush = flush, .discard = discard};
+	uint64_t blocks = BASE + METASLABS * METASLAB_BLOCKS;
+
+	(void)state;
+	front = (struct front){.behind = vdev_memory_new(blocks << BLOCK_SHIFT), .now_us = 1, .durable_slot = 1};
+	front.vdev = (struct vdev){.ops = &ops, .size_bytes = front.behind->size_bytes, .name = "front"};
+	return open_as(false, false, NULL);
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	if (front.store)
+		store_abandon(front.store);
+	vdev_close(front.behind);
+	return 0;
+}
+
+static void crash(void)
+{
+	store_abandon(front.store);
+	front.store = NULL;
+	front.unflushed = front.rooted = false;
+	front.wrote = NULL;
+}
+
+static void write_block(uint64_t block, uint8_t value)
+{
+	uint8_t data[BLOCK_SIZE];
+
+	memset(data, value, sizeof(data));
+	assert_int_equal(store_write(front.store, block * BLOCK_SIZE, data, sizeof(data), false, NULL), 0);
+}
+
+static void expect_block(uint64_t block, uint8_t value)
+{
+	uint8_t data[BLOCK_SIZE];
+
+	assert_int_equal(store_read(front.store, block * BLOCK_SIZE, data, sizeof(data), NULL), 0);
+	assert_int_equal(data[0], value);
+	assert_int_equal(data[BLOCK_SIZE - 1], value);
+}
+
+/* After a crash it is whole by every invariant. */
+static void expect_whole(void)
+{
+	static uint8_t used[(BASE + METASLABS * METASLAB_BLOCKS) / 8 + 1];
+	struct store_walk walk = {.data = true, .after_crash = true};
+	struct lcpfs_failure failure = {0};
+
+	crash();
+	if (open_as(true, false, &failure))
+		fail_msg("%s", failure.message);
+	memset(used, 0, sizeof(used));
+	assert_int_equal(store_check(front.store, used, &walk), 0);
+	assert_int_equal(walk.damaged_blocks, 0);
+}
+
+/* -- order -- */
+
+static void a_root_comes_after_what_it_needs_and_before_what_follows(void **state)
+{
+	(void)state;
+	for (unsigned round = 0; round < 40; round++) {
+		for (uint64_t i = 0; i < 20; i++)
+			write_block((round * 37 + i * 71) % VOLUME_BLOCKS, (uint8_t)round);
+		if (round % 3 == 0)
+			assert_int_equal(store_flush(front.store, NULL), 0);
+		assert_int_equal(store_checkpoint(front.store), 0);
+		if (round % 2 == 0) /* with nothing in the log */
+			assert_int_equal(store_checkpoint(front.store), 0);
+	}
+	write_block(7, 77);
+	assert_int_equal(store_flush(front.store, NULL), 0);
+	expect_whole();
+	expect_block(7, 77);
+}
+
+/* One that failed may have arrived all the same: the next one is told from it. */
+static void a_root_that_failed_has_a_number_of_its_own(void **state)
+{
+	(void)state;
+	write_block(1, 1);
+	front.root_error = -LCPFS_E_IO;
+	assert_int_equal(store_checkpoint(front.store), -LCPFS_E_IO);
+	front.root_error = 0;
+	front.rooted = false;
+	assert_int_equal(store_checkpoint(front.store), 0); /* note_root compares */
+	expect_block(1, 1);
+}
+
+static void what_idles_is_written_and_what_is_flushed_is_confirmed(void **state)
+{
+	unsigned writes = front.writes;
+
+	(void)state;
+	write_block(1, 1);
+	assert_int_equal(store_step(front.store), 0);
+	assert_int_equal(front.writes, writes);
+	front.now_us += IDLE_SEAL_US;
+	assert_int_equal(store_step(front.store), 1);
+	assert_int_equal(front.writes, writes + 1);
+	assert_int_equal(store_flush(front.store, NULL), 0);
+	assert_int_equal(store_step(front.store), 0);
+	writes = front.writes;
+	front.now_us += CONFIRM_US;
+	assert_int_equal(store_step(front.store), 1); /* a header behind it says that it is durable */
+	assert_int_equal(front.writes, writes + 1);
+	assert_int_equal(store_step(front.store), 0);
+}
+
+/* -- flushes of others -- */
+
+static void another_flush_fails(const struct vdev_io *io)
+{
+	(void)io;
+	atomic_fetch_add(&front.vdev.flush_failures, 1);
+}
+
+static void another_flush_fails_after_the_root(const struct vdev_io *io)
+{
+	if (is_root(io))
+		atomic_fetch_add(&front.vdev.flush_failures, 1);
+}
+
+/* It was told of what we wrote, and ours, which succeeds, is not. */
+static void a_loss_that_another_was_told_of_is_ours(void **state)
+{
+	(void)state;
+	write_block(1, 1);
+	front.wrote = another_flush_fails;
+	assert_int_not_equal(store_flush(front.store, NULL), 0);
+	front.wrote = NULL;
+	assert_int_not_equal(store_flush(front.store, NULL), 0);
+}
+
+static void a_root_that_another_flush_lost_is_none(void **state)
+{
+	(void)state;
+	write_block(1, 1);
+	front.wrote = another_flush_fails_after_the_root;
+	assert_int_not_equal(store_checkpoint(front.store), 0);
+	front.wrote = NULL;
+	assert_int_not_equal(store_flush(front.store, NULL), 0);
+}
+
+static struct {
+	pthread_t thread;
+	bool begun;
+	atomic_int stage; /* 1: the second is amid its write; 2: the first one's flush has ended */
+	int error;
+} second;
+static __thread bool is_second;
+
+static void await_stage(int stage)
+{
+	while (atomic_load(&second.stage) < stage)
+		sched_yield();
+}
+
+static void *write_second(void *context)
+{
+	(void)context;
+	is_second = true;
+	write_block(2, 2);
+	second.error = store_flush(front.store, NULL);
+	return NULL;
+}
+
+static void write_at_the_same_time(const struct vdev_io *io)
+{
+	(void)io;
+	if (is_second && atomic_load(&second.stage) == 0) {
+		atomic_store(&second.stage, 1);
+		await_stage(2);
+		atomic_fetch_add(&front.vdev.flush_failures, 1);
+	} else if (!second.begun) {
+		second.begun = true;
+		assert_int_equal(pthread_create(&second.thread, NULL, write_second, NULL), 0);
+		await_stage(1);
+	}
+}
+
+/* A flush says nothing of what was on its way when it began: of its loss another may be told. */
+static void what_was_on_its_way_is_not_covered(void **state)
+{
+	(void)state;
+	memset(&second, 0, sizeof(second));
+	write_block(1, 1);
+	front.wrote = write_at_the_same_time;
+	assert_int_equal(store_flush(front.store, NULL), 0);
+	atomic_store(&second.stage, 2);
+	pthread_join(second.thread, NULL);
+	assert_int_not_equal(second.error, 0);
+}
+
+static void *flush_second(void *context)
+{
+	(void)context;
+	is_second = true;
+	atomic_store(&second.stage, 1);
+	second.error = store_flush(front.store, NULL);
+	atomic_store(&second.stage, 2);
+	return NULL;
+}
+
+static void flush_at_the_same_time(const struct vdev_io *io)
+{
+	(void)io;
+	if (second.begun)
+		return;
+	second.begun = true;
+	assert_int_equal(pthread_create(&second.thread, NULL, flush_second, NULL), 0);
+	await_stage(1);
+	usleep(50000); /* for it to come to its end, if it does not wait */
+	assert_int_equal(atomic_load(&second.stage), 1);
+}
+
+static void a_flush_waits_for_what_is_on_its_way(void **state)
+{
+	(void)state;
+	memset(&second, 0, sizeof(second));
+	write_block(1, 1);
+	front.wrote = flush_at_the_same_time;
+	assert_int_equal(store_flush(front.store, NULL), 0);
+	pthread_join(second.thread, NULL);
+	assert_int_equal(second.error, 0);
+}
+
+/* -- damage -- */
+
+static void damage(uint64_t offset, unsigned blocks)
+{
+	static const uint8_t zeros[BLOCK_SIZE];
+
+	for (unsigned i = 0; i < blocks; i++)
+		assert_int_equal(vdev_write(front.behind, offset + i * BLOCK_SIZE, zeros, sizeof(zeros)), 0);
+}
+
+static void a_flushed_record_is_not_lost_in_silence(void **state)
+{
+	struct lcpfs_failure failure = {0};
+	uint64_t record;
+
+	(void)state;
+	write_block(1, 1);
+	assert_int_equal(store_flush(front.store, NULL), 0);
+	record = front.last_record;
+	front.now_us += CONFIRM_US;
+	assert_int_equal(store_step(front.store), 1);
+	crash();
+	damage(record, RECORD_HEADERS);
+	assert_int_equal(open_as(false, false, &failure), -LCPFS_E_CORRUPT);
+	front.store = NULL;
+}
+
+static void a_rotten_block_is_given_to_nobody(void **state)
+{
+	uint8_t data[BLOCK_SIZE];
+
+	(void)state;
+	write_block(1, 1);
+	assert_int_equal(store_flush(front.store, NULL), 0);
+	assert_int_equal(store_try_read(front.store, BLOCK_SIZE, data, sizeof(data)), 0);
+	damage(front.last_record + RECORD_HEADERS * BLOCK_SIZE, 1);
+	assert_int_equal(store_try_read(front.store, BLOCK_SIZE, data, sizeof(data)), -LCPFS_E_AGAIN);
+	assert_int_equal(store_read(front.store, BLOCK_SIZE, data, sizeof(data), NULL), -LCPFS_E_CORRUPT);
+}
+
+/* -- two at a time -- */
+
+static void another_writes_a_part(void)
+{
+	assert_int_equal(store_write(front.store, BLOCK_SIZE + 200, "other", 5, false, NULL), 0);
+}
+
+static void parts_of_a_block_do_not_get_lost(void **state)
+{
+	uint8_t data[BLOCK_SIZE];
+
+	(void)state;
+	write_block(1, 1);
+	assert_int_equal(store_flush(front.store, NULL), 0);
+	front.reading = another_writes_a_part;
+	assert_int_equal(store_write(front.store, BLOCK_SIZE + 100, "one", 3, false, NULL), 0);
+	assert_null(front.reading);
+	assert_int_equal(store_read(front.store, BLOCK_SIZE, data, sizeof(data), NULL), 0);
+	assert_memory_equal(data + 100, "one", 3);
+	assert_memory_equal(data + 200, "other", 5);
+	assert_int_equal(data[103] | data[205], 1);
+}
+
+/* -- trims -- */
+
+/* Its ids lie side by side, and are more than one count can hold. */
+static void a_long_trim_survives_a_crash(void **state)
+{
+	(void)state;
+	for (uint64_t block = 0; block < 512; block++)
+		write_block(block, 1);
+	assert_int_equal(store_flush(front.store, NULL), 0);
+	assert_int_equal(store_trim(front.store, 0, (uint64_t)500 * BLOCK_SIZE, true, NULL), 0);
+	expect_whole();
+	expect_block(0, 0);
+	expect_block(499, 0);
+	expect_block(500, 1);
+}
+
+/* The end of one block and the start of the next: both stay, but for that. */
+static void a_trim_across_a_border_zeroes_just_that(void **state)
+{
+	uint8_t data[2 * BLOCK_SIZE];
+
+	(void)state;
+	write_block(1, 1);
+	write_block(2, 2);
+	assert_int_equal(store_trim(front.store, 2 * BLOCK_SIZE - 10, 30, false, NULL), 0);
+	assert_int_equal(store_read(front.store, BLOCK_SIZE, data, sizeof(data), NULL), 0);
+	for (unsigned i = 0; i < sizeof(data); i++) {
+		bool gone = i >= BLOCK_SIZE - 10 && i < BLOCK_SIZE + 20;
+		assert_int_equal(data[i], gone ? 0 : i < BLOCK_SIZE ? 1 : 2);
+	}
+}
+
+/* -- extents -- */
+
+/* At every border of a leaf, from every offset there to every other. */
+static void extents_are_what_is_mapped(void **state)
+{
+	static const uint64_t edges[] = {0, 1, 510, 511, 512, 513, 1022, 1023, 1024, 1025, 1498, 1499, 1500};
+	bool mapped[VOLUME_BLOCKS] = {false};
+
+	(void)state;
+	for (unsigned round = 0; round < 12; round++) {
+		uint64_t block = edges[(round * 5 + 8) % 12]; /* at first the leaves before it are not there */
+
+		write_block(block, 1);
+		mapped[block] = true;
+		for (unsigned from = 0; from < ARRAY_LENGTH(edges); from++) {
+			for (unsigned to = from + 1; to < ARRAY_LENGTH(edges); to++) {
+				uint64_t first = edges[from], last = edges[to], wanted = first + 1, end;
+				bool data;
+
+				while (wanted < last && mapped[wanted] == mapped[first])
+					wanted++;
+				assert_int_equal(store_extent(front.store, first * BLOCK_SIZE,
+							      (last - first) * BLOCK_SIZE, &data, &end),
+						 0);
+				assert_int_equal(data, mapped[first]);
+				assert_int_equal(end, wanted * BLOCK_SIZE);
+			}
+		}
+	}
+}
+
+/* -- opening -- */
+
+/* The pool's word is not enough where its log goes on behind its root: it is opened as after a crash. */
+static void what_is_not_as_closed_is_not_opened_so(void **state)
+{
+	uint64_t before;
+
+	(void)state;
+	write_block(1, 1);
+	assert_int_equal(store_flush(front.store, NULL), 0);
+	crash();
+	before = front.generation;
+	assert_int_equal(open_as(false, true, NULL), 0);
+	assert_true(front.generation > before);
+	expect_block(1, 1);
+	assert_int_equal(store_close(front.store), 0);
+	before = front.generation;
+	assert_int_equal(open_as(false, true, NULL), 0);
+	assert_true(front.generation == before);
+}
+
+static void put_header(uint64_t at, uint64_t says, uint64_t seq)
+{
+	struct fmt_record r = {.seq = le64_of(seq), .place = place_of_block(says)};
+
+	fmt_seal(&r, FMT_RECORD, 1, 1, 0);
+	assert_int_equal(vdev_write(front.behind, at * BLOCK_SIZE, &r, sizeof(r)), 0);
+}
+
+/* A write that was cut off leaves the second copy of an earlier life; and a volume may hold a copy of a log. */
+static void headers_are_of_this_life_and_place(void **state)
+{
+	uint64_t block = BASE + 5;
+	struct fmt_record r;
+	bool good[2];
+
+	(void)state;
+	put_header(block, block, 9);
+	put_header(block + 1, block, 5);
+	assert_int_equal(record_read(front.store, block, &r, good), 1);
+	assert_true(le64_get(r.seq) == 9 && good[0] && !good[1]);
+	put_header(block + 1, block, 12);
+	assert_int_equal(record_read(front.store, block, &r, good), 1);
+	assert_true(le64_get(r.seq) == 12 && !good[0] && good[1]);
+	put_header(block, block + 7, 9);
+	put_header(block + 1, block + 7, 9);
+	assert_int_equal(record_read(front.store, block, &r, good), 0);
+}
+
+/* -- ids and pages -- */
+
+static void an_id_that_came_into_use_is_not_given_out(void **state)
+{
+	(void)state;
+	write_block(1, 1);
+	front.store->ids.run[0].first = IDS_FIRST;
+	front.store->ids.run[0].count = 1;
+	front.store->ids.runs = 1;
+	write_block(2, 2);
+	expect_block(1, 1);
+	expect_block(2, 2);
+}
+
+/* A page that was let go is another's soon, whoever found it last. */
+static void a_page_that_went_is_not_found(void **state)
+{
+	static const struct page_key other = {.kind = PAGE_VOLUME, .index = 5}, first = {.kind = PAGE_VOLUME};
+	struct cache cache;
+	struct page *page;
+
+	(void)state;
+	assert_int_equal(cache_init(&cache, 0), 0);
+	page = cache_take(&cache);
+	cache_insert(&cache, page, &other, PAGE_READY);
+	page_unpin(&cache, page);
+	assert_ptr_equal(cache_find(&cache, &other), page);
+	cache_forget(&cache, page);
+	assert_null(cache_find(&cache, &other));
+	assert_null(cache_find(&cache, &first));
+	cache_free(&cache);
+}
+
+/* -- regions -- */
+
+/* Where two become one, roll-forward begins at the older one's: what it finds twice does no harm. */
+static void merged_regions_are_as_old_as_the_older(void **state)
+{
+	struct store *s = calloc(1, sizeof(*s));
+	uint64_t seq[REGIONS], youngest = 0;
+
+	(void)state;
+	for (unsigned i = 0; i < REGIONS; i++) {
+		seq[i] = 1 + i * 7 % 31 + i % 2 * 100 * (i % 4 / 2);
+		youngest = MAX_OF(youngest, seq[i]);
+		s->table.region[i].seq = seq[i];
+		s->table.region[i].chain = seq[i] * 3;
+	}
+	table_make_regions(s, (uint64_t)REGIONS * TABLE_SLOTS * TABLE_SLOTS);
+	assert_int_equal(s->table.region_shift, 1);
+	for (unsigned i = 0; i < REGIONS; i++) {
+		uint64_t wanted = i < REGIONS / 2 ? MIN_OF(seq[2 * i], seq[2 * i + 1]) : youngest;
+
+		assert_int_equal(s->table.region[i].seq, wanted);
+		assert_int_equal(s->table.region[i].chain, wanted * 3);
+	}
+	free(s);
+}
+
+#define STORE_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		STORE_TEST(a_root_comes_after_what_it_needs_and_before_what_follows),
+		STORE_TEST(a_root_that_failed_has_a_number_of_its_own),
+		STORE_TEST(what_idles_is_written_and_what_is_flushed_is_confirmed),
+		STORE_TEST(a_loss_that_another_was_told_of_is_ours),
+		STORE_TEST(a_root_that_another_flush_lost_is_none),
+		STORE_TEST(what_was_on_its_way_is_not_covered),
+		STORE_TEST(a_flush_waits_for_what_is_on_its_way),
+		STORE_TEST(a_flushed_record_is_not_lost_in_silence),
+		STORE_TEST(a_rotten_block_is_given_to_nobody),
+		STORE_TEST(parts_of_a_block_do_not_get_lost),
+		STORE_TEST(a_long_trim_survives_a_crash),
+		STORE_TEST(a_trim_across_a_border_zeroes_just_that),
+		STORE_TEST(extents_are_what_is_mapped),
+		STORE_TEST(what_is_not_as_closed_is_not_opened_so),
+		STORE_TEST(headers_are_of_this_life_and_place),
+		STORE_TEST(an_id_that_came_into_use_is_not_given_out),
+		cmocka_unit_test(a_page_that_went_is_not_found),
+		cmocka_unit_test(merged_regions_are_as_old_as_the_older),
+	};
+
+	return cmocka_run_group_tests_name("store_device", tests, NULL, NULL);
+}

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A vdev on a file whose kernel fails, or does a part of what it is asked for. The system calls are wrapped: see
+ * link_args in meson.build.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <liburing.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/hash.h"
+#include "vdev/file.h"
+
+enum { SIZE = 1 << 20, PART = 64 << 10, PARTS = 4 };
+
+static struct {
+	int flush_errno;         /* fdatasync fails with it, 0: it works */
+	unsigned flushes, drops; /* calls of fdatasync, and of posix_fadvise for all of a file */
+	unsigned folder_syncs;
+	bool halves;     /* a transfer is half of what it could be */
+	bool interrupts; /* and each other one is interrupted */
+	unsigned calls;
+	int ring_error; /* the ring takes nothing, 0: it works */
+} kernel;
+
+static char folder[64], path[96];
+
+/* -- the kernel -- */
+
+int __real_fdatasync(int fd);
+int __wrap_fdatasync(int fd);
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
+int __real_posix_fadvise64(int fd, off_t offset, off_t length, int advice);
+int __wrap_posix_fadvise64(int fd, off_t offset, off_t length, int advice);
+ssize_t __real_pread64(int fd, void *buffer, size_t length, off_t offset);
+ssize_t __wrap_pread64(int fd, void *buffer, size_t length, off_t offset);
+ssize_t __real_pwrite64(int fd, const void *buffer, size_t length, off_t offset);
+ssize_t __wrap_pwrite64(int fd, const void *buffer, size_t length, off_t offset);
+ssize_t __real_pwritev64(int fd, const struct iovec *iov, int count, off_t offset);
+ssize_t __wrap_pwritev64(int fd, const struct iovec *iov, int count, off_t offset);
+int __real_io_uring_submit_and_wait(struct io_uring *ring, unsigned count);
+int __wrap_io_uring_submit_and_wait(struct io_uring *ring, unsigned count);
+
+int __wrap_fdatasync(int fd)
+{
+	kernel.flushes++;
+	if (!kernel.flush_errno)
+		return __real_fdatasync(fd);
+	errno = kernel.flush_errno;
+	return -1;
+}
+
+int __wrap_fsync(int fd)
+{
+	struct stat status;
+
+	kernel.folder_syncs += !fstat(fd, &status) && S_ISDIR(status.st_mode);
+	return __real_fsync(fd);
+}
+
+int __wrap_posix_fadvise64(int fd, off_t offset, off_t length, int advice)
+{
+	kernel.drops += !offset && !length && advice == POSIX_FADV_DONTNEED;
+	return __real_posix_fadvise64(fd, offset, length, advice);
+}
+
+static bool interrupted(void)
+{
+	errno = EINTR;
+	return kernel.interrupts && kernel.calls++ % 2 == 0;
+}
+
+static size_t part_of(size_t length)
+{
+	return kernel.halves && length > 1 ? length / 2 : length;
+}
+
+ssize_t __wrap_pread64(int fd, void *buffer, size_t length, off_t offset)
+{
+	return interrupted() ? -1 : __real_pread64(fd, buffer, part_of(length), offset);
+}
+
+ssize_t __wrap_pwrite64(int fd, const void *buffer, size_t length, off_t offset)
+{
+	return interrupted() ? -1 : __real_pwrite64(fd, buffer, part_of(length), offset);
+}
+
+/* The first half of the buffers, and half of the next one. */
+ssize_t __wrap_pwritev64(int fd, const struct iovec *iov, int count, off_t offset)
+{
+	struct iovec part[PARTS];
+
+	if (!kernel.halves)
+		return __real_pwritev64(fd, iov, count, offset);
+	memcpy(part, iov, (size_t)count * sizeof(*iov));
+	part[count / 2].iov_len /= 2;
+	return __real_pwritev64(fd, part, count / 2 + 1, offset);
+}
+
+/* What has come is made half of that: what lies behind it in the buffer was never read. */
+static void halve_completions(struct io_uring *ring)
+{
+	unsigned head = *ring->cq.khead, tail = io_uring_smp_load_acquire(ring->cq.ktail);
+
+	for (; head != tail; head++) {
+		struct io_uring_cqe *cqe = &ring->cq.cqes[head & *ring->cq.kring_mask];
+		struct vdev_io *io = io_uring_cqe_get_data(cqe);
+
+		if (io->op != VDEV_READ || cqe->res != (int)io->length)
+			continue;
+		cqe->res /= 2;
+		memset((uint8_t *)io->buffer + cqe->res, 0xee, io->length - (size_t)cqe->res);
+	}
+}
+
+int __wrap_io_uring_submit_and_wait(struct io_uring *ring, unsigned count)
+{
+	int taken = kernel.ring_error ? -kernel.ring_error : __real_io_uring_submit_and_wait(ring, count);
+
+	if (kernel.halves && taken >= 0)
+		halve_completions(ring);
+	return taken;
+}
+
+/* -- a file -- */
+
+static int set_up(void **state)
+{
+	(void)state;
+	memset(&kernel, 0, sizeof(kernel));
+	strcpy(folder, "/tmp/lcpfs-test-XXXXXX");
+	if (!mkdtemp(folder))
+		return -1;
+	snprintf(path, sizeof(path), "%s/pool", folder);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	unlink(path);
+	rmdir(folder);
+	return 0;
+}
+
+static struct vdev *open_file(unsigned flags)
+{
+	struct vdev *vdev = NULL;
+
+	assert_int_equal(vdev_file_open(path, VDEV_OPEN_CREATE | flags, SIZE, &vdev, NULL), 0);
+	return vdev;
+}
+
+static void fill(uint8_t *bytes, uint64_t seed)
+{
+	for (size_t i = 0; i < (size_t)PARTS * PART; i++)
+		bytes[i] = (uint8_t)(hash_mix(seed + i / 8) >> i % 8);
+}
+
+/* Both in one batch of PARTS operations. */
+static void transfer(struct vdev *vdev, enum vdev_op op, uint8_t *bytes)
+{
+	struct vdev_io ios[PARTS];
+
+	for (unsigned i = 0; i < PARTS; i++)
+		ios[i] = (struct vdev_io){.op = op,
+					  .offset = (uint64_t)i * PART,
+					  .buffer = bytes + (size_t)i * PART,
+					  .length = PART};
+	assert_int_equal(vdev_submit(vdev, ios, PARTS), 0);
+}
+
+/* What `vdev` writes and reads while the kernel is as it is now, and what lies there in fact. */
+static void expect_all_to_arrive(struct vdev *vdev)
+{
+	static uint8_t wrote[PARTS * PART], read[PARTS * PART];
+	int fd = vdev_file_descriptor(vdev);
+
+	fill(wrote, 1);
+	transfer(vdev, VDEV_WRITE, wrote);
+	assert_int_equal(__real_pread64(fd, read, sizeof(read), 0), sizeof(read));
+	assert_memory_equal(read, wrote, sizeof(read));
+	memset(read, 0, sizeof(read));
+	transfer(vdev, VDEV_READ, read);
+	assert_memory_equal(read, wrote, sizeof(read));
+}
+
+/* -- flushing -- */
+
+static void every_flush_asks_the_kernel(void **state)
+{
+	struct vdev *vdev = open_file(0);
+
+	(void)state;
+	for (unsigned i = 1; i <= 3; i++) {
+		unsigned before = kernel.flushes;
+
+		assert_int_equal(vdev_flush(vdev), 0);
+		assert_int_equal(kernel.flushes, before + 1);
+	}
+	assert_int_equal(atomic_load(&vdev->flush_failures), 0);
+	vdev_close(vdev);
+}
+
+/* To the one who asked, and to all others by the count; what the cache still has is not what the device has. */
+static void a_flush_that_fails_is_told(void **state)
+{
+	struct vdev *vdev = open_file(0);
+
+	(void)state;
+	kernel.flush_errno = EIO;
+	assert_int_equal(vdev_flush(vdev), -LCPFS_E_IO);
+	assert_int_equal(atomic_load(&vdev->flush_failures), 1);
+	assert_int_equal(kernel.drops, 1);
+	kernel.flush_errno = ENOSPC;
+	assert_int_equal(vdev_flush(vdev), -LCPFS_E_DEVICE_FULL);
+	assert_int_equal(atomic_load(&vdev->flush_failures), 2);
+	kernel.flush_errno = 0;
+	assert_int_equal(vdev_flush(vdev), 0);
+	vdev_close(vdev);
+}
+
+static void a_new_file_is_durable_in_its_folder(void **state)
+{
+	struct vdev *vdev = open_file(0);
+
+	(void)state;
+	assert_int_equal(kernel.folder_syncs, 1);
+	vdev_close(vdev);
+	vdev = open_file(0);
+	assert_int_equal(kernel.folder_syncs, 1); /* it is there already */
+	vdev_close(vdev);
+}
+
+/* -- parts -- */
+
+static void what_is_left_of_a_transfer_is_done(void **state)
+{
+	struct vdev *vdev = open_file(VDEV_OPEN_NO_URING);
+
+	(void)state;
+	kernel.halves = kernel.interrupts = true;
+	expect_all_to_arrive(vdev);
+	assert_true(kernel.calls > 2 * PARTS); /* else they have other names here */
+	vdev_close(vdev);
+}
+
+static void what_is_left_of_a_gathered_write_is_done(void **state)
+{
+	static uint8_t wrote[PARTS * PART], read[PARTS * PART];
+	struct vdev *vdev = open_file(0);
+	struct iovec iov[PARTS];
+
+	(void)state;
+	fill(wrote, 2);
+	for (unsigned i = 0; i < PARTS; i++)
+		iov[i] = (struct iovec){wrote + (size_t)i * PART, PART};
+	kernel.halves = true;
+	assert_int_equal(vdev_writev(vdev, PART, iov, PARTS), 0);
+	assert_int_equal(__real_pread64(vdev_file_descriptor(vdev), read, sizeof(read), PART), sizeof(read));
+	assert_memory_equal(read, wrote, sizeof(read));
+	vdev_close(vdev);
+}
+
+static void what_is_left_by_a_ring_is_done(void **state)
+{
+	struct vdev *vdev = open_file(0);
+
+	(void)state;
+	kernel.halves = true;
+	expect_all_to_arrive(vdev);
+	kernel.halves = false;
+	kernel.ring_error = EBUSY;
+	expect_all_to_arrive(vdev);
+	vdev_close(vdev);
+}
+
+#define FILE_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		FILE_TEST(every_flush_asks_the_kernel),
+		FILE_TEST(a_flush_that_fails_is_told),
+		FILE_TEST(a_new_file_is_durable_in_its_folder),
+		FILE_TEST(what_is_left_of_a_transfer_is_done),
+		FILE_TEST(what_is_left_of_a_gathered_write_is_done),
+		FILE_TEST(what_is_left_by_a_ring_is_done),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
