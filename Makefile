@@ -5,10 +5,11 @@ BUILD = build
 WERROR = false
 MESON_FLAGS =
 TESTS =
+MUTANTS =
 MINUTES = 60
 SANITIZED = --buildtype=debugoptimized -Db_lundef=false -Daudit=true
 
-.PHONY: all help test demo soak fuzz bench bench-real coverage test-asan test-tsan install uninstall clean
+.PHONY: all help test mutants demo soak fuzz bench bench-real coverage test-asan test-tsan install uninstall clean
 
 all: ## build the CLI (build/lcpfs) and the library; installs what README's five minutes take
 	@tools/install-deps.sh use
@@ -22,6 +23,10 @@ test: ## build and run the tests in about 7 minutes; the last line counts them. 
 	@tools/install-deps.sh test
 	@tools/configure.sh $(BUILD) -Dwerror=$(WERROR) $(MESON_FLAGS)
 	@tools/run-tests.py $(BUILD) $(TESTS)
+
+mutants: ## plant defects one at a time, and list those that no quick test notices; about an hour. MUTANTS=--resume
+	@tools/install-deps.sh test
+	@tools/mutants.py $(MUTANTS)
 
 demo: ## watch boundaries move under real clients, in under two minutes
 	@tools/install-deps.sh demo
