@@ -16,8 +16,8 @@ refuses() {
 
 # Without tables it comes to an end, too, also where it has to clean.
 code=0
-timeout 60 "$LCPFS" simulate --pool 300M --writes 1G --partition hot:live=200M,writes=1 --policy static --checkpoint 0% \
-	>out 2>err || code=$?
+timeout 60 "$LCPFS" simulate --pool 300M --writes 1G --partition hot:live=200M,writes=1 --policy static \
+	--checkpoint 0% >out 2>err || code=$?
 [ "$code" -eq 0 ] && grep -q "^static" out || fail "without tables: $code $(cat out err)"
 
 refuses 2 "nothing to simulate"
