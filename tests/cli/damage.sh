@@ -44,6 +44,21 @@ PYTHON
 expect 1 lcpfs check "$POOL" --data
 grep -q "^log: block 7 cannot be read" out || fail "check does not name the partition: $(cat out)"
 says "1 damaged place;"
+# A copy of a record's header can be repaired; that does not make the rest good.
+cp "$POOL" both
+/usr/bin/python3 - both <<'PYTHON'
+import sys
+
+pool = bytearray(open(sys.argv[1], "rb").read())
+at = pool.rindex(b"old block 7 ")
+while pool[at:at + 4] != b"lpfs" or pool[at:at + 4096] != pool[at + 4096:at + 8192]:
+	at -= 4096
+pool[at + 2000] ^= 1
+open(sys.argv[1], "wb").write(pool)
+PYTHON
+expect 1 lcpfs scrub both
+says "1 damaged place cannot be repaired"
+grep -q "2 damaged.* 1 .*repaired" out err || fail "$(cat out err)"
 expect 1 lcpfs scrub "$POOL"
 grep -q "^log: block 7 cannot be read" out || fail "scrub does not name the partition: $(cat out)"
 says "1 damaged place cannot be repaired"

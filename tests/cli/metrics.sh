@@ -31,6 +31,10 @@ expect 0 lcpfs metrics "$POOL" --output "$T/file.prom"
 [ ! -s out ] || fail "$(cat out)"
 [ "$(stat -c %a file.prom)" = 644 ] || fail "others cannot read it"
 [ "$(wc -l <file.prom)" -eq "$(wc -l <unserved)" ] || fail "cut off"
+# One that does not fit leaves the old one as it was.
+cp file.prom whole
+(ulimit -f 1 && lcpfs metrics "$POOL" --output "$T/file.prom") 2>err && fail "a part of a file is no file"
+cmp whole file.prom || fail "the old file is gone: $(ls -l)"
 [ "$(ls)" = "$(ls | grep -v 'prom\..')" ] || fail "something was left: $(ls)"
 
 PORT=$(/usr/bin/python3 -c 'import socket
@@ -86,6 +90,19 @@ for line in 'lcpfs_partition_latency_seconds_count{.*partition="db",operation="w
 	'lcpfs_partition_operation_errors_total{.*partition="db",operation="write"} 0'; do
 	grep -q "^$line\$" prometheus || fail "not there: $line: $(grep _count prometheus)"
 done
+# The sum of latencies is in the unit of the buckets.
+/usr/bin/python3 - <<'PYTHON' || fail "the sum of latencies: $(grep latency_seconds prometheus)"
+import re
+
+text = open("prometheus").read()
+of_writes = r'lcpfs_partition_latency_seconds_%s\{[^}]*partition="db",operation="write"%s\} (\S+)'
+buckets = [(float(le), int(n)) for le, n in re.findall(of_writes % ("bucket", ',le="([0-9][^"]*)"'), text)]
+least, most, below, before = 0, 0, 0, 0
+for bound, count in buckets:
+	least, most = least + (count - before) * below, most + (count - before) * bound
+	below, before = bound, count
+assert least <= float(re.search(of_writes % ("sum", ""), text)[1]) <= most and before == 7
+PYTHON
 # A client that says nothing holds up nobody, and not the end.
 /usr/bin/python3 -c 'import socket, sys, time
 s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
