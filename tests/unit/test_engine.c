@@ -704,6 +704,29 @@ static void idle_partitions_may_always_give(void **state)
 	world_done(&w);
 }
 
+/* The partition was opened anew: what it counts from there on is no 2^64 operations. */
+static void counters_may_begin_anew(void **state)
+{
+	struct lcpfs_engine_partition before, after;
+	struct world w;
+
+	(void)state;
+	world_hot_and_cold(&w, LCPFS_ENGINE_OFF, 5);
+	world_run(&w, 60);
+	assert_int_equal(lcpfs_engine_get_partition(w.engine, w.id[0], &before), 0);
+	struct lcpfs_engine_counters *c = &w.counters[0];
+	c->read_ops = c->write_ops = c->user_blocks = c->copied_blocks = c->device_blocks = 0;
+	c->read_latency_us = c->write_latency_us = 0;
+	for (unsigned i = 0; i < 60; i++) {
+		world_second(&w);
+		assert_int_equal(lcpfs_engine_get_partition(w.engine, w.id[0], &after), 0);
+		assert_true(after.access_frequency > before.access_frequency / 3);
+		assert_true(after.access_frequency < before.access_frequency * 3);
+		assert_true(after.epsilon < before.epsilon * 3);
+	}
+	world_done(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -737,6 +760,7 @@ int main(void)
 		cmocka_unit_test(calling_back_waits_for_a_report),
 		cmocka_unit_test(only_the_move_handed_out_can_be_reported_once),
 		cmocka_unit_test(idle_partitions_may_always_give),
+		cmocka_unit_test(counters_may_begin_anew),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

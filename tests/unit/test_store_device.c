@@ -606,6 +606,24 @@ static void merged_regions_are_as_old_as_the_older(void **state)
 	free(s);
 }
 
+/* However it is written, and also where it is not done at once to its end. */
+static void every_block_written_is_counted(void **state)
+{
+	static uint8_t data[40 * BLOCK_SIZE];
+	struct store_stats before, stats;
+	bool unsettled;
+	size_t done;
+
+	(void)state;
+	store_stats(front.store, &before);
+	assert_int_equal(store_write(front.store, 0, data, 40 * BLOCK_SIZE, false, NULL), 0);
+	assert_int_equal(store_try_write(front.store, 0, data, 7 * BLOCK_SIZE, &done, &unsettled), 0);
+	assert_int_equal(done, 7 * BLOCK_SIZE);
+	store_stats(front.store, &stats);
+	assert_int_equal(stats.counters.written_blocks - before.counters.written_blocks, 47);
+	assert_int_equal(stats.counters.writes - before.counters.writes, 2);
+}
+
 #define STORE_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -627,6 +645,7 @@ int main(void)
 		STORE_TEST(what_is_not_as_closed_is_not_opened_so),
 		STORE_TEST(headers_are_of_this_life_and_place),
 		STORE_TEST(an_id_that_came_into_use_is_not_given_out),
+		STORE_TEST(every_block_written_is_counted),
 		cmocka_unit_test(a_page_that_went_is_not_found),
 		cmocka_unit_test(merged_regions_are_as_old_as_the_older),
 	};
