@@ -223,9 +223,10 @@ static void choose_heads(struct sim_log *log)
 /* Without a table all that a flush covers is as good as rooted. */
 static bool checkpoint(struct sim_log *log)
 {
-	bool done = log->space.redo < log->seq;
+	bool done;
 
 	if (!log->table.pages) {
+		done = log->space.redo < log->seq;
 		model_flush(log);
 		return done;
 	}

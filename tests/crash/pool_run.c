@@ -147,16 +147,6 @@ static bool is_stopped(const struct pool_run *r)
 	return simdisk_is_stopped(r->disk);
 }
 
-static int64_t version_of(const uint8_t *data, uint32_t block)
-{
-	int64_t version = content_version(data, block);
-
-	sim_counts->compared_blocks++;
-	if (version < 0)
-		sim_fail("block %" PRIu32 " has content that was never written there", block);
-	return version;
-}
-
 static int read_blocks(struct pool_run *r, struct lcpfs_partition *handle, uint32_t first, uint32_t count,
 		       uint8_t *data)
 {
@@ -171,7 +161,7 @@ static int64_t read_block(struct pool_run *r, struct lcpfs_partition *handle, ui
 {
 	uint8_t data[BLOCK_SIZE];
 
-	return read_blocks(r, handle, block, 1, data) ? -1 : version_of(data, block);
+	return read_blocks(r, handle, block, 1, data) ? -1 : sim_version(data, block);
 }
 
 /* What lies side by side, holes or data, at once. Of a hole it is enough that it is one: it has version 0. */
@@ -190,7 +180,7 @@ static int read_extent(struct pool_run *r, struct lcpfs_partition *handle, uint3
 	if (is_data)
 		error = read_blocks(r, handle, first, *count, data);
 	for (uint32_t i = 0; i < *count && !error; i++)
-		version[i] = is_data ? version_of(data + (size_t)i * BLOCK_SIZE, first + i) : 0;
+		version[i] = is_data ? sim_version(data + (size_t)i * BLOCK_SIZE, first + i) : 0;
 	sim_counts->compared_blocks += is_data ? 0 : *count;
 	return error;
 }

@@ -4,7 +4,6 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <malloc.h>
-#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +14,7 @@
 
 #include "base/check.h"
 #include "base/hash.h"
+#include "model.h"
 
 enum { JOBS_MAX = 64 };
 
@@ -99,6 +99,16 @@ static void set_grow(struct set *set)
 	}
 	free(set->slot);
 	*set = larger;
+}
+
+int64_t sim_version(const uint8_t *data, uint32_t block)
+{
+	int64_t version = content_version(data, block);
+
+	sim_counts->compared_blocks++;
+	if (version < 0)
+		sim_fail("block %" PRIu32 " has content that was never written there", block);
+	return version;
 }
 
 bool sim_new_state(const struct simimage *image, uint64_t promise)
@@ -276,9 +286,6 @@ int sim_main(const struct sim *sim, int argc, char **argv)
 
 	memcpy(first, sim->modes, strcspn(sim->modes, " "));
 	options.mode = first;
-	/* What a state or a schedule needs is freed after it: the next one gets the same, without new pages. */
-	mallopt(M_MMAP_THRESHOLD, 1 << 30);
-	mallopt(M_TRIM_THRESHOLD, 1 << 30);
 	while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
 		uint64_t n = optarg ? strtoull(optarg, NULL, 0) : 0;
 

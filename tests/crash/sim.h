@@ -45,6 +45,8 @@ void sim_note_fault(bool met, bool noticed); /* one was injected */
 extern const char *sim_stage; /* for messages */
 void sim_begin_op(uint64_t op);
 _Noreturn void sim_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* The version that a block holds; counts it. One that was never written there is a failure. */
+int64_t sim_version(const uint8_t *data, uint32_t block);
 /* Counts a state; true if it has to be looked at: nothing like it was seen under the same `promise`. */
 bool sim_new_state(const struct simimage *image, uint64_t promise);
 

@@ -116,16 +116,6 @@ static int read_blocks(struct run *r, uint32_t first, uint32_t count, uint8_t *d
 	return store_read(r->store, run_offset(r, first), data, length, &r->failure);
 }
 
-static int64_t version_of(const uint8_t *data, uint32_t block)
-{
-	int64_t version = content_version(data, block);
-
-	sim_counts->compared_blocks++;
-	if (version < 0)
-		sim_fail("block %" PRIu32 " has content that was never written there", block);
-	return version;
-}
-
 int64_t run_read(struct run *r, uint32_t block)
 {
 	uint8_t data[BLOCK_SIZE];
@@ -134,7 +124,7 @@ int64_t run_read(struct run *r, uint32_t block)
 		r->noticed++;
 		return -1;
 	}
-	return version_of(data, block);
+	return sim_version(data, block);
 }
 
 /* What lies side by side, holes or data, at once. Of a hole it is enough that it is one: it has version 0. */
@@ -151,7 +141,7 @@ static int read_extent(struct run *r, uint32_t first, uint32_t *count, int64_t *
 	if (!error && is_data)
 		error = ALLOC_ARMED(read_blocks(r, first, *count, data));
 	for (uint32_t i = 0; i < *count && !error; i++)
-		version[i] = is_data ? version_of(data + (size_t)i * BLOCK_SIZE, first + i) : 0;
+		version[i] = is_data ? sim_version(data + (size_t)i * BLOCK_SIZE, first + i) : 0;
 	sim_counts->compared_blocks += error || is_data ? 0 : *count;
 	return error;
 }

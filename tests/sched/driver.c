@@ -426,7 +426,7 @@ int sched_main(const struct sched_test *test, int argc, char **argv)
 
 	memcpy(first, test->modes, strcspn(test->modes, " "));
 	options.mode = first;
-	/* What a state or a schedule needs is freed after it: the next one gets the same, without new pages. */
+	/* What a schedule needs is freed after it: the next one gets the same, without new pages. */
 	mallopt(M_MMAP_THRESHOLD, 1 << 30);
 	mallopt(M_TRIM_THRESHOLD, 1 << 30);
 	while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
