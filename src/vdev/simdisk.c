@@ -17,7 +17,8 @@ enum { FAULTS_MAX = 16 };
 
 struct entry {
 	struct simdisk_cached what;
-	uint8_t *bytes; /* NULL for a discard, and where zeros were written without a buffer */
+	struct simimage *data; /* from `data_start` on; NULL for a discard, and zeros written without a buffer */
+	uint64_t data_start;   /* below a chunk: so that the disk can share what it holds */
 };
 
 struct fault {
@@ -56,12 +57,15 @@ static void *must(void *allocated)
 
 static void write_garbage(struct simimage *image, uint64_t offset, uint64_t length)
 {
-	uint64_t words[VDEV_SECTOR / 8];
+	uint64_t words[SIMIMAGE_CHUNK / 8];
 
-	for (uint64_t done = 0; done < length; done += VDEV_SECTOR) {
+	for (uint64_t done = 0, part; done < length; done += part) {
+		uint64_t base = hash_mix(offset + done + 1);
+
+		part = MIN_OF(length - done, sizeof(words));
 		for (size_t i = 0; i < ARRAY_LENGTH(words); i++)
-			words[i] = hash_mix(offset + done + i);
-		simimage_write(image, offset + done, words, sizeof(words));
+			words[i] = base + i;
+		simimage_write(image, offset + done, words, part);
 	}
 }
 
@@ -71,8 +75,8 @@ static void apply_part(const struct simdisk *disk, const struct entry *entry, ui
 {
 	uint64_t offset = entry->what.offset + start;
 
-	if (entry->bytes)
-		simimage_write(image, offset, entry->bytes + start, length);
+	if (entry->data)
+		simimage_copy(image, offset, entry->data, entry->data_start + start, length);
 	else if (!entry->what.is_discard || disk->discard == SIMDISK_DISCARD_ZEROS)
 		simimage_zero(image, offset, length);
 	else if (disk->discard == SIMDISK_DISCARD_GARBAGE)
@@ -98,7 +102,10 @@ static void add_to_cache(struct simdisk *disk, uint64_t offset, const void *byte
 	}
 	entry = &disk->cache[disk->cached++];
 	entry->what = (struct simdisk_cached){disk->counts.changes - 1, offset, length, is_discard};
-	entry->bytes = bytes ? memcpy(must(malloc(length)), bytes, length) : NULL;
+	entry->data_start = offset % SIMIMAGE_CHUNK;
+	entry->data = bytes ? simimage_new(entry->data_start + length) : NULL;
+	if (bytes)
+		simimage_write(entry->data, entry->data_start, bytes, length);
 	apply(disk, entry, disk->content);
 }
 
@@ -112,7 +119,7 @@ static void set_image(struct simimage **image, struct simimage *to)
 static void drop_oldest(struct simdisk *disk, unsigned count)
 {
 	for (unsigned i = 0; i < count; i++)
-		free(disk->cache[i].bytes);
+		simimage_free(disk->cache[i].data);
 	disk->cached -= count;
 	disk->uncached += count;
 	if (disk->cached)
@@ -155,7 +162,7 @@ static void drop_from_cache(struct simdisk *disk, uint64_t seed)
 		struct entry entry = disk->cache[i];
 
 		if (seed == 0 || coin(seed, i)) {
-			free(entry.bytes);
+			simimage_free(entry.data);
 			disk->uncached++;
 			continue;
 		}

@@ -17,12 +17,24 @@
  * Two levels: an image has leaves, a leaf has chunks. Both are shared by clones until one writes, so a clone costs
  * a reference per leaf, and the first write somewhere a copy of a leaf's table and of one small chunk.
  */
-enum { CHUNK_BYTES = 4096, LEAF_CHUNKS = 64, LEAF_BYTES = CHUNK_BYTES * LEAF_CHUNKS };
+enum { CHUNK_WORDS = SIMIMAGE_CHUNK / 8, LEAF_CHUNKS = 64, LEAF_BYTES = SIMIMAGE_CHUNK * LEAF_CHUNKS };
+
+/*
+ * Tests fill blocks with words that count up, and zeros and garbage are like that, too. Such a chunk is kept as
+ * three numbers: what a test moves to and fro by the gigabyte then stays in what the processor has near.
+ */
+struct sequence {
+	uint64_t first; /* word 0 */
+	uint64_t base;  /* word n is base + n * step, for n of 1 and above */
+	uint64_t step;
+};
 
 struct chunk {
 	atomic_uint references;
+	bool is_sequence;
 	_Atomic uint64_t hash; /* 0: not known */
-	uint8_t bytes[CHUNK_BYTES];
+	struct sequence sequence;
+	uint8_t bytes[]; /* SIMIMAGE_CHUNK; none where it is a sequence */
 };
 
 struct leaf {
@@ -47,14 +59,14 @@ struct span {
 
 static struct span span_at(const struct simimage *image, uint64_t offset, uint64_t length)
 {
-	size_t start = offset % CHUNK_BYTES;
+	size_t start = offset % SIMIMAGE_CHUNK;
 
 	CHECK(offset <= image->size_bytes && length <= image->size_bytes - offset);
 	return (struct span){
 		.leaf = offset / LEAF_BYTES,
-		.chunk = offset % LEAF_BYTES / CHUNK_BYTES,
+		.chunk = offset % LEAF_BYTES / SIMIMAGE_CHUNK,
 		.start = start,
-		.length = MIN_OF(length, CHUNK_BYTES - start),
+		.length = MIN_OF(length, SIMIMAGE_CHUNK - start),
 	};
 }
 
@@ -101,16 +113,92 @@ static struct leaf *leaf_copy(const struct leaf *leaf)
 	return copy;
 }
 
-/* What it holds where it will not all be written over. */
-static struct chunk *chunk_new(const struct chunk *old, bool written_over)
-{
-	struct chunk *chunk = must(malloc(sizeof(*chunk)));
+/* -- sequences -- */
 
-	if (old && !written_over)
-		memcpy(chunk->bytes, old->bytes, CHUNK_BYTES);
-	else if (!written_over)
-		memset(chunk->bytes, 0, CHUNK_BYTES);
+typedef uint64_t words __attribute__((vector_size(16))); /* by what vectors the processor has */
+
+enum { VECTOR_WORDS = sizeof(words) / 8 };
+
+static words words_at(const struct sequence *sequence, unsigned n)
+{
+	words list;
+
+	for (unsigned i = 0; i < VECTOR_WORDS; i++)
+		list[i] = sequence->base + (n + i) * sequence->step;
+	return list;
+}
+
+static bool is_sequence(const uint8_t *bytes, struct sequence *sequence)
+{
+	uint64_t word[4];
+	words list, differs;
+
+	memcpy(word, bytes, sizeof(word));
+	sequence->first = word[0];
+	sequence->step = word[2] - word[1];
+	sequence->base = word[1] - sequence->step;
+	if (word[3] - word[2] != sequence->step)
+		return false;
+	words want = words_at(sequence, 2 * VECTOR_WORDS);
+	differs = want ^ want;
+	for (unsigned n = 2 * VECTOR_WORDS; n < CHUNK_WORDS; n += VECTOR_WORDS) {
+		memcpy(&list, bytes + 8 * (size_t)n, sizeof(list));
+		differs |= list ^ want;
+		want += VECTOR_WORDS * sequence->step;
+	}
+	return !(differs[0] | differs[1]);
+}
+
+static void sequence_fill(const struct sequence *sequence, uint8_t *bytes)
+{
+	words list = words_at(sequence, 0);
+
+	for (unsigned n = 0; n < CHUNK_WORDS; n += VECTOR_WORDS) {
+		memcpy(bytes + 8 * (size_t)n, &list, sizeof(list));
+		list += VECTOR_WORDS * sequence->step;
+	}
+	memcpy(bytes, &sequence->first, sizeof(sequence->first));
+}
+
+/* -- chunks and leaves that only one image has -- */
+
+static struct chunk *chunk_new(size_t bytes)
+{
+	struct chunk *chunk = must(malloc(sizeof(*chunk) + bytes));
+
+	atomic_init(&chunk->references, 1);
+	atomic_init(&chunk->hash, 0);
+	chunk->is_sequence = bytes == 0;
 	return chunk;
+}
+
+static struct chunk *chunk_of(const uint8_t *bytes)
+{
+	struct sequence sequence;
+	bool small = is_sequence(bytes, &sequence);
+	struct chunk *chunk = chunk_new(small ? 0 : SIMIMAGE_CHUNK);
+
+	if (small)
+		chunk->sequence = sequence;
+	else
+		memcpy(chunk->bytes, bytes, SIMIMAGE_CHUNK);
+	return chunk;
+}
+
+static void chunk_read(const struct chunk *chunk, size_t start, void *buffer, size_t length)
+{
+	uint8_t bytes[SIMIMAGE_CHUNK];
+
+	if (!chunk) {
+		memset(buffer, 0, length);
+	} else if (!chunk->is_sequence) {
+		memcpy(buffer, chunk->bytes + start, length);
+	} else if (length == SIMIMAGE_CHUNK) {
+		sequence_fill(&chunk->sequence, buffer);
+	} else {
+		sequence_fill(&chunk->sequence, bytes);
+		memcpy(buffer, bytes + start, length);
+	}
 }
 
 /* The leaf, for writing: this image's own. */
@@ -131,23 +219,29 @@ static struct leaf *leaf_own(struct simimage *image, size_t index)
 	return own;
 }
 
-/* The chunk, for writing: this leaf's own. */
-static struct chunk *chunk_own(struct leaf *leaf, size_t index, bool written_over)
+static void chunk_set(struct leaf *leaf, size_t index, struct chunk *chunk)
+{
+	chunk_release(leaf->chunks[index]);
+	leaf->chunks[index] = chunk;
+}
+
+/* The chunk, for writing a part of it: this leaf's own, with bytes. */
+static struct chunk *chunk_own(struct leaf *leaf, size_t index)
 {
 	struct chunk *old = leaf->chunks[index];
-	struct chunk *own = old;
+	struct chunk *own;
 
-	if (!old || atomic_load(&old->references) > 1) {
-		own = chunk_new(old, written_over);
-		chunk_release(old);
+	if (old && !old->is_sequence && atomic_load(&old->references) == 1) {
+		atomic_store(&old->hash, 0);
+		return old;
 	}
-	atomic_store(&own->references, 1);
-	atomic_store(&own->hash, 0);
-	leaf->chunks[index] = own;
+	own = chunk_new(SIMIMAGE_CHUNK);
+	chunk_read(old, 0, own->bytes, SIMIMAGE_CHUNK);
+	chunk_set(leaf, index, own);
 	return own;
 }
 
-static const struct chunk *chunk_at(const struct simimage *image, const struct span *span)
+static struct chunk *chunk_at(const struct simimage *image, const struct span *span)
 {
 	return image->leaves[span->leaf] ? image->leaves[span->leaf]->chunks[span->chunk] : NULL;
 }
@@ -194,12 +288,8 @@ void simimage_read(const struct simimage *image, uint64_t offset, void *buffer, 
 
 	while (length > 0) {
 		struct span span = span_at(image, offset, length);
-		const struct chunk *chunk = chunk_at(image, &span);
 
-		if (chunk)
-			memcpy(to, chunk->bytes + span.start, span.length);
-		else
-			memset(to, 0, span.length);
+		chunk_read(chunk_at(image, &span), span.start, to, span.length);
 		to += span.length;
 		offset += span.length;
 		length -= span.length;
@@ -213,12 +303,39 @@ void simimage_write(struct simimage *image, uint64_t offset, const void *buffer,
 	while (length > 0) {
 		struct span span = span_at(image, offset, length);
 		struct leaf *leaf = leaf_own(image, span.leaf);
-		struct chunk *chunk = chunk_own(leaf, span.chunk, span.length == CHUNK_BYTES);
 
-		memcpy(chunk->bytes + span.start, from, span.length);
+		if (span.length == SIMIMAGE_CHUNK)
+			chunk_set(leaf, span.chunk, chunk_of(from));
+		else
+			memcpy(chunk_own(leaf, span.chunk)->bytes + span.start, from, span.length);
 		from += span.length;
 		offset += span.length;
 		length -= span.length;
+	}
+}
+
+/* A whole chunk that lies at the same place in its leaf's grid is shared. */
+void simimage_copy(struct simimage *image, uint64_t offset, const struct simimage *from, uint64_t from_offset,
+		   uint64_t length)
+{
+	uint8_t bytes[SIMIMAGE_CHUNK];
+
+	while (length > 0) {
+		struct span span = span_at(image, offset, length), old = span_at(from, from_offset, length);
+		size_t part = MIN_OF(span.length, old.length);
+		struct chunk *chunk = chunk_at(from, &old);
+
+		if (part == SIMIMAGE_CHUNK) {
+			if (chunk)
+				take(&chunk->references);
+			chunk_set(leaf_own(image, span.leaf), span.chunk, chunk);
+		} else {
+			chunk_read(chunk, old.start, bytes, part);
+			simimage_write(image, offset, bytes, part);
+		}
+		offset += part;
+		from_offset += part;
+		length -= part;
 	}
 }
 
@@ -229,12 +346,11 @@ static void zero_span(struct simimage *image, const struct span *span)
 	if (!chunk_at(image, span))
 		return;
 	leaf = leaf_own(image, span->leaf);
-	if (span->length < CHUNK_BYTES) {
-		memset(chunk_own(leaf, span->chunk, false)->bytes + span->start, 0, span->length);
+	if (span->length < SIMIMAGE_CHUNK) {
+		memset(chunk_own(leaf, span->chunk)->bytes + span->start, 0, span->length);
 		return;
 	}
-	chunk_release(leaf->chunks[span->chunk]);
-	leaf->chunks[span->chunk] = NULL;
+	chunk_set(leaf, span->chunk, NULL);
 }
 
 void simimage_zero(struct simimage *image, uint64_t offset, uint64_t length)
@@ -256,13 +372,25 @@ static bool is_zero(const uint8_t *bytes, size_t length)
 /* 1 where all is zero, so that it hashes as what is absent; never 0. */
 enum { HASH_OF_ZEROS = 1 };
 
+static uint64_t sequence_hash(const struct sequence *sequence)
+{
+	bool zeros = !(sequence->first | sequence->base | sequence->step);
+
+	return zeros ? HASH_OF_ZEROS : hash64(sequence, sizeof(*sequence)) | 2;
+}
+
+/* The same however it is kept: parts that were written one by one may have become a sequence. */
 static uint64_t chunk_hash(struct chunk *chunk)
 {
 	uint64_t hash = chunk ? atomic_load(&chunk->hash) : HASH_OF_ZEROS;
+	struct sequence sequence;
 
 	if (hash)
 		return hash;
-	hash = is_zero(chunk->bytes, CHUNK_BYTES) ? HASH_OF_ZEROS : hash64(chunk->bytes, CHUNK_BYTES) | 2;
+	if (!chunk->is_sequence && !is_sequence(chunk->bytes, &sequence))
+		hash = hash64(chunk->bytes, SIMIMAGE_CHUNK) | 2;
+	else
+		hash = sequence_hash(chunk->is_sequence ? &chunk->sequence : &sequence);
 	atomic_store(&chunk->hash, hash);
 	return hash;
 }
@@ -297,10 +425,10 @@ uint64_t simimage_hash(const struct simimage *image)
 /* Sparse: chunks of zeros are left out. */
 static int save_chunks(const struct simimage *image, int fd)
 {
-	uint8_t bytes[CHUNK_BYTES];
+	uint8_t bytes[SIMIMAGE_CHUNK];
 
-	for (uint64_t offset = 0; offset < image->size_bytes; offset += CHUNK_BYTES) {
-		size_t length = MIN_OF(image->size_bytes - offset, (uint64_t)CHUNK_BYTES);
+	for (uint64_t offset = 0; offset < image->size_bytes; offset += SIMIMAGE_CHUNK) {
+		size_t length = MIN_OF(image->size_bytes - offset, (uint64_t)SIMIMAGE_CHUNK);
 
 		simimage_read(image, offset, bytes, length);
 		if (!is_zero(bytes, length) && pwrite(fd, bytes, length, (off_t)offset) != (ssize_t)length)
@@ -322,10 +450,10 @@ int simimage_save(const struct simimage *image, const char *path)
 
 static int load_chunks(struct simimage *image, int fd)
 {
-	uint8_t bytes[CHUNK_BYTES];
+	uint8_t bytes[SIMIMAGE_CHUNK];
 
-	for (uint64_t offset = 0; offset < image->size_bytes; offset += CHUNK_BYTES) {
-		ssize_t length = pread(fd, bytes, CHUNK_BYTES, (off_t)offset);
+	for (uint64_t offset = 0; offset < image->size_bytes; offset += SIMIMAGE_CHUNK) {
+		ssize_t length = pread(fd, bytes, SIMIMAGE_CHUNK, (off_t)offset);
 
 		if (length <= 0)
 			return length < 0 ? errno : EIO;
@@ -366,22 +494,12 @@ static void flip(struct simimage *image, uint64_t offset, unsigned bit)
 	simimage_write(image, offset, &byte, 1);
 }
 
-static void copy(struct simimage *image, uint64_t offset, const struct simimage *from, uint64_t from_offset,
-		 size_t length)
-{
-	uint8_t *bytes = must(malloc(length + 1));
-
-	simimage_read(from, from_offset, bytes, length);
-	simimage_write(image, offset, bytes, length);
-	free(bytes);
-}
-
 static void swap(struct simimage *image, uint64_t a, uint64_t b, size_t length)
 {
 	struct simimage *before = simimage_clone(image);
 
-	copy(image, a, before, b, length);
-	copy(image, b, before, a, length);
+	simimage_copy(image, a, before, b, length);
+	simimage_copy(image, b, before, a, length);
 	simimage_free(before);
 }
 
@@ -398,10 +516,10 @@ void simimage_damage(struct simimage *image, const struct simimage_damage *damag
 		swap(image, damage->offset, damage->other, damage->length);
 		break;
 	case SIMIMAGE_REPEAT:
-		copy(image, damage->offset, image, damage->other, damage->length);
+		simimage_copy(image, damage->offset, image, damage->other, damage->length);
 		break;
 	case SIMIMAGE_STALE:
-		copy(image, damage->offset, damage->old, damage->offset, damage->length);
+		simimage_copy(image, damage->offset, damage->old, damage->offset, damage->length);
 		break;
 	}
 }

@@ -12,6 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum { SIMIMAGE_CHUNK = 4096 }; /* bytes: what is shared, and cheap to write and copy as a whole */
+
 struct simimage;
 
 struct simimage *simimage_new(uint64_t size_bytes); /* zeros */
@@ -23,6 +25,9 @@ uint64_t simimage_size_bytes(const struct simimage *image);
 void simimage_read(const struct simimage *image, uint64_t offset, void *buffer, size_t length);
 void simimage_write(struct simimage *image, uint64_t offset, const void *buffer, size_t length);
 void simimage_zero(struct simimage *image, uint64_t offset, uint64_t length);
+/* From another image, or from this one. Costs little where both offsets are multiples of a chunk. */
+void simimage_copy(struct simimage *image, uint64_t offset, const struct simimage *from, uint64_t from_offset,
+		   uint64_t length);
 
 /* Equal content, equal hash; costs little when little changed since the last one. To count distinct states. */
 uint64_t simimage_hash(const struct simimage *image);

@@ -11,20 +11,22 @@
 enum { BYTES = 4096 };
 
 /* Version 0 is all zeros; else the first word is the name, and each other follows from it and its place. */
+typedef uint64_t words __attribute__((vector_size(16))); /* by what vectors the processor has */
+
 void content_fill(uint8_t *data, uint32_t block, uint32_t version)
 {
-	uint64_t name = (uint64_t)block << 32 | version, base = hash_mix(name), word;
+	uint64_t name = (uint64_t)block << 32 | version, base = hash_mix(name), step = version ? 1 : 0;
+	words list;
 
-	memset(data, 0, BYTES);
-	for (unsigned i = 1; version && i < BYTES / 8; i++) {
-		word = base + i;
-		memcpy(data + 8 * i, &word, 8);
+	for (unsigned i = 0; i < sizeof(list) / 8; i++)
+		list[i] = version ? base + i : 0;
+	for (unsigned at = 0; at < BYTES; at += sizeof(list)) {
+		memcpy(data + at, &list, sizeof(list));
+		list += step * (sizeof(list) / 8);
 	}
 	if (version)
 		memcpy(data, &name, 8);
 }
-
-typedef uint64_t words __attribute__((vector_size(16))); /* by what vectors the processor has */
 
 /* Is it what content_fill makes of that name? A run looks at millions of blocks. */
 static bool is_content(const uint8_t *data, uint64_t name)

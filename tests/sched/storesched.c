@@ -8,6 +8,8 @@
  * refused while the store says that it could hold one more. faults: an operation of the device fails. host: the
  * device is sparse, and its host is full at times; nothing is written where no place was reserved, nobody is
  * refused who does not need more, and what is left opens, can be overwritten, trimmed and closed on a full host.
+ * short: as mix, but few clients with few operations on a small store: most mistakes need no more, and ten times
+ * as many orders fit into the same time.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -28,7 +30,7 @@ enum { BASE = 16, CLIENTS_MAX = 8, OWNED_MAX = 48, WRITE_MAX = 40, COMPARED_BLOC
 struct world {
 	const struct sched_options *options;
 	uint64_t seed;
-	bool full, faults, host;
+	bool full, faults, host, brief;
 	struct simdisk *disk;
 	struct slow_disk slow;
 	struct sparse sparse; /* mode host: over the slow one */
@@ -186,7 +188,7 @@ static void age(struct world *w, uint64_t *random, unsigned percent)
 {
 	uint64_t limit = limit_blocks(w) * percent / 100;
 
-	for (unsigned i = 0; i < 400; i++) {
+	for (unsigned i = 0; i < (w->brief ? 40 : 400); i++) {
 		uint32_t count = 1 + (uint32_t)next_random(random, 16);
 		uint32_t first = (uint32_t)next_random(random, w->content.blocks - count);
 
@@ -224,6 +226,16 @@ static void draw_shape(struct world *w, uint64_t *random)
 	w->ops = 4 + (unsigned)next_random(random, w->hot == UINT32_MAX ? 12 : 30);
 }
 
+static void draw_brief(struct world *w, uint64_t *random)
+{
+	w->metaslab_blocks = 64;
+	w->owned_count = STORE_METASLABS_MIN + (uint32_t)next_random(random, 3);
+	w->spares = 1;
+	w->spare[0] = w->owned_count;
+	w->clients = 2 + (unsigned)next_random(random, 2);
+	w->ops = 2 + (unsigned)next_random(random, 3);
+}
+
 /* Enough for now; where the roots lie is the pool's care. */
 static void init_host(struct world *w)
 {
@@ -244,7 +256,10 @@ static void *prepare(const struct sched_options *options, uint64_t seed)
 	w->full = strcmp(options->mode, "full") == 0;
 	w->faults = strcmp(options->mode, "faults") == 0;
 	w->host = strcmp(options->mode, "host") == 0;
+	w->brief = strcmp(options->mode, "short") == 0;
 	draw_shape(w, &random);
+	if (w->brief)
+		draw_brief(w, &random);
 	uint32_t total = w->owned_count + w->spares;
 	uint64_t blocks = BASE + (uint64_t)total * w->metaslab_blocks;
 	struct simimage *image = simimage_new(blocks << BLOCK_SHIFT);
@@ -811,7 +826,7 @@ static void run(void *prepared, const struct schedule *schedule)
 int main(int argc, char **argv)
 {
 	static const struct sched_test test = {
-		.name = "storesched", .modes = "mix full faults host", .prepare = prepare, .run = run};
+		.name = "storesched", .modes = "mix full faults host short", .prepare = prepare, .run = run};
 
 	return sched_main(&test, argc, argv);
 }

@@ -91,30 +91,58 @@ static void clones_share_nothing_that_is_written_later(void **state)
 	simimage_free(clone);
 }
 
+/* Words that count up, as tests write them; every other time one of them is off. */
+static void fill_counting(uint8_t *bytes, size_t length, uint64_t seed)
+{
+	uint64_t base = hash_mix(seed), step = hash_mix(seed + 1) % 3;
+	size_t words = SIMIMAGE_CHUNK / 8;
+	size_t from = hash_mix(seed + 2) % 3 * (words - 4) / 2; /* start, middle, end */
+	size_t off = seed % 2 ? from + hash_mix(seed + 3) % 4 : SIZE_MAX;
+
+	for (size_t i = 0; i < length / 8; i++) {
+		uint64_t word = i % words == off ? 0 : base + i * step;
+
+		memcpy(bytes + 8 * i, &word, 8);
+	}
+}
+
+/* The same bytes, and the same hash, as in a plain buffer: of chunks and of parts of them. */
 static void an_image_holds_what_a_plain_buffer_would(void **state)
 {
 	enum { LENGTH = 3 * 1024 * 1024 + 512 };
-	uint8_t *plain = calloc(2, LENGTH);
-	struct simimage *image = simimage_new(LENGTH);
+	uint8_t *plain = calloc(2, LENGTH), *part = plain + LENGTH;
+	struct simimage *image = simimage_new(LENGTH), *parts = simimage_new(LENGTH);
 	struct simimage *shared = NULL;
 
 	(void)state;
-	for (uint64_t i = 0; i < 400; i++) {
-		uint64_t offset = hash_mix(i) % LENGTH;
-		size_t length = hash_mix(i + 1000) % (LENGTH - offset) >> hash_mix(i + 2000) % 20;
+	for (uint64_t i = 0; i < 1000; i++) {
+		uint64_t grid = hash_mix(i + 3000) % 2 ? SIMIMAGE_CHUNK : 1;
+		uint64_t offset = hash_mix(i) % LENGTH / grid * grid;
+		uint64_t from = hash_mix(i + 4000) % LENGTH / grid * grid;
+		size_t length = hash_mix(i + 1000) % (LENGTH - MAX_OF(offset, from)) >> hash_mix(i + 2000) % 20;
 
-		if (i % 3 == 0) {
+		if (i % 5 == 0) {
 			simimage_zero(image, offset, length);
 			memset(plain + offset, 0, length);
-		} else {
+		} else if (i % 5 == 1) {
 			memset(plain + offset, (int)i, length);
+			simimage_write(image, offset, plain + offset, length);
+		} else if (i % 5 == 2 && shared) {
+			simimage_copy(image, offset, shared, from, length);
+			simimage_read(shared, from, plain + offset, length);
+		} else {
+			fill_counting(plain + offset, length, i / 5);
 			simimage_write(image, offset, plain + offset, length);
 		}
 		simimage_free(shared);
 		shared = simimage_clone(image);
 	}
-	simimage_read(image, 0, plain + LENGTH, LENGTH);
-	assert_memory_equal(plain, plain + LENGTH, LENGTH);
+	simimage_read(image, 0, part, LENGTH);
+	assert_memory_equal(plain, part, LENGTH);
+	for (size_t at = 0; at < LENGTH; at += SECTOR)
+		simimage_write(parts, at, plain + at, SECTOR);
+	assert_true(simimage_hash(image) == simimage_hash(parts));
+	simimage_free(parts);
 	simimage_free(shared);
 	simimage_free(image);
 	free(plain);
