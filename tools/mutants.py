@@ -70,7 +70,7 @@ SERVE = [
 	"cuts", "sockets", "metrics", "readme",
 ]
 CONTROL = [
-	"json", "schema", "life", "set", "get", "remove", "dry-run", "served-same", "control-garbage",
+	"describe", "json", "schema", "life", "set", "get", "remove", "dry-run", "served-same", "control-garbage",
 	"hostile-server", "bad-input", "limits", "metrics", "iostat", "serve-stale", "check-many", "hook", "grow",
 	"progress", "interrupted", "columns", "top", "sockets",
 ]

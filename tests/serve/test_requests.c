@@ -192,6 +192,8 @@ static void a_block_status_can_name_its_contexts(void **state)
 			    "\x6e\x8a\x27\x8c\0\1\0\6\0\0\0\0\0\0\0\x4d\0\0\0\0\0\0\x10\0\0\0\0\0\0\0\0\x18"
 			    "\0\0\0\1\0\0\0\1\0\0\0\0\0\0\x20\0\0\0\0\0\0\0\0\3",
 			    56);
+	send_status(payload, 9); /* with what followed before, it would be the same again */
+	answered(NBD_EINVAL);
 	send_status(payload, 16); /* the same twice */
 	answered(NBD_EINVAL);
 	be32_put(payload + 8, 2); /* one that was not selected */
@@ -441,6 +443,26 @@ static void a_client_that_does_not_read_is_not_read_from(void **state)
 	end();
 }
 
+/* Requests that nobody gets on with: no more than that are under way, the others stay with the client. */
+static void a_client_has_so_many_requests_under_way(void **state)
+{
+	(void)state;
+	enum { REQUESTS = 4 * CONNECTION_REQUESTS_MAX };
+	uint8_t header[28] = {0};
+	begin_with(WIRE_SIMPLE);
+	w.nature.waits = 100;
+	be16_put(be32_put(header, NBD_REQUEST_MAGIC) + 2, NBD_CMD_TRIM);
+	be32_put(header + 24, 4096);
+	for (int i = 0; i < REQUESTS; i++)
+		world_send(&w, header, sizeof(header));
+	for (int i = 0; i < REQUESTS; i++)
+		connection_turn(w.connection, true);
+	assert_int_equal(w.pending_count, CONNECTION_REQUESTS_MAX);
+	world_settle(&w);
+	assert_int_equal(w.to_client.length - c.taken, REQUESTS * 16);
+	end();
+}
+
 /* It closes its half with as much behind it as a turn takes, and a turn sees both. */
 static void who_sends_no_more_gets_all_answers(void **state)
 {
@@ -510,6 +532,7 @@ int main(void)
 		cmocka_unit_test(a_flush_that_comes_amid_one_gets_the_next),
 		cmocka_unit_test(a_volume_of_another_length_is_another_export),
 		cmocka_unit_test(a_client_that_does_not_read_is_not_read_from),
+		cmocka_unit_test(a_client_has_so_many_requests_under_way),
 		cmocka_unit_test(who_sends_no_more_gets_all_answers),
 		cmocka_unit_test(what_a_turn_left_is_taken_before_what_comes),
 	};

@@ -54,6 +54,12 @@ static void impossible_partitions_are_refused(void **state)
 	assert_int_equal(lcpfs_engine_add(w.engine, &s, NULL), -LCPFS_E_NOSPC); /* Σ size */
 	assert_int_equal(lcpfs_engine_remove(w.engine, 99), -LCPFS_E_NOT_FOUND);
 	assert_int_equal(lcpfs_engine_resized(w.engine, 1, 0, 1001, LCPFS_ENGINE_BY_HAND), -LCPFS_E_NOSPC);
+	/* a promise that is still to be kept leaves no room for another one, however much is free */
+	assert_int_equal(lcpfs_engine_set_limits(w.engine, 1, 900, 5000), 0);
+	s = (struct lcpfs_engine_spec){.size_blocks = 200, .min_size_blocks = 200, .max_size_blocks = 5000};
+	assert_int_equal(lcpfs_engine_add(w.engine, &s, NULL), -LCPFS_E_NOSPC);
+	s.min_size_blocks = 100;
+	assert_int_equal(lcpfs_engine_add(w.engine, &s, NULL), 0);
 	world_done(&w);
 }
 

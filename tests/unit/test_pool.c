@@ -730,6 +730,38 @@ static size_t count_kind(struct fixture *f, enum lcpfs_event_kind kind)
 	return found;
 }
 
+/* What a move tells of sizes fits together; the newest names the present ones. */
+static void moves_tell_true_sizes(struct fixture *f)
+{
+	struct lcpfs_event *list = calloc(600, sizeof(*list));
+	struct lcpfs_partition_info hot = fixture_info(f, "hot"), cold = fixture_info(f, "cold");
+	bool is_newest = true;
+	size_t count;
+
+	assert_int_equal(lcpfs_pool_events(f->pool, 0, list, 600, &count), 0);
+	for (struct lcpfs_event *e = list + count; e-- > list;) {
+		if (e->kind != LCPFS_EVENT_MOVED)
+			continue;
+		assert_true(e->from_old_blocks == e->from_new_blocks + (double)e->blocks);
+		assert_true(e->to_old_blocks == e->to_new_blocks - (double)e->blocks);
+		if (is_newest && e->from_id && e->to_id) {
+			assert_true(e->from_new_blocks == (double)(e->from_id == hot.id ? hot : cold).size_blocks);
+			assert_true(e->to_new_blocks == (double)(e->to_id == hot.id ? hot : cold).size_blocks);
+		}
+		is_newest = false;
+	}
+	free(list);
+}
+
+static size_t outcomes_of(struct fixture *f)
+{
+	struct lcpfs_engine_outcome *list = calloc(LCPFS_ENGINE_OUTCOMES_MAX, sizeof(*list));
+	size_t count = lcpfs_engine_get_outcomes(f->pool->engine, list, LCPFS_ENGINE_OUTCOMES_MAX);
+
+	free(list);
+	return count;
+}
+
 /* A small hot partition beside a large cold one: the wrong guess that the engine is there for. */
 static void load_hot(struct fixture *f, unsigned seconds, uint64_t *seed)
 {
@@ -789,12 +821,35 @@ static void the_engine_moves_boundaries_in_mode_on(void **state)
 		load_hot(&f, 10, &seed);
 	assert_true(count_kind(&f, LCPFS_EVENT_MOVED) > 0);
 	assert_true(fixture_size(&f, "hot") != 20 * MB);
+	moves_tell_true_sizes(&f);
 	fixture_invariants(&f);
 	assert_int_equal(fixture_close(&f), 0);
 	assert_int_equal(fixture_check(&f, true), 0);
 	assert_int_equal(fixture_open(&f, false), 0);
 	assert_true(count_kind(&f, LCPFS_EVENT_MOVED) > 0);
+	/* What came of a move outlives whoever serves the pool. */
+	for (unsigned i = 0; i < 200 && !outcomes_of(&f); i++)
+		load_hot(&f, 1, &seed);
+	assert_int_equal(outcomes_of(&f), 1);
+	pool_abandon(f.pool);
+	assert_int_equal(fixture_open(&f, false), 0);
+	assert_int_equal(outcomes_of(&f), 1);
 	fixture_done(&f);
+}
+
+/* What the engine takes cleaning to cost is what the store has copied. */
+static void copies_are_as_counted(struct fixture *f)
+{
+	struct part *hot = part_named(f->pool, "hot");
+	struct lcpfs_engine_decision d;
+	struct store_stats stats;
+
+	store_stats(hot->store, &stats);
+	assert_int_equal(lcpfs_pool_explain(f->pool, "hot", &d, NULL), 0);
+	const struct lcpfs_engine_side *side = d.to.id == hot->id ? &d.to : &d.from;
+	double copies = (double)stats.counters.copied_blocks / (double)stats.counters.written_blocks;
+	assert_true(side->measured);
+	assert_in_range(1000 * side->cleaning_cost, 500 * copies, 1500 * copies);
 }
 
 static void the_engine_moves_nothing_in_mode_observe(void **state)
@@ -805,6 +860,7 @@ static void the_engine_moves_nothing_in_mode_observe(void **state)
 	(void)state;
 	new_hot_and_cold(&f, LCPFS_ENGINE_OBSERVE);
 	load_hot(&f, 150, &seed);
+	copies_are_as_counted(&f);
 	assert_int_equal(count_kind(&f, LCPFS_EVENT_MOVED), 0);
 	assert_true(count_kind(&f, LCPFS_EVENT_DECISION) > 0);
 	assert_int_equal(fixture_size(&f, "hot"), 20 * MB);

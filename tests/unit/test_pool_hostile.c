@@ -302,6 +302,38 @@ static void older_copies_are_found(void **state)
 	fixture_done(&f);
 }
 
+/* The two newest uberblocks are lost: what they wrote over a current page is not the page of the one before. */
+static void a_page_of_a_lost_txg_is_not_believed(void **state)
+{
+	const uint8_t garbage[BLOCK_SIZE] = {0x55};
+	struct fixture f;
+
+	(void)state;
+	fixture_new(&f, 32 * MB);
+	assert_int_equal(fixture_add(&f, "a", LEAST, LEAST, 10 * MB), 0);
+	struct layout l = f.pool->layout;
+	uint32_t page = layout_partition_page(&l, 0);
+	for (unsigned i = 0; i < 2; i++) {
+		struct txg txg;
+		struct fmt_partition *a;
+
+		txg_begin(f.pool, &txg);
+		a = txg_change(&txg, page);
+		a->max_blocks = le64_of((11 + i) * MB / BLOCK_SIZE);
+		assert_int_equal(txg_commit(&txg, &f.failure), 0);
+	}
+	uint64_t txg = le64_get(f.pool->uberblock.txg);
+	pool_abandon(f.pool);
+	for (unsigned i = 0; i < 2 * COPIES; i++)
+		assert_int_equal(vdev_write(f.vdev, ring_block(&l, i % COPIES, txg - i / COPIES) * BLOCK_SIZE,
+					    garbage, BLOCK_SIZE), 0);
+	assert_int_equal(fixture_open(&f, false), 0);
+	assert_true(le64_get(f.pool->uberblock.txg) == txg - 2);
+	assert_true(f.pool->lost[page]);
+	assert_int_equal(fixture_close(&f), 0);
+	fixture_done(&f);
+}
+
 /* One copy of a page is an older one of the same page, in either area; both copies of a history page are lost. */
 static void pages_of_two_ages_are_told_apart(void **state)
 {
@@ -650,6 +682,7 @@ int main(void)
 		cmocka_unit_test(insane_uberblocks_are_not_believed),
 		cmocka_unit_test(older_copies_are_found),
 		cmocka_unit_test(pages_of_two_ages_are_told_apart),
+		cmocka_unit_test(a_page_of_a_lost_txg_is_not_believed),
 		cmocka_unit_test(labels_that_contradict_are_not_believed),
 		cmocka_unit_test(another_partition_table_is_put_right),
 		cmocka_unit_test(features_of_the_pool_are_heeded),

@@ -352,6 +352,7 @@ static void writers_of_a_partition_share_an_emergency(void **state)
 {
 	(void)state;
 	for (unsigned granted = 0; granted < 2; granted++) {
+		struct lcpfs_partition *client; /* so that it is in use all the time */
 		struct fixture f;
 		pthread_t thread[2];
 
@@ -359,6 +360,7 @@ static void writers_of_a_partition_share_an_emergency(void **state)
 		assert_int_equal(lcpfs_pool_set_tune(f.pool, LCPFS_ENGINE_ON, NULL), 0);
 		assert_int_equal(fixture_add(&f, "idle", granted ? LEAST : 56 * MB, 56 * MB, 56 * MB), 0);
 		assert_int_equal(fixture_add(&f, "full", LEAST, LEAST, 40 * MB), 0);
+		assert_int_equal(lcpfs_partition_open(f.pool, "full", &client, NULL), 0);
 		struct part *part = part_named(f.pool, "full");
 		f.pool->discarding_count = 1;
 		assert_int_equal(pthread_create(&thread[0], NULL, need_space, part), 0);
@@ -380,8 +382,37 @@ static void writers_of_a_partition_share_an_emergency(void **state)
 			assert_int_equal(fixture_size(&f, "full"), LEAST);
 		else
 			assert_true(fixture_size(&f, "full") > LEAST);
+		lcpfs_partition_close(client);
 		closes_clean(&f);
 	}
+}
+
+/* Nothing is to be had now; what a move under way leaves is. */
+static void space_that_is_coming_is_waited_for(void **state)
+{
+	struct fixture f;
+	pthread_t thread;
+	void *granted;
+
+	(void)state;
+	fixture_new(&f, 64 * MB);
+	assert_int_equal(fixture_add(&f, "idle", LEAST, 56 * MB, 56 * MB), 0);
+	assert_int_equal(fixture_add(&f, "full", LEAST, LEAST, 40 * MB), 0);
+	struct part *idle = part_named(f.pool, "idle");
+	idle->min_blocks = 56 * MB / BLOCK_SIZE;
+	idle->incoming = 1;
+	assert_int_equal(pthread_create(&thread, NULL, need_space, part_named(f.pool, "full")), 0);
+	usleep(50000);
+	pthread_mutex_lock(&f.pool->lock);
+	idle->incoming = 0;
+	idle->min_blocks = LEAST / BLOCK_SIZE;
+	f.pool->changes++;
+	pthread_cond_broadcast(&f.pool->changed);
+	pthread_mutex_unlock(&f.pool->lock);
+	pthread_join(thread, &granted);
+	assert_non_null(granted);
+	assert_true(fixture_size(&f, "full") > LEAST);
+	closes_clean(&f);
 }
 
 /* -- who gives in an emergency -- */
@@ -462,6 +493,26 @@ static void who_may_not_give_is_left_alone(void **state)
 		assert_int_equal(fixture_size(&f, "full"), LEAST);
 		assert_true(emergency_need_space(full, UINT32_MAX));
 		assert_true(fixture_size(&f, "full") > LEAST);
+		closes_clean(&f);
+	}
+}
+
+/* One that is short of space, too, gives nothing of what it is about to use. */
+static void who_needs_it_itself_gives_nothing(void **state)
+{
+	(void)state;
+	for (enum lcpfs_engine_mode mode = LCPFS_ENGINE_OFF; mode <= LCPFS_ENGINE_ON; mode++) {
+		struct fixture f;
+
+		fixture_new(&f, 64 * MB);
+		assert_int_equal(lcpfs_pool_set_tune(f.pool, mode, NULL), 0);
+		assert_int_equal(fixture_add(&f, "rest", 49 * MB, 49 * MB, 49 * MB), 0);
+		assert_int_equal(fixture_add(&f, "short", LEAST, LEAST + MB, 40 * MB), 0);
+		assert_int_equal(fixture_add(&f, "full", LEAST, LEAST, 40 * MB), 0);
+		part_named(f.pool, "short")->wants_space = true;
+		assert_false(emergency_need_space(part_named(f.pool, "full"), UINT32_MAX));
+		part_named(f.pool, "short")->wants_space = false;
+		assert_true(emergency_need_space(part_named(f.pool, "full"), UINT32_MAX));
 		closes_clean(&f);
 	}
 }
@@ -729,9 +780,11 @@ int main(void)
 		cmocka_unit_test(removing_waits_for_those_who_use_it),
 		cmocka_unit_test(a_removal_that_nobody_wants_any_more_is_not_made),
 		cmocka_unit_test(writers_of_a_partition_share_an_emergency),
+		cmocka_unit_test(space_that_is_coming_is_waited_for),
 		cmocka_unit_test(less_than_a_share_is_better_than_nothing),
 		cmocka_unit_test(a_busy_engine_is_not_waited_for),
 		cmocka_unit_test(who_may_not_give_is_left_alone),
+		cmocka_unit_test(who_needs_it_itself_gives_nothing),
 		cmocka_unit_test(emergencies_of_a_while_are_one_line),
 		cmocka_unit_test(removed_space_is_discarded_before_it_is_given_out),
 		cmocka_unit_test(a_map_of_several_pages_works),

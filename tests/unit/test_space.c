@@ -17,6 +17,7 @@
 
 #include "base/check.h"
 #include "base/hash.h"
+#include "space/plan.h"
 #include "space/space.h"
 
 enum { POOL = 48, UNITS = 512, USABLE = 480, EVENTS = 60000 };
@@ -458,6 +459,40 @@ static void blocks_are_placed_by_how_long_the_last_ones_lived(void **state)
 	space_free(&b.space);
 }
 
+/* -- what is kept back -- */
+
+/* For a step of a checkpoint, all its pages twice: leaves of a region, those above, the space list. */
+static void a_step_has_room_for_all_its_pages(void **state)
+{
+	(void)state;
+	for (uint32_t metaslabs = 6; metaslabs < 4000000; metaslabs = metaslabs * 5 / 3) {
+		struct plan_table t = {.metaslab_blocks = 256, .pages = UINT64_C(1) << 33};
+		uint64_t few = plan_needs(&t, 1, 0, 1).step_units, list = 0, level = metaslabs;
+
+		for (unsigned slots = SPACE_SLOTS; list == 0 || level > 1; slots = TABLE_SLOTS) {
+			level = (level + slots - 1) / slots;
+			list += level;
+		}
+		assert_int_equal(plan_list_pages(metaslabs), list);
+		assert_int_equal(plan_needs(&t, metaslabs, 0, 1).step_units - few, 2 * (list - 1) * BLOCK_SECTORS);
+	}
+}
+
+/* Writers leave what trims need, these what cleaning needs, and that what a checkpoint needs. */
+static void each_leaves_something_to_the_next(void **state)
+{
+	(void)state;
+	for (uint64_t units = 0; units < 100000; units += 777) {
+		struct space space = {.units = 256 * BLOCK_SECTORS, .usable = 250 * BLOCK_SECTORS};
+		struct space_needs needs = {.step_units = units, .notes_units = units / 3, .heads = 3};
+		struct space_reserve r = space_reserve_for(&space, &needs);
+
+		assert_true((uint64_t)r.table * space.units >= units);
+		assert_true(r.notes > r.table && r.kept > r.notes);
+		assert_true((uint64_t)(r.kept - r.notes) * space.usable >= needs.notes_units);
+	}
+}
+
 /* -- indexsets -- */
 
 static void check_set(const struct indexset *set, const bool *has, uint32_t bound, uint32_t from)
@@ -617,6 +652,8 @@ int main(void)
 					   cmocka_unit_test(what_was_emptied_waits_for_both),
 					   cmocka_unit_test(blocks_are_placed_by_how_long_the_last_ones_lived),
 					   cmocka_unit_test(a_set_has_what_was_put_into_it),
+					   cmocka_unit_test(a_step_has_room_for_all_its_pages),
+					   cmocka_unit_test(each_leaves_something_to_the_next),
 					   cmocka_unit_test(the_audit_finds_what_is_wrong)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

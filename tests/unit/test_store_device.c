@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "base/hash.h"
 #include "store/ids.h"
 #include "store/log.h"
 #include "store/place.h"
@@ -32,7 +33,7 @@ static struct front {
 	unsigned copies, slot;    /* of it */
 	unsigned durable_slot;    /* of the last one that was flushed */
 	void (*reading)(void), (*wrote)(const struct vdev_io *io); /* once */
-	int root_error;
+	int root_error, record_error;
 } front;
 
 /* -- the device -- */
@@ -88,6 +89,8 @@ static void submit(struct vdev *vdev, struct vdev_io *ios, unsigned count)
 	front.behind->ops->submit(front.behind, ios, count);
 	for (unsigned i = 0; i < count && front.root_error && is_root(ios); i++)
 		ios[i].result = front.root_error;
+	for (unsigned i = 0; i < count && front.record_error && ios[i].op == VDEV_WRITE && !is_root(&ios[i]); i++)
+		ios[i].result = front.record_error;
 	if (reading) {
 		front.reading = NULL;
 		reading();
@@ -254,6 +257,21 @@ static void what_idles_is_written_and_what_is_flushed_is_confirmed(void **state)
 	assert_int_equal(store_step(front.store), 0);
 }
 
+/* Whichever record it is of those that a flush waits for: also the last one. */
+static void a_flush_whose_record_fails_is_told(void **state)
+{
+	(void)state;
+	for (unsigned round = 0; round < 3; round++) {
+		write_block(round, 1);
+		front.record_error = -LCPFS_E_IO;
+		assert_int_equal(store_flush(front.store, NULL), -LCPFS_E_IO);
+		front.record_error = 0;
+		assert_int_equal(store_flush(front.store, NULL), 0);
+	}
+	expect_whole();
+	expect_block(2, 1);
+}
+
 /* -- flushes of others -- */
 
 static void another_flush_fails(const struct vdev_io *io)
@@ -412,6 +430,26 @@ static void a_rotten_block_is_given_to_nobody(void **state)
 	assert_int_equal(store_read(front.store, BLOCK_SIZE, data, sizeof(data), NULL), -LCPFS_E_CORRUPT);
 }
 
+/* Also while cleaning has it in memory, on its way to another place. */
+static void a_rotten_block_stays_rotten_where_it_is_moved(void **state)
+{
+	uint8_t data[BLOCK_SIZE];
+	struct store_stats stats;
+
+	(void)state;
+	write_block(1, 1);
+	assert_int_equal(store_flush(front.store, NULL), 0);
+	damage(front.last_record + RECORD_HEADERS * BLOCK_SIZE, 1);
+	for (uint64_t i = 0; i < 8000; i++) {
+		write_block(2 + hash_mix(i) % 1000, (uint8_t)i);
+		if (store_step(front.store) > 0)
+			assert_int_equal(store_read(front.store, BLOCK_SIZE, data, sizeof(data), NULL),
+					 -LCPFS_E_CORRUPT);
+	}
+	store_stats(front.store, &stats);
+	assert_true(stats.counters.cleaned > 16);
+}
+
 /* -- two at a time -- */
 
 static void another_writes_a_part(void)
@@ -449,6 +487,28 @@ static void a_long_trim_survives_a_crash(void **state)
 	expect_block(0, 0);
 	expect_block(499, 0);
 	expect_block(500, 1);
+}
+
+/* It is written where others go than the trim before it; that has to happen first. */
+static void what_is_written_after_a_trim_stays(void **state)
+{
+	(void)state;
+	assert_true(front.store->log.heads > 1);
+	for (uint64_t i = 0; !front.store->space.lifespan.known; i++) { /* until new and old go to two places */
+		assert_true(i < 20000);
+		write_block(100 + hash_mix(i) % 300, (uint8_t)i);
+		while (store_step(front.store) > 0)
+			;
+	}
+	write_block(5, 1);
+	assert_int_equal(store_flush(front.store, NULL), 0);
+	assert_int_equal(store_trim(front.store, 5 * BLOCK_SIZE, BLOCK_SIZE, false, NULL), 0);
+	write_block(5, 2);
+	for (uint64_t i = 0; i < RECORD_BLOCKS_MAX + 9; i++)
+		write_block(1000 + i, 3);
+	assert_int_equal(store_flush(front.store, NULL), 0);
+	expect_whole();
+	expect_block(5, 2);
 }
 
 /* The end of one block and the start of the next: both stay, but for that. */
@@ -632,14 +692,17 @@ int main(void)
 		STORE_TEST(a_root_comes_after_what_it_needs_and_before_what_follows),
 		STORE_TEST(a_root_that_failed_has_a_number_of_its_own),
 		STORE_TEST(what_idles_is_written_and_what_is_flushed_is_confirmed),
+		STORE_TEST(a_flush_whose_record_fails_is_told),
 		STORE_TEST(a_loss_that_another_was_told_of_is_ours),
 		STORE_TEST(a_root_that_another_flush_lost_is_none),
 		STORE_TEST(what_was_on_its_way_is_not_covered),
 		STORE_TEST(a_flush_waits_for_what_is_on_its_way),
 		STORE_TEST(a_flushed_record_is_not_lost_in_silence),
 		STORE_TEST(a_rotten_block_is_given_to_nobody),
+		STORE_TEST(a_rotten_block_stays_rotten_where_it_is_moved),
 		STORE_TEST(parts_of_a_block_do_not_get_lost),
 		STORE_TEST(a_long_trim_survives_a_crash),
+		STORE_TEST(what_is_written_after_a_trim_stays),
 		STORE_TEST(a_trim_across_a_border_zeroes_just_that),
 		STORE_TEST(extents_are_what_is_mapped),
 		STORE_TEST(what_is_not_as_closed_is_not_opened_so),

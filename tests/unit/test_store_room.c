@@ -253,6 +253,52 @@ static void a_block_costs_no_more_than_its_share(void **state)
 	vdev_close(vdev);
 }
 
+/* What a checkpoint writes was counted when it came to be: it makes nothing larger but for a few pages above. */
+static void a_checkpoint_takes_what_was_counted(void **state)
+{
+	enum { LEAVES = 30 };
+	struct vdev *vdev = new_vdev();
+	struct store *store = open_new(vdev);
+	static const uint8_t data[BLOCK_SIZE] = {1};
+
+	(void)state;
+	for (uint64_t i = 0; i < LEAVES * TABLE_SLOTS; i++)
+		assert_int_equal(store_write(store, i * BLOCK_SIZE, data, sizeof(data), false, NULL), 0);
+	for (uint64_t i = 0; i < LEAVES; i++) /* leaves that hardly hold anything */
+		assert_int_equal(store_trim(store, i * TABLE_SLOTS * BLOCK_SIZE,
+					    (TABLE_SLOTS - 1) * BLOCK_SIZE, false, NULL), 0);
+	uint64_t before = live_of(store);
+	assert_int_equal(store_checkpoint(store), 0);
+	assert_true(live_of(store) <= before + 3 * 4 * BLOCK_SECTORS);
+	store_abandon(store);
+	vdev_close(vdev);
+}
+
+/* Blocks far apart: each needs a page of the volume, too, which lies there twice. */
+static void what_is_taken_fits_with_its_page(void **state)
+{
+	(void)state;
+	for (uint32_t size = STORE_METASLABS_MIN; size < STORE_METASLABS_MIN + 8; size++) {
+		struct vdev *vdev = new_vdev();
+		struct store *store = open_sized(vdev, size);
+		const uint64_t apart = VOLUME_SLOTS * BLOCK_SIZE;
+		static const uint8_t data[BLOCK_SIZE] = {1};
+		uint64_t pages = 0, sparse = 0;
+
+		while (!store_write(store, sparse++ * apart, data, sizeof(data), false, NULL)) {
+			uint64_t now = store->table.pages + store->table.fresh;
+			if (now == pages) /* else it may be more by these */
+				assert_true(live_of(store) <= limit_of(store, size) + BLOCK_SECTORS / 2);
+			pages = now;
+			while (store_step(store) > 0)
+				;
+		}
+		assert_true(sparse > 80);
+		store_abandon(store);
+		vdev_close(vdev);
+	}
+}
+
 /* In this order blocks lie in `spread` leaves at a time. */
 static uint32_t block_at(uint32_t i, uint32_t spread)
 {
@@ -398,6 +444,8 @@ int main(void)
 					   cmocka_unit_test(how_late_the_background_is_is_counted),
 					   cmocka_unit_test(a_larger_partition_holds_no_less),
 					   cmocka_unit_test(a_block_costs_no_more_than_its_share),
+					   cmocka_unit_test(a_checkpoint_takes_what_was_counted),
+					   cmocka_unit_test(what_is_taken_fits_with_its_page),
 					   cmocka_unit_test(a_full_partition_of_any_size_goes_on),
 					   cmocka_unit_test(in_the_least_size_everything_goes_on)};
 

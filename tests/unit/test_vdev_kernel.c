@@ -5,12 +5,15 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
 #include <liburing.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -18,9 +21,11 @@
 #include <cmocka.h>
 
 #include "base/hash.h"
+#include "vdev/backing.h"
 #include "vdev/file.h"
 
-enum { SIZE = 1 << 20, PART = 64 << 10, PARTS = 4 };
+enum { SIZE = 1 << 20, PART = 64 << 10, PARTS = 4, PIECE = 4096, PIECES = 128 };
+enum piece { HOLE, SHARED, OWN };
 
 static struct {
 	int flush_errno;         /* fdatasync fails with it, 0: it works */
@@ -30,6 +35,8 @@ static struct {
 	bool interrupts; /* and each other one is interrupted */
 	unsigned calls;
 	int ring_error; /* the ring takes nothing, 0: it works */
+	bool has_map;  /* what lies behind a file is this, and not what the system says */
+	enum piece piece[PIECES];
 } kernel;
 
 static char folder[64], path[96];
@@ -50,6 +57,11 @@ ssize_t __real_pwritev64(int fd, const struct iovec *iov, int count, off_t offse
 ssize_t __wrap_pwritev64(int fd, const struct iovec *iov, int count, off_t offset);
 int __real_io_uring_submit_and_wait(struct io_uring *ring, unsigned count);
 int __wrap_io_uring_submit_and_wait(struct io_uring *ring, unsigned count);
+
+int __real_ioctl(int fd, unsigned long request, void *argument);
+int __wrap_ioctl(int fd, unsigned long request, void *argument);
+int __real_fallocate64(int fd, int mode, off_t offset, off_t length);
+int __wrap_fallocate64(int fd, int mode, off_t offset, off_t length);
 
 int __wrap_fdatasync(int fd)
 {
@@ -130,6 +142,37 @@ int __wrap_io_uring_submit_and_wait(struct io_uring *ring, unsigned count)
 	if (kernel.halves && taken >= 0)
 		halve_completions(ring);
 	return taken;
+}
+
+/* One extent per piece, as many as are asked for. */
+int __wrap_ioctl(int fd, unsigned long request, void *argument)
+{
+	struct fiemap *map = argument;
+
+	if (!kernel.has_map || request != FS_IOC_FIEMAP)
+		return __real_ioctl(fd, request, argument);
+	map->fm_mapped_extents = 0;
+	for (uint64_t i = map->fm_start / PIECE; i < PIECES && i * PIECE < map->fm_start + map->fm_length; i++) {
+		if (kernel.piece[i] == HOLE || map->fm_mapped_extents == map->fm_extent_count)
+			continue;
+		map->fm_extents[map->fm_mapped_extents++] = (struct fiemap_extent){
+			.fe_logical = i * PIECE,
+			.fe_length = PIECE,
+			.fe_flags = kernel.piece[i] == SHARED ? FIEMAP_EXTENT_SHARED : 0};
+	}
+	return 0;
+}
+
+int __wrap_fallocate64(int fd, int mode, off_t offset, off_t length)
+{
+	if (!kernel.has_map)
+		return __real_fallocate64(fd, mode, offset, length);
+	for (off_t i = offset / PIECE; i * PIECE < offset + length; i++) {
+		assert_true(mode || kernel.piece[i] == HOLE); /* XFS would want space for what is there, too */
+		if (kernel.piece[i] == HOLE || mode == FALLOC_FL_UNSHARE_RANGE)
+			kernel.piece[i] = OWN;
+	}
+	return 0;
 }
 
 /* -- a file -- */
@@ -285,6 +328,32 @@ static void what_is_left_by_a_ring_is_done(void **state)
 	vdev_close(vdev);
 }
 
+/* Whatever lies behind a range: it is all its own afterwards, and nothing else has changed. */
+static void what_is_taken_has_a_place_of_its_own(void **state)
+{
+	enum piece before[PIECES];
+	bool took;
+
+	(void)state;
+	kernel.has_map = true;
+	for (uint64_t seed = 1; seed <= 300; seed++) {
+		uint64_t from = hash_mix(seed) % PIECES, to = from + 1 + hash_mix(seed * 77) % (PIECES - from);
+		bool all = true;
+
+		for (uint64_t i = 0; i < PIECES; i++) {
+			before[i] = kernel.piece[i] = (enum piece)(hash_mix(seed * 1000 + i) >> seed % 7) % 3;
+			all &= i < from || i >= to || before[i] == OWN;
+		}
+		assert_int_equal(backing_take(0, from * PIECE, (to - from) * PIECE, false, &took),
+				 all ? 0 : -LCPFS_E_DEVICE_FULL);
+		assert_memory_equal(kernel.piece, before, sizeof(before));
+		assert_int_equal(backing_take(0, from * PIECE, (to - from) * PIECE, true, &took), 0);
+		for (uint64_t i = 0; i < PIECES; i++)
+			assert_int_equal(kernel.piece[i], i >= from && i < to ? OWN : before[i]);
+	}
+	kernel.has_map = false;
+}
+
 #define FILE_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -296,6 +365,7 @@ int main(void)
 		FILE_TEST(what_is_left_of_a_transfer_is_done),
 		FILE_TEST(what_is_left_of_a_gathered_write_is_done),
 		FILE_TEST(what_is_left_by_a_ring_is_done),
+		FILE_TEST(what_is_taken_has_a_place_of_its_own),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
