@@ -128,11 +128,12 @@ static const char *fuse_missing(void)
 	return access("/dev/loop-control", R_OK | W_OK) ? "the kernel has no loop devices" : NULL;
 }
 
+/* Also where the program behind it is gone. */
 static bool fuse_is_mounted(const struct attachment *a)
 {
 	struct statfs about;
 
-	return !statfs(a->folder, &about) && about.f_type == FUSE_MAGIC;
+	return statfs(a->folder, &about) ? errno == ENOTCONN : about.f_type == FUSE_MAGIC;
 }
 
 /* In any case: also where only a part of it is there. */
@@ -157,8 +158,10 @@ static int fuse_mount(struct attachment *a)
 	char socket[3 * sizeof(a->seen.nbd_path)], uri[LCPFS_NAME_MAX + sizeof(socket) + 64], log_path[PATH_MAX + 8];
 	const char *arguments[] = {"nbdfuse", a->folder, uri, NULL, NULL};
 	struct timespec pause = {.tv_nsec = 20 * 1000 * 1000};
-	int error;
+	int error = fuse_unmount(a); /* what an earlier one has left: nbdfuse would go to the folder above */
 
+	if (error)
+		return error;
 	if (mkdir(a->folder, 0700) && errno != EEXIST)
 		return failure_set(&a->failure, LCPFS_E_SYSTEM, "%s: %s", a->folder, strerrordesc_np(errno));
 	socket_path_encode(a->seen.nbd_path, socket);

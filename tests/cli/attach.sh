@@ -76,6 +76,23 @@ umount mnt
 [ "$(blockdev --getro "$DEVICE")" = 1 ] || fail "not read-only"
 expect 0 lcpfs detach "$POOL" db --json
 
+# What cannot be written back any more is told; --force lets it go.
+expect 0 lcpfs attach "$POOL" db
+DEVICE=$(cat out)
+case $DEVICE in
+/dev/loop*)
+	dd if=/dev/urandom of="$DEVICE" bs=64k count=8 conv=notrunc status=none
+	kill -9 "$(server)"
+	wait_released "$POOL"
+	expect 1 lcpfs detach "$POOL" db
+	says "cannot be made durable"
+	expect 0 lcpfs detach "$POOL" db --force
+	;;
+*)
+	expect 0 lcpfs detach "$POOL" db
+	;;
+esac
+
 # The socket that the pool names has to be its owner's; a device that is gone is not taken for attached.
 expect 0 lcpfs attach "$POOL" db
 DEVICE=$(cat out)
