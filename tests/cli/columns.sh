@@ -12,6 +12,7 @@ lcpfs add "$POOL" archive-2026 --min 100M --max 900M --size 640M --volume 256M >
 
 lcpfs list "$POOL" >out
 head -1 out | grep -q "SIZE.*MIN.*MAX.*VOL.*DATA.*USED.*SPACE.*OPS.*LAT.*PRESS.*EPS.*WA" || fail "$(cat out)"
+grep -q "^db  *177M  *64.0M  *768M  *152M " out || fail "$(cat out)"
 grep -q "^TOTAL  *817M  164M 1.63G  *408M" out || fail "no total: $(cat out)"
 grep -q "^The pool has 3.99G, of which 3.12G are nobody's.$" out || fail "$(cat out)"
 grep -q "^Mode observe: boundaries are watched, not moved; lcpfs explain POOL says" out || fail "$(cat out)"

@@ -136,6 +136,25 @@ sleep 0.5
 lcpfs list "$POOL" | cut -c1-40 >after
 cmp before after || fail "something changed"
 
+# Another user gets no further than the socket, and where its mode was changed, not into it.
+for socket in "$SOCKET" "$SOCKET.control"; do
+	[ "$(stat -c %a "$socket")" = 600 ] || fail "$socket has mode $(stat -c %a "$socket")"
+done
+if [ "$(id -u)" -eq 0 ] && command -v setpriv >/dev/null; then
+	chmod 711 "$T"
+	chmod 666 "$SOCKET.control"
+	# shellcheck disable=SC2016
+	setpriv --reuid 65534 --regid 65534 --clear-groups /usr/bin/python3 -c 'import json, socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+try:
+	s.sendall(b"{\"command\":\"tune\"}\n")
+except BrokenPipeError:
+	pass
+answer = json.loads(s.makefile().readline())
+assert not answer["ok"] and "owner" in answer["error"]["message"], answer' nbd.sock.control || fail "anybody may"
+fi
+
 # a client that does not read, and one that does not finish, do not hold up the server's end
 /usr/bin/python3 - "$SOCKET.control" <<'PYTHON' &
 import socket

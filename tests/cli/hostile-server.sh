@@ -67,6 +67,21 @@ evil silent-later
 bounded 12 remove "$POOL" db
 [ "$code" -eq 1 ] || fail "silent-later: $(cat out err)"
 
+# One that is neither root nor the pool's owner is not even asked.
+if [ "$(id -u)" -eq 0 ] && command -v setpriv >/dev/null; then
+	kill "$EVIL" 2>/dev/null || true
+	rm -f "$SOCKET.control"
+	chmod 777 "$T"
+	chmod 644 pool
+	setpriv --reuid 65534 --regid 65534 --clear-groups /usr/bin/python3 - nbd.sock.control pool "$GUID" \
+		escapes <"$TESTS/cli/hostile_server.py" >evil.out 2>evil.err &
+	EVIL=$!
+	wait_until grep -q up evil.out
+	expect 1 lcpfs list "$POOL"
+	says "is not its owner"
+	chmod 700 "$T"
+fi
+
 # A copy of a served pool, which somebody has locked: its lease leads to the server of the original.
 kill "$HOLDER"
 wait "$HOLDER" 2>/dev/null || true

@@ -106,4 +106,12 @@ wait_until more $((seen + 2))
 kill "$watcher"
 wait "$watcher" || true
 [ "$(wc -l <err)" -eq 1 ] || fail "said more than once: $(cat err)"
+/usr/bin/python3 - <<'PYTHON' || fail "$(cat again)"
+import json
+
+for line in open("again"):
+	p = json.loads(line)["partitions"][0]
+	assert 0 < p["interval_s"] < 100, p
+	assert all(p[kind]["ops"] < 1000 for kind in ("read", "write", "trim", "flush")), p
+PYTHON
 unserve

@@ -45,3 +45,26 @@ for i in range(1024):
 	assert h.pread(16384, i * 16384) == i.to_bytes(4, "little") * 4096, i
 PYTHON
 unserve
+
+# What could not be made durable is no success: here the system takes no writes any more.
+command -v prlimit >/dev/null || exit 0
+serve "$POOL"
+/usr/bin/python3 - "$(uri db)" "$SERVER" <<'PYTHON'
+import os
+import signal
+import subprocess
+import sys
+
+import nbd
+
+h = nbd.NBD()
+h.connect_uri(sys.argv[1])
+h.pwrite(b"y" * 65536, 0)
+subprocess.run(["prlimit", "--pid", sys.argv[2], "--fsize=4096"], check=True)
+os.kill(int(sys.argv[2]), signal.SIGTERM)
+PYTHON
+status=0
+wait "$SERVER" || status=$?
+SERVER=
+[ "$status" -eq 1 ] || fail "it ended with $status"
+grep -q "closing the pool: " server.log || fail "it does not say so: $(cat server.log)"
