@@ -69,8 +69,8 @@ journey() { # with a server or without
 	same 0 db min=8M max=24M volume=24M # smaller than it is
 	[ "$(field db 'p["size_blocks"] == p["max_size_blocks"]')" = True ] || fail "it did not shrink to its max"
 	expect 2 lcpfs set "$POOL" db size=30M
-	same 0 db min=30M max=60M volume=60M when-full=wait=90s
-	[ "$(field db 'p["when_full_wait_s"]')" -eq 90 ] || fail "when-full"
+	same 0 db min=30M max=60M volume=60M when-full=wait=2m
+	[ "$(field db 'p["when_full_wait_s"]')" -eq 120 ] || fail "when-full"
 	same 0 db when-full=wait=2h when-full=error
 	[ "$(field db 'p["when_full_wait_s"]')" -eq 0 ] || fail "when-full=error"
 	same 1 db volume=61M

@@ -15,6 +15,7 @@
 
 #include "base/hash.h"
 #include "store/checkpoint.h"
+#include "store/clean.h"
 #include "store/ids.h"
 #include "store/log.h"
 #include "store/place.h"
@@ -33,8 +34,9 @@ static struct front {
 	uint64_t generation;      /* of the last root that was written */
 	unsigned copies, slot;    /* of it */
 	unsigned durable_slot;    /* of the last one that was flushed */
-	void (*reading)(void), (*wrote)(const struct vdev_io *io); /* once */
+	void (*did_read)(const struct vdev_io *io), (*wrote)(const struct vdev_io *io);
 	int root_error, record_error;
+	uint64_t unread_from, unread_to; /* blocks that cannot be read */
 } front;
 
 /* -- the device -- */
@@ -79,8 +81,7 @@ static void note_write(const struct vdev_io *io)
 
 static void submit(struct vdev *vdev, struct vdev_io *ios, unsigned count)
 {
-	void (*reading)(void) = ios[0].op == VDEV_READ ? front.reading : NULL;
-	void (*wrote)(const struct vdev_io *io) = front.wrote;
+	void (*did)(const struct vdev_io *io) = ios[0].op == VDEV_READ ? front.did_read : front.wrote;
 
 	(void)vdev;
 	for (unsigned i = 0; i < count; i++) {
@@ -92,12 +93,13 @@ static void submit(struct vdev *vdev, struct vdev_io *ios, unsigned count)
 		ios[i].result = front.root_error;
 	for (unsigned i = 0; i < count && front.record_error && ios[i].op == VDEV_WRITE && !is_root(&ios[i]); i++)
 		ios[i].result = front.record_error;
-	if (reading) {
-		front.reading = NULL;
-		reading();
+	for (unsigned i = 0; i < count && ios[i].op == VDEV_READ; i++) {
+		if (ios[i].offset < front.unread_to << BLOCK_SHIFT &&
+		    ios[i].offset + ios[i].length > front.unread_from << BLOCK_SHIFT)
+			ios[i].result = -LCPFS_E_IO;
 	}
-	if (wrote && ios[0].op == VDEV_WRITE)
-		wrote(ios);
+	if (did)
+		did(ios);
 }
 
 static int flush(struct vdev *vdev)
@@ -418,6 +420,55 @@ static void a_flushed_record_is_not_lost_in_silence(void **state)
 	front.store = NULL;
 }
 
+static bool writes_a_page(const struct vdev_io *io)
+{
+	return le16_get(((const struct fmt_head *)io->buffer)->kind) == FMT_PAGE;
+}
+
+static void a_write_comes_amid_a_checkpoint(const struct vdev_io *io)
+{
+	if (!writes_a_page(io))
+		return;
+	front.wrote = NULL;
+	write_block(2, 2);
+}
+
+/* No header says yet that it was flushed; the root does, whose flush it was. */
+static void what_a_checkpoint_flushed_is_not_lost_in_silence(void **state)
+{
+	struct lcpfs_failure failure = {0};
+
+	(void)state;
+	write_block(1, 1);
+	front.wrote = a_write_comes_amid_a_checkpoint;
+	assert_int_equal(checkpoint_step(front.store, 0), 0);
+	assert_null(front.wrote);
+	crash();
+	damage(front.last_record, RECORD_HEADERS);
+	assert_int_equal(open_as(false, false, &failure), -LCPFS_E_CORRUPT);
+	front.store = NULL;
+}
+
+/* Whole, of the same epoch and number, and from where the head goes on: but it is another one's successor. */
+static void a_record_that_follows_another_is_not_the_next(void **state)
+{
+	struct fmt_record r;
+
+	(void)state;
+	write_block(1, 1);
+	assert_int_equal(store_flush(front.store, NULL), 0);
+	write_block(1, 2);
+	assert_int_equal(store_flush(front.store, NULL), 0);
+	crash();
+	assert_int_equal(vdev_read(front.behind, front.last_record, &r, sizeof(r)), 0);
+	r.previous = le64_of(le64_get(r.previous) + 1);
+	fmt_seal(&r, FMT_RECORD, 1, 1, le32_get(r.head.count));
+	for (unsigned i = 0; i < RECORD_HEADERS; i++)
+		assert_int_equal(vdev_write(front.behind, front.last_record + i * BLOCK_SIZE, &r, sizeof(r)), 0);
+	assert_int_equal(open_as(false, false, NULL), 0);
+	expect_block(1, 1);
+}
+
 static void a_rotten_block_is_given_to_nobody(void **state)
 {
 	uint8_t data[BLOCK_SIZE];
@@ -451,10 +502,212 @@ static void a_rotten_block_stays_rotten_where_it_is_moved(void **state)
 	assert_true(stats.counters.cleaned > 16);
 }
 
+/* -- cleaning -- */
+
+/* A metaslab with records of its own, the first of them with blocks 1 and 2, and nothing more to come. */
+static uint32_t filled_metaslab(void)
+{
+	uint64_t first;
+
+	write_block(1, 1);
+	write_block(2, 2);
+	assert_int_equal(store_flush(front.store, NULL), 0);
+	first = front.last_record / BLOCK_SIZE;
+	for (uint64_t block = 3; block < METASLAB_BLOCKS + 10; block++)
+		write_block(block, 3);
+	assert_int_equal(store_flush(front.store, NULL), 0);
+	assert_int_equal((first - BASE) % METASLAB_BLOCKS, 0);
+	return (uint32_t)(first - BASE) / METASLAB_BLOCKS;
+}
+
+static uint64_t first_block_in(uint32_t metaslab)
+{
+	return BASE + metaslab * METASLAB_BLOCKS + RECORD_HEADERS;
+}
+
+static void another_overwrites_it(const struct vdev_io *io)
+{
+	if (((const uint8_t *)io->buffer)[0] != 1) /* a header */
+		return;
+	front.did_read = NULL;
+	write_block(1, 7);
+}
+
+static void what_is_overwritten_while_it_is_moved_stays_new(void **state)
+{
+	uint32_t metaslab = filled_metaslab();
+
+	(void)state;
+	front.did_read = another_overwrites_it;
+	assert_int_equal(clean_metaslab(front.store, metaslab), 0);
+	assert_null(front.did_read);
+	expect_block(1, 7);
+	expect_block(2, 2);
+	assert_int_equal(store_flush(front.store, NULL), 0);
+	expect_whole();
+	expect_block(1, 7);
+	expect_block(2, 2);
+}
+
+/* Its record is not whole by its checksums, and is no torn end of the log for that. */
+static void a_rotten_block_that_is_moved_hides_nothing_behind_it(void **state)
+{
+	uint32_t metaslab = filled_metaslab();
+
+	(void)state;
+	damage(first_block_in(metaslab) << BLOCK_SHIFT, 1);
+	assert_int_equal(clean_metaslab(front.store, metaslab), 0);
+	write_block(2, 7); /* which comes behind where that has been moved to */
+	assert_int_equal(store_flush(front.store, NULL), 0);
+	crash();
+	assert_int_equal(open_as(false, false, NULL), 0);
+	expect_block(2, 7);
+}
+
+static void what_cannot_be_read_is_left_alone(void **state)
+{
+	uint32_t metaslab = filled_metaslab();
+
+	(void)state;
+	front.unread_from = first_block_in(metaslab);
+	front.unread_to = front.unread_from + 1;
+	assert_int_equal(clean_metaslab(front.store, metaslab), 0);
+	front.unread_to = 0;
+	assert_int_equal(space_find(&front.store->space, metaslab)->live, BLOCK_SECTORS);
+	assert_true(space_find(&front.store->space, metaslab)->barren);
+	expect_block(1, 1);
+	expect_block(2, 2);
+}
+
+static void what_lies_behind_a_damaged_header_is_moved(void **state)
+{
+	uint32_t metaslab = filled_metaslab();
+
+	(void)state;
+	damage((first_block_in(metaslab) + 2) << BLOCK_SHIFT, RECORD_HEADERS); /* of the second record */
+	assert_int_equal(clean_metaslab(front.store, metaslab), 0);
+	assert_int_equal(space_find(&front.store->space, metaslab)->live, 0);
+	expect_block(1, 1);
+	expect_block(2, 2);
+	expect_block(METASLAB_BLOCKS / 2, 3);
+}
+
+/* -- roots and pages -- */
+
+/* Until what the roots before the last ones need has been written over. */
+static void use_much(void)
+{
+	for (uint64_t i = 0; i < 3000; i++) {
+		write_block(hash_mix(i) % 700, (uint8_t)i);
+		while (store_step(front.store) > 0)
+			;
+	}
+}
+
+static void damage_newest_root(void)
+{
+	damage((1 + 2 * (uint64_t)front.slot) << BLOCK_SHIFT, 1);
+	damage((2 + 2 * (uint64_t)front.slot) << BLOCK_SHIFT, 1);
+}
+
+static void a_root_that_cannot_be_read_now_is_waited_for(void **state)
+{
+	struct lcpfs_failure failure = {0};
+
+	(void)state;
+	for (unsigned round = 0; round < 2; round++) {
+		write_block(1, (uint8_t)round + 1);
+		assert_int_equal(store_checkpoint(front.store), 0);
+		crash();
+		front.unread_from = 1 + 2 * front.slot;
+		front.unread_to = front.unread_from + 2;
+		assert_int_equal(open_as(false, false, &failure), -LCPFS_E_IO);
+		front.unread_to = 0;
+		assert_int_equal(open_as(false, false, &failure), 0);
+		expect_block(1, (uint8_t)round + 1);
+		if (front.slot == (round + 1) % 2)
+			assert_int_equal(store_checkpoint(front.store), 0);
+	}
+}
+
+/* It needs no log; and all it needs lies there twice. */
+static void a_closed_store_can_lose_a_root_and_its_log(void **state)
+{
+	(void)state;
+	use_much();
+	write_block(1, 1);
+	assert_int_equal(store_flush(front.store, NULL), 0);
+	uint64_t record = front.last_record;
+	assert_int_equal(store_close(front.store), 0);
+	damage_newest_root();
+	damage(record, RECORD_HEADERS);
+	front.unflushed = front.rooted = false;
+	assert_int_equal(open_as(true, true, NULL), 0);
+	expect_block(1, 1);
+}
+
+static void one_copy_of_each_page_is_enough(void **state)
+{
+	struct fmt_root root;
+
+	(void)state;
+	for (unsigned copy = 0; copy < 2; copy++) {
+		write_block(1, 1);
+		assert_int_equal(store_close(front.store), 0);
+		front.unflushed = front.rooted = false;
+		uint64_t newest = (1 + 2 * (uint64_t)front.slot) << BLOCK_SHIFT;
+		assert_int_equal(vdev_read(front.behind, newest, &root, sizeof(root)), 0);
+		damage(block_of_place(root.table.top.place[copy]) << BLOCK_SHIFT, 1);
+		assert_int_equal(open_as(false, true, NULL), 0);
+		expect_block(1, 1);
+	}
+}
+
+/* Where the pages of the volume lie: the first slots of which are these. */
+static unsigned find_pages(const uint64_t slots[2], uint64_t found[2])
+{
+	unsigned count = 0;
+
+	for (uint64_t block = BASE; block < BASE + METASLABS * METASLAB_BLOCKS && count < 2; block++) {
+		uint64_t data[BLOCK_SIZE / 8];
+
+		assert_int_equal(vdev_read(front.behind, block << BLOCK_SHIFT, data, sizeof(data)), 0);
+		if (data[0] == slots[0] && data[1] == slots[1])
+			found[count++] = block;
+	}
+	return count;
+}
+
+static void one_of_two_twins_is_enough(void **state)
+{
+	const uint64_t slots[2] = {IDS_FIRST, IDS_FIRST + 1};
+	uint64_t found[2];
+
+	(void)state;
+	write_block(0, 1);
+	write_block(1, 1);
+	assert_int_equal(store_close(front.store), 0);
+	assert_int_equal(find_pages(slots, found), 2);
+	for (unsigned twin = 0; twin < 2; twin++) {
+		uint8_t whole[BLOCK_SIZE];
+
+		assert_int_equal(vdev_read(front.behind, found[twin] << BLOCK_SHIFT, whole, sizeof(whole)), 0);
+		damage(found[twin] << BLOCK_SHIFT, 1);
+		front.unflushed = front.rooted = false;
+		assert_int_equal(open_as(true, true, NULL), 0);
+		expect_block(1, 1);
+		store_abandon(front.store);
+		assert_int_equal(vdev_write(front.behind, found[twin] << BLOCK_SHIFT, whole, sizeof(whole)), 0);
+	}
+	front.store = NULL;
+}
+
 /* -- two at a time -- */
 
-static void another_writes_a_part(void)
+static void another_writes_a_part(const struct vdev_io *io)
 {
+	(void)io;
+	front.did_read = NULL;
 	assert_int_equal(store_write(front.store, BLOCK_SIZE + 200, "other", 5, false, NULL), 0);
 }
 
@@ -465,9 +718,9 @@ static void parts_of_a_block_do_not_get_lost(void **state)
 	(void)state;
 	write_block(1, 1);
 	assert_int_equal(store_flush(front.store, NULL), 0);
-	front.reading = another_writes_a_part;
+	front.did_read = another_writes_a_part;
 	assert_int_equal(store_write(front.store, BLOCK_SIZE + 100, "one", 3, false, NULL), 0);
-	assert_null(front.reading);
+	assert_null(front.did_read);
 	assert_int_equal(store_read(front.store, BLOCK_SIZE, data, sizeof(data), NULL), 0);
 	assert_memory_equal(data + 100, "one", 3);
 	assert_memory_equal(data + 200, "other", 5);
@@ -691,9 +944,7 @@ enum { FROZEN_LEAVES = 120 }; /* more than are written at a time */
 
 static void changes_amid_a_checkpoint(const struct vdev_io *io)
 {
-	const struct fmt_head *head = io->buffer;
-
-	if (le16_get(head->kind) != FMT_PAGE)
+	if (!writes_a_page(io))
 		return;
 	front.wrote = NULL;
 	for (uint64_t block = 0; block < FROZEN_LEAVES; block += 10) {
@@ -777,8 +1028,18 @@ int main(void)
 		STORE_TEST(what_was_on_its_way_is_not_covered),
 		STORE_TEST(a_flush_waits_for_what_is_on_its_way),
 		STORE_TEST(a_flushed_record_is_not_lost_in_silence),
+		STORE_TEST(what_a_checkpoint_flushed_is_not_lost_in_silence),
+		STORE_TEST(a_record_that_follows_another_is_not_the_next),
 		STORE_TEST(a_rotten_block_is_given_to_nobody),
 		STORE_TEST(a_rotten_block_stays_rotten_where_it_is_moved),
+		STORE_TEST(what_is_overwritten_while_it_is_moved_stays_new),
+		STORE_TEST(a_rotten_block_that_is_moved_hides_nothing_behind_it),
+		STORE_TEST(what_cannot_be_read_is_left_alone),
+		STORE_TEST(what_lies_behind_a_damaged_header_is_moved),
+		STORE_TEST(a_root_that_cannot_be_read_now_is_waited_for),
+		STORE_TEST(a_closed_store_can_lose_a_root_and_its_log),
+		STORE_TEST(one_copy_of_each_page_is_enough),
+		STORE_TEST(one_of_two_twins_is_enough),
 		STORE_TEST(parts_of_a_block_do_not_get_lost),
 		STORE_TEST(a_long_trim_survives_a_crash),
 		STORE_TEST(what_is_written_after_a_trim_stays),
