@@ -171,6 +171,7 @@ class Pool:
 		self.report = Report()
 		self.partitions = []
 		self.owners = []
+		self.samples = []
 		try:
 			self.label = self.find_label()
 			self.guid = self.label.guid
@@ -295,9 +296,24 @@ class Pool:
 		for p in self.partitions:
 			p.verify_page()
 
+	def verify_samples(self, page, data):
+		"""In a page of the engine that holds nothing of the engine's."""
+		count, = struct.unpack_from("<I", data, 64)
+		samples = [struct.unpack_from("<QIII4f", data, 100 + 36 * i) for i in range(min(count, 111))]
+		ids = range(1, self.uberblock.partition_next)
+		if count > 111 or any(
+			span == 0 or partition not in ids or size > self.label.metaslabs
+			for _, span, partition, size, *_ in samples
+		):
+			self.report(f"samples in pool page {page} make no sense")
+		self.samples += samples
+
 	def verify_rest(self):
-		"""The history's numbers, and the lease."""
+		"""Samples, the history's numbers, and the lease."""
 		label = self.label
+		for page, data in enumerate(self.pages):
+			if data and label.page_kind(page) == ENGINE and not Head(data).count:
+				self.verify_samples(page, data)
 		end, room = self.uberblock.history_next, 8 * label.history_pages
 		for number in range(max(end - room, 0), end):
 			at = number % room

@@ -301,6 +301,11 @@ struct lcpfs_event {
 	double expected_gain, expected_error, epsilon_before, epsilon_after, standard_error, pressure;
 	int verdict; /* enum lcpfs_engine_verdict for OUTCOME, else -1 */
 	int reason;  /* enum lcpfs_engine_reason where there is one, else -1 */
+	/*
+	 * OUTCOME: what was learned with it, the thresholds of pressure, cooldown (s), growth step and shrink
+	 * step, and the confidence in each (0..1). All 0: not known.
+	 */
+	double learned[4], learned_confidence[4];
 	char text[368];
 };
 

@@ -213,6 +213,29 @@ struct fmt_blob { /* FMT_ENGINE: head.count bytes in use of this page */
 };
 static_assert(sizeof(struct fmt_blob) == BLOCK_SIZE, "blob");
 
+/* What a partition did in a span of time. The last four are IEEE floats. */
+struct fmt_sample {
+	le64 time_s; /* the end of the span, since 1970 */
+	le32 span_s;
+	le32 partition;
+	le32 metaslabs; /* its size at the end */
+	le32 live;      /* blocks, at the end */
+	le32 epsilon;   /* mean over the span */
+	le32 written;   /* blocks, by users */
+	le32 device;    /* blocks, of all that was written for it */
+};
+static_assert(sizeof(struct fmt_sample) == 36, "sample");
+
+enum { SAMPLES = 111 };
+
+struct fmt_samples { /* FMT_ENGINE, where head.count is 0 */
+	struct fmt_pool_page page;
+	le32 count; /* samples in use; 0: there are none */
+	uint8_t zero[32];
+	struct fmt_sample sample[SAMPLES];
+};
+static_assert(sizeof(struct fmt_samples) == BLOCK_SIZE, "samples");
+
 enum { HISTORY_ENTRIES = 8, HISTORY_ENTRY_BYTES = 504 };
 
 struct fmt_history_entry {
@@ -227,6 +250,16 @@ struct fmt_history_entry {
 	uint8_t text[504 - 40 - 96]; /* the reason, UTF-8, NUL-terminated */
 };
 static_assert(sizeof(struct fmt_history_entry) == HISTORY_ENTRY_BYTES, "history entry");
+
+/*
+ * Of an outcome the end of the text is taken by what the engine has learned with it: value and confidence of four
+ * thresholds, IEEE doubles. All zero: not known.
+ */
+enum {
+	HISTORY_KIND_OUTCOME = 6,
+	HISTORY_LEARNED = 8,
+	HISTORY_LEARNED_AT = 504 - 40 - 96 - 8 * HISTORY_LEARNED, /* in `text` */
+};
 
 struct fmt_history {
 	struct fmt_pool_page page;

@@ -170,8 +170,49 @@ static double value_of(le64 field)
 	return value;
 }
 
+static double float_of(le32 field)
+{
+	uint32_t bits = le32_get(field);
+	float value;
+
+	memcpy(&value, &bits, sizeof(value));
+	return value;
+}
+
+static void sample_text(const struct fmt_sample *s, unsigned index, struct text *out)
+{
+	text_append(out, "sample[%u]: time_s %" PRIu64 ", span_s %" PRIu32 ", partition %" PRIu32, index,
+		    le64_get(s->time_s), le32_get(s->span_s), le32_get(s->partition));
+	text_append(out, ", metaslabs %" PRIu32 ", live %g, epsilon %g, written %g, device %g\n",
+		    le32_get(s->metaslabs), float_of(s->live), float_of(s->epsilon), float_of(s->written),
+		    float_of(s->device));
+}
+
+/* A part of the engine's state, which has a reader of its own, or samples. */
+static void engine_text(const struct fmt_samples *s, struct text *out)
+{
+	uint32_t count = le32_get(s->page.head.count) ? 0 : le32_get(s->count);
+
+	pool_page_text(&s->page, out);
+	for (unsigned i = 0; i < MIN_OF(count, (uint32_t)SAMPLES); i++)
+		sample_text(&s->sample[i], i, out);
+}
+
+static void learned_text(const struct fmt_history_entry *e, unsigned index, struct text *out)
+{
+	le64 learned[HISTORY_LEARNED];
+
+	memcpy(learned, e->text + HISTORY_LEARNED_AT, sizeof(learned));
+	text_append(out, "entry[%u].learned:", index);
+	for (unsigned i = 0; i < HISTORY_LEARNED; i++)
+		text_append(out, " %g", value_of(learned[i]));
+	text_append(out, "\n");
+}
+
 static void history_entry_text(const struct fmt_history_entry *e, unsigned index, struct text *out)
 {
+	bool is_outcome = le32_get(e->kind) == HISTORY_KIND_OUTCOME;
+
 	text_append(out, "entry[%u]: number %" PRIu64 ", time_s %" PRIu64 ", kind %" PRIu32, index,
 		    le64_get(e->number), le64_get(e->time_s), le32_get(e->kind));
 	text_append(out, ", from %" PRIu32 ", to %" PRIu32 ", metaslabs %" PRIu32 ", duration_us %" PRIu64 "\n",
@@ -180,7 +221,9 @@ static void history_entry_text(const struct fmt_history_entry *e, unsigned index
 	for (unsigned i = 0; i < ARRAY_LENGTH(e->value); i++)
 		text_append(out, " %g", value_of(e->value[i]));
 	text_append(out, "\nentry[%u].", index);
-	words(out, "text", e->text, sizeof(e->text));
+	words(out, "text", e->text, is_outcome ? HISTORY_LEARNED_AT : sizeof(e->text));
+	if (is_outcome)
+		learned_text(e, index, out);
 }
 
 static void history_text(const struct fmt_history *h, struct text *out)
@@ -354,7 +397,7 @@ static void body_text(const void *block, unsigned kind, struct text *out)
 		partition_text(block, out);
 		break;
 	case FMT_ENGINE:
-		pool_page_text(block, out);
+		engine_text(block, out);
 		break;
 	case FMT_HISTORY:
 		history_text(block, out);

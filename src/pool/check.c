@@ -218,6 +218,7 @@ static int check_pool(struct check *check, struct report *report, struct lcpfs_f
 	if (!error) {
 		map_verify(pool, report);
 		verify_history(pool, report);
+		sample_verify(pool, report);
 		lease_verify(pool, report);
 		check->total = owned_blocks(pool);
 	}

@@ -72,6 +72,11 @@ struct part {
 
 	uint64_t counted_since_s, counted_since_us; /* fixed: what follows counts from here on */
 	struct iostat iostat;
+	struct {
+		uint64_t operations, latency_us, written, device; /* counters at the last one */
+		uint32_t metaslabs;
+		bool begun;
+	} sampled;
 };
 
 struct event_list {
@@ -108,9 +113,15 @@ struct lcpfs_pool {
 
 	struct lcpfs_engine *engine; /* locks itself */
 	struct event_list pending;   /* events for the next transaction */
+	struct {                     /* samples that are not written yet */
+		struct fmt_sample *list;
+		uint32_t count, room;
+		uint64_t taken_us;
+	} samples;
 	struct {
 		uint64_t measured_us, events_us, saved_us, decision_us;
 		uint64_t decision_sequence;
+		uint64_t reason_us[LCPFS_ENGINE_RETREAT + 1]; /* when a decision was last noted for it */
 		uint64_t outcome_sequence, outcome_moved_us; /* the newest one in the history */
 	} keeper;
 
@@ -144,6 +155,7 @@ struct txg {
 	struct txg_page *list;
 	struct vdev_io *ios;
 	uint32_t count, room;
+	uint32_t samples; /* that it takes along */
 	struct fmt_uberblock uberblock; /* the new one; txg, time and slot map are filled in by txg_commit */
 	int error;
 };
@@ -339,6 +351,20 @@ void history_written(struct lcpfs_pool *pool, const struct txg *txg);
 void history_note(struct lcpfs_pool *pool, enum lcpfs_event_kind kind, uint32_t from, uint32_t to,
 		  uint32_t metaslabs, const char *format, ...) PRINTF_LIKE(6, 7);
 int history_flush(struct lcpfs_pool *pool); /* a transaction of its own if something is pending */
+
+/* -- sample.c: what partitions did, over weeks -- */
+
+/* Both with the lock. Once a round: a sample of each partition that did something, when one is due. */
+void sample_take(struct lcpfs_pool *pool);
+/* Before anything else of the transaction changes the engine's pages. */
+void sample_into(struct txg *txg);
+void sample_written(struct lcpfs_pool *pool, const struct txg *txg);
+void sample_verify(struct lcpfs_pool *pool, struct report *report);
+/*
+ * Sorts by partition and time, and makes coarser what is old, until there are at most `most`; how many there are.
+ * Only the ids, times, spans and sums count.
+ */
+size_t sample_thin(struct pool_sample *list, size_t count, size_t most, uint64_t now_s);
 
 /* -- open.c, create.c, signature.c, lease.c -- */
 

@@ -8,6 +8,7 @@
  *
  * Everything here runs with the pool's lock, apart from lcpfs_pool_events, which takes it.
  */
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,16 +57,47 @@ static le64 value_of(double value)
 	return le64_of(bits);
 }
 
-static double value_get(const struct fmt_history_entry *e, enum value which)
+static double double_of(le64 field)
 {
-	uint64_t bits = le64_get(e->value[which]);
+	uint64_t bits = le64_get(field);
 	double value;
 
 	memcpy(&value, &bits, sizeof(value));
 	return value;
 }
 
+static double value_get(const struct fmt_history_entry *e, enum value which)
+{
+	return double_of(e->value[which]);
+}
+
 /* -- from event to entry and back -- */
+
+static_assert((int)HISTORY_KIND_OUTCOME == (int)LCPFS_EVENT_OUTCOME, "kinds of entries are those of events");
+
+/* An outcome's text is short: what is behind it is free for numbers. */
+static size_t text_room(uint32_t kind)
+{
+	return kind == HISTORY_KIND_OUTCOME ? HISTORY_LEARNED_AT : sizeof(((struct fmt_history_entry *)0)->text);
+}
+
+static void put_learned(const struct lcpfs_event *event, struct fmt_history_entry *e)
+{
+	le64 learned[HISTORY_LEARNED];
+
+	for (unsigned i = 0; i < HISTORY_LEARNED; i++)
+		learned[i] = value_of((i % 2 ? event->learned_confidence : event->learned)[i / 2]);
+	memcpy(e->text + HISTORY_LEARNED_AT, learned, sizeof(learned));
+}
+
+static void get_learned(const struct fmt_history_entry *e, struct lcpfs_event *event)
+{
+	le64 learned[HISTORY_LEARNED];
+
+	memcpy(learned, e->text + HISTORY_LEARNED_AT, sizeof(learned));
+	for (unsigned i = 0; i < HISTORY_LEARNED; i++)
+		(i % 2 ? event->learned_confidence : event->learned)[i / 2] = double_of(learned[i]);
+}
 
 static void event_to_entry(const struct lcpfs_pool *pool, const struct lcpfs_event *event,
 			   struct fmt_history_entry *e)
@@ -91,7 +123,9 @@ static void event_to_entry(const struct lcpfs_pool *pool, const struct lcpfs_eve
 	e->value[VALUE_PRESSURE] = value_of(event->pressure);
 	e->value[VALUE_SEQUENCE] = value_of((double)event->sequence);
 	e->value[VALUE_VERDICT_REASON] = value_of((event->verdict + 1) * 256 + event->reason + 1);
-	memcpy(e->text, event->text, strnlen(event->text, sizeof(e->text) - 1));
+	memcpy(e->text, event->text, strnlen(event->text, text_room(event->kind) - 1));
+	if (event->kind == LCPFS_EVENT_OUTCOME)
+		put_learned(event, e);
 }
 
 static void copy_name(const struct lcpfs_pool *pool, uint32_t id, char *name)
@@ -153,7 +187,9 @@ static void entry_to_event(const struct lcpfs_pool *pool, const struct fmt_histo
 	};
 	copy_name(pool, event->from_id, event->from_name);
 	copy_name(pool, event->to_id, event->to_name);
-	copy_text(e->text, event->text, sizeof(event->text));
+	copy_text(e->text, event->text, text_room(le32_get(e->kind)));
+	if (event->kind == LCPFS_EVENT_OUTCOME)
+		get_learned(e, event);
 }
 
 /* -- adding -- */

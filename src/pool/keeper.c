@@ -9,6 +9,7 @@
  * Locks: `round` is held by whoever has a decision to carry out, since the engine hands out one at a time; the
  * pool's lock is taken inside it, for short.
  */
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,10 +23,12 @@ enum {
 	ROUND_US = 1000000,             /* the engine's own rhythm, see <lcpfs/engine.h> */
 	EVENTS_US_MAX = 5 * 1000000,    /* how long an event may wait for a transaction to ride on */
 	SAVE_US = 60 * 1000000,         /* what a crash may cost of what was learned, outcomes aside: a minute */
-	DECISION_US_MIN = 30 * 1000000, /* between two lines that say that nothing was done */
+	DECISION_US_MIN = 30 * 1000000, /* between two lines that say that nothing was done, */
 	EVENTS_PENDING_MAX = HISTORY_ENTRIES,
 	DISCARD_METASLABS = 64, /* per round, so that a round stays short */
 };
+
+#define DECISION_AGAIN_US (UINT64_C(3600) * 1000000) /* and two of them that give the same reason */
 
 /* -- telling the engine -- */
 
@@ -289,7 +292,10 @@ static bool worth_noting(const struct lcpfs_pool *pool, const struct lcpfs_engin
 	    d->reason == LCPFS_ENGINE_WAIT_REPORT || d->reason == LCPFS_ENGINE_WAIT_EFFECT ||
 	    d->reason == LCPFS_ENGINE_WAIT_MEASURE)
 		return false;
-	return now_us - pool->keeper.decision_us >= DECISION_US_MIN || !pool->keeper.decision_us;
+	if (pool->keeper.decision_us && now_us - pool->keeper.decision_us < DECISION_US_MIN)
+		return false;
+	return !pool->keeper.reason_us[d->reason] ||
+	       now_us - pool->keeper.reason_us[d->reason] >= DECISION_AGAIN_US;
 }
 
 static void note_decision(struct lcpfs_pool *pool, const struct lcpfs_engine_decision *d)
@@ -300,7 +306,7 @@ static void note_decision(struct lcpfs_pool *pool, const struct lcpfs_engine_dec
 		struct lcpfs_event event = event_of(d, LCPFS_EVENT_DECISION);
 
 		history_add(pool, &event);
-		pool->keeper.decision_us = now_us;
+		pool->keeper.decision_us = pool->keeper.reason_us[d->reason] = now_us;
 		pool->keeper.decision_sequence = d->sequence;
 	}
 }
@@ -320,8 +326,21 @@ static void say_outcome(const struct lcpfs_engine_outcome *o, struct lcpfs_event
 			 lcpfs_engine_verdict_name(o->verdict), before, after, error, expected);
 }
 
+static void put_learned(struct lcpfs_event *event, const struct lcpfs_engine_statistics *s)
+{
+	const double learned[] = {s->pressure.value, s->cooldown_s.value, s->growth_step.value,
+				  s->shrink_step.value};
+	const double confidence[] = {s->pressure_confidence, s->cooldown_confidence, s->growth_confidence,
+				     s->shrink_confidence};
+
+	static_assert(sizeof(learned) == sizeof(event->learned), "thresholds");
+	memcpy(event->learned, learned, sizeof(learned));
+	memcpy(event->learned_confidence, confidence, sizeof(confidence));
+}
+
 static void note_outcome(struct lcpfs_pool *pool, const struct lcpfs_engine_outcome *o)
 {
+	struct lcpfs_engine_statistics s;
 	struct lcpfs_event event = {
 		.kind = LCPFS_EVENT_OUTCOME,
 		.from_id = o->from_id,
@@ -344,6 +363,8 @@ static void note_outcome(struct lcpfs_pool *pool, const struct lcpfs_engine_outc
 	};
 
 	say_outcome(o, &event);
+	if (!lcpfs_engine_get_statistics(pool->engine, &s))
+		put_learned(&event, &s);
 	history_add(pool, &event);
 }
 
@@ -409,6 +430,7 @@ void keeper_save(struct txg *txg)
 	uint8_t *bytes = malloc(blob_room(pool) + 1);
 	size_t length = bytes ? lcpfs_engine_save(pool->engine, bytes, blob_room(pool)) : 0;
 
+	sample_into(txg);
 	/* What does not fit is not kept: the pool works without, and learns it again. */
 	for (uint32_t i = 0; length && length <= blob_room(pool) && i < pool->layout.engine_pages; i++) {
 		size_t at = MIN_OF((size_t)i * BLOB_BYTES, length);
@@ -529,6 +551,7 @@ void pool_tick(struct lcpfs_pool *pool)
 	pthread_mutex_lock(&pool->lock);
 	emergency_note_due(pool, false);
 	host_look(pool);
+	sample_take(pool);
 	write_down(pool, outcomes);
 	pthread_mutex_unlock(&pool->lock);
 	pthread_mutex_unlock(&pool->round);

@@ -24,8 +24,12 @@ enum {
 	METASLABS_LEAST = 2 * STORE_METASLABS_MIN, /* two partitions, or there is no boundary to move */
 	PARTITION_SLOTS_LEAST = 16,
 	PARTITION_SLOTS_DEFAULT_MAX = 256,
-	ENGINE_PAGES = 25,  /* 98 KiB hold what the engine knows of 256 partitions */
+	ENGINE_PAGES = 25,  /* 98 KiB hold what the engine knows of 256 partitions; samples have what it leaves */
 	HISTORY_PAGES = 64, /* 512 events */
+
+	/* Larger pools have more to tell: so many further partition slots for a further page. */
+	SLOTS_PER_ENGINE_PAGE = 4,
+	SLOTS_PER_HISTORY_PAGE = 2,
 
 	/* What a label may claim. */
 	PARTITION_SLOTS_MAX = 4096,
@@ -119,13 +123,15 @@ static void plan_counts(struct layout *l, uint64_t limit_blocks)
 {
 	uint64_t blocks = MIN_OF(l->device_blocks, limit_blocks);
 	uint64_t count = blocks / l->metaslab_blocks;
+	uint32_t further;
 
 	/* A first guess a little too high only makes the areas a little too large. */
 	l->map_pages = (uint32_t)DIV_UP(MIN_OF(GROWS_BY * count, (uint64_t)METASLABS_MAX), MAP_ENTRIES);
 	l->partition_slots = (uint32_t)MIN_OF(count / 8, (uint64_t)PARTITION_SLOTS_DEFAULT_MAX);
 	l->partition_slots = MAX_OF(l->partition_slots, (uint32_t)PARTITION_SLOTS_LEAST);
-	l->engine_pages = ENGINE_PAGES;
-	l->history_pages = HISTORY_PAGES;
+	further = l->partition_slots - PARTITION_SLOTS_LEAST;
+	l->engine_pages = ENGINE_PAGES + further / SLOTS_PER_ENGINE_PAGE;
+	l->history_pages = HISTORY_PAGES + further / SLOTS_PER_HISTORY_PAGE;
 	l->area_blocks = area_blocks_needed(l);
 	l->metaslab_base = DIV_UP(l->area_blocks, (uint64_t)l->metaslab_blocks) * l->metaslab_blocks;
 	l->metaslab_count = (uint32_t)MIN_OF(metaslabs_in(l, blocks), (uint64_t)METASLABS_MAX);

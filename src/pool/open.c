@@ -60,6 +60,7 @@ void pool_free(struct lcpfs_pool *pool)
 	free(pool->parts);
 	free(pool->blocked);
 	free(pool->pending.list);
+	free(pool->samples.list);
 	pthread_cond_destroy(&pool->changed);
 	pthread_mutex_destroy(&pool->round);
 	pthread_mutex_destroy(&pool->lock);

@@ -63,6 +63,22 @@ int pool_remove(struct lcpfs_pool *pool, const char *name, const struct pool_rem
 /* Appends the text of lcpfs_pool_dump. */
 int pool_dump_vdev(struct vdev *vdev, const char *what, struct text *out, struct lcpfs_failure *failure) MUST_CHECK;
 
+/* What a partition did in the span of time that ends at time_s. There is none where it did nothing. */
+struct pool_sample {
+	uint32_t id, span_s;
+	char name[LCPFS_NAME_MAX + 1]; /* "" when it is gone */
+	uint64_t time_s, size_blocks;  /* the size at the end */
+	double live_blocks;            /* at the end */
+	double epsilon;                /* mean over the span */
+	double written_blocks, device_blocks; /* by users, and of all that was written for it */
+};
+
+/*
+ * What is kept of some weeks, by partition and time; coarser where that were more than `most`. The caller frees
+ * *list. 0 or NOMEM.
+ */
+int pool_samples(struct lcpfs_pool *pool, size_t most, struct pool_sample **list, size_t *count) MUST_CHECK;
+
 /* What can be seen of a pool beside whoever has it open. Nothing of it is to be trusted but identity and owner. */
 struct pool_seen {
 	struct lcpfs_identity identity;

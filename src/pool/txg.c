@@ -172,6 +172,7 @@ static void take_over(struct txg *txg)
 			map_page_changed(pool, txg->list[i].page, (const struct fmt_map *)before);
 	}
 	history_written(pool, txg);
+	sample_written(pool, txg);
 	pool->changes++;
 	pthread_cond_broadcast(&pool->changed);
 }

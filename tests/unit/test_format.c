@@ -29,6 +29,7 @@ union block {
 	struct fmt_map map;
 	struct fmt_partition partition;
 	struct fmt_blob blob;
+	struct fmt_samples samples;
 	struct fmt_history history;
 	struct fmt_root root;
 	struct fmt_record record;
@@ -177,6 +178,28 @@ static void fill_blob(union block *b, struct values *v)
 	fill_pool_page(&b->blob.page, v);
 	b->blob.bytes[0] = 1;
 	b->blob.bytes[BLOB_BYTES - 1] = 2;
+}
+
+static void fill_samples(union block *b, struct values *v)
+{
+	float value = 1.5;
+	uint32_t bits;
+
+	memcpy(&bits, &value, sizeof(bits));
+	fill_pool_page(&b->samples.page, v);
+	b->samples.count = le32_of(SAMPLES);
+	for (unsigned i = 0; i < SAMPLES; i += SAMPLES - 1) {
+		struct fmt_sample *s = &b->samples.sample[i];
+
+		s->time_s = next64(v);
+		s->span_s = next32(v);
+		s->partition = next32(v);
+		s->metaslabs = next32(v);
+		s->live = le32_of(bits);
+		s->epsilon = le32_of(bits + (1 << 23));
+		s->written = le32_of(bits + (2 << 23));
+		s->device = le32_of(bits + (3 << 23));
+	}
 }
 
 static void fill_history(union block *b, struct values *v)
@@ -379,6 +402,7 @@ static const struct vector {
 	{"map", FMT_MAP, fill_map, COUNT},
 	{"partition", FMT_PARTITION, fill_partition, COUNT},
 	{"engine", FMT_ENGINE, fill_blob, COUNT},
+	{"samples", FMT_ENGINE, fill_samples, 0},
 	{"history", FMT_HISTORY, fill_history, COUNT},
 	{"root", FMT_ROOT, fill_root, COUNT},
 	{"record", FMT_RECORD, fill_record, WORDS},

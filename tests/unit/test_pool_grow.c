@@ -144,7 +144,7 @@ static void too_little_is_left_alone(void **state)
 {
 	static const struct {
 		uint64_t bytes, metaslab, least;
-	} cases[] = {{1024 * MB, MB, 3 * MB}, {200 * MB, 8 * MB, 1 * MB}, {201 * MB, 8 * MB, 8 * MB}};
+	} cases[] = {{1024 * MB, MB, 4 * MB}, {200 * MB, 8 * MB, 1 * MB}, {201 * MB, 8 * MB, 8 * MB}};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
