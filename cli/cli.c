@@ -107,6 +107,12 @@ static const struct cli_option metrics_options[] = {
 	{"output", "FILE", "into this file, which is replaced as a whole; for node-exporter"},
 	{0},
 };
+static const struct cli_option report_options[] = {
+	{"output", "FILE", "into this file, which is replaced as a whole; else to standard output"},
+	{"last", "TIME", "only what is not older, as in 90m, 12h, 7d; all that is kept if not given"},
+	{"json", NULL, "print what the page is made of, as one JSON object, instead of the page"},
+	{0},
+};
 static const struct cli_option log_options[] = {
 	{"follow", NULL, "go on with what happens from now on, until interrupted"},
 	{"last", "N", "how many events (100)"},
@@ -173,6 +179,8 @@ static const struct cli_command commands[] = {
 	 top_command, NULL},
 	{"metrics", "POOL", "the pool's numbers for Prometheus", metrics_command,
 	 metrics_options},
+	{"report", "POOL", "a page of boundaries over time, with every move and what came of it, as HTML",
+	 report_command, report_options},
 	{"check", "POOL", "verify every invariant; offline, changes nothing", offline_check, check_options},
 	{"scrub", "POOL", "read and verify every live block", pool_scrub, long_work_options},
 	{"dump", "POOL [WHAT [NAME]]", "on-disk structures, for developers", offline_dump, json_options},

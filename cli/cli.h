@@ -100,6 +100,7 @@ int remove_command(const struct cli *cli);
 int iostat_command(const struct cli *cli);
 int top_command(const struct cli *cli);
 int metrics_command(const struct cli *cli);
+int report_command(const struct cli *cli);
 
 int completion_command(const struct cli *cli);
 

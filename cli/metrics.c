@@ -1,48 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* lcpfs metrics: the text of control/metrics.c on standard output, or in a file that is replaced as a whole. */
-#include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "cli.h"
 #include "control/field.h"
+#include "replace.h"
 #include "session.h"
 
-static void print_lines(struct json_object *result, FILE *out)
+static void print_lines(void *result, FILE *out)
 {
 	struct json_object *lines = field_get(result, "lines");
 
 	for (size_t i = 0; i < field_length(lines); i++)
 		fprintf(out, "%s\n", json_object_get_string(json_object_array_get_idx(lines, i)));
-}
-
-/* Others read it, node-exporter as a user of its own: hence 0644. Readers see the old file or the new one. */
-static int write_file(struct json_object *result, const char *path)
-{
-	char name[PATH_MAX];
-	int fd, failed;
-	FILE *file;
-
-	if (snprintf(name, sizeof(name), "%s.XXXXXX", path) >= (int)sizeof(name))
-		return cli_failed("%s: too long", path);
-	fd = mkostemp(name, O_CLOEXEC);
-	if (fd < 0)
-		return cli_failed("%s: %s", path, strerror(errno));
-	file = fdopen(fd, "w");
-	CHECK(file);
-	print_lines(result, file);
-	failed = ferror(file) | fchmod(fd, 0644) | fflush(file);
-	failed |= fclose(file);
-	if (!failed && !rename(name, path))
-		return CLI_DONE;
-	failed = errno;
-	unlink(name);
-	return cli_failed("%s: %s", path, strerror(failed));
 }
 
 int metrics_command(const struct cli *cli)
@@ -60,8 +32,8 @@ int metrics_command(const struct cli *cli)
 		field_put_text(call.arguments, "format", format);
 	if (session_run(&call, &result, &failure))
 		return cli_failure(&failure);
-	if (output)
-		status = write_file(result, output);
+	if (output) /* others read it, node-exporter as a user of its own */
+		status = replace_file(output, 0644, print_lines, result);
 	else
 		print_lines(result, stdout);
 	json_object_put(result);

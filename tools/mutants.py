@@ -59,8 +59,9 @@ STORE = [
 	"data", "full",
 ]
 POOL = [
-	"guard", "pool_errors", "pool", "pool_hostile", "pool_moves", "pool_grow", "iostat", "pool_files",
-	"pool_crash", "claim", "threads", "pool, who is refused (2 *", "pool, orders of threads (2 *",
+	"guard", "pool_errors", "pool", "pool_hostile", "pool_moves", "pool_grow", "pool_samples", "iostat",
+	"pool_files", "pool_crash", "claim", "threads", "pool, who is refused (2 *",
+	"pool, orders of threads (2 *",
 	"pool under power cuts (2 *", "pool, every operation fails (2 *", "pool, host full (2 *", "life", "set",
 	"grow", "damage", "json", "check-many", "dry-run", "remove", "limits", "serve-stale", "full", "when-full",
 ]
@@ -93,8 +94,8 @@ LADDERS = {
 	"src/serve": SERVE,
 	"src/control": CONTROL,
 	"cli": [
-		"help", "bad-input", "columns", "limits", *CONTROL, "damage", "tls", "attach", "completion",
-		"simulate", "block-device",
+		"help", "bad-input", "columns", "limits", *CONTROL, "report", "damage", "tls", "attach",
+		"completion", "simulate", "block-device",
 	],
 }
 ALL_SUITES = {"unit", "cli", "crash", "sched", "nbd", "api"}

@@ -12,8 +12,8 @@
 #include "control/field.h"
 
 enum {
-	REPLY_BYTES_MAX = 8 * 1024 * 1024, /* the longest answer, 4096 events, has some 5 */
-	REPLY_MEMBERS_MAX = 400 * 1000,
+	REPLY_BYTES_MAX = 8 * 1024 * 1024, /* the longest answer, 4096 events and 12288 samples, has some 7 */
+	REPLY_MEMBERS_MAX = 700 * 1000,
 	POLL_MS = 200,
 	HELLO_S_MAX = 4,    /* until a server says which pool it serves: that takes it no work and no lock */
 	SILENCE_S_MAX = 30, /* a command may have to wait for a slow device */

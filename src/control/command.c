@@ -15,6 +15,7 @@
 enum {
 	EVENTS_DEFAULT = 100,
 	EVENTS_MAX = 4096,  /* in one answer: about 2 MiB of text */
+	SAMPLES_MAX = 12288, /* likewise some 3 MiB */
 	FINDINGS_MAX = 100, /* listed; all are counted */
 };
 
@@ -222,19 +223,17 @@ static int run_explain(struct command_call *call)
 	return 0;
 }
 
-static int run_log(struct command_call *call)
+/* The newest `room` events after the one of that number. */
+static int put_events(struct command_call *call, uint64_t after, size_t room)
 {
+	struct lcpfs_event *events = calloc(room + 1, sizeof(*events));
 	struct json_object *array;
-	struct lcpfs_event *events;
-	size_t count = 0, room = EVENTS_DEFAULT;
+	size_t count = 0;
 	int error;
 
-	if (field_get(call->arguments, "limit"))
-		room = (size_t)MIN_OF(field_count(call->arguments, "limit"), (uint64_t)EVENTS_MAX);
-	events = calloc(room + 1, sizeof(*events));
 	if (!events)
 		return without_sentence(call, -LCPFS_E_NOMEM);
-	error = lcpfs_pool_events(call->pool, field_count(call->arguments, "after"), events, room, &count);
+	error = lcpfs_pool_events(call->pool, after, events, room, &count);
 	if (!error) {
 		array = json_object_new_array();
 		for (size_t i = 0; i < MIN_OF(count, room); i++)
@@ -243,6 +242,42 @@ static int run_log(struct command_call *call)
 	}
 	free(events);
 	return without_sentence(call, error);
+}
+
+static int run_log(struct command_call *call)
+{
+	size_t room = EVENTS_DEFAULT;
+
+	if (field_get(call->arguments, "limit"))
+		room = (size_t)MIN_OF(field_count(call->arguments, "limit"), (uint64_t)EVENTS_MAX);
+	return put_events(call, field_count(call->arguments, "after"), room);
+}
+
+static int put_samples(struct command_call *call)
+{
+	struct json_object *array;
+	struct pool_sample *list;
+	size_t count;
+	int error = pool_samples(call->pool, SAMPLES_MAX, &list, &count);
+
+	if (error)
+		return without_sentence(call, error);
+	array = json_object_new_array();
+	for (size_t i = 0; i < count; i++)
+		json_object_array_add(array, describe_sample(&list[i]));
+	field_put(call->result, "samples", array);
+	free(list);
+	return 0;
+}
+
+/* All that the pool knows of its past, and what it is now. */
+static int run_report(struct command_call *call)
+{
+	int error = run_list(call);
+
+	if (!error)
+		error = put_samples(call);
+	return error ? error : put_events(call, 0, EVENTS_MAX);
 }
 
 static int run_iostat(struct command_call *call)
@@ -421,6 +456,7 @@ static const struct command commands[] = {
 	{"tune", true, run_tune, {{"mode", COMMAND_TEXT, false}, {"dry_run", COMMAND_FLAG, false}}},
 	{"explain", false, run_explain, {{"name", COMMAND_TEXT, false}}},
 	{"log", false, run_log, {{"after", COMMAND_COUNT, false}, {"limit", COMMAND_COUNT, false}}},
+	{"report", false, run_report, {{0}}},
 	{"iostat", false, run_iostat, {{"name", COMMAND_TEXT, false}}},
 	{"metrics", false, run_metrics, {{"path", COMMAND_TEXT, false}, {"format", COMMAND_TEXT, false}}},
 	{"scrub", true, run_scrub, {{0}}},

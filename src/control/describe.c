@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "control/describe.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -335,6 +336,24 @@ static void put_name_or_null(struct json_object *object, const char *key, const 
 	field_put(object, key, name ? json_object_new_string(name) : NULL);
 }
 
+/* null where the event tells nothing of them. */
+static struct json_object *learned_object(const struct lcpfs_event *event)
+{
+	static const char *const names[] = {"pressure", "cooldown_s", "growth_step", "shrink_step"};
+	struct json_object *object, *thresholds;
+
+	if (event->kind != LCPFS_EVENT_OUTCOME || !(event->learned[0] > 0))
+		return NULL;
+	thresholds = json_object_new_object();
+	for (size_t i = 0; i < ARRAY_LENGTH(names); i++) {
+		object = json_object_new_object();
+		field_put_number(object, "value", event->learned[i]);
+		field_put_number(object, "confidence", event->learned_confidence[i]);
+		field_put(thresholds, names[i], object);
+	}
+	return thresholds;
+}
+
 struct json_object *describe_event(const struct lcpfs_event *event)
 {
 	struct json_object *object = json_object_new_object();
@@ -354,6 +373,27 @@ struct json_object *describe_event(const struct lcpfs_event *event)
 	put_name_or_null(object, "reason", reason);
 	put_name_or_null(object, "verdict", verdict);
 	put_event_numbers(object, event);
+	field_put(object, "thresholds", learned_object(event));
+	return object;
+}
+
+struct json_object *describe_sample(const struct pool_sample *sample)
+{
+	struct json_object *object = json_object_new_object();
+	double written = sample->written_blocks;
+
+	if (!object)
+		return NULL;
+	field_put_count(object, "id", sample->id);
+	field_put_text(object, "name", sample->name);
+	field_put_count(object, "time_s", sample->time_s);
+	field_put_count(object, "span_s", sample->span_s);
+	field_put_count(object, "size_blocks", sample->size_blocks);
+	field_put_number(object, "live_blocks", sample->live_blocks);
+	field_put_number(object, "epsilon", sample->epsilon);
+	field_put_number(object, "written_blocks", written);
+	field_put_number(object, "device_blocks", sample->device_blocks);
+	field_put_number(object, "write_amplification", written > 0 ? sample->device_blocks / written : NAN);
 	return object;
 }
 

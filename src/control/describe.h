@@ -10,6 +10,8 @@
 #include <json-c/json.h>
 #include <lcpfs/pool.h>
 
+#include "pool/pool.h"
+
 /* The partitions of a pool at one moment: reports name those that a decision knows by id. */
 struct describe_partitions {
 	struct lcpfs_partition_info *list;
@@ -24,6 +26,8 @@ struct json_object *describe_pool(const struct lcpfs_pool_info *info);
 struct json_object *describe_decision(const struct lcpfs_engine_decision *decision,
 				      const struct describe_partitions *partitions);
 struct json_object *describe_event(const struct lcpfs_event *event);
+/* write_amplification is null where nothing was written. */
+struct json_object *describe_sample(const struct pool_sample *sample);
 struct json_object *describe_finding(const struct lcpfs_finding *finding);
 
 const char *describe_mode_name(enum lcpfs_engine_mode mode);

@@ -39,7 +39,7 @@ lcpfs create "$POOL" --size 256M --metaslab 1M >/dev/null
 everything() {
 	valid add add "$POOL" db --min 16M --max 32M --json
 	valid add add "$POOL" small --min 16M --max 16M --json
-	for command in list status explain log iostat tune scrub; do
+	for command in list status explain log report iostat tune scrub; do
 		valid $command $command "$POOL" --json
 	done
 	valid explain explain "$POOL" db --json
@@ -76,7 +76,7 @@ h = nbd.NBD()
 h.connect_uri(sys.argv[1])
 for at in range(0, 20 << 20, 1 << 18): h.pwrite(b"x" * (1 << 18), at)
 h.shutdown()' "$(uri db)" 2>/dev/null || true
-for command in list status explain iostat; do
+for command in list status explain report iostat; do
 	valid $command $command "$POOL" --json
 done
 wait_until test -s told

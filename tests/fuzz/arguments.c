@@ -14,6 +14,7 @@
 
 #include "cli/cli.h"
 #include "cli/help.h"
+#include "cli/report.h"
 #include "cli/session.h"
 #include "control/command.h"
 #include "fuzz.h"
@@ -63,6 +64,8 @@ void session_sleep(struct timespec *next, double interval_s)
 
 /* Without man pages, which a build of its own does not have. */
 const struct help_page help_pages[] = {{"add", "A\bAdd a _\bpartition\n"}, {"lcpfs", "\b"}, {0}};
+
+const char report_style[] = "";
 
 /* They run other programs. */
 int attach_command(const struct cli *cli)
