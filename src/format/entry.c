@@ -14,10 +14,15 @@ static bool has_blocks(enum fmt_entry_kind kind)
 	return kind < ENTRY_TRIM || kind == ENTRY_PAGE;
 }
 
+static bool has_level(enum fmt_entry_kind kind)
+{
+	return kind == ENTRY_PAGE || kind == ENTRY_VANISH || kind == ENTRY_LEAVE || kind == ENTRY_VOLUME;
+}
+
 /* Words between the first and the checks. */
 static unsigned more_words(enum fmt_entry_kind kind)
 {
-	bool two = kind == ENTRY_TRIM || kind == ENTRY_PAGE || kind == ENTRY_VANISH;
+	bool two = kind == ENTRY_TRIM || has_level(kind);
 	return two ? 2 : kind == ENTRY_WRITE || kind == ENTRY_HEAD ? 1 : 0;
 }
 
@@ -28,11 +33,26 @@ unsigned fmt_entry_words(enum fmt_entry_kind kind, unsigned count)
 
 static bool is_sane(const struct entry *e)
 {
-	if (e->kind < ENTRY_WRITE || e->kind > ENTRY_HEAD)
+	switch (e->kind) {
+	case ENTRY_WRITE:
+	case ENTRY_OVERWRITE:
+	case ENTRY_MOVE:
+	case ENTRY_LOST:
+	case ENTRY_FREE:
+		return e->count > 0;
+	case ENTRY_TRIM:
+	case ENTRY_HEAD:
+	case ENTRY_LEAVE:
+	case ENTRY_VOLUME:
+		return e->count == 0;
+	case ENTRY_PAGE:
+		return e->count == 1;
+	case ENTRY_VANISH:
+	case ENTRY_DROP:
+		return e->count == 2;
+	default:
 		return false;
-	if (e->kind == ENTRY_PAGE || e->kind == ENTRY_VANISH)
-		return e->count == (e->kind == ENTRY_PAGE ? 1 : 2);
-	return (e->count > 0) == (e->kind != ENTRY_TRIM && e->kind != ENTRY_HEAD);
+	}
 }
 
 bool fmt_entry_next(const struct fmt_record *record, unsigned *at, struct entry *entry)
@@ -56,7 +76,7 @@ bool fmt_entry_next(const struct fmt_record *record, unsigned *at, struct entry 
 	}
 	if (entry->kind == ENTRY_TRIM)
 		entry->length = le64_get(w[2]);
-	if (entry->kind == ENTRY_PAGE || entry->kind == ENTRY_VANISH)
+	if (has_level(entry->kind))
 		entry->level = (unsigned)MIN_OF(le64_get(w[2]), (uint64_t)UINT8_MAX);
 	if (has_checks(entry->kind))
 		entry->check = w + 1 + more_words(entry->kind);

@@ -67,6 +67,7 @@ enum fmt_kind {
 	FMT_ROOT,      /* a partition's root */
 	FMT_RECORD,    /* a log record's header */
 	FMT_PAGE,      /* a page of a partition's trees */
+	FMT_SNAPSHOTS, /* a block of a partition's list of snapshots */
 	FMT_KIND_END
 };
 
@@ -381,6 +382,13 @@ enum fmt_entry_kind {
 	ENTRY_VANISH,
 	/* Head (word 1) goes on at the start of metaslab `id`, or, if that is NO_METASLAB, is not in use. */
 	ENTRY_HEAD,
+	/* As VANISH, but the ids stay: a snapshot has them. No id. */
+	ENTRY_LEAVE,
+	/* The volume is, from now on, the tree with the top page `id` (0: none) and so many levels (word 2). */
+	ENTRY_VOLUME,
+	/* The pair of ids from `id` on, of a page that no volume has any more, is free; `count` is 2. */
+	ENTRY_DROP,
+	ENTRY_KIND_END
 };
 
 enum { RECORD_HEADERS = 2, RECORD_WORDS = 500, RECORD_BLOCKS_MAX = 254 };
@@ -423,6 +431,39 @@ struct fmt_volume {
 	le64 origin; /* the volume that it was cloned from; 0: none */
 };
 static_assert(sizeof(struct fmt_volume) == 32, "volume");
+
+/*
+ * A block of the list of snapshots: data of volume 0, kept twice, at the addresses 2 * index and 2 * index + 1. A
+ * snapshot has the number birth + 2, so that it tells both.
+ */
+enum { SNAPSHOT_SLOTS = 31, SNAPSHOT_NAME_MAX = 63, SNAPSHOT_FIRST = 2 };
+#define SNAPSHOT_LAST ((UINT32_C(1) << 24) - 1)
+
+enum fmt_snapshot_state {
+	SNAPSHOT_NONE,
+	SNAPSHOT_ALIVE,
+	SNAPSHOT_DYING, /* destroyed; blocks that only it has are being freed */
+	SNAPSHOT_LEFT,  /* the same; what a rollback has left behind: the volume does not go on from it */
+};
+
+struct fmt_snapshot {
+	le32 number; /* of the volume; 0: this slot is free */
+	uint8_t state;
+	uint8_t zero[3];
+	struct fmt_volume volume; /* origin: the snapshot before it, 0: none */
+	le64 created_s;           /* seconds since 1970 */
+	le64 zero1[2];
+	char name[SNAPSHOT_NAME_MAX + 1];
+};
+static_assert(sizeof(struct fmt_snapshot) == 128, "snapshot");
+
+struct fmt_snapshots {
+	struct fmt_head head; /* count: slots in use */
+	le64 index;
+	uint8_t zero[88];
+	struct fmt_snapshot slot[SNAPSHOT_SLOTS];
+};
+static_assert(sizeof(struct fmt_snapshots) == BLOCK_SIZE, "snapshots");
 
 /*
  * The block table is written region by region. A region is a range of its level-1 pages: all of region r's leaves
@@ -499,9 +540,9 @@ struct entry {
 	unsigned blocks; /* that belong to it in the record */
 	uint64_t id;
 	uint32_t volume;
-	uint64_t address;  /* WRITE, TRIM: of a block; PAGE, VANISH: index of the page in its level; HEAD: which */
+	uint64_t address;  /* WRITE, TRIM: of a block; PAGE, VANISH, LEAVE: index in its level; HEAD: which */
 	uint64_t length;   /* TRIM: blocks */
-	unsigned level;    /* PAGE, VANISH */
+	unsigned level;    /* PAGE, VANISH, LEAVE; VOLUME: levels */
 	const le64 *check; /* two words for each block; NULL: it has none */
 };
 

@@ -92,7 +92,7 @@ const char *fmt_kind_text(unsigned kind)
 		[FMT_LABEL] = "label", [FMT_LEASE] = "lease",         [FMT_UBERBLOCK] = "uberblock",
 		[FMT_MAP] = "map",     [FMT_PARTITION] = "partition", [FMT_ENGINE] = "engine",
 		[FMT_ROOT] = "root",   [FMT_HISTORY] = "history",     [FMT_RECORD] = "record",
-		[FMT_PAGE] = "page",
+		[FMT_PAGE] = "page",   [FMT_SNAPSHOTS] = "snapshots",
 	};
 
 	return kind < ARRAY_LENGTH(texts) && texts[kind] ? texts[kind] : "unknown";

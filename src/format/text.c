@@ -289,8 +289,9 @@ static void root_text(const struct fmt_root *r, struct text *out)
 
 static void entry_text(const struct entry *e, uint32_t index, struct text *out)
 {
-	static const char *const kinds[] = {"none", "write", "overwrite", "move",   "lost",
-					    "trim", "free",  "page",      "vanish", "head"};
+	static const char *const kinds[ENTRY_KIND_END] = {"none",  "write",  "overwrite", "move",   "lost",
+							  "trim",  "free",   "page",      "vanish", "head",
+							  "leave", "volume", "drop"};
 
 	text_append(out, "entry[%" PRIu32 "]: %s, id %" PRIu64 ", count %u", index, kinds[e->kind], e->id,
 		    e->count);
@@ -298,9 +299,11 @@ static void entry_text(const struct entry *e, uint32_t index, struct text *out)
 		text_append(out, ", volume %" PRIu32 ", address %" PRIu64, e->volume, e->address);
 	if (e->kind == ENTRY_TRIM)
 		text_append(out, ", length %" PRIu64, e->length);
-	if (e->kind == ENTRY_PAGE || e->kind == ENTRY_VANISH)
+	if (e->kind == ENTRY_PAGE || e->kind == ENTRY_VANISH || e->kind == ENTRY_LEAVE)
 		text_append(out, ", volume %" PRIu32 ", level %u, index %" PRIu64, e->volume, e->level,
 			    e->address);
+	if (e->kind == ENTRY_VOLUME)
+		text_append(out, ", volume %" PRIu32 ", levels %u", e->volume, e->level);
 	if (e->kind == ENTRY_HEAD)
 		text_append(out, ", head %" PRIu64, e->address);
 	for (unsigned i = 0; e->check && i < e->blocks; i++)
@@ -378,6 +381,24 @@ static void page_text(const struct fmt_page *p, struct text *out)
 	slots_text(p, out);
 }
 
+static void snapshots_text(const struct fmt_snapshots *b, struct text *out)
+{
+	number(out, "index", le64_get(b->index));
+	for (unsigned i = 0; i < SNAPSHOT_SLOTS; i++) {
+		const struct fmt_snapshot *n = &b->slot[i];
+
+		if (le32_get(n->number))
+			text_append(out,
+				    "snapshot[%u]: number %" PRIu32 ", state %u, root %" PRIu64 ", levels %" PRIu32
+				    ", birth %" PRIu32 ", blocks %" PRIu64 ", origin %" PRIu64
+				    ", created_s %" PRIu64 ", name %.*s\n",
+				    i, le32_get(n->number), n->state, le64_get(n->volume.root),
+				    le32_get(n->volume.levels), le32_get(n->volume.birth),
+				    le64_get(n->volume.blocks), le64_get(n->volume.origin), le64_get(n->created_s),
+				    SNAPSHOT_NAME_MAX, n->name);
+	}
+}
+
 static void body_text(const void *block, unsigned kind, struct text *out)
 {
 	switch (kind) {
@@ -410,6 +431,9 @@ static void body_text(const void *block, unsigned kind, struct text *out)
 		break;
 	case FMT_PAGE:
 		page_text(block, out);
+		break;
+	case FMT_SNAPSHOTS:
+		snapshots_text(block, out);
 		break;
 	default:
 		break;

@@ -55,6 +55,7 @@ struct page {
 	uint16_t pins;
 	struct page *dirty_next, *dirty_previous; /* TABLE, VOLUME: in the list of dirty ones */
 	uint64_t id;   /* VOLUME: the even one of its ids; 0: it has none yet */
+	uint32_t birth; /* VOLUME: of that id */
 	uint8_t *data; /* BLOCK_SIZE bytes, aligned to it */
 	uint8_t *frozen; /* TABLE: what the checkpoint has to write, where that differs from data */
 };

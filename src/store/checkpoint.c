@@ -135,7 +135,7 @@ bool checkpoint_due(const struct store *s)
 /* -- 1. pages of trees -- */
 
 struct tree_work {
-	unsigned region;
+	unsigned region; /* REGIONS: all */
 	uint32_t kept;
 	bool none; /* out: nothing was left to do */
 };
@@ -145,7 +145,7 @@ static struct page *next_page(const struct store *s, unsigned region)
 {
 	struct page *best = NULL;
 	for (struct page *p = s->trees.dirty; p; p = p->dirty_next) {
-		bool ours = !p->id || table_region(s, p->id / TABLE_SLOTS) == region;
+		bool ours = region == REGIONS || !p->id || table_region(s, p->id / TABLE_SLOTS) == region;
 		if (ours && (!best || p->key.level < best->key.level))
 			best = p;
 		if (best && best->key.level == 0)
@@ -173,6 +173,14 @@ static int write_tree_pages(struct checkpoint *c, uint32_t kept)
 		error = attempt(s, write_tree_page, &w);
 		s->trees.held = rounds++ > HOLD_AFTER * most;
 	}
+	return error;
+}
+
+int checkpoint_settle_trees(struct store *s, uint32_t kept)
+{
+	struct checkpoint c = {.s = s, .region = REGIONS};
+	int error = write_tree_pages(&c, kept);
+	s->trees.held = !error;
 	return error;
 }
 

@@ -19,6 +19,12 @@ int checkpoint_step(struct store *s, uint32_t kept) MUST_CHECK;
 /* A new root with the table as it is: a new epoch, after opening. */
 int checkpoint_root(struct store *s) MUST_CHECK;
 
+/*
+ * With `work` and the lock, which is let go meanwhile: all pages of trees lie in the log, as they are now, and
+ * nobody changes any until trees.held is taken back. `kept` as above.
+ */
+int checkpoint_settle_trees(struct store *s, uint32_t kept) MUST_CHECK;
+
 /* All with the lock. */
 bool checkpoint_due(const struct store *s);
 /* A metaslab of the table holds few live pages: with nothing else to be gained, a step makes it EMPTY. */

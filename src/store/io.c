@@ -17,6 +17,7 @@
 
 #include "store/log.h"
 #include "store/room.h"
+#include "store/snap.h"
 #include "store/table.h"
 #include "store/tree.h"
 #include "store/work.h"
@@ -35,14 +36,20 @@ static int fail(struct store *s, struct lcpfs_failure *failure, int error, const
 			   s->name, address, what, lcpfs_error_sentence(error));
 }
 
-static int check_range(struct store *s, uint64_t offset, uint64_t length, struct lcpfs_failure *failure)
+static int check_range_of(struct store *s, const struct volume *v, uint64_t offset, uint64_t length,
+			  struct lcpfs_failure *failure)
 {
-	uint64_t end = s->trees.volume[VOLUME_HEAD].blocks << BLOCK_SHIFT;
+	uint64_t end = v->blocks << BLOCK_SHIFT;
 	if (offset <= end && length <= end - offset)
 		return 0;
 	return failure_set(failure, LCPFS_E_RANGE,
 			   "partition %s: bytes %" PRIu64 " to %" PRIu64 " are outside its volume of %" PRIu64,
 			   s->name, offset, offset + length, end);
+}
+
+static int check_range(struct store *s, uint64_t offset, uint64_t length, struct lcpfs_failure *failure)
+{
+	return check_range_of(s, &s->trees.volume[VOLUME_HEAD], offset, length, failure);
 }
 
 /* -- reading -- */
@@ -55,15 +62,16 @@ struct wanted {
 };
 
 struct read_plan {
+	uint32_t volume;
 	uint64_t address;
 	unsigned count, done;
 	struct wanted block[CHUNK_BLOCKS];
 };
 
-static int plan_block(struct store *s, uint64_t address, struct wanted *b, struct need *need)
+static int plan_block(struct store *s, uint32_t volume, uint64_t address, struct wanted *b, struct need *need)
 {
 	*b = (struct wanted){.page = NULL};
-	int error = map_lookup(s, address, need, &b->mapping);
+	int error = map_lookup(s, volume, address, need, &b->mapping);
 	if (error || !b->mapping.id)
 		return error;
 	b->page = log_page(s, b->mapping.block);
@@ -78,7 +86,7 @@ static int plan_read(struct store *s, void *context, struct need *need)
 	struct read_plan *plan = context;
 	int error = 0;
 	for (; plan->done < plan->count && !error; plan->done += !error)
-		error = plan_block(s, plan->address + plan->done, &plan->block[plan->done], need);
+		error = plan_block(s, plan->volume, plan->address + plan->done, &plan->block[plan->done], need);
 	return error;
 }
 
@@ -93,8 +101,9 @@ static void end_plan(struct store *s, struct read_plan *plan)
 }
 
 /* What is not planned yet has no value: filling all of it would cost as much as reading a block. */
-static void begin_plan(struct read_plan *plan, uint64_t address, unsigned count)
+static void begin_plan(struct read_plan *plan, uint32_t volume, uint64_t address, unsigned count)
 {
+	plan->volume = volume;
 	plan->address = address;
 	plan->count = count;
 	plan->done = 0;
@@ -139,7 +148,7 @@ static bool is_right(const struct wanted *b, const void *data)
 static int plan_one(struct store *s, void *context, struct need *need)
 {
 	struct read_plan *plan = context;
-	return plan_block(s, plan->address, &plan->block[0], need);
+	return plan_block(s, plan->volume, plan->address, &plan->block[0], need);
 }
 
 static int read_once(struct store *s, struct read_plan *plan, void *data)
@@ -161,12 +170,12 @@ static int read_once(struct store *s, struct read_plan *plan, void *data)
 }
 
 /* Read where the table says, until it says the same twice. */
-int io_read_block(struct store *s, uint64_t address, void *data, struct mapping *mapping)
+int io_read_block(struct store *s, uint32_t volume, uint64_t address, void *data, struct mapping *mapping)
 {
 	struct mapping last = {0};
 	for (;;) {
 		struct read_plan plan;
-		begin_plan(&plan, address, 1);
+		begin_plan(&plan, volume, address, 1);
 		plan.block[0] = (struct wanted){.page = NULL};
 		int error = read_once(s, &plan, data);
 		*mapping = plan.block[0].mapping;
@@ -176,12 +185,12 @@ int io_read_block(struct store *s, uint64_t address, void *data, struct mapping 
 	}
 }
 
-static int read_chunk(struct store *s, uint64_t address, unsigned count, uint8_t *data,
+static int read_chunk(struct store *s, uint32_t volume, uint64_t address, unsigned count, uint8_t *data,
 		      struct lcpfs_failure *failure)
 {
 	struct read_plan plan;
 	struct mapping mapping;
-	begin_plan(&plan, address, count);
+	begin_plan(&plan, volume, address, count);
 	store_lock(s);
 	int error = attempt(s, plan_read, &plan);
 	store_unlock(s);
@@ -192,18 +201,18 @@ static int read_chunk(struct store *s, uint64_t address, unsigned count, uint8_t
 		at = i;
 		give_at_hand(b, data);
 		if ((b->read && failed) || !is_right(b, data))
-			error = io_read_block(s, address + i, data, &mapping);
+			error = io_read_block(s, volume, address + i, data, &mapping);
 	}
 	end_plan(s, &plan);
 	return error ? fail(s, failure, error, "read", address + at) : 0;
 }
 
 /* Once, from memory or the system's cache. */
-static int try_read_chunk(struct store *s, uint64_t address, unsigned count, uint8_t *data)
+static int try_read_chunk(struct store *s, uint32_t volume, uint64_t address, unsigned count, uint8_t *data)
 {
 	struct read_plan plan;
 	struct need need;
-	begin_plan(&plan, address, count);
+	begin_plan(&plan, volume, address, count);
 	need_begin(&need);
 	store_lock(s);
 	int error = s->faulted ? TRY_AGAIN : plan_read(s, &plan, &need);
@@ -220,11 +229,12 @@ static int try_read_chunk(struct store *s, uint64_t address, unsigned count, uin
 	return error ? -LCPFS_E_AGAIN : 0;
 }
 
-static int read_part(struct store *s, uint64_t offset, void *buffer, size_t length, struct lcpfs_failure *failure)
+static int read_part(struct store *s, uint32_t volume, uint64_t offset, void *buffer, size_t length,
+		     struct lcpfs_failure *failure)
 {
 	uint8_t data[BLOCK_SIZE];
 	struct mapping mapping;
-	int error = io_read_block(s, offset >> BLOCK_SHIFT, data, &mapping);
+	int error = io_read_block(s, volume, offset >> BLOCK_SHIFT, data, &mapping);
 	if (error)
 		return fail(s, failure, error, "read", offset >> BLOCK_SHIFT);
 	memcpy(buffer, data + offset % BLOCK_SIZE, length);
@@ -254,21 +264,31 @@ static void count_read(struct store *s, size_t length, uint64_t start_us)
 	store_unlock(s);
 }
 
-int store_read(struct store *s, uint64_t offset, void *buffer, size_t length, struct lcpfs_failure *failure)
+static int read_range(struct store *s, uint32_t volume, uint64_t offset, void *buffer, size_t length,
+		      struct lcpfs_failure *failure)
 {
-	uint64_t start_us = store_now_us(s);
 	uint8_t *data = buffer;
 	size_t left = length;
-	int error = check_range(s, offset, length, failure);
+	int error = 0;
 	while (left && !error) {
 		bool whole;
 		size_t n = piece(offset, left, &whole);
-		error = whole ? read_chunk(s, offset >> BLOCK_SHIFT, (unsigned)(n / BLOCK_SIZE), data, failure)
-			      : read_part(s, offset, data, n, failure);
+		error = whole ? read_chunk(s, volume, offset >> BLOCK_SHIFT, (unsigned)(n / BLOCK_SIZE), data,
+					   failure)
+			      : read_part(s, volume, offset, data, n, failure);
 		offset += n;
 		data += n;
 		left -= n;
 	}
+	return error;
+}
+
+int store_read(struct store *s, uint64_t offset, void *buffer, size_t length, struct lcpfs_failure *failure)
+{
+	uint64_t start_us = store_now_us(s);
+	int error = check_range(s, offset, length, failure);
+	if (!error)
+		error = read_range(s, VOLUME_HEAD, offset, buffer, length, failure);
 	count_read(s, length, start_us);
 	return error;
 }
@@ -285,8 +305,8 @@ int store_try_read(struct store *s, uint64_t offset, void *buffer, size_t length
 	int error = is_whole(s, offset, length) ? 0 : -LCPFS_E_AGAIN;
 	for (size_t done = 0, n; done < length && !error; done += n) {
 		n = MIN_OF(length - done, (size_t)CHUNK_BLOCKS * BLOCK_SIZE);
-		error = try_read_chunk(s, (offset + done) >> BLOCK_SHIFT, (unsigned)(n >> BLOCK_SHIFT),
-				       data + done);
+		error = try_read_chunk(s, VOLUME_HEAD, (offset + done) >> BLOCK_SHIFT,
+				       (unsigned)(n >> BLOCK_SHIFT), data + done);
 	}
 	if (!error)
 		count_read(s, length, start_us);
@@ -387,7 +407,7 @@ static int write_part(struct store *s, uint64_t offset, const void *data, size_t
 	struct map_write w;
 	int error;
 	do {
-		error = io_read_block(s, address, block, &mapping);
+		error = io_read_block(s, VOLUME_HEAD, address, block, &mapping);
 		if (error || (!data && !mapping.id))
 			break;
 		if (data)
@@ -519,7 +539,7 @@ static int trim_some(struct store *s, struct map_trim *t)
 		t->kept = room_kept(s, USER_NOTE);
 		error = attempt(s, map_trim, t);
 		if (error == -LCPFS_E_NOSPC)
-			error = work_wait(s, USER_NOTE, 0);
+			error = work_wait(s, USER_NOTE, t->wants);
 		else
 			return error;
 		if (error)
@@ -587,12 +607,12 @@ int store_flush(struct store *s, struct lcpfs_failure *failure)
 }
 
 /* The next address at or behind `address`, before `end`, that is mapped (or not mapped, if !data). */
-static int next_edge(struct store *s, uint64_t address, uint64_t end, bool data, uint64_t *edge)
+static int next_edge(struct store *s, uint32_t volume, uint64_t address, uint64_t end, bool data, uint64_t *edge)
 {
 	for (*edge = address; *edge < end;) {
 		uint64_t leaf = *edge / VOLUME_SLOTS;
 		bool found;
-		int error = tree_next_leaf(s, VOLUME_HEAD, DIV_UP(end, (uint64_t)VOLUME_SLOTS), &leaf, &found);
+		int error = tree_next_leaf(s, volume, DIV_UP(end, (uint64_t)VOLUME_SLOTS), &leaf, &found);
 		if (error)
 			return error;
 		if (!found || leaf > *edge / VOLUME_SLOTS) { /* a hole up to there */
@@ -601,7 +621,7 @@ static int next_edge(struct store *s, uint64_t address, uint64_t end, bool data,
 			if (!data || *edge == end)
 				return 0;
 		}
-		struct page_key key = tree_key(VOLUME_HEAD, 0, *edge / VOLUME_SLOTS);
+		struct page_key key = tree_key(volume, 0, *edge / VOLUME_SLOTS);
 		struct page *p;
 		error = tree_page(s, &key, &p);
 		if (error)
@@ -617,18 +637,67 @@ static int next_edge(struct store *s, uint64_t address, uint64_t end, bool data,
 	return 0;
 }
 
+/* With the lock. */
+static int extent_of(struct store *s, uint32_t volume, uint64_t offset, uint64_t length, bool *data, uint64_t *end)
+{
+	uint64_t first = offset >> BLOCK_SHIFT, last = DIV_UP(offset + length, (uint64_t)BLOCK_SIZE), edge;
+	int error = next_edge(s, volume, first, first + 1, true, &edge);
+	*data = edge == first;
+	if (!error)
+		error = next_edge(s, volume, first + 1, last, !*data, &edge);
+	*end = MIN_OF(edge << BLOCK_SHIFT, offset + length);
+	return error;
+}
+
 int store_extent(struct store *s, uint64_t offset, uint64_t length, bool *data, uint64_t *end)
 {
 	int error = check_range(s, offset, length, NULL);
 	if (error || !length)
 		return error ? error : -LCPFS_E_INVALID;
-	uint64_t first = offset >> BLOCK_SHIFT, last = DIV_UP(offset + length, (uint64_t)BLOCK_SIZE), edge;
 	store_lock(s);
-	error = next_edge(s, first, first + 1, true, &edge);
-	*data = edge == first;
-	if (!error)
-		error = next_edge(s, first + 1, last, !*data, &edge);
+	error = extent_of(s, VOLUME_HEAD, offset, length, data, end);
 	store_unlock(s);
-	*end = MIN_OF(edge << BLOCK_SHIFT, offset + length);
+	return error;
+}
+
+/* -- snapshots -- */
+
+static int no_snapshot(const struct store *s, struct lcpfs_failure *failure)
+{
+	return failure_set(failure, LCPFS_E_NOT_FOUND, "partition %s: there is no such snapshot any more",
+			   s->name);
+}
+
+int store_snapshot_read(struct store *s, uint32_t number, uint64_t offset, void *buffer, size_t length,
+			struct lcpfs_failure *failure)
+{
+	store_lock(s);
+	struct snapshot *n = snap_hold(s, number);
+	store_unlock(s);
+	if (!n)
+		return no_snapshot(s, failure);
+	int error = check_range_of(s, &n->volume, offset, length, failure);
+	if (!error)
+		error = read_range(s, number, offset, buffer, length, failure);
+	store_lock(s);
+	bool gone = n->state != SNAPSHOT_ALIVE; /* then the volume may have written over it meanwhile */
+	snap_let(s, n);
+	store_unlock(s);
+	return gone ? no_snapshot(s, failure) : error;
+}
+
+int store_snapshot_extent(struct store *s, uint32_t number, uint64_t offset, uint64_t length, bool *data,
+			  uint64_t *end)
+{
+	store_lock(s);
+	struct snapshot *n = snap_hold(s, number);
+	int error = n ? check_range_of(s, &n->volume, offset, length, NULL) : -LCPFS_E_NOT_FOUND;
+	if (!error)
+		error = length ? extent_of(s, number, offset, length, data, end) : -LCPFS_E_INVALID;
+	if (n && n->state != SNAPSHOT_ALIVE)
+		error = -LCPFS_E_NOT_FOUND;
+	if (n)
+		snap_let(s, n);
+	store_unlock(s);
 	return error;
 }

@@ -20,10 +20,10 @@ static int slot_id(const struct page *leaf, uint64_t address, uint64_t *id)
 	return *id & ~FMT_ID_MASK ? -LCPFS_E_CORRUPT : 0;
 }
 
-static int map_id(struct store *s, uint64_t address, struct need *need, uint64_t *id)
+static int map_id(struct store *s, uint32_t volume, uint64_t address, struct need *need, uint64_t *id)
 {
 	struct page *leaf;
-	int error = tree_leaf(s, VOLUME_HEAD, address, need, &leaf);
+	int error = tree_leaf(s, volume, address, need, &leaf);
 	return error ? error : slot_id(leaf, address, id);
 }
 
@@ -39,12 +39,12 @@ static int entry_of(struct store *s, uint64_t id, struct need *need, struct page
 	return e->kind == BLOCK_DATA && mapping->block != UINT64_MAX ? 0 : -LCPFS_E_CORRUPT;
 }
 
-int map_lookup(struct store *s, uint64_t address, struct need *need, struct mapping *mapping)
+int map_lookup(struct store *s, uint32_t volume, uint64_t address, struct need *need, struct mapping *mapping)
 {
 	struct page *leaf;
 	uint64_t id;
 	*mapping = (struct mapping){0};
-	int error = map_id(s, address, need, &id);
+	int error = map_id(s, volume, address, need, &id);
 	return error || !id ? error : entry_of(s, id, need, &leaf, mapping);
 }
 
@@ -68,6 +68,14 @@ static int put(struct store *s, struct map_write *w, struct record *record, cons
 	return error ? store_contradiction(s) : 0;
 }
 
+/* It stays where it is for snapshots; the address gets a new one. */
+static bool is_shared(const struct store *s, const struct page *leaf, uint64_t id)
+{
+	return tree_shares(s, VOLUME_HEAD, le32_get(table_entry(leaf, id)->birth));
+}
+
+static int write_new(struct store *s, struct map_write *w, uint64_t old_block, struct need *need);
+
 static int overwrite(struct store *s, struct map_write *w, uint64_t id, struct need *need)
 {
 	struct mapping now;
@@ -79,6 +87,8 @@ static int overwrite(struct store *s, struct map_write *w, uint64_t id, struct n
 	w->differs = w->expected && !mapping_same(&now, w->expected);
 	if (w->differs)
 		return 0;
+	if (is_shared(s, leaf, id))
+		return write_new(s, w, now.block, need);
 	enum log_head head = head_for(s, w->address, metaslab_of(s, now.block));
 	struct entry entry = {.kind = ENTRY_OVERWRITE, .count = 1, .blocks = 1, .id = id};
 	error = log_open(s, head, 1, fmt_entry_words(ENTRY_OVERWRITE, 1), room_kept_by_writers(s), need,
@@ -88,10 +98,12 @@ static int overwrite(struct store *s, struct map_write *w, uint64_t id, struct n
 	return error ? error : put(s, w, record, &entry, leaf, now.block);
 }
 
-static int write_new(struct store *s, struct map_write *w, struct need *need)
+/* `old_block`: what a snapshot keeps of this address, or 0. */
+static int write_new(struct store *s, struct map_write *w, uint64_t old_block, struct need *need)
 {
 	struct page *leaf, *table;
 	struct record *record;
+	unsigned own;
 	struct entry entry = {
 		.kind = ENTRY_WRITE, .count = 1, .blocks = 1, .volume = VOLUME_HEAD, .address = w->address};
 	if (s->trees.held) {
@@ -99,7 +111,11 @@ static int write_new(struct store *s, struct map_write *w, struct need *need)
 		return TRY_AGAIN;
 	}
 	int error = tree_leaf(s, VOLUME_HEAD, w->address, need, &leaf);
-	unsigned wants = leaf ? 1 : 3; /* a page of the tree lies there twice */
+	if (!error)
+		error = tree_own_cost(s, VOLUME_HEAD, w->address, need, &own);
+	if (error)
+		return error;
+	unsigned wants = own + (leaf ? 1 : 3); /* a page of the tree lies there twice */
 	if (!error && !room_fits(s, wants)) {
 		w->wants = wants;
 		error = -LCPFS_E_NOSPC;
@@ -107,8 +123,8 @@ static int write_new(struct store *s, struct map_write *w, struct need *need)
 	if (!error)
 		error = tree_leaf_made(s, VOLUME_HEAD, w->address, need, &leaf);
 	if (!error)
-		error = log_open(s, head_for(s, w->address, NULL), 1, fmt_entry_words(ENTRY_WRITE, 1),
-				 room_kept_by_writers(s), need, &record);
+		error = log_open(s, head_for(s, w->address, old_block ? metaslab_of(s, old_block) : NULL), 1,
+				 fmt_entry_words(ENTRY_WRITE, 1), room_kept_by_writers(s), need, &record);
 	if (!error)
 		error = ids_take(s, false, need, &entry.id, &table);
 	if (error)
@@ -118,9 +134,10 @@ static int write_new(struct store *s, struct map_write *w, struct need *need)
 		ids_freed(s, entry.id, 1);
 		return error;
 	}
+	tree_own(s, VOLUME_HEAD, w->address);
 	tree_modify(s, leaf);
 	tree_set_slot(leaf, w->address, entry.id);
-	return put(s, w, record, &entry, table, 0);
+	return put(s, w, record, &entry, table, old_block);
 }
 
 int map_write(struct store *s, void *context, struct need *need)
@@ -128,13 +145,13 @@ int map_write(struct store *s, void *context, struct need *need)
 	struct map_write *w = context;
 	uint64_t id;
 	w->wants = 0;
-	int error = map_id(s, w->address, need, &id);
+	int error = map_id(s, VOLUME_HEAD, w->address, need, &id);
 	if (error)
 		return error;
 	if (id)
 		return overwrite(s, w, id, need);
 	w->differs = w->expected && w->expected->id;
-	return w->differs ? 0 : write_new(s, w, need);
+	return w->differs ? 0 : write_new(s, w, 0, need);
 }
 
 /* -- trimming -- */
@@ -183,11 +200,13 @@ static int unmap(struct store *s, struct page *leaf, uint64_t address, struct re
 	struct page_key in = table_key(0, id / TABLE_SLOTS);
 	struct page *table = cache_find(&s->cache, &in);
 	CHECK(table && table->state == PAGE_READY);
+	tree_set_slot(leaf, address, 0);
+	if (is_shared(s, table, id))
+		return 0;
 	if (table_free(s, table_entry(table, id)))
 		return store_contradiction(s);
 	log_tell(record, &(struct entry){.kind = ENTRY_FREE, .count = 1, .id = id}, NULL);
 	ids_freed(s, id, 1);
-	tree_set_slot(leaf, address, 0);
 	return 0;
 }
 
@@ -203,6 +222,7 @@ static int trim_leaf(struct store *s, struct map_trim *t, struct page *leaf, str
 	uint64_t first = t->address,
 		 end = MIN_OF(t->address + t->count, (t->address / VOLUME_SLOTS + 1) * VOLUME_SLOTS);
 	struct record *record;
+	unsigned own;
 	first = first_mapped(leaf, first, end);
 	if (first == end) {
 		skip(t, end);
@@ -210,12 +230,19 @@ static int trim_leaf(struct store *s, struct map_trim *t, struct page *leaf, str
 	}
 	/* A word for each block, if no two ids lie side by side. */
 	unsigned words = (unsigned)MIN_OF(end - first, (uint64_t)RECORD_WORDS - fmt_entry_words(ENTRY_TRIM, 0));
-	int error = reach(s, leaf, first, words, need, &end);
+	int error = tree_own_cost(s, VOLUME_HEAD, first, need, &own);
+	if (!error && own && !room_fits(s, own)) {
+		t->wants = own;
+		return -LCPFS_E_NOSPC;
+	}
+	if (!error)
+		error = reach(s, leaf, first, words, need, &end);
 	if (!error)
 		error = log_open(s, HEAD_HOT, 0, words + fmt_entry_words(ENTRY_TRIM, 0), t->kept, need, &record);
 	if (error)
 		return error;
 	log_order(s, record, 0, true);
+	tree_own(s, VOLUME_HEAD, first);
 	tree_modify(s, leaf);
 	struct entry entry = {.kind = ENTRY_TRIM, .volume = VOLUME_HEAD, .address = first, .length = end - first};
 	log_tell(record, &entry, NULL);
@@ -233,6 +260,7 @@ int map_trim(struct store *s, void *context, struct need *need)
 {
 	struct map_trim *t = context;
 	struct page *leaf;
+	t->wants = 0;
 	if (s->trees.held) {
 		need->kind = NEED_HELD;
 		return TRY_AGAIN;

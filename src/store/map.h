@@ -16,7 +16,8 @@ struct mapping {
 	struct fmt_check check;
 };
 
-int map_lookup(struct store *s, uint64_t address, struct need *need, struct mapping *mapping) MUST_CHECK;
+int map_lookup(struct store *s, uint32_t volume, uint64_t address, struct need *need,
+	       struct mapping *mapping) MUST_CHECK;
 static inline bool mapping_same(const struct mapping *a, const struct mapping *b)
 {
 	return a->id == b->id && (a->id == 0 || (a->block == b->block && fmt_check_same(&a->check, &b->check)));
@@ -37,6 +38,7 @@ struct map_trim {
 	uint64_t address, count; /* out: what is left of the range */
 	uint32_t kept;           /* metaslabs to leave */
 	uint64_t trimmed;        /* out: blocks that were mapped, added up */
+	unsigned wants;          /* as in map_write: pages that snapshots share are copied */
 };
 /* A first part of the range, as much as can be done in one go. */
 int map_trim(struct store *s, void *map_trim, struct need *need) MUST_CHECK;

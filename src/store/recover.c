@@ -34,6 +34,7 @@
 #include "store/place.h"
 #include "store/record.h"
 #include "store/room.h"
+#include "store/snap.h"
 #include "store/table.h"
 #include "store/tree.h"
 
@@ -507,6 +508,11 @@ static enum fmt_block_kind kind_of(const struct entry *e)
 	return e->kind == ENTRY_PAGE ? BLOCK_VOLUME_PAGE : BLOCK_DATA;
 }
 
+static bool frees(enum fmt_entry_kind kind)
+{
+	return kind == ENTRY_FREE || kind == ENTRY_VANISH || kind == ENTRY_DROP;
+}
+
 /*
  * Up to the record that the counts are as of: the entry may be newer already, what comes is put over it, and
  * counts stay.
@@ -514,7 +520,7 @@ static enum fmt_block_kind kind_of(const struct entry *e)
 static void assign(struct store *s, struct fmt_block *e, const struct change *c)
 {
 	enum fmt_entry_kind kind = c->entry->kind;
-	if (kind == ENTRY_FREE || kind == ENTRY_VANISH) {
+	if (frees(kind)) {
 		memset(e, 0, sizeof(*e));
 		return;
 	}
@@ -536,7 +542,7 @@ static int change_entry(struct store *s, struct fmt_block *e, const struct chang
 		assign(s, e, c);
 		return 0;
 	}
-	if (kind == ENTRY_FREE || kind == ENTRY_VANISH)
+	if (frees(kind))
 		return table_free(s, e);
 	if (kind == ENTRY_MOVE || kind == ENTRY_LOST)
 		return table_place(s, e, c->block);
@@ -630,7 +636,7 @@ static int apply_table(struct forward *f, const struct fmt_record *r, unsigned h
 	int error = check_next(f, r);
 	for (unsigned at = 0; !error && fmt_entry_next(r, &at, &e); block += e.blocks) {
 		error = apply_ids(s, r, &e, block);
-		if (!error && e.kind == ENTRY_VANISH)
+		if (!error && (e.kind == ENTRY_VANISH || e.kind == ENTRY_DROP))
 			error = note_vanished(f, e.id, seq);
 	}
 	return error ? error : mend_header(f, head);
@@ -704,7 +710,9 @@ static int bind_page(struct store *s, void *context, struct need *need)
 
 static bool range_sane(const struct store *s, uint32_t volume, uint64_t address, uint64_t length)
 {
-	uint64_t blocks = volume == VOLUME_HEAD ? s->trees.volume[volume].blocks : 0;
+	uint64_t blocks = volume == VOLUME_HEAD   ? s->trees.volume[volume].blocks
+			  : volume == VOLUME_LIST ? 2 * (uint64_t)SNAPSHOT_LAST
+						  : 0;
 	return address <= blocks && length <= blocks - address;
 }
 
@@ -739,7 +747,7 @@ static int clear_addresses(struct store *s, void *context, struct need *need)
 static int apply_trim(struct store *s, const struct entry *e)
 {
 	struct entry range = *e;
-	if (!e->length || !range_sane(s, e->volume, e->address, e->length) ||
+	if (!e->length || e->volume != VOLUME_HEAD || !range_sane(s, e->volume, e->address, e->length) ||
 	    e->address / VOLUME_SLOTS != (e->address + e->length - 1) / VOLUME_SLOTS)
 		return -LCPFS_E_CORRUPT;
 	return attempt(s, clear_addresses, &range);
@@ -751,9 +759,16 @@ static int apply_page(struct store *s, const struct entry *e)
 			    .level = e->level,
 			    .address = e->address,
 			    .id = e->kind == ENTRY_PAGE ? e->id : 0};
-	if (e->volume != VOLUME_HEAD || e->address > UINT64_C(1) << 40 || (e->kind == ENTRY_VANISH && e->id % 2))
+	if (e->volume >= ROOT_VOLUMES || e->address > UINT64_C(1) << 40 || (e->kind == ENTRY_VANISH && e->id % 2))
 		return -LCPFS_E_CORRUPT;
 	return e->id % 2 ? 0 : attempt(s, bind_page, &b); /* the second copy tells nothing more */
+}
+
+static int apply_volume(struct store *s, const struct entry *e)
+{
+	if (e->volume != VOLUME_HEAD || e->id % 2 || e->level < 1 || e->level > VOLUME_LEVELS_MAX)
+		return -LCPFS_E_CORRUPT;
+	return tree_become(s, e->volume, e->id, e->level);
 }
 
 static int apply_trees(struct forward *f, const struct fmt_record *r, unsigned head)
@@ -768,8 +783,10 @@ static int apply_trees(struct forward *f, const struct fmt_record *r, unsigned h
 			error = apply_write(f->s, &e);
 		else if (e.kind == ENTRY_TRIM)
 			error = apply_trim(f->s, &e);
-		else if (e.kind == ENTRY_PAGE || e.kind == ENTRY_VANISH)
+		else if (e.kind == ENTRY_PAGE || e.kind == ENTRY_VANISH || e.kind == ENTRY_LEAVE)
 			error = apply_page(f->s, &e);
+		else if (e.kind == ENTRY_VOLUME)
+			error = apply_volume(f->s, &e);
 	}
 	return error;
 }
@@ -951,6 +968,8 @@ static int recover_locked(struct store *s, const struct fmt_root *root, struct f
 		error = settle_foreign(s, &foreign);
 	if (!error)
 		error = settle_heads(s);
+	if (!error)
+		error = snap_load(s);
 	free(foreign.index);
 	return error;
 }

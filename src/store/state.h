@@ -11,7 +11,7 @@
  * others did while the lock was let go: see attempt().
  *
  * The folder's order, lowest first: cache, state.h, place.h, log, table, tree, ids, map, record, clean,
- * checkpoint, back, work, recover, walk, io, store.
+ * checkpoint, back, snap, work, recover, walk, io, store.
  */
 #ifndef STORE_STATE_H
 #define STORE_STATE_H
@@ -99,14 +99,33 @@ struct volume {
 	unsigned placed_levels; /* of that one: not more than `levels` */
 	_Atomic uint64_t blocks; /* its length; grows */
 	uint32_t birth;
-	uint64_t origin;
+	uint64_t origin; /* of a snapshot: the number of the one before it, 0: none */
+};
+
+/* A volume that nobody writes: see snap.h. */
+struct snapshot {
+	uint32_t number;
+	uint8_t state; /* enum fmt_snapshot_state, not NONE */
+	struct volume volume;
+	uint64_t created_s;
+	char name[SNAPSHOT_NAME_MAX + 1];
+	unsigned slot;  /* where it is listed */
+	unsigned users; /* who reads it at this moment */
+};
+
+struct snapshots {
+	struct snapshot **list; /* by number */
+	unsigned count, room;
+	unsigned pairs; /* blocks that the list has, each twice */
 };
 
 struct trees {
 	struct volume volume[ROOT_VOLUMES];
+	struct snapshots snapshots;
+	uint32_t shared_below; /* what the head refers to and was born before that, a snapshot refers to as well */
 	struct page *dirty;
 	uint32_t dirty_count;
-	uint32_t unplaced; /* of these, without an id */
+	uint32_t unplaced; /* of these, those that will get ids when they are written */
 	bool held;         /* a checkpoint is about to freeze: nobody changes pages meanwhile */
 	/*
 	 * While it is rolled forward: does the page kept as `id` vanish later? It is then as if it were not there.

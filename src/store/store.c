@@ -14,6 +14,7 @@
 #include "store/place.h"
 #include "store/recover.h"
 #include "store/room.h"
+#include "store/snap.h"
 #include "store/table.h"
 #include "store/tree.h"
 #include "store/work.h"
@@ -45,6 +46,7 @@ static void init_locks(struct store *s)
 static void store_free(struct store *s)
 {
 	log_free(s);
+	snap_free(s);
 	cache_free(&s->cache);
 	space_free(&s->space);
 	free(s->checkpoint.space_pages);
@@ -353,4 +355,5 @@ void store_audit(struct store *s)
 	log_audit(s);
 	table_audit(s);
 	tree_audit(s);
+	snap_audit(s);
 }

@@ -120,6 +120,36 @@ void store_settle(struct store *store);
 /* From offset on: is there data, and up to which byte (<= offset + length) does that stay so? */
 int store_extent(struct store *store, uint64_t offset, uint64_t length, bool *data, uint64_t *end) MUST_CHECK;
 
+/* --- snapshots: see snap.h --- */
+
+struct store_snapshot {
+	char name[64];          /* without the volume's */
+	uint32_t number;        /* what it is read by; a later one has a higher one */
+	uint64_t created_s;     /* seconds since 1970, as it was given */
+	uint64_t volume_blocks; /* how long the volume was */
+};
+
+/*
+ * The volume as it is now, under a name of 1 to 63 of A-Z a-z 0-9 . _ - : that no other has. Durable when it
+ * returns 0, with everything acknowledged before; after an error it may be there or not. EXISTS, INVALID, NOSPC.
+ */
+int store_snapshot(struct store *store, const char *name, uint64_t created_s) MUST_CHECK;
+/* Durable when it returns 0. What it alone has comes free later, in the background. NOT_FOUND. */
+int store_snapshot_destroy(struct store *store, const char *name) MUST_CHECK;
+/*
+ * The volume becomes what the youngest snapshot has. Durable when it returns 0. EXISTS: there are younger ones,
+ * which have to be destroyed first. Not while others read or write the volume. How long it is stays.
+ */
+int store_rollback(struct store *store, const char *name) MUST_CHECK;
+/* By number. How many there are; at most `room` are noted. */
+unsigned store_snapshots(struct store *store, struct store_snapshot *list, unsigned room);
+bool store_snapshots_pending(struct store *store); /* what destroyed ones had is not all free yet */
+/* As of the volume. NOT_FOUND: it is gone. */
+int store_snapshot_read(struct store *store, uint32_t number, uint64_t offset, void *buffer, size_t length,
+			struct lcpfs_failure *failure) MUST_CHECK;
+int store_snapshot_extent(struct store *store, uint32_t number, uint64_t offset, uint64_t length, bool *data,
+			  uint64_t *end) MUST_CHECK;
+
 /* --- space --- */
 
 /* Metaslabs that are durably this partition's in the pool; from now on the store uses them. */

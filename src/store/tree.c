@@ -3,16 +3,33 @@
 
 #include <string.h>
 
+#include "store/attempt.h"
 #include "store/ids.h"
 #include "store/log.h"
 #include "store/place.h"
 #include "store/table.h"
 
+struct volume *tree_volume(struct store *s, uint32_t volume)
+{
+	const struct snapshots *n = &s->trees.snapshots;
+	unsigned low = 0, high = n->count;
+	if (volume < ROOT_VOLUMES)
+		return &s->trees.volume[volume];
+	while (low < high) {
+		unsigned middle = low + (high - low) / 2;
+		if (n->list[middle]->number < volume)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < n->count && n->list[low]->number == volume ? &n->list[low]->volume : NULL;
+}
 
 static struct volume *volume_of(struct store *s, uint32_t volume)
 {
-	CHECK(volume < ROOT_VOLUMES);
-	return &s->trees.volume[volume];
+	struct volume *v = tree_volume(s, volume);
+	CHECK(v); /* who reads a snapshot holds it */
+	return v;
 }
 
 /* Pages of a level that a tree of so many levels can have. */
@@ -26,6 +43,12 @@ static uint64_t level_count(unsigned levels, unsigned level)
 
 /* -- dirty pages -- */
 
+/* Will it get an id of its own when it is written? */
+static bool wants_id(const struct store *s, const struct page *p)
+{
+	return !p->id || tree_shares(s, p->key.volume, p->birth);
+}
+
 static void mark(struct store *s, struct page *p)
 {
 	struct trees *t = &s->trees;
@@ -38,7 +61,7 @@ static void mark(struct store *s, struct page *p)
 		t->dirty->dirty_previous = p;
 	t->dirty = p;
 	t->dirty_count++;
-	t->unplaced += p->id == 0;
+	t->unplaced += wants_id(s, p);
 }
 
 static void unmark(struct store *s, struct page *p)
@@ -53,7 +76,7 @@ static void unmark(struct store *s, struct page *p)
 	if (p->dirty_next)
 		p->dirty_next->dirty_previous = p->dirty_previous;
 	t->dirty_count--;
-	t->unplaced -= p->id == 0;
+	t->unplaced -= wants_id(s, p);
 }
 
 void tree_modify(struct store *s, struct page *p)
@@ -68,6 +91,7 @@ static struct page *make(struct store *s, const struct page_key *key)
 	if (!p)
 		return NULL;
 	memset(p->data, 0, BLOCK_SIZE);
+	p->birth = 0;
 	cache_insert(&s->cache, p, key, PAGE_READY);
 	mark(s, p);
 	page_unpin(&s->cache, p);
@@ -143,14 +167,77 @@ int tree_leaf_made(struct store *s, uint32_t volume, uint64_t address, struct ne
 	return find_made(s, &key, need, leaf);
 }
 
+/* From a page of a level up: those that want an id and are clean. */
+static int own_cost(struct store *s, uint32_t volume, unsigned level, uint64_t index, struct need *need,
+		    unsigned *blocks)
+{
+	const struct volume *v = volume_of(s, volume);
+	*blocks = 0;
+	for (; volume == VOLUME_HEAD && s->trees.shared_below && level < v->levels;
+	     level++, index /= VOLUME_SLOTS) {
+		struct page_key key = tree_key(volume, level, index);
+		struct page *p;
+		int error = find(s, &key, need, &p);
+		if (error)
+			return error;
+		*blocks += p && !p->dirty && wants_id(s, p) ? 2 : 0;
+	}
+	return 0;
+}
+
+static void own(struct store *s, uint32_t volume, unsigned level, uint64_t index)
+{
+	const struct volume *v = volume_of(s, volume);
+	for (; volume == VOLUME_HEAD && s->trees.shared_below && level < v->levels;
+	     level++, index /= VOLUME_SLOTS) {
+		struct page_key key = tree_key(volume, level, index);
+		struct page *p = cache_find(&s->cache, &key);
+		if (p && p->state == PAGE_READY && wants_id(s, p))
+			mark(s, p);
+	}
+}
+
+int tree_own_cost(struct store *s, uint32_t volume, uint64_t address, struct need *need, unsigned *blocks)
+{
+	return own_cost(s, volume, 0, address / VOLUME_SLOTS, need, blocks);
+}
+
+void tree_own(struct store *s, uint32_t volume, uint64_t address)
+{
+	own(s, volume, 0, address / VOLUME_SLOTS);
+}
+
+static int own_above(struct store *s, void *context, struct need *need)
+{
+	const struct page_key *key = context;
+	unsigned blocks;
+	int error = own_cost(s, key->volume, key->level, key->index, need, &blocks);
+	if (!error)
+		own(s, key->volume, key->level, key->index);
+	return error;
+}
+
+/* What is marked meanwhile comes before it in the list. */
+int tree_own_dirty(struct store *s)
+{
+	int error = 0;
+	for (const struct page *p = s->trees.dirty; p && !error; p = p->dirty_next) {
+		struct page_key key = p->key;
+		error = attempt(s, own_above, &key);
+	}
+	return error;
+}
+
 /* -- loading -- */
 
-/* Where a page is kept, by what is above it. Tops that have no id yet are in the cache, and not asked for here. */
-static int id_of(struct store *s, const struct page_key *key, uint64_t *id)
+/* Tops that have no id yet are in the cache, and not asked for here. */
+int tree_page_id(struct store *s, const struct page_key *key, uint64_t *id)
 {
 	const struct volume *v = volume_of(s, key->volume);
 	*id = 0;
-	if (key->level + 1u >= v->levels) {
+	if (key->level >= v->levels)
+		return 0;
+	if (key->level + 1u == v->levels) {
 		*id = key->index == 0 && v->levels == v->placed_levels ? v->root : 0;
 		return 0;
 	}
@@ -164,7 +251,14 @@ static int id_of(struct store *s, const struct page_key *key, uint64_t *id)
 	return 0;
 }
 
+bool tree_page_dirty(struct store *s, const struct page_key *key)
+{
+	const struct page *p = cache_find(&s->cache, key);
+	return p && p->dirty;
+}
+
 struct source {
+	uint32_t birth;
 	uint64_t block[2];
 	struct fmt_check check[2];
 };
@@ -172,6 +266,7 @@ struct source {
 static int source_of(struct store *s, uint64_t id, struct source *source)
 {
 	struct page *leaf;
+	memset(source, 0, sizeof(*source)); /* it is compared whole */
 	if (id & ~FMT_ID_MASK || id % 2)
 		return -LCPFS_E_CORRUPT;
 	int error = table_page(s, 0, id / TABLE_SLOTS, &leaf);
@@ -181,6 +276,7 @@ static int source_of(struct store *s, uint64_t id, struct source *source)
 		const struct fmt_block *e = table_entry(leaf, id + i);
 		source->block[i] = e->kind == BLOCK_VOLUME_PAGE ? table_block(s, e) : UINT64_MAX;
 		source->check[i] = e->check;
+		source->birth = le32_get(e->birth);
 	}
 	page_unpin(&s->cache, leaf);
 	return source->block[0] == UINT64_MAX && source->block[1] == UINT64_MAX ? -LCPFS_E_CORRUPT : 0;
@@ -215,6 +311,7 @@ static int load(struct store *s, const struct page_key *key, uint64_t id, const 
 	store_lock(s);
 	if (!error) {
 		p->id = id;
+		p->birth = source->birth;
 		p->state = PAGE_READY;
 		*page = p;
 	} else {
@@ -244,6 +341,7 @@ static bool load_from_log(struct store *s, const struct page_key *key, uint64_t 
 	memcpy(p->data, there->data, BLOCK_SIZE);
 	cache_insert(&s->cache, p, key, PAGE_READY);
 	p->id = id;
+	p->birth = source->birth;
 	*page = p;
 	return true;
 }
@@ -258,7 +356,7 @@ int tree_page(struct store *s, const struct page_key *key, struct page **page)
 			return 0;
 		uint64_t id, changes = s->changes;
 		struct source source;
-		int error = id_of(s, key, &id);
+		int error = tree_page_id(s, key, &id);
 		if (error || !id ||
 		    (s->trees.vanishes_later && s->trees.vanishes_later(s->trees.vanishes_context, id)))
 			return error;
@@ -360,12 +458,33 @@ static void point_at(struct store *s, const struct page *p, struct page *parent,
 static struct entry page_entry(const struct page *p, enum fmt_entry_kind kind, uint64_t id)
 {
 	return (struct entry){.kind = kind,
-			      .count = kind == ENTRY_VANISH ? 2 : 1,
+			      .count = kind == ENTRY_VANISH ? 2
+				       : kind == ENTRY_PAGE ? 1
+							    : 0,
 			      .blocks = kind == ENTRY_PAGE,
 			      .id = id,
 			      .volume = p->key.volume,
 			      .address = p->key.index,
 			      .level = p->key.level};
+}
+
+/* It is all zero, and a snapshot has what it was. */
+static int leave(struct store *s, struct page *p, uint32_t kept, struct need *need)
+{
+	struct page *parent;
+	struct record *record;
+	int error = parent_of(s, p, need, &parent);
+	if (!error)
+		error = log_open(s, HEAD_COLD, 0, fmt_entry_words(ENTRY_LEAVE, 0), kept, need, &record);
+	if (error)
+		return error;
+	struct entry e = page_entry(p, ENTRY_LEAVE, 0);
+	log_order(s, record, 0, true);
+	log_tell(record, &e, NULL);
+	point_at(s, p, parent, 0);
+	unmark(s, p);
+	cache_forget(&s->cache, p);
+	return 0;
 }
 
 static int vanish(struct store *s, struct page *p, uint32_t kept, struct need *need)
@@ -431,10 +550,11 @@ int tree_write_page(struct store *s, struct page *p, uint32_t kept, struct need 
 {
 	struct page *parent = NULL, *leaf;
 	struct record *record;
-	uint64_t id = p->id;
+	uint64_t id = wants_id(s, p) ? 0 : p->id;
+	bool placed = id;
 	CHECK(p->dirty);
 	if (is_empty(p))
-		return vanish(s, p, kept, need);
+		return p->id && !id ? leave(s, p, kept, need) : vanish(s, p, kept, need);
 	int error = id ? 0 : parent_of(s, p, need, &parent);
 	if (!error)
 		error = log_open(s, HEAD_COLD, 2, 2 * fmt_entry_words(ENTRY_PAGE, 1), kept, need, &record);
@@ -446,13 +566,14 @@ int tree_write_page(struct store *s, struct page *p, uint32_t kept, struct need 
 		return error;
 	error = write_twice(s, p, id, leaf, record);
 	if (error) {
-		if (!p->id)
+		if (!placed)
 			ids_freed(s, id, 2);
 		return error;
 	}
 	unmark(s, p);
-	if (!p->id) {
+	if (!placed) {
 		p->id = id;
+		p->birth = s->checkpoint.birth;
 		point_at(s, p, parent, id);
 	}
 	s->counters.page_blocks += 2;
@@ -478,12 +599,50 @@ int tree_bind_page(struct store *s, uint32_t volume, unsigned level, uint64_t in
 	/* What was rolled forward up to here is in what was written then. */
 	if (page && page->dirty)
 		unmark(s, page);
-	if (page)
-		page->id = id;
-	if (page && !id)
+	/*
+	 * What it was kept as before may be another's by now, and was not read then: so what is in memory may be
+	 * less than what was written.
+	 */
+	if (page && (!id || page->id != id))
 		cache_forget(&s->cache, page);
 	point_at(s, &is, parent, id);
 	return 0;
+}
+
+/* -- the volume as a whole -- */
+
+static bool is_of(const struct page *p, uint32_t volume)
+{
+	return p->key.kind == PAGE_VOLUME && p->key.volume == volume;
+}
+
+int tree_become(struct store *s, uint32_t volume, uint64_t root, unsigned levels)
+{
+	struct volume *v = volume_of(s, volume);
+	for (const struct page *p = s->cache.ring.newer; p != &s->cache.ring; p = p->newer) {
+		if (is_of(p, volume) && p->state != PAGE_READY)
+			return TRY_AGAIN;
+	}
+	for (struct page *p = s->cache.ring.newer, *next; p != &s->cache.ring; p = next) {
+		next = p->newer;
+		if (!is_of(p, volume))
+			continue;
+		if (p->dirty)
+			unmark(s, p);
+		cache_forget(&s->cache, p);
+	}
+	v->root = root;
+	v->levels = v->placed_levels = levels;
+	return 0;
+}
+
+void tree_share_below(struct store *s, uint32_t birth)
+{
+	struct trees *t = &s->trees;
+	t->shared_below = birth;
+	t->unplaced = 0;
+	for (const struct page *p = t->dirty; p; p = p->dirty_next)
+		t->unplaced += wants_id(s, p);
 }
 
 /* -- audit -- */
@@ -493,7 +652,7 @@ void tree_audit(const struct store *s)
 	uint32_t count = 0, unplaced = 0;
 	for (const struct page *p = s->trees.dirty; p; p = p->dirty_next, count++) {
 		CHECK(p->dirty && p->key.kind == PAGE_VOLUME && p->state == PAGE_READY);
-		unplaced += p->id == 0;
+		unplaced += wants_id(s, p);
 	}
 	CHECK(count == s->trees.dirty_count && unplaced == s->trees.unplaced); /* V1 */
 	for (unsigned i = 0; i < ROOT_VOLUMES; i++) {

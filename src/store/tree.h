@@ -14,7 +14,7 @@
 
 #include "store/state.h"
 
-enum { VOLUME_HEAD = 1 }; /* the volume that is exported */
+enum { VOLUME_LIST, VOLUME_HEAD }; /* that of snapshots (see snap.h); the one that is exported. Above: snapshots */
 
 static inline struct page_key tree_key(uint32_t volume, unsigned level, uint64_t index)
 {
@@ -27,6 +27,20 @@ static inline struct page_key tree_key(uint32_t volume, unsigned level, uint64_t
 int tree_leaf(struct store *s, uint32_t volume, uint64_t address, struct need *need, struct page **leaf) MUST_CHECK;
 int tree_leaf_made(struct store *s, uint32_t volume, uint64_t address, struct need *need, struct page **leaf) MUST_CHECK;
 void tree_modify(struct store *s, struct page *page); /* before it is changed */
+/*
+ * Before a slot of a leaf is changed: pages on the way to it that a snapshot has too get ids of their own, when
+ * they are written. How many blocks that takes; then, that it will happen.
+ */
+int tree_own_cost(struct store *s, uint32_t volume, uint64_t address, struct need *need,
+		  unsigned *blocks) MUST_CHECK;
+void tree_own(struct store *s, uint32_t volume, uint64_t address);
+/* The same for all that roll-forward has changed. Lets the lock go. */
+int tree_own_dirty(struct store *s) MUST_CHECK;
+/* Does a snapshot refer to what the volume refers to, and was born then? */
+static inline bool tree_shares(const struct store *s, uint32_t volume, uint32_t birth)
+{
+	return volume == VOLUME_HEAD && birth < s->trees.shared_below;
+}
 /* Writes a dirty page to the log, or, if it is empty, does away with it. `kept`: metaslabs to leave. */
 int tree_write_page(struct store *s, struct page *page, uint32_t kept, struct need *need) MUST_CHECK;
 
@@ -46,10 +60,23 @@ static inline void tree_set_slot(struct page *page, uint64_t index, uint64_t id)
 int tree_bind_page(struct store *s, uint32_t volume, unsigned level, uint64_t index, uint64_t id,
 		   struct need *need) MUST_CHECK;
 
+/* -- the volume as a whole. With the lock. -- */
+
+/* From now on it is this tree. TRY_AGAIN: a page of it is being read; that has to be waited for. */
+int tree_become(struct store *s, uint32_t volume, uint64_t root, unsigned levels) MUST_CHECK;
+/* Snapshots came or went: what is born below is shared. */
+void tree_share_below(struct store *s, uint32_t birth);
+/* NULL: there is none of that number. */
+struct volume *tree_volume(struct store *s, uint32_t volume);
+
 /* -- with the lock, which is let go where something is read -- */
 
 /* NULL if it does not exist. Pinned. CORRUPT: it cannot be had. */
 int tree_page(struct store *s, const struct page_key *key, struct page **page) MUST_CHECK;
+/* Is it in memory other than what lies under its id? */
+bool tree_page_dirty(struct store *s, const struct page_key *key);
+/* Under which id it is kept, by what is above it; 0: it does not exist, or has none yet. */
+int tree_page_id(struct store *s, const struct page_key *key, uint64_t *id) MUST_CHECK;
 /* The next leaf, at or behind *index and before `end`, that exists; as table_next. */
 int tree_next_leaf(struct store *s, uint32_t volume, uint64_t end, uint64_t *index, bool *found) MUST_CHECK;
 /* The next page of any level above 0 ... see walk.c */

@@ -18,6 +18,7 @@
 #include "store/log.h"
 #include "store/place.h"
 #include "store/record.h"
+#include "store/snap.h"
 #include "store/table.h"
 #include "store/tree.h"
 
@@ -293,16 +294,16 @@ static int walk_tree_page(struct walker *w, const struct page_key *key)
 	return error ? error : progress(w, 2);
 }
 
-static int walk_tree_level(struct walker *w, unsigned level)
+static int walk_tree_level(struct walker *w, uint32_t volume, unsigned level)
 {
 	struct store *s = w->s;
 	for (uint64_t index = 0;; index++) {
 		bool any;
 		pthread_mutex_lock(&s->work);
 		store_lock(s);
-		int error = tree_next(s, VOLUME_HEAD, level, &index, &any);
+		int error = tree_next(s, volume, level, &index, &any);
 		store_unlock(s);
-		struct page_key key = tree_key(VOLUME_HEAD, level, index);
+		struct page_key key = tree_key(volume, level, index);
 		if (any)
 			error = walk_tree_page(w, &key);
 		pthread_mutex_unlock(&s->work);
@@ -313,11 +314,74 @@ static int walk_tree_level(struct walker *w, unsigned level)
 	}
 }
 
-static int walk_tree(struct walker *w)
+static int walk_tree(struct walker *w, uint32_t volume)
 {
 	int error = 0;
-	for (unsigned level = w->s->trees.volume[VOLUME_HEAD].levels; level-- > 0 && !error;)
-		error = walk_tree_level(w, level);
+	for (unsigned level = w->s->trees.volume[volume].levels; level-- > 0 && !error;)
+		error = walk_tree_level(w, volume, level);
+	return error;
+}
+
+/* -- the list of snapshots: data of volume 0, twice -- */
+
+static int find_block(struct store *s, uint64_t address, struct mapping *mapping)
+{
+	struct page_key key = tree_key(VOLUME_LIST, 0, address / VOLUME_SLOTS);
+	struct page *p, *table = NULL;
+	*mapping = (struct mapping){0};
+	int error = tree_page(s, &key, &p);
+	if (error || !p)
+		return error;
+	mapping->id = tree_slot(p, address);
+	page_unpin(&s->cache, p);
+	if (mapping->id)
+		error = table_page(s, 0, mapping->id / TABLE_SLOTS, &table);
+	if (!table)
+		return error;
+	mapping->block = table_block(s, table_entry(table, mapping->id));
+	mapping->check = table_entry(table, mapping->id)->check;
+	page_unpin(&s->cache, table);
+	return mapping->block == UINT64_MAX ? -LCPFS_E_CORRUPT : 0;
+}
+
+/* With `work`: nobody changes it, or moves it. */
+static int walk_pair(struct walker *w, unsigned pair)
+{
+	struct store *s = w->s;
+	struct mapping at[2];
+	uint8_t data[2][BLOCK_SIZE];
+	bool good[2] = {false, false};
+	int error = 0;
+	store_lock(s);
+	for (unsigned i = 0; i < 2 && !error; i++)
+		error = find_block(s, 2 * (uint64_t)pair + i, &at[i]);
+	if (!error && (log_page(s, at[0].block) || log_page(s, at[1].block)))
+		error = log_flush(s);
+	store_unlock(s);
+	for (unsigned i = 0; i < 2 && !error; i++)
+		good[i] = !vdev_read(s->config.vdev, at[i].block << BLOCK_SHIFT, data[i], BLOCK_SIZE) &&
+			  fmt_check_fits(&at[i].check, data[i]);
+	for (unsigned i = 0; i < 2 && !error; i++) {
+		if (!good[i])
+			found(w, good[1 - i] && repair(w, at[i].block, data[1 - i]), false, at[i].block,
+			      UINT64_MAX, "copy %u of block %u of the list of snapshots is damaged", i, pair);
+	}
+	return error ? error : progress(w, 2);
+}
+
+static int walk_list(struct walker *w)
+{
+	struct store *s = w->s;
+	int error = walk_tree(w, VOLUME_LIST);
+	for (unsigned pair = 0; !error; pair++) {
+		pthread_mutex_lock(&s->work);
+		bool end = pair >= s->trees.snapshots.pairs;
+		error = end ? 0 : walk_pair(w, pair);
+		pthread_mutex_unlock(&s->work);
+		error = is_damage(error) ? 0 : error;
+		if (end)
+			break;
+	}
 	return error;
 }
 
@@ -396,11 +460,26 @@ static int walk_metaslabs(struct walker *w)
 
 /* -- user data -- */
 
-static int walk_address(struct walker *w, uint64_t address, uint8_t *data)
+/* Was it destroyed while it was looked at? Then the head may have written over it, and nothing is damaged. */
+static bool is_gone(struct store *s, const struct snapshot *n)
+{
+	store_lock(s);
+	bool gone = n->state != SNAPSHOT_ALIVE;
+	store_unlock(s);
+	return gone;
+}
+
+static int walk_address(struct walker *w, const struct snapshot *n, uint64_t address, uint8_t *data)
 {
 	struct mapping mapping = {0};
-	int error = io_read_block(w->s, address, data, &mapping);
-	if (is_damage(error))
+	int error = io_read_block(w->s, n ? n->number : VOLUME_HEAD, address, data, &mapping);
+	if (n && is_gone(w->s, n))
+		return 0;
+	if (is_damage(error) && n)
+		found(w, false, true, mapping.id ? mapping.block : UINT64_MAX, UINT64_MAX,
+		      "block %" PRIu64 " of snapshot %s cannot be read: %s", address, n->name,
+		      lcpfs_error_sentence(error));
+	else if (is_damage(error))
 		found(w, false, true, mapping.id ? mapping.block : UINT64_MAX, address,
 		      "block %" PRIu64 " cannot be read: %s", address, lcpfs_error_sentence(error));
 	else if (error)
@@ -429,7 +508,7 @@ static int walk_leaf(struct walker *w, uint64_t leaf, uint8_t *data)
 	int error = 0;
 	find_mapped(w->s, leaf, mapped);
 	for (unsigned i = 0; i < VOLUME_SLOTS && first + i < end && !error; i++)
-		error = mapped[i] ? walk_address(w, first + i, data) : 0;
+		error = mapped[i] ? walk_address(w, NULL, first + i, data) : 0;
 	return error;
 }
 
@@ -452,6 +531,105 @@ static int walk_data(struct walker *w)
 		error = walk_leaf(w, leaf, data);
 	}
 	free(data);
+	return error;
+}
+
+/* -- what snapshots have beyond those before them -- */
+
+/* Of an id in use, else UINT32_MAX. With the lock. */
+static uint32_t birth_of(struct store *s, uint64_t id, unsigned *kind)
+{
+	struct page *table;
+	uint32_t birth = UINT32_MAX;
+	*kind = BLOCK_FREE;
+	if (id >= s->ids.end || table_page(s, 0, id / TABLE_SLOTS, &table) || !table)
+		return birth;
+	const struct fmt_block *e = table_entry(table, id);
+	*kind = e->kind;
+	if (!entry_free(e))
+		birth = le32_get(e->birth);
+	page_unpin(&s->cache, table);
+	return birth;
+}
+
+struct snapshot_walk {
+	struct walker *w;
+	struct snapshot *n;
+	uint32_t low; /* what is born before that, one before it has as well */
+	uint8_t data[BLOCK_SIZE];
+};
+
+/* Without the lock. The page was not there before; what it refers to may have been. */
+static int walk_snapshot_page(struct snapshot_walk *v, unsigned level, uint64_t index)
+{
+	struct store *s = v->w->s;
+	struct page_key key = tree_key(v->n->number, level, index);
+	uint64_t slot[VOLUME_SLOTS] = {0};
+	unsigned kind;
+	struct page *p = NULL;
+	pthread_mutex_lock(&s->work); /* it is not destroyed meanwhile */
+	bool gone = is_gone(s, v->n);
+	int error = gone ? 0 : walk_tree_page(v->w, &key);
+	pthread_mutex_unlock(&s->work);
+	if (gone)
+		return 0;
+	store_lock(s);
+	if (!error)
+		error = tree_page(s, &key, &p);
+	for (unsigned i = 0; p && i < VOLUME_SLOTS; i++)
+		slot[i] = tree_slot(p, i);
+	if (p)
+		page_unpin(&s->cache, p);
+	for (unsigned i = 0; i < VOLUME_SLOTS; i++)
+		slot[i] = slot[i] && birth_of(s, slot[i], &kind) >= v->low ? slot[i] : 0;
+	store_unlock(s);
+	error = is_damage(error) ? 0 : error; /* reported */
+	for (unsigned i = 0; i < VOLUME_SLOTS && !error; i++) {
+		if (slot[i] && level)
+			error = walk_snapshot_page(v, level - 1, index * VOLUME_SLOTS + i);
+		else if (slot[i] && v->w->walk->data)
+			error = walk_address(v->w, v->n, index * VOLUME_SLOTS + i, v->data);
+	}
+	return error;
+}
+
+static int walk_snapshot(struct walker *w, struct snapshot *n)
+{
+	struct store *s = w->s;
+	struct snapshot_walk *v = malloc(sizeof(*v));
+	unsigned kind;
+	if (!v)
+		return -LCPFS_E_NOMEM;
+	*v = (struct snapshot_walk){.w = w, .n = n};
+	store_lock(s);
+	v->low = snap_shared_below(s, n);
+	bool own = n->volume.root && birth_of(s, n->volume.root, &kind) >= v->low;
+	store_unlock(s);
+	int error = own ? walk_snapshot_page(v, n->volume.levels - 1, 0) : 0;
+	free(v);
+	return error;
+}
+
+/* Those that are destroyed are not looked at: what is wrong there nobody can read. */
+static int walk_snapshots(struct walker *w)
+{
+	struct store *s = w->s;
+	int error = 0;
+	for (uint32_t number = SNAPSHOT_FIRST; !error;) {
+		struct snapshot *n = NULL;
+		store_lock(s);
+		const struct snapshots *l = &s->trees.snapshots;
+		for (unsigned i = 0; i < l->count && !n; i++)
+			n = l->list[i]->number >= number ? snap_hold(s, l->list[i]->number) : NULL;
+		store_unlock(s);
+		if (!n)
+			break;
+		number = n->number + 1;
+		error = walk_snapshot(w, n);
+		store_lock(s);
+		snap_let(s, n);
+		store_unlock(s);
+	}
 	return error;
 }
 
@@ -546,21 +724,127 @@ static void count_slot(struct walker *w, struct window *win, const struct page_k
 		window_count(win, id + 1);
 }
 
-/* How often the volume refers to the ids of the window: from addresses, from pages, from the root. */
-static int count_references(struct walker *w, struct window *win)
+/*
+ * What a snapshot and the volume that follows on it both have is counted there: so each id is counted where it is
+ * for the last time. Of one that is destroyed: what is not free by now, or of others. Of one that is LEFT: what it
+ * has beyond where it began.
+ */
+static bool counts_for(struct walker *w, const struct snapshot *n, uint64_t id, unsigned *kind)
+{
+	uint32_t birth = birth_of(w->s, id, kind);
+	if (n->state == SNAPSHOT_ALIVE)
+		return true;
+	bool before = n->state == SNAPSHOT_LEFT && birth < snap_shared_below(w->s, n);
+	return birth <= n->volume.birth && !before;
+}
+
+/* Of no page: zeros. */
+static int slots_of(struct store *s, const struct page_key *key, uint64_t slot[VOLUME_SLOTS])
+{
+	struct page *p;
+	memset(slot, 0, VOLUME_SLOTS * sizeof(*slot));
+	int error = tree_page(s, key, &p);
+	for (unsigned i = 0; !error && p && i < VOLUME_SLOTS; i++)
+		slot[i] = tree_slot(p, i);
+	if (!error && p)
+		page_unpin(&s->cache, p);
+	return error;
+}
+
+/* What a DYING one had may be free by now, and its ids be given out again: then they are younger. */
+static int has_page(struct store *s, uint32_t volume, unsigned level, uint64_t index, bool *has)
+{
+	const struct volume *v = tree_volume(s, volume);
+	*has = true;
+	for (; volume > VOLUME_HEAD && level < v->levels && *has; level++, index /= VOLUME_SLOTS) {
+		struct page_key key = tree_key(volume, level, index);
+		struct page *p;
+		int error = tree_page(s, &key, &p);
+		if (error && !is_damage(error))
+			return error;
+		*has = !error && (!p || p->birth <= v->birth);
+		if (!error && p)
+			page_unpin(&s->cache, p);
+	}
+	return 0;
+}
+
+/* The volume that follows on n and has its page in this place still; 0: none. */
+static int next_with(struct store *s, const struct snapshot *n, unsigned level, uint64_t index, uint32_t *volume)
+{
+	bool has = false;
+	int error = 0;
+	for (*volume = n->number; !error && !has && *volume;) {
+		*volume = snap_follower(s, n, *volume);
+		error = *volume ? has_page(s, *volume, level, index, &has) : 0;
+	}
+	return error;
+}
+
+static int count_snapshot_page(struct walker *w, struct window *win, const struct snapshot *n, unsigned level,
+			       uint64_t index)
+{
+	struct page_key key = tree_key(n->number, level, index), next_key = key;
+	uint64_t slot[VOLUME_SLOTS], next[VOLUME_SLOTS] = {0};
+	unsigned kind;
+	int error = slots_of(w->s, &key, slot);
+	if (!error)
+		error = next_with(w->s, n, level, index, &next_key.volume);
+	if (!error && next_key.volume)
+		error = slots_of(w->s, &next_key, next);
+	if (is_damage(error))
+		return 0; /* reported */
+	for (unsigned i = 0; i < VOLUME_SLOTS && !error; i++) {
+		if (!slot[i] || !counts_for(w, n, slot[i], &kind))
+			continue;
+		bool same = slot[i] == next[i];
+		if (!same)
+			count_slot(w, win, &key, i, slot[i]);
+		if (!level || kind != BLOCK_VOLUME_PAGE)
+			continue;
+		/* The head's may have changed in memory, and not be written yet. */
+		struct page_key below = tree_key(next_key.volume, level - 1, index * VOLUME_SLOTS + i);
+		if (!same || (below.volume == VOLUME_HEAD && tree_page_dirty(w->s, &below)))
+			error = count_snapshot_page(w, win, n, level - 1, below.index);
+	}
+	return error;
+}
+
+static int count_snapshot(struct walker *w, struct window *win, const struct snapshot *n)
+{
+	struct page_key above = tree_key(n->number, n->volume.levels, 0);
+	struct page_key top = tree_key(n->number, n->volume.levels - 1, 0);
+	uint64_t root = n->volume.root, id = 0;
+	unsigned kind;
+	if (!root || !counts_for(w, n, root, &kind))
+		return 0;
+	int error = next_with(w->s, n, top.level, 0, &top.volume);
+	if (!error && top.volume)
+		error = tree_page_id(w->s, &top, &id);
+	if (error)
+		return is_damage(error) ? 0 : error; /* reported */
+	if (root != id)
+		count_slot(w, win, &above, 0, root);
+	else if (!(top.volume == VOLUME_HEAD && tree_page_dirty(w->s, &top)))
+		return 0;
+	(void)birth_of(w->s, root, &kind);
+	return kind == BLOCK_VOLUME_PAGE ? count_snapshot_page(w, win, n, n->volume.levels - 1, 0) : 0;
+}
+
+static int count_volume(struct walker *w, struct window *win, uint32_t volume)
 {
 	struct store *s = w->s;
-	const struct volume *v = &s->trees.volume[VOLUME_HEAD];
+	const struct volume *v = &s->trees.volume[volume];
 	if (v->root && v->levels == v->placed_levels) { /* else a page that is in memory only refers to it */
-		struct page_key above = tree_key(VOLUME_HEAD, v->placed_levels, 0);
+		struct page_key above = tree_key(volume, v->placed_levels, 0);
 		count_slot(w, win, &above, 0, v->root);
 	}
 	for (unsigned level = 0; level < v->levels; level++) {
 		for (uint64_t index = 0;; index++) {
 			struct page *p = NULL;
 			bool any;
-			int error = tree_next(s, VOLUME_HEAD, level, &index, &any);
-			struct page_key key = tree_key(VOLUME_HEAD, level, index);
+			int error = tree_next(s, volume, level, &index, &any);
+			struct page_key key = tree_key(volume, level, index);
 			if (!error && any)
 				error = tree_page(s, &key, &p);
 			if (is_damage(error))
@@ -576,6 +860,18 @@ static int count_references(struct walker *w, struct window *win)
 		}
 	}
 	return 0;
+}
+
+/* How often volumes refer to the ids of the window: from addresses, from pages, from their roots. */
+static int count_references(struct walker *w, struct window *win)
+{
+	const struct snapshots *l = &w->s->trees.snapshots;
+	int error = count_volume(w, win, VOLUME_HEAD);
+	if (!error)
+		error = count_volume(w, win, VOLUME_LIST);
+	for (unsigned i = 0; i < l->count && !error; i++)
+		error = count_snapshot(w, win, l->list[i]);
+	return error;
 }
 
 static void check_entry(struct walker *w, uint64_t id, const struct fmt_block *e, unsigned references,
@@ -677,7 +973,11 @@ static int walk_metadata(struct walker *w)
 	if (!error)
 		error = walk_space(w);
 	if (!error)
-		error = walk_tree(w);
+		error = walk_tree(w, VOLUME_HEAD);
+	if (!error)
+		error = walk_list(w);
+	if (!error)
+		error = walk_snapshots(w);
 	return error ? error : walk_metaslabs(w);
 }
 

@@ -21,6 +21,7 @@
 #include "store/clean.h"
 #include "store/log.h"
 #include "store/room.h"
+#include "store/snap.h"
 #include "store/table.h"
 
 enum {
@@ -138,11 +139,14 @@ int work_unit(struct store *s)
  * The same for those who cannot go on without an EMPTY metaslab: before they give up, the log's heads give back
  * what they can.
  */
-static int work_hard(struct store *s)
+int work_hard(struct store *s)
 {
 	int done = work_unit(s);
 	if (done && done != -LCPFS_E_NOSPC)
 		return done;
+	int freed = snap_unit(s);
+	if (freed && freed != -LCPFS_E_NOSPC)
+		return freed;
 	store_lock(s);
 	bool any = !s->faulted && log_return_next(s);
 	store_unlock(s);
@@ -194,6 +198,26 @@ static int make_room(struct store *s, enum room_user user)
 	return done;
 }
 
+/* Where there is no room to say what is free, cleaning comes first. */
+static int free_or_room(struct store *s)
+{
+	int done = snap_unit(s);
+	return done == -LCPFS_E_NOSPC ? work_unit(s) : done;
+}
+
+/* What destroyed snapshots had is as good as free. True: some more of it is. */
+static bool free_dying(struct store *s)
+{
+	if (!snap_pending(s))
+		return false;
+	store_unlock(s);
+	pthread_mutex_lock(&s->work);
+	int done = free_or_room(s);
+	pthread_mutex_unlock(&s->work);
+	store_lock(s);
+	return done > 0;
+}
+
 int work_wait(struct store *s, enum room_user user, unsigned blocks)
 {
 	uint32_t failed = 0;
@@ -201,7 +225,7 @@ int work_wait(struct store *s, enum room_user user, unsigned blocks)
 		int64_t before = spare(s, user);
 		if (s->faulted)
 			return -LCPFS_E_FAULTED;
-		if (back_one(s) == 0)
+		if (back_one(s) == 0 || (blocks && !room_fits(s, blocks) && free_dying(s)))
 			continue;
 		int done = blocks && !room_fits(s, blocks) ? 0 : make_room(s, user);
 		if (done < 0 && done != -LCPFS_E_NOSPC)
@@ -412,16 +436,19 @@ int store_step(struct store *s)
 	if (!done && !s->faulted && back_should_ahead(s))
 		done = back_ahead(s);
 	bool due = checkpoint_due(s), low = !s->faulted && is_low(s), give = !s->faulted && back_should_give(s);
+	bool dying = !s->faulted && snap_pending(s);
 	store_unlock(s);
-	if (done || !(due || low || give))
+	if (done || !(due || low || give || dying))
 		return done;
 	pthread_mutex_lock(&s->work);
 	if (due || low)
 		note_background(s);
 	if (due)
 		done = checkpoint_or_room(s);
+	else if (low)
+		done = work_unit(s);
 	else
-		done = low ? work_unit(s) : give_unit(s);
+		done = dying ? free_or_room(s) : give_unit(s);
 	pthread_mutex_unlock(&s->work);
 	return done;
 }

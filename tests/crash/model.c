@@ -172,13 +172,18 @@ static bool is_prefix(struct model *m, const uint32_t *seen)
 	return !wrong;
 }
 
+void model_become(struct model *m, const uint32_t *state)
+{
+	memcpy(m->current, state, m->blocks * sizeof(*state));
+	memset(m->unsure, 0, m->blocks * sizeof(*m->unsure));
+	m->any_unsure = false;
+	model_flushed(m);
+}
+
 bool model_settle(struct model *m, const uint32_t *seen)
 {
 	if (!(m->any_unsure ? is_loose_match(m, seen) : is_prefix(m, seen)))
 		return false;
-	memcpy(m->current, seen, m->blocks * sizeof(*seen));
-	memset(m->unsure, 0, m->blocks * sizeof(*m->unsure));
-	m->any_unsure = false;
-	model_flushed(m);
+	model_become(m, seen);
 	return true;
 }

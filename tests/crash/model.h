@@ -47,5 +47,7 @@ bool model_allows(const struct model *model, uint32_t block, uint32_t version);
  * durable.
  */
 bool model_settle(struct model *model, const uint32_t *seen);
+/* The same of a state that is known whatever was written before: all durable. */
+void model_become(struct model *model, const uint32_t *state);
 
 #endif

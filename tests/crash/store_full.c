@@ -133,6 +133,25 @@ static void must_be_empty(struct run *r)
 			 stats.data_blocks, stats.page_blocks);
 }
 
+/* What is overwritten takes room now. Where there is none left, snapshots can be given up, or gone back to. */
+static void with_snapshots(struct run *r, uint64_t ops)
+{
+	fill_up(r);
+	for (uint64_t i = 0; i < ops; i++) {
+		sim_begin_op(++r->op);
+		if (run_random(r, 3) == 0)
+			snaps_take(r);
+		for (unsigned k = 0; k < 20; k++)
+			(void)!write_one(r, (uint32_t)run_random(r, r->model.blocks));
+		if (run_random(r, 3) == 0)
+			snaps_give_up(r);
+		must(store_step(r->store), "background work");
+	}
+	run_verify(r);
+	reopen(r);
+	run_verify(r);
+}
+
 void full_run(const struct sim_options *options, uint64_t seed)
 {
 	uint32_t metaslabs = STORE_METASLABS_MIN + (uint32_t)(seed % 12);
@@ -160,7 +179,6 @@ void full_run(const struct sim_options *options, uint64_t seed)
 			reopen(&r);
 		run_verify(&r);
 	}
-	reopen(&r);
-	run_verify(&r);
+	with_snapshots(&r, options->ops);
 	run_done(&r);
 }

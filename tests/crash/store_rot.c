@@ -143,7 +143,7 @@ static int look_up(struct store *s, void *context, struct need *need)
 {
 	struct asked *a = context;
 
-	return map_lookup(s, a->address, need, &a->mapping);
+	return map_lookup(s, VOLUME_HEAD, a->address, need, &a->mapping);
 }
 
 static void add_data(struct rot *rot, struct store *s)

@@ -77,6 +77,7 @@ void run_fork(struct run *to, const struct run *from, const struct simimage *ima
 {
 	*to = *from;
 	model_copy(&to->model, &from->model);
+	snaps_copy(to, from);
 	to->random = seed;
 	to->after_cut = true;
 	to->store = NULL;
@@ -95,6 +96,7 @@ void run_done(struct run *r)
 {
 	if (r->store)
 		store_abandon(r->store);
+	snaps_done(r);
 	model_free(&r->model);
 	simdisk_free(r->disk);
 }
@@ -191,6 +193,7 @@ void run_verify(struct run *r)
 		for (uint32_t i = 0; i < count; i++)
 			verify_version(r, b + i, version[i]);
 	}
+	snaps_verify(r);
 }
 
 static uint32_t settled_version(struct run *r, uint32_t block, int64_t version)
@@ -215,9 +218,17 @@ void run_settle(struct run *r)
 		for (uint32_t i = 0; i < count; i++)
 			seen[b + i] = settled_version(r, b + i, version[i]);
 	}
-	if (!model_settle(&r->model, seen))
+	/* A crash amid a rollback leaves it done, or what was there before. */
+	bool back = r->rolling && memcmp(seen, r->rolling, r->model.blocks * sizeof(*seen)) == 0;
+	if (back)
+		model_become(&r->model, seen);
+	else if (r->rolling)
+		r->model.journal_count = r->rolling_from;
+	r->rolling = NULL;
+	if (!back && !model_settle(&r->model, seen))
 		sim_fail("no prefix of what was written gives this state");
 	free(seen);
+	snaps_settle(r);
 }
 
 static void print_finding(void *context, const struct store_finding *finding)
@@ -273,6 +284,12 @@ void run_must_open(struct run *r)
 }
 
 /* -- operations -- */
+
+static void all_flushed(struct run *r)
+{
+	model_flushed(&r->model);
+	snaps_flushed(r);
+}
 
 /* Did it work? If not, was it allowed to fail? */
 static bool worked(struct run *r, int error)
@@ -346,7 +363,7 @@ static void op_write(struct run *r)
 	if (!worked(r, error))
 		look_at_failed(r, first, count, before);
 	else if (fua)
-		model_flushed(&r->model);
+		all_flushed(r);
 }
 
 /* A part of a block is written, with the bytes that it has: the rest is read, and nothing changes. */
@@ -376,7 +393,7 @@ static void op_trim(struct run *r)
 			model_change(&r->model, first + i, 0);
 	}
 	int error = ALLOC_ARMED(store_trim(r->store, run_offset(r, first), run_offset(r, count), false, NULL));
-	if (error == -LCPFS_E_NOSPC && !r->faulty)
+	if (error == -LCPFS_E_NOSPC && !r->faulty && !r->snaps)
 		sim_fail("trim does not work on a full partition");
 	if (!worked(r, error))
 		look_at_failed(r, first, count, before);
@@ -386,7 +403,7 @@ static void op_trim(struct run *r)
 static void op_flush(struct run *r)
 {
 	if (worked(r, ALLOC_ARMED(store_flush(r->store, NULL))))
-		model_flushed(&r->model);
+		all_flushed(r);
 }
 
 static void op_release(struct run *r)
@@ -442,7 +459,7 @@ static void op_reopen(struct run *r)
 		return;
 	bool closed = worked(r, error) && whole;
 	if (closed)
-		model_flushed(&r->model);
+		all_flushed(r);
 	if (r->faulty) {
 		reopen_faulty(r, closed);
 		return;
@@ -463,7 +480,9 @@ void run_op(struct run *r)
 	if (!r->after_cut)
 		sim_begin_op(r->op);
 	r->now_us += run_random(r, 400000);
-	if (what < 55)
+	if (snaps_used(r) && run_random(r, 6) == 0)
+		snaps_op(r);
+	else if (what < 55)
 		op_write(r);
 	else if (what < 63)
 		op_trim(r);

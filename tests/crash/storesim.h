@@ -8,7 +8,22 @@
 #include "sim.h"
 #include "store/state.h"
 
-enum { METASLAB_BLOCKS = 256, BASE = 16, RANGE_MAX = 48, METASLABS_TOTAL_MAX = 64, READ_BLOCKS = 32 };
+enum {
+	METASLAB_BLOCKS = 256,
+	BASE = 16,
+	RANGE_MAX = 48,
+	METASLABS_TOTAL_MAX = 64,
+	READ_BLOCKS = 32,
+	SNAPS_MAX = 5
+};
+
+/* A snapshot as the model has it. */
+struct snap {
+	unsigned name;
+	uint32_t *version; /* what it holds, by block */
+	bool listed;       /* the store says that it is there */
+	bool durable;      /* a crash leaves it as `listed` says; else it may come and go */
+};
 
 struct run {
 	const struct sim_options *options;
@@ -31,6 +46,10 @@ struct run {
 	bool faulty;    /* operations may fail with any error of the device */
 	struct lcpfs_failure failure; /* of the last read that failed */
 	uint64_t noticed; /* operations that failed */
+	struct snap snap[SNAPS_MAX]; /* oldest first */
+	unsigned snaps, snap_names;
+	const uint32_t *rolling; /* the volume is about to become this, */
+	uint32_t rolling_from;   /* after so many changes of the journal */
 };
 
 uint64_t run_random(struct run *r, uint64_t n); /* below n */
@@ -53,6 +72,18 @@ int64_t run_check(struct run *r, bool print);
 int64_t run_read(struct run *r, uint32_t block);
 void run_verify(struct run *r); /* everything as the model has it; a faulted store's reads may fail */
 void run_settle(struct run *r); /* everything as a crash may leave it */
+
+/* Of half of the seeds: snapshots are taken, destroyed, rolled back to, and compared. */
+bool snaps_used(const struct run *r);
+void snaps_op(struct run *r);
+void snaps_take(struct run *r);
+void snaps_give_up(struct run *r); /* one is destroyed, or rolled back to */
+void snaps_copy(struct run *to, const struct run *from);
+void snaps_done(struct run *r);
+void snaps_flushed(struct run *r);
+void snaps_verify(struct run *r);
+/* After a crash, or what may have done anything: which are there, and do they hold what they must? */
+void snaps_settle(struct run *r);
 
 /* The modes. */
 void cuts_run(const struct sim_options *options, uint64_t seed);

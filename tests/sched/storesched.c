@@ -25,7 +25,15 @@
 #include "store/room.h"
 #include "store/state.h"
 
-enum { BASE = 16, CLIENTS_MAX = 8, OWNED_MAX = 48, WRITE_MAX = 40, COMPARED_BLOCKS = 16 };
+enum { BASE = 16, CLIENTS_MAX = 8, OWNED_MAX = 48, WRITE_MAX = 40, COMPARED_BLOCKS = 16, SNAPS_MAX = 3 };
+
+/* A snapshot: each block is as it was at one moment between two, by the indices of its versions. */
+struct snap {
+	char name[8];
+	uint32_t *from, *to;
+	bool began, done; /* taking it */
+	bool to_go, gone; /* destroying it */
+};
 
 struct world {
 	const struct sched_options *options;
@@ -47,7 +55,7 @@ struct world {
 	uint32_t hot;  /* so many blocks of each client's share are used: the fewer, the sooner metaslabs are empty
 			*/
 	unsigned flush_percent;
-	bool scrubs, resizes, checkpoints, trims;
+	bool scrubs, resizes, checkpoints, trims, takes;
 	unsigned ops;
 	uint64_t offline_us;
 
@@ -57,6 +65,7 @@ struct world {
 	bool cut_in_flush; /* then, or at the first step after that at which the device is being flushed */
 	bool need_space_refused;
 	unsigned granting; /* 1: a metaslab is on its way */
+	struct snap snap[SNAPS_MAX];
 };
 
 struct client {
@@ -257,6 +266,7 @@ static void *prepare(const struct sched_options *options, uint64_t seed)
 	w->faults = strcmp(options->mode, "faults") == 0;
 	w->host = strcmp(options->mode, "host") == 0;
 	w->brief = strcmp(options->mode, "short") == 0;
+	w->takes = !w->full && !w->host && seed % 2;
 	draw_shape(w, &random);
 	if (w->brief)
 		draw_brief(w, &random);
@@ -384,7 +394,7 @@ static void check_refusal(struct world *w, bool fresh, uint64_t refusals_before,
 	sched_counts->refused++;
 	if (w->host && !is_over(w) && none_came && space_raw(&w->store->space) && w->sparse.refusals == refusals_before)
 		sched_fail("refused, and the host was not asked");
-	if (w->trims || w->resizes || is_over(w))
+	if (w->trims || w->resizes || w->takes || is_over(w))
 		return;
 	uint64_t live = live_blocks(w), limit = limit_blocks(w);
 	if (!fresh)
@@ -443,7 +453,7 @@ static void client_trim(struct client *c)
 	int error = store_trim(w->store, offset_of(w, first), offset_of(w, count), false, &failure);
 	for (uint32_t i = 0; i < count && !error; i++)
 		content_answered(&w->content, first + i);
-	if (error && (is_refusal(w, error) || !is_excused(w, error)))
+	if (error && ((is_refusal(w, error) && !w->takes) || !is_excused(w, error)))
 		sched_fail("trim: %s", failure.message);
 	if (error)
 		look_at_failed(c, first, count);
@@ -485,6 +495,63 @@ static void client_extent(struct client *c)
 	}
 }
 
+/* -- snapshots -- */
+
+static uint32_t *indices(const struct world *w, bool newest)
+{
+	uint32_t *list = malloc(w->content.blocks * sizeof(*list));
+
+	CHECK(list);
+	for (uint32_t b = 0; b < w->content.blocks; b++)
+		list[b] = newest ? w->content.block[b].count - 1 : w->content.block[b].answered;
+	return list;
+}
+
+static uint32_t number_of(struct world *w, const struct snap *n)
+{
+	struct store_snapshot list[SNAPS_MAX];
+	unsigned count = store_snapshots(w->store, list, SNAPS_MAX);
+
+	if (count > SNAPS_MAX)
+		sched_fail("%u snapshots", count);
+	for (unsigned i = 0; i < count; i++) {
+		if (strcmp(list[i].name, n->name) == 0)
+			return list[i].number;
+	}
+	return 0;
+}
+
+static void verify_snap_block(struct world *w, const struct snap *n, uint32_t number, uint32_t block)
+{
+	const struct block_history *h = &w->content.block[block];
+	struct lcpfs_failure failure = {0};
+	uint8_t data[BLOCK_SIZE];
+	int error = store_snapshot_read(w->store, number, offset_of(w, block), data, BLOCK_SIZE, &failure);
+	bool found = false;
+
+	sched_counts->compared_blocks++;
+	if (error == -LCPFS_E_NOT_FOUND && n->to_go)
+		return;
+	if (error && !is_excused(w, error))
+		sched_fail("snapshot %s, block %" PRIu32 ": %s", n->name, block, failure.message);
+	int64_t version = error ? -1 : content_version(data, block);
+	for (uint32_t i = n->from[block]; i <= n->to[block] && !error; i++)
+		found |= version == (h->version ? h->version[i] : 0);
+	if (!error && !found)
+		sched_fail("snapshot %s, block %" PRIu32 " reads as version %" PRId64, n->name, block, version);
+}
+
+/* Beside whoever destroys it: right, or not there any more. */
+static void client_read_snap(struct client *c)
+{
+	struct world *w = c->world;
+	const struct snap *n = &w->snap[next_random(&c->random, SNAPS_MAX)];
+	uint32_t number = n->done ? number_of(w, n) : 0;
+
+	if (number)
+		verify_snap_block(w, n, number, (uint32_t)next_random(&c->random, w->content.blocks));
+}
+
 static void run_client(void *context)
 {
 	struct client *c = context;
@@ -502,6 +569,8 @@ static void run_client(void *context)
 			client_trim(c);
 		else if (what < 84)
 			client_extent(c);
+		else if (what < 88 && w->takes)
+			client_read_snap(c);
 		else if (what < 90)
 			read_and_compare(c, (uint32_t)next_random(&c->random, w->content.blocks), false);
 		else
@@ -583,6 +652,67 @@ static void run_resizes(void *context)
 	free(junk);
 }
 
+/* -- those who take them -- */
+
+static void take(struct world *w, struct snap *n)
+{
+	n->from = indices(w, false);
+	n->began = true;
+	int error = store_snapshot(w->store, n->name, 0);
+	n->to = indices(w, true);
+	if (is_over(w))
+		return;
+	if (error && !is_excused(w, error))
+		sched_fail("snapshot: %s", lcpfs_error_sentence(error));
+	n->done = !error;
+}
+
+static void run_snaps(void *context)
+{
+	struct world *w = context;
+	uint64_t random = hash_mix(w->seed ^ 78);
+
+	for (unsigned i = 0; i < SNAPS_MAX && !is_over(w); i++) {
+		struct snap *n = &w->snap[i];
+
+		snprintf(n->name, sizeof(n->name), "n%u", i);
+		take(w, n);
+		for (unsigned k = 0; n->done && k < 8 && !is_over(w); k++)
+			verify_snap_block(w, n, number_of(w, n),
+					  (uint32_t)next_random(&random, w->content.blocks));
+		n = &w->snap[next_random(&random, i + 1)];
+		if (!n->done || n->to_go || is_over(w) || next_random(&random, 2))
+			continue;
+		n->to_go = true;
+		int error = store_snapshot_destroy(w->store, n->name);
+		if (is_over(w))
+			break;
+		if (error && (is_refusal(w, error) || !is_excused(w, error)))
+			sched_fail("destroying a snapshot: %s", lcpfs_error_sentence(error));
+		n->gone = !error;
+	}
+}
+
+/* What was said to be there is there, and what was said to be gone is gone. */
+static void compare_snaps(struct world *w)
+{
+	for (struct snap *n = w->snap; n < w->snap + SNAPS_MAX; n++) {
+		uint32_t number = n->began ? number_of(w, n) : 0;
+
+		if (n->done && !n->to_go && !number)
+			sched_fail("snapshot %s is not there", n->name);
+		if (n->gone && number)
+			sched_fail("snapshot %s is there again", n->name);
+		if (n->began && !n->to)
+			n->to = indices(w, true);
+		for (uint32_t b = 0; number && b < w->content.blocks; b++)
+			verify_snap_block(w, n, number, b);
+		free(n->from);
+		free(n->to);
+		*n = (struct snap){.began = false};
+	}
+}
+
 /* Others write into the host's file system, and remove. */
 static void run_host(void *context)
 {
@@ -618,7 +748,7 @@ static void run_all(void *context)
 {
 	struct world *w = context;
 	struct client client[CLIENTS_MAX];
-	struct sched_fiber *fiber[CLIENTS_MAX + 5];
+	struct sched_fiber *fiber[CLIENTS_MAX + 6];
 	unsigned fibers = 0;
 	pthread_t service;
 
@@ -639,6 +769,8 @@ static void run_all(void *context)
 		fiber[fibers++] = sched_spawn(run_checkpoints, w);
 	if (w->host)
 		fiber[fibers++] = sched_spawn(run_host, w);
+	if (w->takes)
+		fiber[fibers++] = sched_spawn(run_snaps, w);
 	while (fibers)
 		sched_join(fiber[--fibers]);
 	store_stop(w->store);
@@ -810,6 +942,7 @@ static void run(void *prepared, const struct schedule *schedule)
 	must_be_clean(&w, cut || w.faults);
 	must_open(&w);
 	compare_all(&w);
+	compare_snaps(&w);
 	if (w.host) {
 		work_on_full_host(&w);
 		end_whole(&w);

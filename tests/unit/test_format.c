@@ -17,7 +17,7 @@
 #include "base/hash.h"
 #include "format/format.h"
 
-enum { GUID_PARTITION = 7, COUNT = 3, WORDS = 29 };
+enum { GUID_PARTITION = 7, COUNT = 3, WORDS = 29, SNAPSHOT_WORDS = 7 };
 static const uint64_t guid = 0x1122334455667788;
 
 union block {
@@ -34,6 +34,7 @@ union block {
 	struct fmt_root root;
 	struct fmt_record record;
 	struct fmt_page page;
+	struct fmt_snapshots snapshots;
 };
 
 struct values {
@@ -331,6 +332,9 @@ static const struct entry entries[] = {
 	 .level = 4},
 	{.kind = ENTRY_VANISH, .count = 2, .id = 0x0809, .volume = 1, .address = 0x08090a0b, .level = 3},
 	{.kind = ENTRY_HEAD, .id = NO_METASLAB, .address = 2},
+	{.kind = ENTRY_LEAVE, .volume = 1, .address = 0x0a0b0c0d, .level = 2},
+	{.kind = ENTRY_VOLUME, .id = 0x0b0c, .volume = 1, .level = 3},
+	{.kind = ENTRY_DROP, .count = 2, .id = 0x0c0e},
 };
 
 static bool has_checks(const struct entry *e)
@@ -349,15 +353,40 @@ static unsigned put_entry(struct fmt_record *r, unsigned at, const struct entry 
 	return (unsigned)(w - r->word);
 }
 
-static void fill_record(union block *b, struct values *v)
+static void fill_entries(struct fmt_record *r, size_t first, size_t end, unsigned wanted, struct values *v)
 {
 	unsigned words = 0;
 
-	fill_record_head(&b->record, v);
-	for (size_t i = 0; i < ARRAY_LENGTH(entries); i++)
-		words = put_entry(&b->record, words, &entries[i], v);
-	assert_int_equal(words, WORDS);
-	b->record.word[RECORD_WORDS - 1] = next64(v);
+	fill_record_head(r, v);
+	for (size_t i = first; i < end; i++)
+		words = put_entry(r, words, &entries[i], v);
+	assert_int_equal(words, wanted);
+	r->word[RECORD_WORDS - 1] = next64(v);
+}
+
+static void fill_record(union block *b, struct values *v)
+{
+	fill_entries(&b->record, 0, ENTRY_HEAD, WORDS, v);
+}
+
+/* Entries that came with snapshots. */
+static void fill_record_of_snapshots(union block *b, struct values *v)
+{
+	fill_entries(&b->record, ENTRY_HEAD, ARRAY_LENGTH(entries), SNAPSHOT_WORDS, v);
+}
+
+static void fill_snapshots(union block *b, struct values *v)
+{
+	b->snapshots.index = next64(v);
+	for (unsigned i = 0; i < SNAPSHOT_SLOTS; i += SNAPSHOT_SLOTS - 1) {
+		struct fmt_snapshot *n = &b->snapshots.slot[i];
+
+		n->number = next32(v);
+		n->state = SNAPSHOT_DYING;
+		n->volume = (struct fmt_volume){next64(v), next32(v), next32(v), next64(v), next64(v)};
+		n->created_s = next64(v);
+		strcpy(n->name, i ? "daily-2" : "before.upgrade");
+	}
 }
 
 static void fill_page_head(union block *b, enum fmt_tree tree, uint8_t level, struct values *v)
@@ -409,6 +438,8 @@ static const struct vector {
 	{"page_node", FMT_PAGE, fill_node, COUNT},
 	{"page_table", FMT_PAGE, fill_table, COUNT},
 	{"page_space", FMT_PAGE, fill_space, COUNT},
+	{"record_snapshots", FMT_RECORD, fill_record_of_snapshots, SNAPSHOT_WORDS},
+	{"snapshots", FMT_SNAPSHOTS, fill_snapshots, COUNT},
 };
 
 static void make(const struct vector *vector, union block *block)
@@ -623,12 +654,14 @@ static struct entry random_entry(uint64_t seed)
 	if (e.kind <= ENTRY_LOST || e.kind == ENTRY_FREE)
 		e.count = 1 + (unsigned)(seed >> 8) % 100;
 	e.blocks = e.kind <= ENTRY_LOST ? e.count : e.blocks;
-	if (e.kind == ENTRY_WRITE || e.kind >= ENTRY_PAGE || e.kind == ENTRY_TRIM) {
+	if (e.kind == ENTRY_WRITE || (e.kind >= ENTRY_PAGE && e.kind != ENTRY_DROP) || e.kind == ENTRY_TRIM) {
 		e.volume = (uint32_t)hash_mix(seed + 1) & 0xffffff;
 		e.address = hash_mix(seed + 2) & 0xffffffffff;
 	}
 	e.length = e.kind == ENTRY_TRIM ? hash_mix(seed + 3) : 0;
-	e.level = e.kind == ENTRY_PAGE || e.kind == ENTRY_VANISH ? (unsigned)(seed >> 16 & 0xff) : 0;
+	e.level = e.kind >= ENTRY_PAGE && e.kind != ENTRY_HEAD && e.kind != ENTRY_DROP
+			  ? (unsigned)(seed >> 16 & 0xff)
+			  : 0;
 	return e;
 }
 
@@ -674,10 +707,13 @@ static bool makes_sense(unsigned kind, unsigned count)
 		return count > 0;
 	case ENTRY_TRIM:
 	case ENTRY_HEAD:
+	case ENTRY_LEAVE:
+	case ENTRY_VOLUME:
 		return count == 0;
 	case ENTRY_PAGE:
 		return count == 1;
 	case ENTRY_VANISH:
+	case ENTRY_DROP:
 		return count == 2;
 	default:
 		return false;

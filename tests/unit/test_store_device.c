@@ -1016,6 +1016,37 @@ static void every_block_written_is_counted(void **state)
 
 #define STORE_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
+/* -- snapshots -- */
+
+static void destroy_it_and_write(const struct vdev_io *io)
+{
+	(void)io;
+	front.did_read = NULL;
+	front.unread_from = front.unread_to = 0;
+	assert_int_equal(store_snapshot_destroy(front.store, "s"), 0);
+	write_block(3, 4);
+	assert_int_equal(store_flush(front.store, NULL), 0);
+}
+
+/* What the volume has written over it since is never given for what it held. */
+static void a_snapshot_that_goes_while_it_is_read_is_not_there(void **state)
+{
+	uint8_t data[BLOCK_SIZE];
+	struct store_snapshot s;
+
+	(void)state;
+	write_block(3, 1);
+	assert_int_equal(store_snapshot(front.store, "s", 0), 0);
+	assert_int_equal(store_snapshots(front.store, &s, 1), 1);
+	assert_int_equal(store_snapshot_read(front.store, s.number, 3 * BLOCK_SIZE, data, BLOCK_SIZE, NULL), 0);
+	front.did_read = destroy_it_and_write;
+	front.unread_to = UINT64_MAX >> BLOCK_SHIFT; /* so that it is looked for again, afterwards */
+	assert_int_equal(store_snapshot_read(front.store, s.number, 3 * BLOCK_SIZE, data, BLOCK_SIZE, NULL),
+			 -LCPFS_E_NOT_FOUND);
+	expect_block(3, 4);
+	expect_whole();
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -1052,6 +1083,7 @@ int main(void)
 		STORE_TEST(a_region_that_was_not_written_is_as_old_as_before),
 		STORE_TEST(a_region_with_a_page_to_write_is_not_settled),
 		STORE_TEST(a_checkpoint_is_of_one_moment),
+		STORE_TEST(a_snapshot_that_goes_while_it_is_read_is_not_there),
 		cmocka_unit_test(a_page_that_went_is_not_found),
 		cmocka_unit_test(merged_regions_are_as_old_as_the_older),
 	};

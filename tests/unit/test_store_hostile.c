@@ -98,7 +98,7 @@ static int look(struct store *s, void *context, struct need *need)
 {
 	struct look *l = context;
 	struct mapping mapping;
-	int error = map_lookup(s, l->address, need, &mapping);
+	int error = map_lookup(s, VOLUME_HEAD, l->address, need, &mapping);
 	l->id = mapping.id;
 	return error;
 }

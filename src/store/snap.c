@@ -1,0 +1,691 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "store/snap.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/attempt.h"
+#include "store/ids.h"
+#include "store/log.h"
+#include "store/map.h"
+#include "store/place.h"
+#include "store/room.h"
+#include "store/table.h"
+#include "store/tree.h"
+
+enum {
+	FREE_LEAVES_MAX = 6, /* of the table, that one record of freeing changes */
+	UNIT_PAGES = 64,     /* of a tree, that a unit looks at */
+};
+
+/* -- who there is -- */
+
+struct snapshot *snap_find(struct store *s, const char *name)
+{
+	const struct snapshots *l = &s->trees.snapshots;
+	for (unsigned i = l->count; i-- > 0;) {
+		if (l->list[i]->state == SNAPSHOT_ALIVE && strcmp(l->list[i]->name, name) == 0)
+			return l->list[i];
+	}
+	return NULL;
+}
+
+static struct snapshot *numbered(const struct store *s, uint64_t number)
+{
+	const struct snapshots *l = &s->trees.snapshots;
+	for (unsigned i = 0; i < l->count; i++) {
+		if (l->list[i]->number == number)
+			return l->list[i];
+	}
+	return NULL;
+}
+
+struct snapshot *snap_youngest(struct store *s)
+{
+	const struct snapshots *l = &s->trees.snapshots;
+	for (unsigned i = l->count; i-- > 0;) {
+		if (l->list[i]->state == SNAPSHOT_ALIVE)
+			return l->list[i];
+	}
+	return NULL;
+}
+
+struct snapshot *snap_hold(struct store *s, uint32_t number)
+{
+	struct snapshot *n = numbered(s, number);
+	if (!n || n->state != SNAPSHOT_ALIVE)
+		return NULL;
+	n->users++;
+	return n;
+}
+
+void snap_let(struct store *s, struct snapshot *n)
+{
+	CHECK(n->users > 0);
+	n->users--;
+	store_changed(s);
+}
+
+struct snapshot *snap_before_head(const struct store *s)
+{
+	const struct snapshots *l = &s->trees.snapshots;
+	for (unsigned i = l->count; i-- > 0;) {
+		if (l->list[i]->state != SNAPSHOT_LEFT)
+			return l->list[i];
+	}
+	return NULL;
+}
+
+static bool is_in_line(const struct snapshot *n)
+{
+	return n->state != SNAPSHOT_LEFT;
+}
+
+uint32_t snap_shared_below(const struct store *s, const struct snapshot *n)
+{
+	const struct snapshots *l = &s->trees.snapshots;
+	const struct snapshot *before = is_in_line(n) ? NULL : numbered(s, n->volume.origin);
+	for (unsigned i = 0; i < l->count && is_in_line(n) && l->list[i] != n; i++)
+		before = l->list[i]->state == SNAPSHOT_ALIVE ? l->list[i] : before;
+	return before ? before->volume.birth + 1 : 0;
+}
+
+uint32_t snap_follower(const struct store *s, const struct snapshot *n, uint32_t behind)
+{
+	const struct snapshots *l = &s->trees.snapshots;
+	for (unsigned i = 0; is_in_line(n) && i < l->count; i++) {
+		if (l->list[i]->number > behind && is_in_line(l->list[i]))
+			return l->list[i]->number;
+	}
+	return is_in_line(n) ? VOLUME_HEAD : 0;
+}
+
+/* The next that is not destroyed. */
+static uint32_t heir(const struct store *s, const struct snapshot *n)
+{
+	const struct snapshots *l = &s->trees.snapshots;
+	for (unsigned i = 0; is_in_line(n) && i < l->count; i++) {
+		if (l->list[i]->number > n->number && l->list[i]->state == SNAPSHOT_ALIVE)
+			return l->list[i]->number;
+	}
+	return is_in_line(n) ? VOLUME_HEAD : 0;
+}
+
+static void note_sharing(struct store *s)
+{
+	const struct snapshot *n = snap_youngest(s);
+	tree_share_below(s, n ? n->volume.birth + 1 : 0);
+}
+
+/* For one more. */
+static int make_room(struct store *s)
+{
+	struct snapshots *l = &s->trees.snapshots;
+	if (l->count < l->room)
+		return 0;
+	unsigned room = l->room ? 2 * l->room : 16;
+	struct snapshot **list = realloc(l->list, room * sizeof(struct snapshot *));
+	if (!list)
+		return -LCPFS_E_NOMEM;
+	l->list = list;
+	l->room = room;
+	return 0;
+}
+
+/* Numbers rise. */
+static void insert(struct store *s, struct snapshot *n)
+{
+	struct snapshots *l = &s->trees.snapshots;
+	CHECK(l->count < l->room);
+	unsigned at = l->count++;
+	for (; at > 0 && l->list[at - 1]->number > n->number; at--)
+		l->list[at] = l->list[at - 1];
+	l->list[at] = n;
+}
+
+static void take_out(struct store *s, const struct snapshot *n)
+{
+	struct snapshots *l = &s->trees.snapshots;
+	unsigned at = 0;
+	while (l->list[at] != n)
+		at++;
+	for (l->count--; at < l->count; at++)
+		l->list[at] = l->list[at + 1];
+}
+
+void snap_free(struct store *s)
+{
+	struct snapshots *l = &s->trees.snapshots;
+	for (unsigned i = 0; i < l->count; i++)
+		free(l->list[i]);
+	free(l->list);
+	*l = (struct snapshots){0};
+}
+
+/* -- the list, read -- */
+
+static bool is_sane(const struct store *s, const struct fmt_snapshot *f)
+{
+	uint32_t number = le32_get(f->number), levels = le32_get(f->volume.levels);
+	uint64_t root = le64_get(f->volume.root);
+	return number >= SNAPSHOT_FIRST && number <= SNAPSHOT_LAST &&
+	       le32_get(f->volume.birth) == number - SNAPSHOT_FIRST &&
+	       le32_get(f->volume.birth) < s->checkpoint.birth && f->state >= SNAPSHOT_ALIVE &&
+	       f->state <= SNAPSHOT_LEFT && levels >= 1 && levels <= VOLUME_LEVELS_MAX && root % 2 == 0 &&
+	       root <= FMT_ID_MASK && le64_get(f->volume.blocks) <= STORE_VOLUME_BLOCKS_MAX &&
+	       le64_get(f->volume.origin) < number && f->name[SNAPSHOT_NAME_MAX] == 0;
+}
+
+static int load_slot(struct store *s, const struct fmt_snapshot *f, unsigned slot)
+{
+	if (!is_sane(s, f) || numbered(s, le32_get(f->number)))
+		return -LCPFS_E_CORRUPT;
+	struct snapshot *n = make_room(s) ? NULL : calloc(1, sizeof(*n));
+	if (!n)
+		return -LCPFS_E_NOMEM;
+	n->number = le32_get(f->number);
+	n->state = f->state;
+	n->slot = slot;
+	n->created_s = le64_get(f->created_s);
+	n->volume.root = le64_get(f->volume.root);
+	n->volume.levels = n->volume.placed_levels = le32_get(f->volume.levels);
+	n->volume.blocks = le64_get(f->volume.blocks);
+	n->volume.birth = le32_get(f->volume.birth);
+	n->volume.origin = le64_get(f->volume.origin);
+	memcpy(n->name, f->name, sizeof(n->name));
+	insert(s, n);
+	return 0;
+}
+
+struct finding {
+	unsigned pair;
+	struct mapping mapping[2];
+};
+
+static int find_pair(struct store *s, void *context, struct need *need)
+{
+	struct finding *f = context;
+	int error = 0;
+	for (unsigned i = 0; i < 2 && !error; i++)
+		error = map_lookup(s, VOLUME_LIST, 2 * (uint64_t)f->pair + i, need, &f->mapping[i]);
+	return error;
+}
+
+static bool is_pair(const struct store *s, const struct fmt_snapshots *b, unsigned pair)
+{
+	return fmt_verify(b, FMT_SNAPSHOTS, s->config.guid, s->config.partition) == FMT_GOOD &&
+	       le64_get(b->index) == pair;
+}
+
+/* With the lock: nobody else is there yet. */
+static int read_pair(struct store *s, const struct finding *f, struct fmt_snapshots *b)
+{
+	int error = -LCPFS_E_CORRUPT;
+	for (unsigned i = 0; i < 2 && error; i++) {
+		error = vdev_read(s->config.vdev, f->mapping[i].block << BLOCK_SHIFT, b, BLOCK_SIZE);
+		if (!error && (!fmt_check_fits(&f->mapping[i].check, b) || !is_pair(s, b, f->pair)))
+			error = -LCPFS_E_CORRUPT;
+	}
+	return error;
+}
+
+static int load_pairs(struct store *s, struct fmt_snapshots *b)
+{
+	struct snapshots *l = &s->trees.snapshots;
+	for (;; l->pairs++) {
+		struct finding f = {.pair = l->pairs};
+		int error = attempt(s, find_pair, &f);
+		if (error || (!f.mapping[0].id && !f.mapping[1].id))
+			return error;
+		if (f.mapping[1].id != f.mapping[0].id + 1)
+			return -LCPFS_E_CORRUPT;
+		error = read_pair(s, &f, b);
+		for (unsigned i = 0; i < SNAPSHOT_SLOTS && !error; i++) {
+			if (le32_get(b->slot[i].number))
+				error = load_slot(s, &b->slot[i], l->pairs * SNAPSHOT_SLOTS + i);
+		}
+		if (error)
+			return error;
+	}
+}
+
+/* Behind the last pair nothing may be mapped. */
+static int check_end(struct store *s)
+{
+	uint64_t address = 2 * (uint64_t)s->trees.snapshots.pairs, leaf = address / VOLUME_SLOTS;
+	bool found = true;
+	int error = 0;
+	for (; found && !error; leaf++) {
+		struct page_key key = tree_key(VOLUME_LIST, 0, leaf);
+		struct page *p = NULL;
+		error = tree_next_leaf(s, VOLUME_LIST, UINT64_MAX, &leaf, &found);
+		key.index = leaf;
+		if (!error && found)
+			error = tree_page(s, &key, &p);
+		for (unsigned i = 0; p && i < VOLUME_SLOTS; i++) {
+			if (leaf * VOLUME_SLOTS + i >= address && tree_slot(p, i))
+				error = -LCPFS_E_CORRUPT;
+		}
+		if (p)
+			page_unpin(&s->cache, p);
+	}
+	return error;
+}
+
+int snap_load(struct store *s)
+{
+	const struct snapshots *l = &s->trees.snapshots;
+	struct fmt_snapshots *b = malloc(sizeof(*b));
+	int error = b ? load_pairs(s, b) : -LCPFS_E_NOMEM;
+	free(b);
+	if (!error)
+		error = check_end(s);
+	for (unsigned i = 0; i < l->count && !error; i++) {
+		if (l->list[i]->volume.origin && !numbered(s, l->list[i]->volume.origin))
+			error = -LCPFS_E_CORRUPT;
+	}
+	if (error)
+		return error;
+	note_sharing(s);
+	return tree_own_dirty(s);
+}
+
+/* -- the list, changed -- */
+
+/* What becomes of a snapshot's slot, and what else happens in the same record. */
+struct change {
+	struct snapshot *n;
+	uint8_t state;               /* NONE: it is taken out */
+	const struct snapshot *back; /* the head becomes this tree; or NULL */
+	bool adds;
+	struct page *page;
+	struct fmt_check check;
+};
+
+static void put_slot(struct fmt_snapshots *b, const struct snapshot *n, uint8_t state)
+{
+	struct fmt_snapshot *f = &b->slot[n->slot % SNAPSHOT_SLOTS];
+	f->number = le32_of(n->number);
+	f->state = state;
+	f->volume =
+		(struct fmt_volume){le64_of(n->volume.root), le32_of(n->volume.levels), le32_of(n->volume.birth),
+				    le64_of(n->volume.blocks), le64_of(n->volume.origin)};
+	f->created_s = le64_of(n->created_s);
+	memcpy(f->name, n->name, sizeof(f->name));
+}
+
+static void fill_pair(struct store *s, const struct change *c)
+{
+	const struct snapshots *l = &s->trees.snapshots;
+	struct fmt_snapshots *b = (struct fmt_snapshots *)c->page->data;
+	unsigned pair = c->n->slot / SNAPSHOT_SLOTS;
+	uint32_t used = 0;
+	memset(b, 0, sizeof(*b));
+	b->index = le64_of(pair);
+	for (unsigned i = 0; i < l->count; i++) {
+		if (l->list[i] != c->n && l->list[i]->slot / SNAPSHOT_SLOTS == pair)
+			put_slot(b, l->list[i], l->list[i]->state);
+	}
+	if (c->state != SNAPSHOT_NONE)
+		put_slot(b, c->n, c->state);
+	for (unsigned i = 0; i < SNAPSHOT_SLOTS; i++)
+		used += le32_get(b->slot[i].number) != 0;
+	fmt_seal(b, FMT_SNAPSHOTS, s->config.guid, s->config.partition, used);
+}
+
+/* Its ids, or a new pair. */
+static int find_ids(struct store *s, uint64_t address, struct need *need, uint64_t *id, struct page **leaf,
+		    struct page **table)
+{
+	int error = tree_leaf(s, VOLUME_LIST, address, need, leaf);
+	*id = !error && *leaf ? tree_slot(*leaf, address) : 0;
+	if (error || *id)
+		return error ? error : table_leaf(s, *id, need, table);
+	if (!room_fits(s, 2 + (*leaf ? 0 : 2 * VOLUME_LEVELS_MAX)))
+		return -LCPFS_E_NOSPC;
+	return tree_leaf_made(s, VOLUME_LIST, address, need, leaf);
+}
+
+static void apply(struct store *s, const struct change *c)
+{
+	struct snapshot *n = c->n;
+	if (c->adds)
+		insert(s, n);
+	s->trees.snapshots.pairs = MAX_OF(s->trees.snapshots.pairs, n->slot / SNAPSHOT_SLOTS + 1);
+	n->state = c->state;
+	if (c->state == SNAPSHOT_NONE)
+		take_out(s, n);
+	note_sharing(s);
+}
+
+static int put_pair(struct store *s, void *context, struct need *need)
+{
+	struct change *c = context;
+	uint64_t address = 2 * (uint64_t)(c->n->slot / SNAPSHOT_SLOTS), id;
+	struct page *leaf, *table = NULL;
+	struct record *record;
+	unsigned words = fmt_entry_words(ENTRY_WRITE, 2) + fmt_entry_words(ENTRY_VOLUME, 0);
+	int error = find_ids(s, address, need, &id, &leaf, &table);
+	bool fresh = !id;
+	if (!error)
+		error = log_open(s, HEAD_COLD, 2, words, room_kept(s, USER_NOTE), need, &record);
+	if (!error && fresh)
+		error = ids_take(s, true, need, &id, &table);
+	if (error)
+		return error;
+	if (!table || tree_slot(leaf, address + 1) != (fresh ? 0 : id + 1))
+		return -LCPFS_E_CORRUPT;
+	error = table_modify(s, table);
+	if (!error && c->back) {
+		error = tree_become(s, VOLUME_HEAD, c->back->volume.root, c->back->volume.levels);
+		need->kind = NEED_HELD; /* that somebody has read what he reads */
+	}
+	if (error) {
+		if (fresh)
+			ids_freed(s, id, 2);
+		return error;
+	}
+	log_order(s, record, 0, true);
+	if (fresh)
+		tree_modify(s, leaf);
+	for (unsigned i = 0; i < 2 && !error; i++) {
+		struct entry e = {.kind = fresh ? ENTRY_WRITE : ENTRY_OVERWRITE,
+				  .count = 1,
+				  .blocks = 1,
+				  .id = id + i,
+				  .volume = VOLUME_LIST,
+				  .address = address + i};
+		uint64_t block = log_append(record, c->page);
+		log_tell(record, &e, &c->check);
+		error = table_store(s, table_entry(table, id + i), BLOCK_DATA, block, &c->check);
+		tree_set_slot(leaf, address + i, id + i);
+	}
+	if (error)
+		return store_contradiction(s);
+	if (c->back)
+		log_tell(record,
+			 &(struct entry){.kind = ENTRY_VOLUME,
+					 .id = c->back->volume.root,
+					 .volume = VOLUME_HEAD,
+					 .level = c->back->volume.levels},
+			 NULL);
+	apply(s, c);
+	return 0;
+}
+
+/* In one record. */
+static int change_list(struct store *s, struct change *c)
+{
+	c->page = cache_take(&s->cache);
+	if (!c->page)
+		return -LCPFS_E_NOMEM;
+	fill_pair(s, c);
+	c->check = fmt_check_of(c->page->data);
+	int error = attempt(s, put_pair, c);
+	page_unpin(&s->cache, c->page);
+	return error;
+}
+
+/* One slot is kept for a rollback: so that never needs a new block. */
+static int find_slot(const struct store *s, bool last, unsigned *slot)
+{
+	const struct snapshots *l = &s->trees.snapshots;
+	unsigned slots = l->pairs * SNAPSHOT_SLOTS, unused = slots - l->count;
+	bool *used = calloc(slots + 1, sizeof(*used));
+	if (!used)
+		return -LCPFS_E_NOMEM;
+	for (unsigned i = 0; i < l->count; i++)
+		used[l->list[i]->slot] = true;
+	*slot = 0;
+	while (used[*slot])
+		++*slot;
+	if (unused < (last ? 1 : 2))
+		*slot = slots;
+	free(used);
+	return 0;
+}
+
+int snap_add(struct store *s, struct snapshot *n, const struct snapshot *back)
+{
+	struct change c = {.n = n, .state = n->state, .back = back, .adds = true};
+	int error = make_room(s);
+	if (!error)
+		error = find_slot(s, back, &n->slot);
+	if (!error)
+		error = change_list(s, &c);
+	if (error)
+		free(n);
+	return error;
+}
+
+int snap_kill(struct store *s, struct snapshot *n)
+{
+	struct change c = {.n = n, .state = SNAPSHOT_DYING};
+	return change_list(s, &c);
+}
+
+/* -- freeing what only it has -- */
+
+static struct snapshot *next_dying(const struct store *s)
+{
+	const struct snapshots *l = &s->trees.snapshots;
+	for (unsigned i = l->count; i-- > 0;) {
+		if (l->list[i]->state != SNAPSHOT_ALIVE)
+			return l->list[i]->users ? NULL : l->list[i];
+	}
+	return NULL;
+}
+
+bool snap_pending(const struct store *s)
+{
+	return next_dying(s);
+}
+
+struct freeing {
+	struct store *s;
+	struct snapshot *n;
+	uint32_t low;   /* what was born before is not its own */
+	unsigned pages; /* left to look at */
+	/* What is to be freed of one page. */
+	uint64_t id[VOLUME_SLOTS];
+	unsigned count, next;
+};
+
+/* Its own still? What is free, or was given out again, is not. */
+static bool is_own(const struct freeing *f, const struct fmt_block *e, enum fmt_block_kind kind)
+{
+	return e->kind == kind && le32_get(e->birth) >= f->low && le32_get(e->birth) <= f->n->volume.birth;
+}
+
+/* As many of the ids as lie in a few leaves of the table. */
+static int free_some(struct store *s, void *context, struct need *need)
+{
+	struct freeing *f = context;
+	unsigned end = f->next, leaves = 0;
+	uint64_t last = UINT64_MAX;
+	struct page *table;
+	struct record *record;
+	int error = 0;
+	for (; end < f->count && !error; end++) {
+		leaves += f->id[end] / TABLE_SLOTS != last;
+		last = f->id[end] / TABLE_SLOTS;
+		if (leaves > FREE_LEAVES_MAX)
+			break;
+		error = table_leaf(s, f->id[end], need, &table);
+		if (!error && table)
+			error = table_modify(s, table);
+	}
+	if (!error)
+		error = log_open(s, HEAD_COLD, 0, MIN_OF(end - f->next, (unsigned)RECORD_WORDS),
+				 room_kept(s, USER_NOTE), need, &record);
+	if (error)
+		return error;
+	log_order(s, record, 0, true);
+	for (unsigned room = RECORD_WORDS; f->next < end && room > 0; f->next++, room--) {
+		uint64_t id = f->id[f->next];
+		struct page_key key = table_key(0, id / TABLE_SLOTS);
+		table = cache_find(&s->cache, &key);
+		if (!table || !is_own(f, table_entry(table, id), BLOCK_DATA))
+			continue;
+		if (table_free(s, table_entry(table, id)))
+			return store_contradiction(s);
+		log_tell(record, &(struct entry){.kind = ENTRY_FREE, .count = 1, .id = id}, NULL);
+		ids_freed(s, id, 1);
+	}
+	return 0;
+}
+
+static int drop_page(struct store *s, void *context, struct need *need)
+{
+	struct freeing *f = context;
+	uint64_t id = f->id[0];
+	struct page *table;
+	struct record *record;
+	int error = table_leaf(s, id, need, &table);
+	if (!error && (!table || !is_own(f, table_entry(table, id), BLOCK_VOLUME_PAGE)))
+		return 0;
+	if (!error)
+		error = log_open(s, HEAD_COLD, 0, fmt_entry_words(ENTRY_DROP, 2), room_kept(s, USER_NOTE), need,
+				 &record);
+	if (!error)
+		error = table_modify(s, table);
+	if (error)
+		return error;
+	log_order(s, record, 0, true);
+	log_tell(record, &(struct entry){.kind = ENTRY_DROP, .count = 2, .id = id}, NULL);
+	for (unsigned i = 0; i < 2; i++) {
+		if (table_free(s, table_entry(table, id + i)))
+			return store_contradiction(s);
+	}
+	ids_freed(s, id, 2);
+	return 0;
+}
+
+/* What a page of it refers to, with 0 for what its heir's page in that place refers to as well. */
+static int own_slots(struct freeing *f, unsigned level, uint64_t index, uint64_t slot[VOLUME_SLOTS])
+{
+	struct store *s = f->s;
+	struct page_key key = tree_key(f->n->number, level, index);
+	struct page *p;
+	int error = tree_page(s, &key, &p);
+	if (error || !p)
+		return error ? error : -LCPFS_E_CORRUPT;
+	for (unsigned i = 0; i < VOLUME_SLOTS; i++)
+		slot[i] = tree_slot(p, i);
+	page_unpin(&s->cache, p);
+	key.volume = heir(s, f->n);
+	error = key.volume ? tree_page(s, &key, &p) : 0;
+	if (error || !key.volume || !p)
+		return error;
+	for (unsigned i = 0; i < VOLUME_SLOTS; i++)
+		slot[i] = slot[i] == tree_slot(p, i) ? 0 : slot[i];
+	page_unpin(&s->cache, p);
+	return 0;
+}
+
+static int is_own_page(struct freeing *f, uint64_t id, bool *own)
+{
+	struct page *table;
+	int error = table_page(f->s, 0, id / TABLE_SLOTS, &table);
+	*own = !error && table && is_own(f, table_entry(table, id), BLOCK_VOLUME_PAGE);
+	if (!error && table)
+		page_unpin(&f->s->cache, table);
+	return error;
+}
+
+/* A page that is its own, and all below that is. 1: there was too much for one unit. */
+static int free_page(struct freeing *f, unsigned level, uint64_t index, uint64_t id)
+{
+	uint64_t slot[VOLUME_SLOTS];
+	int error = f->pages-- == 0 ? 1 : own_slots(f, level, index, slot);
+	if (error)
+		return error;
+	for (unsigned i = 0; level > 0 && i < VOLUME_SLOTS && !error; i++) {
+		bool own = false;
+		if (slot[i])
+			error = is_own_page(f, slot[i], &own);
+		if (!error && own)
+			error = free_page(f, level - 1, index * VOLUME_SLOTS + i, slot[i]);
+	}
+	for (unsigned i = f->count = f->next = 0; level == 0 && i < VOLUME_SLOTS; i++) {
+		if (slot[i])
+			f->id[f->count++] = slot[i];
+	}
+	while (level == 0 && f->next < f->count && !error)
+		error = attempt(f->s, free_some, f);
+	f->id[0] = id;
+	return error ? error : attempt(f->s, drop_page, f);
+}
+
+/* The top page, unless it is the heir's as well. */
+static int own_root(struct freeing *f, bool *own)
+{
+	const struct volume *v = &f->n->volume;
+	struct page_key key = tree_key(heir(f->s, f->n), v->levels - 1, 0);
+	uint64_t id = 0;
+	int error = key.volume ? tree_page_id(f->s, &key, &id) : 0;
+	*own = false;
+	return error || !v->root || id == v->root ? error : is_own_page(f, v->root, own);
+}
+
+static void forget_pages(struct store *s, uint32_t number)
+{
+	for (struct page *p = s->cache.ring.newer, *next; p != &s->cache.ring; p = next) {
+		next = p->newer;
+		if (p->key.kind == PAGE_VOLUME && p->key.volume == number && p->state == PAGE_READY)
+			cache_forget(&s->cache, p);
+	}
+}
+
+/* Nothing is left that is its own: it is not listed any more. */
+static int bury(struct store *s, struct snapshot *n)
+{
+	struct change c = {.n = n, .state = SNAPSHOT_NONE};
+	forget_pages(s, n->number);
+	int error = change_list(s, &c);
+	if (!error)
+		free(n);
+	return error ? error : 1;
+}
+
+static int free_unit(struct store *s, struct snapshot *n)
+{
+	struct freeing *f = calloc(1, sizeof(*f));
+	bool own;
+	if (!f)
+		return -LCPFS_E_NOMEM;
+	f->s = s;
+	f->n = n;
+	f->low = snap_shared_below(s, n);
+	f->pages = UNIT_PAGES;
+	int error = own_root(f, &own);
+	if (!error && own)
+		error = free_page(f, n->volume.levels - 1, 0, n->volume.root);
+	free(f);
+	log_drain(s);
+	return error ? error : bury(s, n);
+}
+
+int snap_unit(struct store *s)
+{
+	store_lock(s);
+	struct snapshot *n = s->faulted ? NULL : next_dying(s);
+	int done = n ? free_unit(s, n) : 0;
+	store_changed(s);
+	store_unlock(s);
+	return done;
+}
+
+void snap_audit(const struct store *s)
+{
+	const struct snapshots *l = &s->trees.snapshots;
+	uint32_t below = 0;
+	for (unsigned i = 0; i < l->count; i++) {
+		const struct snapshot *n = l->list[i];
+		CHECK(!i || l->list[i - 1]->number < n->number);
+		CHECK(n->volume.birth < s->checkpoint.birth && n->volume.levels == n->volume.placed_levels);
+		if (n->state == SNAPSHOT_ALIVE)
+			below = n->volume.birth + 1;
+	}
+	CHECK(below == s->trees.shared_below);
+}

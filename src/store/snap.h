@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Snapshots: volumes that nobody writes. One is the tree that the head had at that moment: the id of its top page
+ * stands in a list, and from then on what was born before is left as it is. Where the head changes such a block,
+ * the address gets a new id; the pages above it get new ids when they are written (tree.h). Cleaning moves a block
+ * by its one entry in the block table, however many snapshots have it.
+ *
+ * Who has what. An id stays with its address, and a snapshot only ever adds to those that have an id. So the
+ * volumes that refer to an id follow each other in time: it is born before the first of them, and it is gone in
+ * the one behind the last. Hence no list of the dead is kept. What a snapshot alone has is in its tree, was born
+ * after the snapshot before it, and is not in the tree behind it. A walk finds that; it goes only where both its
+ * neighbours differ, since a page that is shared is shared with all that is below it.
+ *
+ * Destroying is two things. At once, in one record: the snapshot is DYING. Nobody sees it, and what it shares only
+ * with the head is the head's own again. Later, in units: what it alone has is freed, pages after what is below
+ * them. After a crash that begins anew; what is free by then, or was given out again (it is younger), is left
+ * alone. Volumes that are dying go one by one, the youngest first.
+ *
+ * Rolling back makes the head the tree of the youngest snapshot, in one record. What it was is a volume of the
+ * list, LEFT: dying, and nothing goes on from it.
+ *
+ * The list is data of volume 0, in pairs of blocks (struct fmt_snapshots); a change is one record.
+ *
+ * All with the lock. What changes the list: with `work`, too; the lock is let go meanwhile.
+ */
+#ifndef STORE_SNAP_H
+#define STORE_SNAP_H
+
+#include "store/state.h"
+
+/* After roll-forward. CORRUPT: the list is damaged, or contradicts itself. */
+int snap_load(struct store *s) MUST_CHECK;
+void snap_free(struct store *s);
+
+/* Of those that are ALIVE. NULL: there is none. */
+struct snapshot *snap_find(struct store *s, const char *name);
+struct snapshot *snap_youngest(struct store *s);
+/* It is not freed before snap_let. */
+struct snapshot *snap_hold(struct store *s, uint32_t number);
+void snap_let(struct store *s, struct snapshot *n);
+
+/* The one that the head goes on from, ALIVE or DYING. NULL: none. */
+struct snapshot *snap_before_head(const struct store *s);
+/*
+ * What n refers to and was born before this has to stay: an ALIVE one before it has it as well. Of one that is
+ * LEFT: it is the affair of the one that was rolled back to.
+ */
+uint32_t snap_shared_below(const struct store *s, const struct snapshot *n);
+/* What followed on n with a higher number than `behind`: the next snapshot, else the head. 0: nothing did. */
+uint32_t snap_follower(const struct store *s, const struct snapshot *n, uint32_t behind);
+
+/*
+ * Lists `n`, which was allocated and is taken over whatever comes. `back`: in the same record the head becomes
+ * that tree.
+ */
+int snap_add(struct store *s, struct snapshot *n, const struct snapshot *back) MUST_CHECK;
+/* ALIVE to DYING. */
+int snap_kill(struct store *s, struct snapshot *n) MUST_CHECK;
+
+bool snap_pending(const struct store *s); /* something is DYING, or LEFT, and nobody reads it */
+/*
+ * A unit of freeing, without the lock: 1: did something; 0: nothing to do; NOSPC: something has to be cleaned
+ * first.
+ */
+int snap_unit(struct store *s) MUST_CHECK;
+
+void snap_audit(const struct store *s);
+
+#endif

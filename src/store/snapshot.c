@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What users ask for of snapshots: see snap.h. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/checkpoint.h"
+#include "store/log.h"
+#include "store/room.h"
+#include "store/snap.h"
+#include "store/tree.h"
+#include "store/work.h"
+
+enum {
+	TRIES_MAX = 64,                          /* units of work that make room, before it is given up */
+	LIST_BLOCKS = 2 + 2 * VOLUME_LEVELS_MAX, /* that a new part of the list takes at most */
+};
+
+static bool is_name(const char *name)
+{
+	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-:";
+	size_t length = strlen(name);
+	return length >= 1 && length <= SNAPSHOT_NAME_MAX && strspn(name, allowed) == length;
+}
+
+/* Pages of the head lie in the log as they are, and stay so until let_go(). */
+static int hold_still(struct store *s, unsigned tries)
+{
+	if (s->faulted)
+		return -LCPFS_E_FAULTED;
+	return checkpoint_settle_trees(s, room_kept(s, tries % 2 ? USER_CLEAN : USER_NOTE));
+}
+
+static void let_go(struct store *s)
+{
+	s->trees.held = false;
+	store_changed(s);
+}
+
+typedef int change_fn(struct store *s, const char *name, uint64_t created_s);
+
+/* With `work` and the lock. Where a metaslab is missing, work makes one: destroying works however full it is. */
+static int change_still(struct store *s, change_fn *fn, const char *name, uint64_t created_s)
+{
+	int error = 0;
+	for (unsigned tries = 0; tries < TRIES_MAX; tries++) {
+		error = hold_still(s, tries);
+		if (!error)
+			error = fn(s, name, created_s);
+		let_go(s);
+		if (error != -LCPFS_E_NOSPC)
+			break;
+		store_unlock(s);
+		int done = work_hard(s);
+		store_lock(s);
+		if (done <= 0)
+			return done ? done : error;
+	}
+	return error ? error : log_flush(s);
+}
+
+static struct snapshot *head_now(const struct store *s, uint8_t state, const char *name, uint64_t created_s)
+{
+	const struct volume *head = &s->trees.volume[VOLUME_HEAD];
+	const struct snapshot *before = snap_before_head(s);
+	struct snapshot *n = calloc(1, sizeof(*n));
+	if (!n)
+		return NULL;
+	n->number = s->checkpoint.birth + SNAPSHOT_FIRST;
+	n->state = state;
+	n->created_s = created_s;
+	n->volume.root = head->root;
+	n->volume.levels = n->volume.placed_levels = head->levels;
+	n->volume.blocks = head->blocks;
+	n->volume.birth = s->checkpoint.birth;
+	n->volume.origin = state == SNAPSHOT_LEFT ? before->number : 0;
+	snprintf(n->name, sizeof(n->name), "%s", name);
+	return n;
+}
+
+/* What is born from now on is younger than that. */
+static int add(struct store *s, struct snapshot *n, const struct snapshot *back)
+{
+	if (!n)
+		return -LCPFS_E_NOMEM;
+	if (n->number > SNAPSHOT_LAST) {
+		free(n);
+		return -LCPFS_E_RANGE;
+	}
+	log_seal_open(s);
+	s->checkpoint.birth++;
+	return snap_add(s, n, back);
+}
+
+static int take(struct store *s, const char *name, uint64_t created_s)
+{
+	return add(s, head_now(s, SNAPSHOT_ALIVE, name, created_s), NULL);
+}
+
+static int take_once(struct store *s, const char *name, uint64_t created_s)
+{
+	pthread_mutex_lock(&s->work);
+	store_lock(s);
+	int error = snap_find(s, name) ? -LCPFS_E_EXISTS : change_still(s, take, name, created_s);
+	store_unlock(s);
+	pthread_mutex_unlock(&s->work);
+	return error;
+}
+
+int store_snapshot(struct store *s, const char *name, uint64_t created_s)
+{
+	if (s->config.read_only || !is_name(name))
+		return s->config.read_only ? -LCPFS_E_READ_ONLY : -LCPFS_E_INVALID;
+	int error = take_once(s, name, created_s);
+	for (unsigned tries = 0; error == -LCPFS_E_NOSPC && tries < TRIES_MAX; tries++) {
+		store_lock(s);
+		error = work_wait(s, USER_WRITE, LIST_BLOCKS); /* the pool may give it some */
+		store_unlock(s);
+		if (!error)
+			error = take_once(s, name, created_s);
+	}
+	return error;
+}
+
+/* What the head shared with it alone may be overwritten from now on: so its pages are whole in the log before. */
+static int destroy(struct store *s, const char *name, uint64_t created_s)
+{
+	(void)created_s;
+	return snap_kill(s, snap_find(s, name));
+}
+
+int store_snapshot_destroy(struct store *s, const char *name)
+{
+	if (s->config.read_only)
+		return -LCPFS_E_READ_ONLY;
+	pthread_mutex_lock(&s->work);
+	store_lock(s);
+	int error = snap_find(s, name) ? change_still(s, destroy, name, 0) : -LCPFS_E_NOT_FOUND;
+	pthread_cond_signal(&s->wake);
+	store_unlock(s);
+	pthread_mutex_unlock(&s->work);
+	return error;
+}
+
+/* Those that are DYING are between the youngest and the head. */
+static int finish_dying(struct store *s)
+{
+	int error = 0;
+	while (!error && snap_pending(s)) {
+		store_unlock(s);
+		error = snap_unit(s);
+		if (error == -LCPFS_E_NOSPC)
+			error = work_hard(s);
+		store_lock(s);
+		error = error > 0 ? 0 : error ? error : -LCPFS_E_NOSPC;
+	}
+	return error;
+}
+
+static int back(struct store *s, const char *name, uint64_t created_s)
+{
+	return add(s, head_now(s, SNAPSHOT_LEFT, "", created_s), snap_find(s, name));
+}
+
+static int roll_back(struct store *s, const char *name)
+{
+	const struct snapshot *to = snap_find(s, name);
+	if (!to)
+		return -LCPFS_E_NOT_FOUND;
+	if (to != snap_youngest(s))
+		return -LCPFS_E_EXISTS;
+	int error = finish_dying(s);
+	if (!error && snap_before_head(s) != to)
+		error = -LCPFS_E_BUSY; /* somebody still reads one */
+	return error ? error : change_still(s, back, name, 0);
+}
+
+int store_rollback(struct store *s, const char *name)
+{
+	if (s->config.read_only)
+		return -LCPFS_E_READ_ONLY;
+	pthread_mutex_lock(&s->work);
+	store_lock(s);
+	int error = roll_back(s, name);
+	pthread_cond_signal(&s->wake);
+	store_unlock(s);
+	pthread_mutex_unlock(&s->work);
+	return error;
+}
+
+unsigned store_snapshots(struct store *s, struct store_snapshot *list, unsigned room)
+{
+	const struct snapshots *l = &s->trees.snapshots;
+	unsigned count = 0;
+	store_lock(s);
+	for (unsigned i = 0; i < l->count; i++) {
+		const struct snapshot *n = l->list[i];
+		if (n->state != SNAPSHOT_ALIVE)
+			continue;
+		if (count < room) {
+			list[count] = (struct store_snapshot){
+				.number = n->number, .created_s = n->created_s, .volume_blocks = n->volume.blocks};
+			memcpy(list[count].name, n->name, sizeof(n->name));
+		}
+		count++;
+	}
+	store_unlock(s);
+	return count;
+}
+
+bool store_snapshots_pending(struct store *s)
+{
+	store_lock(s);
+	bool pending = snap_pending(s);
+	store_unlock(s);
+	return pending;
+}

@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Snapshots beside the model: each keeps what the volume held when it was taken. A crash amid an operation leaves
+ * it done or not; what was done and flushed stays.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "storesim.h"
+
+bool snaps_used(const struct run *r)
+{
+	return r->seed % 2 == 0;
+}
+
+static void name_of(const struct snap *n, char name[16])
+{
+	snprintf(name, 16, "s%u", n->name);
+}
+
+static void drop(struct run *r, unsigned i)
+{
+	free(r->snap[i].version);
+	for (r->snaps--; i < r->snaps; i++)
+		r->snap[i] = r->snap[i + 1];
+}
+
+void snaps_copy(struct run *to, const struct run *from)
+{
+	size_t bytes = from->model.blocks * sizeof(uint32_t);
+
+	for (unsigned i = 0; i < from->snaps; i++) {
+		to->snap[i].version = malloc(bytes);
+		CHECK(to->snap[i].version);
+		memcpy(to->snap[i].version, from->snap[i].version, bytes);
+		if (from->rolling == from->snap[i].version)
+			to->rolling = to->snap[i].version;
+	}
+}
+
+void snaps_done(struct run *r)
+{
+	while (r->snaps)
+		drop(r, 0);
+}
+
+/* -- who is there -- */
+
+static uint32_t number_of(struct run *r, const struct snap *n)
+{
+	struct store_snapshot list[SNAPS_MAX + 2];
+	unsigned count = store_snapshots(r->store, list, SNAPS_MAX + 2);
+	char name[16];
+
+	name_of(n, name);
+	for (unsigned i = 0; i < MIN_OF(count, SNAPS_MAX + 2u); i++) {
+		if (strcmp(list[i].name, name) == 0)
+			return list[i].number;
+	}
+	return 0;
+}
+
+static unsigned listed(const struct run *r)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < r->snaps; i++)
+		count += r->snap[i].listed;
+	return count;
+}
+
+static void must_be_listed(struct run *r)
+{
+	unsigned count = store_snapshots(r->store, NULL, 0);
+
+	if (count != listed(r))
+		sim_fail("%u snapshots are listed, not %u", count, listed(r));
+	for (unsigned i = 0; i < r->snaps; i++) {
+		if ((number_of(r, &r->snap[i]) != 0) != r->snap[i].listed)
+			sim_fail("snapshot s%u is %slisted", r->snap[i].name, r->snap[i].listed ? "not " : "");
+	}
+}
+
+/* -- what they hold -- */
+
+static bool may_fail(const struct run *r)
+{
+	return r->faulty || simdisk_is_stopped(r->disk) || r->store->faulted;
+}
+
+static int read_extent(struct run *r, uint32_t number, uint32_t first, uint32_t *count, int64_t *version)
+{
+	uint8_t data[READ_BLOCKS * BLOCK_SIZE];
+	uint64_t at = run_offset(r, first), end, most = (uint64_t)*count * BLOCK_SIZE;
+	bool is_data;
+	int error = ALLOC_ARMED(store_snapshot_extent(r->store, number, at, most, &is_data, &end));
+
+	if (!error)
+		*count = (uint32_t)((end - at) >> BLOCK_SHIFT);
+	if (!error && is_data)
+		error = ALLOC_ARMED(
+			store_snapshot_read(r->store, number, at, data, (size_t)(end - at), &r->failure));
+	for (uint32_t i = 0; i < *count && !error; i++)
+		version[i] = is_data ? sim_version(data + (size_t)i * BLOCK_SIZE, first + i) : 0;
+	return error;
+}
+
+static void verify_snap(struct run *r, const struct snap *n)
+{
+	int64_t version[READ_BLOCKS];
+	uint32_t number = number_of(r, n), most = r->stride == 1 ? READ_BLOCKS : 1;
+
+	for (uint32_t b = 0, count; b < r->model.blocks; b += count) {
+		count = MIN_OF(r->model.blocks - b, most);
+		if (read_extent(r, number, b, &count, version)) {
+			r->noticed++;
+			if (may_fail(r))
+				return;
+			sim_fail("snapshot s%u: block %" PRIu32 " cannot be read: %s", n->name, b,
+				 r->failure.message);
+		}
+		for (uint32_t i = 0; i < count; i++) {
+			if (version[i] != n->version[b + i])
+				sim_fail("snapshot s%u, block %" PRIu32 ": read %" PRId64 ", not %" PRIu32,
+					 n->name, b + i, version[i], n->version[b + i]);
+		}
+	}
+}
+
+void snaps_verify(struct run *r)
+{
+	must_be_listed(r);
+	for (unsigned i = 0; i < r->snaps; i++) {
+		if (r->snap[i].listed)
+			verify_snap(r, &r->snap[i]);
+	}
+}
+
+void snaps_settle(struct run *r)
+{
+	for (unsigned i = r->snaps; i-- > 0;) {
+		struct snap *n = &r->snap[i];
+		bool there = number_of(r, n);
+
+		if (n->durable && there != n->listed)
+			sim_fail("snapshot s%u is %s after a crash", n->name, there ? "back" : "gone");
+		n->listed = there;
+		n->durable = true;
+		if (!there)
+			drop(r, i);
+	}
+	must_be_listed(r);
+	if (r->snaps) /* one of them: settling happens often */
+		verify_snap(r, &r->snap[run_random(r, r->snaps)]);
+}
+
+void snaps_flushed(struct run *r)
+{
+	for (unsigned i = r->snaps; i-- > 0;) {
+		r->snap[i].durable = true;
+		if (!r->snap[i].listed)
+			drop(r, i);
+	}
+}
+
+/* -- operations -- */
+
+static bool worked(struct run *r, int error)
+{
+	if (!error)
+		return true;
+	r->noticed += error != -LCPFS_E_NOSPC;
+	if (error != -LCPFS_E_NOSPC && !may_fail(r))
+		sim_fail("an operation on snapshots failed: %s", lcpfs_error_sentence(error));
+	return false;
+}
+
+/* However full the partition is, this works. */
+static void never_full(const struct run *r, int error)
+{
+	if (error == -LCPFS_E_NOSPC && !r->faulty)
+		sim_fail("a snapshot cannot be destroyed, or rolled back to, on a full partition");
+}
+
+static void all_flushed(struct run *r)
+{
+	model_flushed(&r->model);
+	snaps_flushed(r);
+}
+
+void snaps_take(struct run *r)
+{
+	struct snap *n = &r->snap[r->snaps];
+	size_t bytes = r->model.blocks * sizeof(uint32_t);
+	char name[16];
+
+	if (r->snaps == SNAPS_MAX || r->model.any_unsure)
+		return;
+	*n = (struct snap){.name = ++r->snap_names, .version = malloc(bytes)};
+	CHECK(n->version);
+	memcpy(n->version, r->model.current, bytes);
+	name_of(n, name);
+	r->snaps++;
+	bool done = worked(r, ALLOC_ARMED(store_snapshot(r->store, name, r->op)));
+	if (simdisk_is_stopped(r->disk))
+		return;
+	n->listed = number_of(r, n);
+	if (done && !n->listed)
+		sim_fail("a snapshot was taken and is not listed");
+	if (done)
+		all_flushed(r);
+	else if (!n->listed)
+		drop(r, r->snaps - 1);
+}
+
+static void op_destroy(struct run *r)
+{
+	unsigned i = (unsigned)run_random(r, r->snaps);
+	struct snap *n = &r->snap[i];
+	bool durable = n->durable;
+	char name[16];
+
+	if (!n->listed)
+		return;
+	name_of(n, name);
+	n->durable = false;
+	int error = ALLOC_ARMED(store_snapshot_destroy(r->store, name));
+	never_full(r, error);
+	bool done = worked(r, error);
+	if (simdisk_is_stopped(r->disk))
+		return;
+	n->listed = number_of(r, n);
+	if (done && n->listed)
+		sim_fail("a snapshot was destroyed and is listed");
+	if (done)
+		all_flushed(r);
+	else if (n->listed)
+		n->durable = durable;
+}
+
+static void change_all(struct run *r, const uint32_t *to)
+{
+	for (uint32_t b = 0; b < r->model.blocks; b++) {
+		if (r->model.current[b] != to[b])
+			model_change(&r->model, b, to[b]);
+	}
+}
+
+/* After one that failed: the volume is what it was, or what the snapshot is. */
+static void look_at_failed(struct run *r, const uint32_t *before, const struct snap *to)
+{
+	for (uint32_t b = 0; b < r->model.blocks; b++) {
+		if (before[b] == to->version[b])
+			continue;
+		int64_t version = run_read(r, b);
+
+		if (version < 0)
+			model_be_unsure(&r->model, b);
+		else if (version == before[b])
+			change_all(r, before);
+		else if (version != to->version[b])
+			sim_fail("block %" PRIu32 " is neither old nor rolled back: %" PRId64, b, version);
+		if (version >= 0)
+			return;
+	}
+}
+
+static void op_rollback(struct run *r)
+{
+	size_t bytes = r->model.blocks * sizeof(uint32_t);
+	unsigned i = r->snaps;
+	char name[16];
+
+	while (i > 0 && !r->snap[i - 1].listed)
+		i--;
+	if (!i || r->model.any_unsure)
+		return;
+	const struct snap *n = &r->snap[i - 1];
+	uint32_t *before = malloc(bytes);
+	CHECK(before);
+	memcpy(before, r->model.current, bytes);
+	r->rolling = n->version;
+	r->rolling_from = r->model.journal_count;
+	change_all(r, n->version);
+	name_of(n, name);
+	int error = ALLOC_ARMED(store_rollback(r->store, name));
+	never_full(r, error);
+	bool done = worked(r, error);
+	if (!simdisk_is_stopped(r->disk)) {
+		r->rolling = NULL;
+		if (done)
+			all_flushed(r);
+		else
+			look_at_failed(r, before, n);
+	}
+	free(before);
+}
+
+void snaps_give_up(struct run *r)
+{
+	if (r->snaps && run_random(r, 4))
+		op_destroy(r);
+	else if (r->snaps)
+		op_rollback(r);
+}
+
+void snaps_op(struct run *r)
+{
+	if (run_random(r, 2) || !r->snaps)
+		snaps_take(r);
+	else
+		snaps_give_up(r);
+}

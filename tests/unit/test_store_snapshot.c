@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Snapshots of a store, by examples: what they hold, what they cost, what they refuse. What crashes, faults and
+ * other threads do to them is searched by tests/crash and tests/sched.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "store/state.h"
+#include "vdev/simdisk.h"
+
+enum { BASE = 16, METASLAB_BLOCKS = 64, METASLABS = 24, VOLUME_BLOCKS = METASLABS * METASLAB_BLOCKS };
+
+static struct bed {
+	struct simdisk *disk;
+	struct store *store;
+	struct store_config config;
+	uint32_t metaslab[METASLABS];
+	uint64_t now_us;
+} bed;
+
+static uint64_t now_us(void *context)
+{
+	(void)context;
+	return bed.now_us += 10;
+}
+
+static const struct clock bed_clock = {.now_us = now_us, .wall_s = now_us};
+
+static void must_open(void)
+{
+	struct lcpfs_failure failure = {0};
+
+	assert_int_equal(store_open(&bed.config, bed.metaslab, METASLABS, &bed.store, &failure), 0);
+}
+
+static int set_up(void **state)
+{
+	struct simimage *image = simimage_new((uint64_t)(BASE + METASLABS * METASLAB_BLOCKS) * BLOCK_SIZE);
+
+	(void)state;
+	bed = (struct bed){.disk = simdisk_new(image, SIMDISK_DISCARD_GARBAGE)};
+	simimage_free(image);
+	for (uint32_t i = 0; i < METASLABS; i++)
+		bed.metaslab[i] = i;
+	bed.config = (struct store_config){.vdev = simdisk_vdev(bed.disk),
+					   .clock = &bed_clock,
+					   .guid = 1,
+					   .partition = 7,
+					   .name = "bed",
+					   .metaslab_base = BASE,
+					   .metaslab_blocks = METASLAB_BLOCKS,
+					   .metaslab_count = METASLABS,
+					   .root_block = {{0, 1}, {2, 3}}};
+	assert_int_equal(store_format(&bed.config, VOLUME_BLOCKS, bed.metaslab, METASLABS), 0);
+	must_open();
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	if (bed.store)
+		store_abandon(bed.store);
+	simdisk_free(bed.disk);
+	return 0;
+}
+
+static void reopen(void)
+{
+	assert_int_equal(store_close(bed.store), 0);
+	must_open();
+}
+
+static int write_one(uint64_t block, uint8_t value)
+{
+	uint8_t data[BLOCK_SIZE];
+
+	memset(data, value, sizeof(data));
+	return store_write(bed.store, block * BLOCK_SIZE, data, sizeof(data), false, NULL);
+}
+
+static void put(uint64_t first, uint64_t count, uint8_t value)
+{
+	for (uint64_t b = first; b < first + count; b++)
+		assert_int_equal(write_one(b, value), 0);
+}
+
+static int value_in(const char *snapshot, uint64_t block)
+{
+	struct store_snapshot list[300];
+	unsigned count = store_snapshots(bed.store, list, 300);
+	uint8_t data[BLOCK_SIZE];
+
+	for (unsigned i = 0; i < count; i++) {
+		if (strcmp(list[i].name, snapshot) != 0)
+			continue;
+		assert_int_equal(
+			store_snapshot_read(bed.store, list[i].number, block * BLOCK_SIZE, data, BLOCK_SIZE, NULL),
+			0);
+		assert_memory_equal(data, data + 1, BLOCK_SIZE - 1);
+		return data[0];
+	}
+	return -1;
+}
+
+static int value(uint64_t block)
+{
+	uint8_t data[BLOCK_SIZE];
+
+	assert_int_equal(store_read(bed.store, block * BLOCK_SIZE, data, BLOCK_SIZE, NULL), 0);
+	return data[0];
+}
+
+static uint64_t live(void)
+{
+	struct store_stats stats;
+
+	store_stats(bed.store, &stats);
+	return stats.live_blocks;
+}
+
+static void finish(void)
+{
+	for (unsigned i = 0; store_snapshots_pending(bed.store); i++) {
+		assert_true(i < 10000);
+		assert_true(store_step(bed.store) >= 0);
+	}
+}
+
+static void find(void *context, const struct store_finding *finding)
+{
+	(void)context;
+	print_message("%s\n", finding->text);
+}
+
+static void must_be_clean(void)
+{
+	struct store_walk walk = {.found = find, .data = true};
+	uint8_t *used = calloc(1, BASE + METASLABS * METASLAB_BLOCKS);
+
+	assert_int_equal(store_close(bed.store), 0);
+	bed.config.read_only = true;
+	must_open();
+	assert_int_equal(store_check(bed.store, used, &walk), 0);
+	assert_int_equal(walk.damaged_blocks, 0);
+	store_abandon(bed.store);
+	bed.config.read_only = false;
+	must_open();
+	free(used);
+}
+
+static void a_snapshot_holds_what_was_there(void **state)
+{
+	(void)state;
+	put(0, 100, 1);
+	assert_int_equal(store_snapshot(bed.store, "a", 5), 0);
+	put(50, 20, 2);
+	assert_int_equal(store_trim(bed.store, 80 * BLOCK_SIZE, 10 * BLOCK_SIZE, false, NULL), 0);
+	put(200, 1, 3);
+	for (unsigned i = 0; i < 2; i++, reopen()) {
+		assert_int_equal(value_in("a", 50), 1);
+		assert_int_equal(value_in("a", 85), 1);
+		assert_int_equal(value_in("a", 200), 0);
+		assert_int_equal(value(50), 2);
+		assert_int_equal(value(85), 0);
+		assert_int_equal(value(200), 3);
+	}
+	must_be_clean();
+}
+
+static void names_are_looked_at(void **state)
+{
+	static const char *const bad[] = {
+		"", "a b", "a@b", "a/b", "ä", "1234567890123456789012345678901234567890123456789012345678901234"};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LENGTH(bad); i++)
+		assert_int_equal(store_snapshot(bed.store, bad[i], 0), -LCPFS_E_INVALID);
+	assert_int_equal(store_snapshot(bed.store, "a", 0), 0);
+	assert_int_equal(store_snapshot(bed.store, "a", 0), -LCPFS_E_EXISTS);
+	assert_int_equal(store_snapshot_destroy(bed.store, "b"), -LCPFS_E_NOT_FOUND);
+	assert_int_equal(store_rollback(bed.store, "b"), -LCPFS_E_NOT_FOUND);
+	assert_int_equal(store_snapshot_destroy(bed.store, "a"), 0);
+	assert_int_equal(store_snapshot(bed.store, "a", 0), 0); /* while the first is still being freed */
+	assert_int_equal(store_snapshots(bed.store, NULL, 0), 1);
+}
+
+/* All that a snapshot took comes back, and the head's own blocks are overwritten in place again. */
+static void space_comes_back(void **state)
+{
+	uint64_t before;
+
+	(void)state;
+	put(0, 300, 1);
+	assert_int_equal(store_snapshot(bed.store, "first", 0), 0); /* the list's blocks stay */
+	assert_int_equal(store_snapshot_destroy(bed.store, "first"), 0);
+	finish();
+	assert_int_equal(store_checkpoint(bed.store), 0);
+	before = live();
+	for (unsigned i = 0; i < 5; i++) {
+		char name[8];
+
+		snprintf(name, sizeof(name), "s%u", i);
+		assert_int_equal(store_snapshot(bed.store, name, 0), 0);
+		put(i * 50, 60, (uint8_t)(10 + i));
+	}
+	assert_int_equal(store_checkpoint(bed.store), 0);
+	assert_true(live() >= before + 5 * 60);
+	for (unsigned i = 0; i < 5; i++) {
+		static const char *const order[] = {"s2", "s0", "s4", "s3", "s1"};
+
+		assert_int_equal(store_snapshot_destroy(bed.store, order[i]), 0);
+		assert_int_equal(value_in(order[i], 0), -1);
+	}
+	finish();
+	assert_int_equal(store_checkpoint(bed.store), 0);
+	assert_true(live() <= before + 4); /* a page of the table more, twice */
+	assert_int_equal(value(0), 10);
+	must_be_clean();
+}
+
+/* Nobody has to wait for the background: what is destroyed is as good as free. */
+static void a_full_partition_goes_on_after_a_destroy(void **state)
+{
+	unsigned written = 0, again = 0;
+
+	(void)state;
+	put(0, 400, 1);
+	assert_int_equal(store_snapshot(bed.store, "a", 0), 0);
+	while (written < 400 && !write_one(written, 2))
+		written++;
+	put(written, 0, 0);
+	while (!write_one(400 + again, 3))
+		again++;
+	assert_int_equal(write_one(written, 4), written < 400 ? -LCPFS_E_NOSPC : 0);
+	assert_int_equal(store_trim(bed.store, 0, 1, false, NULL), 0);
+	assert_int_equal(store_snapshot_destroy(bed.store, "a"), 0);
+	for (unsigned b = 0; b < MIN_OF(written, 200u); b++)
+		assert_int_equal(write_one(VOLUME_BLOCKS - 1 - b, 5), 0);
+	must_be_clean();
+}
+
+static void rolling_back_wants_the_youngest(void **state)
+{
+	(void)state;
+	put(0, 10, 1);
+	assert_int_equal(store_snapshot(bed.store, "a", 0), 0);
+	put(0, 10, 2);
+	assert_int_equal(store_snapshot(bed.store, "b", 0), 0);
+	put(5, 20, 3);
+	assert_int_equal(store_rollback(bed.store, "a"), -LCPFS_E_EXISTS);
+	assert_int_equal(value(5), 3);
+	assert_int_equal(store_rollback(bed.store, "b"), 0);
+	assert_int_equal(value(5), 2);
+	assert_int_equal(value(20), 0);
+	assert_int_equal(store_snapshot_destroy(bed.store, "b"), 0);
+	assert_int_equal(store_rollback(bed.store, "a"), 0);
+	assert_int_equal(value(5), 1);
+	assert_int_equal(value_in("a", 5), 1);
+	put(0, 10, 4);
+	assert_int_equal(value_in("a", 5), 1);
+	must_be_clean();
+}
+
+/* More than one block of the list, and slots that are used again. */
+static void a_list_of_many(void **state)
+{
+	(void)state;
+	for (unsigned round = 0; round < 2; round++) {
+		for (unsigned i = 0; i < 100; i++) {
+			char name[16];
+
+			snprintf(name, sizeof(name), "r%u-%u", round, i);
+			put(i % 30, 1, (uint8_t)(1 + i));
+			assert_int_equal(store_snapshot(bed.store, name, i), 0);
+		}
+		reopen();
+		assert_int_equal(store_snapshots(bed.store, NULL, 0), 100);
+		assert_int_equal(value_in(round ? "r1-59" : "r0-59", 29), 60);
+		assert_int_equal(value_in(round ? "r1-59" : "r0-59", 0), 31);
+		for (unsigned i = 0; i < 100; i++) {
+			char name[16];
+
+			snprintf(name, sizeof(name), "r%u-%u", round, i);
+			assert_int_equal(store_snapshot_destroy(bed.store, name), 0);
+		}
+		finish();
+		assert_int_equal(store_snapshots(bed.store, NULL, 0), 0);
+		assert_true(bed.store->trees.snapshots.pairs <= 5);
+	}
+	must_be_clean();
+}
+
+/* Taking one is one flush of the device, however much is in the volume. */
+static void taking_one_is_one_flush(void **state)
+{
+	(void)state;
+	put(0, 500, 1);
+	uint64_t before = simdisk_counts(bed.disk)->flushes;
+	assert_int_equal(store_snapshot(bed.store, "a", 0), 0);
+	assert_int_equal(simdisk_counts(bed.disk)->flushes, before + 1);
+	before = simdisk_counts(bed.disk)->written_bytes;
+	assert_int_equal(store_snapshot(bed.store, "b", 0), 0);
+	assert_true(simdisk_counts(bed.disk)->written_bytes - before <= 8 * BLOCK_SIZE);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(a_snapshot_holds_what_was_there, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(names_are_looked_at, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(space_comes_back, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(a_full_partition_goes_on_after_a_destroy, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(rolling_back_wants_the_youngest, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(a_list_of_many, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(taking_one_is_one_flush, set_up, tear_down),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
