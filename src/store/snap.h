@@ -57,6 +57,12 @@ int snap_add(struct store *s, struct snapshot *n, const struct snapshot *back) M
 /* ALIVE to DYING. */
 int snap_kill(struct store *s, struct snapshot *n) MUST_CHECK;
 
+/*
+ * Blocks that come free when this one is destroyed, and no other: data, and pages of its tree. With `work`; the
+ * lock is let go meanwhile. Takes time in proportion to these.
+ */
+int snap_used(struct store *s, const struct snapshot *n, uint64_t *blocks) MUST_CHECK;
+
 bool snap_pending(const struct store *s); /* something is DYING, or LEFT, and nobody reads it */
 /*
  * A unit of freeing, without the lock: 1: did something; 0: nothing to do; NOSPC: something has to be cleaned

@@ -208,6 +208,19 @@ unsigned store_snapshots(struct store *s, struct store_snapshot *list, unsigned 
 	return count;
 }
 
+int store_snapshot_used(struct store *s, uint32_t number, uint64_t *blocks)
+{
+	pthread_mutex_lock(&s->work);
+	store_lock(s);
+	struct snapshot *n = snap_hold(s, number);
+	int error = n ? snap_used(s, n, blocks) : -LCPFS_E_NOT_FOUND;
+	if (n)
+		snap_let(s, n);
+	store_unlock(s);
+	pthread_mutex_unlock(&s->work);
+	return error;
+}
+
 bool store_snapshots_pending(struct store *s)
 {
 	store_lock(s);

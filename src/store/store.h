@@ -143,6 +143,9 @@ int store_snapshot_destroy(struct store *store, const char *name) MUST_CHECK;
 int store_rollback(struct store *store, const char *name) MUST_CHECK;
 /* By number. How many there are; at most `room` are noted. */
 unsigned store_snapshots(struct store *store, struct store_snapshot *list, unsigned room);
+/* Blocks that come free if this one is destroyed and no other. It is looked for: it takes time as these are many.
+ */
+int store_snapshot_used(struct store *store, uint32_t number, uint64_t *blocks) MUST_CHECK;
 bool store_snapshots_pending(struct store *store); /* what destroyed ones had is not all free yet */
 /* As of the volume. NOT_FOUND: it is gone. */
 int store_snapshot_read(struct store *store, uint32_t number, uint64_t offset, void *buffer, size_t length,

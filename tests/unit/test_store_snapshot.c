@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "base/hash.h"
 #include "store/state.h"
 #include "vdev/simdisk.h"
 
@@ -225,6 +226,53 @@ static void space_comes_back(void **state)
 	must_be_clean();
 }
 
+static uint64_t used_by(const char *snapshot)
+{
+	struct store_snapshot list[10];
+	unsigned count = store_snapshots(bed.store, list, 10);
+	uint64_t blocks = UINT64_MAX;
+
+	for (unsigned i = 0; i < count; i++) {
+		if (strcmp(list[i].name, snapshot) == 0)
+			assert_int_equal(store_snapshot_used(bed.store, list[i].number, &blocks), 0);
+	}
+	return blocks;
+}
+
+/* What is said to come free does, to the block: whatever is shared, and in whatever order they go. */
+static void what_is_used_comes_back(void **state)
+{
+	uint64_t random = 1;
+
+	(void)state;
+	for (unsigned round = 0; round < 12; round++) {
+		for (unsigned i = 0; i < 4; i++) {
+			char name[8] = {'s', (char)('0' + i), 0};
+
+			for (unsigned k = 0; k < 30; k++)
+				put(hash_mix(random++) % 200 * (k % 3 ? 1 : 5), 1, (uint8_t)(k + 1));
+			assert_int_equal(store_snapshot(bed.store, name, 0), 0);
+		}
+		for (unsigned k = 0; k < 30; k++)
+			put(hash_mix(random++) % 200, 1, 9);
+		if (round % 2) /* else the head's pages are in memory */
+			assert_int_equal(store_checkpoint(bed.store), 0);
+		for (unsigned left = 4; left > 0; left--) {
+			struct store_snapshot list[4];
+			struct store *s = bed.store;
+
+			assert_int_equal(store_snapshots(s, list, 4), left);
+			const char *name = list[hash_mix(random++) % left].name;
+			uint64_t used = used_by(name),
+				 before = s->data_blocks + s->page_blocks + 2 * s->trees.unplaced;
+			assert_int_equal(store_snapshot_destroy(s, name), 0);
+			finish();
+			assert_int_equal(before - s->data_blocks - s->page_blocks, used);
+		}
+	}
+	must_be_clean();
+}
+
 /* Nobody has to wait for the background: what is destroyed is as good as free. */
 static void a_full_partition_goes_on_after_a_destroy(void **state)
 {
@@ -316,6 +364,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_snapshot_holds_what_was_there, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(names_are_looked_at, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(space_comes_back, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(what_is_used_comes_back, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_full_partition_goes_on_after_a_destroy, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(rolling_back_wants_the_youngest, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_list_of_many, set_up, tear_down),
