@@ -305,6 +305,48 @@ static void nonsense_is_found_and_harms_nobody(void **state)
 	fixture_done(&f);
 }
 
+/* Each of its fields alone is noticed, too. */
+static void each_field_that_makes_no_sense_is_found(void **state)
+{
+	struct fixture f;
+	struct txg txg;
+
+	(void)state;
+	new_pair(&f);
+	uint32_t ids = le32_get(f.pool->uberblock.partition_next), metaslabs = f.pool->layout.metaslab_count;
+	const struct {
+		uint32_t count, id, span_s, metaslabs;
+		uint64_t damaged;
+	} cases[] = {
+		{1, ids - 1, 1, metaslabs, 0},
+		{SAMPLES, 1, UINT32_MAX, 0, 0},
+		{SAMPLES + 1, 1, 1, 1, 1},
+		{1, 0, 1, 1, 1},
+		{1, ids, 1, 1, 1},
+		{1, 1, 0, 1, 1},
+		{SAMPLES, 1, 1, metaslabs + 1, 1},
+	};
+
+	for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
+		struct fmt_samples *page;
+
+		txg_begin(f.pool, &txg);
+		page = txg_change(&txg, layout_history_page(&f.pool->layout) - 1);
+		page->count = le32_of(cases[i].count);
+		for (unsigned k = 0; k < SAMPLES; k++)
+			page->sample[k] = (struct fmt_sample){.partition = le32_of(1), .span_s = le32_of(1)};
+		page->sample[MIN_OF(cases[i].count, (uint32_t)SAMPLES) - 1] =
+			(struct fmt_sample){.partition = le32_of(cases[i].id),
+					    .span_s = le32_of(cases[i].span_s),
+					    .metaslabs = le32_of(cases[i].metaslabs)};
+		assert_int_equal(txg_commit(&txg, NULL), 0);
+		assert_int_equal(fixture_close(&f), 0);
+		assert_int_equal(fixture_check(&f, false), cases[i].damaged);
+		assert_int_equal(fixture_open(&f, false), 0);
+	}
+	fixture_done(&f);
+}
+
 /* -- what was learned -- */
 
 static void an_outcome_says_what_was_learned(void **state)
@@ -416,6 +458,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(weeks_fit),
 		cmocka_unit_test(the_engine_keeps_what_it_knows),
 		cmocka_unit_test(nonsense_is_found_and_harms_nobody),
+		cmocka_unit_test(each_field_that_makes_no_sense_is_found),
 		cmocka_unit_test(an_outcome_says_what_was_learned),
 	};
 
