@@ -403,6 +403,24 @@ static unsigned rows_needed(const struct frame *f)
 	return rows.used;
 }
 
+/* What is seen of a mark while it is pointed at, where there is room for that. */
+static void hint(const struct frame *f, const struct past_mark *m)
+{
+	const char *reason = field_text(m->event, "reason"), *kind = field_text(m->event, "kind");
+	const char *verdict = m->outcome ? field_text(m->outcome, "verdict") : NULL;
+	char blocks[WORDS_ROOM];
+
+	if (f->is_narrow)
+		return;
+	text_append(f->out, "<text class=\"hint end\" x=\"%.1f\" y=\"14\">%s %s, ", f->width - 4, kind,
+		    words_blocks(blocks, (double)field_count(m->event, "blocks")));
+	chart_escape(f->out, past_side(f->past, m->event, "from_id"));
+	text_append(f->out, " → ");
+	chart_escape(f->out, past_side(f->past, m->event, "to_id"));
+	text_append(f->out, "%s%s%s%s</text>", reason ? "; " : "", reason ? reason : "", verdict ? "; " : "",
+		    verdict ? verdict : "");
+}
+
 /* Links to the table's rows: the Tab key walks through them. `bottom`: of all panels. */
 static void marks(const struct frame *f, double top, double bottom)
 {
@@ -421,7 +439,9 @@ static void marks(const struct frame *f, double top, double bottom)
 		text_append(f->out, "<g transform=\"translate(%.1f %.1f)\"><circle class=\"halo\" r=\"9\"/>", x,
 			    y);
 		chart_sign(f->out, chart_mark_class(m));
-		text_append(f->out, "</g></a>\n");
+		text_append(f->out, "</g>");
+		hint(f, m);
+		text_append(f->out, "</a>\n");
 	}
 }
 

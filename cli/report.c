@@ -159,8 +159,8 @@ static void pictures(struct text *out, const struct past *past)
 {
 	text_append(out,
 		    "<section aria-labelledby=\"boundaries\">\n<h2 id=\"boundaries\">Boundaries over time</h2>\n"
-		    "<p class=\"quiet\">Each sign above the picture is a change of size. Point at it or reach it "
-		    "with the Tab key to read it; it leads to its line in the table.</p>\n<figure>\n");
+		    "<p class=\"quiet screen\">Each sign above the picture is a change of size. Point at it or "
+		    "reach it with the Tab key to read it; it leads to its line in the table.</p>\n<figure>\n");
 	legend_of_partitions(out, past);
 	legend_of_signs(out);
 	chart_boundaries(out, past, CHART_WIDE);

@@ -16,6 +16,8 @@ PROBE = """
 const seen = (e) => e.getClientRects().length > 0;
 const marks = [...document.querySelectorAll("a.mark")].filter(seen);
 const reached = marks.filter((m) => { m.focus(); return document.activeElement === m; });
+const hints = marks.filter((m) => { m.focus(); return [...m.querySelectorAll(".hint")].some(seen); });
+if (marks.length) marks[0].blur();
 const outside = [...document.querySelectorAll("body *")].filter((e) => seen(e) && !e.closest(".scroll") &&
 	!e.classList.contains("skip") && e.getBoundingClientRect().right > innerWidth + 1);
 const texts = [...document.querySelectorAll("svg text")].filter(seen);
@@ -30,6 +32,7 @@ for (const svg of [...document.querySelectorAll("figure > svg")].filter(seen)) {
 document.title = "PROBE" + JSON.stringify({
 	marks: marks.length,
 	reached: reached.length,
+	hints: hints.length,
 	pictures: [...document.querySelectorAll("figure > svg")].filter(seen).length,
 	outside: outside.slice(0, 5).map((e) => e.outerHTML.slice(0, 80)),
 	scrolls: document.documentElement.scrollWidth > innerWidth + 1,
@@ -71,6 +74,7 @@ def main():
 		for width, dark in ((1200, False), (1200, True), (500, False), (500, True)):
 			found = browser.probe(probed, width, dark)
 			assert found["marks"] == found["reached"] == marks > 0, found
+			assert found["hints"] == (marks if width > 700 else 0), found
 			assert found["pictures"] == 2 and not found["outside"] and not found["scrolls"], found
 			assert not found["over"], f"{width}: texts lie over each other: {found['over']}"
 			colours.add((dark, found["page"], found["ink"]))
