@@ -41,6 +41,15 @@ mkdir bound
 mount --bind "$T" bound && at_end "umount $T/bound" || skip "no bind mounts"
 ln disk hard
 ln -s "$A" soft
+# Others lock files by flock; that is heard through a loop device, too.
+flock --no-fork disk sleep 600 &
+HOLDER=$!
+at_end "kill $HOLDER 2>/dev/null"
+sleep 0.2
+expect 1 timeout 20 "$LCPFS" serve "$A" --socket "$T/other.sock"
+says "in use"
+kill "$HOLDER"
+wait "$HOLDER" || true
 NAMES="$T/disk $A $B $OVER $T/hard $T/bound/disk $T/soft"
 
 value=0

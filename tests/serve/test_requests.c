@@ -9,6 +9,7 @@
 
 #include "client.h"
 #include "serve/be.h"
+#include "serve/parts.h"
 
 enum { VOLUME_BYTES = 40 << 20 };
 
@@ -312,6 +313,24 @@ static void flushes_that_wait_share_one(void **state)
 	end();
 }
 
+/* What somebody in the middle put behind STARTTLS is not the client's, though it had come before TLS was begun. */
+static void what_comes_between_starttls_and_tls_ends_the_connection(void **state)
+{
+	static const uint8_t start[] = "\0\0\0\3" "IHAVEOPT\0\0\0\5\0\0\0\0", list[] = "IHAVEOPT\0\0\0\3\0\0\0\0";
+	(void)state;
+	for (size_t more = 0; more < sizeof(list); more += 8) {
+		world_begin(&w, 7, (struct world_nature){0}, VOLUME_BYTES);
+		w.connection->handshake->tls = SERVE_TLS_ON;
+		client_begin(&c, &w);
+		world_send(&w, start, sizeof(start) - 1);
+		world_send(&w, list, more);
+		world_settle(&w);
+		assert_int_equal(!w.connection, more > 0);
+		assert_int_equal(w.why != NULL, more > 0);
+		end();
+	}
+}
+
 /* -- errors reach whoever asked -- */
 
 static void a_flush_that_fails_is_told(void **state)
@@ -525,6 +544,7 @@ int main(void)
 		cmocka_unit_test(a_long_unsplit_read_takes_little_memory),
 		cmocka_unit_test(what_goes_bad_while_it_is_sent_cuts_the_connection),
 		cmocka_unit_test(flushes_that_wait_share_one),
+		cmocka_unit_test(what_comes_between_starttls_and_tls_ends_the_connection),
 		cmocka_unit_test(a_flush_that_fails_is_told),
 		cmocka_unit_test(what_cannot_be_written_says_why),
 		cmocka_unit_test(what_the_map_does_not_tell_is_not_told),

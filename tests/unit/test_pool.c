@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Pools on a simulated disk, single-threaded, with the clock in the tests' hands: what each call promises. */
 #include "pool_fixture.h"
+#include "store/state.h"
 
 enum { HOT_BLOCKS = 2500 };
 
@@ -92,6 +93,32 @@ static void creating_over_a_pool_needs_force(void **state)
 	assert_int_equal(info.guid, 77);
 	assert_int_equal(info.partitions, 0);
 	fixture_invariants(&f);
+	fixture_done(&f);
+}
+
+/* Where the front is damaged once, what lies in the midst must not be another pool. */
+static void a_larger_pool_leaves_nothing_of_a_smaller_one(void **state)
+{
+	static const uint8_t zeros[BLOCK_SIZE];
+	struct lcpfs_create_options options = {.force = true};
+	uint8_t block[BLOCK_SIZE];
+	struct fixture f;
+
+	(void)state;
+	fixture_new(&f, 64 * MB);
+	assert_int_equal(fixture_close(&f), 0);
+	f.vdev->size_bytes = 32 * MB;
+	assert_int_equal(pool_create_vdev(f.vdev, &f.clock, &options, 76, &f.failure), 0);
+	assert_int_equal(fixture_open(&f, false), 0);
+	struct layout old = f.pool->layout;
+	assert_int_equal(fixture_close(&f), 0);
+	f.vdev->size_bytes = 64 * MB;
+	assert_int_equal(pool_create_vdev(f.vdev, &f.clock, &options, 77, &f.failure), 0);
+	for (uint64_t i = 0; i < old.area_blocks; i++) {
+		uint64_t at = layout_area_block(&old, 1, 0) + i;
+		assert_int_equal(vdev_read(f.vdev, at * BLOCK_SIZE, block, sizeof(block)), 0);
+		assert_memory_equal(block, zeros, sizeof(block));
+	}
 	fixture_done(&f);
 }
 
@@ -378,6 +405,27 @@ static void ranges_outside_of_the_volume_are_refused(void **state)
 	assert_int_equal(lcpfs_volume_trim(p, 1, UINT64_MAX, false, &f.failure), -LCPFS_E_RANGE);
 	assert_int_equal(lcpfs_volume_extent(p, 9 * MB, 1, &data, &end), -LCPFS_E_RANGE);
 	assert_int_equal(lcpfs_volume_read(p, 8 * MB, bytes, 0, NULL), 0);
+	lcpfs_partition_close(p);
+	fixture_done(&f);
+}
+
+/* A writer who waits for room writes in pieces: durable is what it wrote when the last of them is. */
+static void a_write_in_pieces_is_durable_as_a_whole(void **state)
+{
+	static uint8_t bytes[MB];
+	struct lcpfs_partition *p;
+	struct fixture f;
+
+	(void)state;
+	fixture_new(&f, 64 * MB);
+	assert_int_equal(fixture_add(&f, "a", LEAST, 0, 8 * MB), 0);
+	assert_int_equal(lcpfs_partition_open(f.pool, "a", &p, NULL), 0);
+	struct lcpfs_write_wait wait = {.since_us = f.now_us};
+	f.now_us += 10 * 1000000;
+	assert_int_equal(lcpfs_volume_write_some(p, 0, bytes, sizeof(bytes), true, &wait, &f.failure), 0);
+	assert_int_equal(wait.done, sizeof(bytes));
+	const struct store *store = part_named(f.pool, "a")->store;
+	assert_true(store->log.seq > 2 && store->log.durable == store->log.seq);
 	lcpfs_partition_close(p);
 	fixture_done(&f);
 }
@@ -919,6 +967,7 @@ int main(void)
 		cmocka_unit_test(impossible_geometry_is_refused),
 		cmocka_unit_test(a_pool_reopens_as_it_was_created),
 		cmocka_unit_test(creating_over_a_pool_needs_force),
+		cmocka_unit_test(a_larger_pool_leaves_nothing_of_a_smaller_one),
 		cmocka_unit_test(either_label_is_enough),
 		cmocka_unit_test(what_is_no_pool_of_ours_is_named),
 		cmocka_unit_test(hostile_labels_are_refused),
@@ -929,6 +978,7 @@ int main(void)
 		cmocka_unit_test(a_partition_in_use_is_not_removed),
 		cmocka_unit_test(removed_space_is_discarded),
 		cmocka_unit_test(ranges_outside_of_the_volume_are_refused),
+		cmocka_unit_test(a_write_in_pieces_is_durable_as_a_whole),
 		cmocka_unit_test(resizing_keeps_the_data),
 		cmocka_unit_test(impossible_sizes_are_refused),
 		cmocka_unit_test(a_resize_can_be_stopped),

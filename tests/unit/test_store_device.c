@@ -610,6 +610,44 @@ static void damage_newest_root(void)
 	damage((2 + 2 * (uint64_t)front.slot) << BLOCK_SHIFT, 1);
 }
 
+static bool roots_are_twice(void)
+{
+	struct fmt_root copy[2];
+
+	for (unsigned slot = 0; slot < 2; slot++) {
+		for (unsigned i = 0; i < 2; i++)
+			assert_int_equal(vdev_read(front.behind, (1 + 2 * slot + i) << BLOCK_SHIFT, &copy[i],
+						   sizeof(copy[i])), 0);
+		if (memcmp(&copy[0], &copy[1], sizeof(copy[0])) || !le64_get(copy[0].generation))
+			return false;
+	}
+	return true;
+}
+
+static void scrub_repairs_each_copy_of_a_root(void **state)
+{
+	(void)state;
+	write_block(1, 1);
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(store_checkpoint(front.store), 0);
+	assert_true(roots_are_twice());
+	for (uint64_t i = 0; i < 2; i++) { /* of the current one */
+		uint64_t block = 1 + 2 * (uint64_t)front.slot + i;
+		struct store_walk walk = {.repair = true};
+		uint8_t garbage[BLOCK_SIZE] = {0x55};
+
+		assert_int_equal(vdev_write(front.behind, block << BLOCK_SHIFT, garbage, sizeof(garbage)), 0);
+		assert_false(roots_are_twice());
+		front.generation = 0; /* what is written is no new one */
+		front.durable_slot = 2;
+		assert_int_equal(store_scrub(front.store, &walk), 0);
+		front.rooted = false;
+		assert_int_equal(walk.damaged_blocks, 1);
+		assert_int_equal(walk.repaired_blocks, 1);
+		assert_true(roots_are_twice());
+	}
+}
+
 static void a_root_that_cannot_be_read_now_is_waited_for(void **state)
 {
 	struct lcpfs_failure failure = {0};
@@ -1067,6 +1105,7 @@ int main(void)
 		STORE_TEST(a_rotten_block_that_is_moved_hides_nothing_behind_it),
 		STORE_TEST(what_cannot_be_read_is_left_alone),
 		STORE_TEST(what_lies_behind_a_damaged_header_is_moved),
+		STORE_TEST(scrub_repairs_each_copy_of_a_root),
 		STORE_TEST(a_root_that_cannot_be_read_now_is_waited_for),
 		STORE_TEST(a_closed_store_can_lose_a_root_and_its_log),
 		STORE_TEST(one_copy_of_each_page_is_enough),
