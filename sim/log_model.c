@@ -37,7 +37,9 @@ static struct space_reserve reserve_of(const struct sim_log *log)
 	struct space_needs needs =
 		needs_of(&log->options, table_pages(log), log->table.region_shift, log->space.count);
 
-	return space_reserve_for(&log->space, &needs);
+	struct plan_table t = {log->options.metaslab_blocks, table_pages(log), log->table.region_shift};
+
+	return plan_reserve(&log->space, &t, &needs);
 }
 
 static uint64_t data_units(const struct sim_log *log)
@@ -293,7 +295,7 @@ static bool clean(struct sim_log *log, uint32_t metaslab)
 	while (done < count) {
 		uint32_t batch = done / RECORD_BLOCKS_MAX * RECORD_BLOCKS_MAX;
 		/* Without a table nothing is kept for it. */
-		uint32_t kept = left && fits_one(log, count - batch) ? left - 1 : left;
+		uint32_t kept = left && fits_one(log, count - batch) ? MIN_OF(left - 1, 1u) : left;
 		r = open_record(log, 2, log->survivors[done], kept);
 		if (!r)
 			break;

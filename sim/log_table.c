@@ -101,14 +101,16 @@ uint64_t model_table_next_redo(const struct sim_log *log)
 	return next;
 }
 
-static struct metaslab *wasteful(const struct sim_log *log)
+static struct metaslab *wasteful(const struct sim_log *log, const uint32_t *doomed)
 {
-	return plan_wasteful(&log->space, 2 * (uint64_t)log->table.written + log->table.list_count, log->kept);
+	uint64_t live_pages = 2 * (uint64_t)log->table.written + log->table.list_count;
+
+	return plan_wasteful(&log->space, doomed, live_pages, log->kept);
 }
 
 bool model_table_wasteful(const struct sim_log *log)
 {
-	const struct metaslab *m = wasteful(log);
+	const struct metaslab *m = wasteful(log, NULL);
 	uint32_t room = log->table.metaslab == SPACE_NONE ? 0 : log->options.metaslab_blocks - log->table.offset;
 
 	return m && m->live <= room * BLOCK_SECTORS / 2;
@@ -198,15 +200,13 @@ static void write_dirty(struct sim_log *log, uint32_t first, uint32_t end)
 	write_group(log, pages, count);
 }
 
-/* Live pages of one metaslab go elsewhere, where too many dead ones lie among them. */
-static void move_pages(struct sim_log *log)
+/* Live pages of one metaslab go elsewhere. How many went. */
+static uint32_t move_from(struct sim_log *log, uint32_t index)
 {
 	struct model_table *t = &log->table;
-	const struct metaslab *m =
-		space_empty(&log->space) > 2 || model_table_wasteful(log) ? wasteful(log) : NULL;
-	uint32_t index = m ? m->index : 0, pages[GROUP], count = 0;
+	uint32_t pages[GROUP], count = 0, moved = 0;
 
-	for (uint32_t i = 0; m && i < log->options.metaslab_blocks; i++) {
+	for (uint32_t i = 0; i < log->options.metaslab_blocks; i++) {
 		uint32_t place = model_place(log, index, i), owner = log->owner[place];
 		uint32_t page = owner - log->ids;
 		if (!model_is_alive(log, place) || owner == NOWHERE || (page >= t->leaves && t->dirty[page]) ||
@@ -217,12 +217,58 @@ static void move_pages(struct sim_log *log)
 			twice |= pages[k] == page;
 		if (!twice)
 			pages[count++] = page;
+		moved += !twice;
 		if (count == GROUP) {
 			write_group(log, pages, count);
 			count = 0;
 		}
 	}
 	write_group(log, pages, count);
+	return moved;
+}
+
+static void doom(const struct sim_log *log, uint32_t place, uint32_t *doomed)
+{
+	const struct metaslab *m = space_find(&log->space, place >> log->place_bits);
+
+	doomed[m - log->space.slab] += BLOCK_SECTORS;
+}
+
+static uint64_t table_room(const struct sim_log *log)
+{
+	const struct model_table *t = &log->table;
+	uint64_t head = t->metaslab == SPACE_NONE ? 0 : log->options.metaslab_blocks - t->offset;
+
+	return (uint64_t)space_empty(&log->space) * log->options.metaslab_blocks + head;
+}
+
+/* Too many dead ones lie among the live, and there is room for them and for what is written after them. */
+static uint32_t next_to_move(const struct sim_log *log)
+{
+	const struct model_table *t = &log->table;
+	uint32_t *doomed = sim_zeroed(log->space.count, sizeof(*doomed));
+
+	for (uint32_t i = 0; i < t->freed_count; i++)
+		doom(log, t->freed[i], doomed);
+	for (uint32_t i = 0; i < t->list_count; i++)
+		doom(log, t->list[i], doomed);
+	const struct metaslab *m = wasteful(log, doomed);
+	uint32_t left = m ? (m->live - doomed[m - log->space.slab]) / BLOCK_SECTORS : 0;
+	free(doomed);
+	uint64_t rest = (t->pages - t->leaves) + plan_list_pages(log->space.count);
+	return m && 2 * left + 2 * rest <= table_room(log) ? m->index : SPACE_NONE;
+}
+
+/* As many as it takes to keep the waste within bounds, but no more than the step's own pages again. */
+static void move_pages(struct sim_log *log, uint32_t written)
+{
+	uint32_t last = SPACE_NONE, next = next_to_move(log), moved = 0;
+	uint32_t most = written + log->options.metaslab_blocks / 2;
+
+	for (; next != SPACE_NONE && next != last && moved < most; next = next_to_move(log)) {
+		last = next;
+		moved += move_from(log, last);
+	}
 }
 
 /* A slot for every metaslab in which something lives; it is written anew each time. The old places go. */
@@ -264,11 +310,9 @@ static void publish(struct sim_log *log, uint32_t old_list)
 static bool has_room(const struct sim_log *log)
 {
 	const struct model_table *t = &log->table;
-	uint64_t room = (uint64_t)space_empty(&log->space) * log->options.metaslab_blocks;
 	uint64_t pages = t->region[t->lowest].dirty + (t->pages - t->leaves) + plan_list_pages(log->space.count);
 
-	room += t->metaslab == SPACE_NONE ? 0 : log->options.metaslab_blocks - t->offset;
-	return 2 * pages <= room;
+	return 2 * pages <= table_room(log);
 }
 
 bool model_table_step(struct sim_log *log)
@@ -293,9 +337,10 @@ bool model_table_step(struct sim_log *log)
 	t->lowest = lowest_region(t);
 	if (first < t->leaves)
 		write_dirty(log, first, MIN_OF(first + per_region, t->leaves));
-	t->dirty_leaves -= t->region[region].dirty;
+	uint32_t written = t->region[region].dirty;
+	t->dirty_leaves -= written;
 	t->region[region].dirty = 0;
-	move_pages(log);
+	move_pages(log, written);
 	for (unsigned level = 1; level < t->levels; level++)
 		write_dirty(log, t->level[level], level + 1 < t->levels ? t->level[level + 1] : t->pages);
 	write_list(log, &old_list);

@@ -107,6 +107,15 @@ uint64_t plan_live(uint64_t data_sectors, uint64_t table_pages)
 	return data_sectors + MAX_OF(table_share(data_sectors), pages);
 }
 
+struct space_reserve plan_reserve(const struct space *s, const struct plan_table *t,
+				  const struct space_needs *needs)
+{
+	struct space_reserve r = space_reserve_for(s, needs);
+	uint64_t most = needs->step_units ? plan_live(0, t->pages) / s->units : 0, held = s->in_class[CLASS_TABLE];
+	uint32_t more = most > held ? (uint32_t)(most - held) : 0;
+	return (struct space_reserve){r.table + more, r.notes + more, r.kept + more};
+}
+
 uint32_t plan_metaslabs_for(uint32_t metaslab_blocks, uint64_t data_sectors, uint64_t table_pages)
 {
 	struct space space = {.units = metaslab_blocks * BLOCK_SECTORS,
@@ -165,10 +174,37 @@ bool plan_is_low(const struct space *s, uint32_t kept, uint64_t written)
 	return space_empty(s) <= kept + ahead && written >= s->usable / BLOCK_SECTORS / 8;
 }
 
-struct metaslab *plan_wasteful(const struct space *s, uint64_t live_pages, uint32_t kept)
+static bool is_closed_table(const struct metaslab *m)
+{
+	return m->state == SPACE_CLOSED && m->class == CLASS_TABLE;
+}
+
+/* Without what goes empty anyway. */
+static struct metaslab *fewest_left(const struct space *s, const uint32_t *doomed, uint32_t *left, uint64_t *held)
+{
+	struct metaslab *best = NULL;
+	*held = s->in_class[CLASS_TABLE];
+	for (uint32_t i = 0; i < s->count; i++) {
+		struct metaslab *m = &s->slab[i];
+		if (!is_closed_table(m))
+			continue;
+		*held -= m->live <= doomed[i];
+		if (m->live > doomed[i] && (!best || m->live - doomed[i] < *left)) {
+			best = m;
+			*left = m->live - doomed[i];
+		}
+	}
+	return best;
+}
+
+struct metaslab *plan_wasteful(const struct space *s, const uint32_t *doomed, uint64_t live_pages, uint32_t kept)
 {
 	uint64_t needed = DIV_UP(live_pages * BLOCK_SECTORS, (uint64_t)s->units) + 1,
 		 held = s->in_class[CLASS_TABLE];
+	struct metaslab *m = space_table_victim(s, SOME);
+	uint32_t left = m ? m->live : 0;
+	if (doomed)
+		m = fewest_left(s, doomed, &left, &held);
 	bool is_short = space_empty(s) <= kept, many = held > needed + needed / TABLE_WASTE_SHARE;
-	return space_table_victim(s, is_short || many ? SOME : FEW);
+	return m && (uint64_t)left * 100 < (uint64_t)s->units * (is_short || many ? SOME : FEW) ? m : NULL;
 }

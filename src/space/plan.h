@@ -33,6 +33,13 @@ uint64_t plan_list_pages(uint32_t metaslabs);  /* of a space list with so many *
  */
 struct space_needs plan_needs(const struct plan_table *table, uint32_t metaslabs, uint64_t notes_blocks, uint32_t heads_used);
 /*
+ * What is kept back, for whom. Steps of a checkpoint leave the table's metaslabs partly filled, and so may take
+ * more of them than they give back, up to the waste that plan_live reckons with. What the table does not hold of
+ * that yet is kept back as well: so there is room for another step behind each.
+ */
+struct space_reserve plan_reserve(const struct space *space, const struct plan_table *table,
+				  const struct space_needs *needs);
+/*
  * Most live sectors, the table's among them, that so many metaslabs may hold. A larger partition never holds less:
  * where it needs more for itself than one metaslab more gives, those a little smaller are reckoned as if they
  * needed that, too.
@@ -77,8 +84,10 @@ enum plan_unit plan_next(const struct space *space, const struct plan_state *sta
 bool plan_is_low(const struct space *space, uint32_t kept, uint64_t written);
 /*
  * The metaslab of the table whose live pages should go elsewhere, since too many dead ones lie among the live;
- * NULL: none. `live_pages`: of the table and the space list, both copies.
+ * NULL: none. `live_pages`: of the table and the space list, both copies. `doomed`: by position in the slab, units
+ * that the next root makes dead; NULL: not known.
  */
-struct metaslab *plan_wasteful(const struct space *space, uint64_t live_pages, uint32_t kept);
+struct metaslab *plan_wasteful(const struct space *space, const uint32_t *doomed, uint64_t live_pages,
+			       uint32_t kept);
 
 #endif

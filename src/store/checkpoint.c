@@ -610,16 +610,35 @@ static int write_inner(struct checkpoint *c, struct group *g)
  * Dead pages among live ones: where they are too many, the live ones of the metaslab with the fewest go elsewhere,
  * as they lie on the device; so the region that a leaf belongs to stays as old as it is.
  */
-static struct metaslab *wasteful(const struct store *s)
+static struct metaslab *wasteful(const struct store *s, const uint32_t *doomed)
 {
-	return plan_wasteful(&s->space, 2 * (s->table.pages + s->checkpoint.space_page_count),
+	return plan_wasteful(&s->space, doomed, 2 * (s->table.pages + s->checkpoint.space_page_count),
 			     room_kept(s, USER_WRITE));
+}
+
+static void doom(const struct store *s, uint64_t block, uint32_t *doomed)
+{
+	const struct metaslab *m = metaslab_of(s, block);
+	if (m)
+		doomed[m - s->space.slab] += BLOCK_SECTORS;
+}
+
+/* By position in the slab, units that only the durable root needs. To be freed; good while the lock is held. */
+static uint32_t *count_doomed(const struct store *s)
+{
+	const struct checkpoints *k = &s->checkpoint;
+	uint32_t *doomed = calloc(s->space.count + 1, sizeof(*doomed));
+	for (size_t i = 0; i < k->freed_count && doomed; i++)
+		doom(s, k->freed[i], doomed);
+	for (size_t i = 0; i < 2 * k->space_page_count && doomed; i++)
+		doom(s, block_of_place(k->space_pages[i / 2].place[i % 2]), doomed);
+	return doomed;
 }
 
 bool checkpoint_wasteful(const struct store *s)
 {
 	const struct head *h = &s->table.head;
-	const struct metaslab *m = wasteful(s);
+	const struct metaslab *m = wasteful(s, NULL);
 	uint32_t room = h->metaslab == NO_METASLAB ? 0 : s->config.metaslab_blocks - h->offset;
 	return m && m->live <= room * BLOCK_SECTORS / 2; /* with what is above them */
 }
@@ -662,13 +681,10 @@ static int add_moved(struct checkpoint *c, struct group *g, uint64_t block)
 	return 0;
 }
 
-static int move_pages(struct checkpoint *c, struct group *g)
+static int move_from(struct checkpoint *c, struct group *g, uint32_t metaslab)
 {
 	struct store *s = c->s;
-	struct metaslab *m = space_empty(&s->space) > 2 || checkpoint_wasteful(s) ? wasteful(s) : NULL;
-	if (!m)
-		return 0;
-	uint64_t block = metaslab_block(s, m->index), end = block + s->config.metaslab_blocks;
+	uint64_t block = metaslab_block(s, metaslab), end = block + s->config.metaslab_blocks;
 	int error = 0;
 	while (block < end && !error) {
 		memset(g, 0, sizeof(*g));
@@ -676,6 +692,46 @@ static int move_pages(struct checkpoint *c, struct group *g)
 			error = add_moved(c, g, block);
 		if (!error && g->count)
 			error = write_pages(s, g);
+	}
+	return error;
+}
+
+/* Blocks that pages of the table find. */
+static uint64_t table_room(const struct store *s)
+{
+	const struct head *h = &s->table.head;
+	uint64_t head = h->metaslab == NO_METASLAB ? 0 : s->config.metaslab_blocks - h->offset;
+	return (uint64_t)space_empty(&s->space) * s->config.metaslab_blocks + head;
+}
+
+/* With as many pages above them as they are, what is above is still written, and the space list. */
+static bool may_move(const struct store *s, uint32_t left)
+{
+	uint64_t rest = s->table.inner_count + s->table.levels + plan_list_pages(s->space.count);
+	return 2 * left / BLOCK_SECTORS + 2 * rest <= table_room(s);
+}
+
+static uint32_t next_to_move(const struct store *s)
+{
+	uint32_t *doomed = count_doomed(s);
+	const struct metaslab *m = doomed ? wasteful(s, doomed) : NULL;
+	bool may = m && may_move(s, m->live - doomed[m - s->space.slab]);
+	free(doomed);
+	return may ? m->index : SPACE_NONE;
+}
+
+/* As many metaslabs as it takes to keep the waste within bounds: but no more than the step's own pages again. */
+static int move_pages(struct checkpoint *c, struct group *g)
+{
+	struct store *s = c->s;
+	uint64_t end = s->counters.page_blocks + 2 * c->leaves + s->config.metaslab_blocks;
+	uint32_t last = SPACE_NONE, next = next_to_move(s);
+	int error = 0;
+	/* From one that cannot be read nothing moves. */
+	while (next != SPACE_NONE && next != last && !error && s->counters.page_blocks < end) {
+		last = next;
+		error = move_from(c, g, last);
+		next = next_to_move(s);
 	}
 	return error;
 }
@@ -725,20 +781,6 @@ static int write_space_level(struct checkpoint *c, unsigned level, uint8_t *slot
 	return error;
 }
 
-static uint32_t doomed(const struct store *s, uint32_t metaslab)
-{
-	const struct checkpoints *k = &s->checkpoint;
-	uint64_t first = metaslab_block(s, metaslab), end = first + s->config.metaslab_blocks;
-	uint32_t blocks = 0;
-	for (size_t i = 0; i < k->freed_count; i++)
-		blocks += k->freed[i] >= first && k->freed[i] < end;
-	for (size_t i = 0; i < 2 * k->space_page_count; i++) {
-		uint64_t block = block_of_place(k->space_pages[i / 2].place[i % 2]);
-		blocks += block >= first && block < end;
-	}
-	return blocks * BLOCK_SECTORS;
-}
-
 static void put_slot(struct fmt_space *slot, const struct count *count)
 {
 	*slot = (struct fmt_space){le32_of(count->metaslab), le32_of(count->live),
@@ -746,7 +788,7 @@ static void put_slot(struct fmt_space *slot, const struct count *count)
 }
 
 /* LOG metaslabs as they were frozen; TABLE ones as this root has them, its space list left out. */
-static size_t fill_slots(struct checkpoint *c, struct fmt_space *slots)
+static size_t fill_slots(struct checkpoint *c, const uint32_t *doomed, struct fmt_space *slots)
 {
 	struct store *s = c->s;
 	size_t count = 0;
@@ -756,7 +798,7 @@ static size_t fill_slots(struct checkpoint *c, struct fmt_space *slots)
 		const struct metaslab *m = &s->space.slab[i];
 		if (!m->live || m->class != CLASS_TABLE)
 			continue;
-		struct count t = {m->index, m->live - MIN_OF(m->live, doomed(s, m->index)), 0, CLASS_TABLE};
+		struct count t = {m->index, m->live - MIN_OF(m->live, doomed[i]), 0, CLASS_TABLE};
 		if (t.live)
 			put_slot(&slots[count++], &t);
 	}
@@ -769,10 +811,10 @@ static int write_space(struct checkpoint *c, struct group *g)
 	size_t room = c->counts + s->space.in_class[CLASS_TABLE] + 2;
 	/* Pointers take their place: a page of them is made of more than one page of slots. */
 	struct fmt_space *slots = calloc(room + TABLE_SLOTS, sizeof(*slots));
-	if (!slots)
-		return -LCPFS_E_NOMEM;
-	size_t count = fill_slots(c, slots), bytes = sizeof(*slots);
-	int error = 0;
+	uint32_t *doomed = count_doomed(s);
+	int error = slots && doomed ? 0 : -LCPFS_E_NOMEM;
+	size_t count = error ? 0 : fill_slots(c, doomed, slots), bytes = sizeof(*slots);
+	free(doomed);
 	for (bool more = count > 0; more && !error; more = count > 1) {
 		error = write_space_level(c, c->space_levels++, (uint8_t *)slots, bytes, &count, g);
 		bytes = sizeof(struct fmt_pointer);
@@ -977,6 +1019,18 @@ static int begin(struct checkpoint *c, uint32_t kept)
 	return error;
 }
 
+/*
+ * Is there room for all pages that it writes? One that failed half-way would have used it up for nothing. Where
+ * nothing can be cleaned it has to be tried.
+ */
+static bool has_room(const struct checkpoint *c)
+{
+	const struct store *s = c->s;
+	uint64_t above = (UINT64_C(1) << c->shift) + s->table.levels + s->table.inner_count;
+	uint64_t pages = s->table.region[c->region].dirty_count + above + plan_list_pages(s->space.count);
+	return 2 * pages <= table_room(s) || !space_victim(&s->space, s->counters.written_blocks);
+}
+
 int checkpoint_step(struct store *s, uint32_t kept)
 {
 	struct checkpoint c = {.s = s};
@@ -984,6 +1038,8 @@ int checkpoint_step(struct store *s, uint32_t kept)
 	if (!s->faulted)
 		log_choose_heads(s, room_kept(s, USER_WRITE));
 	int error = begin(&c, kept);
+	if (!error && !has_room(&c))
+		error = -LCPFS_E_NOSPC;
 	bool frozen = !error;
 	if (!error)
 		error = freeze(&c);

@@ -209,7 +209,8 @@ static int move_one(struct store *s, void *context, struct need *need)
 	if (error || !leaf || !still_there(s, c, table_entry(leaf, c->id)))
 		return error;
 	uint32_t kept = room_kept(s, USER_CLEAN);
-	error = log_open(s, HEAD_MOVED, 1, fmt_entry_words(ENTRY_MOVE, 1), kept - b->c->returns, need, &record);
+	kept = b->c->returns ? MIN_OF(kept - 1, 1u) : kept;
+	error = log_open(s, HEAD_MOVED, 1, fmt_entry_words(ENTRY_MOVE, 1), kept, need, &record);
 	if (!error)
 		error = table_modify(s, leaf);
 	if (error)
@@ -244,7 +245,9 @@ static int move_batch(struct batch *b)
 
 /*
  * Then as much comes back when the moving is flushed, and it may be one of those kept for a checkpoint: else, with
- * nothing more EMPTY and a full head, as a crash amid cleaning may leave it, cleaning would be at its end.
+ * nothing more EMPTY and a full head, as a crash amid cleaning may leave it, cleaning would be at its end. And
+ * where less is EMPTY than a step needs, cleaning is what makes it more. A crash can only keep one from coming
+ * back, that of the metaslab that was being cleaned; so the last one stays.
  */
 static bool fits_one(const struct cleaning *c, uint32_t left)
 {

@@ -22,7 +22,7 @@ struct space_reserve room_reserve(const struct store *s)
 	struct plan_table t = table_of(s);
 	struct space_needs needs =
 		plan_needs(&t, space_with_place(&s->space), 2 * s->trees.dirty_count, heads_used(s));
-	return space_reserve_for(&s->space, &needs);
+	return plan_reserve(&s->space, &t, &needs);
 }
 
 uint32_t room_kept(const struct store *s, enum room_user user)
@@ -38,9 +38,10 @@ uint32_t room_kept_by_writers(struct store *s)
 			       .region_shift = s->table.region_shift,
 			       .dirty = s->trees.dirty_count,
 			       .metaslabs = space_with_place(&s->space),
+			       .held = s->space.in_class[CLASS_TABLE],
 			       .heads = heads_used(s)};
 	if (r->pages != now.pages || r->region_shift != now.region_shift || r->dirty != now.dirty ||
-	    r->metaslabs != now.metaslabs || r->heads != now.heads) {
+	    r->metaslabs != now.metaslabs || r->held != now.held || r->heads != now.heads) {
 		now.kept = room_kept(s, USER_WRITE);
 		*r = now;
 	}

@@ -167,7 +167,7 @@ struct backing { /* of a sparse vdev */
 struct reckoned { /* what writers leave, and what that was reckoned from; see room_kept_by_writers */
 	uint64_t pages;
 	unsigned region_shift;
-	uint32_t dirty, metaslabs, heads; /* metaslabs 0: nothing yet */
+	uint32_t dirty, metaslabs, held, heads; /* metaslabs 0: nothing yet; held: by the table */
 	uint32_t kept;
 };
 

@@ -89,6 +89,18 @@ static int checkpoint_unit(struct store *s)
 	return error == -LCPFS_E_NOSPC ? checkpoint_step(s, reserve.table) : error;
 }
 
+/* The metaslab that is best cleaned; NOSPC if there is none. */
+static int clean_best(struct store *s)
+{
+	store_lock(s);
+	struct metaslab *m = space_victim(&s->space, s->counters.written_blocks);
+	uint32_t victim = m ? m->index : SPACE_NONE;
+	if (m)
+		space_pin(&s->space, victim);
+	store_unlock(s);
+	return m ? clean_unit(s, victim) : -LCPFS_E_NOSPC;
+}
+
 /* Where there is no room for pages of trees, cleaning makes some. */
 int work_checkpoint(struct store *s)
 {
@@ -129,9 +141,11 @@ int work_unit(struct store *s)
 		space_pin(&s->space, victim);
 	store_unlock(s);
 	int error = unit == UNIT_FLUSH ? flush_unit(s) : unit == UNIT_CLEAN ? clean_unit(s, victim) : 0;
-	/* Cleaning stops where a checkpoint has to come first. */
+	/* Cleaning stops where a checkpoint has to come first, and a checkpoint where it would find no room. */
 	if (unit == UNIT_CHECKPOINT || error == -LCPFS_E_NOSPC)
 		error = checkpoint_unit(s);
+	if (unit == UNIT_CHECKPOINT && error == -LCPFS_E_NOSPC)
+		error = clean_best(s);
 	return error ? error : unit != UNIT_NONE;
 }
 

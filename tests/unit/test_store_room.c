@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -130,6 +131,40 @@ static void one_checkpoint_may_follow_another(void **state)
 	assert_true(checkpoints > 50);
 	assert_int_equal(store_close(store), 0);
 	vdev_close(vdev);
+}
+
+/*
+ * With a table of several regions, each step of a checkpoint leaves metaslabs of the table behind that are
+ * partly filled: it takes more of them than it gives back. Steps that follow each other may not use up what
+ * cleaning, or the next step, needs; and the size that was promised has to do.
+ */
+static void steps_leave_room_for_the_next(void **state)
+{
+	enum { SMALL_BLOCKS = 32, DATA_BLOCKS = 20000, WRITES = 8000, CHUNK = 50 };
+	static const uint8_t data[CHUNK * BLOCK_SIZE] = {1};
+	struct store_config config = template;
+	struct lcpfs_failure failure;
+	struct store *store;
+
+	(void)state;
+	config.metaslab_blocks = SMALL_BLOCKS;
+	uint32_t count = config.metaslab_count = store_metaslabs_for(&config, DATA_BLOCKS);
+	uint32_t *metaslabs = calloc(count, sizeof(*metaslabs));
+	config.vdev = vdev_memory_new((BASE + (uint64_t)count * SMALL_BLOCKS) << BLOCK_SHIFT);
+	for (uint32_t i = 0; i < count; i++)
+		metaslabs[i] = i;
+	assert_int_equal(store_format(&config, DATA_BLOCKS, metaslabs, count), 0);
+	assert_int_equal(store_open(&config, metaslabs, count, &store, &failure), 0);
+	for (uint64_t i = 0; i < DATA_BLOCKS; i += CHUNK)
+		assert_int_equal(store_write(store, i * BLOCK_SIZE, data, sizeof(data), false, &failure), 0);
+	for (uint64_t i = 0; i < WRITES; i++) {
+		uint64_t offset = hash_mix(i) % DATA_BLOCKS * BLOCK_SIZE;
+
+		assert_int_equal(store_write(store, offset, data, BLOCK_SIZE, false, &failure), 0);
+	}
+	assert_int_equal(store_close(store), 0);
+	vdev_close(config.vdev);
+	free(metaslabs);
 }
 
 /*
@@ -440,6 +475,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(what_is_full_of_new_pages_can_be_overwritten),
 					   cmocka_unit_test(one_checkpoint_may_follow_another),
+					   cmocka_unit_test(steps_leave_room_for_the_next),
 					   cmocka_unit_test(a_writer_alone_always_gets_room),
 					   cmocka_unit_test(how_late_the_background_is_is_counted),
 					   cmocka_unit_test(a_larger_partition_holds_no_less),
