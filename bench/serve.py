@@ -10,7 +10,8 @@ came out.
   null     a volume that stores nothing (serve-null, beside this file) against nbdkit's null plugin
   pool     a pool against the same behind nbdkit: --before names the last lcpfs that was served so
   before   a pool against the same of another lcpfs (--before), both with the same space
-  many     64 partitions with a client each against 4 with 16 requests at a time
+  many     64 partitions with a client each against 4 with 16 requests at a time; and the same of a volume that
+           stores nothing: more than that client and kernel do not allow
   flush    write + flush: 8 clients against 1, and against nbdkit's file plugin
   latency  4k random writes, the volume 85 % full, against nbdkit's file plugin
 
@@ -53,15 +54,14 @@ class Place:
 			file.unlink()
 
 	def lcpfs(self, program, name, partitions, volume_mib, size_mib):
-		"""Partitions that take about size_mib of the pool each."""
+		"""Partitions that take size_mib of the pool each."""
 		pool = self.data / f"{name}.pool"
-		# Sizes were ones of space before; now they are ones of data, and an eighth comes on top.
-		size = size_mib if program == self.before else max(volume_mib, size_mib * 7 // 8)
+		space = [] if program == self.before else ["--space"]  # all sizes were ones of space then
 		run(program, "create", pool, "--size", f"{partitions * (size_mib * 5 // 4 + 2) + 64}M",
 			"--metaslab", "1M")
 		for number in range(partitions):
-			run(program, "add", pool, f"p{number}", "--min", "8M", "--max", f"{size}M",
-				"--size", f"{size}M", "--volume", f"{volume_mib}M")
+			run(program, "add", pool, f"p{number}", "--min", "8M", "--max", f"{size_mib}M",
+				"--size", f"{size_mib}M", "--volume", f"{volume_mib}M", *space)
 		return self.serve(name, "p0",
 			lambda socket: [program, "serve", pool, "--socket", socket, "--tune", "off"])
 
@@ -221,13 +221,18 @@ def many(place, table):
 	volume = 16
 	server = place.lcpfs(place.build / "lcpfs", "lcpfs", 64, volume, 32)
 	exports = [f"p{number}" for number in range(64)]
+	nothing = place.serve("nothing", "",
+		lambda socket: [place.build / "tests/serve/serve-null", socket, volume * MIB])
 	fill([server.uri.replace("p0", export) for export in exports], volume)
 	for what in ("read", "write"):
-		table.add(f"4k {what}", "64 x QD1", server, exports, Load(f"rand{what}", 4096, 1, volume))
-		table.add(f"4k {what}", "4 x QD16", server, exports[:4], Load(f"rand{what}", 4096, 16, volume))
+		for of, subject in (("", server), ("null ", nothing)):
+			for clients, depth in ((64, 1), (4, 16)):
+				table.add(f"4k {what}", f"{of}{clients} x QD{depth}", subject, exports[:clients],
+					Load(f"rand{what}", 4096, depth, volume))
 	table.measure()
 	for what in ("read", "write"):
 		table.compare(f"4k {what}", "64 x QD1", "4 x QD16", 0.9)
+		table.compare(f"4k {what}", "null 64 x QD1", "null 4 x QD16", 0)
 
 
 def flush(place, table):
