@@ -341,8 +341,6 @@ static void one_writes_whatever_happens(void **state)
 	assert_true(takes > 300 && takeovers > 10 && busy > 500);
 }
 
-/* -- a pool that has grown between reading its label and claiming it -- */
-
 static uint64_t quick_now_us(void *context) { return ++*(uint64_t *)context; }
 static void quick_sleep_us(void *context, uint64_t us) { *(uint64_t *)context += us; }
 static enum claim_life nobody_lives(void *context, uint64_t process, uint64_t start)
@@ -357,6 +355,58 @@ static void no_chance(void *context, uint8_t bytes[16])
 	(void)context;
 	memset(bytes, 7, 16);
 }
+
+/* -- one that stood still, and is overtaken while it looks again -- */
+
+struct overtaken {
+	uint64_t now_us;
+	struct vdev *vdev; /* NULL: nobody comes yet */
+	const struct layout *layout;
+};
+
+static uint64_t overtaken_now_us(void *context) { return ++((struct overtaken *)context)->now_us; }
+
+static void overtaken_sleep_us(void *context, uint64_t us)
+{
+	struct overtaken *o = context;
+	struct fmt_lease lease = {.owner = {99}};
+	o->now_us += us;
+	fmt_seal(&lease, FMT_LEASE, o->layout->guid, 0, 0);
+	for (unsigned copy = 0; o->vdev && copy < COPIES; copy++)
+		assert_int_equal(vdev_write(o->vdev,
+					    layout_area_block(o->layout, copy, AREA_LEASE) * BLOCK_SIZE, &lease,
+					    sizeof(lease)),
+				 0);
+}
+
+static void who_is_overtaken_while_it_renews_writes_nothing(void **state)
+{
+	struct overtaken o = {.now_us = 1};
+	struct claim_world world = {.process = 1, .start = 1, .now_us = overtaken_now_us,
+				    .sleep_us = overtaken_sleep_us, .life_of = nobody_lives, .random = no_chance,
+				    .context = &o};
+	struct vdev_place place = {.device = 1, .inode = 2};
+	struct claim_options options = {.world = &world, .place = &place};
+	struct vdev *vdev = vdev_memory_new(64 << 20);
+	struct layout layout;
+	struct claim *claim;
+	(void)state;
+	assert_int_equal(layout_plan(64 << 20, 0, 1 << 20, &layout, NULL), 0);
+	o.layout = &layout;
+	struct fmt_label label;
+	layout_to_label(&layout, &label);
+	assert_int_equal(vdev_write(vdev, 0, &label, sizeof(label)), 0);
+	assert_int_equal(claim_take(vdev, &layout, &options, &claim, NULL), 0);
+	assert_int_equal(claim_may_write(claim), 0);
+	o.now_us += FREEZE_US;
+	o.vdev = vdev;
+	assert_int_equal(claim_may_write(claim), -LCPFS_E_TAKEN_OVER);
+	assert_true(claim_is_lost(claim));
+	claim_abandon(claim);
+	vdev_close(vdev);
+}
+
+/* -- a pool that has grown between reading its label and claiming it -- */
 
 static bool is_blank(struct vdev *vdev, uint64_t block)
 {
@@ -396,6 +446,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(one_writes_whatever_happens),
+		cmocka_unit_test(who_is_overtaken_while_it_renews_writes_nothing),
 		cmocka_unit_test(an_old_label_claims_nothing),
 	};
 
