@@ -304,8 +304,10 @@ struct forward {
 	bool more;        /* something lies behind the end */
 	struct vanished {
 		uint64_t id, seq;
+		unsigned at;
 	} * vanished; /* ids of pages that vanish, by id; of one id the last time */
 	size_t vanishes;
+	unsigned at; /* the word behind the entry that is applied to trees */
 	uint8_t chunk[CHUNK_BLOCKS * BLOCK_SIZE]; /* without a value */
 };
 
@@ -583,7 +585,7 @@ static int apply_ids(struct store *s, const struct fmt_record *r, const struct e
 	return 0;
 }
 
-static int note_vanished(struct forward *f, uint64_t id, uint64_t seq)
+static int note_vanished(struct forward *f, uint64_t id, uint64_t seq, unsigned at)
 {
 	if (f->vanishes % 64 == 0) {
 		struct vanished *list = realloc(f->vanished, (f->vanishes + 64) * sizeof(*list));
@@ -591,7 +593,7 @@ static int note_vanished(struct forward *f, uint64_t id, uint64_t seq)
 			return -LCPFS_E_NOMEM;
 		f->vanished = list;
 	}
-	f->vanished[f->vanishes++] = (struct vanished){id, seq};
+	f->vanished[f->vanishes++] = (struct vanished){id, seq, at};
 	return 0;
 }
 
@@ -637,7 +639,7 @@ static int apply_table(struct forward *f, const struct fmt_record *r, unsigned h
 	for (unsigned at = 0; !error && fmt_entry_next(r, &at, &e); block += e.blocks) {
 		error = apply_ids(s, r, &e, block);
 		if (!error && (e.kind == ENTRY_VANISH || e.kind == ENTRY_DROP))
-			error = note_vanished(f, e.id, seq);
+			error = note_vanished(f, e.id, seq, at);
 	}
 	return error ? error : mend_header(f, head);
 }
@@ -647,7 +649,9 @@ static int apply_table(struct forward *f, const struct fmt_record *r, unsigned h
 static int by_id(const void *a, const void *b)
 {
 	const struct vanished *x = a, *y = b;
-	return x->id != y->id ? (x->id > y->id) - (x->id < y->id) : (x->seq > y->seq) - (x->seq < y->seq);
+	if (x->id != y->id)
+		return (x->id > y->id) - (x->id < y->id);
+	return x->seq != y->seq ? (x->seq > y->seq) - (x->seq < y->seq) : (x->at > y->at) - (x->at < y->at);
 }
 
 /* Of each id the last time. */
@@ -666,7 +670,7 @@ static void sort_vanished(struct forward *f)
 
 /*
  * Does the page vanish later in the log? Then what lies there may be another's by now, and it will be empty
- * anyway.
+ * anyway. Its ids may be another page's in the same record already.
  */
 static bool vanishes_later(void *context, uint64_t id)
 {
@@ -679,7 +683,8 @@ static bool vanishes_later(void *context, uint64_t id)
 		else
 			high = middle;
 	}
-	return low < f->vanishes && f->vanished[low].id == id && f->vanished[low].seq > f->seq;
+	const struct vanished *v = low < f->vanishes && f->vanished[low].id == id ? &f->vanished[low] : NULL;
+	return v && (v->seq > f->seq + 1 || (v->seq == f->seq + 1 && v->at > f->at));
 }
 
 struct binding {
@@ -778,7 +783,7 @@ static int apply_trees(struct forward *f, const struct fmt_record *r, unsigned h
 	(void)head;
 	if (f->seq + 1 > f->s->log.seq)
 		return 1;
-	for (unsigned at = 0; !error && fmt_entry_next(r, &at, &e);) {
+	for (f->at = 0; !error && fmt_entry_next(r, &f->at, &e);) {
 		if (e.kind == ENTRY_WRITE)
 			error = apply_write(f->s, &e);
 		else if (e.kind == ENTRY_TRIM)
