@@ -3,8 +3,9 @@
 """Reads a pool by docs/format.md alone, and says what it holds and what is wrong with it.
 
 It shares nothing with the C code, so that the two can judge each other. It never writes to the pool. It follows
-label, uberblock and pool pages, and of each partition root, block table, space list, log and volume. It verifies
-every checksum, owner, reference and count, reads all data, and prints where each address of each volume lies.
+label, uberblock and pool pages, and of each partition root, block table, space list, log, volume and snapshots. It
+verifies every checksum, owner, reference and count, reads all data, and prints where each address of each volume
+lies.
 
 Exit codes: 0 nothing is wrong, 1 something is, 2 it is no pool that this can read, or is in use.
 """
@@ -24,7 +25,7 @@ except ImportError:
 BLOCK = 4096
 SECTORS = 8  # of a block
 VERSION = 2
-LABEL, LEASE, UBERBLOCK, MAP, PARTITION, ENGINE, HISTORY, ROOT, RECORD, PAGE = range(1, 11)
+LABEL, LEASE, UBERBLOCK, MAP, PARTITION, ENGINE, HISTORY, ROOT, RECORD, PAGE, SNAPSHOTS = range(1, 12)
 NONE = 0xFFFFFFFF  # no metaslab
 TABLE, SPACE = 1, 2  # trees of pages
 DATA, VOLUME_PAGE = 1, 2  # kinds of blocks
@@ -33,11 +34,18 @@ SLOTS = 126  # of a page of the block table
 VOLUME_SLOTS = 512
 REGIONS = 32
 HEADS = 3
-VOLUME = 1
-WRITE, OVERWRITE, MOVE, LOST, TRIM, FREE, VOLPAGE, VANISH, HEAD = range(1, 10)
+LIST, VOLUME = 0, 1  # volumes that a root has
+SNAPSHOT_FIRST, SNAPSHOT_LAST = 2, (1 << 24) - 1  # numbers of those that the list has
+SNAPSHOT_SLOTS = 31
+ALIVE, DYING, LEFT = 1, 2, 3
+STATES = {ALIVE: "alive", DYING: "dying", LEFT: "left"}
+HAS_SNAPSHOTS = 1  # incompatible feature of a partition
+WRITE, OVERWRITE, MOVE, LOST, TRIM, FREE, VOLPAGE, VANISH, HEAD, LEAVE, BECOME, DROP = range(1, 13)
+FREES = {FREE, VANISH, DROP}
 HAS_CHECKS = {WRITE, OVERWRITE, VOLPAGE}
 HAS_BLOCKS = {WRITE, OVERWRITE, MOVE, LOST, VOLPAGE}
-HAS_WHERE = {WRITE: 1, TRIM: 2, VOLPAGE: 2, VANISH: 2, HEAD: 1}  # words behind the first, before the checks
+# Words behind the first, before the checks.
+HAS_WHERE = {WRITE: 1, TRIM: 2, VOLPAGE: 2, VANISH: 2, HEAD: 1, LEAVE: 2, BECOME: 2}
 MIB_BLOCKS = 256
 ZERO = bytes(BLOCK)
 
@@ -349,7 +357,8 @@ class Root:
 		self.region = [struct.unpack_from("<QQ6I", data, 464 + 40 * i) for i in range(REGIONS)]
 
 	def complaint(self, metaslab_blocks):
-		top, levels, birth, blocks, _ = self.volume[VOLUME]
+		top, levels, birth, blocks, origin = self.volume[VOLUME]
+		list_top, list_levels, *list_rest = self.volume[LIST]
 		pages = up(up(self.id_end, SLOTS), SLOTS)
 		offsets = [r[3 + 2 * h] for r in self.region for h in range(HEADS) if r[2 + 2 * h] != NONE]
 		rules = {
@@ -362,7 +371,9 @@ class Root:
 			"levels": self.table_levels <= 7 and self.space_levels <= 7,
 			"positions": all(offset + 3 <= metaslab_blocks for offset in offsets),
 			"volume": top % 2 == 0 and top < 1 << 48 and 1 <= levels <= 5 and 1 <= blocks <= 1 << 40,
-			"what is not in use yet": self.volume[0] == (0, 1, 0, 0, 0) and self.birth == birth == 0,
+			"list": list_top % 2 == 0 and list_top < 1 << 48 and 1 <= list_levels <= 5,
+			"birth": self.birth < SNAPSHOT_LAST,
+			"what is not in use yet": list_rest == [0, 0, 0] and birth == origin == 0,
 		}
 		wrong = (f"its root's {name} makes no sense" for name, good in rules.items() if not good)
 		return next(wrong, None)
@@ -374,7 +385,7 @@ class Entry:
 	def __init__(self, data, at, end):
 		first, = struct.unpack_from("<Q", data, at)
 		self.kind, self.count, self.id = first & 255, first >> 8 & 255, first >> 16
-		if not WRITE <= self.kind <= HEAD or self.count not in self.counts():
+		if not WRITE <= self.kind <= DROP or self.count not in self.counts():
 			raise ValueError
 		more = HAS_WHERE.get(self.kind, 0)
 		checks = at + 8 + 8 * more
@@ -383,12 +394,14 @@ class Entry:
 			raise ValueError
 		words = struct.unpack_from(f"<{more}Q", data, at + 8)
 		self.volume, self.where = (words[0] >> 40, words[0] & (1 << 40) - 1) if more else (VOLUME, 0)
-		self.extra = words[1] if more > 1 else 0  # TRIM: how many; PAGE, VANISH: level
+		self.extra = words[1] if more > 1 else 0  # TRIM: how many; VOLUME: levels; others: level
 		self.checks = [data[i:i + 16] for i in range(checks, self.end, 16)]
 		self.blocks = self.count if self.kind in HAS_BLOCKS else 0
 
 	def counts(self):
-		return {TRIM: (0,), HEAD: (0,), VOLPAGE: (1,), VANISH: (2,)}.get(self.kind, range(1, 256))
+		none, one, two = {TRIM, HEAD, LEAVE, BECOME}, {VOLPAGE}, {VANISH, DROP}
+		kind = self.kind
+		return (0,) if kind in none else (1,) if kind in one else (2,) if kind in two else range(1, 256)
 
 	def ids(self):
 		return range(self.id, self.id + self.count)
@@ -428,9 +441,134 @@ class Block:
 		self.sectors, self.kind, self.zero = sectors, kind, zero
 
 
-class VolumePage:
-	def __init__(self, slots=None):
-		self.slots = slots or [0] * VOLUME_SLOTS
+class Snapshot:
+	"""A slot of the list of snapshots."""
+
+	def __init__(self, data, offset):
+		(self.number, self.state, self.top, self.levels, self.birth, self.blocks, self.origin,
+			self.created) = struct.unpack_from("<IB3xQIIQQQ", data, offset)
+		name = data[offset + 64:offset + 128]
+		self.ends = name[63] == 0
+		self.name = name.split(b"\0")[0].decode("ascii", "replace")
+
+	def complaint(self, birth):
+		rules = {
+			"number": SNAPSHOT_FIRST <= self.number <= SNAPSHOT_LAST,
+			"birth": self.birth == self.number - SNAPSHOT_FIRST and self.birth < birth,
+			"state": self.state in STATES,
+			"tree": self.top % 2 == 0 and self.top < 1 << 48 and 1 <= self.levels <= 5,
+			"length": self.blocks <= 1 << 40,
+			"origin": self.origin < self.number,
+			"name": self.ends,
+		}
+		return next((name for name, good in rules.items() if not good), None)
+
+	def name_good(self):
+		letters = self.name.translate(str.maketrans("._-:", "aaaa"))
+		return self.name.isascii() and letters.isalnum()
+
+
+FOREVER = 1 << 32  # above each birth
+ABOVE = -1  # in place of an id: the tree has its top further down
+NOTHING = [0] * VOLUME_SLOTS
+
+
+class Tree:
+	"""A volume: pages that say which id an address refers to. Those that the log changed are in memory."""
+
+	def __init__(self, partition, volume, length, birth=FOREVER, state=ALIVE, low=0):
+		self.partition = partition
+		self.top, self.levels = volume
+		self.length, self.birth, self.alive, self.low = length, birth, state == ALIVE, low
+		self.pages = {}  # (level, index) -> slots, or None: as in memory, or read
+
+	def outside(self, level, index):
+		return level >= self.levels or index >= VOLUME_SLOTS ** (self.levels - 1 - level)
+
+	def page(self, level, index, make=False):
+		"""As it is in memory; read where that was not done yet. None: it does not exist."""
+		key = (level, index)
+		if key in self.pages and (self.pages[key] or not make):
+			return self.pages[key]
+		page = None
+		if not self.outside(level, index):
+			page = self.partition.read_volume_page(self, self.page_id(level, index))
+		if not page and make:
+			self.grow(level, index)
+			if level + 1 < self.levels:
+				self.page(level + 1, index // VOLUME_SLOTS, True)
+			page = self.pages.get(key) or list(NOTHING)
+		self.pages[key] = page
+		return page
+
+	def page_id(self, level, index):
+		if level + 1 == self.levels:
+			return self.top
+		above = self.page(level + 1, index // VOLUME_SLOTS)
+		return above[index % VOLUME_SLOTS] if above else 0
+
+	def grow(self, level, index):
+		while self.outside(level, index):
+			if self.levels == 5:
+				raise Lost("its volume's tree is too high")
+			self.pages[self.levels, 0] = [self.top] + [0] * (VOLUME_SLOTS - 1)
+			self.levels += 1
+			self.top = 0
+
+	def keep(self, level, index, number):
+		"""The page has this id from now on, and is read anew; 0: it is gone."""
+		self.grow(level, index)
+		if level + 1 == self.levels:
+			self.top = number
+		else:
+			self.page(level + 1, index // VOLUME_SLOTS, True)[index % VOLUME_SLOTS] = number
+		if number:
+			self.pages.pop((level, index), None)
+		else:
+			self.pages[level, index] = None
+
+	def become(self, top, levels):
+		self.top, self.levels, self.pages = top, levels, {}
+
+	def bind(self, address, number, make):
+		if address >= self.length:
+			raise Lost(f"the log tells of address {address}, behind the volume's end")
+		page = self.page(0, address // VOLUME_SLOTS, make)
+		if page:
+			page[address % VOLUME_SLOTS] = number
+
+	def has(self, number):
+		"""What one that is dying had may be free by now, and be given out again, or stay for another."""
+		block = self.partition.table.get(number)
+		return self.alive or bool(block and self.low <= block.birth <= self.birth)
+
+	def in_memory(self):
+		"""Of each page above: which of those below it are in memory."""
+		found = {}
+		for (level, index), page in self.pages.items():
+			if page:
+				above = (level + 1, index // VOLUME_SLOTS)
+				found.setdefault(above, set()).add(index % VOLUME_SLOTS)
+		return found
+
+	def addresses(self):
+		return self.below(self.levels - 1, 0, self.in_memory())
+
+	def below(self, level, index, in_memory):
+		more = in_memory.get((level, index), ())
+		for i, number in enumerate(self.page(level, index) or ()):
+			if level and (number or i in more):
+				yield from self.below(level - 1, index * VOLUME_SLOTS + i, in_memory)
+			elif number:
+				yield index * VOLUME_SLOTS + i, number
+
+
+class Reference:
+	"""Who refers to an id: how often, as what kind; is it to be read; what it is."""
+	__slots__ = ("count", "kind", "alive", "what")
+
+	def __init__(self):
+		self.count, self.kind, self.alive, self.what = 0, 0, False, None
 
 
 # -- a partition --
@@ -454,9 +592,11 @@ class Partition:
 		self.used = {}  # block -> what lies there
 		self.live = {}  # metaslab -> blocks, as the space list and the log say
 		self.youngest = {}  # metaslab -> seq of its youngest record
-		self.pages = {}  # (level, index) -> VolumePage or None: as in memory, or read
-		self.vanished = {}  # id -> seq of the last record that frees it as a page
-		self.map = {}  # address -> id
+		self.vanished = {}  # id -> (seq, number in its record) of the last entry that frees it as a page
+		self.now = None  # the entry that is being rolled forward
+		self.snapshots = []
+		self.references = {}  # id -> Reference
+		self.unreadable = set()  # ids of pages that were told of
 		self.lost_ids = set()
 		self.headers = {}  # seq of each record that was looked at -> block
 		self.opened = False
@@ -481,7 +621,7 @@ class Partition:
 			self.report(f"its id {self.id} is not given out yet")
 
 	def decode(self):
-		if self.incompatible:
+		if self.incompatible & ~HAS_SNAPSHOTS:
 			self.report("it uses a feature that this does not know")
 			return
 		try:
@@ -490,7 +630,9 @@ class Partition:
 			self.read_space()
 			self.follow()
 			self.apply_table()
-			self.apply_volume()
+			self.apply_volumes()
+			self.read_list()
+			self.now = None
 			self.opened = True
 		except Lost as lost:
 			self.report(str(lost))
@@ -535,10 +677,11 @@ class Partition:
 		complaint = self.root.complaint(self.label.metaslab_blocks)
 		if complaint:
 			raise Lost(complaint)
-		self.levels = self.root.volume[VOLUME][1]
-		self.top = self.root.volume[VOLUME][0]
-		self.length = self.root.volume[VOLUME][3]
-		if self.length < self.volume_blocks:
+		length = self.root.volume[VOLUME][3]
+		self.head = Tree(self, self.root.volume[VOLUME][:2], length)
+		self.list = Tree(self, self.root.volume[LIST][:2], 2 * SNAPSHOT_LAST)
+		self.birth = self.root.birth
+		if length < self.volume_blocks:
 			raise Lost("its root and the pool disagree about its volume")
 		if len(self.metaslabs) < 6:
 			raise Lost(f"it owns only {len(self.metaslabs)} metaslabs")
@@ -666,7 +809,8 @@ class Partition:
 		self.positions = [(region[2 + 2 * h], region[3 + 2 * h]) for h in range(HEADS)]
 		while True:
 			seen = [self.peek(position, seq) for position in self.positions]
-			have = [h for h in range(HEADS) if seen[h] and seen[h][0].seq == seq + 1 and seen[h][0].previous == chain]
+			here = [h for h in range(HEADS) if seen[h] and seen[h][0].seq == seq + 1]
+			have = [h for h in here if seen[h][0].previous == chain]
 			if not have:
 				return
 			head = max(have, key=lambda h: seen[h][0].epoch)
@@ -735,12 +879,13 @@ class Partition:
 			done = record.seq
 			self.verify_headers(record, good)
 			self.youngest[self.metaslab_of(record.block)] = record.seq
-			for entry, first in record.placed():
+			self.birth = record.birth
+			for at, (entry, first) in enumerate(record.placed()):
 				for i, number in enumerate(entry.ids()):
 					if not self.knows(number, record.seq):
 						self.change(record, entry, i, number, first + i)
-				if entry.kind == VANISH:
-					self.vanished[entry.id] = record.seq
+				if entry.kind in (VANISH, DROP):
+					self.vanished[entry.id] = (record.seq, at)
 		self.end = done
 
 	def verify_headers(self, record, good):
@@ -766,12 +911,12 @@ class Partition:
 			raise Lost(f"record {record.seq} has the id {number}")
 		if counted:
 			self.judge(record, entry, old, number)
-			kinds = {WRITE: 1, VOLPAGE: not old, FREE: -1, VANISH: -1}
+			kinds = {WRITE: 1, VOLPAGE: not old, FREE: -1, VANISH: -1, DROP: -1}
 			kind = old.kind if old else DATA if entry.kind == WRITE else VOLUME_PAGE
 			self.in_use(kind, kinds.get(entry.kind, 0))
 			if old:
 				self.count(old.place, -1)
-		if entry.kind in (FREE, VANISH):
+		if entry.kind in FREES:
 			self.table.pop(number, None)
 			return
 		self.put(record, entry, i, number, block)
@@ -806,170 +951,241 @@ class Partition:
 			b.birth = record.birth
 		b.kind, b.check, b.sectors = kind, entry.checks[i], SECTORS
 
-	# the log: the volume
+	# the log: volumes
 
-	def page(self, level, index, make=False):
-		"""As it is in memory; read where that was not done yet. None: it does not exist."""
-		key = (level, index)
-		if key in self.pages and (self.pages[key] or not make):
-			return self.pages[key]
-		page = None
-		if level < self.levels and index < VOLUME_SLOTS ** (self.levels - 1 - level):
-			page = self.read_volume_page(level, index, self.page_id(level, index))
-		if not page and make:
-			while level >= self.levels or index >= VOLUME_SLOTS ** (self.levels - 1 - level):
-				self.grow()
-			if level + 1 < self.levels:
-				self.page(level + 1, index // VOLUME_SLOTS, True)
-			page = self.pages.get(key) or VolumePage()
-		self.pages[key] = page
-		return page
-
-	def page_id(self, level, index):
-		if level + 1 == self.levels:
-			number = self.top
-		else:
-			above = self.page(level + 1, index // VOLUME_SLOTS)
-			number = above.slots[index % VOLUME_SLOTS] if above else 0
-		return 0 if self.vanished.get(number, 0) > self.now else number
-
-	def grow(self):
-		if self.levels == 5:
-			raise Lost("its volume's tree is too high")
-		self.pages[self.levels, 0] = VolumePage([self.top] + [0] * (VOLUME_SLOTS - 1))
-		self.levels += 1
-		self.top = 0
-
-	def read_volume_page(self, level, index, number):
-		"""Damage is told later, for all pages that are in use."""
-		if not number:
-			return None
+	def slots_of(self, number):
+		"""Of the page that is kept as this; None: it cannot be had."""
 		for i in range(2):
 			b = self.table.get(number + i)
 			block = self.block_of(b.place) if b and b.kind == VOLUME_PAGE else None
 			data = self.image.block(block) if block else ZERO
 			if block and check_of(data) == b.check:
-				return VolumePage(list(struct.unpack(f"<{VOLUME_SLOTS}Q", data)))
-		text = f"page {index}, level {level}, of its volume cannot be had: what it describes is lost"
-		if self.now <= self.end: # to roll forward takes it
-			raise Lost(text)
-		self.report(text)
+				return list(struct.unpack(f"<{VOLUME_SLOTS}Q", data))
 		return None
 
-	def keep(self, level, index, number):
-		"""The page has this id from now on; 0: it is gone."""
-		while level >= self.levels or index >= VOLUME_SLOTS ** (self.levels - 1 - level):
-			self.grow()
-		if level + 1 == self.levels:
-			self.top = number
-		else:
-			self.page(level + 1, index // VOLUME_SLOTS, True).slots[index % VOLUME_SLOTS] = number
-		if not number:
-			self.pages[level, index] = None
-		elif not self.pages.get((level, index)):
-			self.pages.pop((level, index), None)  # to be read
+	def read_volume_page(self, tree, number):
+		"""Of one that an entry frees later: nothing, since something else may be kept as that by now."""
+		if not number or (self.now and self.vanished.get(number, (0, 0)) > self.now):
+			return None
+		slots = self.slots_of(number)
+		if not slots and self.now:  # to roll forward takes it
+			raise Lost(f"the page of a volume that is kept as id {number} cannot be had")
+		if not slots and tree.alive and number not in self.unreadable:
+			self.unreadable.add(number)
+			self.report(f"the page of a volume that is kept as id {number} is lost, with all below it")
+		return slots
 
-	def bind(self, address, number, make):
-		if address >= self.length:
-			raise Lost(f"the log tells of address {address}, behind the volume's end")
-		page = self.page(0, address // VOLUME_SLOTS, make)
-		if page:
-			page.slots[address % VOLUME_SLOTS] = number
-
-	def apply_volume(self):
+	def apply_volumes(self):
 		for record, _ in self.log():
-			self.now = record.seq
 			if record.seq > self.end:
 				break
-			for entry in record.entries:
+			for at, entry in enumerate(record.entries):
+				self.now = (record.seq, at)
 				self.apply_entry(entry)
-		self.now = self.end + 1
+		self.now = (self.end + 1, 0)
+
+	def tree_of(self, entry):
+		only_volume = entry.kind in (TRIM, BECOME)
+		if entry.volume == VOLUME or (entry.volume == LIST and not only_volume):
+			return self.head if entry.volume == VOLUME else self.list
+		raise Lost(f"the log tells of volume {entry.volume}")
 
 	def apply_entry(self, entry):
-		if entry.volume != VOLUME and entry.kind != HEAD:
-			raise Lost(f"the log tells of volume {entry.volume}")
-		if entry.kind == WRITE:
+		kind = entry.kind
+		if kind == WRITE:
 			for i in range(entry.count):
-				self.bind(entry.where + i, entry.id + i, True)
-		elif entry.kind == TRIM:
+				self.tree_of(entry).bind(entry.where + i, entry.id + i, True)
+		elif kind == TRIM:
 			last = entry.where + entry.extra - 1
 			if not entry.extra or last // VOLUME_SLOTS != entry.where // VOLUME_SLOTS:
 				raise Lost("a trim in the log is not of one leaf")
 			for address in range(entry.where, last + 1):
-				self.bind(address, 0, False)
-		elif entry.kind in (VOLPAGE, VANISH) and entry.extra >= 5:
-			raise Lost(f"the log tells of level {entry.extra} of the volume")
-		elif entry.kind == VANISH or (entry.kind == VOLPAGE and entry.id % 2 == 0):
-			self.keep(entry.extra, entry.where, entry.id if entry.kind == VOLPAGE else 0)
+				self.tree_of(entry).bind(address, 0, False)
+		elif kind in (VOLPAGE, VANISH, LEAVE):
+			if entry.extra >= 5 or (kind == VANISH and entry.id % 2):
+				raise Lost(f"the log tells of a page of level {entry.extra} that there cannot be")
+			if kind != VOLPAGE or entry.id % 2 == 0:
+				number = entry.id if kind == VOLPAGE else 0
+				self.tree_of(entry).keep(entry.extra, entry.where, number)
+		elif kind == BECOME:
+			if entry.id % 2 or not 1 <= entry.extra <= 5:
+				raise Lost("the log makes the volume a tree that there cannot be")
+			self.tree_of(entry).become(entry.id, entry.extra)
+
+	# snapshots
+
+	def list_copy(self, number, pair):
+		b = self.table.get(number)
+		block = self.block_of(b.place) if b and b.kind == DATA else None
+		data = self.image.block(block) if block else ZERO
+		good = (block and check_of(data) == b.check and
+			Head(data).good(SNAPSHOTS, self.pool.guid, self.id) and
+			struct.unpack_from("<Q", data, 32)[0] == pair)
+		return data if good else None
+
+	def read_list(self):
+		listed = dict(self.list.addresses())
+		pair = 0
+		while 2 * pair in listed or 2 * pair + 1 in listed:
+			number = listed.pop(2 * pair, 0)
+			if number == 0 or listed.pop(2 * pair + 1, 0) != number + 1:
+				raise Lost("its list of snapshots refers to what is no pair")
+			data = self.list_copy(number, pair) or self.list_copy(number + 1, pair)
+			if not data:
+				raise Lost("a block of its list of snapshots is damaged in both copies")
+			if number % 2 or self.table[number].check != self.table[number + 1].check:
+				self.report(f"block {pair} of its list of snapshots is no pair")
+			self.read_slots(data)
+			pair += 1
+		if listed:
+			raise Lost("its list of snapshots has a gap")
+		if pair and not self.incompatible & HAS_SNAPSHOTS:
+			self.report("it has a list of snapshots, and its page does not say so")
+		self.snapshots.sort(key=lambda n: n.number)
+		self.verify_list()
+
+	def read_slots(self, data):
+		slots = [Snapshot(data, 128 + 128 * i) for i in range(SNAPSHOT_SLOTS)]
+		slots = [n for n in slots if n.number]
+		self.snapshots += slots
+		if len(slots) != Head(data).count:
+			said = Head(data).count
+			self.report(f"a block of its list of snapshots has {len(slots)}, and says {said}")
+
+	def verify_list(self):
+		numbers = {n.number for n in self.snapshots}
+		births = {n.number: n.birth for n in self.snapshots}
+		if len(numbers) < len(self.snapshots):
+			raise Lost("a snapshot's number is there twice")
+		for n in self.snapshots:
+			complaint = n.complaint(self.birth)
+			if complaint or (n.origin and n.origin not in numbers):
+				raise Lost(f"the {complaint or 'origin'} of snapshot {n.number} makes no sense")
+			if n.state == ALIVE and not n.name_good():
+				self.report(f"the name of snapshot {n.number} is not acceptable")
+			if (n.state == LEFT) != (n.origin != 0):
+				self.report(f"snapshot {n.number} has the origin {n.origin}")
+			low = births.get(n.origin, -1) + 1
+			n.tree = Tree(self, (n.top, n.levels), n.blocks, n.birth, n.state, low)
+		names = [n.name for n in self.snapshots if n.state == ALIVE]
+		if len(set(names)) < len(names):
+			self.report("a snapshot's name is there twice")
 
 	# invariants
 
 	def verify(self):
-		references = self.walk_volume()
-		self.verify_references(references)
+		line = [n.tree for n in self.snapshots if n.state != LEFT] + [self.head]
+		for volumes in [line, [self.list]] + [[n.tree] for n in self.snapshots if n.state == LEFT]:
+			self.walk(volumes)
+		self.verify_references()
 		self.verify_blocks()
 		self.verify_counts()
 		self.verify_records()
 
-	def walk_volume(self):
-		"""Every page and address; how often each id is referred to, and as what."""
-		references = {}
-		indexes = {0}
-		if self.top:
-			self.refer(references, self.top, VOLUME_PAGE)
-		for level in range(self.levels - 1, -1, -1):
-			indexes |= {index for at, index in self.pages if at == level}
-			below = set()
-			for index in sorted(indexes):
-				page = self.page(level, index)
-				for i, number in enumerate(page.slots if page else ()):
-					self.follow_slot(references, level, index * VOLUME_SLOTS + i, number)
-					if number:
-						below.add(index * VOLUME_SLOTS + i)
-			indexes = below
-		return references
+	def walk(self, line):
+		"""Volumes that followed each other in time: all that they refer to, of what they share once."""
+		self.in_memory = line[-1].in_memory()
+		level = max(tree.levels for tree in line)
+		members = []
+		for tree in line:
+			members += self.having((tree,), tree.top if tree.levels == level else ABOVE, True)
+		self.visit(level - 1, 0, members)
 
-	def follow_slot(self, references, level, index, number):
-		if not number:
+	def having(self, volumes, number, is_page):
+		"""Which of these have it still."""
+		if number <= 0:
+			return [(volumes, number)]
+		if number >> 48 or number >= self.root.id_end or (is_page and number % 2):
+			self.report(f"a slot of a volume refers to id {number}")
+			return [(volumes, 0)]
+		b = self.table.get(number)
+		if b and b.birth <= volumes[0].birth and all(tree.low <= b.birth for tree in volumes):
+			return [(volumes, number)]
+		if b and any(tree.alive and tree.birth < b.birth for tree in volumes):
+			self.report(f"id {number} is younger than a snapshot that refers to it")
+		still = tuple(tree for tree in volumes if tree.has(number))
+		return [(still, number)] if still else []
+
+	def visit(self, level, index, members):
+		"""One place in volumes of a line: in which volumes it has which id. Level -1: an address."""
+		runs = []
+		for volumes, number in members:
+			if runs and runs[-1][1] == number:
+				runs[-1] = (runs[-1][0] + volumes, number)
+			else:
+				runs.append((volumes, number))
+		before = None
+		for volumes, number in runs:
+			if number > 0:
+				self.refer(volumes, number, level, index, before)
+			before = volumes[-1]
+		if level < 0:
 			return
-		if number >> 48 or number >= self.root.id_end or (level and number % 2):
-			self.report(f"slot {index} of level {level} of its volume refers to id {number}")
-		elif level:
-			self.refer(references, number, VOLUME_PAGE)
-		else:
-			self.refer(references, number, DATA)
-			self.map[index] = number
-			if index >= self.length:
-				self.report(f"address {index} is behind the end of its volume")
+		groups = [group for run in runs for group in self.contents(level, index, *run)]
+		pages = [page for _, page in groups if page is not NOTHING]
+		places = {i for page in pages for i, number in enumerate(page) if number}
+		for i in sorted(places | self.in_memory.get((level, index), set())):
+			below = [m for volumes, page in groups for m in self.having(volumes, page[i], level > 0)]
+			self.visit(level - 1, index * VOLUME_SLOTS + i, below)
 
-	def refer(self, references, number, kind):
+	def contents(self, level, index, volumes, number):
+		"""What these volumes have in a page of this id. What the log changed only the last one has."""
+		if number == ABOVE:
+			tops = [tree.top if tree.levels == level else ABOVE for tree in volumes]
+			return [((tree,), [top] + NOTHING[1:]) for tree, top in zip(volumes, tops)]
+		memory = volumes[-1].pages.get((level, index))
+		page = self.slots_of(number) if number else NOTHING
+		if not page and any(tree.alive for tree in volumes):
+			self.read_volume_page(self.head, number)  # tells it
+		if memory and memory != page:
+			rest = [(volumes[:-1], page)] if page and volumes[:-1] else []
+			return rest + [(volumes[-1:], memory)]
+		return [(volumes, page)] if page else []
+
+	def refer(self, volumes, number, level, index, before):
+		kind = DATA if level < 0 else VOLUME_PAGE
+		b = self.table.get(number)
+		if before and b and b.birth <= before.birth:
+			self.report(f"id {number} is as old as a snapshot that does not refer to it")
+		if level < 0 and any(tree.alive and index >= tree.length for tree in volumes):
+			self.report(f"address {index} is behind the end of its volume")
 		for i in range(number, number + (2 if kind == VOLUME_PAGE else 1)):
-			references.setdefault(i, []).append(kind)
+			reference = self.references.setdefault(i, Reference())
+			reference.count += 1
+			reference.kind = kind
+			reference.alive = reference.alive or any(tree.alive for tree in volumes)
+			reference.what = "a page of a volume" if level >= 0 else f"address {index}"
 
-	def verify_references(self, references):
-		for number in sorted(references.keys() | self.table.keys()):
+	def verify_references(self):
+		none = Reference()
+		for number in sorted(self.references.keys() | self.table.keys()):
 			b = self.table.get(number)
-			kinds = references.get(number, [])
-			if b and len(kinds) != 1:
-				self.report(f"id {number} is in use; {len(kinds)} refer to it")
+			reference = self.references.get(number, none)
+			if b and reference.count != 1:
+				self.report(f"id {number} is in use; {reference.count} refer to it")
 			elif not b and not self.is_lost(number):
-				self.report(f"id {number} is free; {len(kinds)} refer to it")
-			elif b and b.kind != kinds[0]:
-				self.report(f"id {number} is of kind {b.kind}, and referred to as {kinds[0]}")
+				self.report(f"id {number} is free; {reference.count} refer to it")
+			elif b and b.kind != reference.kind:
+				text = f"id {number} is of kind {b.kind}, and referred to as {reference.kind}"
+				self.report(text)
+
+	def is_read(self, number):
+		"""What only those have that are dying nobody reads."""
+		reference = self.references.get(number)
+		return not reference or reference.alive
 
 	def verify_blocks(self):
-		addresses = {number: address for address, number in self.map.items()}
 		for number, b in sorted(self.table.items()):
 			block = self.block_of(b.place)
-			known = b.kind in (DATA, VOLUME_PAGE) and (b.sectors, b.zero, b.birth) == (SECTORS, 0, 0)
-			if not known or block is None:
+			known = b.kind in (DATA, VOLUME_PAGE) and (b.sectors, b.zero) == (SECTORS, 0)
+			if not known or block is None or b.birth > self.birth:
 				self.report(f"the entry of id {number} makes no sense")
 				continue
 			self.use(block, f"id {number}")
-			if check_of(self.image.block(block)) != b.check:
-				address = addresses.get(number)
-				what = "a page of its volume" if address is None else f"address {address}"
-				self.report(f"id {number}, {what}, does not match its checksum", block)
+			if self.is_read(number) and check_of(self.image.block(block)) != b.check:
+				reference = self.references.get(number)
+				what = f", {reference.what}" if reference else ""
+				self.report(f"id {number}{what}, does not match its checksum", block)
 
 	def verify_counts(self):
 		kinds = [b.kind for b in self.table.values()]
@@ -1013,17 +1229,23 @@ class Partition:
 
 	# what it holds
 
-	def mapping(self):
-		for address, number in sorted(self.map.items()):
+	def mapping(self, tree=None):
+		for address, number in (tree or self.head).addresses() if self.opened else ():
 			b = self.table.get(number)
 			if b:
 				yield address, number, b.place // SECTORS, b.check[::-1].hex()
 
-	def extract(self, path):
+	def alive(self):
+		return [n for n in self.snapshots if n.state == ALIVE and self.opened]
+
+	def extract(self, snapshot, path):
 		"""The volume, as a sparse file. What does not match its checksum stays a hole; it was told."""
+		tree = snapshot.tree if snapshot else self.head
 		with open(path, "wb") as out:
 			length = self.volume_bytes or self.volume_blocks * BLOCK
-			for address, _, block, check in self.mapping():
+			if snapshot:
+				length = snapshot.blocks * BLOCK
+			for address, _, block, check in self.mapping(tree):
 				data = self.image.block(block)
 				if check_of(data)[::-1].hex() == check and address * BLOCK < length:
 					out.seek(address * BLOCK)
@@ -1036,11 +1258,13 @@ class Partition:
 
 	def structures(self):
 		"""Where what it is made of lies, but its data and its roots; of headers the first copy."""
-		places = [b.place // SECTORS for b in self.table.values() if b.kind == VOLUME_PAGE]
+		pages = [(number, b) for number, b in self.table.items() if b.kind == VOLUME_PAGE]
+		listed = [self.table.get(number) for _, number in self.list.addresses()] if self.opened else []
 		return {
 			"table_pages": self.lying("a page of the block table"),
 			"space_pages": self.lying("a page of the space list"),
-			"volume_pages": sorted(places),
+			"volume_pages": sorted(b.place // SECTORS for number, b in pages if self.is_read(number)),
+			"list_pages": sorted(b.place // SECTORS for b in listed if b),
 			"headers": sorted(self.headers.values()),
 		}
 
@@ -1049,7 +1273,7 @@ class Partition:
 			"id": self.id, "opened": self.opened,
 			"size_blocks": len(self.metaslabs) * self.label.metaslab_blocks,
 			"volume_blocks": self.volume_blocks,
-			"data_blocks": len(self.map),
+			"data_blocks": sum(1 for _ in self.mapping()),
 			**{name: len(blocks) for name, blocks in self.structures().items()},
 		}
 
@@ -1057,24 +1281,54 @@ class Partition:
 # -- what it says --
 
 
+def snapshot_json(partition, n, keys):
+	about = {"name": n.name, "number": n.number, "state": STATES[n.state], "created_s": n.created,
+		"volume_blocks": n.blocks, "origin": n.origin}
+	if n.state == ALIVE:
+		about["map"] = [dict(zip(keys, m)) for m in partition.mapping(n.tree)]
+	return about
+
+
 def print_json(pool):
 	keys = ("address", "id", "block", "check")
 	partitions = []
 	for p in pool.partitions:
 		mapping = [dict(zip(keys, m)) for m in p.mapping()]
-		partitions.append({"name": p.name, **p.totals(), **p.structures(), "map": mapping})
+		snapshots = [snapshot_json(p, n, keys) for n in p.snapshots]
+		holds = {"map": mapping, "snapshots": snapshots}
+		partitions.append({"name": p.name, **p.totals(), **p.structures(), **holds})
 	print(json.dumps({"partitions": partitions, "damage": pool.report.found}))
+
+
+def print_map(mapping):
+	for address, number, block, check in mapping:
+		print(f"  {address} -> id {number}, block {block}, {check}")
 
 
 def print_text(pool, with_map):
 	for p in pool.partitions:
 		print(f"partition {p.name}:", ", ".join(f"{name} {value}" for name, value in p.totals().items()))
-		for address, number, block, check in p.mapping() if with_map else ():
-			print(f"  {address} -> id {number}, block {block}, {check}")
+		print_map(p.mapping() if with_map else ())
+		for n in p.snapshots:
+			about = f"number {n.number}, {STATES[n.state]}, volume_blocks {n.blocks}"
+			print(f"snapshot {p.name}@{n.name}: {about}, created {n.created}")
+			print_map(p.mapping(n.tree) if with_map and n.state == ALIVE else ())
 	for found in pool.report.found:
 		where = f"{found['partition']}: " if found["partition"] else ""
 		place = f" (block {found['block']})" if found["block"] is not None else ""
 		print(f"damage: {where}{found['text']}{place}")
+
+
+def find(pool, name):
+	"""The partition and, where that is meant, its snapshot; None: there is none."""
+	name, is_snapshot, snapshot = name.partition("@")
+	for p in pool.partitions:
+		if p.name == name and not is_snapshot:
+			return p, None
+		for n in p.alive() if p.name == name else ():
+			if n.name == snapshot:
+				return p, n
+	return None
 
 
 def main():
@@ -1082,8 +1336,8 @@ def main():
 	parser.add_argument("pool", help="a file or a block device that nobody uses")
 	parser.add_argument("--json", action="store_true", help="print one JSON object")
 	parser.add_argument("--totals", action="store_true", help="leave out where each address lies")
-	parser.add_argument("--extract", nargs=2, metavar=("NAME", "FILE"),
-		help="write a partition's volume to a file")
+	parser.add_argument("--extract", nargs=2, metavar=("NAME[@SNAPSHOT]", "FILE"),
+		help="write a partition's volume, or a snapshot of it, to a file")
 	arguments = parser.parse_args()
 	try:
 		pool = Pool(arguments.pool)
@@ -1091,11 +1345,11 @@ def main():
 		print(f"decode.py: {arguments.pool}: {why}", file=sys.stderr)
 		return 2
 	if arguments.extract:
-		wanted = [p for p in pool.partitions if p.name == arguments.extract[0]]
-		if not wanted:
-			print(f"decode.py: there is no partition {arguments.extract[0]}", file=sys.stderr)
+		found = find(pool, arguments.extract[0])
+		if not found:
+			print(f"decode.py: there is no {arguments.extract[0]}", file=sys.stderr)
 			return 2
-		wanted[0].extract(arguments.extract[1])
+		found[0].extract(found[1], arguments.extract[1])
 	if arguments.json:
 		print_json(pool)
 	else:

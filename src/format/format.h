@@ -188,6 +188,12 @@ struct fmt_map {
 };
 static_assert(sizeof(struct fmt_map) == BLOCK_SIZE, "map");
 
+/* Bits of features.incompatible in a partition's page. */
+enum {
+	PARTITION_SNAPSHOTS = 1 << 0, /* it has snapshots, or had some */
+	PARTITION_INCOMPATIBLE_KNOWN = PARTITION_SNAPSHOTS,
+};
+
 struct fmt_partition { /* page.head.partition is the id; 0: this partition slot is free */
 	struct fmt_pool_page page;
 	uint8_t name[64]; /* NUL-terminated */

@@ -179,7 +179,7 @@ static const char *why_not_sane(const struct part *part, const struct fmt_partit
  */
 static void take_features(struct part *part, const struct fmt_partition *page)
 {
-	if (le64_get(page->features.incompatible))
+	if (le64_get(page->features.incompatible) & ~(uint64_t)PARTITION_INCOMPATIBLE_KNOWN)
 		snprintf(part->fault, sizeof(part->fault),
 			 "it uses a feature that this lcpfs does not know; use a newer one");
 	else if (le64_get(page->features.read_only) && !part->pool->options.read_only)

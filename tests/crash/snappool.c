@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Pools with snapshots, for the second decoder: snappool SEED FOLDER. A partition is written, trimmed, snapshots
+ * of it are taken, destroyed and rolled back to. On the way it leaves images of the pool in FOLDER: N.pool.
+ *
+ * Of an image that was closed, or flushed and cut off amid what the background does, N.held says what must be in
+ * it: a line for each block, "NAME ADDRESS CHECK", NAME being db or db@SNAPSHOT. The others were cut off amid
+ * anything, so only that nothing is damaged is known of them.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "pool/core.h"
+#include "pool/layout.h"
+#include "vdev/simdisk.h"
+
+#define MB (UINT64_C(1) << 20)
+
+enum { SNAPS_MAX = 5, OPS = 700, CUTS_MAX = 8, STEPS = 40 };
+
+struct held {
+	char name[16];
+	uint32_t *version; /* by address; 0: a hole */
+};
+
+struct world {
+	const char *folder;
+	uint64_t random, now_us;
+	struct simdisk *disk;
+	struct clock clock;
+	struct lcpfs_pool *pool;
+	struct store *store;
+	uint32_t blocks, hot, versions;
+	uint32_t *version; /* of the volume */
+	struct held snap[SNAPS_MAX];
+	unsigned snaps, names, images, cuts;
+	uint64_t next_cut; /* the change at which an image is left */
+};
+
+static uint64_t now_us(void *context)
+{
+	return ((struct world *)context)->now_us += 50;
+}
+
+static uint64_t wall_s(void *context)
+{
+	return 1700000000 + ((struct world *)context)->now_us / 1000000;
+}
+
+static uint64_t chance(struct world *w, uint64_t n)
+{
+	return hash_mix(w->random++) % n;
+}
+
+static void must(bool good, const char *what, const struct lcpfs_failure *failure)
+{
+	if (good)
+		return;
+	fprintf(stderr, "snappool: %s: %s\n", what, failure ? failure->message : "");
+	exit(1);
+}
+
+/* -- images -- */
+
+static void leave_image(struct world *w, const struct simimage *image)
+{
+	char path[300];
+
+	snprintf(path, sizeof(path), "%s/%u.pool", w->folder, w->images++);
+	must(simimage_save(image, path) == 0, path, NULL);
+}
+
+static void content(uint32_t address, uint32_t version, uint8_t *data)
+{
+	for (unsigned i = 0; i < BLOCK_SIZE; i += 8) {
+		uint64_t word = hash_mix(((uint64_t)version << 32 | address) + i);
+
+		memcpy(data + i, &word, sizeof(word));
+	}
+}
+
+static void tell_held(const struct world *w, FILE *out, const char *name, const uint32_t *version)
+{
+	uint8_t data[BLOCK_SIZE];
+
+	for (uint32_t a = 0; a < w->blocks; a++) {
+		if (!version[a])
+			continue;
+		content(a, version[a], data);
+		struct fmt_check check = fmt_check_of(data);
+		fprintf(out, "%s %" PRIu32 " %016" PRIx64 "%016" PRIx64 "\n", name, a, le64_get(check.high),
+			le64_get(check.low));
+	}
+}
+
+/* What the model has is in the image, and nothing else. */
+static void leave_held(struct world *w, const struct simimage *image)
+{
+	char path[300], name[32];
+	FILE *out;
+
+	snprintf(path, sizeof(path), "%s/%u.held", w->folder, w->images);
+	out = fopen(path, "w");
+	must(out, path, NULL);
+	tell_held(w, out, "db", w->version);
+	for (unsigned i = 0; i < w->snaps; i++) {
+		snprintf(name, sizeof(name), "db@%s", w->snap[i].name);
+		fprintf(out, "%s\n", name); /* it may hold nothing */
+		tell_held(w, out, name, w->snap[i].version);
+	}
+	must(fclose(out) == 0, path, NULL);
+	leave_image(w, image);
+}
+
+/* Amid whatever is under way. */
+static void on_change(void *context, struct simdisk *disk, uint64_t change)
+{
+	struct world *w = context;
+
+	if (change != w->next_cut || w->cuts == CUTS_MAX)
+		return;
+	struct simdisk_fate fate = {.kind = SIMDISK_SCATTER, .seed = chance(w, UINT64_MAX)};
+	struct simimage *image = simdisk_image(disk, &fate);
+	leave_image(w, image);
+	simimage_free(image);
+	w->cuts++;
+	w->next_cut += 1 + chance(w, 120);
+}
+
+/* -- the pool -- */
+
+static void use_disk(struct world *w, const struct simimage *image)
+{
+	simdisk_free(w->disk);
+	w->disk = simdisk_new(image, SIMDISK_DISCARD_GARBAGE);
+	w->next_cut = 1 + chance(w, 120);
+	simdisk_on_change(w->disk, on_change, w);
+}
+
+static void open_pool(struct world *w)
+{
+	struct lcpfs_open_options options = {.cache_bytes = 4 * MB};
+	struct lcpfs_failure failure = {0};
+
+	must(!pool_open_vdev(simdisk_vdev(w->disk), &w->clock, &options, &w->pool, &failure), "open", &failure);
+	struct part *part = part_named(w->pool, "db");
+	w->store = part ? part->store : NULL;
+}
+
+/* Before the first snapshot: who does not know of them keeps off. */
+static void set_feature(struct world *w)
+{
+	struct lcpfs_failure failure = {0};
+	const struct part *part = part_named(w->pool, "db");
+	struct txg txg;
+
+	txg_begin(w->pool, &txg);
+	struct fmt_partition *page = txg_change(&txg, layout_partition_page(&w->pool->layout, part->slot));
+	page->features.incompatible = le64_of(PARTITION_SNAPSHOTS);
+	must(!txg_commit(&txg, &failure), "feature", &failure);
+}
+
+static void make_pool(struct world *w, uint64_t seed)
+{
+	struct lcpfs_create_options create = {0};
+	struct lcpfs_failure failure = {0};
+	struct lcpfs_partition_spec spec = {.name = "db", .min_bytes = 6 * MB, .thin = true,
+					    .max_bytes = (seed % 2 ? 20 : 8) * MB, /* 8: one head of the log */
+					    .size_bytes = (seed % 2 ? 16 : 6) * MB,
+					    .volume_bytes = (uint64_t)w->blocks << BLOCK_SHIFT};
+	struct simimage *image = simimage_new(24 * MB);
+
+	use_disk(w, image);
+	simimage_free(image);
+	w->next_cut = UINT64_MAX;
+	must(!pool_create_vdev(simdisk_vdev(w->disk), &w->clock, &create, seed + 1, &failure), "create", &failure);
+	open_pool(w);
+	must(!pool_add_of_space(w->pool, &spec, &failure), "add", &failure);
+	must(!lcpfs_pool_close(w->pool, &failure), "close", &failure);
+	open_pool(w);
+	set_feature(w);
+	w->next_cut = simdisk_counts(w->disk)->changes + 1 + chance(w, 120);
+}
+
+/* -- what happens to it -- */
+
+static uint32_t any_address(struct world *w, uint32_t count)
+{
+	return (uint32_t)chance(w, chance(w, 8) ? w->hot : w->blocks - count);
+}
+
+static void op_write(struct world *w)
+{
+	static const unsigned counts[] = {1, 1, 1, 4, 20};
+	uint32_t count = counts[chance(w, 5)], first = any_address(w, count);
+	uint8_t data[BLOCK_SIZE];
+
+	for (uint32_t a = first; a < first + count; a++) {
+		content(a, ++w->versions, data);
+		int error = store_write(w->store, (uint64_t)a << BLOCK_SHIFT, data, BLOCK_SIZE, false, NULL);
+		must(!error || error == -LCPFS_E_NOSPC, "write", NULL);
+		if (error)
+			return;
+		w->version[a] = w->versions;
+	}
+}
+
+static void op_trim(struct world *w)
+{
+	static const unsigned counts[] = {1, 10, 100, 700};
+	uint32_t count = counts[chance(w, 4)], first = any_address(w, count);
+	uint64_t from = (uint64_t)first << BLOCK_SHIFT;
+	int error = store_trim(w->store, from, (uint64_t)count << BLOCK_SHIFT, false, NULL);
+	bool data = false;
+
+	must(!error || error == -LCPFS_E_NOSPC, "trim", NULL);
+	/* Some of it, where there was no room to say so of all. */
+	for (uint32_t a = first; a < first + count; a++) {
+		uint64_t offset = (uint64_t)a << BLOCK_SHIFT, end;
+
+		must(!error || !store_extent(w->store, offset, BLOCK_SIZE, &data, &end), "extent", NULL);
+		w->version[a] = data ? w->version[a] : 0;
+	}
+}
+
+static void op_snapshot(struct world *w)
+{
+	struct held *h = &w->snap[w->snaps];
+	size_t bytes = w->blocks * sizeof(*w->version);
+
+	if (w->snaps == SNAPS_MAX)
+		return;
+	snprintf(h->name, sizeof(h->name), "s%u", ++w->names);
+	int error = store_snapshot(w->store, h->name, wall_s(w));
+	must(!error || error == -LCPFS_E_NOSPC, "snapshot", NULL);
+	if (error)
+		return;
+	h->version = malloc(bytes);
+	must(h->version, "memory", NULL);
+	memcpy(h->version, w->version, bytes);
+	w->snaps++;
+}
+
+static void op_destroy(struct world *w)
+{
+	if (!w->snaps)
+		return;
+	unsigned i = (unsigned)chance(w, w->snaps);
+	int error = store_snapshot_destroy(w->store, w->snap[i].name);
+
+	must(!error || error == -LCPFS_E_NOSPC, "destroy", NULL);
+	if (error)
+		return;
+	free(w->snap[i].version);
+	for (w->snaps--; i < w->snaps; i++)
+		w->snap[i] = w->snap[i + 1];
+}
+
+static void op_rollback(struct world *w)
+{
+	if (!w->snaps)
+		return;
+	const struct held *to = &w->snap[w->snaps - 1];
+	int error = store_rollback(w->store, to->name);
+
+	must(!error || error == -LCPFS_E_NOSPC, "rollback", NULL);
+	if (!error)
+		memcpy(w->version, to->version, w->blocks * sizeof(*w->version));
+}
+
+static void op_close(struct world *w)
+{
+	struct lcpfs_failure failure = {0};
+
+	must(!lcpfs_pool_close(w->pool, &failure), "close", &failure);
+	leave_held(w, simdisk_content(w->disk));
+	open_pool(w);
+}
+
+/* The power goes while the background frees and writes out. */
+static void op_cut(struct world *w)
+{
+	struct simdisk_fate fate = {.kind = SIMDISK_SCATTER, .seed = chance(w, UINT64_MAX)};
+
+	must(!store_flush(w->store, NULL), "flush", NULL);
+	simdisk_on_change(w->disk, NULL, NULL);
+	simdisk_stop_at(w->disk, simdisk_counts(w->disk)->changes + chance(w, 60));
+	for (int i = 0; i < STEPS && !simdisk_is_stopped(w->disk); i++) {
+		int done = store_step(w->store);
+		if (done == 0)
+			(void)!store_checkpoint(w->store);
+	}
+	struct simimage *image = simdisk_image(w->disk, &fate);
+	pool_abandon(w->pool);
+	leave_held(w, image);
+	use_disk(w, image);
+	simimage_free(image);
+	open_pool(w);
+}
+
+static void op(struct world *w)
+{
+	uint64_t what = chance(w, 1000);
+
+	if (what < 700)
+		op_write(w);
+	else if (what < 800)
+		op_trim(w);
+	else if (what < 830)
+		must(!store_flush(w->store, NULL), "flush", NULL);
+	else if (what < 880)
+		op_snapshot(w);
+	else if (what < 915)
+		op_destroy(w);
+	else if (what < 930)
+		op_rollback(w);
+	else if (what < 937)
+		op_close(w);
+	else if (what < 947)
+		op_cut(w);
+	else
+		must(store_step(w->store) >= -LCPFS_E_NOSPC, "step", NULL);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc != 3)
+		return 2;
+	uint64_t seed = strtoull(argv[1], NULL, 10);
+	struct world w = {.folder = argv[2], .random = hash_mix(seed), .now_us = 1000000};
+
+	w.blocks = (seed % 3 ? 1100 : 48) * 256; /* a tree of three levels, or of two */
+	w.hot = seed % 2 ? 700 : 250;
+	w.clock = (struct clock){now_us, wall_s, &w};
+	w.version = calloc(w.blocks, sizeof(*w.version));
+	must(w.version, "memory", NULL);
+	make_pool(&w, seed);
+	for (int i = 0; i < OPS; i++)
+		op(&w);
+	op_destroy(&w);
+	op_close(&w); /* something is dying still, mostly */
+	pool_abandon(w.pool);
+	simdisk_free(w.disk);
+	while (w.snaps)
+		free(w.snap[--w.snaps].version);
+	free(w.version);
+	return 0;
+}
