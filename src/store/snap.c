@@ -237,7 +237,7 @@ static int load_pairs(struct store *s, struct fmt_snapshots *b)
 		int error = attempt(s, find_pair, &f);
 		if (error || (!f.mapping[0].id && !f.mapping[1].id))
 			return error;
-		if (f.mapping[1].id != f.mapping[0].id + 1)
+		if (f.mapping[0].id % 2 || f.mapping[1].id != f.mapping[0].id + 1)
 			return -LCPFS_E_CORRUPT;
 		error = read_pair(s, &f, b);
 		for (unsigned i = 0; i < SNAPSHOT_SLOTS && !error; i++) {
@@ -470,7 +470,7 @@ static struct snapshot *next_dying(const struct store *s)
 {
 	const struct snapshots *l = &s->trees.snapshots;
 	for (unsigned i = l->count; i-- > 0;) {
-		if (l->list[i]->state != SNAPSHOT_ALIVE)
+		if (l->list[i]->state != SNAPSHOT_ALIVE && !l->list[i]->stuck)
 			return l->list[i]->users ? NULL : l->list[i];
 	}
 	return NULL;
@@ -750,6 +750,11 @@ int snap_unit(struct store *s)
 	store_lock(s);
 	struct snapshot *n = s->faulted ? NULL : next_dying(s);
 	int done = n ? free_unit(s, n) : 0;
+	/* Others go on: check tells of it, and nobody is kept from working. */
+	if (done == -LCPFS_E_CORRUPT || done == -LCPFS_E_IO) {
+		n->stuck = true;
+		done = 1;
+	}
 	store_changed(s);
 	store_unlock(s);
 	return done;

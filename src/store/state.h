@@ -111,6 +111,7 @@ struct snapshot {
 	char name[SNAPSHOT_NAME_MAX + 1];
 	unsigned slot;  /* where it is listed */
 	unsigned users; /* who reads it at this moment */
+	bool stuck;     /* a part of its tree cannot be read: what it had is not freed before it is opened anew */
 };
 
 struct snapshots {

@@ -294,6 +294,33 @@ static void a_full_partition_goes_on_after_a_destroy(void **state)
 	must_be_clean();
 }
 
+/* It stays behind until it can be read again, and is in nobody's way. */
+static void one_that_cannot_be_read_keeps_nobody(void **state)
+{
+	(void)state;
+	put(0, 300, 1);
+	assert_int_equal(store_snapshot(bed.store, "a", 0), 0);
+	put(0, 300, 2);
+	assert_int_equal(store_snapshot(bed.store, "b", 0), 0);
+	put(0, 10, 3);
+	reopen();
+	uint64_t before = live();
+	assert_int_equal(store_snapshot_destroy(bed.store, "a"), 0);
+	simdisk_add_fault(bed.disk,
+			  &(struct simdisk_fault){.kind = SIMDISK_READ, .forever = true, .error = LCPFS_E_IO});
+	finish();
+	simdisk_clear_faults(bed.disk);
+	assert_true(live() > before - 300);
+	assert_int_equal(store_step(bed.store), 0);
+	put(0, 10, 4);
+	assert_int_equal(store_rollback(bed.store, "b"), 0);
+	assert_int_equal(value(5), 2);
+	reopen();
+	finish();
+	assert_true(live() <= before - 300);
+	must_be_clean();
+}
+
 static void rolling_back_wants_the_youngest(void **state)
 {
 	(void)state;
@@ -366,6 +393,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(space_comes_back, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(what_is_used_comes_back, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_full_partition_goes_on_after_a_destroy, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(one_that_cannot_be_read_keeps_nobody, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(rolling_back_wants_the_youngest, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_list_of_many, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(taking_one_is_one_flush, set_up, tear_down),
