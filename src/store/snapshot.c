@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "store/back.h"
 #include "store/checkpoint.h"
 #include "store/log.h"
 #include "store/room.h"
@@ -44,6 +45,7 @@ static int change_still(struct store *s, change_fn *fn, const char *name, uint64
 {
 	int error = 0;
 	for (unsigned tries = 0; tries < TRIES_MAX; tries++) {
+		back_least(s);
 		error = hold_still(s, tries);
 		if (!error)
 			error = fn(s, name, created_s);
@@ -188,6 +190,14 @@ int store_rollback(struct store *s, const char *name)
 	return error;
 }
 
+static struct store_snapshot described(const struct snapshot *n)
+{
+	struct store_snapshot d = {
+		.number = n->number, .created_s = n->created_s, .volume_blocks = n->volume.blocks};
+	memcpy(d.name, n->name, sizeof(n->name));
+	return d;
+}
+
 unsigned store_snapshots(struct store *s, struct store_snapshot *list, unsigned room)
 {
 	const struct snapshots *l = &s->trees.snapshots;
@@ -197,11 +207,8 @@ unsigned store_snapshots(struct store *s, struct store_snapshot *list, unsigned 
 		const struct snapshot *n = l->list[i];
 		if (n->state != SNAPSHOT_ALIVE)
 			continue;
-		if (count < room) {
-			list[count] = (struct store_snapshot){
-				.number = n->number, .created_s = n->created_s, .volume_blocks = n->volume.blocks};
-			memcpy(list[count].name, n->name, sizeof(n->name));
-		}
+		if (count < room)
+			list[count] = described(n);
 		count++;
 	}
 	store_unlock(s);
@@ -227,4 +234,14 @@ bool store_snapshots_pending(struct store *s)
 	bool pending = snap_pending(s);
 	store_unlock(s);
 	return pending;
+}
+
+bool store_snapshot_find(struct store *s, const char *name, struct store_snapshot *found)
+{
+	store_lock(s);
+	const struct snapshot *n = snap_find(s, name);
+	if (n)
+		*found = described(n);
+	store_unlock(s);
+	return n;
 }

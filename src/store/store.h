@@ -146,6 +146,7 @@ unsigned store_snapshots(struct store *store, struct store_snapshot *list, unsig
 /* Blocks that come free if this one is destroyed and no other. It is looked for: it takes time as these are many.
  */
 int store_snapshot_used(struct store *store, uint32_t number, uint64_t *blocks) MUST_CHECK;
+bool store_snapshot_find(struct store *store, const char *name, struct store_snapshot *found);
 bool store_snapshots_pending(struct store *store); /* what destroyed ones had is not all free yet */
 /* As of the volume. NOT_FOUND: it is gone. */
 int store_snapshot_read(struct store *store, uint32_t number, uint64_t offset, void *buffer, size_t length,
