@@ -155,7 +155,8 @@ static int fuse_unmount(struct attachment *a)
 
 static int fuse_mount(struct attachment *a)
 {
-	char socket[3 * sizeof(a->seen.nbd_path)], uri[LCPFS_NAME_MAX + sizeof(socket) + 64], log_path[PATH_MAX + 8];
+	char socket[3 * sizeof(a->seen.nbd_path)], uri[2 * LCPFS_NAME_MAX + sizeof(socket) + 64],
+		log_path[PATH_MAX + 8];
 	const char *arguments[] = {"nbdfuse", a->folder, uri, NULL, NULL};
 	struct timespec pause = {.tv_nsec = 20 * 1000 * 1000};
 	int error = fuse_unmount(a); /* what an earlier one has left: nbdfuse would go to the folder above */
@@ -361,17 +362,47 @@ static int check_peer(struct attachment *a)
 			   a->seen.nbd_path, a->pool_path);
 }
 
+/* Its name is that of a partition, or NAME@SNAP. */
+static bool is_snapshot(const struct attachment *a)
+{
+	return strchr(a->name, '@');
+}
+
+static struct json_object *partition_argument(const struct attachment *a)
+{
+	struct json_object *arguments = json_object_new_object();
+	char name[LCPFS_NAME_MAX + 1] = "";
+
+	memcpy(name, a->name, MIN_OF(strcspn(a->name, "@"), (size_t)LCPFS_NAME_MAX));
+	field_put_text(arguments, "name", name);
+	return arguments;
+}
+
+/* `result`: of "snapshots". */
+static int check_snapshot(struct attachment *a, struct json_object *result)
+{
+	struct json_object *snapshots = field_get(result, "snapshots");
+
+	for (size_t i = 0; i < field_length(snapshots); i++) {
+		const char *name = field_text(json_object_array_get_idx(snapshots, i), "name");
+		if (name && !strcmp(name, a->name))
+			return 0;
+	}
+	return failure_set(&a->failure, LCPFS_E_NOT_FOUND, "there is no snapshot %s", a->name);
+}
+
 /* Asks the server for the partition: so it is the pool's own, and the partition is there. */
 static int ask_server(struct attachment *a, bool *is_served)
 {
 	struct session_watch watch = {.pool_path = a->pool_path};
-	struct json_object *arguments = json_object_new_object(), *result;
-	int error;
+	struct json_object *result;
+	int error = session_watch_call(&watch, is_snapshot(a) ? "snapshots" : "iostat", partition_argument(a),
+				       &result, &a->failure);
 
-	field_put_text(arguments, "name", a->name);
-	error = session_watch_call(&watch, "iostat", arguments, &result, &a->failure);
 	*is_served = !error || watch.is_connected || a->failure.code != LCPFS_E_NOT_FOUND;
 	session_watch_close(&watch);
+	if (!error && is_snapshot(a))
+		error = check_snapshot(a, result);
 	json_object_put(result);
 	return error;
 }
@@ -406,7 +437,8 @@ static int begin(struct attachment *a)
 	if (!realpath(a->cli->operands[0], a->pool_path))
 		return failure_set(&a->failure, LCPFS_E_SYSTEM, "%s: %s", a->cli->operands[0],
 				   strerrordesc_np(errno));
-	if (strlen(a->name) > LCPFS_NAME_MAX || strchr(a->name, '/'))
+	if (strcspn(a->name, "@") > LCPFS_NAME_MAX || strlen(a->name) > 2 * LCPFS_NAME_MAX + 1 ||
+	    strchr(a->name, '/'))
 		return failure_set(&a->failure, LCPFS_E_NOT_FOUND, "there is no partition %s", a->name);
 	error = pool_look(a->pool_path, &a->seen, &a->failure);
 	if (error)
@@ -422,15 +454,16 @@ static int begin(struct attachment *a)
 /* Is the partition there? By the server, or where there is none, by a look into the pool. */
 static int check_partition(struct attachment *a, bool *is_served)
 {
-	struct session_call call = {.pool_path = a->pool_path, .command = "get"};
+	struct session_call call = {.pool_path = a->pool_path, .command = is_snapshot(a) ? "snapshots" : "get"};
 	struct json_object *result = NULL;
 	int error = ask_server(a, is_served);
 
 	if (!error || *is_served)
 		return error;
-	call.arguments = json_object_new_object();
-	field_put_text(call.arguments, "name", a->name);
+	call.arguments = partition_argument(a);
 	error = session_run(&call, &result, &a->failure);
+	if (!error && is_snapshot(a))
+		error = check_snapshot(a, result);
 	json_object_put(result);
 	return error;
 }
@@ -491,11 +524,12 @@ static int attach_new(struct attachment *a, const struct method **method)
 
 int attach_command(const struct cli *cli)
 {
-	struct attachment a = {.cli = cli, .name = cli->operands[1], .is_read_only = cli_flag(cli, "read-only")};
+	struct attachment a = {.cli = cli, .name = cli->operands[1]};
 	const char *wanted = cli_value(cli, "method");
 	const struct method *method;
 	int error;
 
+	a.is_read_only = cli_flag(cli, "read-only") || is_snapshot(&a);
 	if (wanted && !method_named(wanted))
 		return cli_usage("--method %s: it is nbd or fuse", wanted);
 	error = begin(&a);

@@ -63,9 +63,27 @@ static const struct cli_option set_options[] = {
 	{0},
 };
 static const struct cli_option remove_options[] = {
-	{"force", NULL, "also if it holds data, and without a question"},
+	{"force", NULL, "also if it holds data or has snapshots, and without a question"},
 	{"dry-run", NULL, DRY_HELP},
 	{"json", NULL, JSON_HELP},
+	{0},
+};
+static const struct cli_option list_options[] = {
+	{"snapshots", NULL, "the snapshots instead: name, length, when it was taken"},
+	{"json", NULL, JSON_HELP},
+	{0}};
+static const struct cli_option snapshot_options[] = {{"dry-run", NULL, DRY_HELP}, {"json", NULL, JSON_HELP}, {0}};
+static const struct cli_option destroy_options[] = {
+	{"dry-run", NULL, DRY_HELP, 'n'},
+	{"json", NULL, JSON_HELP},
+	{"progress", NULL, PROGRESS_HELP},
+	{0},
+};
+static const struct cli_option rollback_options[] = {
+	{"force", NULL, "destroy the snapshots that are younger, first"},
+	{"dry-run", NULL, DRY_HELP},
+	{"json", NULL, JSON_HELP},
+	{"progress", NULL, PROGRESS_HELP},
 	{0},
 };
 static const struct cli_option tune_options[] = {{"dry-run", NULL, DRY_HELP}, {"json", NULL, JSON_HELP}, {0}};
@@ -154,11 +172,18 @@ static const struct cli_command commands[] = {
 	 pool_set, set_options},
 	{"get", "POOL [NAME] [PROPERTY ...]",
 	 "properties of the pool and of partitions, and where each value comes from", get_command, get_options},
-	{"remove", "POOL NAME", "remove a partition with all that is in it", remove_command,
-	 remove_options},
-	{"list", "POOL", "partitions: size, min, max, live, pressure, epsilon …", pool_list, json_options},
+	{"remove", "POOL NAME", "remove a partition with all that is in it", remove_command, remove_options},
+	{"list", "POOL", "partitions: size, min, max, live, pressure, epsilon …; or snapshots", pool_list,
+	 list_options},
 	{"status", "POOL", "the pool: totals, health, engine, thresholds with confidence", pool_status,
 	 json_options},
+	{"snapshot", "POOL NAME@SNAP ...", "keep volumes as they are now, several at one instant", pool_snapshot,
+	 snapshot_options},
+	{"rollback", "POOL NAME@SNAP", "make a volume what it was when a snapshot was taken", pool_rollback,
+	 rollback_options},
+	{"destroy", "POOL NAME@SNAP ...",
+	 "destroy snapshots, NAME@SNAP,SNAP for several; what only they hold comes free", pool_destroy,
+	 destroy_options},
 	{"serve", "POOL", "serve the partitions to NBD clients until SIGTERM", serve_command, serve_options},
 	{"attach", "POOL NAME", "a partition as a block device of this machine; prints which", attach_command,
 	 attach_options},

@@ -14,7 +14,7 @@
 #include "base/check.h"
 
 enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
-enum { CLI_OPTIONS_MAX = 20, CLI_OPERANDS_MAX = 32 };
+enum { CLI_OPTIONS_MAX = 20, CLI_OPERANDS_MAX = 260 };
 
 struct cli_option {
 	const char *name;
@@ -92,6 +92,9 @@ int pool_tune(const struct cli *cli);
 int pool_explain(const struct cli *cli);
 int pool_log(const struct cli *cli);
 int pool_scrub(const struct cli *cli);
+int pool_snapshot(const struct cli *cli);
+int pool_destroy(const struct cli *cli);
+int pool_rollback(const struct cli *cli);
 
 int attach_command(const struct cli *cli);
 int detach_command(const struct cli *cli);

@@ -84,6 +84,11 @@ static void print_operand(const char *command, int place, const char *name, size
 		printf("\t%s:*) _lcpfs_keys ;;\n", command);
 		return;
 	}
+	if (length == 9 && !strncmp(name, "NAME@SNAP", length)) { /* and all that follow: bash cuts words at @ */
+		printf("\t%s:*) _lcpfs_%s ;;\n", command,
+		       strcmp(command, "snapshot") ? "snapshots" : "of_partition");
+		return;
+	}
 	printf("\t%s:%d) ", command, place);
 	for (size_t i = 0; i < ARRAY_LENGTH(operand_words); i++) {
 		const char *operand = operand_words[i].operand;
@@ -123,6 +128,20 @@ static const char head[] =
 	"_lcpfs_partitions() {\n"
 	"\t_lcpfs_words \"$(timeout 2 \"${COMP_WORDS[0]}\" list \"${operands[0]/#\\~/$HOME}\" --json \\\n"
 	"\t\t2>/dev/null | grep -o '\"name\":\"[^\"]*\"' | cut -d '\"' -f 4)\"\n"
+	"}\n"
+	"_lcpfs_of_partition() {\n"
+	"\tcompopt -o nospace 2>/dev/null\n"
+	"\t_lcpfs_partitions\n"
+	"\tCOMPREPLY=(${COMPREPLY[@]/%/@})\n"
+	"}\n"
+	"# What readline replaces begins behind the @, but the words are whole.\n"
+	"_lcpfs_snapshots() {\n"
+	"\tlocal word=${COMP_LINE:0:COMP_POINT}\n"
+	"\tword=${word##* }\n"
+	"\t[[ -n $COMP_LINE ]] || word=$cur\n"
+	"\tCOMPREPLY=($(compgen -W \"$(timeout 2 \"${COMP_WORDS[0]}\" list \"${operands[0]/#\\~/$HOME}\" \\\n"
+	"\t\t--snapshots --json 2>/dev/null | grep -o '\"name\":\"[^\"]*\"' | cut -d '\"' -f 4)\" -- \"$word\"))\n"
+	"\t[[ -z $COMP_LINE || $word != *@* ]] || COMPREPLY=(\"${COMPREPLY[@]#*@}\")\n"
 	"}\n"
 	"\n"
 	"_lcpfs() {\n"

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/text.h"
 #include "cli.h"
 #include "control/field.h"
 #include "session.h"
@@ -86,7 +87,10 @@ static struct json_object *named(const char *name)
 
 int pool_list(const struct cli *cli)
 {
-	return run(cli, NULL, show_list);
+	struct session_call snapshots = {.command = "snapshots"};
+
+	return cli_flag(cli, "snapshots") ? run_call(cli, &snapshots, show_snapshots, NULL)
+					  : run(cli, NULL, show_list);
 }
 
 int pool_status(const struct cli *cli)
@@ -425,4 +429,68 @@ int pool_log(const struct cli *cli)
 	cli_progress_start(&progress, cli);
 	(void)cli_progress(&progress, 0, 0);
 	return follow(cli, after);
+}
+
+/* ---- snapshots ---- */
+
+/* All operands behind the pool, separated by commas. */
+static struct json_object *snapshot_names(const struct cli *cli)
+{
+	struct json_object *arguments = json_object_new_object();
+	struct text names = TEXT_INIT;
+
+	for (int i = 1; i < CLI_OPERANDS_MAX && cli->operands[i]; i++)
+		text_append(&names, "%s%s", i > 1 ? "," : "", cli->operands[i]);
+	field_put_text(arguments, "names", text_get(&names));
+	text_free(&names);
+	return arguments;
+}
+
+static void show_each(struct json_object *result, const char *key)
+{
+	struct json_object *names = field_get(result, key);
+
+	for (size_t i = 0; i < field_length(names); i++) {
+		show_dry_run(result);
+		printf("%s: %s\n", json_object_get_string(json_object_array_get_idx(names, i)), key);
+	}
+}
+
+static void show_created(struct json_object *result)
+{
+	show_each(result, "created");
+}
+
+static void show_destroyed(struct json_object *result)
+{
+	show_each(result, "destroyed");
+}
+
+static void show_rolled_back(struct json_object *result)
+{
+	const char *name = field_text(result, "rolled_back");
+
+	show_each(result, "destroyed");
+	show_dry_run(result);
+	printf("%.*s: rolled back to %s\n", (int)strcspn(name ? name : "", "@"), name ? name : "",
+	       name ? name : "");
+}
+
+int pool_snapshot(const struct cli *cli)
+{
+	return run(cli, snapshot_names(cli), show_created);
+}
+
+int pool_destroy(const struct cli *cli)
+{
+	return run_long(cli, snapshot_names(cli), show_destroyed, NULL);
+}
+
+int pool_rollback(const struct cli *cli)
+{
+	struct json_object *arguments = named(cli->operands[1]);
+
+	if (cli_flag(cli, "force"))
+		field_put_flag(arguments, "force", true);
+	return run_long(cli, arguments, show_rolled_back, NULL);
 }

@@ -49,21 +49,35 @@ static char *read_answer(void)
 	return line;
 }
 
+enum { SNAPSHOTS_TEXT = 48 };
+
+/* " and 2 snapshots", or nothing where there are none. */
+static void print_snapshots(char text[SNAPSHOTS_TEXT], struct json_object *result)
+{
+	uint64_t count = field_count(result, "snapshots");
+
+	text[0] = '\0';
+	if (count)
+		snprintf(text, SNAPSHOTS_TEXT, " and %llu snapshot%s", (unsigned long long)count,
+			 count == 1 ? "" : "s");
+}
+
 /* Of one that holds data: what is lost, and is that meant? 0, or the exit code. */
 static int confirm(const struct cli *cli)
 {
 	const char *name = cli->operands[1];
 	struct lcpfs_failure failure = {0};
-	char data[SIZE_TEXT], *answer;
+	char data[SIZE_TEXT], snapshots[SNAPSHOTS_TEXT], *answer;
 	struct json_object *result;
 	bool is_meant;
 
 	if (ask(cli, false, true, &result, &failure))
 		return cli_failure(&failure);
 	size_print_blocks(data, field_count(result, "data_blocks"));
+	print_snapshots(snapshots, result);
 	json_object_put(result);
-	fprintf(stderr, "Partition %s of %s holds %s of data, which will be lost.\n", name, cli->operands[0],
-		data);
+	fprintf(stderr, "Partition %s of %s holds %s of data%s, which will be lost.\n", name, cli->operands[0],
+		data, snapshots);
 	fprintf(stderr, "Its name, if that is meant: ");
 	answer = read_answer();
 	is_meant = answer && !strcmp(answer, name);
@@ -73,15 +87,16 @@ static int confirm(const struct cli *cli)
 
 static void show(const struct cli *cli, struct json_object *result)
 {
-	char data[SIZE_TEXT], space[SIZE_TEXT];
+	char data[SIZE_TEXT], space[SIZE_TEXT], snapshots[SNAPSHOTS_TEXT];
 
+	print_snapshots(snapshots, result);
 	size_print_blocks(data, field_count(result, "data_blocks"));
 	size_print_blocks(space, field_count(result, "size_blocks"));
 	if (cli_flag(cli, "json"))
 		show_json(result);
 	else if (field_flag(result, "dry_run"))
-		printf("would be: %s: removed, with %s of data; %s of the pool would be free\n", cli->operands[1],
-		       data, space);
+		printf("would be: %s: removed, with %s of data%s; %s of the pool would be free\n",
+		       cli->operands[1], data, snapshots, space);
 	else
 		printf("%s: removed\n", cli->operands[1]);
 }

@@ -422,6 +422,24 @@ void show_partition(struct json_object *result)
 	printf("; %s of the pool\n", space);
 }
 
+void show_snapshots(struct json_object *result)
+{
+	static const char *const titles[] = {"<NAME", "LENGTH", "<CREATED", NULL};
+	struct json_object *snapshots = field_get(result, "snapshots");
+	char length[SIZE_TEXT], created[TIME_TEXT];
+	struct table *table = table_new(titles);
+
+	for (size_t i = 0; i < field_length(snapshots); i++) {
+		struct json_object *snapshot = json_object_array_get_idx(snapshots, i);
+
+		table_row(table);
+		table_cell(table, "%s", text_of(snapshot, "name"));
+		table_cell(table, "%s", volume_text(snapshot, length));
+		table_cell(table, "%s", show_time(field_count(snapshot, "created_s"), created));
+	}
+	table_print(table);
+}
+
 struct side_line {
 	const char *label, *key;
 	void (*cell)(struct table *table, struct json_object *object, const char *key);

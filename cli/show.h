@@ -8,6 +8,7 @@
 
 void show_help(int indent, const char *left, const char *right); /* "  left  right" in 80 columns */
 void show_list(struct json_object *result);
+void show_snapshots(struct json_object *result);
 void show_status(struct json_object *result);
 void show_partition(struct json_object *result);
 void show_explain(struct json_object *result);

@@ -143,11 +143,16 @@ int lcpfs_partition_set(struct lcpfs_pool *pool, const char *name, const struct 
 			lcpfs_progress *progress, void *context, struct lcpfs_partition_info *info,
 			struct lcpfs_failure *failure);
 
+/*
+ * "NAME@SNAP" opens a snapshot: a volume that never changes. Writing and trimming it is READ_ONLY. As long as it
+ * is open it cannot be destroyed (BUSY).
+ */
 int lcpfs_partition_open(struct lcpfs_pool *pool, const char *name, struct lcpfs_partition **partition,
 			 struct lcpfs_failure *failure);
 void lcpfs_partition_close(struct lcpfs_partition *partition);
 
 uint64_t lcpfs_volume_bytes(const struct lcpfs_partition *partition);
+bool lcpfs_volume_is_snapshot(const struct lcpfs_partition *partition);
 /* Any offset and length within the volume; each 4 KiB block changes as a whole. */
 int lcpfs_volume_read(struct lcpfs_partition *partition, uint64_t offset, void *buffer, size_t length,
 		      struct lcpfs_failure *failure);
@@ -180,6 +185,55 @@ void lcpfs_volume_settle(struct lcpfs_partition *partition);
 int lcpfs_volume_flush(struct lcpfs_partition *partition, struct lcpfs_failure *failure);
 int lcpfs_volume_extent(struct lcpfs_partition *partition, uint64_t offset, uint64_t length, bool *data, uint64_t *end);
 
+/* ---- snapshots ---- */
+
+/*
+ * A snapshot is named NAME@SNAP: SNAP is 1 to 63 of A-Z a-z 0-9 . _ - : and NAME is its partition's. It is what
+ * the volume was when it was taken, and takes space only for what was overwritten or trimmed since.
+ */
+struct lcpfs_snapshot_info {
+	char name[2 * LCPFS_NAME_MAX + 2]; /* NAME@SNAP */
+	char partition[LCPFS_NAME_MAX + 1], snapshot[LCPFS_NAME_MAX + 1];
+	uint64_t created_s;    /* since 1970 */
+	uint64_t volume_bytes; /* whole blocks */
+	uint32_t clients;      /* open handles of it */
+};
+
+/* NULL instead: none of it. */
+struct lcpfs_snapshot_options {
+	bool dry_run;             /* only say whether it would be done; in a pool that is open read-only, too */
+	bool force;               /* rolling back: destroys those that are younger */
+	lcpfs_progress *progress; /* in snapshots; may be NULL */
+	void *context;
+};
+
+/*
+ * Takes them all, of several partitions at one instant: none of them has a write that came after one that another
+ * lacks. Each is durable, with all that was acknowledged before, when it returns 0; after an error there is none
+ * of them, unless the message says so. A crash meanwhile may leave some. EXISTS, INVALID, NOSPC, BUSY.
+ */
+int lcpfs_snapshot_create(struct lcpfs_pool *pool, const char *const *names, size_t count,
+			  const struct lcpfs_snapshot_options *options, struct lcpfs_failure *failure);
+/*
+ * For good, one after the other. The space that only they take comes free in the background; before it returns, in
+ * a pool without. NOT_FOUND, and BUSY for one that somebody has open: then none is destroyed.
+ */
+int lcpfs_snapshot_destroy(struct lcpfs_pool *pool, const char *const *names, size_t count,
+			   const struct lcpfs_snapshot_options *options, struct lcpfs_failure *failure);
+/*
+ * The volume becomes what it was; its length stays. What was written since is lost. Old or new after a crash,
+ * never between. BUSY while somebody has the volume open. EXISTS: there are younger ones, and force is not given.
+ * TOO_SMALL: it has data beyond the end that the volume has now.
+ */
+int lcpfs_snapshot_rollback(struct lcpfs_pool *pool, const char *name,
+			    const struct lcpfs_snapshot_options *options, struct lcpfs_failure *failure);
+/*
+ * Of one partition or, with NULL, of all, by id; the oldest first. *count: how many there are; up to `room` are
+ * filled.
+ */
+int lcpfs_snapshot_list(struct lcpfs_pool *pool, const char *partition, struct lcpfs_snapshot_info *list,
+			size_t room, size_t *count, struct lcpfs_failure *failure);
+
 /* ---- what it knows ---- */
 
 struct lcpfs_partition_info {
@@ -195,6 +249,7 @@ struct lcpfs_partition_info {
 	uint64_t live_blocks; /* data and tables */
 	uint64_t data_blocks;
 	uint64_t least_size_blocks; /* how small it could be made now */
+	uint64_t snapshots;         /* how many it has; what they hold is live, too */
 	double utilization, access_frequency, avg_latency_us, pressure, epsilon, write_amplification; /* engine's windows */
 	/* since the partition was created */
 	uint64_t read_ops, write_ops, trim_ops, flush_ops;
@@ -284,6 +339,9 @@ enum lcpfs_event_kind {
 	LCPFS_EVENT_HOST,      /* the file system under the pool file is full, or has space again */
 	LCPFS_EVENT_CHANGED,   /* limits, volume or name of a partition */
 	LCPFS_EVENT_GROWN,     /* the pool, by what its file or device had gained */
+	LCPFS_EVENT_SNAPSHOT = 20, /* was taken, or several of one partition */
+	LCPFS_EVENT_DESTROYED,     /* a snapshot, or several of one partition */
+	LCPFS_EVENT_ROLLED_BACK,   /* a partition, to a snapshot */
 };
 
 const char *lcpfs_event_kind_name(enum lcpfs_event_kind kind);

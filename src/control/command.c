@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "control/command.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -121,6 +122,7 @@ static int run_remove(struct command_call *call)
 	field_put_text(call->result, "removed", name);
 	field_put_count(call->result, "data_blocks", info.data_blocks);
 	field_put_count(call->result, "size_blocks", info.size_blocks);
+	field_put_count(call->result, "snapshots", info.snapshots);
 	field_put_flag(call->result, "dry_run", how.dry_run);
 	return 0;
 }
@@ -414,6 +416,143 @@ static int run_scrub(struct command_call *call)
 	return 0;
 }
 
+/* ---- snapshots ---- */
+
+/* "a@x,y,b@x" as the names of snapshots: one without a partition's name has that of the one before it. */
+struct snapshot_names {
+	char **list;
+	size_t count;
+};
+
+static void snapshot_names_free(struct snapshot_names *names)
+{
+	for (size_t i = 0; i < names->count; i++)
+		free(names->list[i]);
+	free(names->list);
+}
+
+static char *snapshot_name(const char *word, size_t length, const char **partition, size_t *partition_length)
+{
+	const char *at = memchr(word, '@', length);
+	char *name;
+
+	if (at || !*partition)
+		return strndup(word, length);
+	if (asprintf(&name, "%.*s@%.*s", (int)*partition_length, *partition, (int)length, word) < 0)
+		return NULL;
+	return name;
+}
+
+static int snapshot_names_split(const char *text, struct snapshot_names *names)
+{
+	const char *partition = NULL;
+	size_t partition_length = 0, room = 2;
+
+	for (const char *c = text; *c; c++)
+		room += *c == ',';
+	*names = (struct snapshot_names){.list = calloc(room, sizeof(*names->list))};
+	for (const char *word = text; names->list; word++) {
+		size_t length = strcspn(word, ",");
+		char *name = snapshot_name(word, length, &partition, &partition_length);
+
+		if (!name)
+			return -LCPFS_E_NOMEM;
+		names->list[names->count++] = name;
+		if (memchr(word, '@', length)) {
+			partition = word;
+			partition_length = strcspn(word, "@");
+		}
+		word += length;
+		if (!*word)
+			return 0;
+	}
+	return -LCPFS_E_NOMEM;
+}
+
+static struct lcpfs_snapshot_options snapshot_options(const struct command_call *call)
+{
+	return (struct lcpfs_snapshot_options){.dry_run = field_flag(call->arguments, "dry_run"),
+					       .force = field_flag(call->arguments, "force"),
+					       .progress = call->progress,
+					       .context = call->context};
+}
+
+typedef int change_snapshots(struct lcpfs_pool *pool, const char *const *names, size_t count,
+			     const struct lcpfs_snapshot_options *options, struct lcpfs_failure *failure);
+
+static int run_on_snapshots(struct command_call *call, change_snapshots *change, const char *key)
+{
+	struct lcpfs_snapshot_options options = snapshot_options(call);
+	struct json_object *array = json_object_new_array();
+	struct snapshot_names names;
+	int error = without_sentence(call, snapshot_names_split(field_text(call->arguments, "names"), &names));
+
+	if (!error)
+		error = change(call->pool, (const char *const *)names.list, names.count, &options, call->failure);
+	for (size_t i = 0; i < names.count; i++)
+		json_object_array_add(array, json_object_new_string(names.list[i]));
+	snapshot_names_free(&names);
+	field_put(call->result, key, array);
+	field_put_flag(call->result, "dry_run", options.dry_run);
+	return error;
+}
+
+static int run_snapshot(struct command_call *call)
+{
+	return run_on_snapshots(call, lcpfs_snapshot_create, "created");
+}
+
+static int run_destroy(struct command_call *call)
+{
+	return run_on_snapshots(call, lcpfs_snapshot_destroy, "destroyed");
+}
+
+static int run_snapshots(struct command_call *call)
+{
+	struct json_object *array = json_object_new_array();
+	struct lcpfs_snapshot_info *list;
+	size_t count;
+	int error = describe_snapshots_load(&list, &count, call->pool, field_text(call->arguments, "name"),
+					    call->failure);
+
+	for (size_t i = 0; i < count && !error; i++)
+		json_object_array_add(array, describe_snapshot(&list[i]));
+	free(list);
+	field_put(call->result, "snapshots", array);
+	return error;
+}
+
+/* Those of the same partition that are younger, the youngest first: they go. */
+static struct json_object *younger_snapshots(struct command_call *call, const char *name)
+{
+	char partition[LCPFS_NAME_MAX + 1] = "";
+	struct json_object *array = json_object_new_array();
+	struct lcpfs_snapshot_info *list;
+	size_t count, length = strcspn(name, "@");
+
+	if (length < sizeof(partition))
+		memcpy(partition, name, length);
+	if (!describe_snapshots_load(&list, &count, call->pool, partition, NULL)) {
+		while (count-- > 0 && strcmp(list[count].name, name) != 0)
+			json_object_array_add(array, json_object_new_string(list[count].name));
+	}
+	free(list);
+	return array;
+}
+
+static int run_rollback(struct command_call *call)
+{
+	const char *name = field_text(call->arguments, "name");
+	struct lcpfs_snapshot_options options = snapshot_options(call);
+	struct json_object *younger = younger_snapshots(call, name);
+	int error = lcpfs_snapshot_rollback(call->pool, name, &options, call->failure);
+
+	field_put_text(call->result, "rolled_back", name);
+	field_put(call->result, "destroyed", younger);
+	field_put_flag(call->result, "dry_run", options.dry_run);
+	return error;
+}
+
 static const struct command commands[] = {
 	{"list", false, run_list, {{0}}},
 	{"status", false, run_status, {{0}}},
@@ -460,6 +599,13 @@ static const struct command commands[] = {
 	{"iostat", false, run_iostat, {{"name", COMMAND_TEXT, false}}},
 	{"metrics", false, run_metrics, {{"path", COMMAND_TEXT, false}, {"format", COMMAND_TEXT, false}}},
 	{"scrub", true, run_scrub, {{0}}},
+	{"snapshot", true, run_snapshot, {{"names", COMMAND_TEXT, true}, {"dry_run", COMMAND_FLAG, false}}},
+	{"destroy", true, run_destroy, {{"names", COMMAND_TEXT, true}, {"dry_run", COMMAND_FLAG, false}}},
+	{"rollback",
+	 true,
+	 run_rollback,
+	 {{"name", COMMAND_TEXT, true}, {"force", COMMAND_FLAG, false}, {"dry_run", COMMAND_FLAG, false}}},
+	{"snapshots", false, run_snapshots, {{"name", COMMAND_TEXT, false}}},
 };
 
 const struct command *command_find(const char *name)

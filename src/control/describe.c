@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/error.h"
 #include "control/field.h"
 
 static const char *const mode_names[] = {
@@ -53,6 +54,25 @@ void describe_partitions_free(struct describe_partitions *partitions)
 {
 	free(partitions->list);
 	memset(partitions, 0, sizeof(*partitions));
+}
+
+int describe_snapshots_load(struct lcpfs_snapshot_info **list, size_t *count, struct lcpfs_pool *pool,
+			    const char *partition, struct lcpfs_failure *failure)
+{
+	size_t room;
+	int error;
+
+	*list = NULL;
+	*count = 0;
+	do { /* again if some were taken in between */
+		room = *count + 8;
+		free(*list);
+		*list = calloc(room, sizeof(**list));
+		if (!*list)
+			return failure_set(failure, LCPFS_E_NOMEM, "%s", lcpfs_error_sentence(LCPFS_E_NOMEM));
+		error = lcpfs_snapshot_list(pool, partition, *list, room, count, failure);
+	} while (!error && *count > room);
+	return error;
 }
 
 static const char *name_of(const struct describe_partitions *partitions, uint32_t id)
@@ -106,6 +126,7 @@ struct json_object *describe_partition(const struct lcpfs_partition_info *info)
 	field_put_count(object, "live_blocks", info->live_blocks);
 	field_put_count(object, "data_blocks", info->data_blocks);
 	field_put_count(object, "least_size_blocks", info->least_size_blocks);
+	field_put_count(object, "snapshots", info->snapshots);
 	field_put_number(object, "utilization", info->utilization);
 	field_put_number(object, "access_frequency", info->access_frequency);
 	field_put_number(object, "avg_latency_us", info->avg_latency_us);
@@ -116,6 +137,21 @@ struct json_object *describe_partition(const struct lcpfs_partition_info *info)
 	field_put_flag(object, "faulted", info->faulted);
 	field_put_count(object, "memory_bytes", info->memory_bytes);
 	put_history(object, info);
+	return object;
+}
+
+struct json_object *describe_snapshot(const struct lcpfs_snapshot_info *info)
+{
+	struct json_object *object = json_object_new_object();
+
+	if (!object)
+		return NULL;
+	field_put_text(object, "name", info->name);
+	field_put_text(object, "partition", info->partition);
+	field_put_text(object, "snapshot", info->snapshot);
+	field_put_count(object, "created_s", info->created_s);
+	field_put_count(object, "volume_bytes", info->volume_bytes);
+	field_put_count(object, "clients", info->clients);
 	return object;
 }
 

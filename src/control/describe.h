@@ -21,7 +21,12 @@ struct describe_partitions {
 int describe_partitions_load(struct describe_partitions *partitions, struct lcpfs_pool *pool);
 void describe_partitions_free(struct describe_partitions *partitions);
 
+/* As lcpfs_snapshot_list, all of them; *list is the caller's to free, whatever is returned. */
+int describe_snapshots_load(struct lcpfs_snapshot_info **list, size_t *count, struct lcpfs_pool *pool,
+			    const char *partition, struct lcpfs_failure *failure);
+
 struct json_object *describe_partition(const struct lcpfs_partition_info *info);
+struct json_object *describe_snapshot(const struct lcpfs_snapshot_info *info);
 struct json_object *describe_pool(const struct lcpfs_pool_info *info);
 struct json_object *describe_decision(const struct lcpfs_engine_decision *decision,
 				      const struct describe_partitions *partitions);

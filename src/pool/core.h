@@ -15,6 +15,7 @@
 #define POOL_CORE_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -56,6 +57,12 @@ struct part {
 	uint32_t incoming;  /* on their way to it */
 	int64_t unreported; /* metaslabs got by a move of the engine that it has not been told of yet */
 	uint32_t clients;   /* open handles */
+	uint32_t readers;   /* of these, on snapshots: */
+	struct lcpfs_partition *first_reader;
+	bool snapshot_work;        /* snapshots of it are taken or destroyed, or it is rolled back */
+	uint32_t doomed;           /* the snapshot that is being destroyed, by its number; 0: none */
+	_Atomic uint32_t changing; /* writes and trims under way, */
+	atomic_bool gated;         /* which have to wait now: see snapshot.c */
 	uint32_t users;     /* open handles, moves, scrubs */
 	uint32_t moves;     /* under way */
 	uint64_t emergencies;
@@ -307,6 +314,29 @@ void emergency_note_due(struct lcpfs_pool *pool, bool all);
 bool wait_begin(struct part *part, struct lcpfs_write_wait *wait);
 /* It waits a moment. True: it should try again now. */
 bool wait_moment(struct part *part, const struct lcpfs_write_wait *wait);
+
+/* -- snapshot.c -- */
+
+/* Length of its part before the '@'; the whole of it, where there is none. */
+size_t snapshot_split(const char *name, const char **snapshot);
+/* With the lock: the one that `snapshot` names, which a client may open. Held, as long as its handle is among the
+ * readers. */
+int snapshot_find(const struct part *part, const char *snapshot, struct store_snapshot *found,
+		  struct lcpfs_failure *failure) MUST_CHECK;
+/* Some of them by name, for a message: ", a@x, a@y and 3 more". `room` of at least 40. With the lock. */
+unsigned snapshot_count(const struct part *part);
+void snapshot_print_some(const struct part *part, char *text, size_t room);
+/*
+ * Around each write and trim, without the lock: those of several partitions stand still while a group of snapshots
+ * is taken. False: it has to wait.
+ */
+bool snapshot_try_enter(struct part *part);
+void snapshot_enter(struct part *part);
+void snapshot_leave(struct part *part);
+
+/* -- volume.c -- */
+
+uint32_t volume_readers(const struct part *part, uint32_t number); /* of a snapshot; with the lock */
 
 /* -- info.c -- */
 

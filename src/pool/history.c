@@ -43,7 +43,8 @@ const char *lcpfs_event_kind_name(enum lcpfs_event_kind kind)
 		[LCPFS_EVENT_DECISION] = "decision", [LCPFS_EVENT_TUNE] = "tune",
 		[LCPFS_EVENT_DAMAGE] = "damage",     [LCPFS_EVENT_SCRUB] = "scrub",
 		[LCPFS_EVENT_HOST] = "host",         [LCPFS_EVENT_CHANGED] = "changed",
-		[LCPFS_EVENT_GROWN] = "grown",
+		[LCPFS_EVENT_GROWN] = "grown",       [LCPFS_EVENT_SNAPSHOT] = "snapshot",
+		[LCPFS_EVENT_DESTROYED] = "destroyed", [LCPFS_EVENT_ROLLED_BACK] = "rollback",
 	};
 
 	return (unsigned)kind < ARRAY_LENGTH(names) && names[kind] ? names[kind] : "unknown";

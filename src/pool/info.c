@@ -76,8 +76,10 @@ static void fill_info(struct lcpfs_partition_info *info, struct part *part)
 		.write_amplification = 1,
 	};
 	memcpy(info->name, part->name, sizeof(info->name));
-	if (part->store)
+	if (part->store) {
 		fill_from_store(info, part);
+		info->snapshots = snapshot_count(part);
+	}
 }
 
 static int compare_ids(const void *a, const void *b)

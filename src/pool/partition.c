@@ -759,17 +759,25 @@ static int await_unused(struct part *part, const struct pool_removal *how, struc
 static int check_empty(const struct part *part, const struct lcpfs_partition_info *info,
 		       struct lcpfs_failure *failure)
 {
-	char data[WORDS_ROOM];
+	char data[WORDS_ROOM], snapshots[200];
 
 	if (info->faulted)
 		return failure_set(failure, LCPFS_E_NOT_EMPTY,
 				   "partition %s is faulted, and may hold data; --force removes it all the same",
 				   part->name);
+	words_blocks(data, (double)info->data_blocks);
+	if (info->snapshots) {
+		snapshot_print_some(part, snapshots, sizeof(snapshots));
+		return failure_set(failure, LCPFS_E_NOT_EMPTY,
+				   "partition %s has %" PRIu64
+				   " snapshot%s (%s) and holds %s of data; --force removes "
+				   "it with all of them",
+				   part->name, info->snapshots, info->snapshots == 1 ? "" : "s", snapshots, data);
+	}
 	if (!info->data_blocks)
 		return 0;
 	return failure_set(failure, LCPFS_E_NOT_EMPTY,
-			   "partition %s holds %s of data; --force removes it all the same", part->name,
-			   words_blocks(data, (double)info->data_blocks));
+			   "partition %s holds %s of data; --force removes it all the same", part->name, data);
 }
 
 /* What can be told without doing anything. */

@@ -5,6 +5,7 @@
  */
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "pool/core.h"
 
@@ -14,40 +15,88 @@ struct lcpfs_partition {
 	struct part *part;
 	struct store *store;
 	uint64_t bytes;
+	uint32_t snapshot;            /* its number; 0: this is the volume itself */
+	struct lcpfs_partition *next; /* among the readers of snapshots */
 };
 
-static int hold_client(struct lcpfs_pool *pool, const char *name, struct part **part,
+static int find_volume(struct lcpfs_pool *pool, const char *name, struct lcpfs_partition *handle,
 		       struct lcpfs_failure *failure)
 {
+	char of[LCPFS_NAME_MAX + 1] = "";
+	const char *snapshot = NULL;
+	size_t length = name ? snapshot_split(name, &snapshot) : 0;
+	struct store_snapshot found = {0};
+	struct part *part;
 	int error;
 
-	*part = part_named(pool, name);
-	if (!*part)
-		return failure_set(failure, LCPFS_E_NOT_FOUND, "there is no partition %s", name ? name : "");
-	error = part_refuse(*part, failure);
-	if (!error && (*part)->closed_to_clients)
-		error = failure_set(failure, LCPFS_E_BUSY, "partition %s is being changed; try again", name);
-	if (error)
+	if (length < sizeof(of))
+		memcpy(of, name ? name : "", length);
+	part = part_named(pool, of);
+	if (!part)
+		return failure_set(failure, LCPFS_E_NOT_FOUND, "there is no partition %.*s",
+				   (int)MIN_OF(length, 200u), name ? name : "");
+	error = part_refuse(part, failure);
+	if (!error && part->closed_to_clients)
+		error = failure_set(failure, LCPFS_E_BUSY, "partition %s is being changed; try again", of);
+	*handle = (struct lcpfs_partition){part, part->store, part->volume_bytes, 0, NULL};
+	if (error || !snapshot)
 		return error;
-	(*part)->clients++;
-	part_hold(*part);
-	return 0;
+	error = snapshot_find(part, snapshot, &found, failure);
+	handle->bytes = found.volume_blocks * BLOCK_SIZE;
+	handle->snapshot = found.number;
+	return error;
+}
+
+/* With the lock, as the next two. */
+static void hold_client(struct lcpfs_partition *handle)
+{
+	struct part *part = handle->part;
+
+	part->clients++;
+	part_hold(part);
+	if (!handle->snapshot)
+		return;
+	part->readers++;
+	handle->next = part->first_reader;
+	part->first_reader = handle;
+}
+
+static void drop_client(struct lcpfs_partition *handle)
+{
+	struct lcpfs_partition **link = &handle->part->first_reader;
+
+	handle->part->clients--;
+	if (handle->snapshot) {
+		while (*link != handle)
+			link = &(*link)->next;
+		*link = handle->next;
+		handle->part->readers--;
+	}
+	part_drop(handle->part);
+}
+
+uint32_t volume_readers(const struct part *part, uint32_t number)
+{
+	uint32_t count = 0;
+
+	for (const struct lcpfs_partition *p = part->first_reader; p; p = p->next)
+		count += p->snapshot == number;
+	return count;
 }
 
 int lcpfs_partition_open(struct lcpfs_pool *pool, const char *name, struct lcpfs_partition **partition,
 			 struct lcpfs_failure *failure)
 {
 	struct lcpfs_partition *handle = malloc(sizeof(*handle));
-	struct part *part;
 	int error;
 
 	*partition = NULL;
 	if (!handle)
 		return failure_set(failure, LCPFS_E_NOMEM, "out of memory");
 	pthread_mutex_lock(&pool->lock);
-	error = hold_client(pool, name, &part, failure);
+	error = find_volume(pool, name, handle, failure);
 	if (!error)
-		*handle = (struct lcpfs_partition){part, part->store, part->volume_bytes};
+		hold_client(handle);
 	pthread_mutex_unlock(&pool->lock);
 	if (error) {
 		free(handle);
@@ -65,8 +114,7 @@ void lcpfs_partition_close(struct lcpfs_partition *partition)
 		return;
 	pool = partition->part->pool;
 	pthread_mutex_lock(&pool->lock);
-	partition->part->clients--;
-	part_drop(partition->part);
+	drop_client(partition);
 	pthread_mutex_unlock(&pool->lock);
 	free(partition);
 }
@@ -74,6 +122,11 @@ void lcpfs_partition_close(struct lcpfs_partition *partition)
 uint64_t lcpfs_volume_bytes(const struct lcpfs_partition *partition)
 {
 	return partition->bytes;
+}
+
+bool lcpfs_volume_is_snapshot(const struct lcpfs_partition *partition)
+{
+	return partition->snapshot;
 }
 
 static int check_range(const struct lcpfs_partition *partition, uint64_t offset, uint64_t length,
@@ -85,6 +138,16 @@ static int check_range(const struct lcpfs_partition *partition, uint64_t offset,
 			   "partition %s: bytes %" PRIu64 " to %" PRIu64 " lie outside of its "
 			   "volume of %" PRIu64 " bytes",
 			   partition->part->name, offset, offset + length, partition->bytes);
+}
+
+/* Of what changes something. */
+static int check_change(const struct lcpfs_partition *partition, uint64_t offset, uint64_t length,
+			struct lcpfs_failure *failure)
+{
+	if (partition->snapshot)
+		return failure_set(failure, LCPFS_E_READ_ONLY, "partition %s: a snapshot of it cannot be written",
+				   partition->part->name);
+	return check_range(partition, offset, length, failure);
 }
 
 static uint64_t now_us(const struct lcpfs_partition *partition)
@@ -106,7 +169,9 @@ int lcpfs_volume_read(struct lcpfs_partition *partition, uint64_t offset, void *
 
 	if (error)
 		return error;
-	error = store_read(partition->store, offset, buffer, length, failure);
+	error = partition->snapshot ? store_snapshot_read(partition->store, partition->snapshot, offset, buffer,
+							  length, failure)
+				    : store_read(partition->store, offset, buffer, length, failure);
 	count(partition, LCPFS_READ, begin_us, length, error);
 	if (error == -LCPFS_E_CORRUPT || error == -LCPFS_E_IO)
 		scrub_note_read_error(partition->part, offset, error);
@@ -134,13 +199,15 @@ int lcpfs_volume_write_some(struct lcpfs_partition *partition, uint64_t offset, 
 			    bool fua, struct lcpfs_write_wait *wait, struct lcpfs_failure *failure)
 {
 	uint64_t begin_us = wait->since_us ? wait->since_us : now_us(partition);
-	int error = check_range(partition, offset, length, failure);
+	int error = check_change(partition, offset, length, failure);
 
 	if (error)
 		return error;
 	if (wait->since_us && !wait_moment(partition->part, wait))
 		return -LCPFS_E_AGAIN;
+	snapshot_enter(partition->part);
 	error = write_pieces(partition, offset, buffer, length, fua, wait, failure);
+	snapshot_leave(partition->part);
 	if ((error == -LCPFS_E_NOSPC || error == -LCPFS_E_DEVICE_FULL) && wait_begin(partition->part, wait))
 		return -LCPFS_E_AGAIN;
 	count(partition, LCPFS_WRITE, begin_us, length, error);
@@ -163,11 +230,13 @@ int lcpfs_volume_trim(struct lcpfs_partition *partition, uint64_t offset, uint64
 		      struct lcpfs_failure *failure)
 {
 	uint64_t begin_us = now_us(partition);
-	int error = check_range(partition, offset, length, failure);
+	int error = check_change(partition, offset, length, failure);
 
 	if (error)
 		return error;
+	snapshot_enter(partition->part);
 	error = store_trim(partition->store, offset, length, fua, failure);
+	snapshot_leave(partition->part);
 	count(partition, LCPFS_TRIM, begin_us, length, error);
 	return error;
 }
@@ -176,7 +245,8 @@ int lcpfs_volume_trim(struct lcpfs_partition *partition, uint64_t offset, uint64
 int lcpfs_volume_try_read(struct lcpfs_partition *partition, uint64_t offset, void *buffer, size_t length)
 {
 	uint64_t begin_us = now_us(partition);
-	int error = store_try_read(partition->store, offset, buffer, length);
+	int error =
+		partition->snapshot ? -LCPFS_E_AGAIN : store_try_read(partition->store, offset, buffer, length);
 
 	if (!error)
 		count(partition, LCPFS_READ, begin_us, length, 0);
@@ -187,8 +257,14 @@ int lcpfs_volume_try_write(struct lcpfs_partition *partition, uint64_t offset, c
 			   size_t *done, bool *unsettled)
 {
 	uint64_t begin_us = now_us(partition);
-	int error = store_try_write(partition->store, offset, buffer, length, done, unsettled);
+	int error;
 
+	*done = 0;
+	*unsettled = false;
+	if (partition->snapshot || !snapshot_try_enter(partition->part))
+		return partition->snapshot ? -LCPFS_E_READ_ONLY : -LCPFS_E_AGAIN;
+	error = store_try_write(partition->store, offset, buffer, length, done, unsettled);
+	snapshot_leave(partition->part);
 	if (!error)
 		count(partition, LCPFS_WRITE, begin_us, length, 0);
 	else if (*done)
@@ -204,7 +280,7 @@ void lcpfs_volume_settle(struct lcpfs_partition *partition)
 int lcpfs_volume_flush(struct lcpfs_partition *partition, struct lcpfs_failure *failure)
 {
 	uint64_t begin_us = now_us(partition);
-	int error = store_flush(partition->store, failure);
+	int error = partition->snapshot ? 0 : store_flush(partition->store, failure); /* a snapshot is durable */
 
 	count(partition, LCPFS_FLUSH, begin_us, 0, error);
 	return error;
@@ -215,5 +291,9 @@ int lcpfs_volume_extent(struct lcpfs_partition *partition, uint64_t offset, uint
 {
 	int error = check_range(partition, offset, length, NULL);
 
-	return error ? error : store_extent(partition->store, offset, length, data, end);
+	if (error)
+		return error;
+	return partition->snapshot
+		       ? store_snapshot_extent(partition->store, partition->snapshot, offset, length, data, end)
+		       : store_extent(partition->store, offset, length, data, end);
 }

@@ -42,8 +42,8 @@ static struct handshake_export describe(const struct backend_export *info)
 {
 	struct handshake_export e = {.bytes = info->bytes, .read_only = info->read_only};
 	memcpy(e.name, info->name, sizeof(e.name));
-	snprintf(e.description, sizeof(e.description), "lcpfs partition of %llu bytes",
-		 (unsigned long long)info->bytes);
+	snprintf(e.description, sizeof(e.description), "lcpfs %s of %llu bytes",
+		 info->read_only ? "snapshot" : "partition", (unsigned long long)info->bytes);
 	return e;
 }
 

@@ -7,19 +7,34 @@
 
 #include "control/describe.h"
 
+static struct backend_export of_snapshot(const struct lcpfs_snapshot_info *info)
+{
+	struct backend_export export = {.bytes = info->volume_bytes, .read_only = true};
+	memcpy(export.name, info->name, sizeof(info->name));
+	return export;
+}
+
 static int volumes_list(void *context, struct backend_export **list, size_t *count, struct lcpfs_failure *failure)
 {
 	struct describe_partitions partitions;
 	int error = describe_partitions_load(&partitions, context);
 	if (error)
 		return failure_set(failure, (enum lcpfs_error)-error, "%s", lcpfs_error_sentence(error));
-	*count = partitions.count;
-	*list = calloc(partitions.count + 1, sizeof(**list));
+	struct lcpfs_snapshot_info *snapshots;
+	size_t found;
+	error = describe_snapshots_load(&snapshots, &found, context, NULL, failure);
+	*count = partitions.count + found;
+	*list = error ? NULL : calloc(*count + 1, sizeof(**list));
 	for (size_t i = 0; *list && i < partitions.count; i++) {
 		memcpy((*list)[i].name, partitions.list[i].name, sizeof(partitions.list[i].name));
 		(*list)[i].bytes = partitions.list[i].volume_bytes;
 	}
+	for (size_t i = 0; *list && i < found; i++)
+		(*list)[partitions.count + i] = of_snapshot(&snapshots[i]);
 	describe_partitions_free(&partitions);
+	free(snapshots);
+	if (error)
+		return error;
 	return *list ? 0 : failure_set(failure, LCPFS_E_NOMEM, "%s", lcpfs_error_sentence(LCPFS_E_NOMEM));
 }
 
@@ -48,7 +63,8 @@ static int volumes_open(void *context, const char *name, void **volume, struct b
 		error = lcpfs_partition_open(context, *name ? name : only, &partition, failure);
 	if (error)
 		return error;
-	*info = (struct backend_export){.bytes = lcpfs_volume_bytes(partition)};
+	*info = (struct backend_export){.bytes = lcpfs_volume_bytes(partition),
+					.read_only = lcpfs_volume_is_snapshot(partition)};
 	snprintf(info->name, sizeof(info->name), "%s", *name ? name : only);
 	*volume = partition;
 	return 0;

@@ -38,6 +38,11 @@ completes stat -- status
 completes help exp -- explain
 completes help l -- lcpfs list log
 completes list "$POOL" --j -- --json
+completes snapshot "$POOL" d -- compopt -o nospace db-2@ db@
+lcpfs snapshot "$POOL" db@monday db@tuesday log@monday >/dev/null
+completes destroy "$POOL" db@ -- db@monday db@tuesday
+completes rollback "$POOL" l -- log@monday
+completes destroy "$POOL" db@monday l -- log@monday
 completes resize "$POOL" "" -- db db-2 log
 completes attach --read-only "$POOL" d -- db db-2
 completes attach --method "" -- fuse nbd

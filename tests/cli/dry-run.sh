@@ -66,8 +66,18 @@ journey() {
 	same 0 tune off
 	same 0 tune observe
 	expect 2 lcpfs tune "$POOL" frob --dry-run
-	same 0 remove a
-	same 0 remove b
+	same 0 snapshot a@x b@x a@y
+	same 1 snapshot b@y a@x
+	same 1 snapshot a
+	same 1 rollback a@x
+	says "a@y is younger"
+	same 0 rollback a@x --force
+	same 1 destroy a@x,y
+	same 0 destroy b@x
+	[ -n "$SERVER" ] || same 1 remove a
+	lcpfs destroy "$POOL" a@x >/dev/null
+	same 0 remove a --force
+	same 0 remove b --force
 	same 0 remove c
 	same 1 remove c
 }

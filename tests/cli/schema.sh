@@ -57,9 +57,16 @@ everything() {
 	valid set set "$POOL" db max=40M --dry-run --json
 	valid set set "$POOL" tune=observe --json
 	valid set set "$POOL" db max=40M name=other --json
+	valid snapshot snapshot "$POOL" other@x small@x other@y --json
+	valid snapshots list "$POOL" --snapshots --json
+	valid list list "$POOL" --json
+	valid rollback rollback "$POOL" other@x --force --dry-run --json
+	valid rollback rollback "$POOL" other@x --force --json
+	valid destroy destroy "$POOL" other@x small@x -n --json
+	valid destroy destroy "$POOL" other@x small@x --json
 	valid log log "$POOL" --json
-	valid remove remove "$POOL" other --json
-	valid remove remove "$POOL" small --json
+	valid remove remove "$POOL" other --force --json
+	valid remove remove "$POOL" small --force --json
 }
 everything
 valid check check "$POOL" --json

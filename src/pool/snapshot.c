@@ -1,0 +1,689 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Snapshots of volumes, by name: NAME@SNAP. What they are is the store's matter (store/snap.h); here they are
+ * taken in groups, kept from being destroyed while somebody reads them, and noted in the history.
+ *
+ * Who changes snapshots of a partition has it for itself (snapshot_work), so what was looked up stays so without
+ * the lock. Only readers come and go meanwhile: they are asked again just before a snapshot is destroyed, and from
+ * then on none comes (doomed).
+ *
+ * A group of several partitions is of one instant because no write or trim of them is under way while it is taken:
+ * their gates are closed, those under way end, then come the snapshots, one after the other. One partition alone
+ * needs no gate: its store does the same by itself.
+ *
+ * Before its first snapshot a partition's page says that it has some, so that a version that does not know them
+ * leaves it alone.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/text.h"
+#include "base/words.h"
+#include "pool/core.h"
+
+enum { DRAIN_US = 20 };
+
+struct target {
+	struct part *part;
+	const char *snapshot; /* its name, without the partition's */
+};
+
+struct work {
+	struct lcpfs_pool *pool;
+	struct lcpfs_snapshot_options options;
+	struct target *targets;
+	size_t count;
+	struct lcpfs_failure *failure;
+};
+
+/* -- names -- */
+
+size_t snapshot_split(const char *name, const char **snapshot)
+{
+	const char *at = strchr(name, '@');
+	*snapshot = at ? at + 1 : NULL;
+	return at ? (size_t)(at - name) : strlen(name);
+}
+
+static bool is_name(const char *snapshot)
+{
+	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-:";
+	size_t length = strlen(snapshot);
+	return length >= 1 && length <= LCPFS_NAME_MAX && strspn(snapshot, allowed) == length;
+}
+
+static int refuse_none(const struct part *part, const char *snapshot, struct lcpfs_failure *failure)
+{
+	return failure_set(failure, LCPFS_E_NOT_FOUND, "there is no snapshot %s@%.100s", part->name, snapshot);
+}
+
+static int refuse_in_use(const struct part *part, const char *snapshot, uint32_t readers,
+			 struct lcpfs_failure *failure)
+{
+	return failure_set(failure, LCPFS_E_BUSY,
+			   "snapshot %s@%s is in use by %" PRIu32 " client%s; disconnect %s first", part->name,
+			   snapshot, readers, readers == 1 ? "" : "s", readers == 1 ? "it" : "them");
+}
+
+int snapshot_find(const struct part *part, const char *snapshot, struct store_snapshot *found,
+		  struct lcpfs_failure *failure)
+{
+	if (!store_snapshot_find(part->store, snapshot, found))
+		return refuse_none(part, snapshot, failure);
+	if (found->number == part->doomed)
+		return failure_set(failure, LCPFS_E_NOT_FOUND, "snapshot %s@%s is being destroyed", part->name,
+				   snapshot);
+	return 0;
+}
+
+/* -- lists: with the lock -- */
+
+unsigned snapshot_count(const struct part *part)
+{
+	return store_snapshots(part->store, NULL, 0);
+}
+
+/* All of a partition's; *list is the caller's to free. NULL: there are none, or there is no memory. */
+static unsigned list_all(const struct part *part, struct store_snapshot **list)
+{
+	unsigned room = snapshot_count(part);
+	*list = room ? calloc(room, sizeof(**list)) : NULL;
+	unsigned count = *list ? store_snapshots(part->store, *list, room) : 0;
+	return MIN_OF(count, room);
+}
+
+/* "a@x, a@y", and how many more there is no room for. */
+static void print_names(const struct part *part, const struct store_snapshot *list, unsigned count, char *text,
+			size_t room)
+{
+	enum { MORE = 24 }; /* " and 4294967295 more" */
+	size_t length = 0;
+	text[0] = '\0';
+	for (unsigned i = 0; i < count; i++) {
+		size_t need = 2 + strlen(part->name) + 1 + strlen(list[i].name);
+		if (i && length + need + MORE > room) {
+			snprintf(text + length, room - length, " and %u more", count - i);
+			return;
+		}
+		length += (size_t)snprintf(text + length, room - length, "%s%s@%s", i ? ", " : "", part->name,
+					   list[i].name);
+		length = MIN_OF(length, room - 1);
+	}
+}
+
+void snapshot_print_some(const struct part *part, char *text, size_t room)
+{
+	struct store_snapshot *list;
+	unsigned count = list_all(part, &list);
+	print_names(part, list, count, text, room);
+	free(list);
+}
+
+static void describe(const struct part *part, const struct store_snapshot *n, struct lcpfs_snapshot_info *info)
+{
+	*info = (struct lcpfs_snapshot_info){.created_s = n->created_s,
+					     .volume_bytes = n->volume_blocks * BLOCK_SIZE,
+					     .clients = volume_readers(part, n->number)};
+	snprintf(info->name, sizeof(info->name), "%s@%s", part->name, n->name);
+	memcpy(info->partition, part->name, sizeof(info->partition));
+	memcpy(info->snapshot, n->name, sizeof(info->snapshot));
+}
+
+static void list_part(const struct part *part, struct lcpfs_snapshot_info *infos, size_t room, size_t *count)
+{
+	struct store_snapshot *list;
+	unsigned found = list_all(part, &list);
+	for (unsigned i = 0; i < found; i++, ++*count) {
+		if (*count < room)
+			describe(part, &list[i], &infos[*count]);
+	}
+	free(list);
+}
+
+static const struct part *next_part(const struct lcpfs_pool *pool, uint32_t behind)
+{
+	const struct part *next = NULL;
+	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
+		const struct part *part = pool->parts[slot];
+		if (part && part->id > behind && (!next || part->id < next->id))
+			next = part;
+	}
+	return next;
+}
+
+static int list(const struct lcpfs_pool *pool, const char *name, struct lcpfs_snapshot_info *infos, size_t room,
+		size_t *count, struct lcpfs_failure *failure)
+{
+	const struct part *only = name ? part_named(pool, name) : NULL;
+	if (name && !only)
+		return failure_set(failure, LCPFS_E_NOT_FOUND, "there is no partition %.200s", name);
+	int error = only ? part_refuse(only, failure) : 0;
+	if (only && !error)
+		list_part(only, infos, room, count);
+	for (const struct part *part = next_part(pool, 0); part && !only; part = next_part(pool, part->id)) {
+		if (part->store)
+			list_part(part, infos, room, count);
+	}
+	return error;
+}
+
+int lcpfs_snapshot_list(struct lcpfs_pool *pool, const char *partition, struct lcpfs_snapshot_info *infos,
+			size_t room, size_t *count, struct lcpfs_failure *failure)
+{
+	*count = 0;
+	pthread_mutex_lock(&pool->lock);
+	int error = list(pool, partition, infos, room, count, failure);
+	pthread_mutex_unlock(&pool->lock);
+	return error;
+}
+
+/* -- having partitions for oneself: with the lock -- */
+
+static int resolve_one(struct work *w, const char *name, struct target *target)
+{
+	char of[LCPFS_NAME_MAX + 1] = "";
+	size_t length = snapshot_split(name, &target->snapshot);
+	if (!target->snapshot)
+		return failure_set(w->failure, LCPFS_E_INVALID, "%.200s names no snapshot: give NAME@SNAP", name);
+	if (length < sizeof(of))
+		memcpy(of, name, length);
+	target->part = part_named(w->pool, of);
+	if (!target->part)
+		return failure_set(w->failure, LCPFS_E_NOT_FOUND, "there is no partition %.*s",
+				   (int)MIN_OF(length, (size_t)200), name);
+	return part_refuse(target->part, w->failure);
+}
+
+static int resolve(struct work *w, const char *const *names)
+{
+	int error = 0;
+	for (size_t i = 0; i < w->count && !error; i++)
+		error = resolve_one(w, names[i], &w->targets[i]);
+	return error;
+}
+
+static bool is_any_taken(const struct work *w)
+{
+	for (size_t i = 0; i < w->count; i++) {
+		if (w->targets[i].part->snapshot_work)
+			return true;
+	}
+	return false;
+}
+
+static int take_parts(struct work *w, const char *const *names)
+{
+	int error = (w->options.dry_run ? txg_refuse_trying : txg_refuse)(w->pool, w->failure);
+	if (!error)
+		error = resolve(w, names);
+	while (!error && is_any_taken(w)) {
+		pthread_cond_wait(&w->pool->changed, &w->pool->lock);
+		error = resolve(w, names);
+	}
+	for (size_t i = 0; i < w->count && !error; i++) {
+		w->targets[i].part->snapshot_work = true;
+		part_hold(w->targets[i].part);
+	}
+	return error;
+}
+
+static void let_parts(struct work *w)
+{
+	for (size_t i = 0; i < w->count; i++) {
+		w->targets[i].part->snapshot_work = false;
+		part_drop(w->targets[i].part);
+	}
+	pthread_cond_broadcast(&w->pool->changed);
+}
+
+/* Has a target before it the same partition? */
+static bool is_repeated(const struct work *w, size_t i)
+{
+	for (size_t j = 0; j < i; j++) {
+		if (w->targets[j].part == w->targets[i].part)
+			return true;
+	}
+	return false;
+}
+
+static int check_twice(const struct work *w)
+{
+	for (size_t i = 0; i < w->count; i++) {
+		const struct target *a = &w->targets[i];
+		for (size_t j = 0; j < i; j++) {
+			if (a->part == w->targets[j].part && strcmp(a->snapshot, w->targets[j].snapshot) == 0)
+				return failure_set(w->failure, LCPFS_E_INVALID, "%s@%s is named twice",
+						   a->part->name, a->snapshot);
+		}
+	}
+	return 0;
+}
+
+/* The first `count` targets, an event for each partition. */
+static void note(struct work *w, enum lcpfs_event_kind kind, size_t count)
+{
+	struct store_snapshot *names = calloc(count + 1, sizeof(*names));
+	char text[300];
+	for (size_t i = 0; i < count && names; i++) {
+		const struct part *part = w->targets[i].part;
+		unsigned of_it = 0;
+		if (is_repeated(w, i))
+			continue;
+		for (size_t j = i; j < count; j++) {
+			if (w->targets[j].part == part)
+				snprintf(names[of_it++].name, sizeof(names->name), "%s", w->targets[j].snapshot);
+		}
+		print_names(part, names, of_it, text, sizeof(text));
+		history_note(w->pool, kind, LCPFS_ENGINE_FREE, part->id, 0, "%s", text);
+	}
+	free(names);
+}
+
+typedef int act(struct work *w);
+
+/* `begin` with the lock, `go` without. */
+static int run(struct work *w, const char *const *names, act *begin, act *go)
+{
+	w->targets = calloc(w->count + 1, sizeof(*w->targets));
+	if (!w->targets)
+		return failure_set(w->failure, LCPFS_E_NOMEM, "out of memory");
+	pthread_mutex_lock(&w->pool->lock);
+	int error = take_parts(w, names);
+	bool taken = !error;
+	if (!error)
+		error = begin(w);
+	pthread_mutex_unlock(&w->pool->lock);
+	if (!error)
+		error = go(w);
+	pthread_mutex_lock(&w->pool->lock);
+	if (taken)
+		let_parts(w);
+	pthread_mutex_unlock(&w->pool->lock);
+	free(w->targets);
+	return error;
+}
+
+/* -- the gate -- */
+
+bool snapshot_try_enter(struct part *part)
+{
+	atomic_fetch_add(&part->changing, 1);
+	if (!atomic_load(&part->gated))
+		return true;
+	atomic_fetch_sub(&part->changing, 1);
+	return false;
+}
+
+void snapshot_enter(struct part *part)
+{
+	while (!snapshot_try_enter(part)) {
+		pthread_mutex_lock(&part->pool->lock);
+		while (atomic_load(&part->gated))
+			pthread_cond_wait(&part->pool->changed, &part->pool->lock);
+		pthread_mutex_unlock(&part->pool->lock);
+	}
+}
+
+void snapshot_leave(struct part *part)
+{
+	atomic_fetch_sub(&part->changing, 1);
+}
+
+static void close_gates(struct work *w)
+{
+	struct timespec pause = {.tv_nsec = DRAIN_US * 1000};
+	for (size_t i = 0; i < w->count; i++)
+		atomic_store(&w->targets[i].part->gated, true);
+	for (size_t i = 0; i < w->count; i++) {
+		while (atomic_load(&w->targets[i].part->changing))
+			nanosleep(&pause, NULL);
+	}
+}
+
+static void open_gates(struct work *w)
+{
+	for (size_t i = 0; i < w->count; i++)
+		atomic_store(&w->targets[i].part->gated, false);
+	pthread_mutex_lock(&w->pool->lock);
+	pthread_cond_broadcast(&w->pool->changed);
+	pthread_mutex_unlock(&w->pool->lock);
+}
+
+/* -- taking -- */
+
+static int check_new(const struct work *w, const struct target *t)
+{
+	struct store_snapshot found;
+	if (!is_name(t->snapshot))
+		return failure_set(w->failure, LCPFS_E_INVALID,
+				   "%s@%.100s: a snapshot's name is 1 to 63 of A-Z a-z 0-9 . _ - :", t->part->name,
+				   t->snapshot);
+	if (store_snapshot_find(t->part->store, t->snapshot, &found))
+		return failure_set(w->failure, LCPFS_E_EXISTS, "snapshot %s@%s exists already", t->part->name,
+				   t->snapshot);
+	return 0;
+}
+
+/* All pages that do not say it yet, in one transaction. */
+static int mark_pages(struct work *w)
+{
+	struct txg txg;
+	txg_begin(w->pool, &txg);
+	for (size_t i = 0; i < w->count; i++) {
+		uint32_t number = layout_partition_page(&w->pool->layout, w->targets[i].part->slot);
+		const struct fmt_partition *now = txg_current(w->pool, number);
+		if (le64_get(now->features.incompatible) & PARTITION_SNAPSHOTS)
+			continue;
+		struct fmt_partition *page = txg_change(&txg, number);
+		page->features.incompatible = le64_of(le64_get(now->features.incompatible) | PARTITION_SNAPSHOTS);
+	}
+	if (txg.count || txg.error)
+		return txg_commit(&txg, w->failure);
+	txg_abort(&txg);
+	return 0;
+}
+
+static int begin_create(struct work *w)
+{
+	int error = 0;
+	for (size_t i = 0; i < w->count && !error; i++)
+		error = check_new(w, &w->targets[i]);
+	if (!error)
+		error = check_twice(w);
+	return error || w->options.dry_run ? error : mark_pages(w);
+}
+
+/* What was taken before target `failed`, and that one, where it is there. */
+static int undo_create(struct work *w, size_t failed, int why)
+{
+	const struct target *t = &w->targets[failed];
+	size_t left = 0;
+	for (size_t i = 0; i <= failed; i++) {
+		int error = store_snapshot_destroy(w->targets[i].part->store, w->targets[i].snapshot);
+		left += error && error != -LCPFS_E_NOT_FOUND;
+	}
+	return failure_set(w->failure, (enum lcpfs_error) - why, "snapshot %s@%s was not taken: %s%s",
+			   t->part->name, t->snapshot, lcpfs_error_sentence(why),
+			   left ? "; some of those named before it were, and stay" : "");
+}
+
+static int go_create(struct work *w)
+{
+	uint64_t now_s = w->pool->clock.wall_s(w->pool->clock.context);
+	bool group = false;
+	size_t done = 0;
+	int error = 0;
+	if (w->options.dry_run)
+		return 0;
+	for (size_t i = 1; i < w->count; i++)
+		group |= w->targets[i].part != w->targets[0].part;
+	if (group)
+		close_gates(w);
+	while (done < w->count && !error) {
+		error = store_snapshot(w->targets[done].part->store, w->targets[done].snapshot, now_s);
+		done += !error;
+	}
+	if (group)
+		open_gates(w);
+	if (error)
+		return undo_create(w, done, error);
+	pthread_mutex_lock(&w->pool->lock);
+	note(w, LCPFS_EVENT_SNAPSHOT, w->count);
+	pthread_mutex_unlock(&w->pool->lock);
+	return 0;
+}
+
+static struct work work_of(struct lcpfs_pool *pool, size_t count, const struct lcpfs_snapshot_options *options,
+			   struct lcpfs_failure *failure)
+{
+	struct work w = {.pool = pool, .count = count, .failure = failure};
+	if (options)
+		w.options = *options;
+	return w;
+}
+
+int lcpfs_snapshot_create(struct lcpfs_pool *pool, const char *const *names, size_t count,
+			  const struct lcpfs_snapshot_options *options, struct lcpfs_failure *failure)
+{
+	struct work w = work_of(pool, count, options, failure);
+	return run(&w, names, begin_create, go_create);
+}
+
+/* -- destroying -- */
+
+static bool goes_on(const struct work *w, size_t done, size_t total)
+{
+	return !w->options.progress || w->options.progress(w->options.context, done, total);
+}
+
+/* With the lock: it is there, and nobody has it open. */
+static int check_unused(const struct work *w, const struct target *t, struct store_snapshot *found)
+{
+	if (!store_snapshot_find(t->part->store, t->snapshot, found))
+		return refuse_none(t->part, t->snapshot, w->failure);
+	uint32_t readers = volume_readers(t->part, found->number);
+	return readers ? refuse_in_use(t->part, t->snapshot, readers, w->failure) : 0;
+}
+
+static int begin_destroy(struct work *w)
+{
+	struct store_snapshot found;
+	int error = 0;
+	for (size_t i = 0; i < w->count && !error; i++)
+		error = check_unused(w, &w->targets[i], &found);
+	return error ? error : check_twice(w);
+}
+
+static int destroy_one(struct work *w, const struct target *t)
+{
+	struct part *part = t->part;
+	struct store_snapshot found;
+	pthread_mutex_lock(&w->pool->lock);
+	int error = check_unused(w, t, &found);
+	part->doomed = error ? 0 : found.number;
+	pthread_mutex_unlock(&w->pool->lock);
+	if (error)
+		return error;
+	error = store_snapshot_destroy(part->store, t->snapshot);
+	pthread_mutex_lock(&w->pool->lock);
+	part->doomed = 0;
+	pthread_mutex_unlock(&w->pool->lock);
+	return error ? failure_set(w->failure, (enum lcpfs_error) - error, "snapshot %s@%s was not destroyed: %s",
+				   part->name, t->snapshot, lcpfs_error_sentence(error))
+		     : 0;
+}
+
+/* Nobody else gives back what they had, in a pool without threads of its own. */
+static void give_back(struct work *w)
+{
+	if (w->pool->options.background)
+		return;
+	for (size_t i = 0; i < w->count; i++) {
+		struct store *store = w->targets[i].part->store;
+		while (store_snapshots_pending(store) && goes_on(w, w->count, w->count) && store_step(store) > 0)
+			;
+	}
+}
+
+static int destroy_all(struct work *w)
+{
+	size_t done = 0;
+	int error = 0;
+	while (done < w->count && !error) {
+		error = goes_on(w, done, w->count)
+				? destroy_one(w, &w->targets[done])
+				: failure_set(w->failure, LCPFS_E_STOPPED, "given up: %zu of %zu were destroyed",
+					      done, w->count);
+		done += !error;
+	}
+	pthread_mutex_lock(&w->pool->lock);
+	note(w, LCPFS_EVENT_DESTROYED, done);
+	pthread_mutex_unlock(&w->pool->lock);
+	return error;
+}
+
+static int go_destroy(struct work *w)
+{
+	if (w->options.dry_run)
+		return 0;
+	int error = destroy_all(w);
+	give_back(w);
+	return error;
+}
+
+int lcpfs_snapshot_destroy(struct lcpfs_pool *pool, const char *const *names, size_t count,
+			   const struct lcpfs_snapshot_options *options, struct lcpfs_failure *failure)
+{
+	struct work w = work_of(pool, count, options, failure);
+	return run(&w, names, begin_destroy, go_destroy);
+}
+
+/* -- rolling back: targets[0] is what to, behind it are the younger ones, the youngest first -- */
+
+static int refuse_younger(const struct work *w, const struct store_snapshot *younger, unsigned count)
+{
+	char names[250];
+	print_names(w->targets[0].part, younger, count, names, sizeof(names));
+	return failure_set(w->failure, LCPFS_E_EXISTS, "%s %s younger than %s@%s; --force destroys %s first",
+			   names, count == 1 ? "is" : "are", w->targets[0].part->name, w->targets[0].snapshot,
+			   count == 1 ? "it" : "them");
+}
+
+static int check_younger(const struct work *w, const struct store_snapshot *younger, unsigned count)
+{
+	const struct part *part = w->targets[0].part;
+	if (count && !w->options.force)
+		return refuse_younger(w, younger, count);
+	for (unsigned i = 0; i < count; i++) {
+		uint32_t readers = volume_readers(part, younger[i].number);
+		if (readers)
+			return refuse_in_use(part, younger[i].name, readers, w->failure);
+	}
+	return 0;
+}
+
+static int check_no_writer(const struct work *w)
+{
+	const struct part *part = w->targets[0].part;
+	uint32_t clients = part->clients - part->readers;
+	if (part->closed_to_clients)
+		return failure_set(w->failure, LCPFS_E_BUSY, "partition %s is being changed; try again",
+				   part->name);
+	if (!clients)
+		return 0;
+	return failure_set(w->failure, LCPFS_E_BUSY,
+			   "partition %s is in use by %" PRIu32
+			   " client%s, who would see it change; disconnect %s first",
+			   part->name, clients, clients == 1 ? "" : "s", clients == 1 ? "it" : "them");
+}
+
+static int begin_rollback(struct work *w)
+{
+	struct target *t = &w->targets[0];
+	struct store_snapshot to, *all;
+	if (!store_snapshot_find(t->part->store, t->snapshot, &to))
+		return refuse_none(t->part, t->snapshot, w->failure);
+	int error = check_no_writer(w);
+	if (error)
+		return error;
+	unsigned count = list_all(t->part, &all), older = 0;
+	while (older < count && all[older].number <= to.number)
+		older++;
+	error = count ? check_younger(w, all + older, count - older)
+		      : failure_set(w->failure, LCPFS_E_NOMEM, "out of memory");
+	free(all);
+	if (!error && !w->options.dry_run)
+		t->part->closed_to_clients = true;
+	return error;
+}
+
+/* Without the lock. Beyond the end of a volume there have to be none: they would come back when it gets longer. */
+static int check_beyond(const struct work *w)
+{
+	const struct target *t = &w->targets[0];
+	static const uint8_t zeros[BLOCK_SIZE];
+	uint8_t cut[BLOCK_SIZE];
+	struct store_snapshot to;
+	bool data = false;
+	int error = 0;
+	if (!store_snapshot_find(t->part->store, t->snapshot, &to))
+		return refuse_none(t->part, t->snapshot, w->failure);
+	uint64_t end = t->part->volume_bytes, at = size_divide_up(end, BLOCK_SIZE) * BLOCK_SIZE;
+	if (at > end && at <= to.volume_blocks * BLOCK_SIZE) {
+		error = store_snapshot_read(t->part->store, to.number, end, cut, at - end, w->failure);
+		data = !error && memcmp(cut, zeros, at - end) != 0;
+	}
+	for (uint64_t last = to.volume_blocks * BLOCK_SIZE; !error && !data && at < last;) {
+		error = store_snapshot_extent(t->part->store, to.number, at, last - at, &data, &at);
+		if (error)
+			error = failure_set(w->failure, (enum lcpfs_error) - error,
+					    "snapshot %s@%s cannot be read: %s", t->part->name, t->snapshot,
+					    lcpfs_error_sentence(error));
+	}
+	if (error || !data)
+		return error;
+	return failure_set(
+		w->failure, LCPFS_E_TOO_SMALL,
+		"snapshot %s@%s has data beyond the end that the volume of %s has now; make it longer first, "
+		"with lcpfs set",
+		t->part->name, t->snapshot, t->part->name);
+}
+
+/* The same of the younger ones, as a list of targets behind the first. */
+static int destroy_younger(struct work *w)
+{
+	struct target *t = &w->targets[0];
+	struct store_snapshot *all, to;
+	int error = 0;
+	pthread_mutex_lock(&w->pool->lock);
+	unsigned count = list_all(t->part, &all);
+	pthread_mutex_unlock(&w->pool->lock);
+	if (!store_snapshot_find(t->part->store, t->snapshot, &to) || !count) {
+		free(all);
+		return refuse_none(t->part, t->snapshot, w->failure);
+	}
+	struct target *younger = calloc(count, sizeof(*younger));
+	struct work w2 = *w;
+	w2.targets = younger;
+	w2.count = 0;
+	for (unsigned i = count; younger && i-- > 0 && all[i].number > to.number;)
+		younger[w2.count++] = (struct target){t->part, all[i].name};
+	error = younger ? destroy_all(&w2) : failure_set(w->failure, LCPFS_E_NOMEM, "out of memory");
+	free(younger);
+	free(all);
+	return error;
+}
+
+static int go_rollback(struct work *w)
+{
+	struct target *t = &w->targets[0];
+	int error = check_beyond(w);
+	if (w->options.dry_run)
+		return error;
+	if (!error)
+		error = destroy_younger(w);
+	if (!error) {
+		error = store_rollback(t->part->store, t->snapshot);
+		if (error)
+			failure_set(w->failure, (enum lcpfs_error) - error, "partition %s was not rolled back: %s",
+				    t->part->name, lcpfs_error_sentence(error));
+	}
+	pthread_mutex_lock(&w->pool->lock);
+	if (!error)
+		history_note(w->pool, LCPFS_EVENT_ROLLED_BACK, LCPFS_ENGINE_FREE, t->part->id, 0, "%s to %s@%s",
+			     t->part->name, t->part->name, t->snapshot);
+	t->part->closed_to_clients = false;
+	pthread_mutex_unlock(&w->pool->lock);
+	give_back(w);
+	return error;
+}
+
+int lcpfs_snapshot_rollback(struct lcpfs_pool *pool, const char *name,
+			    const struct lcpfs_snapshot_options *options, struct lcpfs_failure *failure)
+{
+	struct work w = work_of(pool, 1, options, failure);
+	return run(&w, &name, begin_rollback, go_rollback);
+}
