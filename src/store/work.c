@@ -461,8 +461,10 @@ int store_step(struct store *s)
 		done = checkpoint_or_room(s);
 	else if (low)
 		done = work_unit(s);
-	else
-		done = dying ? free_or_room(s) : give_unit(s);
+	else if (!dying)
+		done = give_unit(s);
+	if (!done && dying) /* also where cleaning gains nothing: that is what makes room then */
+		done = free_or_room(s);
 	pthread_mutex_unlock(&s->work);
 	return done;
 }
