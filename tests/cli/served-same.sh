@@ -8,7 +8,7 @@ POOL=$T/pool
 steady() {
 	names='txg\|device_blocks\|table_blocks\|checkpoints\|memory_bytes\|standing_s\|sequence'
 	sed "s/\"\($names\)\":[0-9.]*,//g; s/,{[^{}]*\"kind\":\"decision\"[^{}]*}//g
-		s/stood for [0-9]* s/stood/g" out
+		s/; this answer has stood for [0-9]* s//g; s/stood for [0-9]* s/stood/g" out
 }
 
 ask() {
