@@ -17,7 +17,7 @@ WRITES = 150
 
 
 def content(block, version):
-	return (f"block {block}, version {version}\n" * 200).encode()[:BLOCK]
+	return (f"block {block}, version {version}\n" * 300).encode()[:BLOCK]
 
 
 def read_lines(path):

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Pools that earlier versions wrote: every later one has to open them, with all that they hold. NAME.img.gz is a
-# pool, NAME.PARTITION its content as content.py has it, NAME.json what list said of each partition.
+# pool, NAME.PARTITION its content as content.py has it, NAME.PARTITION@SNAPSHOT that of a snapshot, NAME.json what
+# list said of each partition.
 #
 # `pools.sh make NAME` writes a new one beside the others. Its server is stopped; where the name begins with
 # "killed" it is killed. None is ever written anew: that one would not be an earlier version's any more.
@@ -24,7 +25,13 @@ for p in json.load(sys.stdin)["partitions"]:
 	print(json.dumps({key: p[key] for key in keys.split()}))'
 }
 
-# Three heads and one, volumes of three levels and of one, ids that came free, moved boundaries, a pool that grew.
+snapshot() {
+	lcpfs snapshot "$POOL" "$2" >/dev/null
+	cp "$1.${2%@*}" "$1.$2"
+}
+
+# Three heads and one, volumes of three levels and of one, ids that came free, moved boundaries, a pool that grew;
+# snapshots, one that was destroyed and one that was rolled back to.
 make() {
 	lcpfs create "$POOL" --size 60M --metaslab 1M >/dev/null
 	lcpfs add "$POOL" db --min 2M --max 30M --size 18M --volume 1000M --thin --when-full wait=1m >/dev/null
@@ -35,9 +42,25 @@ make() {
 		content write "$(uri db)" "$round" "$1.db"
 		content write "$(uri small)" "$round$round" "$1.small"
 		case $round in
-		1) lcpfs remove "$POOL" gone --force >/dev/null ;;
-		2) lcpfs grow "$POOL" --size 64M >/dev/null && lcpfs resize "$POOL" db 20M >/dev/null ;;
-		3) lcpfs resize "$POOL" db 17M >/dev/null && lcpfs tune "$POOL" on >/dev/null ;;
+		1)
+			lcpfs remove "$POOL" gone --force >/dev/null
+			snapshot "$1" db@first
+			snapshot "$1" small@one
+			;;
+		2)
+			lcpfs grow "$POOL" --size 64M >/dev/null
+			lcpfs resize "$POOL" db 20M >/dev/null
+			snapshot "$1" db@second
+			snapshot "$1" db@third
+			lcpfs rollback "$POOL" small@one >/dev/null
+			cp "$1.small@one" "$1.small"
+			;;
+		3)
+			lcpfs resize "$POOL" db 17M >/dev/null
+			lcpfs tune "$POOL" on >/dev/null
+			lcpfs destroy "$POOL" db@second >/dev/null
+			rm "$1.db@second"
+			;;
 		esac
 		content write "$(uri db)" "4$round" "$1.db"
 		properties >"$1.json"
@@ -52,22 +75,34 @@ if [ "${1-}" = make ]; then
 	ls -l "$HERE/$2".*
 	exit 0
 fi
+# What it has: partitions, and snapshots of them.
+volumes() {
+	for content in "$HERE/$name".*; do
+		case $content in *.json | *.img.gz) ;; *) echo "${content#"$HERE/$name".}" ;; esac
+	done
+}
+
 for image in "$HERE"/*.img.gz; do
 	name=$(basename "$image" .img.gz)
 	gzip -dc "$image" >"$POOL"
 	expect 0 lcpfs check "$POOL" --data
 	properties >now
 	cmp now "$HERE/$name.json" || fail "$name: other properties: $(cat now)"
-	for partition in db small; do
-		"$DECODE" "$POOL" --totals --extract "$partition" volume >out || fail "$name: damage: $(cat out)"
-		content file volume "$HERE/$name.$partition" || fail "$name: the decoder reads something else"
+	for volume in $(volumes); do
+		"$DECODE" "$POOL" --totals --extract "$volume" volume >out || fail "$name: damage: $(cat out)"
+		content file volume "$HERE/$name.$volume" || fail "$name: the decoder reads something else of $volume"
 	done
 	serve "$POOL"
+	for volume in $(volumes); do
+		content served "$(uri "$volume")" "$HERE/$name.$volume" || fail "$name: $volume"
+	done
 	for partition in db small; do
-		content served "$(uri $partition)" "$HERE/$name.$partition" || fail "$name: $partition"
 		cp "$HERE/$name.$partition" "now.$partition"
 		content write "$(uri $partition)" 99 "now.$partition"
 		content served "$(uri $partition)" "now.$partition" || fail "$name: $partition, written to"
+	done
+	for volume in $(volumes | grep @ || true); do
+		content served "$(uri "$volume")" "$HERE/$name.$volume" || fail "$name: $volume, after writing"
 	done
 	unserve
 	check_clean "$POOL"
