@@ -30,16 +30,6 @@ struct snapshot *snap_find(struct store *s, const char *name)
 	return NULL;
 }
 
-static struct snapshot *numbered(const struct store *s, uint64_t number)
-{
-	const struct snapshots *l = &s->trees.snapshots;
-	for (unsigned i = 0; i < l->count; i++) {
-		if (l->list[i]->number == number)
-			return l->list[i];
-	}
-	return NULL;
-}
-
 struct snapshot *snap_youngest(struct store *s)
 {
 	const struct snapshots *l = &s->trees.snapshots;
@@ -52,7 +42,7 @@ struct snapshot *snap_youngest(struct store *s)
 
 struct snapshot *snap_hold(struct store *s, uint32_t number)
 {
-	struct snapshot *n = numbered(s, number);
+	struct snapshot *n = tree_snapshot(s, number);
 	if (!n || n->state != SNAPSHOT_ALIVE)
 		return NULL;
 	n->users++;
@@ -63,7 +53,8 @@ void snap_let(struct store *s, struct snapshot *n)
 {
 	CHECK(n->users > 0);
 	n->users--;
-	store_changed(s);
+	if (n->state != SNAPSHOT_ALIVE) /* who waits, waits for the last one */
+		store_changed(s);
 }
 
 struct snapshot *snap_before_head(const struct store *s)
@@ -84,7 +75,7 @@ static bool is_in_line(const struct snapshot *n)
 uint32_t snap_shared_below(const struct store *s, const struct snapshot *n)
 {
 	const struct snapshots *l = &s->trees.snapshots;
-	const struct snapshot *before = is_in_line(n) ? NULL : numbered(s, n->volume.origin);
+	const struct snapshot *before = is_in_line(n) ? NULL : tree_snapshot(s, n->volume.origin);
 	for (unsigned i = 0; i < l->count && is_in_line(n) && l->list[i] != n; i++)
 		before = l->list[i]->state == SNAPSHOT_ALIVE ? l->list[i] : before;
 	return before ? before->volume.birth + 1 : 0;
@@ -178,7 +169,7 @@ static bool is_sane(const struct store *s, const struct fmt_snapshot *f)
 
 static int load_slot(struct store *s, const struct fmt_snapshot *f, unsigned slot)
 {
-	if (!is_sane(s, f) || numbered(s, le32_get(f->number)))
+	if (!is_sane(s, f) || tree_snapshot(s, le32_get(f->number)))
 		return -LCPFS_E_CORRUPT;
 	struct snapshot *n = make_room(s) ? NULL : calloc(1, sizeof(*n));
 	if (!n)
@@ -281,7 +272,7 @@ int snap_load(struct store *s)
 	if (!error)
 		error = check_end(s);
 	for (unsigned i = 0; i < l->count && !error; i++) {
-		if (l->list[i]->volume.origin && !numbered(s, l->list[i]->volume.origin))
+		if (l->list[i]->volume.origin && !tree_snapshot(s, l->list[i]->volume.origin))
 			error = -LCPFS_E_CORRUPT;
 	}
 	if (error)
@@ -564,23 +555,17 @@ static int drop_page(struct store *s, void *context, struct need *need)
 /* What a page of it refers to, with 0 for what its heir's page in that place refers to as well. */
 static int own_slots(struct freeing *f, unsigned level, uint64_t index, uint64_t slot[VOLUME_SLOTS])
 {
-	struct store *s = f->s;
 	struct page_key key = tree_key(f->n->number, level, index);
-	struct page *p;
-	int error = tree_page(s, &key, &p);
-	if (error || !p)
-		return error ? error : -LCPFS_E_CORRUPT;
-	for (unsigned i = 0; i < VOLUME_SLOTS; i++)
-		slot[i] = tree_slot(p, i);
-	page_unpin(&s->cache, p);
-	key.volume = heir(s, f->n);
-	error = key.volume ? tree_page(s, &key, &p) : 0;
-	if (error || !key.volume || !p)
-		return error;
-	for (unsigned i = 0; i < VOLUME_SLOTS; i++)
-		slot[i] = slot[i] == tree_slot(p, i) ? 0 : slot[i];
-	page_unpin(&s->cache, p);
-	return 0;
+	uint64_t other[VOLUME_SLOTS] = {0}, id;
+	int error = tree_page_id(f->s, &key, &id);
+	if (!error)
+		error = id ? tree_slots(f->s, &key, slot) : -LCPFS_E_CORRUPT;
+	key.volume = heir(f->s, f->n);
+	if (!error && key.volume)
+		error = tree_slots(f->s, &key, other);
+	for (unsigned i = 0; i < VOLUME_SLOTS && !error; i++)
+		slot[i] = slot[i] == other[i] ? 0 : slot[i];
+	return error;
 }
 
 static int is_own_page(struct freeing *f, uint64_t id, bool *own)
@@ -648,17 +633,6 @@ static int birth_of(struct store *s, uint64_t id, uint32_t *birth)
 	return 0;
 }
 
-static int read_slots(struct store *s, const struct page_key *key, uint64_t slot[VOLUME_SLOTS])
-{
-	struct page *p = NULL;
-	int error = key->volume ? tree_page(s, key, &p) : 0;
-	for (unsigned i = 0; i < VOLUME_SLOTS && !error; i++)
-		slot[i] = p ? tree_slot(p, i) : 0;
-	if (p && !error)
-		page_unpin(&s->cache, p);
-	return error;
-}
-
 /* A page that the head has as well may have changed there in memory: it will get an id of its own. */
 static bool has_changed(struct sizing *z, unsigned level, uint64_t index)
 {
@@ -686,10 +660,10 @@ static int size_slot(struct sizing *z, unsigned level, uint64_t index, uint64_t 
 static int size_page(struct sizing *z, unsigned level, uint64_t index)
 {
 	struct page_key key = tree_key(z->volume, level, index), other_key = tree_key(z->other, level, index);
-	uint64_t slot[VOLUME_SLOTS], other[VOLUME_SLOTS];
-	int error = read_slots(z->s, &key, slot);
-	if (!error)
-		error = read_slots(z->s, &other_key, other);
+	uint64_t slot[VOLUME_SLOTS], other[VOLUME_SLOTS] = {0};
+	int error = tree_slots(z->s, &key, slot);
+	if (!error && z->other)
+		error = tree_slots(z->s, &other_key, other);
 	for (unsigned i = 0; i < VOLUME_SLOTS && !error; i++)
 		error = size_slot(z, level, index * VOLUME_SLOTS + i, slot[i], other[i]);
 	return error;
@@ -707,20 +681,11 @@ int snap_used(struct store *s, const struct snapshot *n, uint64_t *blocks)
 	return error;
 }
 
-static void forget_pages(struct store *s, uint32_t number)
-{
-	for (struct page *p = s->cache.ring.newer, *next; p != &s->cache.ring; p = next) {
-		next = p->newer;
-		if (p->key.kind == PAGE_VOLUME && p->key.volume == number && p->state == PAGE_READY)
-			cache_forget(&s->cache, p);
-	}
-}
-
 /* Nothing is left that is its own: it is not listed any more. */
 static int bury(struct store *s, struct snapshot *n)
 {
 	struct change c = {.n = n, .state = SNAPSHOT_NONE};
-	forget_pages(s, n->number);
+	tree_forget(s, n->number);
 	int error = change_list(s, &c);
 	if (!error)
 		free(n);

@@ -9,20 +9,26 @@
 #include "store/place.h"
 #include "store/table.h"
 
-struct volume *tree_volume(struct store *s, uint32_t volume)
+struct snapshot *tree_snapshot(const struct store *s, uint64_t number)
 {
 	const struct snapshots *n = &s->trees.snapshots;
 	unsigned low = 0, high = n->count;
-	if (volume < ROOT_VOLUMES)
-		return &s->trees.volume[volume];
 	while (low < high) {
 		unsigned middle = low + (high - low) / 2;
-		if (n->list[middle]->number < volume)
+		if (n->list[middle]->number < number)
 			low = middle + 1;
 		else
 			high = middle;
 	}
-	return low < n->count && n->list[low]->number == volume ? &n->list[low]->volume : NULL;
+	return low < n->count && n->list[low]->number == number ? n->list[low] : NULL;
+}
+
+struct volume *tree_volume(struct store *s, uint32_t volume)
+{
+	if (volume < ROOT_VOLUMES)
+		return &s->trees.volume[volume];
+	struct snapshot *n = tree_snapshot(s, volume);
+	return n ? &n->volume : NULL;
 }
 
 static struct volume *volume_of(struct store *s, uint32_t volume)
@@ -375,6 +381,19 @@ int tree_page(struct store *s, const struct page_key *key, struct page **page)
 	}
 }
 
+int tree_slots(struct store *s, const struct page_key *key, uint64_t slot[VOLUME_SLOTS])
+{
+	struct page *p;
+	memset(slot, 0, VOLUME_SLOTS * sizeof(*slot));
+	int error = tree_page(s, key, &p);
+	if (error || !p)
+		return error;
+	for (unsigned i = 0; i < VOLUME_SLOTS; i++)
+		slot[i] = tree_slot(p, i);
+	page_unpin(&s->cache, p);
+	return 0;
+}
+
 static int next_before(struct store *s, uint32_t volume, unsigned wanted, uint64_t end, uint64_t *index,
 		       bool *found)
 {
@@ -616,6 +635,18 @@ static bool is_of(const struct page *p, uint32_t volume)
 	return p->key.kind == PAGE_VOLUME && p->key.volume == volume;
 }
 
+void tree_forget(struct store *s, uint32_t volume)
+{
+	for (struct page *p = s->cache.ring.newer, *next; p != &s->cache.ring; p = next) {
+		next = p->newer;
+		if (!is_of(p, volume) || p->state != PAGE_READY)
+			continue;
+		if (p->dirty)
+			unmark(s, p);
+		cache_forget(&s->cache, p);
+	}
+}
+
 int tree_become(struct store *s, uint32_t volume, uint64_t root, unsigned levels)
 {
 	struct volume *v = volume_of(s, volume);
@@ -623,14 +654,7 @@ int tree_become(struct store *s, uint32_t volume, uint64_t root, unsigned levels
 		if (is_of(p, volume) && p->state != PAGE_READY)
 			return TRY_AGAIN;
 	}
-	for (struct page *p = s->cache.ring.newer, *next; p != &s->cache.ring; p = next) {
-		next = p->newer;
-		if (!is_of(p, volume))
-			continue;
-		if (p->dirty)
-			unmark(s, p);
-		cache_forget(&s->cache, p);
-	}
+	tree_forget(s, volume);
 	v->root = root;
 	v->levels = v->placed_levels = levels;
 	return 0;

@@ -68,11 +68,16 @@ int tree_become(struct store *s, uint32_t volume, uint64_t root, unsigned levels
 void tree_share_below(struct store *s, uint32_t birth);
 /* NULL: there is none of that number. */
 struct volume *tree_volume(struct store *s, uint32_t volume);
+struct snapshot *tree_snapshot(const struct store *s, uint64_t number);
+/* Its pages leave the cache, also changed ones; but for those that are being read. */
+void tree_forget(struct store *s, uint32_t volume);
 
 /* -- with the lock, which is let go where something is read -- */
 
 /* NULL if it does not exist. Pinned. CORRUPT: it cannot be had. */
 int tree_page(struct store *s, const struct page_key *key, struct page **page) MUST_CHECK;
+/* What a page refers to; of one that does not exist zeros. */
+int tree_slots(struct store *s, const struct page_key *key, uint64_t slot[VOLUME_SLOTS]) MUST_CHECK;
 /* Is it in memory other than what lies under its id? */
 bool tree_page_dirty(struct store *s, const struct page_key *key);
 /* Under which id it is kept, by what is above it; 0: it does not exist, or has none yet. */

@@ -566,7 +566,6 @@ static int walk_snapshot_page(struct snapshot_walk *v, unsigned level, uint64_t 
 	struct page_key key = tree_key(v->n->number, level, index);
 	uint64_t slot[VOLUME_SLOTS] = {0};
 	unsigned kind;
-	struct page *p = NULL;
 	pthread_mutex_lock(&s->work); /* it is not destroyed meanwhile */
 	bool gone = is_gone(s, v->n);
 	int error = gone ? 0 : walk_tree_page(v->w, &key);
@@ -575,11 +574,7 @@ static int walk_snapshot_page(struct snapshot_walk *v, unsigned level, uint64_t 
 		return 0;
 	store_lock(s);
 	if (!error)
-		error = tree_page(s, &key, &p);
-	for (unsigned i = 0; p && i < VOLUME_SLOTS; i++)
-		slot[i] = tree_slot(p, i);
-	if (p)
-		page_unpin(&s->cache, p);
+		error = tree_slots(s, &key, slot);
 	for (unsigned i = 0; i < VOLUME_SLOTS; i++)
 		slot[i] = slot[i] && birth_of(s, slot[i], &kind) >= v->low ? slot[i] : 0;
 	store_unlock(s);
@@ -738,19 +733,6 @@ static bool counts_for(struct walker *w, const struct snapshot *n, uint64_t id, 
 	return birth <= n->volume.birth && !before;
 }
 
-/* Of no page: zeros. */
-static int slots_of(struct store *s, const struct page_key *key, uint64_t slot[VOLUME_SLOTS])
-{
-	struct page *p;
-	memset(slot, 0, VOLUME_SLOTS * sizeof(*slot));
-	int error = tree_page(s, key, &p);
-	for (unsigned i = 0; !error && p && i < VOLUME_SLOTS; i++)
-		slot[i] = tree_slot(p, i);
-	if (!error && p)
-		page_unpin(&s->cache, p);
-	return error;
-}
-
 /* What a DYING one had may be free by now, and its ids be given out again: then they are younger. */
 static int has_page(struct store *s, uint32_t volume, unsigned level, uint64_t index, bool *has)
 {
@@ -787,11 +769,11 @@ static int count_snapshot_page(struct walker *w, struct window *win, const struc
 	struct page_key key = tree_key(n->number, level, index), next_key = key;
 	uint64_t slot[VOLUME_SLOTS], next[VOLUME_SLOTS] = {0};
 	unsigned kind;
-	int error = slots_of(w->s, &key, slot);
+	int error = tree_slots(w->s, &key, slot);
 	if (!error)
 		error = next_with(w->s, n, level, index, &next_key.volume);
 	if (!error && next_key.volume)
-		error = slots_of(w->s, &next_key, next);
+		error = tree_slots(w->s, &next_key, next);
 	if (is_damage(error))
 		return 0; /* reported */
 	for (unsigned i = 0; i < VOLUME_SLOTS && !error; i++) {
@@ -827,7 +809,6 @@ static int count_snapshot(struct walker *w, struct window *win, const struct sna
 		count_slot(w, win, &above, 0, root);
 	else if (!(top.volume == VOLUME_HEAD && tree_page_dirty(w->s, &top)))
 		return 0;
-	(void)birth_of(w->s, root, &kind);
 	return kind == BLOCK_VOLUME_PAGE ? count_snapshot_page(w, win, n, n->volume.levels - 1, 0) : 0;
 }
 

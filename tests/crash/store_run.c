@@ -163,14 +163,14 @@ static uint32_t read_some(struct run *r, uint32_t first, int64_t *version)
 	return count;
 }
 
-static bool reads_may_fail(const struct run *r)
+bool run_may_fail(const struct run *r)
 {
 	return r->faulty || simdisk_is_stopped(r->disk) || r->store->faulted;
 }
 
 static void verify_version(struct run *r, uint32_t block, int64_t version)
 {
-	if (version < 0 && reads_may_fail(r))
+	if (version < 0 && run_may_fail(r))
 		return;
 	if (version < 0)
 		sim_fail("block %" PRIu32 " cannot be read: %s", block, r->failure.message);
@@ -285,7 +285,7 @@ void run_must_open(struct run *r)
 
 /* -- operations -- */
 
-static void all_flushed(struct run *r)
+void run_flushed(struct run *r)
 {
 	model_flushed(&r->model);
 	snaps_flushed(r);
@@ -363,7 +363,7 @@ static void op_write(struct run *r)
 	if (!worked(r, error))
 		look_at_failed(r, first, count, before);
 	else if (fua)
-		all_flushed(r);
+		run_flushed(r);
 }
 
 /* A part of a block is written, with the bytes that it has: the rest is read, and nothing changes. */
@@ -403,7 +403,7 @@ static void op_trim(struct run *r)
 static void op_flush(struct run *r)
 {
 	if (worked(r, ALLOC_ARMED(store_flush(r->store, NULL))))
-		all_flushed(r);
+		run_flushed(r);
 }
 
 static void op_release(struct run *r)
@@ -459,7 +459,7 @@ static void op_reopen(struct run *r)
 		return;
 	bool closed = worked(r, error) && whole;
 	if (closed)
-		all_flushed(r);
+		run_flushed(r);
 	if (r->faulty) {
 		reopen_faulty(r, closed);
 		return;

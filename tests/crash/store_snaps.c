@@ -85,11 +85,6 @@ static void must_be_listed(struct run *r)
 
 /* -- what they hold -- */
 
-static bool may_fail(const struct run *r)
-{
-	return r->faulty || simdisk_is_stopped(r->disk) || r->store->faulted;
-}
-
 static int read_extent(struct run *r, uint32_t number, uint32_t first, uint32_t *count, int64_t *version)
 {
 	uint8_t data[READ_BLOCKS * BLOCK_SIZE];
@@ -116,7 +111,7 @@ static void verify_snap(struct run *r, const struct snap *n)
 		count = MIN_OF(r->model.blocks - b, most);
 		if (read_extent(r, number, b, &count, version)) {
 			r->noticed++;
-			if (may_fail(r))
+			if (run_may_fail(r))
 				return;
 			sim_fail("snapshot s%u: block %" PRIu32 " cannot be read: %s", n->name, b,
 				 r->failure.message);
@@ -172,7 +167,7 @@ static bool worked(struct run *r, int error)
 	if (!error)
 		return true;
 	r->noticed += error != -LCPFS_E_NOSPC;
-	if (error != -LCPFS_E_NOSPC && !may_fail(r))
+	if (error != -LCPFS_E_NOSPC && !run_may_fail(r))
 		sim_fail("an operation on snapshots failed: %s", lcpfs_error_sentence(error));
 	return false;
 }
@@ -182,12 +177,6 @@ static void never_full(const struct run *r, int error)
 {
 	if (error == -LCPFS_E_NOSPC && !r->faulty)
 		sim_fail("a snapshot cannot be destroyed, or rolled back to, on a full partition");
-}
-
-static void all_flushed(struct run *r)
-{
-	model_flushed(&r->model);
-	snaps_flushed(r);
 }
 
 void snaps_take(struct run *r)
@@ -210,7 +199,7 @@ void snaps_take(struct run *r)
 	if (done && !n->listed)
 		sim_fail("a snapshot was taken and is not listed");
 	if (done)
-		all_flushed(r);
+		run_flushed(r);
 	else if (!n->listed)
 		drop(r, r->snaps - 1);
 }
@@ -235,7 +224,7 @@ static void op_destroy(struct run *r)
 	if (done && n->listed)
 		sim_fail("a snapshot was destroyed and is listed");
 	if (done)
-		all_flushed(r);
+		run_flushed(r);
 	else if (n->listed)
 		n->durable = durable;
 }
@@ -291,7 +280,7 @@ static void op_rollback(struct run *r)
 	if (!simdisk_is_stopped(r->disk)) {
 		r->rolling = NULL;
 		if (done)
-			all_flushed(r);
+			run_flushed(r);
 		else
 			look_at_failed(r, before, n);
 	}

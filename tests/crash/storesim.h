@@ -81,6 +81,8 @@ void snaps_give_up(struct run *r); /* one is destroyed, or rolled back to */
 void snaps_copy(struct run *to, const struct run *from);
 void snaps_done(struct run *r);
 void snaps_flushed(struct run *r);
+void run_flushed(struct run *r);        /* all that was done is durable */
+bool run_may_fail(const struct run *r); /* reads of what is there */
 void snaps_verify(struct run *r);
 /* After a crash, or what may have done anything: which are there, and do they hold what they must? */
 void snaps_settle(struct run *r);
