@@ -48,13 +48,6 @@ size_t snapshot_split(const char *name, const char **snapshot)
 	return at ? (size_t)(at - name) : strlen(name);
 }
 
-static bool is_name(const char *snapshot)
-{
-	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-:";
-	size_t length = strlen(snapshot);
-	return length >= 1 && length <= LCPFS_NAME_MAX && strspn(snapshot, allowed) == length;
-}
-
 static int refuse_none(const struct part *part, const char *snapshot, struct lcpfs_failure *failure)
 {
 	return failure_set(failure, LCPFS_E_NOT_FOUND, "there is no snapshot %s@%.100s", part->name, snapshot);
@@ -357,7 +350,7 @@ static void open_gates(struct work *w)
 static int check_new(const struct work *w, const struct target *t)
 {
 	struct store_snapshot found;
-	if (!is_name(t->snapshot))
+	if (!store_snapshot_is_name(t->snapshot))
 		return failure_set(w->failure, LCPFS_E_INVALID,
 				   "%s@%.100s: a snapshot's name is 1 to 63 of A-Z a-z 0-9 . _ - :", t->part->name,
 				   t->snapshot);

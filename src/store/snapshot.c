@@ -17,7 +17,7 @@ enum {
 	LIST_BLOCKS = 2 + 2 * VOLUME_LEVELS_MAX, /* that a new part of the list takes at most */
 };
 
-static bool is_name(const char *name)
+bool store_snapshot_is_name(const char *name)
 {
 	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-:";
 	size_t length = strlen(name);
@@ -111,7 +111,7 @@ static int take_once(struct store *s, const char *name, uint64_t created_s)
 
 int store_snapshot(struct store *s, const char *name, uint64_t created_s)
 {
-	if (s->config.read_only || !is_name(name))
+	if (s->config.read_only || !store_snapshot_is_name(name))
 		return s->config.read_only ? -LCPFS_E_READ_ONLY : -LCPFS_E_INVALID;
 	int error = take_once(s, name, created_s);
 	for (unsigned tries = 0; error == -LCPFS_E_NOSPC && tries < TRIES_MAX; tries++) {

@@ -129,6 +129,7 @@ struct store_snapshot {
 	uint64_t volume_blocks; /* how long the volume was */
 };
 
+bool store_snapshot_is_name(const char *name); /* may one be called so? */
 /*
  * The volume as it is now, under a name of 1 to 63 of A-Z a-z 0-9 . _ - : that no other has. Durable when it
  * returns 0, with everything acknowledged before; after an error it may be there or not. EXISTS, INVALID, NOSPC.

@@ -151,13 +151,17 @@ wait_until grep -q open reader
 expect 1 lcpfs destroy "$POOL" db@1,2
 says "snapshot db@1 is in use by 1 client; disconnect it first"
 
-# Unchanged while others write, and after a kill at any moment.
-for round in 1 2 3; do
-	for name in db log; do
-		[ "$(look "$name@$round" "notes.$name" 0)" = "$(cat "sum.$name.$round")" ] ||
-			fail "$name@$round changed"
+unchanged() {
+	for round in 1 2 3; do
+		for name in db log; do
+			[ "$(look "$name@$round" "notes.$name" 0)" = "$(cat "sum.$name.$round")" ] ||
+				fail "$name@$round changed $*"
+		done
 	done
-done
+}
+
+# Unchanged while others write, and after a kill at any moment.
+unchanged under writers
 unserve KILL
 stop
 end_job "$READER"
@@ -165,12 +169,7 @@ wait "$READER" 2>/dev/null || true
 wait_released "$POOL"
 check_clean "$POOL"
 serve "$POOL" --tune off
-for round in 1 2 3; do
-	for name in db log; do
-		[ "$(look "$name@$round" "notes.$name" 0)" = "$(cat "sum.$name.$round")" ] ||
-			fail "$name@$round changed by a kill"
-	done
-done
+unchanged by a kill
 wait_until gone db@1
 
 # Back to the second one: the third goes, the first stays.
