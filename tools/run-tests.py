@@ -3,7 +3,7 @@
 """Builds, runs meson's tests, and ends with the plain line "N passed, N failed", totalled over them.
 
 A test that speaks TAP counts each of its cases, any other counts once. Before that line stands what was skipped,
-and why: what a test prints as "skipped: WHY", or as TAP's "# SKIP NAME: WHY".
+and why (what a test prints as "skipped: WHY", or as TAP's "# SKIP NAME: WHY"), and the end of what failed.
 
 usage: tools/run-tests.py BUILD [arguments of meson test]
 """
@@ -18,6 +18,7 @@ import threading
 import time
 
 MINUTES = 7  # all tests and the build, on two idle processors: what people are told
+LAST_LINES = 15  # of a test that failed
 QUIET_S = 10  # where nothing has ended for so long, it says that it goes on
 CASE = re.compile(r"^(not ok|ok)\b[^#\n]*(#\s*skip)?", re.IGNORECASE | re.MULTILINE)
 SKIPPED = re.compile(r"^skipped: (.*)|^# SKIP (.*)", re.MULTILINE)
@@ -41,6 +42,15 @@ def cases_of(test):
 
 def tests_of(log):
 	return [json.loads(line) for line in log.read_text(errors="replace").splitlines()] if log.exists() else []
+
+
+def print_failed(tests):
+	"""The end of what each one said, once more: where only the last lines of a run are kept, they have to say why."""
+	for test in tests:
+		if cases_of(test)[1]:
+			said = (test.get("stdout") or "").splitlines() + (test.get("stderr") or "").splitlines()
+			print(f"failed: {test['name']}: {test['result']}, after {test['duration']:.0f} s")
+			print(*(f"  {line[:200]}" for line in said[-LAST_LINES:]), sep="\n")
 
 
 def print_skipped(tests):
@@ -112,6 +122,7 @@ def main():
 	if status and not failed:
 		failed = 1  # it did not build, or meson itself failed
 	print_skipped(tests)
+	print_failed(tests)
 	print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
 	return 1 if failed or status or not passed else 0
 
