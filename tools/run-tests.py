@@ -45,7 +45,7 @@ def tests_of(log):
 
 
 def print_failed(tests):
-	"""The end of what each one said, once more: where only the last lines of a run are kept, they have to say why."""
+	"""The end of what each one said, once more: of a run often only the last lines are kept."""
 	for test in tests:
 		if cases_of(test)[1]:
 			said = (test.get("stdout") or "").splitlines() + (test.get("stderr") or "").splitlines()

@@ -624,6 +624,21 @@ struct metaslab *space_victim(const struct space *s, uint64_t now)
 	return best;
 }
 
+static bool has_less(const struct space *s, const struct metaslab *m, unsigned share)
+{
+	return (uint64_t)m->live * 100 < (uint64_t)s->units * share;
+}
+
+struct metaslab *space_sparse_victim(const struct space *s, unsigned share)
+{
+	for (unsigned i = 0; i < SPACE_BUCKETS; i++) {
+		struct metaslab *m = heap_top(s, &s->bucket[i]);
+		if (m)
+			return has_less(s, m, share) ? m : NULL;
+	}
+	return NULL;
+}
+
 uint32_t space_next_raw(const struct space *s)
 {
 	uint32_t index = indexset_next(&s->raw, 0);
@@ -639,7 +654,7 @@ uint32_t space_last_raw(const struct space *s)
 struct metaslab *space_table_victim(const struct space *s, unsigned share)
 {
 	struct metaslab *m = heap_top(s, &s->table);
-	return m && (uint64_t)m->live * 100 < (uint64_t)s->units * share ? m : NULL;
+	return m && has_less(s, m, share) ? m : NULL;
 }
 
 bool space_redo_gains(const struct space *s)

@@ -186,6 +186,8 @@ uint64_t space_limit(const struct space *space, const struct space_needs *needs,
  * anything.
  */
 struct metaslab *space_victim(const struct space *space, uint64_t now);
+/* Of those, about the one with the fewest live units, if it has less than `share` percent; NULL: none. */
+struct metaslab *space_sparse_victim(const struct space *space, unsigned share);
 /* The CLOSED TABLE one with the fewest live units, if it has less than `share` percent; NULL: none. */
 struct metaslab *space_table_victim(const struct space *space, unsigned share);
 /* Would a later redo point make more metaslabs cleanable or EMPTY? */

@@ -6,7 +6,8 @@
 
 enum {
 	AHEAD_BYTES = 16 << 20,
-	SPARED = 2, /* EMPTY ones beyond those kept back that stay, however full the host */
+	CLEANED_SHARE = 75, /* percent of live units below which a metaslab is cleaned to be given */
+	SPARED = 2,         /* EMPTY ones beyond those kept back that stay, however full the host */
 };
 
 static bool host_is_full(const struct store *s)
@@ -136,8 +137,15 @@ bool back_has_trimmed(const struct store *s)
 	return s->counters.trimmed_blocks - s->backing.trimmed_at_give >= s->config.metaslab_blocks;
 }
 
+struct metaslab *back_victim(const struct store *s)
+{
+	return s->backing.cleaning ? space_sparse_victim(&s->space, CLEANED_SHARE) : NULL;
+}
+
 bool back_should_give(const struct store *s)
 {
+	if (back_victim(s))
+		return true;
 	if (back_has_trimmed(s) && atomic_load(&s->config.vdev->was_full))
 		return s->space.in_state[SPACE_SPENT] || has_surplus(s);
 	return host_is_full(s) && has_surplus(s);

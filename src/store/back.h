@@ -33,6 +33,8 @@ bool back_should_ahead(const struct store *s); /* there should be more, and enou
  * What a trim has emptied is EMPTY when a checkpoint is done. It is worth one when there is a metaslab to be had.
  */
 bool back_should_give(const struct store *s);
+/* What is cleaned so that it can be given. NULL: nothing is left of that. */
+struct metaslab *back_victim(const struct store *s);
 bool back_has_trimmed(const struct store *s); /* enough for that, since backing.trimmed_at_give */
 
 #endif

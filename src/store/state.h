@@ -163,6 +163,7 @@ struct backing { /* of a sparse vdev */
 	uint32_t giving;          /* metaslabs that are being given back to the host at this moment */
 	uint64_t given;           /* and those that were */
 	uint64_t trimmed_at_give; /* counters.trimmed_blocks when a checkpoint last emptied what could be given */
+	bool cleaning;            /* what those trims have left in pieces is being cleaned, to be given too */
 };
 
 struct reckoned { /* what writers leave, and what that was reckoned from; see room_kept_by_writers */

@@ -402,7 +402,28 @@ void work_wake(struct store *s)
 		pthread_cond_signal(&s->wake);
 }
 
-/* To a full host, after a checkpoint where trims have emptied enough. 1: gave some. */
+/* What trims have left is pieces of metaslabs. 1: one more is EMPTY, or soon will be. */
+static int clean_to_give(struct store *s)
+{
+	store_lock(s);
+	struct metaslab *m = back_victim(s);
+	uint32_t victim = m ? m->index : SPACE_NONE;
+	if (m)
+		space_pin(&s->space, victim);
+	store_unlock(s);
+	int error = m ? clean_unit(s, victim) : -LCPFS_E_NOSPC;
+	if (!error)
+		error = flush_unit(s);
+	store_lock(s);
+	s->backing.cleaning = !error;
+	store_unlock(s);
+	return error == -LCPFS_E_NOSPC ? 0 : error ? error : 1;
+}
+
+/*
+ * To a full host: after trims of some size what a checkpoint makes EMPTY, then what cleaning does. 1: did
+ * something.
+ */
 static int give_unit(struct store *s)
 {
 	store_lock(s);
@@ -411,11 +432,13 @@ static int give_unit(struct store *s)
 	store_unlock(s);
 	int error = enough ? work_checkpoint(s) : 0;
 	store_lock(s);
-	if (enough)
+	if (enough) {
 		s->backing.trimmed_at_give = trimmed;
+		s->backing.cleaning = !error;
+	}
 	uint32_t given = back_give(s);
 	store_unlock(s);
-	return error ? error : given > 0;
+	return error ? error : given ? 1 : clean_to_give(s);
 }
 
 /* It holds `work` now. What it found by itself is not late. */

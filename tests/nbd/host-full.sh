@@ -129,7 +129,7 @@ journey() {
 		[ "$(on_disk)" -gt $((before - end / 4 / 1048576)) ] || break
 		sleep 0.1
 	done
-	[ "$(on_disk)" -le $((before - end / 4 / 1048576)) ] || fail "$1: of ${before}M not a quarter came back: $(on_disk)M; $((end >> 20))M were written"
+	[ "$(on_disk)" -le $((before - end / 4 / 1048576)) ] || fail "$1: of ${before}M, $((end >> 20))M written, not a quarter came back"
 	rm host/ballast
 	until_says "host has space again: $1 at" lcpfs log "$POOL"
 	until_says "health *ONLINE" lcpfs status "$POOL"

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A host that is full gets back what trims free, also where they leave no metaslab empty. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "../crash/sparse.h"
+#include "base/hash.h"
+#include "format/format.h"
+#include "store/store.h"
+
+enum { BASE = 16, METASLAB_BLOCKS = 256, METASLABS = 48, PLACES = 36, VOLUME_BLOCKS = 1 << 16, RUN = 16 };
+
+static uint64_t no_time(void *context)
+{
+	(void)context;
+	return 0;
+}
+
+static const struct clock clock_still = {.now_us = no_time, .wall_s = no_time};
+
+static const struct store_config template = {
+	.clock = &clock_still,
+	.guid = 1,
+	.partition = 1,
+	.name = "host",
+	.metaslab_base = BASE,
+	.metaslab_blocks = METASLAB_BLOCKS,
+	.metaslab_count = METASLABS,
+	.root_block = {{1, 2}, {3, 4}},
+	.cache_bytes = 16 << 20,
+};
+
+static void never_reserved(const char *format, ...)
+{
+	fail_msg("%s", format);
+}
+
+static struct store *open_on(struct sparse *host)
+{
+	struct store_config config = template;
+	struct lcpfs_failure failure;
+	uint32_t metaslabs[METASLABS];
+	struct store *store;
+
+	for (uint32_t i = 0; i < METASLABS; i++)
+		metaslabs[i] = i;
+	config.vdev = &host->vdev;
+	assert_int_equal(store_format(&config, VOLUME_BLOCKS, metaslabs, METASLABS), 0);
+	assert_int_equal(store_open(&config, metaslabs, METASLABS, &store, &failure), 0);
+	return store;
+}
+
+static void fill_block(uint8_t *data, uint64_t block)
+{
+	for (unsigned i = 0; i < BLOCK_SIZE / 8; i++)
+		memcpy(data + 8 * i, &(uint64_t){block * 1000 + i + 1}, 8);
+}
+
+/* Until it is refused; how many it took. */
+static uint64_t fill(struct store *store)
+{
+	uint8_t data[BLOCK_SIZE];
+
+	for (uint64_t block = 0; block < VOLUME_BLOCKS; block++) {
+		fill_block(data, block);
+		if (store_write(store, block << BLOCK_SHIFT, data, sizeof(data), false, NULL))
+			return block;
+	}
+	fail_msg("it was never refused");
+	return 0;
+}
+
+static void step_to_the_end(struct store *store)
+{
+	while (store_step(store) > 0)
+		;
+}
+
+static void pieces_that_were_trimmed_come_back(void **state)
+{
+	struct vdev *memory = vdev_memory_new((uint64_t)(BASE + METASLABS * METASLAB_BLOCKS) << BLOCK_SHIFT);
+	struct lcpfs_failure failure;
+	uint8_t data[BLOCK_SIZE], expected[BLOCK_SIZE];
+	struct sparse host;
+
+	(void)state;
+	sparse_init(&host, memory, BASE + PLACES * METASLAB_BLOCKS);
+	sparse_back(&host, 0, BASE);
+	host.fail = never_reserved;
+	struct store *store = open_on(&host);
+	uint64_t end = fill(store), free_before = host.free_blocks;
+	assert_int_equal(store_flush(store, NULL), 0);
+	for (uint64_t block = 0; block < end; block += 2 * RUN)
+		assert_int_equal(store_trim(store, block << BLOCK_SHIFT, RUN << BLOCK_SHIFT, false, NULL), 0);
+	assert_int_equal(store_flush(store, NULL), 0);
+	step_to_the_end(store);
+	assert_true(host.free_blocks - free_before >= end / 4);
+	for (uint64_t block = 0; block < end; block++) {
+		fill_block(expected, block);
+		if (block % (2 * RUN) < RUN)
+			memset(expected, 0, sizeof(expected));
+		assert_int_equal(store_read(store, block << BLOCK_SHIFT, data, sizeof(data), &failure), 0);
+		assert_memory_equal(data, expected, sizeof(data));
+	}
+	assert_int_equal(store_close(store), 0);
+	sparse_free(&host);
+	vdev_close(memory);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {cmocka_unit_test(pieces_that_were_trimmed_come_back)};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
