@@ -69,7 +69,7 @@ static const struct cli_option remove_options[] = {
 	{0},
 };
 static const struct cli_option list_options[] = {
-	{"snapshots", NULL, "the snapshots instead: name, length, when it was taken"},
+	{"snapshots", NULL, "the snapshots instead: what each takes, its length, when it was taken"},
 	{"json", NULL, JSON_HELP},
 	{0}};
 static const struct cli_option snapshot_options[] = {{"dry-run", NULL, DRY_HELP}, {"json", NULL, JSON_HELP}, {0}};

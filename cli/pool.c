@@ -87,10 +87,15 @@ static struct json_object *named(const char *name)
 
 int pool_list(const struct cli *cli)
 {
-	struct session_call snapshots = {.command = "snapshots"};
+	struct cli_progress progress;
+	struct session_call snapshots = {.command = "snapshots", .progress = cli_progress, .context = &progress};
 
-	return cli_flag(cli, "snapshots") ? run_call(cli, &snapshots, show_snapshots, NULL)
-					  : run(cli, NULL, show_list);
+	if (!cli_flag(cli, "snapshots"))
+		return run(cli, NULL, show_list);
+	snapshots.arguments = json_object_new_object();
+	field_put_flag(snapshots.arguments, "sizes", true);
+	cli_progress_start(&progress, cli);
+	return run_call(cli, &snapshots, show_snapshots, NULL);
 }
 
 int pool_status(const struct cli *cli)

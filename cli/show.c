@@ -422,9 +422,19 @@ void show_partition(struct json_object *result)
 	printf("; %s of the pool\n", space);
 }
 
+/* "-" where a part of it cannot be read. */
+static void cell_size_known(struct table *table, struct json_object *object, const char *key)
+{
+	char size[SIZE_TEXT] = "-";
+
+	if (field_get(object, key))
+		size_print_blocks(size, field_count(object, key));
+	table_cell(table, "%s", size);
+}
+
 void show_snapshots(struct json_object *result)
 {
-	static const char *const titles[] = {"<NAME", "LENGTH", "<CREATED", NULL};
+	static const char *const titles[] = {"<NAME", "USED", "REFERENCED", "WRITTEN", "LENGTH", "<CREATED", NULL};
 	struct json_object *snapshots = field_get(result, "snapshots");
 	char length[SIZE_TEXT], created[TIME_TEXT];
 	struct table *table = table_new(titles);
@@ -434,6 +444,9 @@ void show_snapshots(struct json_object *result)
 
 		table_row(table);
 		table_cell(table, "%s", text_of(snapshot, "name"));
+		cell_size_known(table, snapshot, "used_blocks");
+		cell_size_known(table, snapshot, "referenced_blocks");
+		cell_size_known(table, snapshot, "written_blocks");
 		table_cell(table, "%s", volume_text(snapshot, length));
 		table_cell(table, "%s", show_time(field_count(snapshot, "created_s"), created));
 	}

@@ -234,6 +234,20 @@ int lcpfs_snapshot_rollback(struct lcpfs_pool *pool, const char *name,
 int lcpfs_snapshot_list(struct lcpfs_pool *pool, const char *partition, struct lcpfs_snapshot_info *list,
 			size_t room, size_t *count, struct lcpfs_failure *failure);
 
+/* Of one snapshot: its data and the pages that say where they are. */
+struct lcpfs_snapshot_sizes {
+	uint64_t used_blocks;       /* that come free when it is destroyed, and no other */
+	uint64_t referenced_blocks; /* that it has, shared or not */
+	uint64_t written_blocks;    /* of these, those that the snapshot before it has not */
+};
+
+/*
+ * Exact at one moment, by looking at what it shares with its neighbours: reading takes time as they differ. The
+ * first time after the pool was opened it reads the tables of the oldest one. NOT_FOUND, CORRUPT, IO.
+ */
+int lcpfs_snapshot_sizes(struct lcpfs_pool *pool, const char *name, struct lcpfs_snapshot_sizes *sizes,
+			 struct lcpfs_failure *failure);
+
 /* ---- what it knows ---- */
 
 struct lcpfs_partition_info {

@@ -507,16 +507,38 @@ static int run_destroy(struct command_call *call)
 	return run_on_snapshots(call, lcpfs_snapshot_destroy, "destroyed");
 }
 
+/* 1: with its sizes; damaged ones have none. 0: it was destroyed in between. */
+static int add_sizes(struct command_call *call, const char *name, struct json_object *object)
+{
+	struct lcpfs_snapshot_sizes sizes;
+	int error = lcpfs_snapshot_sizes(call->pool, name, &sizes, NULL);
+
+	if (error)
+		return error != -LCPFS_E_NOT_FOUND;
+	field_put_count(object, "used_blocks", sizes.used_blocks);
+	field_put_count(object, "referenced_blocks", sizes.referenced_blocks);
+	field_put_count(object, "written_blocks", sizes.written_blocks);
+	return 1;
+}
+
 static int run_snapshots(struct command_call *call)
 {
 	struct json_object *array = json_object_new_array();
+	bool sizes = field_flag(call->arguments, "sizes");
 	struct lcpfs_snapshot_info *list;
 	size_t count;
 	int error = describe_snapshots_load(&list, &count, call->pool, field_text(call->arguments, "name"),
 					    call->failure);
 
-	for (size_t i = 0; i < count && !error; i++)
-		json_object_array_add(array, describe_snapshot(&list[i]));
+	for (size_t i = 0; i < count && !error; i++) {
+		struct json_object *object = describe_snapshot(&list[i]);
+		if (sizes && !add_sizes(call, list[i].name, object))
+			json_object_put(object);
+		else
+			json_object_array_add(array, object);
+		if (sizes && call->progress && !call->progress(call->context, i + 1, count))
+			break; /* who asked is gone */
+	}
 	free(list);
 	field_put(call->result, "snapshots", array);
 	return error;
@@ -605,7 +627,7 @@ static const struct command commands[] = {
 	 true,
 	 run_rollback,
 	 {{"name", COMMAND_TEXT, true}, {"force", COMMAND_FLAG, false}, {"dry_run", COMMAND_FLAG, false}}},
-	{"snapshots", false, run_snapshots, {{"name", COMMAND_TEXT, false}}},
+	{"snapshots", false, run_snapshots, {{"name", COMMAND_TEXT, false}, {"sizes", COMMAND_FLAG, false}}},
 };
 
 const struct command *command_find(const char *name)

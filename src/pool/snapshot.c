@@ -173,6 +173,46 @@ int lcpfs_snapshot_list(struct lcpfs_pool *pool, const char *partition, struct l
 	return error;
 }
 
+/* The partition of NAME@SNAP, held, and its snapshot; with the lock. */
+static int hold_named(const struct lcpfs_pool *pool, const char *name, struct part **part,
+		      struct store_snapshot *found, struct lcpfs_failure *failure)
+{
+	const char *snapshot;
+	char of[LCPFS_NAME_MAX + 1] = "";
+	size_t length = snapshot_split(name, &snapshot);
+	if (length < sizeof(of))
+		memcpy(of, name, length);
+	*part = snapshot ? part_named(pool, of) : NULL;
+	if (!*part)
+		return failure_set(failure, LCPFS_E_NOT_FOUND, "there is no snapshot %.200s", name);
+	int error = part_refuse(*part, failure);
+	if (!error)
+		error = snapshot_find(*part, snapshot, found, failure);
+	if (!error)
+		part_hold(*part);
+	return error;
+}
+
+int lcpfs_snapshot_sizes(struct lcpfs_pool *pool, const char *name, struct lcpfs_snapshot_sizes *sizes,
+			 struct lcpfs_failure *failure)
+{
+	struct store_snapshot found;
+	struct store_snapshot_sizes blocks;
+	struct part *part;
+	pthread_mutex_lock(&pool->lock);
+	int error = hold_named(pool, name, &part, &found, failure);
+	pthread_mutex_unlock(&pool->lock);
+	if (error)
+		return error;
+	error = store_snapshot_sizes(part->store, found.number, &blocks);
+	part_let_go(part);
+	if (error)
+		return failure_set(failure, (enum lcpfs_error) - error, "snapshot %.200s cannot be measured: %s",
+				   name, lcpfs_error_sentence(error));
+	*sizes = (struct lcpfs_snapshot_sizes){blocks.used, blocks.referenced, blocks.written};
+	return 0;
+}
+
 /* -- having partitions for oneself: with the lock -- */
 
 static int resolve_one(struct work *w, const char *name, struct target *target)

@@ -91,8 +91,7 @@ uint32_t snap_follower(const struct store *s, const struct snapshot *n, uint32_t
 	return is_in_line(n) ? VOLUME_HEAD : 0;
 }
 
-/* The next that is not destroyed. */
-static uint32_t heir(const struct store *s, const struct snapshot *n)
+uint32_t snap_heir(const struct store *s, const struct snapshot *n)
 {
 	const struct snapshots *l = &s->trees.snapshots;
 	for (unsigned i = 0; is_in_line(n) && i < l->count; i++) {
@@ -560,7 +559,7 @@ static int own_slots(struct freeing *f, unsigned level, uint64_t index, uint64_t
 	int error = tree_page_id(f->s, &key, &id);
 	if (!error)
 		error = id ? tree_slots(f->s, &key, slot) : -LCPFS_E_CORRUPT;
-	key.volume = heir(f->s, f->n);
+	key.volume = snap_heir(f->s, f->n);
 	if (!error && key.volume)
 		error = tree_slots(f->s, &key, other);
 	for (unsigned i = 0; i < VOLUME_SLOTS && !error; i++)
@@ -606,79 +605,11 @@ static int free_page(struct freeing *f, unsigned level, uint64_t index, uint64_t
 static int own_root(struct freeing *f, bool *own)
 {
 	const struct volume *v = &f->n->volume;
-	struct page_key key = tree_key(heir(f->s, f->n), v->levels - 1, 0);
+	struct page_key key = tree_key(snap_heir(f->s, f->n), v->levels - 1, 0);
 	uint64_t id = 0;
 	int error = key.volume ? tree_page_id(f->s, &key, &id) : 0;
 	*own = false;
 	return error || !v->root || id == v->root ? error : is_own_page(f, v->root, own);
-}
-
-/* -- how much it has -- */
-
-struct sizing {
-	struct store *s;
-	uint32_t volume, other; /* what is in `volume` and not in `other` (0: there is none), */
-	uint32_t low;           /* and not born before */
-	uint64_t blocks;
-};
-
-static int birth_of(struct store *s, uint64_t id, uint32_t *birth)
-{
-	struct page *table;
-	int error = table_page(s, 0, id / TABLE_SLOTS, &table);
-	if (error || !table || entry_free(table_entry(table, id)))
-		return error ? error : -LCPFS_E_CORRUPT;
-	*birth = le32_get(table_entry(table, id)->birth);
-	page_unpin(&s->cache, table);
-	return 0;
-}
-
-/* A page that the head has as well may have changed there in memory: it will get an id of its own. */
-static bool has_changed(struct sizing *z, unsigned level, uint64_t index)
-{
-	struct page_key key = tree_key(z->other, level, index);
-	return z->other == VOLUME_HEAD && tree_page_dirty(z->s, &key);
-}
-
-static int size_page(struct sizing *z, unsigned level, uint64_t index);
-
-/* What a slot of a page refers to, or the root does; `other` is what the other one has there. */
-static int size_slot(struct sizing *z, unsigned level, uint64_t index, uint64_t id, uint64_t other)
-{
-	uint32_t birth;
-	bool page = level > 0, changed = page && has_changed(z, level - 1, index);
-	if (!id || (id == other && !changed))
-		return 0;
-	int error = birth_of(z->s, id, &birth);
-	if (error || birth < z->low)
-		return error;
-	if (id != other || tree_shares(z->s, z->other, birth))
-		z->blocks += page ? 2 : 1;
-	return page ? size_page(z, level - 1, index) : 0;
-}
-
-static int size_page(struct sizing *z, unsigned level, uint64_t index)
-{
-	struct page_key key = tree_key(z->volume, level, index), other_key = tree_key(z->other, level, index);
-	uint64_t slot[VOLUME_SLOTS], other[VOLUME_SLOTS] = {0};
-	int error = tree_slots(z->s, &key, slot);
-	if (!error && z->other)
-		error = tree_slots(z->s, &other_key, other);
-	for (unsigned i = 0; i < VOLUME_SLOTS && !error; i++)
-		error = size_slot(z, level, index * VOLUME_SLOTS + i, slot[i], other[i]);
-	return error;
-}
-
-int snap_used(struct store *s, const struct snapshot *n, uint64_t *blocks)
-{
-	struct sizing z = {.s = s, .volume = n->number, .other = heir(s, n), .low = snap_shared_below(s, n)};
-	struct page_key top = tree_key(z.other, n->volume.levels - 1, 0);
-	uint64_t other = 0;
-	int error = z.other ? tree_page_id(s, &top, &other) : 0;
-	if (!error)
-		error = size_slot(&z, n->volume.levels, 0, n->volume.root, other);
-	*blocks = z.blocks;
-	return error;
 }
 
 /* Nothing is left that is its own: it is not listed any more. */

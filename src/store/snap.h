@@ -49,6 +49,9 @@ uint32_t snap_shared_below(const struct store *s, const struct snapshot *n);
 /* What followed on n with a higher number than `behind`: the next snapshot, else the head. 0: nothing did. */
 uint32_t snap_follower(const struct store *s, const struct snapshot *n, uint32_t behind);
 
+/* Of what follows, the first that is ALIVE, or the head: what it has stays when n goes. 0: nothing follows. */
+uint32_t snap_heir(const struct store *s, const struct snapshot *n);
+
 /*
  * Lists `n`, which was allocated and is taken over whatever comes. `back`: in the same record the head becomes
  * that tree.
@@ -58,10 +61,10 @@ int snap_add(struct store *s, struct snapshot *n, const struct snapshot *back) M
 int snap_kill(struct store *s, struct snapshot *n) MUST_CHECK;
 
 /*
- * Blocks that come free when this one is destroyed, and no other: data, and pages of its tree. With `work`; the
- * lock is let go meanwhile. Takes time in proportion to these.
+ * How much of it there is, see store_snapshot_sizes(). With `work`, and held; the lock is let go meanwhile. Takes
+ * time as what differs from its neighbours is much; the first time, as what the oldest one has is.
  */
-int snap_used(struct store *s, const struct snapshot *n, uint64_t *blocks) MUST_CHECK;
+int snap_measure(struct store *s, struct snapshot *n, struct store_snapshot_sizes *sizes) MUST_CHECK;
 
 bool snap_pending(const struct store *s); /* something is DYING, or LEFT, and nobody reads it */
 /*

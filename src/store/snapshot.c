@@ -215,12 +215,12 @@ unsigned store_snapshots(struct store *s, struct store_snapshot *list, unsigned 
 	return count;
 }
 
-int store_snapshot_used(struct store *s, uint32_t number, uint64_t *blocks)
+int store_snapshot_sizes(struct store *s, uint32_t number, struct store_snapshot_sizes *sizes)
 {
 	pthread_mutex_lock(&s->work);
 	store_lock(s);
 	struct snapshot *n = snap_hold(s, number);
-	int error = n ? snap_used(s, n, blocks) : -LCPFS_E_NOT_FOUND;
+	int error = n ? snap_measure(s, n, sizes) : -LCPFS_E_NOT_FOUND;
 	if (n)
 		snap_let(s, n);
 	store_unlock(s);

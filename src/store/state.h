@@ -112,6 +112,13 @@ struct snapshot {
 	unsigned slot;  /* where it is listed */
 	unsigned users; /* who reads it at this moment */
 	bool stuck;     /* a part of its tree cannot be read: what it had is not freed before it is opened anew */
+	/* In blocks, as found by measure.c, with what it was found against. */
+	struct {
+		bool is_referenced_known, is_written_known;
+		uint64_t referenced, written, used;
+		uint64_t gone; /* that the heir has not */
+		uint32_t written_low, heir, heir_low;
+	} sizes;
 };
 
 struct snapshots {

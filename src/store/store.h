@@ -144,9 +144,18 @@ int store_snapshot_destroy(struct store *store, const char *name) MUST_CHECK;
 int store_rollback(struct store *store, const char *name) MUST_CHECK;
 /* By number. How many there are; at most `room` are noted. */
 unsigned store_snapshots(struct store *store, struct store_snapshot *list, unsigned room);
-/* Blocks that come free if this one is destroyed and no other. It is looked for: it takes time as these are many.
+/* In blocks of data and of pages of its tree. */
+struct store_snapshot_sizes {
+	uint64_t used;       /* that come free if this one is destroyed and no other */
+	uint64_t referenced; /* that it has, shared or not */
+	uint64_t written;    /* of these, those that the snapshot before it has not */
+};
+
+/*
+ * They are looked for, beside clients: it takes time as what differs from its neighbours is much; once, as what it
+ * has is. NOT_FOUND: it is gone.
  */
-int store_snapshot_used(struct store *store, uint32_t number, uint64_t *blocks) MUST_CHECK;
+int store_snapshot_sizes(struct store *store, uint32_t number, struct store_snapshot_sizes *sizes) MUST_CHECK;
 bool store_snapshot_find(struct store *store, const char *name, struct store_snapshot *found);
 bool store_snapshots_pending(struct store *store); /* what destroyed ones had is not all free yet */
 /* As of the volume. NOT_FOUND: it is gone. */

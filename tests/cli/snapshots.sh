@@ -30,7 +30,7 @@ db@two: created"
 	expect 0 lcpfs snapshot "$POOL" db@2026-11-27_18:00,third
 	[ "$(listed)" = "db@one db@two db@2026-11-27_18:00 db@third log@one 67108864" ] || fail "$(listed)"
 	lcpfs list "$POOL" --snapshots >out
-	[ "$(sed -n '1s/ *$//p' out)" = "NAME                LENGTH CREATED" ] || fail "$(cat out)"
+	head -n 1 out | grep -q "^NAME  *USED REFERENCED WRITTEN LENGTH CREATED *$" || fail "$(cat out)"
 	[ "$(field db 'p["snapshots"]')" = 4 ] || fail "db has 4"
 
 	expect 2 lcpfs snapshot "$POOL"

@@ -138,6 +138,14 @@ names = {e["export-name"]: e["is_read_only"] for e in json.load(open("list"))["e
 wanted = {f"{n}@{i}": True for n in ("db", "log") for i in (1, 2, 3)} | {"db": False, "log": False}
 assert not names or names == wanted, names'
 
+# Beside writers, and the first one has written all that it has.
+lcpfs list "$POOL" --snapshots --json >list
+/usr/bin/python3 -c '
+import json
+for s in json.load(open("list"))["snapshots"]:
+	used, all, written = (s[k + "_blocks"] for k in ("used", "referenced", "written"))
+	assert 0 < used <= written <= all and (written == all) == (s["snapshot"] == "1"), s'
+
 : >reader
 # Nobody rolls back what is being written, nor destroys what is being read.
 expect 1 lcpfs rollback "$POOL" db@3

@@ -226,17 +226,17 @@ static void space_comes_back(void **state)
 	must_be_clean();
 }
 
-static uint64_t used_by(const char *snapshot)
+static struct store_snapshot_sizes sizes_of(const char *snapshot)
 {
 	struct store_snapshot list[10];
 	unsigned count = store_snapshots(bed.store, list, 10);
-	uint64_t blocks = UINT64_MAX;
+	struct store_snapshot_sizes sizes = {UINT64_MAX, UINT64_MAX, UINT64_MAX};
 
 	for (unsigned i = 0; i < count; i++) {
 		if (strcmp(list[i].name, snapshot) == 0)
-			assert_int_equal(store_snapshot_used(bed.store, list[i].number, &blocks), 0);
+			assert_int_equal(store_snapshot_sizes(bed.store, list[i].number, &sizes), 0);
 	}
-	return blocks;
+	return sizes;
 }
 
 /* What is said to come free does, to the block: whatever is shared, and in whatever order they go. */
@@ -263,13 +263,108 @@ static void what_is_used_comes_back(void **state)
 
 			assert_int_equal(store_snapshots(s, list, 4), left);
 			const char *name = list[hash_mix(random++) % left].name;
-			uint64_t used = used_by(name),
+			uint64_t used = sizes_of(name).used,
 				 before = s->data_blocks + s->page_blocks + 2 * s->trees.unplaced;
 			assert_int_equal(store_snapshot_destroy(s, name), 0);
 			finish();
 			assert_int_equal(before - s->data_blocks - s->page_blocks, used);
 		}
 	}
+	must_be_clean();
+}
+
+enum { MODEL_SNAPSHOTS = 5, MODEL_PAGES = DIV_UP(VOLUME_BLOCKS, VOLUME_SLOTS) };
+
+/* What is at each address, and when each page of the tree was changed last. 0: nothing. */
+struct model_tree {
+	char name[8]; /* "": it is destroyed */
+	uint32_t block[VOLUME_BLOCKS], page[MODEL_PAGES], top;
+};
+
+/* What `t` has, and neither of the others (NULL: that one has nothing). */
+static uint64_t model_size(const struct model_tree *t, const struct model_tree *before,
+			   const struct model_tree *behind)
+{
+	static const struct model_tree none;
+	const struct model_tree *a = before ? before : &none, *b = behind ? behind : &none;
+	bool page[MODEL_PAGES] = {false}, top = false;
+	uint64_t blocks = 0;
+
+	for (unsigned i = 0; i < VOLUME_BLOCKS; i++) {
+		blocks += t->block[i] && a->block[i] != t->block[i] && b->block[i] != t->block[i];
+		page[i / VOLUME_SLOTS] |= t->block[i] != 0;
+	}
+	for (unsigned i = 0; i < MODEL_PAGES; i++) {
+		blocks += page[i] && a->page[i] != t->page[i] && b->page[i] != t->page[i] ? 2 : 0;
+		top |= page[i];
+	}
+	return blocks + (top && a->top != t->top && b->top != t->top ? 2 : 0);
+}
+
+static void check_sizes(const struct model_tree *trees, const struct model_tree *head)
+{
+	const struct model_tree *before = NULL;
+
+	for (unsigned i = 0; i < MODEL_SNAPSHOTS && trees[i].name[0]; i++) {
+		bool last = i + 1 == MODEL_SNAPSHOTS || !trees[i + 1].name[0];
+		struct store_snapshot_sizes sizes = sizes_of(trees[i].name);
+		assert_int_equal(sizes.referenced, model_size(&trees[i], NULL, NULL));
+		assert_int_equal(sizes.written, model_size(&trees[i], before, NULL));
+		assert_int_equal(sizes.used, model_size(&trees[i], before, last ? head : &trees[i + 1]));
+		before = &trees[i];
+	}
+}
+
+static void change_at_random(struct model_tree *head, uint64_t random, uint32_t version)
+{
+	unsigned block = hash_mix(random) % 40 * 31 + hash_mix(random + 1) % 8;
+	bool trims = hash_mix(random + 2) % 4 == 0;
+
+	if (trims && !head->block[block])
+		return;
+	if (trims)
+		assert_int_equal(store_trim(bed.store, (uint64_t)block * BLOCK_SIZE, BLOCK_SIZE, false, NULL), 0);
+	else
+		put(block, 1, (uint8_t)version);
+	head->block[block] = trims ? 0 : version;
+	head->page[block / VOLUME_SLOTS] = head->top = version;
+}
+
+/* However snapshots come and go, and whether it was counted before or just opened. */
+static void sizes_are_those_of_a_model(void **state)
+{
+	struct model_tree *trees = calloc(MODEL_SNAPSHOTS + 1, sizeof(*trees)), *head = trees + MODEL_SNAPSHOTS;
+	uint64_t random = 1;
+	uint32_t version = 0;
+
+	(void)state;
+	for (unsigned round = 0; round < 60; round++, random += 3) {
+		for (unsigned k = 0; k < hash_mix(random) % 25; k++, random += 3)
+			change_at_random(head, random, ++version);
+		if (round % 5)
+			check_sizes(trees, head);
+		struct model_tree *last = &trees[MODEL_SNAPSHOTS - 1];
+		if (last->name[0]) {
+			struct model_tree *gone = &trees[hash_mix(random) % MODEL_SNAPSHOTS];
+			if (gone->name[0])
+				assert_int_equal(store_snapshot_destroy(bed.store, gone->name), 0);
+			memmove(gone, gone + 1, (size_t)((uint8_t *)head - (uint8_t *)(gone + 1)));
+			last->name[0] = '\0';
+		}
+		for (unsigned i = 0; i < MODEL_SNAPSHOTS; i++) {
+			if (trees[i].name[0])
+				continue;
+			trees[i] = *head;
+			snprintf(trees[i].name, sizeof(trees[i].name), "r%u", round);
+			assert_int_equal(store_snapshot(bed.store, trees[i].name, 0), 0);
+			break;
+		}
+		if (round % 3 == 0)
+			reopen();
+		if (round % 2)
+			check_sizes(trees, head);
+	}
+	free(trees);
 	must_be_clean();
 }
 
@@ -392,6 +487,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(names_are_looked_at, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(space_comes_back, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(what_is_used_comes_back, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(sizes_are_those_of_a_model, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_full_partition_goes_on_after_a_destroy, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(one_that_cannot_be_read_keeps_nobody, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(rolling_back_wants_the_youngest, set_up, tear_down),
