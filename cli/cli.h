@@ -96,6 +96,7 @@ int pool_snapshot(const struct cli *cli);
 int pool_destroy(const struct cli *cli);
 int pool_rollback(const struct cli *cli);
 
+int diff_command(const struct cli *cli);
 int attach_command(const struct cli *cli);
 int detach_command(const struct cli *cli);
 int get_command(const struct cli *cli);

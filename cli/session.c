@@ -28,27 +28,6 @@ static void tell(void *context, enum lcpfs_notice notice, const char *text)
 		fprintf(stderr, "lcpfs: %s\n", text);
 }
 
-static int run_unserved(const struct session_call *call, struct json_object **result,
-			struct lcpfs_failure *failure)
-{
-	const struct command *command = command_find(call->command);
-	struct lcpfs_open_options options = {.read_only = !command->changes || call->only_asks, .notice = tell};
-	struct lcpfs_pool *pool;
-	int error, close_error;
-
-	error = lcpfs_pool_open(call->pool_path, &options, &pool, failure);
-	if (error)
-		return error;
-	error = command_run(command, pool, NULL, call->arguments, call->progress, call->context, result, failure);
-	close_error = lcpfs_pool_close(pool, error ? NULL : failure);
-	if (!error && close_error) {
-		json_object_put(*result);
-		*result = NULL;
-		error = close_error;
-	}
-	return error;
-}
-
 enum finding {
 	SERVER_FOUND,
 	SERVER_NOT_THERE, /* nobody answers where the lease says, or it says nothing: it may be starting or ending
@@ -106,43 +85,89 @@ static enum finding find_server(const char *pool_path, struct control_client *cl
 	return finding;
 }
 
-static int run_served(const struct session_call *call, struct control_client *client, const struct pool_seen *seen,
-		      struct json_object **result, struct lcpfs_failure *failure)
+static int open_here(struct session *session, bool read_only, struct lcpfs_failure *failure)
+{
+	struct lcpfs_open_options options = {.read_only = read_only, .notice = tell};
+
+	return lcpfs_pool_open(session->pool_path, &options, &session->pool, failure);
+}
+
+int session_open(struct session *session, const char *pool_path, bool read_only, struct lcpfs_failure *failure)
+{
+	struct timespec pause = {.tv_nsec = TRY_MS * 1000000};
+	enum finding finding = SERVER_NOT_THERE;
+	time_t end = time(NULL) + TRY_S_MAX;
+	int error = 0;
+
+	*session = (struct session){.pool_path = pool_path};
+	for (int i = 0; i < TRIES && finding == SERVER_NOT_THERE && (i == 0 || time(NULL) <= end); i++) {
+		error = open_here(session, read_only, failure);
+		if (error != -LCPFS_E_BUSY)
+			break;
+		finding = find_server(pool_path, &session->client, &session->seen, failure);
+		if (finding == SERVER_FOUND)
+			error = 0;
+		else if (finding == SERVER_NOT_THERE)
+			nanosleep(&pause, NULL);
+	}
+	return error;
+}
+
+static int ask_served(struct session *session, const struct session_call *call, struct json_object **result,
+		      struct lcpfs_failure *failure)
 {
 	struct control_call asked = {.command = call->command,
 				     .arguments = call->arguments,
 				     .progress = call->progress,
 				     .context = call->context};
-	int error = control_client_call(client, &asked, result, failure);
+	int error = control_client_call(&session->client, &asked, result, failure);
 
-	control_client_close(client);
 	if (error == -LCPFS_E_STOPPED && failure && !(call->progress && cli_interrupted()))
 		failure_set(failure, LCPFS_E_STOPPED, "%s: %s (process %llu, control socket %.108s)",
-			    call->pool_path, failure->message, (unsigned long long)seen->pid, seen->control_path);
+			    session->pool_path, failure->message, (unsigned long long)session->seen.pid,
+			    session->seen.control_path);
 	return error;
+}
+
+int session_ask(struct session *session, const struct session_call *call, struct json_object **result,
+		struct lcpfs_failure *failure)
+{
+	int error;
+
+	*result = NULL;
+	error = session->pool ? command_run(command_find(call->command), session->pool, NULL, call->arguments,
+					    call->progress, call->context, result, failure)
+			      : ask_served(session, call, result, failure);
+	json_object_put(call->arguments);
+	return error;
+}
+
+int session_close(struct session *session, struct lcpfs_failure *failure)
+{
+	if (session->pool)
+		return lcpfs_pool_close(session->pool, failure);
+	control_client_close(&session->client);
+	return 0;
 }
 
 int session_run(const struct session_call *call, struct json_object **result, struct lcpfs_failure *failure)
 {
-	struct timespec pause = {.tv_nsec = TRY_MS * 1000000};
-	enum finding finding = SERVER_NOT_THERE;
-	time_t end = time(NULL) + TRY_S_MAX;
-	struct control_client client;
-	struct pool_seen seen;
-	int error = 0;
+	bool read_only = !command_find(call->command)->changes || call->only_asks;
+	struct session session;
+	int error = session_open(&session, call->pool_path, read_only, failure), close_error;
 
 	*result = NULL;
-	for (int i = 0; i < TRIES && finding == SERVER_NOT_THERE && (i == 0 || time(NULL) <= end); i++) {
-		error = run_unserved(call, result, failure);
-		if (error != -LCPFS_E_BUSY)
-			break;
-		finding = find_server(call->pool_path, &client, &seen, failure);
-		if (finding == SERVER_FOUND)
-			error = run_served(call, &client, &seen, result, failure);
-		else if (finding == SERVER_NOT_THERE)
-			nanosleep(&pause, NULL);
+	if (error) {
+		json_object_put(call->arguments);
+		return error;
 	}
-	json_object_put(call->arguments);
+	error = session_ask(&session, call, result, failure);
+	close_error = session_close(&session, error ? NULL : failure);
+	if (!error && close_error) {
+		json_object_put(*result);
+		*result = NULL;
+		error = close_error;
+	}
 	return error;
 }
 

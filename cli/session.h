@@ -10,6 +10,7 @@
 
 #include "base/check.h"
 #include "control/client.h"
+#include "pool/pool.h"
 
 struct session_call {
 	const char *pool_path;
@@ -19,6 +20,24 @@ struct session_call {
 	lcpfs_progress *progress;      /* may be NULL */
 	void *context;
 };
+
+/*
+ * A pool for several commands: opened here, or through its server over one connection. What is in it is for
+ * session.c only.
+ */
+struct session {
+	const char *pool_path;
+	struct lcpfs_pool *pool; /* NULL: it is served */
+	struct control_client client;
+	struct pool_seen seen;
+};
+
+int session_open(struct session *session, const char *pool_path, bool read_only,
+		 struct lcpfs_failure *failure) MUST_CHECK;
+/* `pool_path` and `only_asks` of the call do not count. *result is a new object, NULL on failure. */
+int session_ask(struct session *session, const struct session_call *call, struct json_object **result,
+		struct lcpfs_failure *failure) MUST_CHECK;
+int session_close(struct session *session, struct lcpfs_failure *failure) MUST_CHECK;
 
 /* *result is a new object, NULL on failure. */
 int session_run(const struct session_call *call, struct json_object **result,

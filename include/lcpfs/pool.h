@@ -185,6 +185,21 @@ void lcpfs_volume_settle(struct lcpfs_partition *partition);
 int lcpfs_volume_flush(struct lcpfs_partition *partition, struct lcpfs_failure *failure);
 int lcpfs_volume_extent(struct lcpfs_partition *partition, uint64_t offset, uint64_t length, bool *data, uint64_t *end);
 
+/* A range in which two volumes differ. */
+struct lcpfs_difference {
+	uint64_t offset, length; /* length 0: there is none before `offset`, from where on to ask */
+	bool data; /* what the second one has there; else it reads as zeros, where the first one has data */
+};
+
+/*
+ * What is different in `to` from what `from` is, the next of it at or behind `offset`. Both are of one partition:
+ * snapshots, or the volume as it is now, also what is not flushed. NULL: an empty volume. Different means written
+ * anew, be it with the same bytes. It takes time in proportion to what is different, and a long range may come in
+ * parts, one right behind the other. An offset of the end of the volume: that was all.
+ */
+int lcpfs_volume_difference(struct lcpfs_partition *from, struct lcpfs_partition *to, uint64_t offset,
+			    struct lcpfs_difference *difference, struct lcpfs_failure *failure);
+
 /* ---- snapshots ---- */
 
 /*

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "control/backup.h"
 #include "control/describe.h"
 #include "control/field.h"
 #include "control/iostat.h"
@@ -628,6 +629,10 @@ static const struct command commands[] = {
 	 run_rollback,
 	 {{"name", COMMAND_TEXT, true}, {"force", COMMAND_FLAG, false}, {"dry_run", COMMAND_FLAG, false}}},
 	{"snapshots", false, run_snapshots, {{"name", COMMAND_TEXT, false}, {"sizes", COMMAND_FLAG, false}}},
+	{"diff",
+	 false,
+	 backup_diff,
+	 {{"from", COMMAND_TEXT, true}, {"to", COMMAND_TEXT, false}, {"offset", COMMAND_COUNT, false}}},
 };
 
 const struct command *command_find(const char *name)

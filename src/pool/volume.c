@@ -297,3 +297,35 @@ int lcpfs_volume_extent(struct lcpfs_partition *partition, uint64_t offset, uint
 		       ? store_snapshot_extent(partition->store, partition->snapshot, offset, length, data, end)
 		       : store_extent(partition->store, offset, length, data, end);
 }
+
+static int check_comparable(const struct lcpfs_partition *from, const struct lcpfs_partition *to,
+			    struct lcpfs_failure *failure)
+{
+	if (from && from->part != to->part)
+		return failure_set(failure, LCPFS_E_INVALID,
+				   "%s and %s are two partitions: they have nothing in common", from->part->name,
+				   to->part->name);
+	if (from && !from->snapshot)
+		return failure_set(failure, LCPFS_E_INVALID, "partition %s: only a snapshot can be compared with",
+				   from->part->name);
+	return 0;
+}
+
+int lcpfs_volume_difference(struct lcpfs_partition *from, struct lcpfs_partition *to, uint64_t offset,
+			    struct lcpfs_difference *difference, struct lcpfs_failure *failure)
+{
+	struct store_difference run = {0};
+	int error = check_comparable(from, to, failure);
+
+	if (error)
+		return error;
+	error = store_difference(to->store, from ? from->snapshot : 0, to->snapshot, offset / BLOCK_SIZE, &run);
+	if (error)
+		return failure_set(failure, (enum lcpfs_error) - error, "partition %s: cannot compare: %s",
+				   to->part->name, lcpfs_error_sentence(error));
+	uint64_t first = MIN_OF(run.first, to->bytes / BLOCK_SIZE + 1) * BLOCK_SIZE;
+	first = MIN_OF(MAX_OF(first, offset), to->bytes);
+	uint64_t end = run.count ? MIN_OF((run.first + run.count) * BLOCK_SIZE, to->bytes) : first;
+	*difference = (struct lcpfs_difference){.offset = first, .length = end - first, .data = run.data};
+	return 0;
+}

@@ -11,7 +11,7 @@
  * others did while the lock was let go: see attempt().
  *
  * The folder's order, lowest first: cache, state.h, place.h, log, table, tree, ids, map, record, clean,
- * checkpoint, back, snap, work, recover, walk, io, store.
+ * checkpoint, back, snap, difference, work, recover, walk, io, store.
  */
 #ifndef STORE_STATE_H
 #define STORE_STATE_H

@@ -164,6 +164,22 @@ int store_snapshot_read(struct store *store, uint32_t number, uint64_t offset, v
 int store_snapshot_extent(struct store *store, uint32_t number, uint64_t offset, uint64_t length, bool *data,
 			  uint64_t *end) MUST_CHECK;
 
+/* A run of blocks in which two volumes differ. */
+struct store_difference {
+	/* count 0: there is none before `first`, from where on to ask again; UINT64_MAX: none at all. */
+	uint64_t first, count;
+	bool data;             /* what the second one has there; else it has nothing, and the first one has data */
+};
+
+/*
+ * Of the snapshots with these numbers the next run at or behind block `first`. from 0: an empty volume; to 0: the
+ * volume as it is now, which others may write meanwhile. Different means written anew, be it with the same bytes.
+ * What is the same in both is skipped, so it takes time in proportion to what is not. A long run may come in
+ * parts, one right behind the other. NOT_FOUND: a snapshot is gone.
+ */
+int store_difference(struct store *store, uint32_t from, uint32_t to, uint64_t first,
+		     struct store_difference *run) MUST_CHECK;
+
 /* --- space --- */
 
 /* Metaslabs that are durably this partition's in the pool; from now on the store uses them. */

@@ -6,7 +6,7 @@
 POOL=$T/pool
 
 # A command that is neither here nor has the option is new: which of the two is it?
-only_ask="get list status serve explain log report iostat top metrics check scrub dump completion simulate"
+only_ask="get list status diff serve explain log report iostat top metrics check scrub dump completion simulate"
 for command in $(lcpfs help | sed -n 's/^  \([a-z]*\) .*/\1/p'); do
 	case " $only_ask " in *" $command "*) continue ;; esac
 	lcpfs "$command" --help | grep -q -e '--dry-run' || fail "$command has no --dry-run"

@@ -59,6 +59,8 @@ everything() {
 	valid set set "$POOL" db max=40M name=other --json
 	valid snapshot snapshot "$POOL" other@x small@x other@y --json
 	valid snapshots list "$POOL" --snapshots --json
+	valid diff diff "$POOL" other@x --json
+	valid diff diff "$POOL" other@x other@y --json
 	valid list list "$POOL" --json
 	valid rollback rollback "$POOL" other@x --force --dry-run --json
 	valid rollback rollback "$POOL" other@x --force --json

@@ -124,12 +124,45 @@ static void verify_snap(struct run *r, const struct snap *n)
 	}
 }
 
+/* All in which `to` differs is told, and nothing else but what op_part wrote again with the same bytes. */
+static void verify_difference(struct run *r, const struct snap *from, const struct snap *to)
+{
+	struct store_difference run = {0};
+	uint32_t number = number_of(r, from), other = number_of(r, to), b = 0;
+
+	while (run.first != UINT64_MAX) {
+		int error = ALLOC_ARMED(store_difference(r->store, number, other, run.first, &run));
+
+		if (error && run_may_fail(r))
+			return;
+		if (error)
+			sim_fail("s%u and s%u cannot be compared: %s", from->name, to->name,
+				 lcpfs_error_sentence(error));
+		for (; b < r->model.blocks && run_offset(r, b) >> BLOCK_SHIFT < run.first; b++) {
+			if (from->version[b] != to->version[b])
+				sim_fail("s%u and s%u: block %" PRIu32 " differs", from->name, to->name, b);
+		}
+		for (; run.count; run.first++, run.count--, b++) {
+			if (b == r->model.blocks || run_offset(r, b) >> BLOCK_SHIFT != run.first ||
+			    run.data != (to->version[b] != 0) || !(from->version[b] | to->version[b]))
+				sim_fail("s%u and s%u: told to differ at %" PRIu64, from->name, to->name,
+					 run.first);
+		}
+	}
+}
+
 void snaps_verify(struct run *r)
 {
+	const struct snap *before = NULL;
+
 	must_be_listed(r);
 	for (unsigned i = 0; i < r->snaps; i++) {
-		if (r->snap[i].listed)
-			verify_snap(r, &r->snap[i]);
+		if (!r->snap[i].listed)
+			continue;
+		verify_snap(r, &r->snap[i]);
+		if (before)
+			verify_difference(r, before, &r->snap[i]);
+		before = &r->snap[i];
 	}
 }
 

@@ -37,6 +37,26 @@ int session_run(const struct session_call *call, struct json_object **result, st
 	return failure_set(failure, LCPFS_E_NOT_FOUND, "%s: not here", call->pool_path);
 }
 
+int session_open(struct session *session, const char *pool_path, bool read_only, struct lcpfs_failure *failure)
+{
+	*session = (struct session){.pool_path = pool_path};
+	(void)read_only;
+	return failure_set(failure, LCPFS_E_NOT_FOUND, "%s: not here", pool_path);
+}
+
+int session_ask(struct session *session, const struct session_call *call, struct json_object **result,
+		struct lcpfs_failure *failure)
+{
+	(void)session;
+	return session_run(call, result, failure);
+}
+
+int session_close(struct session *session, struct lcpfs_failure *failure)
+{
+	(void)session, (void)failure;
+	return 0;
+}
+
 int session_watch_call(struct session_watch *watch, const char *command, struct json_object *arguments,
 		       struct json_object **result, struct lcpfs_failure *failure)
 {

@@ -1,0 +1,83 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# diff tells where two snapshots differ, to the byte, also where that takes several answers of the server; and the
+# same with a server and without.
+. "$(dirname "$0")/lib.sh"
+/usr/bin/python3 -c 'import nbd' 2>/dev/null || skip "no libnbd for Python"
+POOL=$T/pool
+
+# change PYTHON: h is db, block(n) the bytes of n blocks
+change() {
+	/usr/bin/python3 -c "
+import nbd, sys
+h = nbd.NBD()
+h.connect_uri(sys.argv[1])
+block = lambda n: b'x' * 4096 * n
+$1
+h.shutdown()" "$(uri db)" || fail "cannot write"
+}
+
+# differs WANTED NAMES...: ranges as OFFSET+LENGTH+KIND, in blocks
+differs() {
+	ranges=$1
+	shift
+	expect 0 lcpfs diff "$POOL" "$@" --json
+	got=$(/usr/bin/python3 -c '
+import json, sys
+d = json.load(open("out"))
+assert d["from"] == sys.argv[1] and d["to"] == (sys.argv[2] if sys.argv[2:] else "db") and d["next"] is None, d
+print(*(f"{r['"'offset'"']/4096:g}+{r['"'length'"']/4096:g}+{r['"'kind'"']}" for r in d["ranges"]))' "$@")
+	[ "$got" = "$ranges" ] || fail "$*: $got, not $ranges"
+	expect 0 lcpfs diff "$POOL" "$@"
+	[ "$(wc -l <out)" -eq $((1 + $(echo "$ranges" | wc -w))) ] || fail "$*: $(cat out)"
+	[ "$(head -n 1 out)" = "            OFFSET             LENGTH KIND" ] || fail "$(cat out)"
+}
+
+lcpfs create "$POOL" --size 256M --metaslab 1M >/dev/null
+lcpfs add "$POOL" db --min 64M --max 64M --volume 67107864 >/dev/null
+lcpfs add "$POOL" log --min 16M --max 64M >/dev/null
+serve "$POOL"
+change 'h.pwrite(block(100), 0)'
+lcpfs snapshot "$POOL" db@a log@a >/dev/null
+differs "" db@a
+change 'h.pwrite(block(10), 90 * 4096); h.trim(5 * 4096, 0); h.pwrite(block(1)[:3096], 16383 * 4096)'
+differs "0+5+hole 90+10+data 16383+0.755859+data" db@a
+lcpfs snapshot "$POOL" db@b >/dev/null
+change 'h.pwrite(block(1), 50 * 4096)'
+together() {
+	differs "0+5+hole 90+10+data 16383+1+data" db@a db@b
+	differs "50+1+data" db@b
+	differs "0+5+hole 50+1+data 90+10+data 16383+0.755859+data" db@a
+	differs "0+5+data 90+10+data 16383+1+hole" db@b db@a
+	differs "" db@b db@b
+	expect 1 lcpfs diff "$POOL" db
+	says "db names no snapshot: give NAME@SNAP"
+	expect 1 lcpfs diff "$POOL" db@a log@a
+	says "db and log are two partitions"
+	expect 1 lcpfs diff "$POOL" log@a db
+	says "two partitions"
+	expect 1 lcpfs diff "$POOL" db@none
+	says "there is no snapshot db@none"
+	expect 1 lcpfs diff "$POOL" db@a db@none
+	expect 1 lcpfs diff "$POOL" @a
+	says "there is no partition"
+	expect 2 lcpfs diff "$POOL"
+	expect 2 lcpfs diff "$POOL" db@a db@b db@c
+}
+together
+unserve
+together
+chmod 400 "$POOL"
+together
+chmod 600 "$POOL"
+
+# More than an answer has room for.
+serve "$POOL"
+lcpfs snapshot "$POOL" db@c >/dev/null
+change 'for i in range(0, 10000, 2): h.pwrite(block(1), i * 4096)'
+all=$(seq -f '%g+1+data' -s ' ' 0 2 9999)
+differs "$all" db@c
+lcpfs snapshot "$POOL" db@d >/dev/null
+unserve
+differs "$all" db@c db@d
+check_clean "$POOL"
