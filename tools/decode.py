@@ -446,7 +446,7 @@ class Snapshot:
 
 	def __init__(self, data, offset):
 		(self.number, self.state, self.top, self.levels, self.birth, self.blocks, self.origin,
-			self.created) = struct.unpack_from("<IB3xQIIQQQ", data, offset)
+			self.created, self.guid) = struct.unpack_from("<IB3xQIIQQQQ", data, offset)
 		name = data[offset + 64:offset + 128]
 		self.ends = name[63] == 0
 		self.name = name.split(b"\0")[0].decode("ascii", "replace")

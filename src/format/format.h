@@ -458,7 +458,8 @@ struct fmt_snapshot {
 	uint8_t zero[3];
 	struct fmt_volume volume; /* origin: the snapshot before it, 0: none */
 	le64 created_s;           /* seconds since 1970 */
-	le64 zero1[2];
+	le64 guid;                /* the same wherever the snapshot is received; 0: taken before there were any */
+	le64 zero1;
 	char name[SNAPSHOT_NAME_MAX + 1];
 };
 static_assert(sizeof(struct fmt_snapshot) == 128, "snapshot");

@@ -396,6 +396,8 @@ static void snapshots_text(const struct fmt_snapshots *b, struct text *out)
 				    le32_get(n->volume.levels), le32_get(n->volume.birth),
 				    le64_get(n->volume.blocks), le64_get(n->volume.origin), le64_get(n->created_s),
 				    SNAPSHOT_NAME_MAX, n->name);
+		if (le32_get(n->number) && le64_get(n->guid))
+			text_append(out, "snapshot[%u].guid: %016" PRIx64 "\n", i, le64_get(n->guid));
 	}
 }
 

@@ -334,6 +334,12 @@ bool snapshot_try_enter(struct part *part);
 void snapshot_enter(struct part *part);
 void snapshot_leave(struct part *part);
 
+/* -- guid.c -- */
+
+uint64_t guid_new(const struct part *part, const char *snapshot); /* for one that is about to be taken */
+/* Of one that was taken before there were guids: derived, the same each time. */
+uint64_t guid_of(const struct part *part, const struct store_snapshot *snapshot);
+
 /* -- volume.c -- */
 
 uint32_t volume_readers(const struct part *part, uint32_t number); /* of a snapshot; with the lock */

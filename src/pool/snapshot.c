@@ -456,7 +456,8 @@ static int go_create(struct work *w)
 	if (group)
 		close_gates(w);
 	while (done < w->count && !error) {
-		error = store_snapshot(w->targets[done].part->store, w->targets[done].snapshot, now_s);
+		const struct target *t = &w->targets[done];
+		error = store_snapshot_as(t->part->store, t->snapshot, now_s, guid_new(t->part, t->snapshot));
 		done += !error;
 	}
 	if (group)

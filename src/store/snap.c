@@ -177,6 +177,7 @@ static int load_slot(struct store *s, const struct fmt_snapshot *f, unsigned slo
 	n->state = f->state;
 	n->slot = slot;
 	n->created_s = le64_get(f->created_s);
+	n->guid = le64_get(f->guid);
 	n->volume.root = le64_get(f->volume.root);
 	n->volume.levels = n->volume.placed_levels = le32_get(f->volume.levels);
 	n->volume.blocks = le64_get(f->volume.blocks);
@@ -301,6 +302,7 @@ static void put_slot(struct fmt_snapshots *b, const struct snapshot *n, uint8_t 
 		(struct fmt_volume){le64_of(n->volume.root), le32_of(n->volume.levels), le32_of(n->volume.birth),
 				    le64_of(n->volume.blocks), le64_of(n->volume.origin)};
 	f->created_s = le64_of(n->created_s);
+	f->guid = le64_of(n->guid);
 	memcpy(f->name, n->name, sizeof(f->name));
 }
 

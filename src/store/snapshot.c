@@ -38,17 +38,23 @@ static void let_go(struct store *s)
 	store_changed(s);
 }
 
-typedef int change_fn(struct store *s, const char *name, uint64_t created_s);
+/* What a snapshot is called, and what is noted of it. */
+struct naming {
+	const char *name;
+	uint64_t created_s, guid;
+};
+
+typedef int change_fn(struct store *s, const struct naming *n);
 
 /* With `work` and the lock. Where a metaslab is missing, work makes one: destroying works however full it is. */
-static int change_still(struct store *s, change_fn *fn, const char *name, uint64_t created_s)
+static int change_still(struct store *s, change_fn *fn, const struct naming *naming)
 {
 	int error = 0;
 	for (unsigned tries = 0; tries < TRIES_MAX; tries++) {
 		back_least(s);
 		error = hold_still(s, tries);
 		if (!error)
-			error = fn(s, name, created_s);
+			error = fn(s, naming);
 		let_go(s);
 		if (error != -LCPFS_E_NOSPC)
 			break;
@@ -61,7 +67,7 @@ static int change_still(struct store *s, change_fn *fn, const char *name, uint64
 	return error ? error : log_flush(s);
 }
 
-static struct snapshot *head_now(const struct store *s, uint8_t state, const char *name, uint64_t created_s)
+static struct snapshot *head_now(const struct store *s, uint8_t state, const struct naming *naming)
 {
 	const struct volume *head = &s->trees.volume[VOLUME_HEAD];
 	const struct snapshot *before = snap_before_head(s);
@@ -70,13 +76,14 @@ static struct snapshot *head_now(const struct store *s, uint8_t state, const cha
 		return NULL;
 	n->number = s->checkpoint.birth + SNAPSHOT_FIRST;
 	n->state = state;
-	n->created_s = created_s;
+	n->created_s = naming->created_s;
+	n->guid = naming->guid;
 	n->volume.root = head->root;
 	n->volume.levels = n->volume.placed_levels = head->levels;
 	n->volume.blocks = head->blocks;
 	n->volume.birth = s->checkpoint.birth;
 	n->volume.origin = state == SNAPSHOT_LEFT ? before->number : 0;
-	snprintf(n->name, sizeof(n->name), "%s", name);
+	snprintf(n->name, sizeof(n->name), "%s", naming->name);
 	return n;
 }
 
@@ -94,41 +101,46 @@ static int add(struct store *s, struct snapshot *n, const struct snapshot *back)
 	return snap_add(s, n, back);
 }
 
-static int take(struct store *s, const char *name, uint64_t created_s)
+static int take(struct store *s, const struct naming *naming)
 {
-	return add(s, head_now(s, SNAPSHOT_ALIVE, name, created_s), NULL);
+	return add(s, head_now(s, SNAPSHOT_ALIVE, naming), NULL);
 }
 
-static int take_once(struct store *s, const char *name, uint64_t created_s)
+static int take_once(struct store *s, const struct naming *naming)
 {
 	pthread_mutex_lock(&s->work);
 	store_lock(s);
-	int error = snap_find(s, name) ? -LCPFS_E_EXISTS : change_still(s, take, name, created_s);
+	int error = snap_find(s, naming->name) ? -LCPFS_E_EXISTS : change_still(s, take, naming);
 	store_unlock(s);
 	pthread_mutex_unlock(&s->work);
 	return error;
 }
 
-int store_snapshot(struct store *s, const char *name, uint64_t created_s)
+int store_snapshot_as(struct store *s, const char *name, uint64_t created_s, uint64_t guid)
 {
+	const struct naming naming = {name, created_s, guid};
 	if (s->config.read_only || !store_snapshot_is_name(name))
 		return s->config.read_only ? -LCPFS_E_READ_ONLY : -LCPFS_E_INVALID;
-	int error = take_once(s, name, created_s);
+	int error = take_once(s, &naming);
 	for (unsigned tries = 0; error == -LCPFS_E_NOSPC && tries < TRIES_MAX; tries++) {
 		store_lock(s);
 		error = work_wait(s, USER_WRITE, LIST_BLOCKS); /* the pool may give it some */
 		store_unlock(s);
 		if (!error)
-			error = take_once(s, name, created_s);
+			error = take_once(s, &naming);
 	}
 	return error;
 }
 
-/* What the head shared with it alone may be overwritten from now on: so its pages are whole in the log before. */
-static int destroy(struct store *s, const char *name, uint64_t created_s)
+int store_snapshot(struct store *s, const char *name, uint64_t created_s)
 {
-	(void)created_s;
-	return snap_kill(s, snap_find(s, name));
+	return store_snapshot_as(s, name, created_s, 0);
+}
+
+/* What the head shared with it alone may be overwritten from now on: so its pages are whole in the log before. */
+static int destroy(struct store *s, const struct naming *naming)
+{
+	return snap_kill(s, snap_find(s, naming->name));
 }
 
 int store_snapshot_destroy(struct store *s, const char *name)
@@ -137,7 +149,8 @@ int store_snapshot_destroy(struct store *s, const char *name)
 		return -LCPFS_E_READ_ONLY;
 	pthread_mutex_lock(&s->work);
 	store_lock(s);
-	int error = snap_find(s, name) ? change_still(s, destroy, name, 0) : -LCPFS_E_NOT_FOUND;
+	int error = snap_find(s, name) ? change_still(s, destroy, &(struct naming){.name = name})
+				       : -LCPFS_E_NOT_FOUND;
 	pthread_cond_signal(&s->wake);
 	store_unlock(s);
 	pthread_mutex_unlock(&s->work);
@@ -159,9 +172,9 @@ static int finish_dying(struct store *s)
 	return error;
 }
 
-static int back(struct store *s, const char *name, uint64_t created_s)
+static int back(struct store *s, const struct naming *naming)
 {
-	return add(s, head_now(s, SNAPSHOT_LEFT, "", created_s), snap_find(s, name));
+	return add(s, head_now(s, SNAPSHOT_LEFT, &(struct naming){.name = ""}), snap_find(s, naming->name));
 }
 
 static int roll_back(struct store *s, const char *name)
@@ -174,7 +187,7 @@ static int roll_back(struct store *s, const char *name)
 	int error = finish_dying(s);
 	if (!error && snap_before_head(s) != to)
 		error = -LCPFS_E_BUSY; /* somebody still reads one */
-	return error ? error : change_still(s, back, name, 0);
+	return error ? error : change_still(s, back, &(struct naming){.name = name});
 }
 
 int store_rollback(struct store *s, const char *name)
@@ -192,8 +205,10 @@ int store_rollback(struct store *s, const char *name)
 
 static struct store_snapshot described(const struct snapshot *n)
 {
-	struct store_snapshot d = {
-		.number = n->number, .created_s = n->created_s, .volume_blocks = n->volume.blocks};
+	struct store_snapshot d = {.number = n->number,
+				   .created_s = n->created_s,
+				   .guid = n->guid,
+				   .volume_blocks = n->volume.blocks};
 	memcpy(d.name, n->name, sizeof(n->name));
 	return d;
 }

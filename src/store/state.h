@@ -108,6 +108,7 @@ struct snapshot {
 	uint8_t state; /* enum fmt_snapshot_state, not NONE */
 	struct volume volume;
 	uint64_t created_s;
+	uint64_t guid; /* 0: none */
 	char name[SNAPSHOT_NAME_MAX + 1];
 	unsigned slot;  /* where it is listed */
 	unsigned users; /* who reads it at this moment */

@@ -126,6 +126,7 @@ struct store_snapshot {
 	char name[64];          /* without the volume's */
 	uint32_t number;        /* what it is read by; a later one has a higher one */
 	uint64_t created_s;     /* seconds since 1970, as it was given */
+	uint64_t guid;          /* likewise; 0: none was given */
 	uint64_t volume_blocks; /* how long the volume was */
 };
 
@@ -135,6 +136,8 @@ bool store_snapshot_is_name(const char *name); /* may one be called so? */
  * returns 0, with everything acknowledged before; after an error it may be there or not. EXISTS, INVALID, NOSPC.
  */
 int store_snapshot(struct store *store, const char *name, uint64_t created_s) MUST_CHECK;
+/* The same with a guid, which tells it from all others, wherever they are. */
+int store_snapshot_as(struct store *store, const char *name, uint64_t created_s, uint64_t guid) MUST_CHECK;
 /* Durable when it returns 0. What it alone has comes free later, in the background. NOT_FOUND. */
 int store_snapshot_destroy(struct store *store, const char *name) MUST_CHECK;
 /*

@@ -389,6 +389,13 @@ static void fill_snapshots(union block *b, struct values *v)
 	}
 }
 
+/* A field that came later. */
+static void fill_snapshots_with_guids(union block *b, struct values *v)
+{
+	fill_snapshots(b, v);
+	b->snapshots.slot[0].guid = next64(v);
+}
+
 static void fill_page_head(union block *b, enum fmt_tree tree, uint8_t level, struct values *v)
 {
 	b->page.generation = next64(v);
@@ -440,6 +447,7 @@ static const struct vector {
 	{"page_space", FMT_PAGE, fill_space, COUNT},
 	{"record_snapshots", FMT_RECORD, fill_record_of_snapshots, SNAPSHOT_WORDS},
 	{"snapshots", FMT_SNAPSHOTS, fill_snapshots, COUNT},
+	{"snapshots_guid", FMT_SNAPSHOTS, fill_snapshots_with_guids, COUNT},
 };
 
 static void make(const struct vector *vector, union block *block)
