@@ -95,6 +95,8 @@ int pool_scrub(const struct cli *cli);
 int pool_snapshot(const struct cli *cli);
 int pool_destroy(const struct cli *cli);
 int pool_rollback(const struct cli *cli);
+int pool_hold(const struct cli *cli);
+int pool_release(const struct cli *cli);
 
 int diff_command(const struct cli *cli);
 int attach_command(const struct cli *cli);

@@ -468,7 +468,23 @@ static void show_created(struct json_object *result)
 
 static void show_destroyed(struct json_object *result)
 {
+	char size[SIZE_TEXT];
+
 	show_each(result, "destroyed");
+	if (!field_get(result, "freed_blocks"))
+		return;
+	size_print_blocks(size, field_count(result, "freed_blocks"));
+	printf("would free %s\n", size);
+}
+
+static void show_held(struct json_object *result)
+{
+	show_each(result, "held");
+}
+
+static void show_released(struct json_object *result)
+{
+	show_each(result, "released");
 }
 
 static void show_rolled_back(struct json_object *result)
@@ -489,6 +505,16 @@ int pool_snapshot(const struct cli *cli)
 int pool_destroy(const struct cli *cli)
 {
 	return run_long(cli, snapshot_names(cli), show_destroyed, NULL);
+}
+
+int pool_hold(const struct cli *cli)
+{
+	return run(cli, snapshot_names(cli), show_held);
+}
+
+int pool_release(const struct cli *cli)
+{
+	return run(cli, snapshot_names(cli), show_released);
 }
 
 int pool_rollback(const struct cli *cli)

@@ -434,7 +434,8 @@ static void cell_size_known(struct table *table, struct json_object *object, con
 
 void show_snapshots(struct json_object *result)
 {
-	static const char *const titles[] = {"<NAME", "USED", "REFERENCED", "WRITTEN", "LENGTH", "<CREATED", NULL};
+	static const char *const titles[] = {"<NAME",  "USED",     "REFERENCED", "WRITTEN",
+					     "LENGTH", "<CREATED", "<STATE",     NULL};
 	struct json_object *snapshots = field_get(result, "snapshots");
 	char length[SIZE_TEXT], created[TIME_TEXT];
 	struct table *table = table_new(titles);
@@ -449,6 +450,7 @@ void show_snapshots(struct json_object *result)
 		cell_size_known(table, snapshot, "written_blocks");
 		table_cell(table, "%s", volume_text(snapshot, length));
 		table_cell(table, "%s", show_time(field_count(snapshot, "created_s"), created));
+		table_cell(table, "%s", field_flag(snapshot, "held") ? "held" : "");
 	}
 	table_print(table);
 }

@@ -445,8 +445,8 @@ class Snapshot:
 	"""A slot of the list of snapshots."""
 
 	def __init__(self, data, offset):
-		(self.number, self.state, self.top, self.levels, self.birth, self.blocks, self.origin,
-			self.created, self.guid) = struct.unpack_from("<IB3xQIIQQQQ", data, offset)
+		(self.number, self.state, self.held, self.top, self.levels, self.birth, self.blocks, self.origin,
+			self.created, self.guid) = struct.unpack_from("<IBB2xQIIQQQQ", data, offset)
 		name = data[offset + 64:offset + 128]
 		self.ends = name[63] == 0
 		self.name = name.split(b"\0")[0].decode("ascii", "replace")
@@ -456,6 +456,7 @@ class Snapshot:
 			"number": SNAPSHOT_FIRST <= self.number <= SNAPSHOT_LAST,
 			"birth": self.birth == self.number - SNAPSHOT_FIRST and self.birth < birth,
 			"state": self.state in STATES,
+			"held": self.held <= 1,
 			"tree": self.top % 2 == 0 and self.top < 1 << 48 and 1 <= self.levels <= 5,
 			"length": self.blocks <= 1 << 40,
 			"origin": self.origin < self.number,
@@ -1283,7 +1284,7 @@ class Partition:
 
 def snapshot_json(partition, n, keys):
 	about = {"name": n.name, "number": n.number, "state": STATES[n.state], "created_s": n.created,
-		"volume_blocks": n.blocks, "origin": n.origin}
+		"held": bool(n.held), "volume_blocks": n.blocks, "origin": n.origin}
 	if n.state == ALIVE:
 		about["map"] = [dict(zip(keys, m)) for m in partition.mapping(n.tree)]
 	return about

@@ -212,6 +212,7 @@ struct lcpfs_snapshot_info {
 	uint64_t created_s;    /* since 1970 */
 	uint64_t volume_bytes; /* whole blocks */
 	uint32_t clients;      /* open handles of it */
+	bool held;             /* see lcpfs_snapshot_hold */
 };
 
 /* NULL instead: none of it. */
@@ -220,6 +221,7 @@ struct lcpfs_snapshot_options {
 	bool force;               /* rolling back: destroys those that are younger */
 	lcpfs_progress *progress; /* in snapshots; may be NULL */
 	void *context;
+	uint64_t *freed_blocks; /* destroying with dry_run: how much would come free; may be NULL */
 };
 
 /*
@@ -231,9 +233,14 @@ int lcpfs_snapshot_create(struct lcpfs_pool *pool, const char *const *names, siz
 			  const struct lcpfs_snapshot_options *options, struct lcpfs_failure *failure);
 /*
  * For good, one after the other. The space that only they take comes free in the background; before it returns, in
- * a pool without. NOT_FOUND, and BUSY for one that somebody has open: then none is destroyed.
+ * a pool without. NOT_FOUND, and BUSY for one that somebody has open, or that is held: then none is destroyed.
  */
 int lcpfs_snapshot_destroy(struct lcpfs_pool *pool, const char *const *names, size_t count,
+			   const struct lcpfs_snapshot_options *options, struct lcpfs_failure *failure);
+/* Those that are held are not destroyed, also not with their partition, before they are released. NOT_FOUND. */
+int lcpfs_snapshot_hold(struct lcpfs_pool *pool, const char *const *names, size_t count,
+			const struct lcpfs_snapshot_options *options, struct lcpfs_failure *failure);
+int lcpfs_snapshot_release(struct lcpfs_pool *pool, const char *const *names, size_t count,
 			   const struct lcpfs_snapshot_options *options, struct lcpfs_failure *failure);
 /*
  * The volume becomes what it was; its length stays. What was written since is lost. Old or new after a crash,
@@ -357,20 +364,23 @@ int lcpfs_pool_explain(struct lcpfs_pool *pool, const char *name, struct lcpfs_e
 enum lcpfs_event_kind {
 	LCPFS_EVENT_ADDED = 1, /* a partition */
 	LCPFS_EVENT_REMOVED,
-	LCPFS_EVENT_RESIZED,   /* by hand */
-	LCPFS_EVENT_EMERGENCY, /* a full writer got a free metaslab */
-	LCPFS_EVENT_MOVED,     /* by the engine */
-	LCPFS_EVENT_OUTCOME,   /* what came of a move */
-	LCPFS_EVENT_DECISION,  /* the engine's answer changed, nothing moved (in mode observe: what would have moved) */
-	LCPFS_EVENT_TUNE,      /* mode changed */
-	LCPFS_EVENT_DAMAGE,    /* found by scrub or in use */
-	LCPFS_EVENT_SCRUB,     /* one ended: what it found */
-	LCPFS_EVENT_HOST,      /* the file system under the pool file is full, or has space again */
-	LCPFS_EVENT_CHANGED,   /* limits, volume or name of a partition */
-	LCPFS_EVENT_GROWN,     /* the pool, by what its file or device had gained */
+	LCPFS_EVENT_RESIZED,       /* by hand */
+	LCPFS_EVENT_EMERGENCY,     /* a full writer got a free metaslab */
+	LCPFS_EVENT_MOVED,         /* by the engine */
+	LCPFS_EVENT_OUTCOME,       /* what came of a move */
+	LCPFS_EVENT_DECISION,      /* the engine's answer changed, nothing moved (in mode observe: what would have
+				      moved) */
+	LCPFS_EVENT_TUNE,          /* mode changed */
+	LCPFS_EVENT_DAMAGE,        /* found by scrub or in use */
+	LCPFS_EVENT_SCRUB,         /* one ended: what it found */
+	LCPFS_EVENT_HOST,          /* the file system under the pool file is full, or has space again */
+	LCPFS_EVENT_CHANGED,       /* limits, volume or name of a partition */
+	LCPFS_EVENT_GROWN,         /* the pool, by what its file or device had gained */
 	LCPFS_EVENT_SNAPSHOT = 20, /* was taken, or several of one partition */
 	LCPFS_EVENT_DESTROYED,     /* a snapshot, or several of one partition */
 	LCPFS_EVENT_ROLLED_BACK,   /* a partition, to a snapshot */
+	LCPFS_EVENT_HELD,          /* a snapshot, or several of one partition */
+	LCPFS_EVENT_RELEASED,      /* the same */
 };
 
 const char *lcpfs_event_kind_name(enum lcpfs_event_kind kind);

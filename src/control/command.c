@@ -11,6 +11,7 @@
 #include "control/field.h"
 #include "control/iostat.h"
 #include "control/metrics.h"
+#include "control/names.h"
 #include "control/property.h"
 #include "pool/pool.h"
 
@@ -419,57 +420,6 @@ static int run_scrub(struct command_call *call)
 
 /* ---- snapshots ---- */
 
-/* "a@x,y,b@x" as the names of snapshots: one without a partition's name has that of the one before it. */
-struct snapshot_names {
-	char **list;
-	size_t count;
-};
-
-static void snapshot_names_free(struct snapshot_names *names)
-{
-	for (size_t i = 0; i < names->count; i++)
-		free(names->list[i]);
-	free(names->list);
-}
-
-static char *snapshot_name(const char *word, size_t length, const char **partition, size_t *partition_length)
-{
-	const char *at = memchr(word, '@', length);
-	char *name;
-
-	if (at || !*partition)
-		return strndup(word, length);
-	if (asprintf(&name, "%.*s@%.*s", (int)*partition_length, *partition, (int)length, word) < 0)
-		return NULL;
-	return name;
-}
-
-static int snapshot_names_split(const char *text, struct snapshot_names *names)
-{
-	const char *partition = NULL;
-	size_t partition_length = 0, room = 2;
-
-	for (const char *c = text; *c; c++)
-		room += *c == ',';
-	*names = (struct snapshot_names){.list = calloc(room, sizeof(*names->list))};
-	for (const char *word = text; names->list; word++) {
-		size_t length = strcspn(word, ",");
-		char *name = snapshot_name(word, length, &partition, &partition_length);
-
-		if (!name)
-			return -LCPFS_E_NOMEM;
-		names->list[names->count++] = name;
-		if (memchr(word, '@', length)) {
-			partition = word;
-			partition_length = strcspn(word, "@");
-		}
-		word += length;
-		if (!*word)
-			return 0;
-	}
-	return -LCPFS_E_NOMEM;
-}
-
 static struct lcpfs_snapshot_options snapshot_options(const struct command_call *call)
 {
 	return (struct lcpfs_snapshot_options){.dry_run = field_flag(call->arguments, "dry_run"),
@@ -486,8 +436,10 @@ static int run_on_snapshots(struct command_call *call, change_snapshots *change,
 	struct lcpfs_snapshot_options options = snapshot_options(call);
 	struct json_object *array = json_object_new_array();
 	struct snapshot_names names;
-	int error = without_sentence(call, snapshot_names_split(field_text(call->arguments, "names"), &names));
+	uint64_t freed_blocks = UINT64_MAX;
+	int error = snapshot_names_split(&names, call->pool, field_text(call->arguments, "names"), call->failure);
 
+	options.freed_blocks = &freed_blocks;
 	if (!error)
 		error = change(call->pool, (const char *const *)names.list, names.count, &options, call->failure);
 	for (size_t i = 0; i < names.count; i++)
@@ -495,7 +447,19 @@ static int run_on_snapshots(struct command_call *call, change_snapshots *change,
 	snapshot_names_free(&names);
 	field_put(call->result, key, array);
 	field_put_flag(call->result, "dry_run", options.dry_run);
+	if (freed_blocks != UINT64_MAX)
+		field_put_count(call->result, "freed_blocks", freed_blocks);
 	return error;
+}
+
+static int run_hold(struct command_call *call)
+{
+	return run_on_snapshots(call, lcpfs_snapshot_hold, "held");
+}
+
+static int run_release(struct command_call *call)
+{
+	return run_on_snapshots(call, lcpfs_snapshot_release, "released");
 }
 
 static int run_snapshot(struct command_call *call)
@@ -624,6 +588,8 @@ static const struct command commands[] = {
 	{"scrub", true, run_scrub, {{0}}},
 	{"snapshot", true, run_snapshot, {{"names", COMMAND_TEXT, true}, {"dry_run", COMMAND_FLAG, false}}},
 	{"destroy", true, run_destroy, {{"names", COMMAND_TEXT, true}, {"dry_run", COMMAND_FLAG, false}}},
+	{"hold", true, run_hold, {{"names", COMMAND_TEXT, true}, {"dry_run", COMMAND_FLAG, false}}},
+	{"release", true, run_release, {{"names", COMMAND_TEXT, true}, {"dry_run", COMMAND_FLAG, false}}},
 	{"rollback",
 	 true,
 	 run_rollback,

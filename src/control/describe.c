@@ -152,6 +152,7 @@ struct json_object *describe_snapshot(const struct lcpfs_snapshot_info *info)
 	field_put_count(object, "created_s", info->created_s);
 	field_put_count(object, "volume_bytes", info->volume_bytes);
 	field_put_count(object, "clients", info->clients);
+	field_put_flag(object, "held", info->held);
 	return object;
 }
 

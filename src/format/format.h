@@ -455,7 +455,8 @@ enum fmt_snapshot_state {
 struct fmt_snapshot {
 	le32 number; /* of the volume; 0: this slot is free */
 	uint8_t state;
-	uint8_t zero[3];
+	uint8_t held; /* 1: it is not destroyed */
+	uint8_t zero[2];
 	struct fmt_volume volume; /* origin: the snapshot before it, 0: none */
 	le64 created_s;           /* seconds since 1970 */
 	le64 guid;                /* the same wherever the snapshot is received; 0: taken before there were any */

@@ -325,6 +325,7 @@ int snapshot_find(const struct part *part, const char *snapshot, struct store_sn
 		  struct lcpfs_failure *failure) MUST_CHECK;
 /* Some of them by name, for a message: ", a@x, a@y and 3 more". `room` of at least 40. With the lock. */
 unsigned snapshot_count(const struct part *part);
+int snapshot_refuse_held(const struct part *part, struct lcpfs_failure *failure); /* 0: none is */
 void snapshot_print_some(const struct part *part, char *text, size_t room);
 /*
  * Around each write and trim, without the lock: those of several partitions stand still while a group of snapshots

@@ -37,14 +37,15 @@ enum value { /* places in fmt_history_entry.value */
 const char *lcpfs_event_kind_name(enum lcpfs_event_kind kind)
 {
 	static const char *const names[] = {
-		[LCPFS_EVENT_ADDED] = "added",       [LCPFS_EVENT_REMOVED] = "removed",
-		[LCPFS_EVENT_RESIZED] = "resized",   [LCPFS_EVENT_EMERGENCY] = "emergency",
-		[LCPFS_EVENT_MOVED] = "moved",       [LCPFS_EVENT_OUTCOME] = "outcome",
-		[LCPFS_EVENT_DECISION] = "decision", [LCPFS_EVENT_TUNE] = "tune",
-		[LCPFS_EVENT_DAMAGE] = "damage",     [LCPFS_EVENT_SCRUB] = "scrub",
-		[LCPFS_EVENT_HOST] = "host",         [LCPFS_EVENT_CHANGED] = "changed",
-		[LCPFS_EVENT_GROWN] = "grown",       [LCPFS_EVENT_SNAPSHOT] = "snapshot",
+		[LCPFS_EVENT_ADDED] = "added",         [LCPFS_EVENT_REMOVED] = "removed",
+		[LCPFS_EVENT_RESIZED] = "resized",     [LCPFS_EVENT_EMERGENCY] = "emergency",
+		[LCPFS_EVENT_MOVED] = "moved",         [LCPFS_EVENT_OUTCOME] = "outcome",
+		[LCPFS_EVENT_DECISION] = "decision",   [LCPFS_EVENT_TUNE] = "tune",
+		[LCPFS_EVENT_DAMAGE] = "damage",       [LCPFS_EVENT_SCRUB] = "scrub",
+		[LCPFS_EVENT_HOST] = "host",           [LCPFS_EVENT_CHANGED] = "changed",
+		[LCPFS_EVENT_GROWN] = "grown",         [LCPFS_EVENT_SNAPSHOT] = "snapshot",
 		[LCPFS_EVENT_DESTROYED] = "destroyed", [LCPFS_EVENT_ROLLED_BACK] = "rollback",
+		[LCPFS_EVENT_HELD] = "held",           [LCPFS_EVENT_RELEASED] = "released",
 	};
 
 	return (unsigned)kind < ARRAY_LENGTH(names) && names[kind] ? names[kind] : "unknown";

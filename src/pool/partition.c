@@ -792,7 +792,8 @@ static int check_removal(struct part *part, const struct pool_removal *how,
 				   part->clients == 1 ? "it" : "them");
 	if (part->removing)
 		return failure_set(failure, LCPFS_E_BUSY, "partition %s is being removed already", part->name);
-	return how->only_empty ? check_empty(part, info, failure) : 0;
+	int error = part->store ? snapshot_refuse_held(part, failure) : 0;
+	return !error && how->only_empty ? check_empty(part, info, failure) : error;
 }
 
 /* With the lock. From here on no client gets in, so an empty one stays so. */

@@ -61,6 +61,13 @@ static int refuse_in_use(const struct part *part, const char *snapshot, uint32_t
 			   snapshot, readers, readers == 1 ? "" : "s", readers == 1 ? "it" : "them");
 }
 
+static int refuse_held(const struct part *part, const char *snapshot, struct lcpfs_failure *failure)
+{
+	return failure_set(failure, LCPFS_E_BUSY,
+			   "snapshot %s@%s is held, so that nobody destroys it; release it first", part->name,
+			   snapshot);
+}
+
 int snapshot_find(const struct part *part, const char *snapshot, struct store_snapshot *found,
 		  struct lcpfs_failure *failure)
 {
@@ -115,11 +122,23 @@ void snapshot_print_some(const struct part *part, char *text, size_t room)
 	free(list);
 }
 
+int snapshot_refuse_held(const struct part *part, struct lcpfs_failure *failure)
+{
+	struct store_snapshot *list;
+	unsigned count = list_all(part, &list);
+	int error = 0;
+	for (unsigned i = 0; i < count && !error; i++)
+		error = list[i].held ? refuse_held(part, list[i].name, failure) : 0;
+	free(list);
+	return error;
+}
+
 static void describe(const struct part *part, const struct store_snapshot *n, struct lcpfs_snapshot_info *info)
 {
 	*info = (struct lcpfs_snapshot_info){.created_s = n->created_s,
 					     .volume_bytes = n->volume_blocks * BLOCK_SIZE,
-					     .clients = volume_readers(part, n->number)};
+					     .clients = volume_readers(part, n->number),
+					     .held = n->held};
 	snprintf(info->name, sizeof(info->name), "%s@%s", part->name, n->name);
 	memcpy(info->partition, part->name, sizeof(info->partition));
 	memcpy(info->snapshot, n->name, sizeof(info->snapshot));
@@ -493,11 +512,13 @@ static bool goes_on(const struct work *w, size_t done, size_t total)
 	return !w->options.progress || w->options.progress(w->options.context, done, total);
 }
 
-/* With the lock: it is there, and nobody has it open. */
+/* With the lock: it is there, nobody has it open, and nobody holds it. */
 static int check_unused(const struct work *w, const struct target *t, struct store_snapshot *found)
 {
 	if (!store_snapshot_find(t->part->store, t->snapshot, found))
 		return refuse_none(t->part, t->snapshot, w->failure);
+	if (found->held)
+		return refuse_held(t->part, t->snapshot, w->failure);
 	uint32_t readers = volume_readers(t->part, found->number);
 	return readers ? refuse_in_use(t->part, t->snapshot, readers, w->failure) : 0;
 }
@@ -559,10 +580,44 @@ static int destroy_all(struct work *w)
 	return error;
 }
 
+/* Those of the targets that are of one partition, whose first is target i. */
+static int count_freed(const struct work *w, size_t i, uint64_t *blocks)
+{
+	struct store *store = w->targets[i].part->store;
+	uint32_t *numbers = calloc(w->count, sizeof(*numbers));
+	size_t count = 0;
+	for (size_t j = i; j < w->count && numbers; j++) {
+		struct store_snapshot found;
+		if (w->targets[j].part->store == store &&
+		    store_snapshot_find(store, w->targets[j].snapshot, &found))
+			numbers[count++] = found.number;
+	}
+	int error = numbers ? store_snapshots_freed(store, numbers, count, blocks) : -LCPFS_E_NOMEM;
+	free(numbers);
+	return error;
+}
+
+static int count_all_freed(const struct work *w)
+{
+	*w->options.freed_blocks = 0;
+	for (size_t i = 0; i < w->count; i++) {
+		uint64_t blocks;
+		if (is_repeated(w, i))
+			continue;
+		int error = count_freed(w, i, &blocks);
+		if (error)
+			return failure_set(w->failure, (enum lcpfs_error) - error,
+					   "what comes free in %s cannot be said: %s", w->targets[i].part->name,
+					   lcpfs_error_sentence(error));
+		*w->options.freed_blocks += blocks;
+	}
+	return 0;
+}
+
 static int go_destroy(struct work *w)
 {
 	if (w->options.dry_run)
-		return 0;
+		return w->options.freed_blocks ? count_all_freed(w) : 0;
 	int error = destroy_all(w);
 	give_back(w);
 	return error;
@@ -573,6 +628,61 @@ int lcpfs_snapshot_destroy(struct lcpfs_pool *pool, const char *const *names, si
 {
 	struct work w = work_of(pool, count, options, failure);
 	return run(&w, names, begin_destroy, go_destroy);
+}
+
+/* -- holding -- */
+
+static int begin_hold(struct work *w)
+{
+	struct store_snapshot found;
+	for (size_t i = 0; i < w->count; i++) {
+		const struct target *t = &w->targets[i];
+		if (!store_snapshot_find(t->part->store, t->snapshot, &found))
+			return refuse_none(t->part, t->snapshot, w->failure);
+	}
+	return check_twice(w);
+}
+
+static int mark_all(struct work *w, bool held)
+{
+	size_t done = 0;
+	int error = 0;
+	for (; done < w->count && !error && !w->options.dry_run; done += !error) {
+		const struct target *t = &w->targets[done];
+		error = store_snapshot_hold(t->part->store, t->snapshot, held);
+		if (error)
+			failure_set(w->failure, (enum lcpfs_error) - error, "snapshot %s@%s was not %s: %s",
+				    t->part->name, t->snapshot, held ? "held" : "released",
+				    lcpfs_error_sentence(error));
+	}
+	pthread_mutex_lock(&w->pool->lock);
+	note(w, held ? LCPFS_EVENT_HELD : LCPFS_EVENT_RELEASED, done);
+	pthread_mutex_unlock(&w->pool->lock);
+	return error;
+}
+
+static int go_hold(struct work *w)
+{
+	return mark_all(w, true);
+}
+
+static int go_release(struct work *w)
+{
+	return mark_all(w, false);
+}
+
+int lcpfs_snapshot_hold(struct lcpfs_pool *pool, const char *const *names, size_t count,
+			const struct lcpfs_snapshot_options *options, struct lcpfs_failure *failure)
+{
+	struct work w = work_of(pool, count, options, failure);
+	return run(&w, names, begin_hold, go_hold);
+}
+
+int lcpfs_snapshot_release(struct lcpfs_pool *pool, const char *const *names, size_t count,
+			   const struct lcpfs_snapshot_options *options, struct lcpfs_failure *failure)
+{
+	struct work w = work_of(pool, count, options, failure);
+	return run(&w, names, begin_hold, go_release);
 }
 
 /* -- rolling back: targets[0] is what to, behind it are the younger ones, the youngest first -- */
@@ -593,6 +703,8 @@ static int check_younger(const struct work *w, const struct store_snapshot *youn
 		return refuse_younger(w, younger, count);
 	for (unsigned i = 0; i < count; i++) {
 		uint32_t readers = volume_readers(part, younger[i].number);
+		if (younger[i].held)
+			return refuse_held(part, younger[i].name, w->failure);
 		if (readers)
 			return refuse_in_use(part, younger[i].name, readers, w->failure);
 	}

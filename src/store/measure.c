@@ -153,3 +153,34 @@ int snap_measure(struct store *s, struct snapshot *n, struct store_snapshot_size
 		*sizes = (struct store_snapshot_sizes){n->sizes.used, n->sizes.referenced, n->sizes.written};
 	return error;
 }
+
+static bool is_among(const uint32_t *numbers, size_t count, uint32_t number)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (numbers[i] == number)
+			return true;
+	}
+	return false;
+}
+
+/* Each block counts where it is for the last time, unless it was born before one that stays. */
+int snap_freed(struct store *s, const uint32_t *numbers, size_t count, uint64_t *blocks)
+{
+	const struct snapshots *l = &s->trees.snapshots;
+	uint32_t low = 0;
+	int error = 0;
+	*blocks = 0;
+	for (unsigned i = 0; i < l->count && !error; i++) {
+		const struct snapshot *n = l->list[i];
+		struct walk w = {.s = s, .volume = n->number, .other = snap_heir(s, n), .low = low};
+		if (n->state != SNAPSHOT_ALIVE)
+			continue;
+		if (!is_among(numbers, count, n->number)) {
+			low = n->volume.birth + 1;
+			continue;
+		}
+		error = walk_tree(&w, n);
+		*blocks += w.blocks;
+	}
+	return error;
+}

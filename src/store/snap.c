@@ -161,8 +161,8 @@ static bool is_sane(const struct store *s, const struct fmt_snapshot *f)
 	return number >= SNAPSHOT_FIRST && number <= SNAPSHOT_LAST &&
 	       le32_get(f->volume.birth) == number - SNAPSHOT_FIRST &&
 	       le32_get(f->volume.birth) < s->checkpoint.birth && f->state >= SNAPSHOT_ALIVE &&
-	       f->state <= SNAPSHOT_LEFT && levels >= 1 && levels <= VOLUME_LEVELS_MAX && root % 2 == 0 &&
-	       root <= FMT_ID_MASK && le64_get(f->volume.blocks) <= STORE_VOLUME_BLOCKS_MAX &&
+	       f->state <= SNAPSHOT_LEFT && f->held <= 1 && levels >= 1 && levels <= VOLUME_LEVELS_MAX &&
+	       root % 2 == 0 && root <= FMT_ID_MASK && le64_get(f->volume.blocks) <= STORE_VOLUME_BLOCKS_MAX &&
 	       le64_get(f->volume.origin) < number && f->name[SNAPSHOT_NAME_MAX] == 0;
 }
 
@@ -175,6 +175,7 @@ static int load_slot(struct store *s, const struct fmt_snapshot *f, unsigned slo
 		return -LCPFS_E_NOMEM;
 	n->number = le32_get(f->number);
 	n->state = f->state;
+	n->held = f->held;
 	n->slot = slot;
 	n->created_s = le64_get(f->created_s);
 	n->guid = le64_get(f->guid);
@@ -298,6 +299,7 @@ static void put_slot(struct fmt_snapshots *b, const struct snapshot *n, uint8_t 
 	struct fmt_snapshot *f = &b->slot[n->slot % SNAPSHOT_SLOTS];
 	f->number = le32_of(n->number);
 	f->state = state;
+	f->held = n->held;
 	f->volume =
 		(struct fmt_volume){le64_of(n->volume.root), le32_of(n->volume.levels), le32_of(n->volume.birth),
 				    le64_of(n->volume.blocks), le64_of(n->volume.origin)};
@@ -454,6 +456,17 @@ int snap_kill(struct store *s, struct snapshot *n)
 {
 	struct change c = {.n = n, .state = SNAPSHOT_DYING};
 	return change_list(s, &c);
+}
+
+int snap_keep(struct store *s, struct snapshot *n, bool held)
+{
+	struct change c = {.n = n, .state = n->state};
+	bool before = n->held;
+	n->held = held;
+	int error = change_list(s, &c);
+	if (error)
+		n->held = before;
+	return error;
 }
 
 /* -- freeing what only it has -- */

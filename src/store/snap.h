@@ -60,11 +60,16 @@ int snap_add(struct store *s, struct snapshot *n, const struct snapshot *back) M
 /* ALIVE to DYING. */
 int snap_kill(struct store *s, struct snapshot *n) MUST_CHECK;
 
+int snap_keep(struct store *s, struct snapshot *n, bool held) MUST_CHECK;
+
 /*
  * How much of it there is, see store_snapshot_sizes(). With `work`, and held; the lock is let go meanwhile. Takes
  * time as what differs from its neighbours is much; the first time, as what the oldest one has is.
  */
 int snap_measure(struct store *s, struct snapshot *n, struct store_snapshot_sizes *sizes) MUST_CHECK;
+
+/* Blocks that come free when all these go, and no other. As snap_measure. */
+int snap_freed(struct store *s, const uint32_t *numbers, size_t count, uint64_t *blocks) MUST_CHECK;
 
 bool snap_pending(const struct store *s); /* something is DYING, or LEFT, and nobody reads it */
 /*

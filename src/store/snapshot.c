@@ -157,6 +157,30 @@ int store_snapshot_destroy(struct store *s, const char *name)
 	return error;
 }
 
+static int hold(struct store *s, const struct naming *naming)
+{
+	return snap_keep(s, snap_find(s, naming->name), true);
+}
+
+static int release(struct store *s, const struct naming *naming)
+{
+	return snap_keep(s, snap_find(s, naming->name), false);
+}
+
+int store_snapshot_hold(struct store *s, const char *name, bool held)
+{
+	if (s->config.read_only)
+		return -LCPFS_E_READ_ONLY;
+	pthread_mutex_lock(&s->work);
+	store_lock(s);
+	int error = -LCPFS_E_NOT_FOUND;
+	if (snap_find(s, name))
+		error = change_still(s, held ? hold : release, &(struct naming){.name = name});
+	store_unlock(s);
+	pthread_mutex_unlock(&s->work);
+	return error;
+}
+
 /* Those that are DYING are between the youngest and the head. */
 static int finish_dying(struct store *s)
 {
@@ -208,7 +232,8 @@ static struct store_snapshot described(const struct snapshot *n)
 	struct store_snapshot d = {.number = n->number,
 				   .created_s = n->created_s,
 				   .guid = n->guid,
-				   .volume_blocks = n->volume.blocks};
+				   .volume_blocks = n->volume.blocks,
+				   .held = n->held};
 	memcpy(d.name, n->name, sizeof(n->name));
 	return d;
 }
@@ -238,6 +263,16 @@ int store_snapshot_sizes(struct store *s, uint32_t number, struct store_snapshot
 	int error = n ? snap_measure(s, n, sizes) : -LCPFS_E_NOT_FOUND;
 	if (n)
 		snap_let(s, n);
+	store_unlock(s);
+	pthread_mutex_unlock(&s->work);
+	return error;
+}
+
+int store_snapshots_freed(struct store *s, const uint32_t *numbers, size_t count, uint64_t *blocks)
+{
+	pthread_mutex_lock(&s->work);
+	store_lock(s);
+	int error = snap_freed(s, numbers, count, blocks);
 	store_unlock(s);
 	pthread_mutex_unlock(&s->work);
 	return error;

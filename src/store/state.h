@@ -106,6 +106,7 @@ struct volume {
 struct snapshot {
 	uint32_t number;
 	uint8_t state; /* enum fmt_snapshot_state, not NONE */
+	bool held;     /* who destroys is to ask first */
 	struct volume volume;
 	uint64_t created_s;
 	uint64_t guid; /* 0: none */

@@ -128,6 +128,7 @@ struct store_snapshot {
 	uint64_t created_s;     /* seconds since 1970, as it was given */
 	uint64_t guid;          /* likewise; 0: none was given */
 	uint64_t volume_blocks; /* how long the volume was */
+	bool held;
 };
 
 bool store_snapshot_is_name(const char *name); /* may one be called so? */
@@ -140,6 +141,9 @@ int store_snapshot(struct store *store, const char *name, uint64_t created_s) MU
 int store_snapshot_as(struct store *store, const char *name, uint64_t created_s, uint64_t guid) MUST_CHECK;
 /* Durable when it returns 0. What it alone has comes free later, in the background. NOT_FOUND. */
 int store_snapshot_destroy(struct store *store, const char *name) MUST_CHECK;
+/* A mark that it should stay, for those who would destroy it; here nobody looks. Durable when it returns 0.
+ * NOT_FOUND. */
+int store_snapshot_hold(struct store *store, const char *name, bool held) MUST_CHECK;
 /*
  * The volume becomes what the youngest snapshot has. Durable when it returns 0. EXISTS: there are younger ones,
  * which have to be destroyed first. Not while others read or write the volume. How long it is stays.
@@ -159,6 +163,8 @@ struct store_snapshot_sizes {
  * has is. NOT_FOUND: it is gone.
  */
 int store_snapshot_sizes(struct store *store, uint32_t number, struct store_snapshot_sizes *sizes) MUST_CHECK;
+/* Blocks that come free if all these are destroyed, and no other. What is not there has none. */
+int store_snapshots_freed(struct store *store, const uint32_t *numbers, size_t count, uint64_t *blocks) MUST_CHECK;
 bool store_snapshot_find(struct store *store, const char *name, struct store_snapshot *found);
 bool store_snapshots_pending(struct store *store); /* what destroyed ones had is not all free yet */
 /* As of the volume. NOT_FOUND: it is gone. */

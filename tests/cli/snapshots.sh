@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# snapshot, list --snapshots, rollback, destroy: the same with a server and without, and what remove says then.
+# snapshot, list --snapshots, hold, release, rollback, destroy: the same with a server and without, and what remove
+# says then.
 . "$(dirname "$0")/lib.sh"
 POOL=$T/pool
 
@@ -20,6 +21,10 @@ prints() {
 	[ "$(cat out)" = "$1" ] || fail "$(cat out), not $1"
 }
 
+held() {
+	lcpfs list "$POOL" --snapshots | grep -c ' held *$'
+}
+
 journey() {
 	expect 0 lcpfs list "$POOL" --snapshots
 	[ ! -s out ] || fail "there are some: $(cat out)"
@@ -30,7 +35,7 @@ db@two: created"
 	expect 0 lcpfs snapshot "$POOL" db@2026-11-27_18:00,third
 	[ "$(listed)" = "db@one db@two db@2026-11-27_18:00 db@third log@one 67108864" ] || fail "$(listed)"
 	lcpfs list "$POOL" --snapshots >out
-	head -n 1 out | grep -q "^NAME  *USED REFERENCED WRITTEN LENGTH CREATED *$" || fail "$(cat out)"
+	head -n 1 out | grep -q "^NAME  *USED REFERENCED WRITTEN LENGTH CREATED  *STATE$" || fail "$(cat out)"
 	[ "$(field db 'p["snapshots"]')" = 4 ] || fail "db has 4"
 
 	expect 2 lcpfs snapshot "$POOL"
@@ -59,6 +64,37 @@ db@two: created"
 	grep -q '"name":"EXISTS"' err || fail "$(cat err)"
 	[ "$(listed)" = "db@one db@two db@2026-11-27_18:00 db@third log@one 67108864" ] || fail "$(listed)"
 
+	# What is held stays, whoever asks; names come in ranges, too.
+	expect 0 lcpfs hold "$POOL" db@two%third log@one
+	prints "db@two: held
+db@2026-11-27_18:00: held
+db@third: held
+log@one: held"
+	[ "$(held)" -eq 4 ] || fail "$(held) are held"
+	expect 1 lcpfs hold "$POOL" db@one,none
+	says "there is no snapshot db@none"
+	expect 1 lcpfs destroy "$POOL" db@%
+	says "snapshot db@two is held, so that nobody destroys it; release it first"
+	expect 1 lcpfs rollback "$POOL" db@two --force
+	says "snapshot db@2026-11-27_18:00 is held"
+	expect 1 lcpfs remove "$POOL" log --force
+	says "snapshot log@one is held"
+	expect 0 lcpfs release "$POOL" db@two%,one log@one
+	[ "$(held)" -eq 0 ] || fail "$(held) are held"
+	expect 1 lcpfs destroy "$POOL" db@third%one
+	says "db@third is younger than db@one: give the older first"
+	expect 1 lcpfs destroy "$POOL" db@third%none
+	says "there is no snapshot db@none"
+	expect 1 lcpfs destroy "$POOL" none@third%
+	says "there is no partition none"
+	expect 1 lcpfs snapshot "$POOL" "db@%1"
+	says "there is no snapshot db@1"
+	expect 0 lcpfs destroy "$POOL" db@one%2026-11-27_18:00 -n
+	prints "would be: db@one: destroyed
+would be: db@two: destroyed
+would be: db@2026-11-27_18:00: destroyed
+would free 0"
+
 	expect 0 lcpfs rollback "$POOL" db@third
 	prints "db: rolled back to db@third"
 	expect 0 lcpfs rollback "$POOL" db@two --force --json
@@ -69,18 +105,22 @@ db@two: created"
 db@two: destroyed
 log@one: destroyed"
 	expect 0 lcpfs log "$POOL"
-	grep -v decision out | sed 's/^[^ ]* [^ ]* [^ ]*  //' | tail -n 7 >got
+	grep -v decision out | sed 's/^[^ ]* [^ ]* [^ ]*  //' | tail -n 11 >got
 	cat >wanted <<-'EOF'
 		snapshot   db@one, db@two
 		snapshot   log@one
 		snapshot   db@2026-11-27_18:00, db@third
+		held       db@two, db@2026-11-27_18:00, db@third
+		held       log@one
+		released   db@two, db@2026-11-27_18:00, db@third, db@one
+		released   log@one
 		rollback   db to db@third
 		destroyed  db@third, db@2026-11-27_18:00
 		rollback   db to db@two
 		destroyed  db@one, db@two
 		destroyed  log@one
 	EOF
-	tail -n 7 wanted | cmp - got || fail "$(diff wanted got)"
+	tail -n 11 wanted | cmp - got || fail "$(diff wanted got)"
 	[ -z "$(listed)" ] || fail "$(listed)"
 }
 
@@ -93,11 +133,14 @@ check_clean "$POOL"
 serve "$POOL"
 journey
 lcpfs snapshot "$POOL" db@kept >/dev/null
+lcpfs hold "$POOL" db@kept >/dev/null
 unserve
 [ "$(listed)" = "db@kept 67108864" ] || fail "$(listed)"
 serve "$POOL"
 [ "$(listed)" = "db@kept 67108864" ] || fail "$(listed)"
 unserve
+expect 1 lcpfs destroy "$POOL" db@kept
+lcpfs release "$POOL" db@kept >/dev/null
 expect 0 lcpfs remove "$POOL" db --force
 [ -z "$(listed)" ] || fail "$(listed)"
 check_clean "$POOL"

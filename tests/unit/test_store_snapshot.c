@@ -239,6 +239,11 @@ static struct store_snapshot_sizes sizes_of(const char *snapshot)
 	return sizes;
 }
 
+static uint64_t taken(void)
+{
+	return bed.store->data_blocks + bed.store->page_blocks + 2 * bed.store->trees.unplaced;
+}
+
 /* What is said to come free does, to the block: whatever is shared, and in whatever order they go. */
 static void what_is_used_comes_back(void **state)
 {
@@ -263,13 +268,71 @@ static void what_is_used_comes_back(void **state)
 
 			assert_int_equal(store_snapshots(s, list, 4), left);
 			const char *name = list[hash_mix(random++) % left].name;
-			uint64_t used = sizes_of(name).used,
-				 before = s->data_blocks + s->page_blocks + 2 * s->trees.unplaced;
+			uint64_t used = sizes_of(name).used, before = taken();
 			assert_int_equal(store_snapshot_destroy(s, name), 0);
 			finish();
-			assert_int_equal(before - s->data_blocks - s->page_blocks, used);
+			assert_int_equal(before - taken(), used);
 		}
 	}
+	must_be_clean();
+}
+
+/* And of several, what they share as well. */
+static void what_several_free_is_known(void **state)
+{
+	uint64_t random = 1, freed;
+
+	(void)state;
+	for (unsigned round = 0; round < 20; round++) {
+		uint32_t numbers[6];
+		struct store_snapshot list[6];
+		size_t count = 0;
+
+		for (unsigned i = 0; i < 6; i++) {
+			char name[8] = {'s', (char)('0' + i), 0};
+
+			for (unsigned k = 0; k < 15; k++)
+				put(hash_mix(random++) % 100 * (k % 3 ? 1 : 9), 1, (uint8_t)(k + 1));
+			assert_int_equal(store_snapshot(bed.store, name, 0), 0);
+		}
+		assert_int_equal(store_snapshots(bed.store, list, 6), 6);
+		for (unsigned i = 0; i < 6; i++) {
+			if (hash_mix(random++) % 2)
+				numbers[count++] = list[i].number;
+		}
+		assert_int_equal(store_snapshots_freed(bed.store, numbers, count, &freed), 0);
+		uint64_t before = taken();
+		for (size_t i = 0; i < count; i++)
+			assert_int_equal(store_snapshot_destroy(bed.store, list[numbers[i] - list[0].number].name),
+					 0);
+		finish();
+		assert_int_equal(before - taken(), freed);
+		for (unsigned i = 0; i < 6; i++)
+			(void)!store_snapshot_destroy(bed.store, list[i].name);
+		finish();
+	}
+	must_be_clean();
+}
+
+/* Also by who opens it next, and beside others of the same list. */
+static void a_hold_lasts(void **state)
+{
+	struct store_snapshot found;
+
+	(void)state;
+	assert_int_equal(store_snapshot(bed.store, "a", 0), 0);
+	assert_int_equal(store_snapshot(bed.store, "b", 0), 0);
+	assert_int_equal(store_snapshot_hold(bed.store, "none", true), -LCPFS_E_NOT_FOUND);
+	assert_int_equal(store_snapshot_hold(bed.store, "a", true), 0);
+	assert_int_equal(store_snapshot(bed.store, "c", 0), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_true(store_snapshot_find(bed.store, "a", &found) && found.held);
+		assert_true(store_snapshot_find(bed.store, "b", &found) && !found.held);
+		reopen();
+	}
+	assert_int_equal(store_snapshot_hold(bed.store, "a", false), 0);
+	reopen();
+	assert_true(store_snapshot_find(bed.store, "a", &found) && !found.held);
 	must_be_clean();
 }
 
@@ -487,6 +550,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(names_are_looked_at, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(space_comes_back, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(what_is_used_comes_back, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(what_several_free_is_known, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(a_hold_lasts, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(sizes_are_those_of_a_model, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_full_partition_goes_on_after_a_destroy, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(one_that_cannot_be_read_keeps_nobody, set_up, tear_down),
