@@ -556,14 +556,36 @@ static void show_weighing(struct json_object *d)
 	line_number(d, "shrink step", "shrink_step");
 }
 
+/* Where snapshots hold a tenth of what is stored, or more: who wonders why it is full has to know. */
+static void explain_snapshots(struct json_object *p)
+{
+	uint64_t freed = field_count(p, "freed_blocks"), stored = field_count(p, "stored_blocks");
+	char all[SIZE_TEXT], of[SIZE_TEXT], most[SIZE_TEXT], *text;
+
+	if (!freed || freed < stored / 10)
+		return;
+	size_print_blocks(all, freed);
+	size_print_blocks(of, stored);
+	size_print_blocks(most, field_count(p, "largest_blocks"));
+	CHECK(asprintf(&text,
+		       "Of %s that %s stores only its snapshots hold %s. Alone, %s would give back most: %s. "
+		       "See lcpfs list --snapshots.",
+		       of, text_of(p, "partition"), all, text_of(p, "largest"), most) >= 0);
+	print_wrapped(text, 0, terminal_width());
+	free(text);
+}
+
 void show_explain(struct json_object *result)
 {
+	struct json_object *snapshots = field_get(result, "snapshots");
 	struct json_object *d = field_get(result, "decision");
 	struct json_object *from = field_get(d, "from"), *to = field_get(d, "to");
 	bool weighed = field_count(from, "id") || field_count(to, "id");
 
 	print_wrapped(text_of(d, "sentence"), 0, terminal_width());
 	print_wrapped(text_of(d, "ranking"), 0, terminal_width());
+	for (size_t i = 0; i < field_length(snapshots); i++)
+		explain_snapshots(json_object_array_get_idx(snapshots, i));
 	printf("\n%-26s%s (%s)\n", "answer", text_of(d, "action"), text_of(d, "reason"));
 	show_weighing(d);
 	if (weighed) {

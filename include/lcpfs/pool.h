@@ -269,6 +269,9 @@ struct lcpfs_snapshot_sizes {
  */
 int lcpfs_snapshot_sizes(struct lcpfs_pool *pool, const char *name, struct lcpfs_snapshot_sizes *sizes,
 			 struct lcpfs_failure *failure);
+/* What comes free in a partition when all its snapshots go: more than the sum of used_blocks where they share. */
+int lcpfs_snapshots_freed(struct lcpfs_pool *pool, const char *partition, uint64_t *blocks,
+			  struct lcpfs_failure *failure);
 
 /* ---- what it knows ---- */
 

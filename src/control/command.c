@@ -210,6 +210,66 @@ static int run_tune(struct command_call *call)
 	return without_sentence(call, error);
 }
 
+/* The snapshot that would give most: 0 and no name where none can be measured. */
+static uint64_t largest_snapshot(struct command_call *call, const char *partition, const char **name,
+				 struct lcpfs_snapshot_info *list, size_t count)
+{
+	struct lcpfs_snapshot_sizes sizes;
+	uint64_t most = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		if (strcmp(list[i].partition, partition) != 0 ||
+		    lcpfs_snapshot_sizes(call->pool, list[i].name, &sizes, NULL) || sizes.used_blocks < most)
+			continue;
+		most = sizes.used_blocks;
+		*name = list[i].name;
+	}
+	return most;
+}
+
+/* What the snapshots of a partition hold, and the volume has no more. Damaged or just removed ones are left out.
+ */
+static struct json_object *held_by_snapshots(struct command_call *call, const struct lcpfs_partition_info *info)
+{
+	struct lcpfs_snapshot_info *list = NULL;
+	struct json_object *object = NULL;
+	const char *name = "";
+	uint64_t freed;
+	size_t count;
+
+	if (lcpfs_snapshots_freed(call->pool, info->name, &freed, NULL) ||
+	    describe_snapshots_load(&list, &count, call->pool, info->name, NULL))
+		goto out;
+	object = json_object_new_object();
+	field_put_text(object, "partition", info->name);
+	field_put_count(object, "snapshots", count);
+	field_put_count(object, "stored_blocks", info->data_blocks);
+	field_put_count(object, "freed_blocks", freed);
+	field_put_count(object, "largest_blocks", largest_snapshot(call, info->name, &name, list, count));
+	field_put_text(object, "largest", name);
+out:
+	free(list);
+	return object;
+}
+
+static struct json_object *explain_snapshots(struct command_call *call,
+					     const struct describe_partitions *partitions)
+{
+	const char *only = field_text(call->arguments, "name");
+	struct json_object *array = json_object_new_array();
+
+	for (size_t i = 0; i < partitions->count; i++) {
+		const struct lcpfs_partition_info *info = &partitions->list[i];
+		struct json_object *held = NULL;
+
+		if (info->snapshots && (!only || !strcmp(only, info->name)))
+			held = held_by_snapshots(call, info);
+		if (held)
+			json_object_array_add(array, held);
+	}
+	return array;
+}
+
 static int run_explain(struct command_call *call)
 {
 	struct describe_partitions partitions;
@@ -223,6 +283,7 @@ static int run_explain(struct command_call *call)
 	if (error)
 		return without_sentence(call, error);
 	field_put(call->result, "decision", describe_decision(&decision, &partitions));
+	field_put(call->result, "snapshots", explain_snapshots(call, &partitions));
 	describe_partitions_free(&partitions);
 	return 0;
 }

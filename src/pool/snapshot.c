@@ -232,6 +232,46 @@ int lcpfs_snapshot_sizes(struct lcpfs_pool *pool, const char *name, struct lcpfs
 	return 0;
 }
 
+/* The same partition, held; *numbers are of its snapshots, the caller's to free. With the lock. */
+static int hold_with_all(const struct lcpfs_pool *pool, const char *name, struct part **part, uint32_t **numbers,
+			 unsigned *count, struct lcpfs_failure *failure)
+{
+	struct store_snapshot *all = NULL;
+	*part = part_named(pool, name);
+	int error = *part ? part_refuse(*part, failure)
+			  : failure_set(failure, LCPFS_E_NOT_FOUND, "there is no partition %.200s", name);
+	*count = error ? 0 : list_all(*part, &all);
+	*numbers = error ? NULL : calloc(*count + 1, sizeof(**numbers));
+	for (unsigned i = 0; *numbers && i < *count; i++)
+		(*numbers)[i] = all[i].number;
+	free(all);
+	if (!error && !*numbers)
+		error = failure_set(failure, LCPFS_E_NOMEM, "out of memory");
+	if (!error)
+		part_hold(*part);
+	return error;
+}
+
+int lcpfs_snapshots_freed(struct lcpfs_pool *pool, const char *partition, uint64_t *blocks,
+			  struct lcpfs_failure *failure)
+{
+	struct part *part;
+	uint32_t *numbers;
+	unsigned count;
+	pthread_mutex_lock(&pool->lock);
+	int error = hold_with_all(pool, partition, &part, &numbers, &count, failure);
+	pthread_mutex_unlock(&pool->lock);
+	if (error)
+		return error;
+	error = store_snapshots_freed(part->store, numbers, count, blocks);
+	if (error)
+		failure_set(failure, (enum lcpfs_error) - error, "the snapshots of %s cannot be measured: %s",
+			    part->name, lcpfs_error_sentence(error));
+	part_let_go(part);
+	free(numbers);
+	return error;
+}
+
 /* -- having partitions for oneself: with the lock -- */
 
 static int resolve_one(struct work *w, const char *name, struct target *target)

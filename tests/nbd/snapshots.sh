@@ -146,6 +146,10 @@ for s in json.load(open("list"))["snapshots"]:
 	used, all, written = (s[k + "_blocks"] for k in ("used", "referenced", "written"))
 	assert 0 < used <= written <= all and (written == all) == (s["snapshot"] == "1"), s'
 
+expect 0 lcpfs explain "$POOL" db
+tr -s '\n ' ' ' <out | grep -q 'that db stores only its snapshots hold .*Alone, db@[123] would give back most: ' ||
+	fail "explain: $(cat out)"
+
 : >reader
 # Nobody rolls back what is being written, nor destroys what is being read.
 expect 1 lcpfs rollback "$POOL" db@3
