@@ -137,6 +137,19 @@ static const char *parse_when_full(const char *text, uint64_t *seconds)
 	return !*seconds || *seconds > LCPFS_WAIT_S_MAX ? "is not between 1 second and a day" : NULL;
 }
 
+static int add_schedule(struct json_object *arguments, const char *text)
+{
+	struct lcpfs_snapshot_schedule schedule;
+
+	if (lcpfs_snapshot_schedule_parse(text, &schedule))
+		return cli_usage(
+			"snapshots=%s: give off, or one or more of hourly:N,daily:N,weekly:N,monthly:N with "
+			"N from 1 to 255",
+			text);
+	field_put_text(arguments, "schedule", text);
+	return 0;
+}
+
 static int add_when_full(struct json_object *arguments, const char *text)
 {
 	uint64_t seconds;
@@ -207,10 +220,13 @@ static int set_value(struct json_object *arguments, const char *assignment)
 	}
 	if (!strcmp(key, "when-full"))
 		return add_when_full(arguments, equals + 1);
+	if (!strcmp(key, "snapshots"))
+		return add_schedule(arguments, equals + 1);
 	if (strcmp(key, "name") != 0)
-		return cli_usage("%s: what can be set is min=SIZE, max=SIZE, volume=SIZE, name=NAME and "
-				 "when-full=error or wait=TIME",
-				 assignment);
+		return cli_usage(
+			"%s: what can be set is min=SIZE, max=SIZE, volume=SIZE, name=NAME, "
+			"when-full=error or wait=TIME, snapshots=off or hourly:N,daily:N,weekly:N,monthly:N",
+			assignment);
 	field_put_text(arguments, "new_name", equals + 1);
 	return 0;
 }

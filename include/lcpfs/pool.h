@@ -113,6 +113,30 @@ struct lcpfs_partition_spec {
 
 #define LCPFS_WAIT_S_MAX 86400u
 
+enum lcpfs_snapshot_kind {
+	LCPFS_SNAPSHOT_HOURLY,
+	LCPFS_SNAPSHOT_DAILY,
+	LCPFS_SNAPSHOT_WEEKLY,
+	LCPFS_SNAPSHOT_MONTHLY,
+	LCPFS_SNAPSHOT_KINDS
+};
+
+/*
+ * Snapshots that a pool with a background takes by itself: one in each hour, day, week (from Monday) or month of
+ * UTC, as soon as it can, called NAME@hourly-2026-11-27_18:00, NAME@daily-2026-11-27, NAME@weekly-2026-W48,
+ * NAME@monthly-2026-11. Of each kind the youngest `keep` stay; 0: none is taken, and what there is stays. Those
+ * that are held, or that somebody has open, are not destroyed.
+ */
+struct lcpfs_snapshot_schedule {
+	uint8_t keep[LCPFS_SNAPSHOT_KINDS];
+};
+
+/* "hourly:24,daily:7", each kind once and 1 to 255 of it, or "off". INVALID. */
+int lcpfs_snapshot_schedule_parse(const char *text, struct lcpfs_snapshot_schedule *schedule);
+#define LCPFS_SNAPSHOT_SCHEDULE_TEXT 64
+void lcpfs_snapshot_schedule_print(const struct lcpfs_snapshot_schedule *schedule,
+				   char text[LCPFS_SNAPSHOT_SCHEDULE_TEXT]);
+
 int lcpfs_partition_add(struct lcpfs_pool *pool, const struct lcpfs_partition_spec *spec,
 			struct lcpfs_failure *failure);
 int lcpfs_partition_remove(struct lcpfs_pool *pool, const char *name, struct lcpfs_failure *failure);
@@ -130,6 +154,8 @@ struct lcpfs_partition_change {
 	bool thin; /* the volume may be longer than max */
 	bool when_full_given;
 	uint32_t when_full_wait_s;
+	bool schedule_given;
+	struct lcpfs_snapshot_schedule schedule;
 	bool dry_run; /* only say what would come of it */
 };
 
@@ -289,6 +315,7 @@ struct lcpfs_partition_info {
 	uint64_t data_blocks;
 	uint64_t least_size_blocks; /* how small it could be made now */
 	uint64_t snapshots;         /* how many it has; what they hold is live, too */
+	struct lcpfs_snapshot_schedule schedule; /* that are taken by themselves */
 	double utilization, access_frequency, avg_latency_us, pressure, epsilon, write_amplification; /* engine's windows */
 	/* since the partition was created */
 	uint64_t read_ops, write_ops, trim_ops, flush_ops;
@@ -384,6 +411,7 @@ enum lcpfs_event_kind {
 	LCPFS_EVENT_ROLLED_BACK,   /* a partition, to a snapshot */
 	LCPFS_EVENT_HELD,          /* a snapshot, or several of one partition */
 	LCPFS_EVENT_RELEASED,      /* the same */
+	LCPFS_EVENT_MISSED,        /* one that was due could not be taken; said once until one can */
 };
 
 const char *lcpfs_event_kind_name(enum lcpfs_event_kind kind);

@@ -149,7 +149,8 @@ static int run_resize(struct command_call *call)
 
 static int run_set(struct command_call *call)
 {
-	const struct lcpfs_partition_change change = {
+	const char *schedule = field_text(call->arguments, "schedule");
+	struct lcpfs_partition_change change = {
 		.new_name = field_text(call->arguments, "new_name"),
 		.min_bytes = field_count(call->arguments, "min_bytes"),
 		.max_bytes = field_count(call->arguments, "max_bytes"),
@@ -160,6 +161,9 @@ static int run_set(struct command_call *call)
 		.dry_run = field_flag(call->arguments, "dry_run"),
 	};
 	struct lcpfs_partition_info info;
+	if (schedule && lcpfs_snapshot_schedule_parse(schedule, &change.schedule))
+		return failure_set(call->failure, LCPFS_E_INVALID, "%.100s is no schedule of snapshots", schedule);
+	change.schedule_given = schedule;
 	int error = lcpfs_partition_set(call->pool, field_text(call->arguments, "name"), &change, call->progress,
 					call->context, &info, call->failure);
 
@@ -626,6 +630,7 @@ static const struct command commands[] = {
 	  {"volume_bytes", COMMAND_COUNT, false},
 	  {"thin", COMMAND_FLAG, false},
 	  {"when_full_wait_s", COMMAND_COUNT, false},
+	  {"schedule", COMMAND_TEXT, false},
 	  {"dry_run", COMMAND_FLAG, false}}},
 	{"get", false, run_get, {{"name", COMMAND_TEXT, false}, {"property", COMMAND_TEXT, false}}},
 	{"remove",

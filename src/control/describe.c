@@ -107,6 +107,7 @@ static void put_history(struct json_object *object, const struct lcpfs_partition
 
 struct json_object *describe_partition(const struct lcpfs_partition_info *info)
 {
+	char schedule[LCPFS_SNAPSHOT_SCHEDULE_TEXT];
 	struct json_object *object = json_object_new_object();
 
 	if (!object)
@@ -127,6 +128,8 @@ struct json_object *describe_partition(const struct lcpfs_partition_info *info)
 	field_put_count(object, "data_blocks", info->data_blocks);
 	field_put_count(object, "least_size_blocks", info->least_size_blocks);
 	field_put_count(object, "snapshots", info->snapshots);
+	lcpfs_snapshot_schedule_print(&info->schedule, schedule);
+	field_put_text(object, "schedule", schedule);
 	field_put_number(object, "utilization", info->utilization);
 	field_put_number(object, "access_frequency", info->access_frequency);
 	field_put_number(object, "avg_latency_us", info->avg_latency_us);

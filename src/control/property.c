@@ -21,6 +21,7 @@ static const struct property properties[] = {
 	{"volume", PROPERTY_BYTES, PROPERTY_OF_PARTITION},
 	{"thin", PROPERTY_SWITCH, PROPERTY_OF_PARTITION},
 	{"when-full", PROPERTY_TEXT, PROPERTY_OF_PARTITION},
+	{"snapshots", PROPERTY_TEXT, PROPERTY_OF_PARTITION},
 	{"data", PROPERTY_BYTES, PROPERTY_OF_PARTITION},
 	{"live", PROPERTY_BYTES, PROPERTY_OF_PARTITION},
 	{"space", PROPERTY_BYTES, PROPERTY_OF_PARTITION},
@@ -216,6 +217,7 @@ struct json_object *property_describe_partition(const struct lcpfs_partition_inf
 						const struct property_service *service, const char *wanted)
 {
 	const struct list list = {.object = json_object_new_object(), .wanted = wanted};
+	char schedule[LCPFS_SNAPSHOT_SCHEDULE_TEXT];
 
 	put_text(&list, "name", info->name, given);
 	put_count(&list, "id", info->id);
@@ -227,6 +229,8 @@ struct json_object *property_describe_partition(const struct lcpfs_partition_inf
 		  info->volume_blocks == info->max_data_blocks ? standard : given);
 	put_switch(&list, "thin", info->thin, info->thin ? given : standard);
 	put_when_full(&list, info->when_full_wait_s);
+	lcpfs_snapshot_schedule_print(&info->schedule, schedule);
+	put_text(&list, "snapshots", schedule, strcmp(schedule, "off") != 0 ? given : standard);
 	put_space(&list, info);
 	put_blocks(&list, "metaslab", pool->metaslab_blocks, inherited);
 	put_text(&list, "tune", describe_mode_name(pool->engine.mode), inherited);

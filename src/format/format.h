@@ -206,7 +206,9 @@ struct fmt_partition { /* page.head.partition is the id; 0: this partition slot 
 	le64 max_data_blocks;
 	le64 volume_bytes;
 	le32 when_full_wait_s; /* how long a writer that finds no room waits for some; 0: not at all */
-	le32 zero;
+	/* Snapshots that are taken by themselves: how many hourly, daily, weekly, monthly ones are kept; 0: none.
+	 */
+	uint8_t keep[4];
 	struct fmt_features features;
 	uint8_t zero1[4096 - 64 - 64 - 32 - 32 - 24];
 };

@@ -158,6 +158,10 @@ static void partition_text(const struct fmt_partition *p, struct text *out)
 	number(out, "max_data_blocks", le64_get(p->max_data_blocks));
 	number(out, "volume_bytes", le64_get(p->volume_bytes));
 	number(out, "when_full_wait_s", le32_get(p->when_full_wait_s));
+	number(out, "keep_hourly", p->keep[0]);
+	number(out, "keep_daily", p->keep[1]);
+	number(out, "keep_weekly", p->keep[2]);
+	number(out, "keep_monthly", p->keep[3]);
 	features_text(&p->features, out);
 }
 

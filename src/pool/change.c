@@ -53,6 +53,7 @@ static void plan_values(struct work *w)
 		.max_data_blocks = part->max_data_blocks,
 		.volume_bytes = change->volume_bytes ? change->volume_bytes : part->volume_bytes,
 		.when_full_wait_s = change->when_full_given ? change->when_full_wait_s : part->when_full_wait_s,
+		.schedule = change->schedule_given ? change->schedule : part->schedule,
 	};
 	if (change->min_bytes) {
 		plan->min_data_blocks = size_divide_up(change->min_bytes, BLOCK_SIZE);
@@ -189,6 +190,8 @@ static void take_values(struct part *part, const struct part *values)
 	part->max_data_blocks = values->max_data_blocks;
 	part->volume_bytes = values->volume_bytes;
 	part->when_full_wait_s = values->when_full_wait_s;
+	part->schedule = values->schedule;
+	pool->schedule_s = 0; /* looked at soon */
 	keeper_tell_sizes(pool, LCPFS_ENGINE_BY_HAND);
 	may_fail(lcpfs_engine_rename(pool->engine, part->id, part->name));
 	may_fail(lcpfs_engine_set_limits(pool->engine, part->id, part->min_blocks, part->max_blocks));
@@ -279,6 +282,7 @@ static void say(struct text *out, const char *what, uint64_t before, uint64_t af
 
 static void note(struct lcpfs_pool *pool, const struct part *before, const struct part *after)
 {
+	char schedule[LCPFS_SNAPSHOT_SCHEDULE_TEXT];
 	struct text out = TEXT_INIT;
 
 	text_append(&out, "%s", after->name);
@@ -289,6 +293,10 @@ static void note(struct lcpfs_pool *pool, const struct part *before, const struc
 	say(&out, "volume", before->volume_blocks, after->volume_blocks);
 	if (before->when_full_wait_s != after->when_full_wait_s)
 		text_append(&out, ", when full waits %" PRIu32 " s", after->when_full_wait_s);
+	if (memcmp(&before->schedule, &after->schedule, sizeof(after->schedule)) != 0) {
+		lcpfs_snapshot_schedule_print(&after->schedule, schedule);
+		text_append(&out, ", snapshots %s", schedule);
+	}
 	history_note(pool, LCPFS_EVENT_CHANGED, LCPFS_ENGINE_FREE, after->id, 0, "%s", text_get(&out));
 	text_free(&out);
 }
@@ -308,6 +316,7 @@ static struct part values_of(const struct work *w)
 	values.max_data_blocks = w->plan.max_data_blocks;
 	values.volume_bytes = w->plan.volume_bytes;
 	values.when_full_wait_s = w->plan.when_full_wait_s;
+	values.schedule = w->plan.schedule;
 	return values;
 }
 
@@ -382,6 +391,7 @@ static void foresee(const struct work *w, struct lcpfs_partition_info *info)
 	info->volume_bytes = values.volume_bytes;
 	info->thin = size_is_thin(&values);
 	info->when_full_wait_s = values.when_full_wait_s;
+	info->schedule = values.schedule;
 }
 
 /* With the lock, which it lets go. What can be told without doing anything. */

@@ -48,6 +48,8 @@ struct part {
 	uint64_t min_data_blocks, max_data_blocks; /* of user data, as they were asked for */
 	uint64_t volume_bytes;
 	_Atomic uint32_t when_full_wait_s;
+	struct lcpfs_snapshot_schedule schedule; /* changes with the lock */
+	bool missed; /* the last snapshot that was due could not be taken, and the history shows it */
 
 	struct store *store; /* NULL: it could not be opened, `fault` says why; fixed from opening to removal */
 	char fault[300];
@@ -131,6 +133,8 @@ struct lcpfs_pool {
 		uint64_t reason_us[LCPFS_ENGINE_RETREAT + 1]; /* when a decision was last noted for it */
 		uint64_t outcome_sequence, outcome_moved_us; /* the newest one in the history */
 	} keeper;
+
+	uint64_t schedule_s; /* when it was last looked whether snapshots are due; 0: a schedule has changed */
 
 	size_t cache_left; /* for partitions to come */
 	pthread_t thread;
@@ -250,6 +254,7 @@ struct part_plan {
 	uint64_t min, max, size;
 	uint64_t min_data_blocks, max_data_blocks, volume_bytes;
 	uint32_t when_full_wait_s;
+	struct lcpfs_snapshot_schedule schedule;
 	bool may_be_thin;
 	uint64_t missing; /* out: free metaslabs that it lacked */
 };
@@ -318,6 +323,8 @@ bool wait_moment(struct part *part, const struct lcpfs_write_wait *wait);
 /* -- snapshot.c -- */
 
 /* Length of its part before the '@'; the whole of it, where there is none. */
+/* Takes the snapshots that are due, and destroys those that there are too many of. Without the lock. */
+void schedule_look(struct lcpfs_pool *pool);
 size_t snapshot_split(const char *name, const char **snapshot);
 /* With the lock: the one that `snapshot` names, which a client may open. Held, as long as its handle is among the
  * readers. */

@@ -70,6 +70,7 @@ static void fill_info(struct lcpfs_partition_info *info, struct part *part)
 		.volume_bytes = part->volume_bytes,
 		.thin = size_is_thin(part),
 		.when_full_wait_s = part->when_full_wait_s,
+		.schedule = part->schedule,
 		.least_size_blocks = part_least_blocks(part),
 		.moving = part->releasing || part->incoming || part->resizing,
 		.faulted = !part->store,

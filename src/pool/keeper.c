@@ -576,8 +576,10 @@ static bool wait_for_next(struct lcpfs_pool *pool)
 
 static void *keep(void *context)
 {
-	while (wait_for_next(context))
+	while (wait_for_next(context)) {
 		pool_tick(context);
+		schedule_look(context);
+	}
 	return NULL;
 }
 

@@ -140,6 +140,7 @@ static void take_fields(struct part *part, const struct fmt_partition *page)
 	part->max_data_blocks = le64_get(page->max_data_blocks);
 	part->volume_bytes = le64_get(page->volume_bytes);
 	part->when_full_wait_s = le32_get(page->when_full_wait_s);
+	memcpy(part->schedule.keep, page->keep, sizeof(page->keep));
 }
 
 /* Of a partition from before these fields were there. */
@@ -499,6 +500,7 @@ void part_fill_page(struct txg *txg, const struct part *part)
 	page->max_data_blocks = le64_of(part->max_data_blocks);
 	page->volume_bytes = le64_of(part->volume_bytes);
 	page->when_full_wait_s = le32_of(part->when_full_wait_s);
+	memcpy(page->keep, part->schedule.keep, sizeof(page->keep));
 }
 
 static int format_store(struct part *part, const uint32_t *metaslabs, uint32_t count,

@@ -85,6 +85,11 @@ journey() { # with a server or without
 	same 1 db min=300M max=300M
 	says "add up to more than the pool"
 	same 1 db max=8M
+	same 0 db snapshots=weekly:255,hourly:24
+	[ "$(field db 'p["schedule"]')" = hourly:24,weekly:255 ] || fail "schedule"
+	[ "$(lcpfs get "$POOL" db -Hp snapshots | cut -f 3)" = hourly:24,weekly:255 ] || fail "get"
+	same 0 db snapshots=off
+	[ "$(field db 'p["schedule"]')" = off ] || fail "schedule"
 	same 0 db name=data
 	same 0 data name=db # nothing of it is left
 	same 1 db name=other
@@ -94,7 +99,8 @@ journey() { # with a server or without
 	same 0 db name=db
 	[ "$(field db 'p["id"]')" -eq "$id" ] || fail "another id"
 	for wrong in min max= max=0 max=x =1 size=1M x=y when-full= when-full=wait when-full=wait=0s \
-		when-full=wait=2d; do
+		when-full=wait=2d snapshots= snapshots=hourly snapshots=hourly:0 snapshots=hourly:256 \
+		snapshots=hourly:1,hourly:2 snapshots=yearly:1 snapshots=daily:1, snapshots=daily:1x; do
 		expect 2 lcpfs set "$POOL" db "$wrong"
 	done
 	expect 2 lcpfs set "$POOL" db

@@ -210,4 +210,13 @@ unserve
 check_clean "$POOL"
 serve "$POOL" --tune off
 [ "$(look log@1 notes.log 0)" = "$(cat sum.log.1)" ] || fail "log@1 changed"
+
+# The server takes those of a schedule by itself, and says so.
+expect 0 lcpfs set "$POOL" log snapshots=hourly:2,daily:1
+is_taken() {
+	lcpfs list "$POOL" --snapshots | grep -q "^log@$1"
+}
+wait_until is_taken hourly-
+wait_until is_taken daily-
+lcpfs log "$POOL" | grep -q "snapshot  *log@hourly-.*, log@daily-" || fail "$(lcpfs log "$POOL")"
 unserve

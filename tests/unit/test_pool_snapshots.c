@@ -383,13 +383,146 @@ static void a_group_is_of_one_instant(void **state)
 	fixture_done(&f);
 }
 
+static void schedule(struct fixture *f, const char *partition, const char *text)
+{
+	struct lcpfs_partition_change change = {.schedule_given = true};
+	struct lcpfs_partition_info info;
+
+	assert_int_equal(lcpfs_snapshot_schedule_parse(text, &change.schedule), 0);
+	assert_int_equal(lcpfs_partition_set(f->pool, partition, &change, NULL, NULL, &info, &f->failure), 0);
+	assert_memory_equal(&info.schedule, &change.schedule, sizeof(change.schedule));
+}
+
+static void after_minutes(struct fixture *f, unsigned minutes)
+{
+	f->now_us += minutes * 60000000ull;
+	schedule_look(f->pool);
+}
+
+/* The clock begins on Tuesday 2023-11-14 at 22:13:21. */
+static void snapshots_are_taken_by_the_clock(void **state)
+{
+	struct lcpfs_partition *reader;
+	const char *name = "a@hourly-2023-11-15_00:00";
+	struct fixture f;
+	char text[400];
+
+	(void)state;
+	new_pool(&f);
+	after_minutes(&f, 0);
+	assert_string_equal(names(&f, NULL), "");
+	schedule(&f, "a", "hourly:2,weekly:1");
+	schedule(&f, "b", "daily:1,monthly:9");
+	after_minutes(&f, 0);
+	assert_string_equal(names(&f, "a"), "a@hourly-2023-11-14_22:00 a@weekly-2023-W46");
+	assert_string_equal(names(&f, "b"), "b@daily-2023-11-14 b@monthly-2023-11");
+	after_minutes(&f, 46);
+	after_minutes(&f, 1);
+	assert_string_equal(names(&f, "a"),
+			    "a@hourly-2023-11-14_22:00 a@weekly-2023-W46 a@hourly-2023-11-14_23:00");
+	reopen(&f);
+	after_minutes(&f, 60);
+	assert_string_equal(names(&f, "a"),
+			    "a@weekly-2023-W46 a@hourly-2023-11-14_23:00 a@hourly-2023-11-15_00:00");
+	assert_string_equal(names(&f, "b"), "b@monthly-2023-11 b@daily-2023-11-15");
+	assert_int_equal(events_of(&f, LCPFS_EVENT_DESTROYED, text), 2);
+
+	/* What is held or open stays, and so does what others have taken. */
+	assert_int_equal(take(&f, "a@hourly-mine"), 0);
+	assert_int_equal(lcpfs_snapshot_hold(f.pool, &(const char *){"a@hourly-2023-11-14_23:00"}, 1, NULL, NULL),
+			 0);
+	assert_int_equal(lcpfs_partition_open(f.pool, name, &reader, NULL), 0);
+	for (unsigned i = 0; i < 4; i++)
+		after_minutes(&f, 60);
+	assert_string_equal(names(&f, "a"),
+			    "a@weekly-2023-W46 a@hourly-2023-11-14_23:00 a@hourly-2023-11-15_00:00 "
+			    "a@hourly-mine a@hourly-2023-11-15_03:00 a@hourly-2023-11-15_04:00");
+	lcpfs_partition_close(reader);
+	schedule(&f, "a", "off");
+	after_minutes(&f, 60);
+	assert_int_equal(fixture_info(&f, "a").snapshots, 6);
+	schedule(&f, "a", "hourly:1");
+	after_minutes(&f, 0);
+	assert_string_equal(names(&f, "a"),
+			    "a@weekly-2023-W46 a@hourly-2023-11-14_23:00 a@hourly-mine a@hourly-2023-11-15_05:00");
+	assert_int_equal(fixture_close(&f), 0);
+	fixture_done(&f);
+}
+
+/* It is said once, and comes when there is room; another partition has its own. */
+static void a_full_partition_misses_its_snapshot(void **state)
+{
+	struct fixture f;
+	struct lcpfs_partition *p;
+	char text[400];
+	uint64_t end = 0;
+
+	(void)state;
+	new_pool(&f);
+	while (!fixture_write(&f, "b", end, 1, 1))
+		end++;
+	schedule(&f, "b", "hourly:2");
+	schedule(&f, "a", "hourly:2");
+	for (unsigned i = 0; i < 3; i++)
+		after_minutes(&f, 1);
+	assert_string_equal(names(&f, NULL), "a@hourly-2023-11-14_22:00");
+	assert_int_equal(events_of(&f, LCPFS_EVENT_MISSED, text), 1);
+	assert_non_null(
+		strstr(text, "b@hourly-2023-11-14_22:00: snapshot b@hourly-2023-11-14_22:00 was not taken: "));
+	assert_int_equal(lcpfs_partition_open(f.pool, "b", &p, NULL), 0);
+	assert_int_equal(lcpfs_volume_trim(p, 0, end / 2 * BLOCK_SIZE, false, NULL), 0);
+	lcpfs_partition_close(p);
+	after_minutes(&f, 1);
+	assert_string_equal(names(&f, "b"), "b@hourly-2023-11-14_22:00");
+	assert_int_equal(fixture_close(&f), 0);
+	fixture_done(&f);
+}
+
+static void schedules_as_text(void **state)
+{
+	static const char *const wrong[] = {"",
+					    "hourly",
+					    "hourly:",
+					    "hourly:0",
+					    "hourly:256",
+					    "hourly:1,",
+					    ",hourly:1",
+					    "hourly:1,hourly:1",
+					    "yearly:1",
+					    "hourly:-1",
+					    "hourly:1x",
+					    "Off",
+					    "daily:99999999999999999999",
+					    "off,daily:1"};
+	struct lcpfs_snapshot_schedule schedule;
+	char text[LCPFS_SNAPSHOT_SCHEDULE_TEXT];
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_LENGTH(wrong); i++)
+		assert_int_equal(lcpfs_snapshot_schedule_parse(wrong[i], &schedule), -LCPFS_E_INVALID);
+	assert_int_equal(lcpfs_snapshot_schedule_parse("monthly:255,weekly:255,hourly:255,daily:255", &schedule),
+			 0);
+	lcpfs_snapshot_schedule_print(&schedule, text);
+	assert_string_equal(text, "hourly:255,daily:255,weekly:255,monthly:255");
+	assert_int_equal(lcpfs_snapshot_schedule_parse("off", &schedule), 0);
+	lcpfs_snapshot_schedule_print(&schedule, text);
+	assert_string_equal(text, "off");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_snapshot_stays_what_it_was),  cmocka_unit_test(names_are_checked),
-		cmocka_unit_test(what_is_read_is_not_destroyed), cmocka_unit_test(rolling_back),
-		cmocka_unit_test(rolling_back_keeps_the_length), cmocka_unit_test(removing_says_what_is_lost),
-		cmocka_unit_test(a_read_only_pool_has_them),     cmocka_unit_test(a_group_is_of_one_instant),
+		cmocka_unit_test(snapshots_are_taken_by_the_clock),
+		cmocka_unit_test(a_full_partition_misses_its_snapshot),
+		cmocka_unit_test(schedules_as_text),
+		cmocka_unit_test(a_snapshot_stays_what_it_was),
+		cmocka_unit_test(names_are_checked),
+		cmocka_unit_test(what_is_read_is_not_destroyed),
+		cmocka_unit_test(rolling_back),
+		cmocka_unit_test(rolling_back_keeps_the_length),
+		cmocka_unit_test(removing_says_what_is_lost),
+		cmocka_unit_test(a_read_only_pool_has_them),
+		cmocka_unit_test(a_group_is_of_one_instant),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
