@@ -10,10 +10,10 @@
 
 #include "pool_fixture.h"
 
-enum { PARTITIONS = 3, WRITERS = 2, PIECE_MAX = 40000, SPEED = 20, PATIENCE_US = 100000000 };
+enum { PARTITIONS = 3, WRITERS = 2, PIECE_MAX = 40000, SPEED = 20, PATIENCE_US = 100000000, KEPT = 256 * 1024 };
 
 static const char *const names[PARTITIONS] = {"a", "b", "c"};
-static const uint64_t volume_bytes = 6 * MB;
+static const uint64_t volume_bytes = 5 * MB; /* and a snapshot's, which differ, have room in the least size */
 static char path[] = "/tmp/lcpfs-test-XXXXXX";
 
 /* One pool and all who use it. */
@@ -22,7 +22,7 @@ struct crowd {
 	uint8_t *model[PARTITIONS]; /* what must be read back */
 	atomic_bool stop;
 	atomic_uint seeds;
-	atomic_ulong writes, resizes, removals, rounds, scrubs;
+	atomic_ulong writes, resizes, removals, rounds, scrubs, snapshots, rollbacks;
 	pthread_mutex_t lock; /* of the next line */
 	char problem[600];    /* the first one */
 };
@@ -238,12 +238,141 @@ static void *run_engine(void *context)
 	return NULL;
 }
 
+/* ---- those who take snapshots ---- */
+
+/* The same pieces give the same sum, whatever is written meanwhile. */
+static int sum_pieces(struct lcpfs_partition *p, uint64_t seed, uint64_t *sum, struct lcpfs_failure *failure)
+{
+	uint8_t bytes[4 * BLOCK_SIZE];
+	int error = 0;
+
+	*sum = 0;
+	for (unsigned i = 0; i < 16 && !error; i++) {
+		uint64_t offset = next(&seed, volume_bytes - sizeof(bytes));
+
+		error = lcpfs_volume_read(p, offset, bytes, sizeof(bytes), failure);
+		*sum = hash_mix(*sum + hash64(bytes, sizeof(bytes)));
+	}
+	return error;
+}
+
+static void read_twice(struct crowd *crowd, const char *name, uint64_t seed)
+{
+	struct lcpfs_failure failure = {0};
+	struct lcpfs_partition *p;
+	uint64_t sum[2] = {0};
+	int error = lcpfs_partition_open(crowd->pool, name, &p, &failure);
+
+	if (error) {
+		problem(crowd, name, failure.message);
+		return;
+	}
+	for (unsigned i = 0; i < 2 && !error; i++)
+		error = sum_pieces(p, seed, &sum[i], &failure);
+	if (error || sum[0] != sum[1])
+		problem(crowd, name, error ? failure.message : "a snapshot reads otherwise than before");
+	lcpfs_partition_close(p);
+}
+
+/* Of one partition or several; of each one at a time, so that there is room. */
+static void *take_and_destroy(void *context)
+{
+	static const char *const list[PARTITIONS] = {"a@x", "b@x", "c@x"};
+	struct crowd *crowd = context;
+	uint64_t seed = new_seed(crowd);
+	struct lcpfs_failure failure = {0};
+
+	while (goes_on(crowd)) {
+		size_t first = next(&seed, PARTITIONS), count = 1 + next(&seed, PARTITIONS - first);
+		int error = lcpfs_snapshot_create(crowd->pool, list + first, count, NULL, &failure);
+
+		expect_ok(crowd, "snapshot", error, &failure);
+		if (!error) {
+			read_twice(crowd, list[first], next(&seed, UINT64_MAX));
+			error = lcpfs_snapshot_destroy(crowd->pool, list + first, count, NULL, &failure);
+			if (error)
+				problem(crowd, "destroying a snapshot", failure.message);
+			atomic_fetch_add(&crowd->snapshots, 1);
+		}
+		usleep(1000);
+	}
+	return NULL;
+}
+
+/* A volume of its own: nobody may have it open while it is rolled back. */
+static int fill_kept(struct crowd *crowd, uint64_t *seed, uint8_t *model, struct lcpfs_failure *failure)
+{
+	struct lcpfs_partition *p;
+	int error = lcpfs_partition_open(crowd->pool, "kept", &p, failure);
+
+	if (error)
+		return error;
+	for (unsigned i = 0; i < 4 && !error; i++) {
+		uint64_t offset = next(seed, KEPT), length = 1 + next(seed, KEPT - offset);
+
+		memset(model + offset, (int)next(seed, 256), length);
+		error = lcpfs_volume_write(p, offset, model + offset, length, false, failure);
+	}
+	lcpfs_partition_close(p);
+	return error;
+}
+
+static void compare_kept(struct crowd *crowd, const uint8_t *model)
+{
+	struct lcpfs_failure failure = {0};
+	struct lcpfs_partition *p;
+	uint8_t bytes[KEPT];
+
+	if (lcpfs_partition_open(crowd->pool, "kept", &p, &failure)) {
+		problem(crowd, "kept", failure.message);
+		return;
+	}
+	if (lcpfs_volume_read(p, 0, bytes, KEPT, &failure))
+		problem(crowd, "kept", failure.message);
+	else if (memcmp(bytes, model, KEPT))
+		problem(crowd, "kept", "after a rollback it reads other bytes than the snapshot had");
+	lcpfs_partition_close(p);
+}
+
+static void *roll_back(void *context)
+{
+	static const char *const name = "kept@y";
+	struct crowd *crowd = context;
+	uint64_t seed = new_seed(crowd);
+	struct lcpfs_failure failure = {0};
+	uint8_t head[KEPT] = {0}, then[KEPT];
+
+	while (goes_on(crowd)) {
+		int error = fill_kept(crowd, &seed, head, &failure);
+
+		memcpy(then, head, KEPT);
+		if (!error)
+			error = lcpfs_snapshot_create(crowd->pool, &name, 1, NULL, &failure);
+		if (!error)
+			error = fill_kept(crowd, &seed, head, &failure);
+		if (!error)
+			error = lcpfs_snapshot_rollback(crowd->pool, name, NULL, &failure);
+		if (!error)
+			memcpy(head, then, KEPT);
+		if (!error)
+			compare_kept(crowd, head);
+		if (!error)
+			error = lcpfs_snapshot_destroy(crowd->pool, &name, 1, NULL, &failure);
+		if (error)
+			problem(crowd, "rolling back", failure.message);
+		atomic_fetch_add(&crowd->rollbacks, 1);
+		usleep(1000);
+	}
+	return NULL;
+}
+
 /* ---- those who look ---- */
 
 static void *look(void *context)
 {
 	struct crowd *crowd = context;
-	struct lcpfs_partition_info list[PARTITIONS + 1];
+	struct lcpfs_partition_info list[PARTITIONS + 2];
+	struct lcpfs_snapshot_info snapshots[PARTITIONS + 1];
 	struct lcpfs_engine_decision decision;
 	struct lcpfs_pool_info info;
 	struct lcpfs_failure failure = {0};
@@ -254,7 +383,9 @@ static void *look(void *context)
 
 	assert_non_null(events);
 	while (goes_on(crowd)) {
-		expect_ok(crowd, "list", lcpfs_pool_list(crowd->pool, list, PARTITIONS + 1, &count), &failure);
+		expect_ok(crowd, "list", lcpfs_pool_list(crowd->pool, list, PARTITIONS + 2, &count), &failure);
+		expect_ok(crowd, "list --snapshots",
+			  lcpfs_snapshot_list(crowd->pool, NULL, snapshots, PARTITIONS + 1, &count, &failure), &failure);
 		expect_ok(crowd, "info", lcpfs_pool_get_info(crowd->pool, &info), &failure);
 		expect_ok(crowd, "explain", lcpfs_pool_explain(crowd->pool, NULL, &decision, &failure), &failure);
 		expect_ok(crowd, "explain", lcpfs_pool_explain(crowd->pool, "b", &decision, &failure), &failure);
@@ -313,16 +444,21 @@ static void start_pool(struct crowd *crowd, struct vdev *vdev)
 		crowd->model[i] = calloc(1, volume_bytes);
 		assert_non_null(crowd->model[i]);
 	}
+	struct lcpfs_partition_spec kept = {
+		.thin = true, .name = "kept", .min_bytes = LEAST, .max_bytes = LEAST, .volume_bytes = KEPT};
+	assert_int_equal(pool_add_of_space(crowd->pool, &kept, &failure), 0);
 }
 
 static bool all_did_something(struct crowd *crowd)
 {
-	return crowd->writes > 100 && crowd->resizes && crowd->removals && crowd->rounds && crowd->scrubs;
+	return crowd->writes > 100 && crowd->resizes && crowd->removals && crowd->rounds && crowd->scrubs &&
+	       crowd->snapshots && crowd->rollbacks;
 }
 
 static void run_all(struct crowd *crowd, unsigned seconds)
 {
-	static void *(*const others[])(void *) = {resize, add_and_remove, add_and_remove, run_engine, look, scrub};
+	static void *(*const others[])(void *) = {resize, add_and_remove, add_and_remove, run_engine,
+						 look, scrub, take_and_destroy, roll_back};
 	enum { OTHERS = ARRAY_LENGTH(others), CLIENTS = PARTITIONS * WRITERS };
 	struct writer writers[CLIENTS];
 	pthread_t threads[CLIENTS + OTHERS];
@@ -406,8 +542,10 @@ static void everything_at_once(unsigned flags)
 	run_all(&crowd, given ? (unsigned)atoi(given) : 1);
 	end_pool(&crowd, vdev);
 	vdev_close(vdev);
-	print_message("# %lu writes, %lu resizes, %lu partitions removed, %lu rounds of the engine, %lu scrubs\n",
-		      crowd.writes, crowd.resizes, crowd.removals, crowd.rounds, crowd.scrubs);
+	print_message("# %lu writes, %lu resizes, %lu partitions removed, %lu rounds of the engine, %lu scrubs, "
+		      "%lu snapshots, %lu rollbacks\n",
+		      crowd.writes, crowd.resizes, crowd.removals, crowd.rounds, crowd.scrubs, crowd.snapshots,
+		      crowd.rollbacks);
 	assert_true(all_did_something(&crowd));
 	memcpy(path + sizeof(path) - 7, "XXXXXX", 6);
 }
