@@ -13,7 +13,8 @@
  * block, and all behind it, never happened. If the chain breaks before the mark, flushed data cannot be found any
  * more: that is an error, not an end. Records that cannot be reached because the chain is broken are looked for
  * behind each head, in metaslabs that should be empty where a head stands near the end of its own, and everywhere
- * if both copies of one root are damaged: it may have been the newest.
+ * if both copies of one root are damaged: it may have been the newest. It was, where a record has a later epoch
+ * than the root at hand: a root begins an epoch, and is durable before the epoch's first record is written.
  *
  * What is applied. Second pass: the table. A region that has a record's changes already is left alone; counts of
  * live blocks follow from the record on that the root's counts are as of. Third pass: the trees of volumes. Their
@@ -302,6 +303,7 @@ struct forward {
 	uint64_t seq, chain;
 	uint64_t durable; /* the highest that a header declares */
 	bool more;        /* something lies behind the end */
+	bool outlived;    /* there are records of a later epoch: the root that began it is lost */
 	struct vanished {
 		uint64_t id, seq;
 		unsigned at;
@@ -807,6 +809,7 @@ static bool heed(struct forward *f, const struct fmt_record *r, uint64_t block)
 	    le64_get(r->seq) <= f->seq)
 		return false;
 	f->durable = MAX_OF(f->durable, le64_get(r->durable));
+	f->outlived |= le64_get(r->epoch) > f->s->log.epoch;
 	f->more = true;
 	return true;
 }
@@ -931,6 +934,9 @@ static int roll_forward(struct forward *f, struct lcpfs_failure *failure)
 	int error = follow(f, NULL);
 	if (!error)
 		look_behind(f);
+	if (!error && f->outlived)
+		error = failure_set(failure, LCPFS_E_CORRUPT,
+				    "partition %s: both copies of its newest root are damaged", s->name);
 	if (!error && f->durable > f->seq)
 		error = failure_set(
 			failure, LCPFS_E_CORRUPT,

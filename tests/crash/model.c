@@ -122,7 +122,7 @@ void model_be_unsure(struct model *m, uint32_t block)
 	m->unsure[block] = m->any_unsure = true;
 }
 
-static bool since_flush(const struct model *m, uint32_t block, uint32_t version)
+bool model_may_be_left(const struct model *m, uint32_t block, uint32_t version)
 {
 	bool found = m->durable[block] == version;
 
@@ -133,13 +133,13 @@ static bool since_flush(const struct model *m, uint32_t block, uint32_t version)
 
 bool model_allows(const struct model *m, uint32_t block, uint32_t version)
 {
-	return version == m->current[block] || (m->unsure[block] && since_flush(m, block, version));
+	return version == m->current[block] || (m->unsure[block] && model_may_be_left(m, block, version));
 }
 
 static bool is_loose_match(const struct model *m, const uint32_t *seen)
 {
 	for (uint32_t b = 0; b < m->blocks; b++) {
-		if (!since_flush(m, b, seen[b])) {
+		if (!model_may_be_left(m, b, seen[b])) {
 			fprintf(stderr, "  block %u: seen %u, last written %u, durable %u\n", b, seen[b],
 					m->current[b],
 				m->durable[b]);

@@ -41,6 +41,8 @@ void model_flushed(struct model *model);
 void model_be_unsure(struct model *model, uint32_t block);
 /* May a read give this version now? */
 bool model_allows(const struct model *model, uint32_t block, uint32_t version);
+/* May a crash now leave this version of the block, whatever it leaves of others? */
+bool model_may_be_left(const struct model *model, uint32_t block, uint32_t version);
 /*
  * After a crash: is `seen` the durable state and the first k changes of the journal, for one k? Where writes had
  * failed before, each block may be at any of its versions since the last flush. Then takes it as the state, all

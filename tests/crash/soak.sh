@@ -43,6 +43,7 @@ while [ "$(date +%s)" -lt "$end" ]; do
 	run storesim --mode memory --seed "$seed" --seeds 4 --ops 20 --jobs "$jobs"
 	run poolsim --mode memory --seed "$seed" --seeds 1 --ops 12 --jobs "$jobs"
 	run storesim --mode rot --seed "$seed" --seeds 4 --ops 40 --jobs "$jobs"
+	run storesim --mode rotcuts --seed "$seed" --seeds 40 --ops 40 --fates 6 --jobs "$jobs"
 	run storesim --mode full --seed "$seed" --seeds 20 --ops 40 --jobs "$jobs"
 	real_kills
 	seed=$((seed + 80))

@@ -6,6 +6,11 @@
  * One copy of metadata: check tells, everything stays readable, scrub repairs. Both copies: check tells, and what
  * depends on it fails cleanly. Data: check tells, its reads fail and no others. Nobody ever gets wrong bytes.
  * Once for a store that a power cut ended, its log confirmed (see recover.c), once for one that was closed.
+ *
+ * Mode rotcuts: a store whose metaslabs change hands all the time loses its power at any change, and something
+ * of what is left rots; mostly the newest root, in both copies. Whatever opens then has everything that was
+ * flushed, or says of each block that is lost that it is; never is it an older state in silence. The same after all
+ * was cleaned and it was closed and opened once more.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -23,7 +28,7 @@
 #include "storesim.h"
 
 enum target_kind { ROOT, TABLE_PAGE, TREE_PAGE, SPACE_PAGE, HEADER, DATA };
-enum { DATA_MAX = 80, HEADERS_MAX = 150, WAYS = SIMIMAGE_STALE + 1 };
+enum { DATA_MAX = 80, HEADERS_MAX = 150, WAYS = SIMIMAGE_STALE + 1, UNSURE_MAX = 64 };
 
 struct target {
 	enum target_kind kind;
@@ -37,6 +42,11 @@ struct rot {
 	struct simimage *image, *old; /* the device then, and some time before */
 	struct target *list;
 	unsigned count;
+	uint64_t told;  /* records up to this one are flushed, as headers say, not roots */
+	uint64_t epoch; /* of the older root */
+	bool outlived;  /* by records of a later epoch */
+	uint64_t unsure_from[UNSURE_MAX], unsure_end[UNSURE_MAX]; /* those that neither says it of */
+	unsigned unsure;
 };
 
 static const char *const kind_name[] = {"root", "table page", "volume page", "space page", "log header", "data"};
@@ -118,6 +128,14 @@ static void add_tree(struct rot *rot, struct store *s)
 	store_unlock(s);
 }
 
+static void add_unsure(struct rot *rot, uint64_t block, unsigned blocks)
+{
+	if (rot->unsure == UNSURE_MAX)
+		return;
+	rot->unsure_from[rot->unsure] = block;
+	rot->unsure_end[rot->unsure++] = block + RECORD_HEADERS + blocks;
+}
+
 /* The records that cleaning or roll-forward would follow. */
 static void add_headers(struct rot *rot, struct store *s, const struct metaslab *m)
 {
@@ -130,7 +148,11 @@ static void add_headers(struct rot *rot, struct store *s, const struct metaslab 
 	while (record_next(s, &walk, &header) && le64_get(header.seq) > last &&
 			le64_get(header.seq) <= m->last) {
 		last = le64_get(header.seq);
+		rot->told = MAX_OF(rot->told, le64_get(header.durable));
+		rot->outlived |= le64_get(header.epoch) > rot->epoch;
 		add(rot, HEADER, walk.block, walk.block + 1, 0, last > s->found.claimed);
+		if (last > s->found.claimed)
+			add_unsure(rot, walk.block, le16_get(header.blocks));
 	}
 }
 
@@ -161,7 +183,17 @@ static void add_data(struct rot *rot, struct store *s)
 	}
 }
 
-static void find_targets(struct rot *rot)
+static uint64_t epoch_of_older(const struct rot *rot, const struct store *s)
+{
+	uint64_t block = s->config.root_block[1 - s->checkpoint.root_slot][0];
+	struct fmt_root root;
+
+	simimage_read(rot->image, block << BLOCK_SHIFT, &root, sizeof(root));
+	bool good = fmt_verify(&root, FMT_ROOT, s->config.guid, s->config.partition) == FMT_GOOD;
+	return good ? le64_get(root.epoch) : UINT64_MAX;
+}
+
+static void find_targets(struct rot *rot, bool all)
 {
 	struct run r;
 
@@ -169,15 +201,19 @@ static void find_targets(struct rot *rot)
 	r.config.read_only = true;
 	run_must_open(&r);
 	struct store *s = r.store;
+	rot->epoch = epoch_of_older(rot, s);
 	add(rot, ROOT, s->config.root_block[s->checkpoint.root_slot][0],
 	    s->config.root_block[s->checkpoint.root_slot][1], 0, true);
-	add_table(rot, s);
-	add_tree(rot, s);
+	if (all) {
+		add_table(rot, s);
+		add_tree(rot, s);
+	}
 	for (size_t i = 0; i < s->checkpoint.space_page_count; i++)
 		add_pointer(rot, SPACE_PAGE, &s->checkpoint.space_pages[i]);
 	for (uint32_t i = 0; i < s->space.count; i++)
 		add_headers(rot, s, &s->space.slab[i]);
-	add_data(rot, s);
+	if (all)
+		add_data(rot, s);
 	run_done(&r);
 }
 
@@ -394,7 +430,7 @@ static void damage_all(struct rot *rot)
 {
 	unsigned headers = 0;
 
-	find_targets(rot);
+	find_targets(rot, true);
 	for (unsigned i = 0; i < rot->count; i++) {
 		const struct target *t = &rot->list[i];
 		uint64_t roll = hash_mix(rot->run->seed * 7919 + i * 64);
@@ -440,6 +476,145 @@ void rot_run(const struct sim_options *options, uint64_t seed)
 	r.store = NULL;
 	rot.image = simimage_clone(simdisk_content(r.disk));
 	damage_all(&rot);
+	simimage_free(rot.old);
+	run_done(&r);
+}
+
+/* -- power cuts, and rot in what is left -- */
+
+enum { ROTTEN_CUT_EVERY = 16 }; /* but for when the older root leads to what is gone */
+
+/* A record that nothing tells to be flushed, and that is damaged, is the torn end of the log: see recover.c. */
+static bool is_unsure(const struct rot *rot, const struct target *t)
+{
+	bool unsure = rot->unsure == UNSURE_MAX;
+
+	for (unsigned i = 0; i < rot->unsure; i++) {
+		for (unsigned copy = 0; copy < 2; copy++)
+			unsure |= t->block[copy] >= rot->unsure_from[i] && t->block[copy] < rot->unsure_end[i];
+	}
+	return unsure;
+}
+
+/* What can be read is what was flushed, or newer. */
+static void settle_rotten(struct run *r, bool may_lose)
+{
+	for (uint32_t b = 0; b < r->model.blocks; b++) {
+		int64_t version = run_read(r, b);
+
+		if (version < 0 && !may_lose)
+			sim_fail("block %" PRIu32 " cannot be read: %s", b, r->failure.message);
+		if (version >= 0 && !model_may_be_left(&r->model, b, (uint32_t)version))
+			sim_fail("block %" PRIu32 ": read %" PRId64 ", flushed %" PRIu32 ", written %" PRIu32, b,
+				 version, r->model.durable[b], r->model.current[b]);
+	}
+}
+
+static void live_on(struct run *r, bool may_lose)
+{
+	settle_rotten(r, may_lose);
+	work_on(r);
+	settle_rotten(r, may_lose);
+	int error = store_close(r->store);
+	r->store = NULL;
+	if (error && !may_lose)
+		sim_fail("close: %s", lcpfs_error_sentence(error));
+	r->config.was_closed = !error;
+	error = run_open(r, &r->failure);
+	if (error && !may_lose)
+		sim_fail("it does not open again: %s", r->failure.message);
+	if (!error)
+		settle_rotten(r, may_lose);
+}
+
+static void rot_one(const struct rot *rot, const struct target *t, unsigned copies, uint64_t roll)
+{
+	bool swapped, stale, may_lose = t->kind == DATA || copies == 3;
+	struct simimage *image = damaged_image(rot, t, copies, roll, &swapped, &stale);
+	char stage[120];
+	struct run r;
+
+	if (!image || swapped || (t->kind == ROOT && copies == 3 && stale)) {
+		simimage_free(image);
+		return;
+	}
+	snprintf(stage, sizeof(stage), "%s of device block %" PRIu64 " after a cut, copies %u, roll %" PRIx64,
+		 kind_name[t->kind], t->block[0], copies, roll);
+	sim_stage = stage;
+	run_fork(&r, rot->run, image, roll);
+	r.rolling = NULL;
+	int error = run_open(&r, &r.failure);
+	if (error && (t->kind == DATA || !may_lose || error != -LCPFS_E_CORRUPT))
+		sim_fail("it does not open: %s", r.failure.message);
+	if (!error)
+		live_on(&r, may_lose);
+	sim_note_fault(true, error || r.noticed > rot->run->noticed);
+	run_done(&r);
+	simimage_free(image);
+	sim_stage = "";
+}
+
+static void rot_some(struct rot *rot, uint64_t roll, uint64_t fates)
+{
+	const struct target *root = &rot->list[0];
+
+	CHECK(root->kind == ROOT);
+	if (rot->run->store && (rot->outlived || rot->told >= rot->run->store->log.durable))
+		rot_one(rot, root, 3, roll * 8);
+	for (unsigned i = 1; i < fates; i++) {
+		roll = hash_mix(roll + i);
+		const struct target *t = &rot->list[roll % rot->count];
+		unsigned copies = t->kind == DATA ? 1 : 1 + (unsigned)(roll / rot->count % 3);
+
+		if (!is_unsure(rot, t))
+			rot_one(rot, t, copies, roll);
+	}
+}
+
+static void rot_after_cut(void *context, struct simdisk *disk, uint64_t change)
+{
+	struct rot *rot = context;
+	uint64_t roll = hash_mix(rot->run->seed * 1000003 + change);
+	struct simdisk_fate fate = {.kind = (enum simdisk_fate_kind[]){SIMDISK_NONE, SIMDISK_ALL, SIMDISK_SCATTER,
+								       SIMDISK_SCATTER}[roll % 4],
+				    .seed = roll};
+
+	if (change % (rot->run->options->cut_every * (rot->run->turning ? 1 : ROTTEN_CUT_EVERY)))
+		return;
+	sim_counts->cuts++;
+	rot->image = simdisk_image(disk, &fate);
+	if (sim_new_state(rot->image, rot->run->model.flushes)) {
+		uint64_t fates = roll / 4 % 8 ? 1 : rot->run->options->fates;
+		find_targets(rot, fates > 1);
+		rot_some(rot, roll, fates);
+	}
+	simimage_free(rot->image);
+	free(rot->list);
+	simimage_free(rot->old);
+	rot->old = simimage_clone(simdisk_content(disk));
+	rot->image = NULL;
+	rot->list = NULL;
+	rot->count = rot->unsure = 0;
+	rot->told = 0;
+	rot->outlived = false;
+}
+
+void rotcuts_run(const struct sim_options *options, uint64_t seed)
+{
+	struct run r;
+	struct rot rot = {.run = &r};
+
+	/* Mostly with one head: then fewer places tell. */
+	run_init(&r, options, seed, seed % 4 ? 8 + seed % 8 : 0, 0);
+	rot.old = simimage_clone(simdisk_content(r.disk));
+	simdisk_on_change(r.disk, rot_after_cut, &rot);
+	for (uint64_t epoch = 0; r.op < options->ops; epoch = r.store->log.epoch) {
+		/* An older root of an earlier epoch is as dangerous. */
+		r.turning = r.store->log.epoch != epoch || (r.turning && run_random(&r, 4) > 0);
+		if (!r.turning)
+			run_turn_over(&r);
+		run_op(&r);
+	}
 	simimage_free(rot.old);
 	run_done(&r);
 }

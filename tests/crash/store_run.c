@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "store/clean.h"
+#include "store/log.h"
 #include "store/room.h"
 #include "storesim.h"
 
@@ -58,11 +60,12 @@ void run_init(struct run *r, const struct sim_options *options, uint64_t seed, u
 {
 	*r = (struct run){.options = options, .seed = seed, .random = hash_mix(seed)};
 	choose_metaslabs(r, metaslabs);
-	struct simimage *image = simimage_new((uint64_t)(BASE + r->total * METASLAB_BLOCKS) << BLOCK_SHIFT);
+	uint32_t metaslab_blocks = METASLAB_BLOCKS << (strcmp(options->mode, "rotcuts") == 0 ? (seed + 1) % 3 : 0);
+	struct simimage *image = simimage_new((BASE + r->total * (uint64_t)metaslab_blocks) << BLOCK_SHIFT);
 	r->disk = simdisk_new(image, SIMDISK_DISCARD_GARBAGE);
 	simimage_free(image);
 	r->config = (struct store_config){.guid = seed + 1, .partition = 7, .name = "sim", .metaslab_base = BASE,
-					  .metaslab_blocks = METASLAB_BLOCKS, .metaslab_count = r->total,
+					  .metaslab_blocks = metaslab_blocks, .metaslab_count = r->total,
 					  .root_block = {{0, 1}, {2, 3}}};
 	bind(r);
 	model_init(&r->model, volume_blocks ? volume_blocks : 120 + (uint32_t)run_random(r, run_random(r, 4) ?
@@ -417,11 +420,11 @@ static void op_release(struct run *r)
 		i++;
 	r->metaslab[i] = r->metaslab[--r->owned];
 	r->spare[r->spares++] = metaslab;
-	uint8_t *junk = malloc(METASLAB_BLOCKS * BLOCK_SIZE); /* as if somebody else used it at once */
+	size_t bytes = (size_t)r->config.metaslab_blocks << BLOCK_SHIFT;
+	uint8_t *junk = malloc(bytes); /* as if somebody else used it at once */
 	CHECK(junk);
-	memset(junk, (int)run_random(r, 256), METASLAB_BLOCKS * BLOCK_SIZE);
-	(void)!vdev_write(r->config.vdev, (BASE + (uint64_t)metaslab * METASLAB_BLOCKS) << BLOCK_SHIFT, junk,
-			  METASLAB_BLOCKS * BLOCK_SIZE);
+	memset(junk, (int)run_random(r, 256), bytes);
+	(void)!vdev_write(r->config.vdev, (BASE << BLOCK_SHIFT) + metaslab * bytes, junk, bytes);
 	free(junk);
 }
 
@@ -506,4 +509,53 @@ void run_op(struct run *r)
 		fprintf(stderr,
 				"op %" PRIu64 " (%" PRIu64 "): owned %" PRIu32 ", live %" PRIu64 ", empty %" PRIu32 "\n", r->op,
 			what, r->owned, room_live(r->store), space_empty(&r->store->space));
+}
+
+/* That all is flushed stands in the log then, too. */
+static void confirm(struct run *r)
+{
+	op_flush(r);
+	r->now_us += 10 * CONFIRM_US;
+	r->noticed += ALLOC_ARMED(store_step(r->store)) < 0;
+}
+
+/* As much as one more root makes possible, and without another one. */
+static void clean_some(struct run *r)
+{
+	struct store *s = r->store;
+
+	for (uint32_t i = 0; i < r->owned; i++) {
+		const struct metaslab *m = space_find(&s->space, r->metaslab[i]);
+
+		if (m->state != SPACE_CLOSED || m->class == CLASS_TABLE || m->last > s->space.redo)
+			continue;
+		pthread_mutex_lock(&s->work);
+		space_pin(&s->space, m->index);
+		r->noticed += ALLOC_ARMED(clean_metaslab(s, r->metaslab[i])) < 0;
+		space_unpin(&s->space, r->metaslab[i]);
+		pthread_mutex_unlock(&s->work);
+	}
+	op_flush(r);
+}
+
+/*
+ * What the root before the last one leads to is gone by then: the heads stood in metaslabs that were filled up
+ * since, and cleaned and given away once the last root was there.
+ */
+void run_turn_over(struct run *r)
+{
+	uint32_t blocks = r->config.metaslab_blocks;
+	uint64_t until = r->store->counters.written_blocks + blocks / 2 + run_random(r, blocks);
+
+	while (r->spares)
+		op_add(r);
+	for (unsigned i = 0; i < blocks && r->store->counters.written_blocks < until; i++)
+		op_write(r);
+	(void)!worked(r, ALLOC_ARMED(store_checkpoint(r->store)));
+	r->turning = true;
+	clean_some(r);
+	const uint64_t *generation = &r->store->checkpoint.generation, before = *generation;
+	for (unsigned given = 0; given < METASLABS_TOTAL_MAX && *generation == before; given++)
+		op_release(r);
+	confirm(r);
 }

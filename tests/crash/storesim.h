@@ -43,6 +43,7 @@ struct run {
 	uint64_t now_us;
 	uint64_t op;
 	bool after_cut; /* continues from what a power cut left */
+	bool turning;   /* the old root leads to what is gone */
 	bool faulty;    /* operations may fail with any error of the device */
 	struct lcpfs_failure failure; /* of the last read that failed */
 	uint64_t noticed; /* operations that failed */
@@ -63,6 +64,7 @@ void run_done(struct run *r); /* abandons the store */
 void run_mend(struct run *r); /* neither operations nor allocations fail any more */
 
 void run_op(struct run *r);
+void run_turn_over(struct run *r); /* metaslabs are filled, cleaned, given away, and come back */
 int run_open(struct run *r, struct lcpfs_failure *failure) MUST_CHECK;
 void run_must_open(struct run *r);
 void run_must_be_clean(struct run *r); /* check, opened read-only beside nothing */
@@ -93,6 +95,7 @@ void subsets_run(const struct sim_options *options, uint64_t seed);
 void errors_run(const struct sim_options *options, uint64_t seed);
 void memory_run(const struct sim_options *options, uint64_t seed);
 void rot_run(const struct sim_options *options, uint64_t seed);
+void rotcuts_run(const struct sim_options *options, uint64_t seed);
 void full_run(const struct sim_options *options, uint64_t seed);
 
 #endif

@@ -1167,7 +1167,7 @@ static const struct change changes[] = {
 	{"an entry that is cut off", IN_RECORD, 0, record_cut, QUIET},
 	{"a record of another place", IN_RECORD, 0, record_place, QUIET},
 	{"another chain", IN_RECORD, 0, record_chain, QUIET},
-	{"another epoch", IN_RECORD, 0, record_epoch, QUIET},
+	{"a later epoch than the root knows", IN_RECORD, CORRUPT, record_epoch, QUIET},
 	{"another sequence number", IN_RECORD, 0, record_seq, QUIET},
 	{"a claim beyond the end", IN_RECORD, CORRUPT, record_claims, QUIET},
 	{"a record of more than can be written", IN_RECORD, CORRUPT, record_written, QUIET},
