@@ -355,23 +355,26 @@ static bool load_from_log(struct store *s, const struct page_key *key, uint64_t 
 int tree_page(struct store *s, const struct page_key *key, struct page **page)
 {
 	struct source last;
+	uint64_t id, gone = 0;
 	memset(&last, 0, sizeof(last));
 	for (;;) {
 		*page = store_cached(s, key);
 		if (*page)
 			return 0;
-		uint64_t id, changes = s->changes;
+		uint64_t changes = s->changes;
 		struct source source;
 		int error = tree_page_id(s, key, &id);
 		if (error || !id ||
 		    (s->trees.vanishes_later && s->trees.vanishes_later(s->trees.vanishes_context, id)))
 			return error;
 		error = source_of(s, id, &source);
-		if (error || s->changes != changes) {
-			if (error)
-				return error;
-			continue; /* others were let in */
+		bool may_be_gone = error == -LCPFS_E_CORRUPT && id != gone;
+		if (s->changes != changes && (!error || may_be_gone)) {
+			gone = error ? id : 0;
+			continue; /* others were let in: the page may have another id by now, or vanished */
 		}
+		if (error)
+			return error;
 		if (load_from_log(s, key, id, &source, page, &error))
 			return error;
 		error = load(s, key, id, &source, page);
