@@ -9,8 +9,8 @@
  *
  * Mode rotcuts: a store whose metaslabs change hands all the time loses its power at any change, and something
  * of what is left rots; mostly the newest root, in both copies. Whatever opens then has everything that was
- * flushed, or says of each block that is lost that it is; never is it an older state in silence. The same after all
- * was cleaned and it was closed and opened once more.
+ * flushed, or says of each block that is lost that it is; never is it an older state in silence. The same after
+ * all was cleaned and it was closed and opened once more.
  */
 #include <inttypes.h>
 #include <stdio.h>

@@ -5,11 +5,13 @@
  * operations under way.
  *
  * Mode mix: enough room. full: clients write new blocks until they are refused, and overwrite; nobody may be
- * refused while the store says that it could hold one more. faults: an operation of the device fails. host: the
- * device is sparse, and its host is full at times; nothing is written where no place was reserved, nobody is
- * refused who does not need more, and what is left opens, can be overwritten, trimmed and closed on a full host.
- * short: as mix, but few clients with few operations on a small store: most mistakes need no more, and ten times
- * as many orders fit into the same time.
+ * refused while the store says that it could hold one more, nor, in any mode, at a moment when there is room.
+ * faults: an operation of the device fails. host: the device is sparse, and its host is full at times; nothing
+ * is written where no place was reserved, nobody is refused who does not need more, and what is left opens,
+ * can be overwritten, trimmed and closed on a full host. short: as mix, but few clients with few operations on
+ * a small store: most mistakes need no more, and ten times as many orders fit into the same time. reuse: the
+ * same blocks are written over and over, so that metaslabs come into use anew under the eyes of cleaning and
+ * of scrubs.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -22,10 +24,13 @@
 #include "content.h"
 #include "disk.h"
 #include "driver.h"
+#include "store/clean.h"
 #include "store/room.h"
 #include "store/state.h"
+#include "store/work.h"
 
-enum { BASE = 16, CLIENTS_MAX = 8, OWNED_MAX = 48, WRITE_MAX = 40, COMPARED_BLOCKS = 16, SNAPS_MAX = 3 };
+enum { BASE = 16, CLIENTS_MAX = 8, OWNED_MAX = 72, WRITE_MAX = 40, COMPARED_BLOCKS = 16, SNAPS_MAX = 3 };
+enum { DENSE = 62, DENSE_PIECE = 32 }; /* metaslabs of a dense one, and what it is filled by */
 
 /* A snapshot: each block is as it was at one moment between two, by the indices of its versions. */
 struct snap {
@@ -38,7 +43,8 @@ struct snap {
 struct world {
 	const struct sched_options *options;
 	uint64_t seed;
-	bool full, faults, host, brief;
+	bool full, faults, host, brief, reuse;
+	bool dense; /* mode host: filled in order, to the last block */
 	struct simdisk *disk;
 	struct slow_disk slow;
 	struct sparse sparse; /* mode host: over the slow one */
@@ -51,6 +57,7 @@ struct world {
 	uint32_t spare[OWNED_MAX], spares;
 	uint32_t stride; /* of its blocks in the volume; above 1 each has a tree page of its own */
 	unsigned clients;
+	bool closed;   /* what it starts from was closed: opening reads next to nothing, so nothing is at hand */
 	bool in_order; /* clients write one block after the other */
 	uint32_t hot;  /* so many blocks of each client's share are used: the fewer, the sooner metaslabs are empty
 			*/
@@ -137,7 +144,8 @@ static bool need_space(void *context, uint32_t metaslabs)
 {
 	struct world *w = context;
 
-	sched_point();
+	for (unsigned steps = 1 + w->seed % 32; steps; steps--) /* meanwhile others may make room */
+		sched_point();
 	if (w->granting) {
 		sched_await(&w->granting);
 		return true;
@@ -190,6 +198,16 @@ static bool write_blocks(struct world *w, uint32_t first, uint32_t count)
 		content_answered(&w->content, first + i);
 	free(data);
 	return !error;
+}
+
+/* As one long write: metaslabs are as full as they get. */
+static void fill(struct world *w)
+{
+	uint32_t first = 0;
+
+	while (first + DENSE_PIECE < w->content.blocks && live_blocks(w) + DENSE_PIECE < limit_blocks(w) &&
+	       write_blocks(w, first, DENSE_PIECE))
+		first += DENSE_PIECE;
 }
 
 /* Some history: blocks written, overwritten, trimmed. */
@@ -245,10 +263,39 @@ static void draw_brief(struct world *w, uint64_t *random)
 	w->ops = 2 + (unsigned)next_random(random, 3);
 }
 
-/* Enough for now; where the roots lie is the pool's care. */
+static void draw_dense(struct world *w)
+{
+	w->dense = w->in_order = true;
+	w->metaslab_blocks = 64;
+	w->owned_count = DENSE;
+	w->spares = 1;
+	w->spare[0] = DENSE;
+	for (uint32_t i = 0; i < DENSE; i++)
+		w->owned[i] = i;
+	w->stride = 1;
+	w->hot = UINT32_MAX;
+	w->trims = w->resizes = false;
+	w->ops = 12;
+}
+
+/* Next to no room, and few blocks that are written over and over. */
+static void draw_reuse(struct world *w, uint64_t *random)
+{
+	w->hot = 9 + (uint32_t)next_random(random, 24);
+	w->flush_percent = 10 + (unsigned)next_random(random, 30);
+	w->stride = 1;
+	w->scrubs = true;
+	w->checkpoints = next_random(random, 4);
+	w->resizes = false;
+	w->ops = 20 + (unsigned)next_random(random, 30);
+}
+
+/* Enough for now, but for two metaslabs of a dense one; where the roots lie is the pool's care. */
 static void init_host(struct world *w)
 {
-	sparse_init(&w->sparse, &w->slow.vdev, w->slow.vdev.size_bytes >> BLOCK_SHIFT);
+	uint64_t blocks = w->slow.vdev.size_bytes >> BLOCK_SHIFT;
+
+	sparse_init(&w->sparse, &w->slow.vdev, w->dense ? (DENSE - 2) * (uint64_t)w->metaslab_blocks : blocks);
 	w->sparse.step = sched_point_if_running;
 	w->sparse.fail = sched_fail;
 	sparse_back(&w->sparse, 0, BASE);
@@ -265,11 +312,17 @@ static void *prepare(const struct sched_options *options, uint64_t seed)
 	w->full = strcmp(options->mode, "full") == 0;
 	w->faults = strcmp(options->mode, "faults") == 0;
 	w->host = strcmp(options->mode, "host") == 0;
-	w->brief = strcmp(options->mode, "short") == 0;
-	w->takes = !w->full && !w->host && seed % 2;
+	w->reuse = strcmp(options->mode, "reuse") == 0;
+	w->brief = strcmp(options->mode, "short") == 0 || w->reuse;
+	w->takes = !w->full && !w->host && !w->reuse && seed % 2;
 	draw_shape(w, &random);
 	if (w->brief)
 		draw_brief(w, &random);
+	if (w->reuse)
+		draw_reuse(w, &random);
+	if (w->host && seed % 30 == 7)
+		draw_dense(w);
+	w->trims |= w->full && seed % 4 == 3;
 	uint32_t total = w->owned_count + w->spares;
 	uint64_t blocks = BASE + (uint64_t)total * w->metaslab_blocks;
 	struct simimage *image = simimage_new(blocks << BLOCK_SHIFT);
@@ -283,20 +336,31 @@ static void *prepare(const struct sched_options *options, uint64_t seed)
 	bind(w, simdisk_new(image, SIMDISK_DISCARD_GARBAGE), seed);
 	simimage_free(image);
 	uint32_t held = (w->owned_count - 4) * w->metaslab_blocks;
-	content_init(&w->content, w->full ? held * 2 : held * (5 + (uint32_t)next_random(&random, 3)) / 8);
+	if (w->reuse) /* all of it is written over */
+		held = w->hot * w->clients;
+	else
+		held = w->full ? held * 2 : held * (5 + (uint32_t)next_random(&random, 3)) / 8;
+	content_init(&w->content, held);
 	if (w->host)
 		init_host(w);
 	if (store_format(&w->config, (uint64_t)w->content.blocks * w->stride, w->owned, w->owned_count))
 		sched_fail("format");
 	must_open(w);
-	age(w, &random,
-	    w->full ? 60 + (unsigned)next_random(&random, 40) : 20 + (unsigned)next_random(&random, 60));
+	if (w->dense)
+		fill(w);
+	else
+		age(w, &random,
+		    w->full ? 60 + (unsigned)next_random(&random, 40) : 20 + (unsigned)next_random(&random, 60));
 	if (store_flush(w->store, NULL))
 		sched_fail("flush");
 	uint32_t *covered = content_flush_begins(&w->content);
 	content_flushed(&w->content, covered);
 	free(covered);
-	store_abandon(w->store);
+	w->closed = seed % 3 == 1;
+	if (!w->closed)
+		store_abandon(w->store);
+	else if (store_close(w->store))
+		sched_fail("close");
 	w->store = NULL;
 	return w;
 }
@@ -366,7 +430,7 @@ static uint32_t own_range(struct client *c, uint32_t *count)
 	struct world *w = c->world;
 	uint32_t share = w->content.blocks / w->clients, used = MIN_OF(share, w->hot);
 
-	uint32_t most = next_random(&c->random, 3) ? 4 : WRITE_MAX;
+	uint32_t most = next_random(&c->random, w->reuse ? 2 : 3) ? 4 : WRITE_MAX;
 	*count = 1 + (uint32_t)next_random(&c->random, MIN_OF(most, used - 1));
 	return c->number * share + (uint32_t)next_random(&c->random, used - *count);
 }
@@ -563,7 +627,7 @@ static void run_client(void *context)
 		sched_counts->operations++;
 		if (what < w->flush_percent)
 			client_flush(c);
-		else if (what < 75)
+		else if (what < (w->full && w->trims ? 60 : 75))
 			client_write(c);
 		else if (what < 80 && w->trims)
 			client_trim(c);
@@ -599,7 +663,7 @@ static void run_scrub(void *context)
 	struct world *w = context;
 	struct store_walk walk = {.found = found, .context = w, .repair = true, .data = w->stride == 1};
 
-	for (int i = 0; i < 2 && !is_over(w); i++) {
+	for (int i = 0; i < (w->reuse ? 8 : 2) && !is_over(w); i++) {
 		int error = store_scrub(w->store, &walk);
 
 		if (error && !is_excused(w, error))
@@ -611,7 +675,7 @@ static void run_checkpoints(void *context)
 {
 	struct world *w = context;
 
-	for (int i = 0; i < 3 && !is_over(w); i++) {
+	for (int i = 0; i < (w->reuse ? 12 : 3) && !is_over(w); i++) {
 		int error = store_checkpoint(w->store);
 
 		if (error && !is_excused(w, error))
@@ -725,6 +789,49 @@ static void run_host(void *context)
 		w->sparse.free_blocks =
 			next_random(&random, 3) ? next_random(&random, 3 * (uint64_t)w->metaslab_blocks) : 0;
 	}
+}
+
+/* -- what the store decides, judged at that moment -- */
+
+int __real_work_wait(struct store *s, enum room_user user, unsigned blocks);
+int __wrap_work_wait(struct store *s, enum room_user user, unsigned blocks);
+int __real_clean_metaslab(struct store *s, uint32_t metaslab);
+int __wrap_clean_metaslab(struct store *s, uint32_t metaslab);
+void __real_space_bare(struct space *space, uint32_t index);
+void __wrap_space_bare(struct space *space, uint32_t index);
+
+int __wrap_work_wait(struct store *s, enum room_user user, unsigned blocks)
+{
+	int error = __real_work_wait(s, user, blocks);
+
+	bool room = space_empty(&s->space) > room_kept(s, user) && (!blocks || room_fits(s, blocks));
+	if (error == -LCPFS_E_NOSPC && room)
+		sched_fail("refused, and there is room");
+	return error;
+}
+
+/* Flushes come and go meanwhile; whoever took the metaslab would write under the cleaner's eyes. */
+int __wrap_clean_metaslab(struct store *s, uint32_t metaslab)
+{
+	int error = __real_clean_metaslab(s, metaslab);
+
+	store_lock(s);
+	const struct metaslab *m = space_find(&s->space, metaslab);
+	if (!m || (m->state != SPACE_CLOSED && m->state != SPACE_SPENT))
+		sched_fail("metaslab %" PRIu32 " was given away while it was cleaned", metaslab);
+	store_unlock(s);
+	return error;
+}
+
+/* An EMPTY metaslab goes back to the host: what the store holds has to fit into the others. */
+void __wrap_space_bare(struct space *space, uint32_t index)
+{
+	struct store *s = (struct store *)((char *)space - offsetof(struct store, space));
+	bool fitted = room_fits(s, 0);
+
+	__real_space_bare(space, index);
+	if (fitted && !room_fits(s, 0))
+		sched_fail("metaslab %" PRIu32 " is given back, and is needed", index);
 }
 
 /* -- a run -- */
@@ -959,7 +1066,7 @@ static void run(void *prepared, const struct schedule *schedule)
 int main(int argc, char **argv)
 {
 	static const struct sched_test test = {
-		.name = "storesched", .modes = "mix full faults host short", .prepare = prepare, .run = run};
+		.name = "storesched", .modes = "mix full faults host short reuse", .prepare = prepare, .run = run};
 
 	return sched_main(&test, argc, argv);
 }

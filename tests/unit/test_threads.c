@@ -384,8 +384,8 @@ static void *look(void *context)
 	assert_non_null(events);
 	while (goes_on(crowd)) {
 		expect_ok(crowd, "list", lcpfs_pool_list(crowd->pool, list, PARTITIONS + 2, &count), &failure);
-		expect_ok(crowd, "list --snapshots",
-			  lcpfs_snapshot_list(crowd->pool, NULL, snapshots, PARTITIONS + 1, &count, &failure), &failure);
+		int error = lcpfs_snapshot_list(crowd->pool, NULL, snapshots, PARTITIONS + 1, &count, &failure);
+		expect_ok(crowd, "list --snapshots", error, &failure);
 		expect_ok(crowd, "info", lcpfs_pool_get_info(crowd->pool, &info), &failure);
 		expect_ok(crowd, "explain", lcpfs_pool_explain(crowd->pool, NULL, &decision, &failure), &failure);
 		expect_ok(crowd, "explain", lcpfs_pool_explain(crowd->pool, "b", &decision, &failure), &failure);
