@@ -68,7 +68,7 @@ POOL = [
 SERVE = [
 	"test_handshake", "test_requests", "serve-search", "serve-cuts", "serve-faults", "data", "commands",
 	"endings", "tls", "full", "when-full", "hostile", "memory", "multi-conn", "exports", "sigterm", "crowds",
-	"cuts", "sockets", "metrics", "readme",
+	"cuts", "sockets", "metrics", "readme", "powercuts",
 ]
 CONTROL = [
 	"describe", "json", "schema", "life", "set", "get", "remove", "dry-run", "served-same", "control-garbage",
@@ -80,7 +80,7 @@ LADDERS = {
 	"src/space": ["space", *STORE],
 	"src/vdev": [
 		"vdev", "vdev_kernel", "simdisk", "pool_files", "claim", "pool", "store, every operation fails*",
-		"data", "host-full", "pool_crash", "threads", "life", "limits", "kill",
+		"data", "powercuts", "host-full", "pool_crash", "threads", "life", "limits", "kill",
 	],
 	"src/format": [
 		"format", "golden*", "store_hostile", "pool_hostile", "pool", "store, rot (1 *", *STORE,

@@ -30,9 +30,12 @@ kills_of() {
 real_kills() {
 	KILLS=20 kills_of kill-cli.sh
 	ROUNDS=${ROUNDS:-10} kills_of ../nbd/kill.sh
+	POWERCUT=$(realpath "$build/tests/nbd/powercut.so")
+	export POWERCUT
+	ROUNDS=${ROUNDS:-10} IMAGES=20 kills_of ../nbd/powercuts.sh
 }
 
-meson compile -C "$build" storesim poolsim >/dev/null
+meson compile -C "$build" storesim poolsim powercut >/dev/null
 echo "soak: from seed $seed on"
 while [ "$(date +%s)" -lt "$end" ]; do
 	run storesim --mode cuts --seed "$seed" --seeds 80 --fates 24 --jobs "$jobs"
