@@ -35,8 +35,9 @@
 #include "store/tree.h"
 
 enum {
-	GROUP = 64,     /* pages written at a time */
-	HOLD_AFTER = 3, /* rounds of 1. after which users' changes to trees wait */
+	GROUP = 64,       /* pages written at a time */
+	HOLD_AFTER = 3,   /* rounds of 1. after which users' changes to trees wait */
+	HOLD_PAGES = 768, /* whose writing users may wait for: some 10 ms */
 };
 
 struct count {
@@ -176,10 +177,26 @@ static int write_tree_pages(struct checkpoint *c, uint32_t kept)
 	return error;
 }
 
+/*
+ * Somebody waits for this, and users change pages as fast as they are written. So they wait as soon as there are
+ * few, or all were written once.
+ */
+static int write_trees_soon(struct store *s, uint32_t kept)
+{
+	struct tree_work w = {.region = REGIONS, .kept = kept};
+	unsigned left = s->trees.dirty_count;
+	int error = 0;
+	while (!error && !w.none) {
+		s->trees.held = s->trees.dirty_count <= HOLD_PAGES || left == 0;
+		error = attempt(s, write_tree_page, &w);
+		left -= left > 0;
+	}
+	return error;
+}
+
 int checkpoint_settle_trees(struct store *s, uint32_t kept)
 {
-	struct checkpoint c = {.s = s, .region = REGIONS};
-	int error = write_tree_pages(&c, kept);
+	int error = write_trees_soon(s, kept);
 	s->trees.held = !error;
 	return error;
 }
