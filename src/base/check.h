@@ -12,13 +12,6 @@ _Noreturn void check_failed(const char *file, int line, const char *condition);
 
 #define CHECK(condition) ((condition) ? (void)0 : check_failed(__FILE__, __LINE__, #condition))
 
-/* Expensive audits: only in builds with -DLCPFS_AUDIT (debug builds and tests). */
-#ifdef LCPFS_AUDIT
-#define AUDIT(condition) CHECK(condition)
-#else
-#define AUDIT(condition) ((void)0)
-#endif
-
 #define ARRAY_LENGTH(a) (sizeof(a) / sizeof((a)[0]))
 #define MIN_OF(a, b) ((a) < (b) ? (a) : (b))
 #define MAX_OF(a, b) ((a) > (b) ? (a) : (b))

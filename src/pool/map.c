@@ -35,7 +35,7 @@ void map_set(struct txg *txg, uint32_t metaslab, uint32_t owner)
 /* A map page lost in both copies reads as free: a pool that has one does not open. */
 static bool is_available(const struct lcpfs_pool *pool, uint32_t metaslab)
 {
-	AUDIT(!pool->lost[metaslab / MAP_ENTRIES]);
+	CHECK(!pool->lost[metaslab / MAP_ENTRIES]);
 	return map_owner(pool, metaslab) == NO_PARTITION && !pool->blocked[metaslab];
 }
 
