@@ -57,15 +57,9 @@ static void *must(void *allocated)
 
 static void write_garbage(struct simimage *image, uint64_t offset, uint64_t length)
 {
-	uint64_t words[SIMIMAGE_CHUNK / 8];
-
 	for (uint64_t done = 0, part; done < length; done += part) {
-		uint64_t base = hash_mix(offset + done + 1);
-
-		part = MIN_OF(length - done, sizeof(words));
-		for (size_t i = 0; i < ARRAY_LENGTH(words); i++)
-			words[i] = base + i;
-		simimage_write(image, offset + done, words, part);
+		part = MIN_OF(length - done, (uint64_t)SIMIMAGE_CHUNK);
+		simimage_count_up(image, offset + done, part, hash_mix(offset + done + 1));
 	}
 }
 

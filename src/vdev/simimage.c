@@ -12,6 +12,7 @@
 
 #include "base/check.h"
 #include "base/hash.h"
+#include "vdev/counting.h"
 
 /*
  * Two levels: an image has leaves, a leaf has chunks. Both are shared by clones until one writes, so a clone costs
@@ -115,49 +116,23 @@ static struct leaf *leaf_copy(const struct leaf *leaf)
 
 /* -- sequences -- */
 
-typedef uint64_t words __attribute__((vector_size(16))); /* by what vectors the processor has */
-
-enum { VECTOR_WORDS = sizeof(words) / 8 };
-
-static words words_at(const struct sequence *sequence, unsigned n)
-{
-	words list;
-
-	for (unsigned i = 0; i < VECTOR_WORDS; i++)
-		list[i] = sequence->base + (n + i) * sequence->step;
-	return list;
-}
-
 static bool is_sequence(const uint8_t *bytes, struct sequence *sequence)
 {
-	uint64_t word[4];
-	words list, differs;
+	uint64_t word[3];
 
 	memcpy(word, bytes, sizeof(word));
 	sequence->first = word[0];
 	sequence->step = word[2] - word[1];
 	sequence->base = word[1] - sequence->step;
-	if (word[3] - word[2] != sequence->step)
-		return false;
-	words want = words_at(sequence, 2 * VECTOR_WORDS);
-	differs = want ^ want;
-	for (unsigned n = 2 * VECTOR_WORDS; n < CHUNK_WORDS; n += VECTOR_WORDS) {
-		memcpy(&list, bytes + 8 * (size_t)n, sizeof(list));
-		differs |= list ^ want;
-		want += VECTOR_WORDS * sequence->step;
-	}
-	return !(differs[0] | differs[1]);
+	return counting_is(bytes + 8, CHUNK_WORDS - 1, word[1], sequence->step);
 }
 
-static void sequence_fill(const struct sequence *sequence, uint8_t *bytes)
+/* `length` bytes of it, from `start` on: whole words. */
+static void sequence_fill(const struct sequence *sequence, size_t start, uint8_t *bytes, size_t length)
 {
-	words list = words_at(sequence, 0);
-
-	for (unsigned n = 0; n < CHUNK_WORDS; n += VECTOR_WORDS) {
-		memcpy(bytes + 8 * (size_t)n, &list, sizeof(list));
-		list += VECTOR_WORDS * sequence->step;
-	}
-	memcpy(bytes, &sequence->first, sizeof(sequence->first));
+	counting_fill(bytes, length / 8, sequence->base + start / 8 * sequence->step, sequence->step);
+	if (start == 0 && length)
+		memcpy(bytes, &sequence->first, sizeof(sequence->first));
 }
 
 /* -- chunks and leaves that only one image has -- */
@@ -193,10 +168,10 @@ static void chunk_read(const struct chunk *chunk, size_t start, void *buffer, si
 		memset(buffer, 0, length);
 	} else if (!chunk->is_sequence) {
 		memcpy(buffer, chunk->bytes + start, length);
-	} else if (length == SIMIMAGE_CHUNK) {
-		sequence_fill(&chunk->sequence, buffer);
+	} else if (start % 8 == 0 && length % 8 == 0) {
+		sequence_fill(&chunk->sequence, start, buffer, length);
 	} else {
-		sequence_fill(&chunk->sequence, bytes);
+		sequence_fill(&chunk->sequence, 0, bytes, sizeof(bytes));
 		memcpy(buffer, bytes + start, length);
 	}
 }
@@ -311,6 +286,23 @@ void simimage_write(struct simimage *image, uint64_t offset, const void *buffer,
 		from += span.length;
 		offset += span.length;
 		length -= span.length;
+	}
+}
+
+void simimage_count_up(struct simimage *image, uint64_t offset, size_t length, uint64_t base)
+{
+	uint8_t bytes[SIMIMAGE_CHUNK];
+	struct span span = span_at(image, offset, length);
+
+	CHECK(length <= SIMIMAGE_CHUNK && length % 8 == 0);
+	if (span.length == SIMIMAGE_CHUNK) {
+		struct chunk *chunk = chunk_new(0);
+
+		chunk->sequence = (struct sequence){.first = base, .base = base, .step = 1};
+		chunk_set(leaf_own(image, span.leaf), span.chunk, chunk);
+	} else {
+		counting_fill(bytes, length / 8, base, 1);
+		simimage_write(image, offset, bytes, length);
 	}
 }
 

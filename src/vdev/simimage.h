@@ -25,6 +25,8 @@ uint64_t simimage_size_bytes(const struct simimage *image);
 void simimage_read(const struct simimage *image, uint64_t offset, void *buffer, size_t length);
 void simimage_write(struct simimage *image, uint64_t offset, const void *buffer, size_t length);
 void simimage_zero(struct simimage *image, uint64_t offset, uint64_t length);
+/* Words that count up from `base`; at most a chunk's length, whole words. */
+void simimage_count_up(struct simimage *image, uint64_t offset, size_t length, uint64_t base);
 /* From another image, or from this one. Costs little where both offsets are multiples of a chunk. */
 void simimage_copy(struct simimage *image, uint64_t offset, const struct simimage *from, uint64_t from_offset,
 		   uint64_t length);

@@ -7,46 +7,27 @@
 
 #include "base/check.h"
 #include "base/hash.h"
+#include "vdev/counting.h"
 
-enum { BYTES = 4096 };
+enum { BYTES = 4096, WORDS = BYTES / 8 };
 
 /* Version 0 is all zeros; else the first word is the name, and each other follows from it and its place. */
-typedef uint64_t words __attribute__((vector_size(16))); /* by what vectors the processor has */
-
 void content_fill(uint8_t *data, uint32_t block, uint32_t version)
 {
-	uint64_t name = (uint64_t)block << 32 | version, base = hash_mix(name), step = version ? 1 : 0;
-	words list;
+	uint64_t name = (uint64_t)block << 32 | version;
 
-	for (unsigned i = 0; i < sizeof(list) / 8; i++)
-		list[i] = version ? base + i : 0;
-	for (unsigned at = 0; at < BYTES; at += sizeof(list)) {
-		memcpy(data + at, &list, sizeof(list));
-		list += step * (sizeof(list) / 8);
+	if (!version) {
+		memset(data, 0, BYTES);
+		return;
 	}
-	if (version)
-		memcpy(data, &name, 8);
+	memcpy(data, &name, 8);
+	counting_fill(data + 8, WORDS - 1, hash_mix(name) + 1, 1);
 }
 
 /* Is it what content_fill makes of that name? A run looks at millions of blocks. */
 static bool is_content(const uint8_t *data, uint64_t name)
 {
-	uint64_t base = name ? hash_mix(name) : 0, step = name ? 1 : 0;
-	words want, word, differs;
-
-	for (unsigned i = 0; i < sizeof(want) / 8; i++)
-		want[i] = i ? base + step * i : name;
-	memcpy(&word, data, sizeof(word));
-	differs = word ^ want;
-	want[0] = base;
-	for (unsigned at = sizeof(want); at < BYTES; at += sizeof(want)) {
-		want += step * (sizeof(want) / 8);
-		memcpy(&word, data + at, sizeof(word));
-		differs |= word ^ want;
-	}
-	for (unsigned i = 1; i < sizeof(want) / 8; i++)
-		differs[0] |= differs[i];
-	return !differs[0];
+	return counting_is(data + 8, WORDS - 1, name ? hash_mix(name) + 1 : 0, name ? 1 : 0);
 }
 
 int64_t content_version(const uint8_t *data, uint32_t block)
