@@ -85,9 +85,9 @@ static enum finding find_server(const char *pool_path, struct control_client *cl
 	return finding;
 }
 
-static int open_here(struct session *session, bool read_only, struct lcpfs_failure *failure)
+static int open_here(struct session *session, bool read_only, bool no_wait, struct lcpfs_failure *failure)
 {
-	struct lcpfs_open_options options = {.read_only = read_only, .notice = tell};
+	struct lcpfs_open_options options = {.read_only = read_only, .no_wait = no_wait, .notice = tell};
 
 	return lcpfs_pool_open(session->pool_path, &options, &session->pool, failure);
 }
@@ -101,13 +101,13 @@ int session_open(struct session *session, const char *pool_path, bool read_only,
 
 	*session = (struct session){.pool_path = pool_path};
 	for (int i = 0; i < TRIES && finding == SERVER_NOT_THERE && (i == 0 || time(NULL) <= end); i++) {
-		error = open_here(session, read_only, failure);
+		error = open_here(session, read_only, i == 0, failure); /* mostly its server has it, and answers */
 		if (error != -LCPFS_E_BUSY)
 			break;
 		finding = find_server(pool_path, &session->client, &session->seen, failure);
 		if (finding == SERVER_FOUND)
 			error = 0;
-		else if (finding == SERVER_NOT_THERE)
+		else if (finding == SERVER_NOT_THERE && i)
 			nanosleep(&pause, NULL);
 	}
 	return error;

@@ -59,6 +59,7 @@ struct lcpfs_open_options {
 	bool background;     /* cleaning and the engine run in threads of the pool; else only as a side of calls */
 	size_t cache_bytes;  /* for tables, all partitions together; 0 = 256 MiB */
 	bool no_uring;
+	bool no_wait;        /* one that is in use is BUSY at once; else its lock may take a moment to be gone */
 	bool tune_given;     /* take `tune`, and keep it in the pool */
 	enum lcpfs_engine_mode tune;
 	/* May be NULL. Called from any thread; it must not call the pool. */

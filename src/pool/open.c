@@ -253,7 +253,8 @@ int lcpfs_pool_open(const char *path, const struct lcpfs_open_options *options, 
 {
 	static const struct lcpfs_open_options defaults;
 	const struct lcpfs_open_options *o = options ? options : &defaults;
-	unsigned flags = (o->read_only ? VDEV_OPEN_READ_ONLY : 0u) | (o->no_uring ? VDEV_OPEN_NO_URING : 0u);
+	unsigned flags = (o->read_only ? VDEV_OPEN_READ_ONLY : 0u) | (o->no_uring ? VDEV_OPEN_NO_URING : 0u) |
+			 (o->no_wait ? VDEV_OPEN_NO_WAIT : 0u);
 	struct claimant *claimant = NULL;
 	struct vdev *vdev;
 	int error = lease_open_device(path, flags, 0, &vdev, failure);

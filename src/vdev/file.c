@@ -41,7 +41,7 @@ struct file {
 	int folder_fd; /* where a new file was made; else -1 */
 	struct beneath beneath;
 	struct stat status; /* of what is open, when it was opened */
-	bool is_block_device, is_read_only, is_peek, is_new;
+	bool is_block_device, is_read_only, is_peek, is_new, no_wait;
 };
 
 enum {
@@ -488,7 +488,7 @@ static int set_first_size(struct file *file, uint64_t size_bytes, struct lcpfs_f
 
 static int lock(struct file *file, struct lcpfs_failure *failure)
 {
-	int tries = file->is_block_device ? LOCK_TRIES_DEVICE : LOCK_TRIES_FILE;
+	int tries = file->no_wait ? 1 : file->is_block_device ? LOCK_TRIES_DEVICE : LOCK_TRIES_FILE;
 
 	if (file->is_peek)
 		return 0;
@@ -520,7 +520,7 @@ static int lock_beneath(struct file *file, struct lcpfs_failure *failure)
 	struct vdev *vdev = &file->vdev;
 	enum beneath_use use = file->is_peek ? BENEATH_PEEK : file->is_read_only ? BENEATH_READ : BENEATH_WRITE;
 
-	for (int tries = LOCK_TRIES_FILE; tries > 0; tries--) {
+	for (int tries = file->no_wait ? 1 : LOCK_TRIES_FILE; tries > 0; tries--) {
 		int bottom, error = beneath_open(&file->beneath, file->fd, vdev->size_bytes, use, &vdev->place,
 						 &bottom);
 
@@ -573,6 +573,7 @@ static struct file *file_new(const char *path, unsigned flags)
 	file->fd = file->direct_fd = file->folder_fd = -1;
 	file->is_read_only = flags & VDEV_OPEN_READ_ONLY;
 	file->is_peek = flags & VDEV_OPEN_PEEK;
+	file->no_wait = flags & VDEV_OPEN_NO_WAIT;
 	file->path = strdup(path);
 	file->rings = flags & VDEV_OPEN_NO_URING ? NULL : uring_list_new(transfer);
 	file->vdev = (struct vdev){.ops = &device_ops, .name = file->path}; /* until it is known what it is */

@@ -18,6 +18,7 @@ enum vdev_open_flags {
 	VDEV_OPEN_PEEK =
 		16, /* with READ_ONLY: beside who has it, without any lock; only direct reads see what it wrote */
 	VDEV_OPEN_NO_URING = 4, /* pread and pwrite even where io_uring works */
+	VDEV_OPEN_NO_WAIT = 32, /* BUSY at once; else a lock is waited for that may be gone in a moment */
 };
 
 /*

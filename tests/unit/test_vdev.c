@@ -186,6 +186,7 @@ static void a_second_opening_is_refused(void **state)
 	struct vdev *vdev = open_file(place, VDEV_OPEN_CREATE);
 
 	expect_refusal(place->path, 0, LCPFS_E_BUSY, "in use");
+	expect_refusal(place->path, VDEV_OPEN_NO_WAIT, LCPFS_E_BUSY, "in use");
 	expect_refusal(place->path, VDEV_OPEN_READ_ONLY, LCPFS_E_BUSY, "in use");
 	expect_refusal(place->path, VDEV_OPEN_CREATE, LCPFS_E_BUSY, "in use");
 	vdev_close(vdev);
