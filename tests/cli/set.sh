@@ -34,11 +34,7 @@ at() {
 }
 
 facts() {
-	lcpfs list "$POOL" --json | /usr/bin/python3 -c '
-import json, sys
-for p in json.load(sys.stdin)["partitions"]:
-	keys = "name id thin size_blocks min_size_blocks max_size_blocks volume_bytes when_full_wait_s"
-	print([p[k] for k in keys.split()])'
+	lcpfs get "$POOL" -Hp id thin space min-space max-space volume when-full
 }
 
 # same COMMAND...: by a dry run and then for good, or refused by both, with the same words.

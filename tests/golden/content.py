@@ -7,6 +7,8 @@ usage: content.py write URI SEED LINES     writes and trims at random, flushes, 
        content.py file FILE LINES          compares a volume as a file, zeros where there is no line
 """
 
+import errno
+import os
 import pathlib
 import random
 import sys
@@ -71,11 +73,23 @@ def compare_holes(data, first, lines):
 def compare_file(path, lines):
 	with open(path, "rb") as file:
 		compare(lambda n: file.seek(n * BLOCK) is not None and file.read(BLOCK), lines)
-		file.seek(0)
-		for first in range(0, path.stat().st_size // BLOCK, GROUP):
-			data = file.read(GROUP * BLOCK)
-			if data.count(0) < len(data):
-				compare_holes(data, first, lines)
+		for first, end in extents(file):
+			for block in range(first, end, GROUP):
+				file.seek(block * BLOCK)
+				compare_holes(file.read(min(GROUP, end - block) * BLOCK), block, lines)
+
+
+def extents(file):
+	"""Blocks (first, end) where the file has bytes: what lies between is a hole and reads as zeros."""
+	end, size = 0, os.fstat(file.fileno()).st_size
+	while True:
+		try:
+			start = os.lseek(file.fileno(), end, os.SEEK_DATA)
+		except OSError as error:
+			assert error.errno == errno.ENXIO, error
+			return
+		end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+		yield start // BLOCK, -(-min(end, size) // BLOCK)
 
 
 def main():

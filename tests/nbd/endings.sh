@@ -104,7 +104,7 @@ for signal in TERM INT QUIT HUP; do
 	start_clients $number
 	began=$(date +%s%3N)
 	kill -"$signal" "$SERVER"
-	ended 10000
+	ended 20000
 	grep -q "^lcpfs: stopping: .*, from process [0-9]" server.log ||
 		fail "$signal: no line says why: $(cat server.log)"
 	serve "$POOL"
@@ -128,7 +128,7 @@ start_clients $number
 began=$(date +%s%3N)
 kill -TERM "$SERVER"
 kill -INT "$SERVER" 2>/dev/null || true
-ended 10000
+ended 20000
 serve "$POOL"
 start_clients $((number + 1000000))
 kill -TERM "$SERVER"

@@ -27,13 +27,23 @@ fio --name=cold --ioengine=nbd --uri="$(uri cold)" --rw=randwrite --bs=4k --iode
 	--time_based --runtime=600 >fio.cold 2>&1 &
 at_end "end_job $!"
 
-# wa_of SECONDS: what hot wrote to the device per block written, over that time.
+# wa_of BLOCKS: what hot wrote to the device per block written, over so many of these and 4 s at least.
 wa_of() {
 	field hot 'p["device_blocks"], p["written_blocks"]' >wa.first
-	sleep "$1"
-	field hot 'p["device_blocks"], p["written_blocks"]' >wa.last
-	/usr/bin/python3 -c 'a, b = (eval(open(f).read()) for f in ("wa.first", "wa.last"))
-print(round((b[0] - a[0]) / max(1, b[1] - a[1]), 3))'
+	sleep 4
+	tries=0
+	until lcpfs list "$POOL" --json | /usr/bin/python3 -c '
+import json, sys
+a = eval(open("wa.first").read())
+hot = next(p for p in json.load(sys.stdin)["partitions"] if p["name"] == "hot")
+b = hot["device_blocks"], hot["written_blocks"]
+print(round((b[0] - a[0]) / max(1, b[1] - a[1]), 3))
+sys.exit(b[1] - a[1] < int(sys.argv[1]))' "$1" >wa; do
+		tries=$((tries + 1))
+		[ "$tries" -lt 120 ] || fail "the client hardly writes: $(cat fio.hot)"
+		sleep 0.5
+	done
+	cat wa
 }
 
 sizes() {
@@ -42,24 +52,27 @@ import json, sys
 print(*((p["name"], p["size_blocks"]) for p in json.load(sys.stdin)["partitions"]))'
 }
 
+says_what_it_would_do() {
+	lcpfs log "$POOL" >log.observe && grep -q "decision" log.observe
+}
+
+# All of hot's volume, about: less says little where the machine is busy with something else.
+enough=28672
 sizes >before
-sleep 5
-before=$(wa_of 4)
+wait_until says_what_it_would_do
+before=$(wa_of $enough)
 sizes >after
 cmp before after || fail "observe moved something: $(cat before after)"
-lcpfs log "$POOL" >log.observe
-grep -q "decision" log.observe || fail "observe does not say what it would do: $(cat log.observe)"
 lcpfs explain "$POOL" --json | grep -q '"action":"would_move"' || echo "now: $(lcpfs explain "$POOL" | head -1)"
 
+# Some 20 s where it has the machine for itself.
 lcpfs tune "$POOL" on >/dev/null
-waited=0
-until [ "$waited" -ge 90 ]; do
-	after=$(wa_of 4)
-	waited=$((waited + 4))
-	echo "after $waited s: WA $after, $(sizes)"
-	[ "$waited" -ge 12 ] || continue
+began=$(date +%s)
+until after=$(wa_of $enough)
 	best=$(lcpfs list "$POOL" --json | /usr/bin/python3 "$TESTS/nbd/best_wa.py" hot cold 20)
-	/usr/bin/python3 -c "exit(not $after <= 1.5 * $best)" && break
+	echo "after $(($(date +%s) - began)) s: WA $after, best split's $best, $(sizes)"
+	/usr/bin/python3 -c "exit(not $after <= 1.5 * $best)"; do
+	[ "$(($(date +%s) - began))" -lt 300 ] || break
 done
 echo "WA of hot: $before watched, $after acting; best split's $best"
 /usr/bin/python3 -c "exit(not $after <= 1.5 * $best)" || fail "$(lcpfs explain "$POOL"; lcpfs log "$POOL")"
