@@ -82,24 +82,24 @@ static void apply(const struct simdisk *disk, const struct entry *entry, struct 
 	apply_part(disk, entry, 0, entry->what.length, image);
 }
 
-/* Without bytes: a discard, or zeros. */
-static void add_to_cache(struct simdisk *disk, uint64_t offset, const void *bytes, uint64_t length,
-			 bool is_discard)
+/* Takes `data` over, where it has the bytes from `data_start` on. NULL: a discard, or zeros. */
+static void add_to_cache(struct simdisk *disk, uint64_t offset, struct simimage *data, uint64_t data_start,
+			 uint64_t length, bool is_discard)
 {
 	struct entry *entry;
 
-	if (length == 0)
+	if (length == 0) {
+		simimage_free(data);
 		return;
+	}
 	if (disk->cached == disk->cache_room) {
 		disk->cache_room = disk->cache_room ? disk->cache_room * 2 : 16;
 		disk->cache = must(realloc(disk->cache, disk->cache_room * sizeof(*disk->cache)));
 	}
 	entry = &disk->cache[disk->cached++];
 	entry->what = (struct simdisk_cached){disk->counts.changes - 1, offset, length, is_discard};
-	entry->data_start = offset % SIMIMAGE_CHUNK;
-	entry->data = bytes ? simimage_new(entry->data_start + length) : NULL;
-	if (bytes)
-		simimage_write(entry->data, entry->data_start, bytes, length);
+	entry->data_start = data_start;
+	entry->data = data;
 	apply(disk, entry, disk->content);
 }
 
@@ -234,22 +234,34 @@ static int do_read(struct simdisk *disk, const struct vdev_io *io)
 	return result;
 }
 
-/* Zeros where there is no buffer. */
-static int do_write(struct simdisk *disk, uint64_t offset, const void *buffer, uint64_t length)
+/* Takes `data` over, as add_to_cache does. */
+static int do_write(struct simdisk *disk, uint64_t offset, struct simimage *data, uint64_t data_start,
+		    uint64_t length)
 {
 	const struct simdisk_fault *fault;
 	int error = begin_change(disk, &disk->counts.writes);
 
-	if (error)
+	if (error) {
+		simimage_free(data);
 		return error;
+	}
 	disk->counts.written_bytes += length;
 	fault = strike(disk, SIMDISK_WRITE, offset, length);
 	if (fault && fault->effect == SIMDISK_IS_MISDIRECTED)
 		offset = fault->to_offset;
 	else if (fault)
 		length = fault->effect == SIMDISK_FAILS ? MIN_OF(fault->done_bytes, length) : 0;
-	add_to_cache(disk, offset, buffer, length, false);
+	add_to_cache(disk, offset, data, data_start, length, false);
 	return result_of(fault);
+}
+
+static int write_bytes(struct simdisk *disk, const struct vdev_io *io)
+{
+	uint64_t start = io->offset % SIMIMAGE_CHUNK; /* so that the disk can share its chunks */
+	struct simimage *data = simimage_new(start + io->length);
+
+	simimage_write(data, start, io->buffer, io->length);
+	return do_write(disk, io->offset, data, start, io->length);
 }
 
 static void simdisk_submit(struct vdev *vdev, struct vdev_io *ios, unsigned count)
@@ -258,8 +270,7 @@ static void simdisk_submit(struct vdev *vdev, struct vdev_io *ios, unsigned coun
 
 	pthread_mutex_lock(&disk->lock);
 	for (struct vdev_io *io = ios; io < ios + count; io++)
-		io->result = io->op == VDEV_READ ? do_read(disk, io)
-						 : do_write(disk, io->offset, io->buffer, io->length);
+		io->result = io->op == VDEV_READ ? do_read(disk, io) : write_bytes(disk, io);
 	pthread_mutex_unlock(&disk->lock);
 }
 
@@ -270,7 +281,18 @@ static int simdisk_zero(struct vdev *vdev, uint64_t offset, uint64_t length)
 	int error;
 
 	pthread_mutex_lock(&disk->lock);
-	error = do_write(disk, offset, NULL, length);
+	error = do_write(disk, offset, NULL, 0, length);
+	pthread_mutex_unlock(&disk->lock);
+	return error;
+}
+
+int simdisk_write_image(struct simdisk *disk, uint64_t offset, const struct simimage *data, uint64_t data_start,
+			uint64_t length)
+{
+	int error;
+
+	pthread_mutex_lock(&disk->lock);
+	error = do_write(disk, offset, simimage_clone(data), data_start, length);
 	pthread_mutex_unlock(&disk->lock);
 	return error;
 }
@@ -311,7 +333,7 @@ static int do_discard(struct simdisk *disk, uint64_t offset, uint64_t length)
 	disk->counts.discarded_bytes += length;
 	fault = strike(disk, SIMDISK_DISCARD, offset, length);
 	if (!fault)
-		add_to_cache(disk, offset, NULL, length, true);
+		add_to_cache(disk, offset, NULL, 0, length, true);
 	return result_of(fault);
 }
 

@@ -37,6 +37,12 @@ void simdisk_free(struct simdisk *disk); /* NULL is allowed */
 
 /* Owned by the disk. vdev_close keeps the disk and its cache, as closing a file does; it may be used again. */
 struct vdev *simdisk_vdev(struct simdisk *disk);
+/*
+ * A write of what `data` has from `data_start` on. Costs little where that is at the same place in a chunk as
+ * `offset` is.
+ */
+int simdisk_write_image(struct simdisk *disk, uint64_t offset, const struct simimage *data, uint64_t data_start,
+			uint64_t length) MUST_CHECK;
 
 /*
  * For a device whose flushes take time: how much was ever cached, to be noted when a flush begins; and that the

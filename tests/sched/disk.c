@@ -13,6 +13,7 @@ struct operation {
 	struct slow_disk *disk;
 	enum operation_kind kind;
 	struct vdev_io *io;
+	struct simimage *data; /* of a write, as it was when it began; see start_of() */
 	uint64_t offset, length; /* DISCARD; of an IO, what is left of it */
 	bool in_two;             /* the first part of a write is still to come */
 	uint64_t mark;           /* FLUSH */
@@ -25,39 +26,44 @@ static uint64_t slow_random(struct slow_disk *disk, uint64_t below)
 	return hash_mix(disk->random++) % below;
 }
 
+/* Where it begins in its image: at the same place in a chunk as on the disk. */
+static uint64_t start_of(const struct vdev_io *io)
+{
+	return io->offset % SIMIMAGE_CHUNK;
+}
+
+static int write_part(const struct operation *o, uint64_t from, uint64_t length)
+{
+	return simdisk_write_image(o->disk->behind, o->io->offset + from, o->data, start_of(o->io) + from, length);
+}
+
 /* The first half of a write; the rest is another event. */
 static void fire_half(struct operation *o)
 {
-	struct vdev *behind = simdisk_vdev(o->disk->behind);
-	uint64_t sectors = o->io->length / VDEV_SECTOR;
-	struct vdev_io part = *o->io;
+	uint64_t half = o->io->length / VDEV_SECTOR / 2 * VDEV_SECTOR;
 
 	o->in_two = false;
-	part.length = (size_t)(sectors / 2 * VDEV_SECTOR);
-	behind->ops->submit(behind, &part, 1);
-	if (part.result) {
-		o->io->result = part.result;
+	o->io->result = write_part(o, 0, half);
+	if (o->io->result) {
 		--*o->left;
 		return;
 	}
-	o->offset = part.length;
+	o->offset = half;
 	sched_post(&o->event);
 }
 
 static void fire_io(struct operation *o)
 {
 	struct vdev *behind = simdisk_vdev(o->disk->behind);
-	struct vdev_io part = *o->io;
 
 	if (o->in_two) {
 		fire_half(o);
 		return;
 	}
-	part.offset += o->offset;
-	part.length -= (size_t)o->offset;
-	part.buffer = (uint8_t *)part.buffer + o->offset;
-	behind->ops->submit(behind, &part, 1);
-	o->io->result = part.result;
+	if (o->data)
+		o->io->result = write_part(o, o->offset, o->io->length - o->offset);
+	else
+		behind->ops->submit(behind, o->io, 1);
 	--*o->left;
 }
 
@@ -77,6 +83,30 @@ static void fire(struct sched_event *event)
 	--*o->left;
 }
 
+static struct simimage *image_of(const struct vdev_io *io, const struct iovec *iov, unsigned count)
+{
+	uint64_t at = start_of(io);
+	struct simimage *data = simimage_new(at + io->length);
+
+	for (unsigned i = 0; i < count; at += iov[i++].iov_len)
+		simimage_write(data, at, iov[i].iov_base, iov[i].iov_len);
+	return data;
+}
+
+static struct operation operation_of(struct slow_disk *disk, struct vdev_io *io, struct simimage *data,
+				     unsigned *left)
+{
+	bool in_two = data && io->length > VDEV_SECTOR && slow_random(disk, 4) == 0;
+
+	return (struct operation){.event = {.fire = fire},
+				  .disk = disk,
+				  .kind = OPERATION_IO,
+				  .io = io,
+				  .data = data,
+				  .in_two = in_two,
+				  .left = left};
+}
+
 static void slow_submit(struct vdev *vdev, struct vdev_io *ios, unsigned count)
 {
 	struct slow_disk *disk = (struct slow_disk *)vdev;
@@ -90,18 +120,35 @@ static void slow_submit(struct vdev *vdev, struct vdev_io *ios, unsigned count)
 	struct operation *list = calloc(count, sizeof(*list));
 	CHECK(list);
 	for (unsigned i = 0; i < count; i++) {
-		bool in_two = ios[i].op == VDEV_WRITE && ios[i].length > VDEV_SECTOR && slow_random(disk, 4) == 0;
+		struct iovec all = {ios[i].buffer, ios[i].length};
+		struct simimage *data = ios[i].op == VDEV_WRITE ? image_of(&ios[i], &all, 1) : NULL;
 
-		list[i] = (struct operation){.event = {.fire = fire},
-					     .disk = disk,
-					     .kind = OPERATION_IO,
-					     .io = &ios[i],
-					     .in_two = in_two,
-					     .left = &left};
+		list[i] = operation_of(disk, &ios[i], data, &left);
 		sched_post(&list[i].event);
 	}
 	sched_await(&left);
+	for (unsigned i = 0; i < count; i++)
+		simimage_free(list[i].data);
 	free(list);
+}
+
+static int slow_writev(struct vdev *vdev, uint64_t offset, const struct iovec *iov, unsigned count)
+{
+	struct slow_disk *disk = (struct slow_disk *)vdev;
+	struct vdev_io io = {.op = VDEV_WRITE, .offset = offset};
+	unsigned left = 1;
+
+	for (unsigned i = 0; i < count; i++)
+		io.length += iov[i].iov_len;
+	struct operation o = operation_of(disk, &io, image_of(&io, iov, count), &left);
+	if (sched_is_running()) {
+		sched_post(&o.event);
+		sched_await(&left);
+	} else {
+		io.result = write_part(&o, 0, io.length);
+	}
+	simimage_free(o.data);
+	return io.result;
 }
 
 static int slow_other(struct slow_disk *disk, struct operation o)
@@ -147,7 +194,8 @@ static void slow_close(struct vdev *vdev)
 
 void slow_disk_init(struct slow_disk *disk, struct simdisk *behind, uint64_t seed)
 {
-	static const struct vdev_ops ops = {slow_submit, slow_flush, slow_discard, slow_close};
+	static const struct vdev_ops ops = {slow_submit, slow_flush, slow_discard, slow_close,
+					    .writev = slow_writev};
 
 	*disk = (struct slow_disk){
 		.vdev = {.ops = &ops, .size_bytes = simdisk_vdev(behind)->size_bytes, .name = "slow disk"},
@@ -162,7 +210,7 @@ static void apply_in_flight(const struct operation *o, uint64_t seed, struct sim
 
 	for (uint64_t at = o->offset; at < io->length && fate; at += VDEV_SECTOR) {
 		if (fate == 1 || hash_mix(seed + at) % 2)
-			simimage_write(image, io->offset + at, (const uint8_t *)io->buffer + at, VDEV_SECTOR);
+			simimage_copy(image, io->offset + at, o->data, start_of(io) + at, VDEV_SECTOR);
 	}
 }
 

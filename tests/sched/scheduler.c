@@ -195,6 +195,14 @@ static void add_timeouts(struct agents *a)
 	}
 }
 
+static void add_fibers(struct agents *a, unsigned from, unsigned end)
+{
+	for (struct sched_fiber *f = &S.fiber[from]; f < &S.fiber[end]; f++) {
+		if (f != S.current && can_go_on(f))
+			add_agent(a, AGENT_FIBER, f, NULL);
+	}
+}
+
 /* In the default order. */
 static void list_agents(struct agents *a)
 {
@@ -205,12 +213,9 @@ static void list_agents(struct agents *a)
 		add_agent(a, AGENT_FIBER, S.current, NULL);
 	for (struct sched_event *e = S.events; e; e = e->next)
 		add_agent(a, AGENT_EVENT, NULL, e);
-	for (unsigned i = 0; i < S.fibers; i++) {
-		struct sched_fiber *f = &S.fiber[(S.current ? S.current->number + 1 + i : i) % S.fibers];
-
-		if (f != S.current && can_go_on(f))
-			add_agent(a, AGENT_FIBER, f, NULL);
-	}
+	unsigned first = S.current ? S.current->number + 1u : 0;
+	add_fibers(a, first, S.fibers);
+	add_fibers(a, 0, MIN_OF(first, S.fibers));
 	add_timeouts(a);
 	if (tired && S.current && can_go_on(S.current))
 		add_agent(a, AGENT_FIBER, S.current, NULL);
