@@ -26,6 +26,15 @@ static void memory_submit(struct vdev *vdev, struct vdev_io *ios, unsigned count
 	}
 }
 
+static int memory_writev(struct vdev *vdev, uint64_t offset, const struct iovec *iov, unsigned count)
+{
+	uint8_t *to = ((struct memory *)vdev)->bytes + offset;
+
+	for (unsigned i = 0; i < count; to += iov[i++].iov_len)
+		memcpy(to, iov[i].iov_base, iov[i].iov_len);
+	return 0;
+}
+
 static int memory_flush(struct vdev *vdev)
 {
 	(void)vdev;
@@ -52,7 +61,8 @@ static void memory_close(struct vdev *vdev)
 	free(memory);
 }
 
-static const struct vdev_ops memory_ops = {memory_submit, memory_flush, memory_discard, memory_close};
+static const struct vdev_ops memory_ops = {memory_submit, memory_flush, memory_discard, memory_close,
+					    .writev = memory_writev};
 
 struct vdev *vdev_memory_new(uint64_t size_bytes)
 {

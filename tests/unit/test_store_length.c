@@ -17,7 +17,7 @@
 #include "format/format.h"
 #include "store/store.h"
 
-enum { BASE = 16, METASLAB_BLOCKS = 256, CACHE_BYTES = 16 << 20 };
+enum { BASE = 16, METASLAB_BLOCKS = 256, CACHE_BYTES = 2 << 20 };
 
 static uint64_t no_time(void *context)
 {
