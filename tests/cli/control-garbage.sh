@@ -132,8 +132,11 @@ assert 0 < turned_away < 100, turned_away
 for s in crowd:
 	s.close()
 PYTHON
-sleep 0.5
-lcpfs list "$POOL" | cut -c1-40 >after
+listed() { # it may take a moment until all of them are gone
+	lcpfs list "$POOL" >listed 2>/dev/null
+}
+wait_until listed
+cut -c1-40 listed >after
 cmp before after || fail "something changed"
 
 # Another user gets no further than the socket, and where its mode was changed, not into it.
@@ -170,11 +173,12 @@ try:
 	while True:
 		lazy.send(b'{"command":"log"}\n' * 100)
 except BlockingIOError:
-	time.sleep(300)
+	open("stuck", "w").close()
+	time.sleep(600)
 PYTHON
 CLIENT=$!
 at_end "end_job $CLIENT"
-sleep 1
+wait_until [ -e stuck ]
 expect 0 lcpfs list "$POOL"
 started=$(date +%s)
 unserve

@@ -10,10 +10,7 @@ GUID=$(lcpfs status "$POOL" --json | sed 's/.*"guid":"\([0-9a-f]*\)".*/\1/')
 serve "$POOL"
 unserve KILL # its lease stays
 wait_released "$POOL"
-flock --no-fork "$POOL" sleep 600 &
-HOLDER=$!
-at_end "kill $HOLDER 2>/dev/null"
-sleep 0.2
+hold "$POOL"
 EVIL=
 at_end 'kill $EVIL 2>/dev/null'
 
@@ -23,11 +20,7 @@ evil() {
 	/usr/bin/python3 "$TESTS/cli/hostile_server.py" "$SOCKET.control" "$POOL" "$GUID" "$1" \
 		>evil.out 2>evil.err &
 	EVIL=$!
-	for _ in $(seq 100); do
-		! grep -q up evil.out || return 0
-		sleep 0.05
-	done
-	fail "no hostile server: $(cat evil.err)"
+	wait_until grep -q up evil.out
 }
 
 # bounded SECONDS COMMAND...: ends in time, in little memory.
@@ -47,7 +40,7 @@ for mode in escapes escapes-in-error; do
 		set -- $command
 		verb=$1
 		shift
-		bounded 20 "$verb" "$POOL" "$@"
+		bounded 60 "$verb" "$POOL" "$@"
 		cat out err >all
 		# Colours are ours only on a terminal, which this is not.
 		! LC_ALL=C grep -qaP '\x1b|\x07|\x7f|\xc2\x9b|\xe2\x80\xae' all ||
@@ -57,14 +50,14 @@ for mode in escapes escapes-in-error; do
 done
 for mode in silent backlog drip-hello flood many-objects many-numbers deep other-pool; do
 	evil "$mode"
-	bounded 12 list "$POOL"
+	bounded 60 list "$POOL"
 	[ "$code" -eq 1 ] || fail "$mode: $(cat out err)"
 	[ "$(wc -l <err)" -eq 1 ] || fail "$mode: $(cat err)"
 done
 grep -q "another pool" err || fail "does not say that it is another pool: $(cat err)"
 evil silent-later
 (sleep 2; kill -9 "$EVIL") &
-bounded 12 remove "$POOL" db
+bounded 60 remove "$POOL" db
 [ "$code" -eq 1 ] || fail "silent-later: $(cat out err)"
 
 # One that is neither root nor the pool's owner is not even asked.
@@ -89,10 +82,7 @@ kill "$EVIL" 2>/dev/null || true
 rm -f "$SOCKET.control"
 serve "$POOL"
 cp "$POOL" copy
-flock --no-fork copy sleep 600 &
-HOLDER=$!
-at_end "kill $HOLDER 2>/dev/null"
-sleep 0.2
+hold copy
 expect 1 lcpfs remove copy db
 says "another pool"
 ln "$POOL" linked # the same pool by another name is no copy

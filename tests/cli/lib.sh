@@ -79,19 +79,31 @@ serve() {
 	until grep -q "^lcpfs: serving" server.out; do
 		kill -0 "$SERVER" 2>/dev/null || fail "the server did not start: $(cat server.log)"
 		tries=$((tries + 1))
-		[ "$tries" -lt 300 ] || fail "the server is not ready after 30 s"
-		sleep 0.1
+		[ "$tries" -lt 2000 ] || fail "the server is not ready after a minute"
+		sleep 0.03
 	done
 }
 
-# wait_until COMMAND...: until it succeeds, for half a minute at most.
+# wait_until COMMAND...: until it succeeds, for a minute at most.
 wait_until() {
 	tries=0
 	until "$@"; do
 		tries=$((tries + 1))
-		[ "$tries" -lt 600 ] || fail "in vain: $*"
+		[ "$tries" -lt 1200 ] || fail "in vain: $*"
 		sleep 0.05
 	done
+}
+
+is_locked() {
+	! flock --nonblock "$1" true 2>/dev/null
+}
+
+# hold FILE: locked by somebody else, process $HOLDER.
+hold() {
+	flock --no-fork "$1" sleep 600 &
+	HOLDER=$!
+	at_end "end_job $HOLDER"
+	wait_until is_locked "$1"
 }
 
 # unserve [SIGNAL]: ends the server and checks that it ended well.
@@ -105,7 +117,7 @@ unserve() {
 
 # The kernel may hold a killed process's lock on the pool for a moment, until its last requests are done.
 wait_released() {
-	for _ in $(seq 100); do
+	for _ in $(seq 400); do
 		"$LCPFS" check "$1" >/dev/null 2>&1 || [ $? -ne 2 ] || { sleep 0.05; continue; }
 		return
 	done

@@ -39,21 +39,18 @@ check_clean "$POOL"
 )
 
 # In use: by whom.
-flock --no-fork "$POOL" sleep 30 &
-HOLDER=$!
-at_end "kill $HOLDER 2>/dev/null"
-sleep 0.2
+hold "$POOL"
 expect 2 lcpfs check "$POOL"
 says "in use by process [0-9]* (\(flock\|sleep\))"
 expect 1 lcpfs create "$POOL" --force
 says "in use by process"
 kill "$HOLDER"
+wait "$HOLDER" || true
 
 [ "$(id -u)" -eq 0 ] || exit 0
 . "$TESTS/nbd/lib.sh"
 
 # A read-only device can be looked at.
-sleep 0.2
 losetup --read-only --find --show "$POOL" >readonly 2>/dev/null || skip "no loop devices"
 at_end "losetup -d $(cat readonly)"
 LOOP=$(cat readonly)

@@ -110,5 +110,5 @@ time.sleep(60)' "$PORT" &
 silent=$!
 at_end "end_job $silent"
 sleep 0.3
-curl -sSf -m 5 "http://127.0.0.1:$PORT/metrics" >/dev/null
+curl -sSf -m 40 "http://127.0.0.1:$PORT/metrics" >/dev/null
 unserve

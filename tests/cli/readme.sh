@@ -43,7 +43,9 @@ if what == "script":
 	for number, (_, command, _) in enumerate(steps):
 		print(f"echo; echo '=== {number}'\n{command}\necho \"status $?\"")
 		if command.endswith("&"):
-			print("echo $! >>pids; sleep 2")
+			ready = "grep -q '^lcpfs: serving' walk.out" if command.startswith("lcpfs serve") else \
+				"[ -e mnt/nbd ]" if command.startswith("nbdfuse") else "true"
+			print(f"echo $! >>pids; for i in {{1..600}}; do {ready} && break; sleep 0.1; done")
 elif what == "programs":
 	commands = " | ".join(command for _, command, _ in steps).replace("\n", " ")
 	print(*sorted({word.split()[0] for word in re.split(r"[|;]|&&", commands) if word.strip()}))

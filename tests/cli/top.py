@@ -32,7 +32,7 @@ class Terminal:
 		self.out = b""
 		os.write(go, b"x")
 
-	def read(self, until=None, seconds=20):
+	def read(self, until=None, seconds=60):
 		"""Until `until` has come, or the end."""
 		end = time.time() + seconds
 		while time.time() < end and not (until and until in self.out):
@@ -48,7 +48,7 @@ class Terminal:
 
 	def wait(self, is_clean=True):
 		self.modes_after = None
-		end = time.time() + 20
+		end = time.time() + 60
 		while True:  # the modes have to be read before the other side is closed
 			try:
 				self.modes_after = termios.tcgetattr(self.fd)

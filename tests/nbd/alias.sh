@@ -42,11 +42,8 @@ mount --bind "$T" bound && at_end "umount $T/bound" || skip "no bind mounts"
 ln disk hard
 ln -s "$A" soft
 # Others lock files by flock; that is heard through a loop device, too.
-flock --no-fork disk sleep 600 &
-HOLDER=$!
-at_end "kill $HOLDER 2>/dev/null"
-sleep 0.2
-expect 1 timeout 20 "$LCPFS" serve "$A" --socket "$T/other.sock"
+hold disk
+expect 1 timeout 60 "$LCPFS" serve "$A" --socket "$T/other.sock"
 says "in use"
 kill "$HOLDER"
 wait "$HOLDER" || true
@@ -58,12 +55,12 @@ for first in $NAMES; do
 	serve "$first"
 	[ "$value" -eq 1 ] || seen $((value - 1))
 	for second in $NAMES; do
-		expect 1 timeout 20 "$LCPFS" serve "$second" --socket "$T/other.sock"
+		expect 1 timeout 60 "$LCPFS" serve "$second" --socket "$T/other.sock"
 		says "in use"
 		says "$SERVER"
 		[ "$first" = "$OVER" ] || continue
-		expect 2 timeout 20 "$LCPFS" check "$second"
-		expect 1 timeout 20 "$LCPFS" create "$second" --force
+		expect 2 timeout 60 "$LCPFS" check "$second"
+		expect 1 timeout 60 "$LCPFS" create "$second" --force
 	done
 	stamp "$value"
 	if [ $((value % 2)) -eq 0 ]; then
@@ -105,11 +102,11 @@ if command -v sfdisk >/dev/null; then
 		expect 0 lcpfs create "$(cat loop3)p1" --metaslab 1M
 		expect 0 lcpfs add "$(cat loop3)p1" db --min 16M --max 32M
 		serve "$(cat loop3)p1"
-		expect 1 timeout 20 "$LCPFS" serve "$(cat loop4)" --socket "$T/other.sock"
+		expect 1 timeout 60 "$LCPFS" serve "$(cat loop4)" --socket "$T/other.sock"
 		says "in use"
 		unserve
 		serve "$(cat loop4)"
-		expect 1 timeout 20 "$LCPFS" serve "$(cat loop3)p1" --socket "$T/other.sock"
+		expect 1 timeout 60 "$LCPFS" serve "$(cat loop3)p1" --socket "$T/other.sock"
 		unserve
 	fi
 fi

@@ -76,7 +76,7 @@ if len(crowd) < int(clients):
 		connected()
 		sys.exit("one more was let in")
 	except nbd.Error:
-		assert time.monotonic() - began < 2, "it was not turned away at once"
+		assert time.monotonic() - began < 20, "it was not turned away at once"
 listed()
 for attempt in range(100):  # when the server has seen that one is gone, or two: some come while it counts
 	if attempt % 20 == 0:

@@ -99,7 +99,7 @@ def calm():
 
 
 def wait_for(what):
-	deadline = time.monotonic() + 30
+	deadline = time.monotonic() + 60
 	while not what():
 		assert time.monotonic() < deadline, "in vain"
 		time.sleep(0.05)

@@ -30,7 +30,7 @@ while kill -0 "$FIO_a" 2>/dev/null || kill -0 "$FIO_b" 2>/dev/null || kill -0 "$
 		fi
 	done
 	round=$((round + 1))
-	[ "$round" -lt 90 ] || fail "fio does not end"
+	[ "$round" -lt 400 ] || fail "fio does not end"
 	sleep 1
 done
 for name in a b c; do
