@@ -25,7 +25,7 @@
 #include "serve/be.h"
 #include "serve/server.h"
 
-enum { VOLUME_BYTES = 1 << 20, WAIT_S = 10, TRIES = 40, STEPS = 12 };
+enum { VOLUME_BYTES = 1 << 20, WAIT_S = 60, TRIES = 40, STEPS = 12 };
 
 /* -- faults -- */
 
