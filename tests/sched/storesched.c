@@ -205,8 +205,7 @@ static void fill(struct world *w)
 {
 	uint32_t first = 0;
 
-	while (first + DENSE_PIECE < w->content.blocks && live_blocks(w) + DENSE_PIECE < limit_blocks(w) &&
-	       write_blocks(w, first, DENSE_PIECE))
+	while (first + DENSE_PIECE < w->content.blocks && write_blocks(w, first, DENSE_PIECE))
 		first += DENSE_PIECE;
 }
 
@@ -467,7 +466,7 @@ static void check_refusal(struct world *w, bool fresh, uint64_t refusals_before,
 	 * A new block may bring pages of both trees, which cost room, up to a metaslab; those of one refused are
 	 * gone by now.
 	 */
-	if (live + 1 + w->metaslab_blocks <= limit)
+	if (live + 1 + w->metaslab_blocks <= limit && !w->host) /* there the limit may have grown since */
 		sched_fail("a new block is refused with %" PRIu64 " live of %" PRIu64, live, limit);
 	if (!w->need_space_refused)
 		sched_fail("refused, and the pool was not asked");
@@ -804,9 +803,13 @@ int __wrap_work_wait(struct store *s, enum room_user user, unsigned blocks)
 {
 	int error = __real_work_wait(s, user, blocks);
 
+	const struct world *w = s->config.context;
 	bool room = space_empty(&s->space) > room_kept(s, user) && (!blocks || room_fits(s, blocks));
+	bool steady = !w->trims && !w->resizes && !w->takes && !is_over(w);
 	if (error == -LCPFS_E_NOSPC && room)
 		sched_fail("refused, and there is room");
+	if (error == -LCPFS_E_NOSPC && w->host && steady && blocks && room_fits(s, 1 + w->metaslab_blocks))
+		sched_fail("a new block is refused, and fits");
 	return error;
 }
 

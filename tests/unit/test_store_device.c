@@ -393,6 +393,43 @@ static void a_flush_waits_for_what_is_on_its_way(void **state)
 	assert_int_equal(second.error, 0);
 }
 
+/* The second one's record fails for good, once the first one's flush has written again what had failed before. */
+static void fail_behind_what_is_retried(const struct vdev_io *io)
+{
+	(void)io;
+	if (is_second && atomic_load(&second.stage) == 0) {
+		atomic_store(&second.stage, 1);
+		await_stage(2);
+	} else if (!is_second && atomic_load(&second.stage) == 1) {
+		front.record_error = -LCPFS_E_IO;
+		atomic_store(&second.stage, 2);
+	}
+}
+
+/* It gives up, rather than wait for somebody to write it. */
+static void a_flush_ends_whose_last_record_fails_later(void **state)
+{
+	(void)state;
+	memset(&second, 0, sizeof(second));
+	write_block(1, 1);
+	front.record_error = -LCPFS_E_IO;
+	assert_int_equal(store_flush(front.store, NULL), -LCPFS_E_IO);
+	front.wrote = fail_behind_what_is_retried;
+	assert_int_equal(pthread_create(&second.thread, NULL, write_second, NULL), 0);
+	await_stage(1);
+	front.record_error = 0;
+	alarm(60);
+	assert_int_equal(store_flush(front.store, NULL), -LCPFS_E_IO);
+	alarm(0);
+	pthread_join(second.thread, NULL);
+	assert_int_equal(second.error, -LCPFS_E_IO);
+	front.wrote = NULL;
+	front.record_error = 0;
+	assert_int_equal(store_flush(front.store, NULL), 0);
+	expect_block(1, 1);
+	expect_block(2, 2);
+}
+
 /* -- damage -- */
 
 static void damage(uint64_t offset, unsigned blocks)
@@ -1096,6 +1133,7 @@ int main(void)
 		STORE_TEST(a_root_that_another_flush_lost_is_none),
 		STORE_TEST(what_was_on_its_way_is_not_covered),
 		STORE_TEST(a_flush_waits_for_what_is_on_its_way),
+		STORE_TEST(a_flush_ends_whose_last_record_fails_later),
 		STORE_TEST(a_flushed_record_is_not_lost_in_silence),
 		STORE_TEST(what_a_checkpoint_flushed_is_not_lost_in_silence),
 		STORE_TEST(a_record_that_follows_another_is_not_the_next),
