@@ -582,7 +582,7 @@ static int destroy_one(struct work *w, const struct target *t)
 	pthread_mutex_unlock(&w->pool->lock);
 	if (error)
 		return error;
-	error = store_snapshot_destroy(part->store, t->snapshot);
+	error = store_snapshot_destroy_soon(part->store, t->snapshot);
 	pthread_mutex_lock(&w->pool->lock);
 	part->doomed = 0;
 	pthread_mutex_unlock(&w->pool->lock);
@@ -603,6 +603,17 @@ static void give_back(struct work *w)
 	}
 }
 
+/* The first `count` targets, a flush for each partition. */
+static int make_durable(const struct work *w, size_t count, struct lcpfs_failure *failure)
+{
+	int error = 0;
+	for (size_t i = 0; i < count && !error; i++) {
+		if (!is_repeated(w, i))
+			error = store_flush(w->targets[i].part->store, failure);
+	}
+	return error;
+}
+
 static int destroy_all(struct work *w)
 {
 	size_t done = 0;
@@ -614,6 +625,8 @@ static int destroy_all(struct work *w)
 					      done, w->count);
 		done += !error;
 	}
+	int flush_error = make_durable(w, done, error ? NULL : w->failure);
+	error = error ? error : flush_error;
 	pthread_mutex_lock(&w->pool->lock);
 	note(w, LCPFS_EVENT_DESTROYED, done);
 	pthread_mutex_unlock(&w->pool->lock);

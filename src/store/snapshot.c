@@ -42,6 +42,7 @@ static void let_go(struct store *s)
 struct naming {
 	const char *name;
 	uint64_t created_s, guid;
+	bool soon; /* durable with the next flush, which the caller does */
 };
 
 typedef int change_fn(struct store *s, const struct naming *n);
@@ -64,7 +65,7 @@ static int change_still(struct store *s, change_fn *fn, const struct naming *nam
 		if (done <= 0)
 			return done ? done : error;
 	}
-	return error ? error : log_flush(s);
+	return error || naming->soon ? error : log_flush(s);
 }
 
 static struct snapshot *head_now(const struct store *s, uint8_t state, const struct naming *naming)
@@ -143,18 +144,28 @@ static int destroy(struct store *s, const struct naming *naming)
 	return snap_kill(s, snap_find(s, naming->name));
 }
 
-int store_snapshot_destroy(struct store *s, const char *name)
+static int destroy_by_name(struct store *s, const char *name, bool flush)
 {
 	if (s->config.read_only)
 		return -LCPFS_E_READ_ONLY;
 	pthread_mutex_lock(&s->work);
 	store_lock(s);
-	int error = snap_find(s, name) ? change_still(s, destroy, &(struct naming){.name = name})
+	int error = snap_find(s, name) ? change_still(s, destroy, &(struct naming){.name = name, .soon = !flush})
 				       : -LCPFS_E_NOT_FOUND;
 	pthread_cond_signal(&s->wake);
 	store_unlock(s);
 	pthread_mutex_unlock(&s->work);
 	return error;
+}
+
+int store_snapshot_destroy(struct store *s, const char *name)
+{
+	return destroy_by_name(s, name, true);
+}
+
+int store_snapshot_destroy_soon(struct store *s, const char *name)
+{
+	return destroy_by_name(s, name, false);
 }
 
 static int hold(struct store *s, const struct naming *naming)

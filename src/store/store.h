@@ -141,6 +141,8 @@ int store_snapshot(struct store *store, const char *name, uint64_t created_s) MU
 int store_snapshot_as(struct store *store, const char *name, uint64_t created_s, uint64_t guid) MUST_CHECK;
 /* Durable when it returns 0. What it alone has comes free later, in the background. NOT_FOUND. */
 int store_snapshot_destroy(struct store *store, const char *name) MUST_CHECK;
+/* The same, durable with the next flush: for many. */
+int store_snapshot_destroy_soon(struct store *store, const char *name) MUST_CHECK;
 /* A mark that it should stay, for those who would destroy it; here nobody looks. Durable when it returns 0.
  * NOT_FOUND. */
 int store_snapshot_hold(struct store *store, const char *name, bool held) MUST_CHECK;

@@ -543,6 +543,25 @@ static void taking_one_is_one_flush(void **state)
 	assert_true(simdisk_counts(bed.disk)->written_bytes - before <= 8 * BLOCK_SIZE);
 }
 
+static void destroying_many_is_one_flush(void **state)
+{
+	(void)state;
+	put(0, 500, 1);
+	assert_int_equal(store_snapshot(bed.store, "a", 0), 0);
+	assert_int_equal(store_snapshot(bed.store, "b", 0), 0);
+	uint64_t before = simdisk_counts(bed.disk)->flushes;
+	assert_int_equal(store_snapshot_destroy_soon(bed.store, "a"), 0);
+	assert_int_equal(store_snapshot_destroy_soon(bed.store, "b"), 0);
+	assert_int_equal(simdisk_counts(bed.disk)->flushes, before);
+	assert_int_equal(store_flush(bed.store, NULL), 0);
+	assert_int_equal(simdisk_counts(bed.disk)->flushes, before + 1);
+	store_abandon(bed.store);
+	must_open();
+	assert_int_equal(value_in("a", 0), -1);
+	assert_int_equal(value_in("b", 0), -1);
+	must_be_clean();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -558,6 +577,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(rolling_back_wants_the_youngest, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_list_of_many, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(taking_one_is_one_flush, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(destroying_many_is_one_flush, set_up, tear_down),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
