@@ -899,14 +899,24 @@ static int flush_device(struct store *s)
 	return s->faulted ? -LCPFS_E_FAULTED : log_flush_device(s, s->log.durable);
 }
 
+/* Unless a flush has ended that began after this one. One that has only begun is no help yet. */
+static int flush_device_after(struct store *s, uint64_t flush)
+{
+	while (s->log.flushing && s->log.flushed <= flush)
+		store_wait(s);
+	if (s->faulted)
+		return -LCPFS_E_FAULTED;
+	return s->log.flushed > flush ? 0 : flush_device(s);
+}
+
 /* With the lock, since the last page was written. */
 static int publish(struct checkpoint *c)
 {
 	struct store *s = c->s;
 	uint64_t flushes = s->log.flushes;
 	int error = log_flush(s);
-	if (!error && s->log.flushes == flushes) /* there was nothing in the log; there are pages */
-		error = flush_device(s);
+	if (!error) /* the log may need none any more; the pages do */
+		error = flush_device_after(s, flushes);
 	finish_root(c);
 	unsigned failures = atomic_load(&s->config.vdev->flush_failures);
 	store_unlock(s);

@@ -509,7 +509,7 @@ int log_flush_device(struct store *s, uint64_t upto)
 	if (!s->log.inflight)
 		s->log.unflushed = false;
 	s->log.flushing = true;
-	s->log.flushes++;
+	uint64_t flush = ++s->log.flushes;
 	store_unlock(s);
 	int error = vdev_flush(vdev);
 	store_lock(s);
@@ -519,6 +519,7 @@ int log_flush_device(struct store *s, uint64_t upto)
 		s->faulted = true;
 		error = error ? error : -LCPFS_E_FAULTED;
 	} else {
+		s->log.flushed = flush;
 		s->log.durable = MAX_OF(s->log.durable, upto);
 		s->log.flushed_us = store_now_us(s);
 		space_durable(&s->space, s->log.durable);

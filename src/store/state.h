@@ -66,7 +66,7 @@ struct log {
 	uint64_t epoch, epoch_seq; /* see struct fmt_root */
 	uint64_t appended;         /* blocks, since it was opened; from there on counting what was rolled forward, too */
 	bool flushing;
-	uint64_t flushes;          /* of the device, begun since it was opened */
+	uint64_t flushes, flushed; /* of the device, begun since it was opened; which of them ended last, well */
 	bool unflushed;            /* something was written since the last flush began */
 	unsigned flush_failures;   /* the vdev's count when the first of these writes began */
 };
