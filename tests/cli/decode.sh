@@ -9,7 +9,8 @@ DECODE=$TESTS/../tools/decode.py
 
 cat >work.py <<'PYTHON'
 """Writes and trims at random, flushes, and keeps in a file what the volume then holds. work.py URI SEED FILE"""
-import pathlib
+import mmap
+import os
 import random
 import sys
 
@@ -18,8 +19,9 @@ import nbd
 h = nbd.NBD()
 h.connect_uri(sys.argv[1])
 chance = random.Random(int(sys.argv[2]))
-model = pathlib.Path(sys.argv[3])
-data = bytearray(model.read_bytes() if model.exists() else h.get_size())
+model = os.open(sys.argv[3], os.O_RDWR | os.O_CREAT, 0o600)
+os.ftruncate(model, h.get_size())
+data = mmap.mmap(model, h.get_size())
 blocks = len(data) // 4096
 for step in range(500):
 	# A few hot blocks, a few anywhere: pages of the volume come, are written anew, and vanish.
@@ -38,7 +40,6 @@ for step in range(500):
 		continue
 	data[at * 4096:at * 4096 + len(new)] = new
 h.flush()
-model.write_bytes(data)
 PYTHON
 
 cat >flip.py <<'PYTHON'

@@ -11,31 +11,6 @@ lcpfs create "$POOL" --size 512M --metaslab 1M
 lcpfs add "$POOL" calm --min 32M --max 128M --size 64M --volume 32M >/dev/null
 lcpfs add "$POOL" wild --min 32M --max 300M --size 200M --volume 96M >/dev/null
 serve "$POOL"
-cat >victim.py <<'PYTHON'
-# Reads and writes as fast as it can, large and small, many at a time, and never ends.
-import random
-import sys
-
-import nbd
-
-h = nbd.NBD()
-if random.random() < 0.3:
-	h.set_request_structured_replies(False)
-h.connect_uri(sys.argv[1])
-reads = random.random() < 0.5
-buffers = [nbd.Buffer(n) for n in (512, 4096, 131072, 1 << 20, 8 << 20)]
-print("ready", flush=True)
-while True:
-	while h.aio_in_flight() < 16:
-		buffer = random.choice(buffers)
-		offset = random.randrange(h.get_size() - buffer.size())
-		(h.aio_pread if reads else h.aio_pwrite)(buffer, offset)
-	h.poll(-1)
-	if random.random() < 0.05:
-		h.aio_flush()
-	while (cookie := h.aio_peek_command_completed()) > 0:
-		h.aio_command_completed(cookie)
-PYTHON
 cat >calm.py <<'PYTHON'
 import os
 import random
@@ -67,25 +42,68 @@ cat >killer.py <<'PYTHON'
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 
+import nbd
+
 uri, kills, server = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+
+
+def read_and_write(ready):
+	"""As fast as it can, large and small, many at a time; it never ends."""
+	h = nbd.NBD()
+	if random.random() < 0.3:
+		h.set_request_structured_replies(False)
+	h.connect_uri(uri)
+	reads = random.random() < 0.5
+	buffers = [nbd.Buffer(n) for n in (512, 4096, 131072, 1 << 20, 8 << 20)]
+	os.write(ready, b"x")
+	while True:
+		while h.aio_in_flight() < 16:
+			buffer = random.choice(buffers)
+			offset = random.randrange(h.get_size() - buffer.size())
+			(h.aio_pread if reads else h.aio_pwrite)(buffer, offset)
+		h.poll(-1)
+		if random.random() < 0.05:
+			h.aio_flush()
+		while (cookie := h.aio_peek_command_completed()) > 0:
+			h.aio_command_completed(cookie)
+
+
+def victim():
+	"""(process, what tells that it is connected). Forked: a program of its own starts slowly."""
+	told, ready = os.pipe()
+	child = os.fork()
+	if child == 0:
+		signal.signal(signal.SIGINT, signal.SIG_DFL)
+		os.close(told)
+		random.seed()
+		try:
+			read_and_write(ready)
+		finally:
+			os._exit(1)
+	os.close(ready)
+	return child, told
+
+
+def kill(child, told, number):
+	os.kill(child, number)
+	os.waitpid(child, 0)
+	os.close(told)
+
+
 victims = []
-for i in range(kills):
+for _ in range(kills):
 	while len(victims) < 3:
-		victims.append(subprocess.Popen(["/usr/bin/python3", "victim.py", uri], stdout=subprocess.PIPE,
-			stderr=subprocess.DEVNULL))
-	victim = victims.pop(0)
-	assert victim.stdout.readline(), "it could not connect"
+		victims.append(victim())
+	child, told = victims.pop(0)
+	assert os.read(told, 1), "it could not connect"
 	time.sleep(random.random() * 0.05)
-	victim.send_signal(random.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGINT)))
-	victim.wait()
+	kill(child, told, random.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGINT)))
 	os.kill(server, 0)
-for victim in victims:
-	victim.kill()
-	victim.wait()
+for child, told in victims:
+	kill(child, told, signal.SIGKILL)
 PYTHON
 /usr/bin/python3 killer.py "$(uri wild)" "$KILLS" "$SERVER" || fail "$(cat server.log)"
 touch stop
