@@ -40,7 +40,10 @@ def plain(line):
 
 
 if what == "script":
+	# Whoever else looks for a free loop device has each of them open for a moment.
+	print('retry() { for i in {1..600}; do "$@" && return; sleep 0.1; done; return 1; }')
 	for number, (_, command, _) in enumerate(steps):
+		command = f"retry {command}" if command.startswith("fusermount3 ") else command
 		print(f"echo; echo '=== {number}'\n{command}\necho \"status $?\"")
 		if command.endswith("&"):
 			ready = "grep -q '^lcpfs: serving' walk.out" if command.startswith("lcpfs serve") else \

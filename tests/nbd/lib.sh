@@ -14,7 +14,7 @@ file_of() {
 	until [ -e "$1.fuse/nbd" ]; do
 		kill -0 "$FUSE" 2>/dev/null || skip "no FUSE here: $(cat fuse.log)"
 		tries=$((tries + 1))
-		[ "$tries" -lt 100 ] || skip "nbdfuse does not mount"
+		[ "$tries" -lt 600 ] || skip "nbdfuse does not mount"
 		sleep 0.1
 	done
 }
@@ -22,7 +22,7 @@ file_of() {
 # A partition's file no longer in use: its FUSE mount goes. A loop device on it may be open for a moment
 # longer, where somebody else looks for a free one.
 file_end() {
-	for _ in 1 2 3 4 5 6 7 8 9 10; do
+	for _ in $(seq 200); do
 		! fusermount3 -u "$T/$1.fuse" 2>/dev/null || break
 		sleep 0.3
 	done
