@@ -86,6 +86,22 @@ static const struct cli_option rollback_options[] = {
 	{"progress", NULL, PROGRESS_HELP},
 	{0},
 };
+static const struct cli_option send_options[] = {
+	{"from", "SNAP", "only what has changed since this snapshot, which the receiver has"},
+	{"dry-run", NULL, "only say how long the stream would be", 'n'},
+	{"json", NULL, "with --dry-run: print one JSON object"},
+	{"progress", NULL, PROGRESS_HELP},
+	{0},
+};
+static const struct cli_option receive_options[] = {
+	{"force", NULL, "give up what the volume has that the stream does not go on from"},
+	{"resume", NULL, "go on with one that was interrupted, and keep what comes if this one is"},
+	{"abort", NULL, "give up one that was interrupted: the volume is what it was before"},
+	{"dry-run", NULL, "only check the stream, and whether it would be received", 'n'},
+	{"json", NULL, JSON_HELP},
+	{"progress", NULL, PROGRESS_HELP},
+	{0},
+};
 static const struct cli_option tune_options[] = {{"dry-run", NULL, DRY_HELP}, {"json", NULL, JSON_HELP}, {0}};
 static const struct cli_option json_options[] = {{"json", NULL, JSON_HELP}, {0}};
 static const struct cli_option long_work_options[] = {
@@ -190,6 +206,10 @@ static const struct cli_command commands[] = {
 	{"hold", "POOL NAME@SNAP ...", "let nobody destroy snapshots, before they are released", pool_hold,
 	 snapshot_options},
 	{"release", "POOL NAME@SNAP ...", "let them be destroyed again", pool_release, snapshot_options},
+	{"send", "POOL NAME@SNAP", "a snapshot, or what has changed since an earlier one, to standard output",
+	 send_command, send_options},
+	{"receive", "POOL NAME", "what send has made, from standard input into a partition", receive_command,
+	 receive_options},
 	{"serve", "POOL", "serve the partitions to NBD clients until SIGTERM", serve_command, serve_options},
 	{"attach", "POOL NAME", "a partition as a block device of this machine; prints which", attach_command,
 	 attach_options},

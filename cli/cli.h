@@ -99,6 +99,8 @@ int pool_hold(const struct cli *cli);
 int pool_release(const struct cli *cli);
 
 int diff_command(const struct cli *cli);
+int send_command(const struct cli *cli);
+int receive_command(const struct cli *cli);
 int attach_command(const struct cli *cli);
 int detach_command(const struct cli *cli);
 int get_command(const struct cli *cli);

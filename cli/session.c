@@ -119,7 +119,8 @@ static int ask_served(struct session *session, const struct session_call *call, 
 	struct control_call asked = {.command = call->command,
 				     .arguments = call->arguments,
 				     .progress = call->progress,
-				     .context = call->context};
+				     .context = call->context,
+				     .fd = call->fd};
 	int error = control_client_call(&session->client, &asked, result, failure);
 
 	if (error == -LCPFS_E_STOPPED && failure && !(call->progress && cli_interrupted()))
@@ -136,7 +137,8 @@ int session_ask(struct session *session, const struct session_call *call, struct
 
 	*result = NULL;
 	error = session->pool ? command_run(command_find(call->command), session->pool, NULL, call->arguments,
-					    call->progress, call->context, result, failure)
+					    call->progress, call->context, call->fd ? *call->fd : -1, result,
+					    failure)
 			      : ask_served(session, call, result, failure);
 	json_object_put(call->arguments);
 	return error;

@@ -19,6 +19,7 @@ struct session_call {
 	bool only_asks;                /* of a command that may change something: this call does not */
 	lcpfs_progress *progress;      /* may be NULL */
 	void *context;
+	const int *fd; /* what the command reads from, or writes to; NULL: none. It stays the caller's */
 };
 
 /*

@@ -39,7 +39,7 @@ SNAPSHOT_FIRST, SNAPSHOT_LAST = 2, (1 << 24) - 1  # numbers of those that the li
 SNAPSHOT_SLOTS = 31
 ALIVE, DYING, LEFT = 1, 2, 3
 STATES = {ALIVE: "alive", DYING: "dying", LEFT: "left"}
-HAS_SNAPSHOTS = 1  # incompatible feature of a partition
+HAS_SNAPSHOTS, RECEIVES = 1, 2  # incompatible features of a partition
 WRITE, OVERWRITE, MOVE, LOST, TRIM, FREE, VOLPAGE, VANISH, HEAD, LEAVE, BECOME, DROP = range(1, 13)
 FREES = {FREE, VANISH, DROP}
 HAS_CHECKS = {WRITE, OVERWRITE, VOLPAGE}
@@ -588,6 +588,7 @@ class Partition:
 		self.data_limits = struct.unpack_from("<QQ", data, 160)
 		self.volume_bytes, self.wait = struct.unpack_from("<QI", data, 176)
 		self.incompatible, = struct.unpack_from("<Q", data, 192)
+		self.receiving = struct.unpack_from("<5Q", data, 216)  # guid, from, records, check
 		self.metaslabs = {m for m, owner in enumerate(pool.owners) if owner == self.id}
 		self.table = {}  # id -> Block
 		self.used = {}  # block -> what lies there
@@ -622,7 +623,7 @@ class Partition:
 			self.report(f"its id {self.id} is not given out yet")
 
 	def decode(self):
-		if self.incompatible & ~HAS_SNAPSHOTS:
+		if self.incompatible & ~(HAS_SNAPSHOTS | RECEIVES):
 			self.report("it uses a feature that this does not know")
 			return
 		try:

@@ -300,6 +300,60 @@ int lcpfs_snapshot_sizes(struct lcpfs_pool *pool, const char *name, struct lcpfs
 int lcpfs_snapshots_freed(struct lcpfs_pool *pool, const char *partition, uint64_t *blocks,
 			  struct lcpfs_failure *failure);
 
+/* ---- streams: snapshots on their way to another pool ---- */
+
+struct lcpfs_stream {
+	uint64_t guid, from_guid; /* of the snapshot, and of the one that it goes on from; from 0: it is whole */
+	/* Names, where it was sent. */
+	char partition[LCPFS_NAME_MAX + 1], snapshot[LCPFS_NAME_MAX + 1], from[LCPFS_NAME_MAX + 1];
+	uint64_t created_s;    /* since 1970 */
+	uint64_t volume_bytes; /* whole blocks */
+	uint64_t stream_bytes; /* its length */
+	uint64_t data_bytes, hole_bytes; /* of the volume, that it has data for, and that it says are zero now */
+	uint64_t skipped_bytes;          /* receiving: of stream_bytes, what an earlier one had brought */
+};
+
+struct lcpfs_send_options {
+	/* An older snapshot of the partition, which the receiver has: SNAP, or NAME@SNAP. NULL: none. */
+	const char *from;
+	bool dry_run;     /* only says how long it is: reads no data, and `write` is not called */
+	/* Takes all of it, or returns an error. */
+	int (*write)(void *context, const void *data, size_t length, struct lcpfs_failure *failure);
+	lcpfs_progress *progress; /* in bytes of the volume; may be NULL */
+	void *context;
+};
+
+/*
+ * A snapshot, NAME@SNAP, as a stream of bytes. Without `from` all of it, else what has changed since. Holes are
+ * not sent as zeros. The same each time, so it can be sent again to be gone on with. Works in a pool that is open
+ * read-only, and beside clients.
+ */
+int lcpfs_snapshot_send(struct lcpfs_pool *pool, const char *name, const struct lcpfs_send_options *options,
+			struct lcpfs_stream *stream, struct lcpfs_failure *failure);
+
+struct lcpfs_receive_options {
+	bool force;  /* what the volume has that the stream does not go on from is given up */
+	bool resume; /* goes on with one that was interrupted, and keeps what came, if it is interrupted itself */
+	bool abort;  /* gives up one that was interrupted; no stream is read */
+	bool dry_run; /* reads and checks the stream, and says whether it would be received; read-only, too */
+	/* Fills *length bytes; fewer at the end of the stream only. */
+	int (*read)(void *context, void *buffer, size_t *length, struct lcpfs_failure *failure);
+	lcpfs_progress *progress; /* as of sending */
+	void *context;
+};
+
+/*
+ * Makes the volume of a partition what was sent, and takes a snapshot of it by the name that it had. A whole
+ * stream needs a volume without snapshots and data, one that goes on from a snapshot needs that to be the
+ * youngest, and the volume unchanged since. After an error the volume is as before, or, with `resume`, waits for
+ * the rest: then nobody can open it (BUSY). So it is after a crash. NOT_FOUND, NOT_EMPTY, EXISTS, TOO_SMALL: it
+ * does not fit the partition; CORRUPT, VERSION, INVALID: the stream; STOPPED: it ended early; BUSY: somebody has
+ * the volume open.
+ */
+int lcpfs_snapshot_receive(struct lcpfs_pool *pool, const char *partition,
+			   const struct lcpfs_receive_options *options, struct lcpfs_stream *stream,
+			   struct lcpfs_failure *failure);
+
 /* ---- what it knows ---- */
 
 struct lcpfs_partition_info {

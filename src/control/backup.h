@@ -6,5 +6,8 @@
 #include "control/command.h"
 
 int backup_diff(struct command_call *call) MUST_CHECK;
+/* Both have the stream go through call->fd. */
+int backup_send(struct command_call *call) MUST_CHECK;
+int backup_receive(struct command_call *call) MUST_CHECK;
 
 #endif

@@ -78,7 +78,7 @@ static int send_request(struct call *call)
 	if (arguments) {
 		json_object_object_foreach(arguments, key, value) field_put(request, key, json_object_get(value));
 	}
-	error = lines_send(&call->client->lines, request);
+	error = lines_send_passing(&call->client->lines, request, call->asked->fd ? *call->asked->fd : -1);
 	json_object_put(request);
 	if (error)
 		return failure_set(call->failure, LCPFS_E_STOPPED, "the server closed the control connection");

@@ -38,6 +38,7 @@ struct control_call {
 	 */
 	lcpfs_progress *progress;
 	void *context;
+	const int *fd; /* what the command reads from, or writes to; NULL: none. It stays the caller's */
 };
 
 /* Waits for the result: a new object, NULL on failure; the failure is the one that the server gave. */

@@ -661,6 +661,18 @@ static const struct command commands[] = {
 	 run_rollback,
 	 {{"name", COMMAND_TEXT, true}, {"force", COMMAND_FLAG, false}, {"dry_run", COMMAND_FLAG, false}}},
 	{"snapshots", false, run_snapshots, {{"name", COMMAND_TEXT, false}, {"sizes", COMMAND_FLAG, false}}},
+	{"send",
+	 false,
+	 backup_send,
+	 {{"name", COMMAND_TEXT, true}, {"from", COMMAND_TEXT, false}, {"dry_run", COMMAND_FLAG, false}}},
+	{"receive",
+	 true,
+	 backup_receive,
+	 {{"name", COMMAND_TEXT, true},
+	  {"force", COMMAND_FLAG, false},
+	  {"resume", COMMAND_FLAG, false},
+	  {"abort", COMMAND_FLAG, false},
+	  {"dry_run", COMMAND_FLAG, false}}},
 	{"diff",
 	 false,
 	 backup_diff,
@@ -723,7 +735,7 @@ static int check_arguments(const struct command *command, struct json_object *ar
 }
 
 int command_run(const struct command *command, struct lcpfs_pool *pool, const struct property_service *service,
-		struct json_object *arguments, lcpfs_progress *progress, void *context,
+		struct json_object *arguments, lcpfs_progress *progress, void *context, int fd,
 		struct json_object **result, struct lcpfs_failure *failure)
 {
 	struct command_call call = {.pool = pool,
@@ -731,6 +743,7 @@ int command_run(const struct command *command, struct lcpfs_pool *pool, const st
 				    .arguments = arguments,
 				    .progress = progress,
 				    .context = context,
+				    .fd = fd,
 				    .failure = failure};
 	int error = 0;
 

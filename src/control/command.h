@@ -29,6 +29,7 @@ struct command_call {
 	struct json_object *result;    /* an empty object, to be filled */
 	lcpfs_progress *progress;      /* may be NULL */
 	void *context;
+	int fd; /* what the stream of the command comes from, or goes to; -1: none. The caller's */
 	struct lcpfs_failure *failure;
 };
 
@@ -43,10 +44,10 @@ const struct command *command_find(const char *name); /* NULL: none */
 
 /*
  * Checks the arguments (NULL: none) against the table and runs. *result is a new object, NULL on failure.
- * `progress` is called from the calling thread.
+ * `progress` is called from the calling thread. `fd` stays the caller's, -1: none.
  */
 int command_run(const struct command *command, struct lcpfs_pool *pool, const struct property_service *service,
-		struct json_object *arguments, lcpfs_progress *progress, void *context,
+		struct json_object *arguments, lcpfs_progress *progress, void *context, int fd,
 		struct json_object **result, struct lcpfs_failure *failure) MUST_CHECK;
 
 #endif

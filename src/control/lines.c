@@ -8,6 +8,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "base/descriptor.h"
 #include "control/field.h"
 
 enum {
@@ -20,11 +21,14 @@ void lines_open(struct lines *lines, int fd, size_t line_bytes_max)
 	memset(lines, 0, sizeof(*lines));
 	lines->fd = fd;
 	lines->room_max = line_bytes_max;
+	lines->passed = -1;
 }
 
 void lines_close(struct lines *lines)
 {
 	close(lines->fd);
+	if (lines->passed >= 0)
+		close(lines->passed);
 	free(lines->buffer);
 	memset(lines, 0, sizeof(*lines));
 }
@@ -70,37 +74,92 @@ static int make_room(struct lines *lines)
 	return 0;
 }
 
+/* Room for one descriptor: the system closes what there is no room for. */
+union passing {
+	struct cmsghdr align;
+	char bytes[CMSG_SPACE(sizeof(int))];
+};
+
+static void keep_passed(struct lines *lines, struct msghdr *message)
+{
+	struct cmsghdr *c = CMSG_FIRSTHDR(message);
+
+	if (!c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS ||
+	    c->cmsg_len != CMSG_LEN(sizeof(int)))
+		return;
+	if (lines->passed >= 0)
+		close(lines->passed);
+	memcpy(&lines->passed, CMSG_DATA(c), sizeof(int));
+	lines->passed = descriptor_keep_clear(lines->passed);
+}
+
+int lines_take_passed(struct lines *lines)
+{
+	int fd = lines->passed;
+
+	lines->passed = -1;
+	return fd;
+}
+
 int lines_receive(struct lines *lines)
 {
-	ssize_t got;
+	union passing passing;
 	int error = make_room(lines);
+	ssize_t got;
 
 	if (error)
 		return error;
+	struct iovec part = {lines->buffer + lines->used, lines->room - lines->used};
+	struct msghdr message = {
+		.msg_iov = &part, .msg_iovlen = 1, .msg_control = &passing, .msg_controllen = sizeof(passing)};
 	do
-		got = recv(lines->fd, lines->buffer + lines->used, lines->room - lines->used, 0);
+		got = recvmsg(lines->fd, &message, MSG_CMSG_CLOEXEC);
 	while (got < 0 && errno == EINTR);
+	if (got >= 0)
+		keep_passed(lines, &message);
 	if (got < 0)
 		return errno == ECONNRESET ? -LCPFS_E_STOPPED : -LCPFS_E_IO;
 	lines->used += (size_t)got;
 	return got ? 0 : -LCPFS_E_STOPPED;
 }
 
+static void pass(struct msghdr *message, union passing *passing, int fd)
+{
+	memset(passing, 0, sizeof(*passing));
+	message->msg_control = passing;
+	message->msg_controllen = sizeof(*passing);
+	struct cmsghdr *c = CMSG_FIRSTHDR(message);
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(c), &fd, sizeof(int));
+}
+
 int lines_send(struct lines *lines, struct json_object *object)
+{
+	return lines_send_passing(lines, object, -1);
+}
+
+int lines_send_passing(struct lines *lines, struct json_object *object, int fd)
 {
 	const char *text = field_line(object);
 	struct iovec parts[2] = {{(void *)(uintptr_t)text, text ? strlen(text) : 0}, {"\n", 1}};
 	struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+	union passing passing;
 	ssize_t sent;
 
 	if (!text)
 		return -LCPFS_E_NOMEM;
+	if (fd >= 0)
+		pass(&message, &passing, fd);
 	while (parts[0].iov_len + parts[1].iov_len) {
 		sent = sendmsg(lines->fd, &message, MSG_NOSIGNAL);
 		if (sent < 0 && errno == EINTR)
 			continue;
 		if (sent < 0) /* also EAGAIN: the socket's time limit for sending has passed */
 			return -LCPFS_E_STOPPED;
+		message.msg_control = NULL; /* it has gone with the first byte */
+		message.msg_controllen = 0;
 		for (int i = 0; i < 2; i++) {
 			size_t part = MIN_OF((size_t)sent, parts[i].iov_len);
 			parts[i].iov_base = (char *)parts[i].iov_base + part;

@@ -14,6 +14,7 @@ struct lines {
 	char *buffer;
 	size_t used, room, room_max;
 	size_t line_length; /* of the line that was given out last, with its end */
+	int passed;         /* a descriptor that the other end passed and nobody took yet; -1: none. Owned, too */
 };
 
 void lines_open(struct lines *lines, int fd, size_t line_bytes_max);
@@ -26,8 +27,14 @@ void lines_close(struct lines *lines);
 bool lines_next(struct lines *lines, char **line);
 /* Receives what there is: 0, STOPPED at the end of the stream, RANGE when a line is too long, NOMEM, IO. */
 int lines_receive(struct lines *lines) MUST_CHECK;
+/*
+ * The last descriptor that came, the caller's from now on; -1: none. Of those that nobody takes the last is kept.
+ */
+int lines_take_passed(struct lines *lines);
 /* Sends the object as one line. STOPPED: the other end is gone, or takes nothing for too long. */
 int lines_send(struct lines *lines, struct json_object *object) MUST_CHECK;
+/* The same, and passes the descriptor on; it stays the caller's. */
+int lines_send_passing(struct lines *lines, struct json_object *object, int fd) MUST_CHECK;
 
 /*
  * One JSON value and nothing else; NULL if it is not: *reason then says why. More than `members_max` members and

@@ -148,14 +148,17 @@ static int answer_command(struct client *client, const struct command *command, 
 {
 	struct lcpfs_failure failure = {0};
 	struct json_object *result;
+	int fd, error;
 
 	client->progress_us = 0;
 	if (command->changes && !is_wanted(client))
 		return -LCPFS_E_STOPPED;
-	if (command_run(command, client->server->pool, &client->server->service, arguments, client_progress,
-			client, &result, &failure))
-		return send_failure(client, &failure);
-	return send_result(client, result);
+	fd = lines_take_passed(&client->lines);
+	error = command_run(command, client->server->pool, &client->server->service, arguments, client_progress,
+			    client, fd, &result, &failure);
+	if (fd >= 0)
+		close(fd);
+	return error ? send_failure(client, &failure) : send_result(client, result);
 }
 
 static int answer_request(struct client *client, struct json_object *request)

@@ -191,8 +191,17 @@ static_assert(sizeof(struct fmt_map) == BLOCK_SIZE, "map");
 /* Bits of features.incompatible in a partition's page. */
 enum {
 	PARTITION_SNAPSHOTS = 1 << 0, /* it has snapshots, or had some */
-	PARTITION_INCOMPATIBLE_KNOWN = PARTITION_SNAPSHOTS,
+	PARTITION_RECEIVING = 1 << 1, /* its volume is being received into: see struct fmt_receive */
+	PARTITION_INCOMPATIBLE_KNOWN = PARTITION_SNAPSHOTS | PARTITION_RECEIVING,
 };
+
+/* How far a stream has come that is received into the volume; guid 0: none is. */
+struct fmt_receive {
+	le64 guid, from; /* of the snapshot that it will be, and of the one that it goes on from; from 0: none */
+	le64 records;    /* of the stream that are in the volume for certain, */
+	le64 check[2];   /* and the checksum of the last one: low, high */
+};
+static_assert(sizeof(struct fmt_receive) == 40, "receive");
 
 struct fmt_partition { /* page.head.partition is the id; 0: this partition slot is free */
 	struct fmt_pool_page page;
@@ -210,7 +219,8 @@ struct fmt_partition { /* page.head.partition is the id; 0: this partition slot 
 	 */
 	uint8_t keep[4];
 	struct fmt_features features;
-	uint8_t zero1[4096 - 64 - 64 - 32 - 32 - 24];
+	struct fmt_receive receive;
+	uint8_t zero1[4096 - 64 - 64 - 32 - 32 - 24 - 40];
 };
 static_assert(sizeof(struct fmt_partition) == BLOCK_SIZE, "partition");
 

@@ -163,6 +163,13 @@ static void partition_text(const struct fmt_partition *p, struct text *out)
 	number(out, "keep_weekly", p->keep[2]);
 	number(out, "keep_monthly", p->keep[3]);
 	features_text(&p->features, out);
+	if (!le64_get(p->receive.guid))
+		return;
+	number(out, "receive.guid", le64_get(p->receive.guid));
+	number(out, "receive.from", le64_get(p->receive.from));
+	number(out, "receive.records", le64_get(p->receive.records));
+	text_append(out, "receive.check: %016" PRIx64 "%016" PRIx64 "\n", le64_get(p->receive.check[1]),
+		    le64_get(p->receive.check[0]));
 }
 
 static double value_of(le64 field)

@@ -61,6 +61,7 @@ struct part {
 	uint32_t clients;   /* open handles */
 	uint32_t readers;   /* of these, on snapshots: */
 	struct lcpfs_partition *first_reader;
+	bool receiving;            /* a stream is received into it at this moment */
 	bool snapshot_work;        /* snapshots of it are taken or destroyed, or it is rolled back */
 	uint32_t doomed;           /* the snapshot that is being destroyed, by its number; 0: none */
 	_Atomic uint32_t changing; /* writes and trims under way, */
@@ -137,6 +138,7 @@ struct lcpfs_pool {
 	uint64_t schedule_s; /* when it was last looked whether snapshots are due; 0: a schedule has changed */
 
 	size_t cache_left; /* for partitions to come */
+	uint64_t mark_bytes; /* of data that is received, after which the mark moves on (receive.c) */
 	pthread_t thread;
 	bool has_thread, stopping;
 	pthread_mutex_t round; /* one keeper round at a time; outside of `lock` */
@@ -348,7 +350,18 @@ uint64_t guid_new(const struct part *part, const char *snapshot); /* for one tha
 /* Of one that was taken before there were guids: derived, the same each time. */
 uint64_t guid_of(const struct part *part, const struct store_snapshot *snapshot);
 
+/* -- send.c, receive.c -- */
+
+struct stream_about;
+struct stream_position;
+void stream_describe(const struct stream_about *about, const struct stream_position *at,
+		     struct lcpfs_stream *stream);
+/* With the lock: 0, or why its volume is not to be opened and its snapshots stay as they are. */
+int receive_refuse(const struct part *part, struct lcpfs_failure *failure);
+
 /* -- volume.c -- */
+
+struct part *volume_part(const struct lcpfs_partition *partition);
 
 uint32_t volume_readers(const struct part *part, uint32_t number); /* of a snapshot; with the lock */
 

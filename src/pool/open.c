@@ -14,6 +14,8 @@
 #include "pool/core.h"
 #include "pool/guard.h"
 
+enum { MARK_BYTES = 64 << 20 };
+
 enum {
 	CACHE_BYTES_DEFAULT = 256 << 20,
 	CACHE_NEWCOMERS = 8, /* this share of the cache is kept for partitions that are added later */
@@ -90,6 +92,7 @@ int pool_new(struct vdev *vdev, const struct clock *clock, const struct lcpfs_op
 	pool->clock = *clock;
 	pool->options = *options;
 	pool->claimant = claimant;
+	pool->mark_bytes = MARK_BYTES;
 	atomic_init(&pool->host.is_full, false);
 	atomic_init(&pool->host.unnoted, false);
 	error = layout_read(vdev, &pool->layout, failure);

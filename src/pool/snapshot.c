@@ -286,7 +286,8 @@ static int resolve_one(struct work *w, const char *name, struct target *target)
 	if (!target->part)
 		return failure_set(w->failure, LCPFS_E_NOT_FOUND, "there is no partition %.*s",
 				   (int)MIN_OF(length, (size_t)200), name);
-	return part_refuse(target->part, w->failure);
+	int error = part_refuse(target->part, w->failure);
+	return error ? error : receive_refuse(target->part, w->failure);
 }
 
 static int resolve(struct work *w, const char *const *names)

@@ -38,6 +38,8 @@ static int find_volume(struct lcpfs_pool *pool, const char *name, struct lcpfs_p
 	error = part_refuse(part, failure);
 	if (!error && part->closed_to_clients)
 		error = failure_set(failure, LCPFS_E_BUSY, "partition %s is being changed; try again", of);
+	if (!error && !snapshot)
+		error = receive_refuse(part, failure);
 	*handle = (struct lcpfs_partition){part, part->store, part->volume_bytes, 0, NULL};
 	if (error || !snapshot)
 		return error;
@@ -122,6 +124,11 @@ void lcpfs_partition_close(struct lcpfs_partition *partition)
 uint64_t lcpfs_volume_bytes(const struct lcpfs_partition *partition)
 {
 	return partition->bytes;
+}
+
+struct part *volume_part(const struct lcpfs_partition *partition)
+{
+	return partition->part;
 }
 
 bool lcpfs_volume_is_snapshot(const struct lcpfs_partition *partition)

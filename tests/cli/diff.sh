@@ -21,16 +21,10 @@ h.shutdown()" "$(uri db)" || fail "cannot write"
 differs() {
 	ranges=$1
 	shift
-	expect 0 lcpfs diff "$POOL" "$@" --json
-	got=$(/usr/bin/python3 -c '
-import json, sys
-d = json.load(open("out"))
-assert d["from"] == sys.argv[1] and d["to"] == (sys.argv[2] if sys.argv[2:] else "db") and d["next"] is None, d
-print(*(f"{r['"'offset'"']/4096:g}+{r['"'length'"']/4096:g}+{r['"'kind'"']}" for r in d["ranges"]))' "$@")
-	[ "$got" = "$ranges" ] || fail "$*: $got, not $ranges"
 	expect 0 lcpfs diff "$POOL" "$@"
-	[ "$(wc -l <out)" -eq $((1 + $(echo "$ranges" | wc -w))) ] || fail "$*: $(cat out)"
 	[ "$(head -n 1 out)" = "            OFFSET             LENGTH KIND" ] || fail "$(cat out)"
+	got=$(awk 'NR > 1 { printf("%s%g+%g+%s", (NR > 2 ? " " : ""), $1 / 4096, $2 / 4096, $3) }' out)
+	[ "$got" = "$ranges" ] || fail "$*: $got, not $ranges"
 }
 
 lcpfs create "$POOL" --size 256M --metaslab 1M >/dev/null
@@ -47,6 +41,9 @@ change 'h.pwrite(block(1), 50 * 4096)'
 together() {
 	differs "0+5+hole 90+10+data 16383+1+data" db@a db@b
 	differs "50+1+data" db@b
+	expect 0 lcpfs diff "$POOL" db@b --json
+	range='{"offset":204800,"length":4096,"kind":"data"}'
+	[ "$(cat out)" = '{"from":"db@b","to":"db","ranges":['"$range"'],"next":null}' ] || fail "$(cat out)"
 	differs "0+5+hole 50+1+data 90+10+data 16383+0.755859+data" db@a
 	differs "0+5+data 90+10+data 16383+1+hole" db@b db@a
 	differs "" db@b db@b
@@ -66,7 +63,6 @@ together() {
 }
 together
 unserve
-together
 chmod 400 "$POOL"
 together
 chmod 600 "$POOL"

@@ -63,6 +63,12 @@ everything() {
 	valid snapshots list "$POOL" --snapshots --json
 	valid diff diff "$POOL" other@x --json
 	valid diff diff "$POOL" other@x other@y --json
+	valid send send "$POOL" other@y --from x -n --json
+	lcpfs send "$POOL" other@x >stream
+	lcpfs add "$POOL" new --min 16M --max 40M >/dev/null
+	lcpfs receive "$POOL" new --json <stream >out
+	is receive out
+	lcpfs remove "$POOL" new --force >/dev/null
 	valid list list "$POOL" --json
 	valid rollback rollback "$POOL" other@x --force --dry-run --json
 	valid rollback rollback "$POOL" other@x --force --json

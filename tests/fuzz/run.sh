@@ -8,7 +8,7 @@
 # until it is removed, and build-fuzz/fuzz_NAME FILE replays it.
 set -eu
 cd "$(dirname "$0")/../.."
-all='image control reply arguments trace text engine nbd'
+all='image control reply arguments trace text stream engine nbd'
 minutes=${1:-4}
 out=build-fuzz
 flags='-g -O2 -fno-omit-frame-pointer -std=c17 -D_GNU_SOURCE -DLCPFS_AUDIT -Iinclude -Isrc -I.'

@@ -174,6 +174,15 @@ static void fill_partition(union block *b, struct values *v)
 	p->features = next_features(v);
 }
 
+/* Fields that came later. */
+static void fill_partition_that_receives(union block *b, struct values *v)
+{
+	struct fmt_partition *p = &b->partition;
+
+	fill_partition(b, v);
+	p->receive = (struct fmt_receive){next64(v), next64(v), next64(v), {next64(v), next64(v)}};
+}
+
 static void fill_blob(union block *b, struct values *v)
 {
 	fill_pool_page(&b->blob.page, v);
@@ -447,6 +456,7 @@ static const struct vector {
 	{"page_space", FMT_PAGE, fill_space, COUNT},
 	{"record_snapshots", FMT_RECORD, fill_record_of_snapshots, SNAPSHOT_WORDS},
 	{"snapshots", FMT_SNAPSHOTS, fill_snapshots, COUNT},
+	{"partition_receiving", FMT_PARTITION, fill_partition_that_receives, COUNT},
 	{"snapshots_guid", FMT_SNAPSHOTS, fill_snapshots_with_guids, COUNT},
 };
 

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Sending: a snapshot, or what has changed since an earlier one, as a stream (stream/stream.h). Two handles keep
+ * both from being destroyed meanwhile; there is no lock, and nothing is written, so a pool that is open read-only
+ * will do.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pool/core.h"
+#include "stream/stream.h"
+
+struct sender {
+	const struct lcpfs_send_options *options;
+	struct lcpfs_partition *from, *to; /* from NULL: all of it */
+	struct store_snapshot from_found, to_found;
+	struct stream_position at;
+	uint8_t *data;
+	struct lcpfs_failure *failure;
+};
+
+/* -- which -- */
+
+/* "SNAP", "@SNAP" or "NAME@SNAP", of the partition of `name`. */
+static void name_from(const char *name, const char *from, char full[2 * LCPFS_NAME_MAX + 2])
+{
+	const char *snapshot;
+	size_t length = snapshot_split(name, &snapshot);
+
+	if (strchr(from, '@') && *from != '@')
+		snprintf(full, 2 * LCPFS_NAME_MAX + 2, "%s", from);
+	else
+		snprintf(full, 2 * LCPFS_NAME_MAX + 2, "%.*s@%s", (int)MIN_OF(length, (size_t)LCPFS_NAME_MAX),
+			 name, *from == '@' ? from + 1 : from);
+}
+
+static int open_snapshot(struct lcpfs_pool *pool, const char *name, struct lcpfs_partition **partition,
+			 struct store_snapshot *found, struct lcpfs_failure *failure)
+{
+	const char *snapshot;
+	int error;
+
+	snapshot_split(name, &snapshot);
+	if (!snapshot)
+		return failure_set(failure, LCPFS_E_INVALID, "%.200s names no snapshot: give NAME@SNAP", name);
+	error = lcpfs_partition_open(pool, name, partition, failure);
+	if (!error && !store_snapshot_find(volume_part(*partition)->store, snapshot, found))
+		error = failure_set(failure, LCPFS_E_NOT_FOUND, "there is no snapshot %.200s", name);
+	return error;
+}
+
+static int open_both(struct sender *s, struct lcpfs_pool *pool, const char *name)
+{
+	char from[2 * LCPFS_NAME_MAX + 2];
+	int error = open_snapshot(pool, name, &s->to, &s->to_found, s->failure);
+
+	if (error || !s->options->from)
+		return error;
+	name_from(name, s->options->from, from);
+	error = open_snapshot(pool, from, &s->from, &s->from_found, s->failure);
+	if (!error && volume_part(s->from) != volume_part(s->to))
+		return failure_set(s->failure, LCPFS_E_INVALID, "%s and %s are of two partitions", from, name);
+	if (!error && s->from_found.number >= s->to_found.number)
+		error = failure_set(s->failure, LCPFS_E_INVALID, "%s is not older than %s", from, name);
+	return error;
+}
+
+static struct stream_about about(const struct sender *s)
+{
+	const struct part *part = volume_part(s->to);
+	struct stream_about a = {.pool = part->pool->layout.guid,
+				 .guid = guid_of(part, &s->to_found),
+				 .from = s->from ? guid_of(part, &s->from_found) : 0,
+				 .created_s = s->to_found.created_s,
+				 .volume_bytes = lcpfs_volume_bytes(s->to)};
+
+	memcpy(a.partition, part->name, sizeof(part->name));
+	memcpy(a.snapshot, s->to_found.name, sizeof(a.snapshot));
+	memcpy(a.from_name, s->from_found.name, sizeof(a.from_name));
+	return a;
+}
+
+/* -- what -- */
+
+static int put(struct sender *s, const void *data, size_t length)
+{
+	return s->options->dry_run || !length ? 0
+					      : s->options->write(s->options->context, data, length, s->failure);
+}
+
+static int put_record(struct sender *s, const struct stream_header *header, const void *payload)
+{
+	int error = put(s, header, sizeof(*header));
+
+	return error ? error : put(s, payload, le32_get(header->payload));
+}
+
+static int goes_on(struct sender *s, uint64_t done)
+{
+	const struct lcpfs_send_options *o = s->options;
+
+	if (!o->progress || o->progress(o->context, done, lcpfs_volume_bytes(s->to)))
+		return 0;
+	return failure_set(s->failure, LCPFS_E_STOPPED, "stopped");
+}
+
+/* Records end at multiples of their greatest length, wherever ranges were cut: so the same is always the same. */
+static int send_data(struct sender *s, uint64_t offset, uint64_t length)
+{
+	int error = 0;
+
+	for (uint64_t end = offset + length; offset < end && !error;) {
+		struct stream_header header;
+		uint64_t border = (offset / STREAM_PAYLOAD_MAX + 1) * STREAM_PAYLOAD_MAX;
+		size_t piece = (size_t)(MIN_OF(border, end) - offset);
+
+		if (!s->options->dry_run)
+			error = lcpfs_volume_read(s->to, offset, s->data, piece, s->failure);
+		if (error)
+			break;
+		stream_put_data(&s->at, offset, s->options->dry_run ? NULL : s->data, piece, &header);
+		error = put_record(s, &header, s->data);
+		offset += piece;
+		if (!error)
+			error = goes_on(s, offset);
+	}
+	return error;
+}
+
+static int send_hole(struct sender *s, uint64_t offset, uint64_t length)
+{
+	struct stream_header header;
+
+	stream_put_hole(&s->at, offset, length, &header);
+	return put_record(s, &header, NULL);
+}
+
+static int send_changes(struct sender *s)
+{
+	uint64_t next = 0, end = lcpfs_volume_bytes(s->to);
+	int error = 0;
+
+	while (next < end && !error) {
+		struct lcpfs_difference d;
+
+		error = lcpfs_volume_difference(s->from, s->to, next, &d, s->failure);
+		if (!error && d.length)
+			error = (d.data ? send_data : send_hole)(s, d.offset, d.length);
+		next = d.offset + d.length;
+		if (!error)
+			error = goes_on(s, next);
+	}
+	return error;
+}
+
+static int send_all(struct sender *s, const struct stream_about *a)
+{
+	struct stream_header header;
+	struct stream_begin begin;
+	struct stream_end end;
+	int error;
+
+	stream_put_begin(&s->at, a, &header, &begin);
+	error = put_record(s, &header, &begin);
+	if (!error)
+		error = send_changes(s);
+	if (error)
+		return error;
+	stream_put_end(&s->at, a->volume_bytes, &header, &end);
+	return put_record(s, &header, &end);
+}
+
+void stream_describe(const struct stream_about *a, const struct stream_position *at, struct lcpfs_stream *stream)
+{
+	*stream = (struct lcpfs_stream){.guid = a->guid,
+					.from_guid = a->from,
+					.created_s = a->created_s,
+					.volume_bytes = a->volume_bytes,
+					.stream_bytes = at->bytes,
+					.data_bytes = at->data_bytes,
+					.hole_bytes = at->hole_bytes};
+	memcpy(stream->partition, a->partition, sizeof(a->partition));
+	memcpy(stream->snapshot, a->snapshot, sizeof(a->snapshot));
+	memcpy(stream->from, a->from_name, sizeof(a->from_name));
+}
+
+int lcpfs_snapshot_send(struct lcpfs_pool *pool, const char *name, const struct lcpfs_send_options *options,
+			struct lcpfs_stream *stream, struct lcpfs_failure *failure)
+{
+	struct sender s = {.options = options, .failure = failure, .data = malloc(STREAM_PAYLOAD_MAX)};
+	int error = s.data ? 0 : failure_set(failure, LCPFS_E_NOMEM, "out of memory");
+
+	if (!error)
+		error = open_both(&s, pool, name);
+	if (!error) {
+		struct stream_about a = about(&s);
+		error = send_all(&s, &a);
+		stream_describe(&a, &s.at, stream);
+	}
+	lcpfs_partition_close(s.from);
+	lcpfs_partition_close(s.to);
+	free(s.data);
+	return error;
+}
