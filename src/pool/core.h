@@ -357,7 +357,7 @@ struct stream_position;
 void stream_describe(const struct stream_about *about, const struct stream_position *at,
 		     struct lcpfs_stream *stream);
 /* With the lock: 0, or why its volume is not to be opened and its snapshots stay as they are. */
-int receive_refuse(const struct part *part, struct lcpfs_failure *failure);
+int receive_refuse(struct part *part, struct lcpfs_failure *failure);
 
 /* -- volume.c -- */
 

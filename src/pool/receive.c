@@ -75,34 +75,46 @@ static bool is_done(const struct part *part)
 	return youngest(part, &found) && found.guid == le64_get(mark_of(part)->guid);
 }
 
-int receive_refuse(const struct part *part, struct lcpfs_failure *failure)
-{
-	if (part->receiving)
-		return failure_set(failure, LCPFS_E_BUSY, "partition %s is receiving a snapshot", part->name);
-	if (!is_marked(part) || is_done(part))
-		return 0;
-	return failure_set(failure, LCPFS_E_BUSY,
-			   "partition %s has received a part of a snapshot; go on with lcpfs receive --resume, or "
-			   "give it up with --abort",
-			   part->name);
-}
-
 /* NULL: there is none from now on. */
-static int write_mark(struct part *part, const struct fmt_receive *mark, struct lcpfs_failure *failure)
+static int put_mark(struct part *part, const struct fmt_receive *mark, struct lcpfs_failure *failure)
 {
 	static const struct fmt_receive none;
 	struct lcpfs_pool *pool = part->pool;
 	uint64_t bits = PARTITION_RECEIVING | PARTITION_SNAPSHOTS;
 	struct txg txg;
 
-	pthread_mutex_lock(&pool->lock);
 	txg_begin(pool, &txg);
 	struct fmt_partition *page = txg_change(&txg, layout_partition_page(&pool->layout, part->slot));
 	uint64_t had = le64_get(page->features.incompatible);
 	page->receive = mark ? *mark : none;
 	page->features.incompatible = le64_of(mark ? had | bits : had & ~(uint64_t)PARTITION_RECEIVING);
-	int error = txg_commit(&txg, failure);
-	pthread_mutex_unlock(&pool->lock);
+	return txg_commit(&txg, failure);
+}
+
+/*
+ * What a crash has left of one that is done goes before anything changes: by the next snapshot it would not look
+ * done any more.
+ */
+int receive_refuse(struct part *part, struct lcpfs_failure *failure)
+{
+	if (part->receiving)
+		return failure_set(failure, LCPFS_E_BUSY, "partition %s is receiving a snapshot", part->name);
+	if (!is_marked(part))
+		return 0;
+	if (is_done(part))
+		return part->pool->options.read_only ? 0 : put_mark(part, NULL, failure);
+	return failure_set(failure, LCPFS_E_BUSY,
+			   "partition %s has received a part of a snapshot; go on with lcpfs receive --resume, or "
+			   "give it up with --abort",
+			   part->name);
+}
+
+/* Without the lock. */
+static int write_mark(struct part *part, const struct fmt_receive *mark, struct lcpfs_failure *failure)
+{
+	pthread_mutex_lock(&part->pool->lock);
+	int error = put_mark(part, mark, failure);
+	pthread_mutex_unlock(&part->pool->lock);
 	return error;
 }
 

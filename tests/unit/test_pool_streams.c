@@ -612,6 +612,10 @@ static void look_at(struct cuts *c, const struct simimage *image, bool gives_up)
 	assert_int_equal(snapshots(&g, "a"), had + 1);
 	compare(&c->pair->f, name, &g, name);
 	compare(&c->pair->f, name, &g, "a");
+	take(&g, "a@next"); /* and with it all is as if it had never been received */
+	must(&g, fixture_close(&g));
+	must(&g, fixture_open(&g, false));
+	compare(&c->pair->f, name, &g, "a");
 	fixture_invariants(&g);
 	fixture_done(&g);
 }
