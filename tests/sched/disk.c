@@ -121,6 +121,8 @@ static void slow_submit(struct vdev *vdev, struct vdev_io *ios, unsigned count)
 	CHECK(list);
 	for (unsigned i = 0; i < count; i++) {
 		struct iovec all = {ios[i].buffer, ios[i].length};
+		if (ios[i].op == VDEV_WRITE && disk->will_write)
+			disk->will_write(disk->context, &ios[i]);
 		struct simimage *data = ios[i].op == VDEV_WRITE ? image_of(&ios[i], &all, 1) : NULL;
 
 		list[i] = operation_of(disk, &ios[i], data, &left);

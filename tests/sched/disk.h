@@ -14,6 +14,8 @@ struct slow_disk {
 	struct simdisk *behind;
 	unsigned flushing; /* flushes under way */
 	uint64_t random;
+	void (*will_write)(void *context, const struct vdev_io *io); /* NULL: nobody is told */
+	void *context;
 };
 
 void slow_disk_init(struct slow_disk *disk, struct simdisk *behind, uint64_t seed);

@@ -25,8 +25,10 @@
 #include "disk.h"
 #include "driver.h"
 #include "store/clean.h"
+#include "store/place.h"
 #include "store/room.h"
 #include "store/state.h"
+#include "store/table.h"
 #include "store/work.h"
 
 enum { BASE = 16, CLIENTS_MAX = 8, OWNED_MAX = 72, WRITE_MAX = 40, COMPARED_BLOCKS = 16, SNAPS_MAX = 3 };
@@ -837,6 +839,31 @@ void __wrap_space_bare(struct space *space, uint32_t index)
 		sched_fail("metaslab %" PRIu32 " is given back, and is needed", index);
 }
 
+static void must_be_durable(const struct simimage *durable, const struct fmt_pointer *at)
+{
+	uint8_t page[BLOCK_SIZE];
+
+	for (unsigned i = 0; i < 2 && !pointer_null(at); i++) {
+		simimage_read(durable, block_of_place(at->place[i]) << BLOCK_SHIFT, page, BLOCK_SIZE);
+		if (!fmt_check_fits(&at->check, page))
+			sched_fail("a root is written before what it points at is durable");
+	}
+}
+
+static void look_at_root(void *context, const struct vdev_io *io)
+{
+	const struct world *w = context;
+	const struct fmt_root *root = io->buffer;
+	struct simdisk_fate fate = {.kind = SIMDISK_NONE};
+
+	if (io->offset >= BASE << BLOCK_SHIFT)
+		return;
+	struct simimage *durable = simdisk_image(w->disk, &fate);
+	must_be_durable(durable, &root->table.top);
+	must_be_durable(durable, &root->space.top);
+	simimage_free(durable);
+}
+
 /* -- a run -- */
 
 static void stuck(const char *text)
@@ -1035,6 +1062,8 @@ static void run(void *prepared, const struct schedule *schedule)
 		sparse_copy(&w.sparse, &start->sparse, &w.slow.vdev);
 	if (w.host)
 		w.sparse.free_blocks = hash_mix(schedule->seed + 5) % (4 * (uint64_t)w.metaslab_blocks);
+	w.slow.will_write = look_at_root;
+	w.slow.context = &w;
 	w.cut_step = schedule->cut_step;
 	w.cut_seed = schedule->seed;
 	w.cut_in_flush = schedule->seed % 2;
