@@ -645,7 +645,7 @@ static void features_of_a_partition_are_its_own(void **state)
 
 	(void)state;
 	closed_pool(&f, &label);
-	put_features(&f, (struct fmt_features){.incompatible = le64_of(2)});
+	put_features(&f, (struct fmt_features){.incompatible = le64_of(UINT64_C(1) << 63)});
 	a_is_left_alone(&f, "does not know");
 	put_features(&f, (struct fmt_features){.read_only = le64_of(2)});
 	a_is_left_alone(&f, "can only read");
