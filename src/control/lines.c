@@ -74,7 +74,7 @@ static int make_room(struct lines *lines)
 	return 0;
 }
 
-/* Room for one descriptor: the system closes what there is no room for. */
+/* Room for one descriptor, and for what alignment adds: that may be another one. */
 union passing {
 	struct cmsghdr align;
 	char bytes[CMSG_SPACE(sizeof(int))];
@@ -84,13 +84,14 @@ static void keep_passed(struct lines *lines, struct msghdr *message)
 {
 	struct cmsghdr *c = CMSG_FIRSTHDR(message);
 
-	if (!c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS ||
-	    c->cmsg_len != CMSG_LEN(sizeof(int)))
+	if (!c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
 		return;
-	if (lines->passed >= 0)
-		close(lines->passed);
-	memcpy(&lines->passed, CMSG_DATA(c), sizeof(int));
-	lines->passed = descriptor_keep_clear(lines->passed);
+	for (size_t at = 0; CMSG_LEN(at + sizeof(int)) <= c->cmsg_len; at += sizeof(int)) {
+		if (lines->passed >= 0)
+			close(lines->passed);
+		memcpy(&lines->passed, CMSG_DATA(c) + at, sizeof(int));
+	}
+	lines->passed = lines->passed >= 0 ? descriptor_keep_clear(lines->passed) : -1;
 }
 
 int lines_take_passed(struct lines *lines)

@@ -810,6 +810,8 @@ static int begin_removing(struct part *part, const struct pool_removal *how, str
 		return error;
 	part->removing = true;
 	error = await_unused(part, how, failure);
+	if (!error && part->store) /* who was waited for may have held one */
+		error = snapshot_refuse_held(part, failure);
 	part->removing = !error;
 	return error;
 }

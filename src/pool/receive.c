@@ -101,8 +101,12 @@ int receive_refuse(struct part *part, struct lcpfs_failure *failure)
 		return failure_set(failure, LCPFS_E_BUSY, "partition %s is receiving a snapshot", part->name);
 	if (!is_marked(part))
 		return 0;
-	if (is_done(part))
-		return part->pool->options.read_only ? 0 : put_mark(part, NULL, failure);
+	if (is_done(part) && part->pool->options.read_only)
+		return 0;
+	if (is_done(part)) { /* durably, too? */
+		int error = store_flush(part->store, failure);
+		return error ? error : put_mark(part, NULL, failure);
+	}
 	return failure_set(failure, LCPFS_E_BUSY,
 			   "partition %s has received a part of a snapshot; go on with lcpfs receive --resume, or "
 			   "give it up with --abort",
@@ -173,7 +177,7 @@ static int give_up(struct part *part, struct lcpfs_failure *failure)
 	uint64_t from = le64_get(mark_of(part)->from);
 	bool done = is_done(part);
 	pthread_mutex_unlock(&part->pool->lock);
-	int error = done ? 0 : reset(part, from, failure);
+	int error = done ? store_flush(part->store, failure) : reset(part, from, failure);
 
 	return error ? error : write_mark(part, NULL, failure);
 }

@@ -127,6 +127,8 @@ int snapshot_refuse_held(const struct part *part, struct lcpfs_failure *failure)
 	struct store_snapshot *list;
 	unsigned count = list_all(part, &list);
 	int error = 0;
+	if (!list && snapshot_count(part))
+		return failure_set(failure, LCPFS_E_NOMEM, "out of memory");
 	for (unsigned i = 0; i < count && !error; i++)
 		error = list[i].held ? refuse_held(part, list[i].name, failure) : 0;
 	free(list);

@@ -76,6 +76,19 @@ static uint64_t span_of(unsigned level)
 	return span;
 }
 
+static int compare_page(struct comparison *c, unsigned level, uint64_t index);
+
+/*
+ * Meanwhile others had the lock. A page of the head that had changed in memory may have been written, and have an
+ * id of its own now: so what is copied from the page above is looked up again.
+ */
+static int compare_child(struct comparison *c, unsigned level, uint64_t index, uint64_t i,
+			 uint64_t to[VOLUME_SLOTS])
+{
+	int error = compare_page(c, level - 1, index * VOLUME_SLOTS + i);
+	return error || c->to != VOLUME_HEAD ? error : slots_of(c->s, c->to, level, index, to);
+}
+
 /* A page's place, from c->address on. */
 static int compare_page(struct comparison *c, unsigned level, uint64_t index)
 {
@@ -88,7 +101,7 @@ static int compare_page(struct comparison *c, unsigned level, uint64_t index)
 		if (!level)
 			take_address(c, first + i, from[i], to[i]);
 		else if (from[i] != to[i] || has_changed(c, level - 1, first + i))
-			error = compare_page(c, level - 1, first + i);
+			error = compare_child(c, level, index, i, to);
 		else
 			c->ended = c->run->count > 0;
 		if (!error && !c->ended && (!level || c->pages))

@@ -343,12 +343,103 @@ static void what_is_gone_is_told(void **state)
 	tear_down();
 }
 
+/* A device in whose n-th read others go on: a checkpoint is done. */
+static struct busy {
+	struct vdev vdev; /* first */
+	struct vdev *behind;
+	unsigned reads; /* left until then; 0: never */
+} busy;
+
+static void busy_submit(struct vdev *vdev, struct vdev_io *ios, unsigned count)
+{
+	(void)vdev;
+	for (unsigned i = 0; i < count; i++) {
+		if (ios[i].op == VDEV_READ && busy.reads && --busy.reads == 0)
+			assert_int_equal(store_checkpoint(bed.store), 0);
+	}
+	busy.behind->ops->submit(busy.behind, ios, count);
+}
+
+static int busy_flush(struct vdev *vdev)
+{
+	(void)vdev;
+	return busy.behind->ops->flush(busy.behind);
+}
+
+static int busy_discard(struct vdev *vdev, uint64_t offset, uint64_t length)
+{
+	(void)vdev;
+	return busy.behind->ops->discard(busy.behind, offset, length);
+}
+
+static void busy_close(struct vdev *vdev)
+{
+	(void)vdev;
+}
+
+static void busy_init(struct vdev *behind)
+{
+	static const struct vdev_ops ops = {
+		.submit = busy_submit, .flush = busy_flush, .discard = busy_discard, .close = busy_close};
+
+	busy = (struct busy){.vdev = {.ops = &ops, .size_bytes = behind->size_bytes, .name = "busy"},
+			     .behind = behind};
+}
+
+/* Blocks in six leaves of the tree; then the same again. */
+static void write_leaves(void)
+{
+	uint8_t data[BLOCK_SIZE];
+
+	memset(data, ++bed.versions, sizeof(data));
+	for (uint64_t leaf = 0; leaf < 6; leaf++)
+		assert_int_equal(
+			store_write(bed.store, leaf * VOLUME_SLOTS * BLOCK_SIZE, data, sizeof(data), false, NULL),
+			0);
+}
+
+static uint64_t blocks_that_differ(uint32_t from)
+{
+	struct store_difference run = {0};
+	uint64_t blocks = 0;
+
+	while (run.first != UINT64_MAX) {
+		assert_int_equal(store_difference(bed.store, from, 0, run.first + run.count, &run), 0);
+		blocks += run.first == UINT64_MAX ? 0 : run.count;
+	}
+	return blocks;
+}
+
+/* What was written before is told of, also when its pages get ids of their own meanwhile. */
+static void a_checkpoint_meanwhile_hides_nothing(void **state)
+{
+	(void)state;
+	for (unsigned n = 1; n <= 24; n++) {
+		struct store_snapshot found;
+
+		set_up(n);
+		busy_init(bed.config.vdev);
+		bed.config.vdev = &busy.vdev;
+		write_leaves();
+		assert_int_equal(store_snapshot(bed.store, "a", 0), 0);
+		assert_int_equal(store_close(bed.store), 0);
+		must_open();
+		write_leaves();
+		assert_true(store_snapshot_find(bed.store, "a", &found));
+		busy.reads = n;
+		assert_int_equal(blocks_that_differ(found.number), 6);
+		busy.reads = 0;
+		tear_down();
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(random_histories),
 		cmocka_unit_test(a_long_way_is_gone_in_parts),
 		cmocka_unit_test(what_is_gone_is_told),
+		cmocka_unit_test(a_checkpoint_meanwhile_hides_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
