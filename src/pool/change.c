@@ -86,6 +86,8 @@ static int check_values(const struct work *w)
 		error = part_check_name(part->pool, w->name, w->failure);
 	if (!error)
 		error = part_check_volume(plan, w->failure);
+	if (!error && w->shortens) /* giving up would bring back what is beyond the new end */
+		error = receive_refuse(part, w->failure);
 	if (!error)
 		error = part_check_min_sum(part->pool, plan->min, part, w->failure);
 	if (!error && part->clients && (w->renames || w->shortens))

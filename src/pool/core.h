@@ -138,7 +138,7 @@ struct lcpfs_pool {
 	uint64_t schedule_s; /* when it was last looked whether snapshots are due; 0: a schedule has changed */
 
 	size_t cache_left; /* for partitions to come */
-	uint64_t mark_bytes; /* of data that is received, after which the mark moves on (receive.c) */
+	uint64_t mark_bytes; /* of data received, after which the mark moves on; of a volume emptied at a time */
 	pthread_t thread;
 	bool has_thread, stopping;
 	pthread_mutex_t round; /* one keeper round at a time; outside of `lock` */
@@ -357,7 +357,12 @@ struct stream_position;
 void stream_describe(const struct stream_about *about, const struct stream_position *at,
 		     struct lcpfs_stream *stream);
 /* With the lock: 0, or why its volume is not to be opened and its snapshots stay as they are. */
-int receive_refuse(struct part *part, struct lcpfs_failure *failure);
+int receive_refuse(const struct part *part, struct lcpfs_failure *failure);
+/*
+ * The same before they change. What a crash has left of one that is done goes then: by the next snapshot it would
+ * not look done any more.
+ */
+int receive_clear(struct part *part, struct lcpfs_failure *failure);
 
 /* -- volume.c -- */
 

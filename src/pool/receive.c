@@ -38,7 +38,14 @@ struct receiver {
 	uint8_t *payload;
 	uint64_t saved_bytes; /* done.data_bytes when the mark was last moved */
 	uint64_t skipped_bytes;
+	bool ahead; /* the record behind `done` is read already */
 };
+
+/* False: who waits for it wants no more. */
+static bool tell(const struct receiver *r, uint64_t done, uint64_t total)
+{
+	return !r->options->progress || r->options->progress(r->options->context, done, total);
+}
 
 /* -- the mark: with the lock -- */
 
@@ -91,26 +98,28 @@ static int put_mark(struct part *part, const struct fmt_receive *mark, struct lc
 	return txg_commit(&txg, failure);
 }
 
-/*
- * What a crash has left of one that is done goes before anything changes: by the next snapshot it would not look
- * done any more.
- */
-int receive_refuse(struct part *part, struct lcpfs_failure *failure)
+int receive_refuse(const struct part *part, struct lcpfs_failure *failure)
 {
 	if (part->receiving)
 		return failure_set(failure, LCPFS_E_BUSY, "partition %s is receiving a snapshot", part->name);
-	if (!is_marked(part))
+	if (!is_marked(part) || is_done(part))
 		return 0;
-	if (is_done(part) && part->pool->options.read_only)
-		return 0;
-	if (is_done(part)) { /* durably, too? */
-		int error = store_flush(part->store, failure);
-		return error ? error : put_mark(part, NULL, failure);
-	}
 	return failure_set(failure, LCPFS_E_BUSY,
 			   "partition %s has received a part of a snapshot; go on with lcpfs receive --resume, or "
 			   "give it up with --abort",
 			   part->name);
+}
+
+int receive_clear(struct part *part, struct lcpfs_failure *failure)
+{
+	int error = receive_refuse(part, failure);
+
+	if (!error && is_marked(part)) {
+		error = store_flush(part->store, failure); /* done durably, too? */
+		if (!error)
+			error = put_mark(part, NULL, failure);
+	}
+	return error;
 }
 
 /* Without the lock. */
@@ -145,20 +154,30 @@ static void finish_freeing(struct part *part)
 		more = store_step(part->store) > 0;
 }
 
-static int empty(struct part *part, struct lcpfs_failure *failure)
+/* In pieces, since a full volume may take minutes, and who waits is told in between. */
+static int empty(struct receiver *r, struct lcpfs_failure *failure)
 {
-	int error = store_trim(part->store, 0, store_volume_blocks(part->store) * BLOCK_SIZE, false, failure);
+	struct part *part = r->part;
+	uint64_t end = store_volume_blocks(part->store) * BLOCK_SIZE, length;
+	int error = 0;
 
+	for (uint64_t at = 0; at < end && !error; at += length) {
+		length = MIN_OF(end - at, r->pool->mark_bytes);
+		error = store_trim(part->store, at, length, false, failure);
+		if (!error && !tell(r, at + length, end) && r->options->abort)
+			error = failure_set(failure, LCPFS_E_STOPPED, "stopped; give it up again to go on");
+	}
 	return error ? error : store_flush(part->store, failure);
 }
 
-static int reset(struct part *part, uint64_t from, struct lcpfs_failure *failure)
+static int reset(struct receiver *r, uint64_t from, struct lcpfs_failure *failure)
 {
+	struct part *part = r->part;
 	struct store_snapshot base;
 	int error;
 
 	if (!from)
-		return empty(part, failure);
+		return empty(r, failure);
 	if (!youngest(part, &base) || guid_of(part, &base) != from)
 		return failure_set(failure, LCPFS_E_CORRUPT,
 				   "partition %s: the snapshot that its youngest goes on from is not there",
@@ -171,13 +190,15 @@ static int reset(struct part *part, uint64_t from, struct lcpfs_failure *failure
 	return 0;
 }
 
-static int give_up(struct part *part, struct lcpfs_failure *failure)
+static int give_up(struct receiver *r, struct lcpfs_failure *failure)
 {
+	struct part *part = r->part;
+
 	pthread_mutex_lock(&part->pool->lock);
 	uint64_t from = le64_get(mark_of(part)->from);
 	bool done = is_done(part);
 	pthread_mutex_unlock(&part->pool->lock);
-	int error = done ? store_flush(part->store, failure) : reset(part, from, failure);
+	int error = done ? store_flush(part->store, failure) : reset(r, from, failure);
 
 	return error ? error : write_mark(part, NULL, failure);
 }
@@ -218,11 +239,7 @@ static int read_begin(struct receiver *r)
 	if (error)
 		return error;
 	memcpy(&begin, r->payload, sizeof(begin));
-	error = stream_read_begin(&begin, &r->about, r->failure);
-	if (!error && !store_snapshot_is_name(r->about.snapshot))
-		error = failure_set(r->failure, LCPFS_E_CORRUPT,
-				    "the stream's snapshot has no name that one can have");
-	return error;
+	return stream_read_begin(&begin, &r->about, r->failure);
 }
 
 /* -- does it fit? -- */
@@ -324,8 +341,7 @@ static int skip(struct receiver *r, const struct fmt_receive *mark)
 		error = read_record(r);
 		if (!error && stream_kind(&r->header) == STREAM_END)
 			error = another_stream(r);
-		if (!error && r->options->progress &&
-		    !r->options->progress(r->options->context, r->at.offset, r->about.volume_bytes))
+		if (!error && !tell(r, r->at.offset, r->about.volume_bytes))
 			error = failure_set(r->failure, LCPFS_E_STOPPED, "stopped");
 	}
 	if (!error && records &&
@@ -347,18 +363,23 @@ static int take_up(struct receiver *r)
 	if (!error)
 		error = check_mark(r, &mark);
 	if (!error && le64_get(mark.records) <= 1) /* perhaps it had not been made ready for the stream */
-		error = reset(r->part, r->about.from, r->failure);
+		error = reset(r, r->about.from, r->failure);
 	return error ? error : skip(r, &mark);
 }
 
+/* Before anything is given up something has to have come behind the beginning. */
 static int begin_new(struct receiver *r)
 {
 	int error = check_target(r);
 
+	if (!error && r->options->force) {
+		error = read_record(r);
+		r->ahead = true;
+	}
 	if (!error)
 		error = save(r, r->failure);
 	if (!error && r->options->force)
-		error = reset(r->part, r->about.from, r->failure);
+		error = reset(r, r->about.from, r->failure);
 	return error;
 }
 
@@ -391,11 +412,11 @@ static int apply(struct receiver *r)
 
 static int apply_all(struct receiver *r)
 {
-	const struct lcpfs_receive_options *o = r->options;
 	int error = 0;
 
 	while (!error) {
-		error = read_record(r);
+		error = r->ahead ? 0 : read_record(r);
+		r->ahead = false;
 		if (error || stream_kind(&r->header) == STREAM_END)
 			break;
 		error = apply(r);
@@ -403,7 +424,7 @@ static int apply_all(struct receiver *r)
 			r->done = r->at;
 		if (!error && r->done.data_bytes - r->saved_bytes >= r->pool->mark_bytes)
 			error = save(r, r->failure);
-		if (!error && o->progress && !o->progress(o->context, r->at.offset, r->about.volume_bytes))
+		if (!error && !tell(r, r->at.offset, r->about.volume_bytes))
 			error = failure_set(r->failure, LCPFS_E_STOPPED, "stopped");
 	}
 	return error;
@@ -434,7 +455,7 @@ static int settle(struct receiver *r, int error)
 			return error;
 		return failure_prefix(r->failure, error, "what came is kept for --resume");
 	}
-	if (!give_up(r->part, &why))
+	if (!give_up(r, &why))
 		return error;
 	return failure_set(r->failure, (enum lcpfs_error) - error,
 			   "%.200s; and what came of it stays, until lcpfs receive --abort: %.200s",
@@ -519,7 +540,7 @@ static int take_part(struct lcpfs_pool *pool, const char *name, const struct lcp
 		error = find_part(pool, name, part, failure);
 	}
 	if (!error && ((*part)->receiving || !(options->resume || options->abort)))
-		error = receive_refuse(*part, failure);
+		error = options->dry_run ? receive_refuse(*part, failure) : receive_clear(*part, failure);
 	if (!error && options->abort && !is_marked(*part))
 		error = failure_set(failure, LCPFS_E_NOT_FOUND, "partition %s has received no part of a snapshot",
 				    (*part)->name);
@@ -562,7 +583,7 @@ int lcpfs_snapshot_receive(struct lcpfs_pool *pool, const char *partition,
 		if (!options->abort)
 			error = receive(&r);
 		else if (!options->dry_run)
-			error = give_up(r.part, failure);
+			error = give_up(&r, failure);
 		let_part(r.part);
 	}
 	stream_describe(&r.about, &r.at, stream);

@@ -289,7 +289,10 @@ static int resolve_one(struct work *w, const char *name, struct target *target)
 		return failure_set(w->failure, LCPFS_E_NOT_FOUND, "there is no partition %.*s",
 				   (int)MIN_OF(length, (size_t)200), name);
 	int error = part_refuse(target->part, w->failure);
-	return error ? error : receive_refuse(target->part, w->failure);
+	if (error)
+		return error;
+	return w->options.dry_run ? receive_refuse(target->part, w->failure)
+				  : receive_clear(target->part, w->failure);
 }
 
 static int resolve(struct work *w, const char *const *names)

@@ -191,9 +191,11 @@ int stream_check_record(struct stream_position *at, const struct stream_header *
 	return 0;
 }
 
+/* Of letters that names have: messages and events show them. */
 static bool is_name(const char name[STREAM_NAME_MAX + 1], bool may_be_empty)
 {
-	return memchr(name, 0, STREAM_NAME_MAX + 1) && (may_be_empty || name[0]);
+	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-:";
+	return memchr(name, 0, STREAM_NAME_MAX + 1) && (may_be_empty || name[0]) && !name[strspn(name, allowed)];
 }
 
 static bool is_sane(const struct stream_begin *begin)

@@ -13,6 +13,7 @@ struct tape {
 	uint8_t *bytes;
 	size_t length, room;
 	size_t at, cut; /* reading: no more than `cut` */
+	struct watch *watch;
 };
 
 static int tape_write(void *context, const void *data, size_t length, struct lcpfs_failure *failure)
@@ -568,6 +569,148 @@ static void another_stream_is_not_gone_on_with(void **state)
 	pair_done(&p);
 }
 
+static int set_volume(struct fixture *g, uint64_t blocks)
+{
+	struct lcpfs_partition_change change = {.volume_bytes = blocks * BLOCK_SIZE};
+	struct lcpfs_partition_info info;
+
+	return lcpfs_partition_set(g->pool, "a", &change, NULL, NULL, &info, &g->failure);
+}
+
+/* Giving up brings back what is beyond a new end. */
+static void a_half_received_volume_is_not_made_shorter(void **state)
+{
+	struct pair p;
+
+	(void)state;
+	pair_new(&p);
+	fill(&p.f, 0, 8, 5);
+	trim(&p.f, 1200, 1);
+	take(&p.f, "a@3");
+	must(&p.g, play(&p.g, "a", &p.more, p.more.length));
+	struct tape third = record(&p.f, "a@3", "2");
+	assert_int_equal(resume(&p.g, "a", &third, third.length - 95), -LCPFS_E_STOPPED);
+	assert_int_equal(set_volume(&p.g, 1000), -LCPFS_E_BUSY);
+	assert_non_null(strstr(p.g.failure.message, "has received a part of a snapshot"));
+	must(&p.g, set_volume(&p.g, 2 * VOLUME_BLOCKS));
+	must(&p.g, play_with(&p.g, "a", &third, 0, (struct lcpfs_receive_options){.abort = true}));
+	assert_int_equal(set_volume(&p.g, 1000), -LCPFS_E_TOO_SMALL);
+	must(&p.g, play(&p.g, "a", &third, third.length));
+	must(&p.g, set_volume(&p.g, 1000));
+	free(third.bytes);
+	pair_done(&p);
+}
+
+/* What is given up by force stays until something has come that would take its place. */
+static void force_gives_nothing_up_for_a_beginning(void **state)
+{
+	struct lcpfs_receive_options force = {.force = true};
+	struct pair p;
+
+	(void)state;
+	pair_new(&p);
+	must(&p.g, fixture_write(&p.g, "a", 5, 1, 3));
+	for (size_t cut = 320; cut < 320 + 64; cut += 21)
+		assert_int_equal(play_with(&p.g, "a", &p.more, cut, force), -LCPFS_E_STOPPED);
+	p.more.bytes[320 + 64 + 9] ^= 1;
+	assert_int_equal(play_with(&p.g, "a", &p.more, p.more.length, force), -LCPFS_E_CORRUPT);
+	p.more.bytes[320 + 64 + 9] ^= 1;
+	force.resume = true;
+	assert_int_equal(play_with(&p.g, "a", &p.more, 320, force), -LCPFS_E_STOPPED);
+	fixture_expect(&p.g, "a", 5, 1, 3);
+	must(&p.g, play_with(&p.g, "a", &p.more, p.more.length, force));
+	compare(&p.f, "a@2", &p.g, "a");
+	pair_done(&p);
+}
+
+struct watch {
+	unsigned calls, ends_at;
+};
+
+static bool watched(void *context, uint64_t done, uint64_t total)
+{
+	struct watch *w = ((struct tape *)context)->watch;
+
+	assert_true(done <= total && total > 0);
+	return ++w->calls != w->ends_at;
+}
+
+static void giving_up_tells_how_far_it_is(void **state)
+{
+	struct lcpfs_receive_options abort = {.abort = true, .progress = watched};
+	struct watch w = {.ends_at = 5};
+	struct fixture empty;
+	struct pair p;
+
+	(void)state;
+	pair_new(&p);
+	must(&p.f, fixture_write(&p.f, "a", 0, 500, 5));
+	take(&p.f, "a@3");
+	struct tape t = record(&p.f, "a@3", NULL);
+	new_pool(&empty, 64 * MB, 2 * MB, 3);
+	assert_int_equal(resume(&empty, "a", &t, t.length - 97), -LCPFS_E_STOPPED);
+	t.watch = &w;
+	assert_int_equal(play_with(&empty, "a", &t, 0, abort), -LCPFS_E_STOPPED);
+	assert_int_equal(w.calls, 5);
+	assert_int_equal(play(&empty, "a", &t, t.length), -LCPFS_E_BUSY); /* it is still there */
+	w = (struct watch){0};
+	must(&empty, play_with(&empty, "a", &t, 0, abort));
+	assert_true(w.calls > 100);
+	/* Where it is given up by itself, nobody is asked whether he wants that. */
+	w = (struct watch){.ends_at = 2};
+	assert_int_equal(play_with(&empty, "a", &t, t.length, (struct lcpfs_receive_options){.progress = watched}),
+			 -LCPFS_E_STOPPED);
+	assert_true(w.calls > 100);
+	t.watch = NULL;
+	must(&empty, play(&empty, "a", &t, t.length));
+	free(t.bytes);
+	fixture_done(&empty);
+	pair_done(&p);
+}
+
+/* "BEGIN" with other names in it, and all checksums right. */
+static void renamed(struct tape *t, const struct stream_about *about)
+{
+	struct stream_position at = {0};
+	struct stream_header header;
+	struct stream_begin begin;
+
+	stream_put_begin(&at, about, &header, &begin);
+	memcpy(t->bytes, &header, sizeof(header));
+	memcpy(t->bytes + sizeof(header), &begin, sizeof(begin));
+}
+
+static void a_stream_with_odd_names_is_refused(void **state)
+{
+	static const char *const odd[] = {"\x1b[31m", "a\nb", "\xff", "caf\xc3\xa9", "a b",
+					  "a@b",      "a/b",  "a,b",  "\x7f"};
+	struct stream_about good, about;
+	struct pair p;
+
+	(void)state;
+	pair_new(&p);
+	assert_int_equal(stream_read_begin((struct stream_begin *)(p.more.bytes + 64), &good, NULL), 0);
+	for (unsigned i = 0; i < ARRAY_LENGTH(odd); i++) {
+		about = good;
+		strcpy(about.partition, odd[i]);
+		renamed(&p.more, &about);
+		assert_int_equal(play(&p.g, "a", &p.more, p.more.length), -LCPFS_E_CORRUPT);
+		assert_non_null(strstr(p.g.failure.message, "what the stream says of itself makes no sense"));
+		about = good;
+		strcpy(about.snapshot, odd[i]);
+		renamed(&p.more, &about);
+		assert_int_equal(play(&p.g, "a", &p.more, p.more.length), -LCPFS_E_CORRUPT);
+		about = good;
+		strcpy(about.from_name, odd[i]);
+		renamed(&p.more, &about);
+		assert_int_equal(play(&p.g, "a", &p.more, p.more.length), -LCPFS_E_CORRUPT);
+		is_untouched(&p);
+	}
+	renamed(&p.more, &good);
+	must(&p.g, play(&p.g, "a", &p.more, p.more.length));
+	pair_done(&p);
+}
+
 /* -- when the power fails -- */
 
 struct cuts {
@@ -575,8 +718,36 @@ struct cuts {
 	struct tape *tape;
 	bool whole; /* the stream is a whole one, into an empty volume */
 	bool force; /* the volume had changed */
-	unsigned made, half, done;
+	unsigned made, half, done, marked;
 };
+
+static bool is_marked(const struct fixture *g)
+{
+	const struct part *part = part_named(g->pool, "a");
+	const struct fmt_partition *page =
+		txg_current(g->pool, layout_partition_page(&g->pool->layout, part->slot));
+
+	return le64_get(page->receive.guid);
+}
+
+/* What only asks leaves a mark where it is. */
+static void ask_only(struct cuts *c, struct fixture *g, struct tape *t)
+{
+	struct lcpfs_snapshot_options dry = {.dry_run = true};
+	const char *name = "a@next";
+	struct lcpfs_partition *part;
+	struct lcpfs_pool_info before, after;
+
+	assert_int_equal(lcpfs_pool_get_info(g->pool, &before), 0);
+	must(g, lcpfs_snapshot_create(g->pool, &name, 1, &dry, &g->failure));
+	assert_int_equal(play_with(g, "a", t, t->length, (struct lcpfs_receive_options){.dry_run = true}),
+			 -LCPFS_E_EXISTS);
+	must(g, lcpfs_partition_open(g->pool, "a", &part, &g->failure));
+	lcpfs_partition_close(part);
+	assert_int_equal(lcpfs_pool_get_info(g->pool, &after), 0);
+	assert_int_equal(before.txg, after.txg);
+	c->marked++;
+}
 
 /* After a crash: as before, or half received, or done; and from there to the end. */
 static void look_at(struct cuts *c, const struct simimage *image, bool gives_up)
@@ -591,6 +762,8 @@ static void look_at(struct cuts *c, const struct simimage *image, bool gives_up)
 	must(&g, fixture_open(&g, false));
 	g.pool->mark_bytes = MARK_BYTES;
 	uint64_t had = !c->whole, has = snapshots(&g, "a");
+	if (has > had && is_marked(&g))
+		ask_only(c, &g, &t);
 	int error = lcpfs_partition_open(g.pool, "a", &part, &g.failure);
 	lcpfs_partition_close(part);
 	if (error) {
@@ -644,7 +817,7 @@ static void the_power_may_fail_at_any_write(void **state)
 	simdisk_on_change(p.g.disk, cut_here, &cuts);
 	must(&p.g, play(&p.g, "a", &p.more, p.more.length));
 	simdisk_on_change(p.g.disk, NULL, NULL);
-	assert_true(cuts.half > 5 && cuts.done > 0);
+	assert_true(cuts.half > 5 && cuts.done > 0 && cuts.marked > 0);
 	pair_done(&p);
 
 	/* What is given up must be gone, also where that was cut short. */
@@ -716,6 +889,10 @@ int main(void)
 		cmocka_unit_test(only_an_older_one_can_be_gone_on_from),
 		cmocka_unit_test(a_cut_stream_is_gone_on_with),
 		cmocka_unit_test(another_stream_is_not_gone_on_with),
+		cmocka_unit_test(a_half_received_volume_is_not_made_shorter),
+		cmocka_unit_test(force_gives_nothing_up_for_a_beginning),
+		cmocka_unit_test(giving_up_tells_how_far_it_is),
+		cmocka_unit_test(a_stream_with_odd_names_is_refused),
 		cmocka_unit_test(the_power_may_fail_at_any_write),
 		cmocka_unit_test(streams_are_as_in_the_golden_ones),
 	};
