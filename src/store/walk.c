@@ -411,7 +411,7 @@ static int walk_metaslab(struct walker *w, uint32_t index, uint64_t youngest, ui
 	uint64_t last = 0;
 	while (record_next(w->s, &at, &header)) {
 		if (le64_get(header.seq) <= last || le64_get(header.seq) > limit)
-			return 0; /* left over from an earlier life of the metaslab, or not written yet */
+			break; /* left over from an earlier life of the metaslab, or not written yet */
 		last = le64_get(header.seq);
 		int error = walk_record(w, &at, &header);
 		if (error)

@@ -936,6 +936,21 @@ static void headers_are_of_this_life_and_place(void **state)
 	assert_int_equal(record_read(front.store, block, &r, good), 0);
 }
 
+/* Where a younger one was flushed, it is no end of the log, but a write that the device has lost. */
+static void a_header_of_an_earlier_life_is_damage(void **state)
+{
+	uint64_t header = first_block_in(filled_metaslab()) + 2;
+	struct store_walk walk = {0};
+
+	(void)state;
+	assert_int_equal(store_scrub(front.store, &walk), 0);
+	assert_int_equal(walk.damaged_blocks, 0);
+	put_header(header, header, 1);
+	put_header(header + 1, header, 1);
+	assert_int_equal(store_scrub(front.store, &walk), 0);
+	assert_int_equal(walk.damaged_blocks, 1);
+}
+
 /* -- ids and pages -- */
 
 /* The next ids are these. */
@@ -1155,6 +1170,7 @@ int main(void)
 		STORE_TEST(extents_are_what_is_mapped),
 		STORE_TEST(what_is_not_as_closed_is_not_opened_so),
 		STORE_TEST(headers_are_of_this_life_and_place),
+		STORE_TEST(a_header_of_an_earlier_life_is_damage),
 		STORE_TEST(an_id_that_came_into_use_is_not_given_out),
 		STORE_TEST(every_block_written_is_counted),
 		STORE_TEST(a_region_that_was_not_written_is_as_old_as_before),
