@@ -19,7 +19,7 @@ all: ## build the CLI (build/lcpfs) and the library; installs what README's five
 help: ## this page
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 22
 
-test: ## build and run the tests in about 7 minutes; the last line counts them. TESTS='--suite unit': only some
+test: ## build and run the tests in about 5 minutes; the last line counts them. TESTS='--suite unit': only some
 	@tools/install-deps.sh test
 	@tools/configure.sh $(BUILD) -Dwerror=$(WERROR) $(MESON_FLAGS)
 	@tools/run-tests.py $(BUILD) $(TESTS)

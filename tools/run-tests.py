@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 
-MINUTES = 7  # all tests and the build, on two idle processors: what people are told
+MINUTES = 5  # all tests and the build, on two idle processors: what people are told
 LAST_LINES = 15  # of a test that failed
 QUIET_S = 10  # where nothing has ended for so long, it says that it goes on
 CASE = re.compile(r"^(not ok|ok)\b[^#\n]*(#\s*skip)?", re.IGNORECASE | re.MULTILINE)
