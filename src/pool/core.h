@@ -139,8 +139,8 @@ struct lcpfs_pool {
 
 	size_t cache_left; /* for partitions to come */
 	uint64_t mark_bytes; /* of data received, after which the mark moves on; of a volume emptied at a time */
-	pthread_t thread;
-	bool has_thread, stopping;
+	pthread_t thread, schedule_thread;
+	bool has_thread, has_schedule_thread, stopping;
 	pthread_mutex_t round; /* one keeper round at a time; outside of `lock` */
 
 	uint64_t damaged, repaired; /* found while it was opened or scrubbed */
@@ -325,8 +325,6 @@ bool wait_moment(struct part *part, const struct lcpfs_write_wait *wait);
 /* -- snapshot.c -- */
 
 /* Length of its part before the '@'; the whole of it, where there is none. */
-/* Takes the snapshots that are due, and destroys those that there are too many of. Without the lock. */
-void schedule_look(struct lcpfs_pool *pool);
 size_t snapshot_split(const char *name, const char **snapshot);
 /* With the lock: the one that `snapshot` names, which a client may open. Held, as long as its handle is among the
  * readers. */
@@ -343,6 +341,29 @@ void snapshot_print_some(const struct part *part, char *text, size_t room);
 bool snapshot_try_enter(struct part *part);
 void snapshot_enter(struct part *part);
 void snapshot_leave(struct part *part);
+
+/* Without those of their partition. */
+enum { SNAPSHOT_NAMES = 16 };
+struct snapshot_names {
+	char list[SNAPSHOT_NAMES][LCPFS_NAME_MAX + 1];
+	unsigned count;
+};
+typedef void snapshot_find_fn(const struct part *part, uint64_t now_s, struct snapshot_names *found);
+
+/*
+ * Takes, or destroys, what `find` adds to *found, with the lock and before anybody else can change snapshots of
+ * the partition, which the caller holds. AGAIN: somebody is changing some. STOPPED: the pool closes, or it is
+ * removed.
+ */
+int snapshot_create_found(struct part *part, snapshot_find_fn *find, uint64_t now_s, struct snapshot_names *found,
+			  struct lcpfs_failure *failure) MUST_CHECK;
+int snapshot_destroy_found(struct part *part, snapshot_find_fn *find, uint64_t now_s, struct snapshot_names *found,
+			   struct lcpfs_failure *failure) MUST_CHECK;
+
+/* -- schedule.c -- */
+
+/* Takes the snapshots that are due, and destroys those that there are too many of. Without the lock. */
+void schedule_look(struct lcpfs_pool *pool);
 
 /* -- guid.c -- */
 

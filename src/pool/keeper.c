@@ -576,17 +576,25 @@ static bool wait_for_next(struct lcpfs_pool *pool)
 
 static void *keep(void *context)
 {
-	while (wait_for_next(context)) {
+	while (wait_for_next(context))
 		pool_tick(context);
+	return NULL;
+}
+
+/* Apart from rounds: taking and destroying snapshots may last. */
+static void *keep_schedule(void *context)
+{
+	while (wait_for_next(context))
 		schedule_look(context);
-	}
 	return NULL;
 }
 
 void keeper_start(struct lcpfs_pool *pool)
 {
-	if (pool->options.background && !pool->options.read_only)
-		pool->has_thread = pthread_create(&pool->thread, NULL, keep, pool) == 0;
+	if (!pool->options.background || pool->options.read_only)
+		return;
+	pool->has_thread = pthread_create(&pool->thread, NULL, keep, pool) == 0;
+	pool->has_schedule_thread = pthread_create(&pool->schedule_thread, NULL, keep_schedule, pool) == 0;
 }
 
 void keeper_stop(struct lcpfs_pool *pool)
@@ -597,7 +605,9 @@ void keeper_stop(struct lcpfs_pool *pool)
 	pthread_mutex_unlock(&pool->lock);
 	if (pool->has_thread)
 		pthread_join(pool->thread, NULL);
-	pool->has_thread = false;
+	if (pool->has_schedule_thread)
+		pthread_join(pool->schedule_thread, NULL);
+	pool->has_thread = pool->has_schedule_thread = false;
 }
 
 unsigned pool_step(struct lcpfs_pool *pool)

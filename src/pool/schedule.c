@@ -6,6 +6,10 @@
  * or month of UTC. So it is taken once, also when the pool was not served when the hour began, and after a crash.
  * A clock that was wrong, in the past or in the future, keeps none from being taken once it is right. Partitions
  * are looked at one after the other, so that a full one keeps no other from its snapshots.
+ *
+ * What is due, and what there is too much of, is found when the partition's snapshots are had for oneself, and is
+ * done before anybody else has them (snapshot_create_found). So a name means the same from one to the other. All
+ * of it runs in a thread of its own, which waits for nobody who has a partition for himself.
  */
 #include <ctype.h>
 #include <stdio.h>
@@ -100,57 +104,20 @@ static bool is_of_kind(const char *name, const char *now)
 
 /* -- a partition, held -- */
 
-/* Names of snapshots, NAME@SNAP. */
-struct names {
-	char (*list)[2 * LCPFS_NAME_MAX + 2];
-	const char **pointer;
-	size_t count, room;
-};
-
-/* False: there is no memory; it is tried again in a minute. */
-static bool add_name(struct names *n, const struct part *part, const char *snapshot)
-{
-	if (n->count == n->room) {
-		size_t room = n->room + 8;
-		void *list = realloc(n->list, room * sizeof(*n->list));
-		n->list = list ? list : n->list;
-		const char **pointer = list ? realloc(n->pointer, room * sizeof(*pointer)) : NULL;
-		if (!pointer)
-			return false;
-		n->pointer = pointer;
-		n->room = room;
-	}
-	snprintf(n->list[n->count++], sizeof(*n->list), "%s@%s", part->name, snapshot);
-	return true;
-}
-
-static const char *const *pointers(struct names *n)
-{
-	for (size_t i = 0; i < n->count; i++)
-		n->pointer[i] = n->list[i];
-	return n->pointer;
-}
-
-static void free_names(struct names *n)
-{
-	free(n->list);
-	free(n->pointer);
-}
-
-/* With the lock. */
-static void find_due(const struct part *part, uint64_t now_s, struct names *due)
+/* With the lock, as the next one. */
+static void find_due(const struct part *part, uint64_t now_s, struct snapshot_names *due)
 {
 	struct store_snapshot found;
-	char name[TIME_ROOM];
 	for (unsigned k = 0; k < LCPFS_SNAPSHOT_KINDS; k++) {
+		char *name = due->list[due->count];
 		if (part->schedule.keep[k] && print_name(k, now_s, name) &&
 		    !store_snapshot_find(part->store, name, &found))
-			(void)!add_name(due, part, name);
+			due->count++;
 	}
 }
 
-/* With the lock. Those that are in the way of nobody; of each kind the oldest. */
-static void find_surplus(const struct part *part, uint64_t now_s, struct names *surplus)
+/* Those that are in the way of nobody; of each kind the oldest. */
+static void find_surplus(const struct part *part, uint64_t now_s, struct snapshot_names *surplus)
 {
 	unsigned room = snapshot_count(part), count = 0;
 	struct store_snapshot *list = calloc(room + 1, sizeof(*list));
@@ -161,10 +128,10 @@ static void find_surplus(const struct part *part, uint64_t now_s, struct names *
 		unsigned seen = 0;
 		if (!part->schedule.keep[k] || !print_name(k, now_s, now))
 			continue;
-		for (unsigned i = count; i-- > 0;) {
+		for (unsigned i = count; i-- > 0 && surplus->count < SNAPSHOT_NAMES;) {
 			if (is_of_kind(list[i].name, now) && ++seen > part->schedule.keep[k] && !list[i].held &&
 			    !volume_readers(part, list[i].number))
-				(void)!add_name(surplus, part, list[i].name);
+				memcpy(surplus->list[surplus->count++], list[i].name, sizeof(list[i].name));
 		}
 	}
 	free(list);
@@ -175,36 +142,55 @@ static void note_missed(struct part *part, const char *name, const struct lcpfs_
 {
 	pthread_mutex_lock(&part->pool->lock);
 	if (!part->missed)
-		history_note(part->pool, LCPFS_EVENT_MISSED, LCPFS_ENGINE_FREE, part->id, 0, "%s: %s", name,
-			     failure->message);
+		history_note(part->pool, LCPFS_EVENT_MISSED, LCPFS_ENGINE_FREE, part->id, 0, "%s@%s: %s",
+			     part->name, name, failure->message);
 	part->missed = true;
 	pthread_mutex_unlock(&part->pool->lock);
 }
 
+/* Somebody else is at its snapshots: it is looked at again soon. */
+static void come_back(struct lcpfs_pool *pool)
+{
+	pthread_mutex_lock(&pool->lock);
+	pool->schedule_s = 0;
+	pthread_mutex_unlock(&pool->lock);
+}
+
+/* Those that are too many go in pieces: others get their turn. */
+static int thin_out(struct part *part, uint64_t now_s)
+{
+	struct snapshot_names surplus;
+	int error;
+	do
+		error = snapshot_destroy_found(part, find_surplus, now_s, &surplus, NULL);
+	while (surplus.count && !error);
+	return error;
+}
+
 static void look_at(struct part *part, uint64_t now_s)
 {
-	struct lcpfs_pool *pool = part->pool;
 	struct lcpfs_failure failure = {0};
-	struct names due = {0}, surplus = {0};
-	int error = 0;
-	pthread_mutex_lock(&pool->lock);
-	find_due(part, now_s, &due);
-	pthread_mutex_unlock(&pool->lock);
-	if (due.count)
-		error = lcpfs_snapshot_create(pool, pointers(&due), due.count, NULL, &failure);
-	if (error)
-		note_missed(part, due.list[0], &failure);
-	pthread_mutex_lock(&pool->lock);
+	struct snapshot_names due;
+	int error = snapshot_create_found(part, find_due, now_s, &due, &failure);
 	if (!error) {
+		pthread_mutex_lock(&part->pool->lock);
 		part->missed = false;
-		find_surplus(part, now_s, &surplus);
+		pthread_mutex_unlock(&part->pool->lock);
+		error = thin_out(part,
+				 now_s); /* who has just opened or held one is in the way: the next time, then */
+	} else if (error != -LCPFS_E_AGAIN && error != -LCPFS_E_STOPPED) {
+		note_missed(part, due.list[0], &failure);
 	}
+	if (error == -LCPFS_E_AGAIN)
+		come_back(part->pool);
+}
+
+static bool is_stopping(struct lcpfs_pool *pool)
+{
+	pthread_mutex_lock(&pool->lock);
+	bool stopping = pool->stopping;
 	pthread_mutex_unlock(&pool->lock);
-	/* Somebody may have opened or held one just now: the next time, then. */
-	if (surplus.count)
-		may_fail(lcpfs_snapshot_destroy(pool, pointers(&surplus), surplus.count, NULL, &failure));
-	free_names(&due);
-	free_names(&surplus);
+	return stopping;
 }
 
 void schedule_look(struct lcpfs_pool *pool)
@@ -217,7 +203,7 @@ void schedule_look(struct lcpfs_pool *pool)
 	if (due)
 		pool->schedule_s = now_s;
 	pthread_mutex_unlock(&pool->lock);
-	while (due && (part = part_hold_next(pool, &slot))) {
+	while (due && !is_stopping(pool) && (part = part_hold_next(pool, &slot))) {
 		look_at(part, now_s);
 		part_let_go(part);
 	}

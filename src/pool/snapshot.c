@@ -382,6 +382,66 @@ static void note(struct work *w, enum lcpfs_event_kind kind, size_t count)
 
 typedef int act(struct work *w);
 
+/* -- those that the schedule finds -- */
+
+static bool goes_on_with_pool(void *context, uint64_t done, uint64_t total)
+{
+	struct lcpfs_pool *pool = context;
+	(void)done;
+	(void)total;
+	pthread_mutex_lock(&pool->lock);
+	bool stopping = pool->stopping;
+	pthread_mutex_unlock(&pool->lock);
+	return !stopping;
+}
+
+/* With the lock. 0 and no targets: there is nothing to do. */
+static int take_found(struct work *w, struct part *part, const struct snapshot_names *found)
+{
+	if (!found->count)
+		return 0;
+	if (part->removing)
+		return -LCPFS_E_STOPPED;
+	if (part->snapshot_work && !part->receiving)
+		return -LCPFS_E_AGAIN;
+	int error = txg_refuse(w->pool, w->failure);
+	if (!error)
+		error = receive_clear(part, w->failure);
+	if (error)
+		return error;
+	for (; w->count < found->count; w->count++) {
+		w->targets[w->count] = (struct target){part, found->list[w->count]};
+		part_hold(part);
+	}
+	part->snapshot_work = true;
+	return 0;
+}
+
+static int run_found(struct part *part, snapshot_find_fn *find, uint64_t now_s, struct snapshot_names *found,
+		     act *begin, act *go, struct lcpfs_failure *failure)
+{
+	struct target targets[SNAPSHOT_NAMES];
+	struct lcpfs_pool *pool = part->pool;
+	struct work w = {.pool = pool,
+			 .targets = targets,
+			 .options = {.progress = goes_on_with_pool, .context = pool},
+			 .failure = failure};
+	found->count = 0;
+	pthread_mutex_lock(&pool->lock);
+	find(part, now_s, found);
+	int error = take_found(&w, part, found);
+	if (!error && w.count)
+		error = begin(&w);
+	pthread_mutex_unlock(&pool->lock);
+	if (!error && w.count)
+		error = go(&w);
+	pthread_mutex_lock(&pool->lock);
+	if (w.count)
+		let_parts(&w);
+	pthread_mutex_unlock(&pool->lock);
+	return error;
+}
+
 /* `begin` with the lock, `go` without. */
 static int run(struct work *w, const char *const *names, act *begin, act *go)
 {
@@ -551,6 +611,12 @@ int lcpfs_snapshot_create(struct lcpfs_pool *pool, const char *const *names, siz
 	return run(&w, names, begin_create, go_create);
 }
 
+int snapshot_create_found(struct part *part, snapshot_find_fn *find, uint64_t now_s, struct snapshot_names *found,
+			  struct lcpfs_failure *failure)
+{
+	return run_found(part, find, now_s, found, begin_create, go_create, failure);
+}
+
 /* -- destroying -- */
 
 static bool goes_on(const struct work *w, size_t done, size_t total)
@@ -687,6 +753,12 @@ int lcpfs_snapshot_destroy(struct lcpfs_pool *pool, const char *const *names, si
 {
 	struct work w = work_of(pool, count, options, failure);
 	return run(&w, names, begin_destroy, go_destroy);
+}
+
+int snapshot_destroy_found(struct part *part, snapshot_find_fn *find, uint64_t now_s, struct snapshot_names *found,
+			   struct lcpfs_failure *failure)
+{
+	return run_found(part, find, now_s, found, begin_destroy, go_destroy, failure);
 }
 
 /* -- holding -- */

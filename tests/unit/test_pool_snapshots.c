@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Snapshots as the pool offers them: what they keep, what they are kept from, and what is refused with which
  * words. */
+#include <time.h>
+#include <unistd.h>
+
 #include "pool_fixture.h"
+#include "store/state.h"
 
 enum { BLOCKS = 600 };
 
@@ -478,6 +482,100 @@ static void a_full_partition_misses_its_snapshot(void **state)
 	fixture_done(&f);
 }
 
+static void take_hourly(struct fixture *f, unsigned count)
+{
+	char name[64];
+
+	for (unsigned i = 0; i < count; i++) {
+		snprintf(name, sizeof(name), "a@hourly-2023-11-14_%02u:59", i);
+		assert_int_equal(take(f, name), 0);
+	}
+}
+
+/* It neither waits for who has the partition for himself, nor does what it found before. */
+static void a_schedule_comes_back_to_who_is_busy(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	new_pool(&f);
+	schedule(&f, "a", "daily:1");
+	schedule(&f, "b", "daily:1");
+	part_named(f.pool, "a")->snapshot_work = true;
+	alarm(60);
+	after_minutes(&f, 0);
+	alarm(0);
+	assert_string_equal(names(&f, NULL), "b@daily-2023-11-14");
+	after_minutes(&f, 0);
+	part_named(f.pool, "a")->snapshot_work = false;
+	schedule_look(f.pool); /* in the same minute */
+	assert_string_equal(names(&f, NULL), "a@daily-2023-11-14 b@daily-2023-11-14");
+	fixture_done(&f);
+}
+
+static void find_some(const struct part *part, uint64_t now_s, struct snapshot_names *found)
+{
+	(void)now_s;
+	for (; found->count < 5; found->count++)
+		snprintf(found->list[found->count], 64, "hourly-2023-11-14_%02u:59", found->count);
+	part->pool->stopping = true; /* from now on */
+}
+
+/* Many that are too many go in pieces, and no more of them when the pool stops. */
+static void a_schedule_ends_with_the_pool(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	new_pool(&f);
+	take_hourly(&f, 60);
+	schedule(&f, "a", "hourly:4");
+	struct snapshot_names found;
+	assert_int_equal(snapshot_destroy_found(part_named(f.pool, "a"), find_some, 0, &found, &f.failure),
+			 -LCPFS_E_STOPPED);
+	after_minutes(&f, 0);
+	f.pool->stopping = false;
+	assert_int_equal(fixture_info(&f, "a").snapshots, 60);
+	after_minutes(&f, 1);
+	assert_string_equal(names(&f, "a"), "a@hourly-2023-11-14_57:59 a@hourly-2023-11-14_58:59 "
+					    "a@hourly-2023-11-14_59:59 a@hourly-2023-11-14_22:00");
+	fixture_done(&f);
+}
+
+/* 0: nobody is at a's snapshots. */
+static uint64_t round_us(struct lcpfs_pool *pool)
+{
+	nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+	pthread_mutex_lock(&pool->lock);
+	uint64_t us = part_named(pool, "a")->snapshot_work ? pool->keeper.measured_us : 0;
+	pthread_mutex_unlock(&pool->lock);
+	return us;
+}
+
+/* While a snapshot that is due waits for the partition's own work, the pool's rounds go on. */
+static void a_schedule_holds_up_no_rounds(void **state)
+{
+	struct lcpfs_open_options options = {.background = true, .cache_bytes = 4 * MB};
+	struct fixture f;
+
+	(void)state;
+	new_pool(&f);
+	assert_int_equal(fixture_close(&f), 0);
+	assert_int_equal(pool_open_vdev(f.vdev, &clock_system, &options, &f.pool, &f.failure), 0);
+	struct part *part = part_named(f.pool, "a");
+	pthread_mutex_lock(&part->store->work);
+	schedule(&f, "a", "hourly:1");
+	uint64_t begin_us = 0, now_us = 0;
+	for (unsigned i = 0; i < 600 && !begin_us; i++)
+		begin_us = round_us(f.pool);
+	for (unsigned i = 0; i < 600 && now_us < begin_us + 2000000; i++)
+		now_us = round_us(f.pool);
+	pthread_mutex_unlock(&part->store->work);
+	assert_true(begin_us && now_us >= begin_us + 2000000);
+	assert_int_equal(fixture_close(&f), 0);
+	fixture_done(&f);
+}
+
 static void schedules_as_text(void **state)
 {
 	static const char *const wrong[] = {"",
@@ -514,6 +612,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(snapshots_are_taken_by_the_clock),
 		cmocka_unit_test(a_full_partition_misses_its_snapshot),
+		cmocka_unit_test(a_schedule_comes_back_to_who_is_busy),
+		cmocka_unit_test(a_schedule_ends_with_the_pool),
+		cmocka_unit_test(a_schedule_holds_up_no_rounds),
 		cmocka_unit_test(schedules_as_text),
 		cmocka_unit_test(a_snapshot_stays_what_it_was),
 		cmocka_unit_test(names_are_checked),
