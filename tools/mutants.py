@@ -49,7 +49,7 @@ SKIPPED = 77
 DOUBTED = {"cli", "nbd", "crash", "sched"}  # suites whose tests are asked twice; crash and sched only if it slept
 
 STORE = [
-	"store_device", "store_audit", "store_hostile", "store_room", "store_step", "model",
+	"store_device", "store_snapshot", "store_audit", "store_hostile", "store_room", "store_step", "model",
 	"store, every operation fails*",
 	"store, orders of threads, mix (2 *", "store, rot (1 *", "store, full", "store under power cuts (2 *",
 	"store, orders of threads, faults*", "store, every subset of writes (2 *",

@@ -37,7 +37,8 @@ extern "C" {
 	X(SHRUNK, EIO, "the device or file has become smaller than the pool")                                     \
 	X(TAKEN_OVER, EIO, "another process or machine has taken the pool over")                                 \
 	X(AGAIN, EAGAIN, "it would have to wait")                                                                 \
-	X(NOT_EMPTY, ENOTEMPTY, "it holds data")
+	X(NOT_EMPTY, ENOTEMPTY, "it holds data")                                                                  \
+	X(CLONED, EBUSY, "there are clones of it")
 
 enum lcpfs_error {
 	LCPFS_OK = 0,

@@ -16,14 +16,15 @@ static bool has_blocks(enum fmt_entry_kind kind)
 
 static bool has_level(enum fmt_entry_kind kind)
 {
-	return kind == ENTRY_PAGE || kind == ENTRY_VANISH || kind == ENTRY_LEAVE || kind == ENTRY_VOLUME;
+	return kind == ENTRY_PAGE || kind == ENTRY_VANISH || kind == ENTRY_LEAVE || kind == ENTRY_VOLUME ||
+	       kind == ENTRY_CLONE;
 }
 
 /* Words between the first and the checks. */
 static unsigned more_words(enum fmt_entry_kind kind)
 {
 	bool two = kind == ENTRY_TRIM || has_level(kind);
-	return two ? 2 : kind == ENTRY_WRITE || kind == ENTRY_HEAD ? 1 : 0;
+	return kind == ENTRY_CLONE ? 3 : two ? 2 : kind == ENTRY_WRITE || kind == ENTRY_HEAD ? 1 : 0;
 }
 
 unsigned fmt_entry_words(enum fmt_entry_kind kind, unsigned count)
@@ -44,6 +45,7 @@ static bool is_sane(const struct entry *e)
 	case ENTRY_HEAD:
 	case ENTRY_LEAVE:
 	case ENTRY_VOLUME:
+	case ENTRY_CLONE:
 		return e->count == 0;
 	case ENTRY_PAGE:
 		return e->count == 1;
@@ -74,8 +76,8 @@ bool fmt_entry_next(const struct fmt_record *record, unsigned *at, struct entry 
 		entry->volume = (uint32_t)(le64_get(w[1]) >> 40);
 		entry->address = le64_get(w[1]) & 0xffffffffff;
 	}
-	if (entry->kind == ENTRY_TRIM)
-		entry->length = le64_get(w[2]);
+	if (entry->kind == ENTRY_TRIM || entry->kind == ENTRY_CLONE)
+		entry->length = le64_get(w[more_words(entry->kind)]);
 	if (has_level(entry->kind))
 		entry->level = (unsigned)MIN_OF(le64_get(w[2]), (uint64_t)UINT8_MAX);
 	if (has_checks(entry->kind))
@@ -94,5 +96,7 @@ le64 *fmt_entry_put(struct fmt_record *record, unsigned at, const struct entry *
 		*w++ = le64_of((uint64_t)e->volume << 40 | e->address);
 	if (more_words(e->kind) > 1)
 		*w++ = le64_of(e->kind == ENTRY_TRIM ? e->length : e->level);
+	if (more_words(e->kind) > 2)
+		*w++ = le64_of(e->length);
 	return w;
 }

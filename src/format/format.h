@@ -192,7 +192,8 @@ static_assert(sizeof(struct fmt_map) == BLOCK_SIZE, "map");
 enum {
 	PARTITION_SNAPSHOTS = 1 << 0, /* it has snapshots, or had some */
 	PARTITION_RECEIVING = 1 << 1, /* its volume is being received into: see struct fmt_receive */
-	PARTITION_INCOMPATIBLE_KNOWN = PARTITION_SNAPSHOTS | PARTITION_RECEIVING,
+	PARTITION_CLONES = 1 << 2,    /* it has clones, or had some */
+	PARTITION_INCOMPATIBLE_KNOWN = PARTITION_SNAPSHOTS | PARTITION_RECEIVING | PARTITION_CLONES,
 };
 
 /* How far a stream has come that is received into the volume; guid 0: none is. */
@@ -406,6 +407,11 @@ enum fmt_entry_kind {
 	ENTRY_VOLUME,
 	/* The pair of ids from `id` on, of a page that no volume has any more, is free; `count` is 2. */
 	ENTRY_DROP,
+	/*
+	 * There is a further volume from now on, the tree with the top page `id` (0: none), so many levels (word
+	 * 2) and so many blocks (word 3). Levels 0: there is no volume of that number any more.
+	 */
+	ENTRY_CLONE,
 	ENTRY_KIND_END
 };
 
@@ -461,7 +467,8 @@ enum fmt_snapshot_state {
 	SNAPSHOT_NONE,
 	SNAPSHOT_ALIVE,
 	SNAPSHOT_DYING, /* destroyed; blocks that only it has are being freed */
-	SNAPSHOT_LEFT,  /* the same; what a rollback has left behind: the volume does not go on from it */
+	SNAPSHOT_LEFT,  /* the same; what a rollback has left behind, or a clone was: no volume goes on from it */
+	SNAPSHOT_CLONE, /* no snapshot: a volume that is written; where its tree is stands in the root */
 };
 
 struct fmt_snapshot {
@@ -469,7 +476,7 @@ struct fmt_snapshot {
 	uint8_t state;
 	uint8_t held; /* 1: it is not destroyed */
 	uint8_t zero[2];
-	struct fmt_volume volume; /* origin: the snapshot before it, 0: none */
+	struct fmt_volume volume; /* origin, of what is LEFT or a CLONE: the snapshot that it began as; else 0 */
 	le64 created_s;           /* seconds since 1970 */
 	le64 guid;                /* the same wherever the snapshot is received; 0: taken before there were any */
 	le64 zero1;
@@ -490,7 +497,7 @@ static_assert(sizeof(struct fmt_snapshots) == BLOCK_SIZE, "snapshots");
  * are on the device as they were after record seq[r]. Roll-forward starts behind the lowest of them, and leaves
  * alone what a region has already.
  */
-enum { REGIONS = 32, ROOT_VOLUMES = 2 };
+enum { REGIONS = 32, ROOT_VOLUMES = 2, CLONES_MAX = 32 };
 
 struct fmt_region {
 	le64 seq;
@@ -498,6 +505,13 @@ struct fmt_region {
 	struct fmt_position position[LOG_HEADS]; /* where record seq + 1 may lie */
 };
 static_assert(sizeof(struct fmt_region) == 40, "region");
+
+struct fmt_clone {
+	le32 number; /* 0: there is none */
+	le32 zero;
+	struct fmt_volume volume;
+};
+static_assert(sizeof(struct fmt_clone) == 40, "clone");
 
 struct fmt_root {
 	struct fmt_head head;
@@ -519,7 +533,8 @@ struct fmt_root {
 	struct fmt_volume volume[ROOT_VOLUMES]; /* 0: the list of further volumes; 1: the one that is exported */
 	le64 counter[24]; /* lifetime totals, see store_counters */
 	struct fmt_region region[REGIONS];
-	uint8_t zero[4096 - 32 - 80 - 8 - 8 - 80 - 64 - 192 - 1280];
+	struct fmt_clone clone[CLONES_MAX];
+	uint8_t zero[4096 - 32 - 80 - 8 - 8 - 80 - 64 - 192 - 1280 - 1280];
 };
 static_assert(sizeof(struct fmt_root) == BLOCK_SIZE, "root");
 
@@ -561,8 +576,8 @@ struct entry {
 	uint64_t id;
 	uint32_t volume;
 	uint64_t address;  /* WRITE, TRIM: of a block; PAGE, VANISH, LEAVE: index in its level; HEAD: which */
-	uint64_t length;   /* TRIM: blocks */
-	unsigned level;    /* PAGE, VANISH, LEAVE; VOLUME: levels */
+	uint64_t length;   /* TRIM, CLONE: blocks */
+	unsigned level;    /* PAGE, VANISH, LEAVE; VOLUME, CLONE: levels */
 	const le64 *check; /* two words for each block; NULL: it has none */
 };
 

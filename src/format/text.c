@@ -265,6 +265,15 @@ static void region_text(const struct fmt_region *r, unsigned i, struct text *out
 	text_append(out, "\n");
 }
 
+static void volume_text(const struct fmt_volume *v, uint32_t number, struct text *out)
+{
+	text_append(out,
+		    "volume[%" PRIu32 "]: root %" PRIu64 ", levels %" PRIu32 ", birth %" PRIu32 ", blocks %" PRIu64
+		    ", origin %" PRIu64 "\n",
+		    number, le64_get(v->root), le32_get(v->levels), le32_get(v->birth), le64_get(v->blocks),
+		    le64_get(v->origin));
+}
+
 static void root_text(const struct fmt_root *r, struct text *out)
 {
 	number(out, "generation", le64_get(r->generation));
@@ -284,12 +293,11 @@ static void root_text(const struct fmt_root *r, struct text *out)
 	tree_text("table", &r->table, out);
 	tree_text("space", &r->space, out);
 	for (unsigned i = 0; i < ROOT_VOLUMES; i++)
-		text_append(out,
-			    "volume[%u]: root %" PRIu64 ", levels %" PRIu32 ", birth %" PRIu32 ", blocks %" PRIu64
-			    ", origin %" PRIu64 "\n",
-			    i, le64_get(r->volume[i].root), le32_get(r->volume[i].levels),
-			    le32_get(r->volume[i].birth), le64_get(r->volume[i].blocks),
-			    le64_get(r->volume[i].origin));
+		volume_text(&r->volume[i], i, out);
+	for (unsigned i = 0; i < CLONES_MAX; i++) {
+		if (le32_get(r->clone[i].number))
+			volume_text(&r->clone[i].volume, le32_get(r->clone[i].number), out);
+	}
 	text_append(out, "counter:");
 	for (unsigned i = 0; i < ARRAY_LENGTH(r->counter); i++)
 		text_append(out, " %" PRIu64, le64_get(r->counter[i]));
@@ -302,7 +310,7 @@ static void entry_text(const struct entry *e, uint32_t index, struct text *out)
 {
 	static const char *const kinds[ENTRY_KIND_END] = {"none",  "write",  "overwrite", "move",   "lost",
 							  "trim",  "free",   "page",      "vanish", "head",
-							  "leave", "volume", "drop"};
+							  "leave", "volume", "drop",      "clone"};
 
 	text_append(out, "entry[%" PRIu32 "]: %s, id %" PRIu64 ", count %u", index, kinds[e->kind], e->id,
 		    e->count);
@@ -313,8 +321,10 @@ static void entry_text(const struct entry *e, uint32_t index, struct text *out)
 	if (e->kind == ENTRY_PAGE || e->kind == ENTRY_VANISH || e->kind == ENTRY_LEAVE)
 		text_append(out, ", volume %" PRIu32 ", level %u, index %" PRIu64, e->volume, e->level,
 			    e->address);
-	if (e->kind == ENTRY_VOLUME)
+	if (e->kind == ENTRY_VOLUME || e->kind == ENTRY_CLONE)
 		text_append(out, ", volume %" PRIu32 ", levels %u", e->volume, e->level);
+	if (e->kind == ENTRY_CLONE)
+		text_append(out, ", blocks %" PRIu64, e->length);
 	if (e->kind == ENTRY_HEAD)
 		text_append(out, ", head %" PRIu64, e->address);
 	for (unsigned i = 0; e->check && i < e->blocks; i++)

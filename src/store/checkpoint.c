@@ -279,12 +279,24 @@ static void advance_region(struct region *r, const struct region *frozen)
 	memcpy(r->position, frozen->position, sizeof(r->position));
 }
 
+static struct fmt_volume volume_now(const struct volume *v)
+{
+	return (struct fmt_volume){le64_of(v->root), le32_of(v->placed_levels), le32_of(v->birth),
+				   le64_of(v->blocks), le64_of(v->origin)};
+}
+
 static void fill_volumes(const struct store *s, struct fmt_root *root)
 {
-	for (unsigned i = 0; i < ROOT_VOLUMES; i++) {
-		const struct volume *v = &s->trees.volume[i];
-		root->volume[i] = (struct fmt_volume){le64_of(v->root), le32_of(v->placed_levels),
-						      le32_of(v->birth), le64_of(v->blocks), le64_of(v->origin)};
+	const struct snapshots *l = &s->trees.snapshots;
+	struct fmt_clone *clone = root->clone;
+	for (unsigned i = 0; i < ROOT_VOLUMES; i++)
+		root->volume[i] = volume_now(&s->trees.volume[i]);
+	for (unsigned i = 0; i < l->count; i++) {
+		if (l->list[i]->state != SNAPSHOT_CLONE)
+			continue;
+		CHECK(clone < root->clone + CLONES_MAX);
+		clone->number = le32_of(l->list[i]->number);
+		clone++->volume = volume_now(&l->list[i]->volume);
 	}
 }
 

@@ -47,11 +47,11 @@ static unsigned height(const struct comparison *c)
 	return MAX_OF(from ? from->levels : 0, to->levels);
 }
 
-/* Is it in memory other than what lies under its id? Only the head's can be. */
+/* Is it in memory other than what lies under its id? Only that of a volume that is written can be. */
 static bool has_changed(const struct comparison *c, unsigned level, uint64_t index)
 {
 	struct page_key key = tree_key(c->to, level, index);
-	return c->to == VOLUME_HEAD && tree_page_dirty(c->s, &key);
+	return tree_is_written(c->s, c->to) && tree_page_dirty(c->s, &key);
 }
 
 /* An address whose ids in the two are these. */
@@ -86,7 +86,7 @@ static int compare_child(struct comparison *c, unsigned level, uint64_t index, u
 			 uint64_t to[VOLUME_SLOTS])
 {
 	int error = compare_page(c, level - 1, index * VOLUME_SLOTS + i);
-	return error || c->to != VOLUME_HEAD ? error : slots_of(c->s, c->to, level, index, to);
+	return error || !tree_is_written(c->s, c->to) ? error : slots_of(c->s, c->to, level, index, to);
 }
 
 /* A page's place, from c->address on. */
@@ -125,7 +125,7 @@ static int compare(struct comparison *c)
 
 static bool is_alive(const struct snapshot *n)
 {
-	return !n || n->state == SNAPSHOT_ALIVE;
+	return !n || n->state == SNAPSHOT_ALIVE || n->state == SNAPSHOT_CLONE;
 }
 
 int store_difference(struct store *s, uint32_t from, uint32_t to, uint64_t first, struct store_difference *run)
@@ -139,6 +139,8 @@ int store_difference(struct store *s, uint32_t from, uint32_t to, uint64_t first
 	*run = (struct store_difference){.first = first};
 	store_lock(s);
 	struct snapshot *a = from ? snap_hold(s, from) : NULL, *b = to ? snap_hold(s, to) : NULL;
+	if (to && !b)
+		b = snap_hold_clone(s, to);
 	int error = (from && !a) || (to && !b) ? -LCPFS_E_NOT_FOUND : compare(&c);
 	if (!is_alive(a) || !is_alive(b))
 		error = -LCPFS_E_NOT_FOUND;

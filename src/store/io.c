@@ -47,9 +47,44 @@ static int check_range_of(struct store *s, const struct volume *v, uint64_t offs
 			   s->name, offset, offset + length, end);
 }
 
-static int check_range(struct store *s, uint64_t offset, uint64_t length, struct lcpfs_failure *failure)
+/* -- who reads or writes what -- */
+
+/* The head, or a clone, which is not destroyed meanwhile. */
+struct use {
+	uint32_t volume;
+	struct snapshot *clone; /* NULL: the head */
+};
+
+static int begin_use(struct store *s, uint32_t volume, struct use *use, struct lcpfs_failure *failure)
 {
-	return check_range_of(s, &s->trees.volume[VOLUME_HEAD], offset, length, failure);
+	*use = (struct use){.volume = volume};
+	if (volume == VOLUME_HEAD)
+		return 0;
+	store_lock(s);
+	use->clone = snap_hold_clone(s, volume);
+	if (use->clone)
+		use->clone->clients++;
+	store_unlock(s);
+	return use->clone ? 0
+			  : failure_set(failure, LCPFS_E_NOT_FOUND,
+					"partition %s: there is no such clone any more", s->name);
+}
+
+static void end_use(struct store *s, const struct use *use)
+{
+	if (!use->clone)
+		return;
+	store_lock(s);
+	use->clone->clients--;
+	snap_let(s, use->clone);
+	store_unlock(s);
+}
+
+static int check_range(struct store *s, const struct use *use, uint64_t offset, uint64_t length,
+		       struct lcpfs_failure *failure)
+{
+	const struct volume *v = use->clone ? &use->clone->volume : &s->trees.volume[VOLUME_HEAD];
+	return check_range_of(s, v, offset, length, failure);
 }
 
 /* -- reading -- */
@@ -283,34 +318,55 @@ static int read_range(struct store *s, uint32_t volume, uint64_t offset, void *b
 	return error;
 }
 
-int store_read(struct store *s, uint64_t offset, void *buffer, size_t length, struct lcpfs_failure *failure)
+int store_volume_read(struct store *s, uint32_t volume, uint64_t offset, void *buffer, size_t length,
+		      struct lcpfs_failure *failure)
 {
 	uint64_t start_us = store_now_us(s);
-	int error = check_range(s, offset, length, failure);
+	struct use use;
+	int error = begin_use(s, volume, &use, failure);
+	if (error)
+		return error;
+	error = check_range(s, &use, offset, length, failure);
 	if (!error)
-		error = read_range(s, VOLUME_HEAD, offset, buffer, length, failure);
+		error = read_range(s, volume, offset, buffer, length, failure);
+	end_use(s, &use);
 	count_read(s, length, start_us);
 	return error;
 }
 
-static bool is_whole(struct store *s, uint64_t offset, size_t length)
+int store_read(struct store *s, uint64_t offset, void *buffer, size_t length, struct lcpfs_failure *failure)
 {
-	return offset % BLOCK_SIZE == 0 && length % BLOCK_SIZE == 0 && !check_range(s, offset, length, NULL);
+	return store_volume_read(s, VOLUME_HEAD, offset, buffer, length, failure);
+}
+
+static bool is_whole(struct store *s, const struct use *use, uint64_t offset, size_t length)
+{
+	return offset % BLOCK_SIZE == 0 && length % BLOCK_SIZE == 0 && !check_range(s, use, offset, length, NULL);
+}
+
+int store_volume_try_read(struct store *s, uint32_t volume, uint64_t offset, void *buffer, size_t length)
+{
+	uint64_t start_us = store_now_us(s);
+	uint8_t *data = buffer;
+	struct use use;
+	int error = begin_use(s, volume, &use, NULL);
+	if (error)
+		return -LCPFS_E_AGAIN;
+	error = is_whole(s, &use, offset, length) ? 0 : -LCPFS_E_AGAIN;
+	for (size_t done = 0, n; done < length && !error; done += n) {
+		n = MIN_OF(length - done, (size_t)CHUNK_BLOCKS * BLOCK_SIZE);
+		error = try_read_chunk(s, volume, (offset + done) >> BLOCK_SHIFT, (unsigned)(n >> BLOCK_SHIFT),
+				       data + done);
+	}
+	end_use(s, &use);
+	if (!error)
+		count_read(s, length, start_us);
+	return error;
 }
 
 int store_try_read(struct store *s, uint64_t offset, void *buffer, size_t length)
 {
-	uint64_t start_us = store_now_us(s);
-	uint8_t *data = buffer;
-	int error = is_whole(s, offset, length) ? 0 : -LCPFS_E_AGAIN;
-	for (size_t done = 0, n; done < length && !error; done += n) {
-		n = MIN_OF(length - done, (size_t)CHUNK_BLOCKS * BLOCK_SIZE);
-		error = try_read_chunk(s, VOLUME_HEAD, (offset + done) >> BLOCK_SHIFT,
-				       (unsigned)(n >> BLOCK_SHIFT), data + done);
-	}
-	if (!error)
-		count_read(s, length, start_us);
-	return error;
+	return store_volume_try_read(s, VOLUME_HEAD, offset, buffer, length);
 }
 
 /* -- writing -- */
@@ -345,11 +401,11 @@ static int take_pages(struct store *s, struct map_write *list, unsigned count)
 	return 0;
 }
 
-static int fill_pages(struct store *s, uint64_t address, const uint8_t *data, struct map_write *list,
-		      unsigned count)
+static int fill_pages(struct store *s, uint32_t volume, uint64_t address, const uint8_t *data,
+		      struct map_write *list, unsigned count)
 {
 	for (unsigned i = 0; i < count; i++)
-		list[i] = (struct map_write){.address = address + i};
+		list[i] = (struct map_write){.volume = volume, .address = address + i};
 	int error = take_pages(s, list, count);
 	for (unsigned i = 0; i < count && !error; i++) {
 		memcpy(list[i].page->data, data + (size_t)i * BLOCK_SIZE, BLOCK_SIZE);
@@ -358,12 +414,12 @@ static int fill_pages(struct store *s, uint64_t address, const uint8_t *data, st
 	return error;
 }
 
-static int write_chunk(struct store *s, uint64_t address, unsigned count, const uint8_t *data,
+static int write_chunk(struct store *s, uint32_t volume, uint64_t address, unsigned count, const uint8_t *data,
 		       struct lcpfs_failure *failure)
 {
 	struct map_write list[CHUNK_BLOCKS];
 	unsigned done = 0;
-	int error = fill_pages(s, address, data, list, count);
+	int error = fill_pages(s, volume, address, data, list, count);
 	if (error)
 		return fail(s, failure, error, "write", address);
 	store_lock(s);
@@ -376,11 +432,12 @@ static int write_chunk(struct store *s, uint64_t address, unsigned count, const 
 }
 
 /* How many of the blocks could be written at once. */
-static unsigned try_write_chunk(struct store *s, uint64_t address, unsigned count, const uint8_t *data)
+static unsigned try_write_chunk(struct store *s, uint32_t volume, uint64_t address, unsigned count,
+				const uint8_t *data)
 {
 	struct map_write list[CHUNK_BLOCKS];
 	unsigned done = 0;
-	if (fill_pages(s, address, data, list, count))
+	if (fill_pages(s, volume, address, data, list, count))
 		return 0;
 	store_lock(s);
 	while (done < count && !s->faulted) {
@@ -398,7 +455,7 @@ static unsigned try_write_chunk(struct store *s, uint64_t address, unsigned coun
 }
 
 /* data NULL: zeros. */
-static int write_part(struct store *s, uint64_t offset, const void *data, size_t length,
+static int write_part(struct store *s, uint32_t volume, uint64_t offset, const void *data, size_t length,
 		      struct lcpfs_failure *failure)
 {
 	uint64_t address = offset >> BLOCK_SHIFT;
@@ -407,14 +464,14 @@ static int write_part(struct store *s, uint64_t offset, const void *data, size_t
 	struct map_write w;
 	int error;
 	do {
-		error = io_read_block(s, VOLUME_HEAD, address, block, &mapping);
+		error = io_read_block(s, volume, address, block, &mapping);
 		if (error || (!data && !mapping.id))
 			break;
 		if (data)
 			memcpy(block + offset % BLOCK_SIZE, data, length);
 		else
 			memset(block + offset % BLOCK_SIZE, 0, length);
-		w = (struct map_write){.address = address, .expected = &mapping};
+		w = (struct map_write){.volume = volume, .address = address, .expected = &mapping};
 		error = take_pages(s, &w, 1);
 		if (error)
 			break;
@@ -461,44 +518,62 @@ static void count_write(struct store *s, bool whole, uint64_t start_us)
 	store_unlock(s);
 }
 
-int store_write(struct store *s, uint64_t offset, const void *buffer, size_t length, bool fua,
-		struct lcpfs_failure *failure)
+int store_volume_write(struct store *s, uint32_t volume, uint64_t offset, const void *buffer, size_t length,
+		       bool fua, struct lcpfs_failure *failure)
 {
 	uint64_t start_us = store_now_us(s);
 	const uint8_t *data = buffer;
-	int error = check_range(s, offset, length, failure);
+	struct use use;
+	int error = begin_use(s, volume, &use, failure);
+	if (error)
+		return error;
+	error = check_range(s, &use, offset, length, failure);
 	if (!error)
 		error = check_writable(s, failure);
 	while (length && !error) {
 		bool whole;
 		size_t n = piece(offset, length, &whole);
-		error = whole ? write_chunk(s, offset >> BLOCK_SHIFT, (unsigned)(n / BLOCK_SIZE), data, failure)
-			      : write_part(s, offset, data, n, failure);
+		error = whole ? write_chunk(s, volume, offset >> BLOCK_SHIFT, (unsigned)(n / BLOCK_SIZE), data,
+					    failure)
+			      : write_part(s, volume, offset, data, n, failure);
 		offset += n;
 		data += n;
 		length -= n;
 	}
 	if (!error)
 		error = finish_change(s, fua, failure);
+	end_use(s, &use);
 	count_write(s, true, start_us);
 	return error;
 }
 
-int store_try_write(struct store *s, uint64_t offset, const void *buffer, size_t length, size_t *done,
-		    bool *unsettled)
+int store_write(struct store *s, uint64_t offset, const void *buffer, size_t length, bool fua,
+		struct lcpfs_failure *failure)
 {
+	return store_volume_write(s, VOLUME_HEAD, offset, buffer, length, fua, failure);
+}
+
+int store_volume_try_write(struct store *s, uint32_t volume, uint64_t offset, const void *buffer, size_t length,
+			   size_t *done, bool *unsettled)
+{
+	struct use use;
 	uint64_t start_us = store_now_us(s);
 	const uint8_t *data = buffer;
 	size_t blocks = length >> BLOCK_SHIFT, written = 0, n = 0, did = 0;
 	*done = 0;
 	*unsettled = false;
-	if (!is_whole(s, offset, length) || s->config.read_only)
+	if (begin_use(s, volume, &use, NULL))
 		return -LCPFS_E_AGAIN;
+	if (!is_whole(s, &use, offset, length) || s->config.read_only) {
+		end_use(s, &use);
+		return -LCPFS_E_AGAIN;
+	}
 	for (; written < blocks && did == n; written += did) {
 		n = MIN_OF(blocks - written, (size_t)CHUNK_BLOCKS);
-		did = try_write_chunk(s, (offset >> BLOCK_SHIFT) + written, (unsigned)n,
+		did = try_write_chunk(s, volume, (offset >> BLOCK_SHIFT) + written, (unsigned)n,
 				      data + (written << BLOCK_SHIFT));
 	}
+	end_use(s, &use);
 	*done = written << BLOCK_SHIFT;
 	count_write(s, written == blocks, start_us);
 	store_lock(s);
@@ -506,6 +581,12 @@ int store_try_write(struct store *s, uint64_t offset, const void *buffer, size_t
 	work_wake(s);
 	store_unlock(s);
 	return written == blocks ? 0 : -LCPFS_E_AGAIN;
+}
+
+int store_try_write(struct store *s, uint64_t offset, const void *buffer, size_t length, size_t *done,
+		    bool *unsettled)
+{
+	return store_volume_try_write(s, VOLUME_HEAD, offset, buffer, length, done, unsettled);
 }
 
 void store_settle(struct store *s)
@@ -522,7 +603,7 @@ static int skip_holes(struct store *s, struct map_trim *t)
 {
 	uint64_t leaf = t->address / VOLUME_SLOTS, end = t->address + t->count;
 	bool found;
-	int error = tree_next_leaf(s, VOLUME_HEAD, DIV_UP(end, (uint64_t)VOLUME_SLOTS), &leaf, &found);
+	int error = tree_next_leaf(s, t->volume, DIV_UP(end, (uint64_t)VOLUME_SLOTS), &leaf, &found);
 	uint64_t next = found ? leaf * VOLUME_SLOTS : end;
 	if (!error && next > t->address) {
 		t->address = MIN_OF(next, end);
@@ -547,9 +628,10 @@ static int trim_some(struct store *s, struct map_trim *t)
 	}
 }
 
-static int trim_blocks(struct store *s, uint64_t address, uint64_t count, struct lcpfs_failure *failure)
+static int trim_blocks(struct store *s, uint32_t volume, uint64_t address, uint64_t count,
+		       struct lcpfs_failure *failure)
 {
-	struct map_trim t = {.address = address, .count = count};
+	struct map_trim t = {.volume = volume, .address = address, .count = count};
 	int error = 0;
 	store_lock(s);
 	while (t.count && !error) {
@@ -565,29 +647,48 @@ static int trim_blocks(struct store *s, uint64_t address, uint64_t count, struct
 	return error ? fail(s, failure, error, "trim", t.address) : 0;
 }
 
-int store_trim(struct store *s, uint64_t offset, uint64_t length, bool fua, struct lcpfs_failure *failure)
+static int trim_range(struct store *s, uint32_t volume, uint64_t offset, uint64_t length,
+		      struct lcpfs_failure *failure)
 {
-	int error = check_range(s, offset, length, failure);
-	if (!error)
-		error = check_writable(s, failure);
-	if (error)
-		return error;
 	uint64_t end = offset + length;
 	uint64_t first = DIV_UP(offset, (uint64_t)BLOCK_SIZE), last = end >> BLOCK_SHIFT;
+	int error = 0;
 	if (first > last) /* inside one block */
-		error = write_part(s, offset, NULL, length, failure);
+		error = write_part(s, volume, offset, NULL, length, failure);
 	else if (offset % BLOCK_SIZE)
-		error = write_part(s, offset, NULL, (first << BLOCK_SHIFT) - offset, failure);
+		error = write_part(s, volume, offset, NULL, (first << BLOCK_SHIFT) - offset, failure);
 	if (!error && first < last)
-		error = trim_blocks(s, first, last - first, failure);
+		error = trim_blocks(s, volume, first, last - first, failure);
 	if (!error && first <= last && end % BLOCK_SIZE)
-		error = write_part(s, last << BLOCK_SHIFT, NULL, end % BLOCK_SIZE, failure);
+		error = write_part(s, volume, last << BLOCK_SHIFT, NULL, end % BLOCK_SIZE, failure);
+	return error;
+}
+
+int store_volume_trim(struct store *s, uint32_t volume, uint64_t offset, uint64_t length, bool fua,
+		      struct lcpfs_failure *failure)
+{
+	struct use use;
+	int error = begin_use(s, volume, &use, failure);
+	if (error)
+		return error;
+	error = check_range(s, &use, offset, length, failure);
+	if (!error)
+		error = check_writable(s, failure);
+	bool counts = !error;
+	if (!error)
+		error = trim_range(s, volume, offset, length, failure);
 	if (!error)
 		error = finish_change(s, fua, failure);
+	end_use(s, &use);
 	store_lock(s);
-	s->counters.trims++;
+	s->counters.trims += counts;
 	store_unlock(s);
 	return error;
+}
+
+int store_trim(struct store *s, uint64_t offset, uint64_t length, bool fua, struct lcpfs_failure *failure)
+{
+	return store_volume_trim(s, VOLUME_HEAD, offset, length, fua, failure);
 }
 
 /* -- the rest -- */
@@ -649,15 +750,27 @@ static int extent_of(struct store *s, uint32_t volume, uint64_t offset, uint64_t
 	return error;
 }
 
+int store_volume_extent(struct store *s, uint32_t volume, uint64_t offset, uint64_t length, bool *data,
+			uint64_t *end)
+{
+	struct use use;
+	int error = begin_use(s, volume, &use, NULL);
+	if (error)
+		return error;
+	error = check_range(s, &use, offset, length, NULL);
+	if (!error)
+		error = length ? 0 : -LCPFS_E_INVALID;
+	store_lock(s);
+	if (!error)
+		error = extent_of(s, volume, offset, length, data, end);
+	store_unlock(s);
+	end_use(s, &use);
+	return error;
+}
+
 int store_extent(struct store *s, uint64_t offset, uint64_t length, bool *data, uint64_t *end)
 {
-	int error = check_range(s, offset, length, NULL);
-	if (error || !length)
-		return error ? error : -LCPFS_E_INVALID;
-	store_lock(s);
-	error = extent_of(s, VOLUME_HEAD, offset, length, data, end);
-	store_unlock(s);
-	return error;
+	return store_volume_extent(s, VOLUME_HEAD, offset, length, data, end);
 }
 
 /* -- snapshots -- */

@@ -50,10 +50,12 @@ int map_lookup(struct store *s, uint32_t volume, uint64_t address, struct need *
 
 /* -- writing -- */
 
-static enum log_head head_for(struct store *s, uint64_t address, const struct metaslab *old)
+static enum log_head head_for(struct store *s, const struct map_write *w, const struct metaslab *old)
 {
+	/* What follows on what in one volume, and not in another at the same address. */
+	uint64_t place = (uint64_t)(w->volume - VOLUME_HEAD) << 40 | w->address;
 	enum space_class class =
-		space_place(&s->space, address, old ? old->index : SPACE_NONE, s->counters.written_blocks);
+		space_place(&s->space, place, old ? old->index : SPACE_NONE, s->counters.written_blocks);
 	return class == CLASS_HOT ? HEAD_HOT : HEAD_COLD;
 }
 
@@ -69,9 +71,9 @@ static int put(struct store *s, struct map_write *w, struct record *record, cons
 }
 
 /* It stays where it is for snapshots; the address gets a new one. */
-static bool is_shared(const struct store *s, const struct page *leaf, uint64_t id)
+static bool is_shared(const struct store *s, uint32_t volume, const struct page *leaf, uint64_t id)
 {
-	return tree_shares(s, VOLUME_HEAD, le32_get(table_entry(leaf, id)->birth));
+	return tree_shares(s, volume, le32_get(table_entry(leaf, id)->birth));
 }
 
 static int write_new(struct store *s, struct map_write *w, uint64_t old_block, struct need *need);
@@ -87,9 +89,9 @@ static int overwrite(struct store *s, struct map_write *w, uint64_t id, struct n
 	w->differs = w->expected && !mapping_same(&now, w->expected);
 	if (w->differs)
 		return 0;
-	if (is_shared(s, leaf, id))
+	if (is_shared(s, w->volume, leaf, id))
 		return write_new(s, w, now.block, need);
-	enum log_head head = head_for(s, w->address, metaslab_of(s, now.block));
+	enum log_head head = head_for(s, w, metaslab_of(s, now.block));
 	struct entry entry = {.kind = ENTRY_OVERWRITE, .count = 1, .blocks = 1, .id = id};
 	error = log_open(s, head, 1, fmt_entry_words(ENTRY_OVERWRITE, 1), room_kept_by_writers(s), need,
 			 &record);
@@ -105,14 +107,14 @@ static int write_new(struct store *s, struct map_write *w, uint64_t old_block, s
 	struct record *record;
 	unsigned own;
 	struct entry entry = {
-		.kind = ENTRY_WRITE, .count = 1, .blocks = 1, .volume = VOLUME_HEAD, .address = w->address};
+		.kind = ENTRY_WRITE, .count = 1, .blocks = 1, .volume = w->volume, .address = w->address};
 	if (s->trees.held) {
 		need->kind = NEED_HELD;
 		return TRY_AGAIN;
 	}
-	int error = tree_leaf(s, VOLUME_HEAD, w->address, need, &leaf);
+	int error = tree_leaf(s, w->volume, w->address, need, &leaf);
 	if (!error)
-		error = tree_own_cost(s, VOLUME_HEAD, w->address, need, &own);
+		error = tree_own_cost(s, w->volume, w->address, need, &own);
 	if (error)
 		return error;
 	unsigned wants = own + (leaf ? 1 : 3); /* a page of the tree lies there twice */
@@ -121,9 +123,9 @@ static int write_new(struct store *s, struct map_write *w, uint64_t old_block, s
 		error = -LCPFS_E_NOSPC;
 	}
 	if (!error)
-		error = tree_leaf_made(s, VOLUME_HEAD, w->address, need, &leaf);
+		error = tree_leaf_made(s, w->volume, w->address, need, &leaf);
 	if (!error)
-		error = log_open(s, head_for(s, w->address, old_block ? metaslab_of(s, old_block) : NULL), 1,
+		error = log_open(s, head_for(s, w, old_block ? metaslab_of(s, old_block) : NULL), 1,
 				 fmt_entry_words(ENTRY_WRITE, 1), room_kept_by_writers(s), need, &record);
 	if (!error)
 		error = ids_take(s, false, need, &entry.id, &table);
@@ -134,7 +136,7 @@ static int write_new(struct store *s, struct map_write *w, uint64_t old_block, s
 		ids_freed(s, entry.id, 1);
 		return error;
 	}
-	tree_own(s, VOLUME_HEAD, w->address);
+	tree_own(s, w->volume, w->address);
 	tree_modify(s, leaf);
 	tree_set_slot(leaf, w->address, entry.id);
 	return put(s, w, record, &entry, table, old_block);
@@ -145,7 +147,7 @@ int map_write(struct store *s, void *context, struct need *need)
 	struct map_write *w = context;
 	uint64_t id;
 	w->wants = 0;
-	int error = map_id(s, VOLUME_HEAD, w->address, need, &id);
+	int error = map_id(s, w->volume, w->address, need, &id);
 	if (error)
 		return error;
 	if (id)
@@ -194,14 +196,14 @@ static int reach(struct store *s, const struct page *leaf, uint64_t from, unsign
 	return 0;
 }
 
-static int unmap(struct store *s, struct page *leaf, uint64_t address, struct record *record)
+static int unmap(struct store *s, uint32_t volume, struct page *leaf, uint64_t address, struct record *record)
 {
 	uint64_t id = tree_slot(leaf, address);
 	struct page_key in = table_key(0, id / TABLE_SLOTS);
 	struct page *table = cache_find(&s->cache, &in);
 	CHECK(table && table->state == PAGE_READY);
 	tree_set_slot(leaf, address, 0);
-	if (is_shared(s, table, id))
+	if (is_shared(s, volume, table, id))
 		return 0;
 	if (table_free(s, table_entry(table, id)))
 		return store_contradiction(s);
@@ -230,7 +232,7 @@ static int trim_leaf(struct store *s, struct map_trim *t, struct page *leaf, str
 	}
 	/* A word for each block, if no two ids lie side by side. */
 	unsigned words = (unsigned)MIN_OF(end - first, (uint64_t)RECORD_WORDS - fmt_entry_words(ENTRY_TRIM, 0));
-	int error = tree_own_cost(s, VOLUME_HEAD, first, need, &own);
+	int error = tree_own_cost(s, t->volume, first, need, &own);
 	if (!error && own && !room_fits(s, own)) {
 		t->wants = own;
 		return -LCPFS_E_NOSPC;
@@ -242,14 +244,14 @@ static int trim_leaf(struct store *s, struct map_trim *t, struct page *leaf, str
 	if (error)
 		return error;
 	log_order(s, record, 0, true);
-	tree_own(s, VOLUME_HEAD, first);
+	tree_own(s, t->volume, first);
 	tree_modify(s, leaf);
-	struct entry entry = {.kind = ENTRY_TRIM, .volume = VOLUME_HEAD, .address = first, .length = end - first};
+	struct entry entry = {.kind = ENTRY_TRIM, .volume = t->volume, .address = first, .length = end - first};
 	log_tell(record, &entry, NULL);
 	for (uint64_t a = first; a < end && !error; a++) {
 		if (tree_slot(leaf, a) == 0)
 			continue;
-		error = unmap(s, leaf, a, record);
+		error = unmap(s, t->volume, leaf, a, record);
 		t->trimmed += !error;
 	}
 	skip(t, end);
@@ -265,7 +267,7 @@ int map_trim(struct store *s, void *context, struct need *need)
 		need->kind = NEED_HELD;
 		return TRY_AGAIN;
 	}
-	int error = tree_leaf(s, VOLUME_HEAD, t->address, need, &leaf);
+	int error = tree_leaf(s, t->volume, t->address, need, &leaf);
 	if (error)
 		return error;
 	if (!leaf) {

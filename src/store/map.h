@@ -25,6 +25,7 @@ static inline bool mapping_same(const struct mapping *a, const struct mapping *b
 
 /* One block of a user's write, as an attempt's context. */
 struct map_write {
+	uint32_t volume; /* the head, or a clone */
 	uint64_t address;
 	struct page *page; /* filled; it becomes a part of the log */
 	struct fmt_check check;
@@ -35,6 +36,7 @@ struct map_write {
 int map_write(struct store *s, void *map_write, struct need *need) MUST_CHECK;
 
 struct map_trim {
+	uint32_t volume;
 	uint64_t address, count; /* out: what is left of the range */
 	uint32_t kept;           /* metaslabs to leave */
 	uint64_t trimmed;        /* out: blocks that were mapped, added up */

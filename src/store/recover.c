@@ -116,13 +116,31 @@ static bool regions_sane(const struct store *s, const struct fmt_root *root)
 	return true;
 }
 
+static bool tree_sane(uint64_t root, uint64_t levels, uint64_t blocks)
+{
+	return blocks <= STORE_VOLUME_BLOCKS_MAX && levels >= 1 && levels <= VOLUME_LEVELS_MAX && root % 2 == 0 &&
+	       root <= FMT_ID_MASK;
+}
+
+static bool volume_sane(const struct fmt_volume *v)
+{
+	return tree_sane(le64_get(v->root), le32_get(v->levels), le64_get(v->blocks));
+}
+
+static bool clone_number_sane(uint32_t number)
+{
+	return number >= SNAPSHOT_FIRST && number <= SNAPSHOT_LAST;
+}
+
 static bool volumes_sane(const struct fmt_root *root)
 {
 	for (unsigned i = 0; i < ROOT_VOLUMES; i++) {
-		const struct fmt_volume *v = &root->volume[i];
-		if (le64_get(v->blocks) > UINT64_C(1) << 40 || le32_get(v->levels) < 1 ||
-		    le32_get(v->levels) > VOLUME_LEVELS_MAX || le64_get(v->root) % 2 ||
-		    le64_get(v->root) > FMT_ID_MASK)
+		if (!volume_sane(&root->volume[i]))
+			return false;
+	}
+	for (unsigned i = 0; i < CLONES_MAX; i++) {
+		uint32_t number = le32_get(root->clone[i].number);
+		if (number && (!clone_number_sane(number) || !volume_sane(&root->clone[i].volume)))
 			return false;
 	}
 	return le64_get(root->volume[VOLUME_HEAD].blocks) > 0;
@@ -151,7 +169,7 @@ static void apply_regions(struct store *s, const struct fmt_root *root)
 	}
 }
 
-static void apply_volumes(struct store *s, const struct fmt_root *root)
+static int apply_volumes(struct store *s, const struct fmt_root *root)
 {
 	for (unsigned i = 0; i < ROOT_VOLUMES; i++) {
 		const struct fmt_volume *v = &root->volume[i];
@@ -162,6 +180,16 @@ static void apply_volumes(struct store *s, const struct fmt_root *root)
 						     .birth = le32_get(v->birth),
 						     .origin = le64_get(v->origin)};
 	}
+	for (unsigned i = 0; i < CLONES_MAX; i++) {
+		const struct fmt_volume *v = &root->clone[i].volume;
+		uint32_t number = le32_get(root->clone[i].number);
+		int error = number ? snap_clone_was_made(s, number, le64_get(v->root), le32_get(v->levels),
+							 le64_get(v->blocks))
+				   : 0;
+		if (error)
+			return error;
+	}
+	return 0;
 }
 
 static int apply_root(struct store *s, const struct fmt_root *root, struct lcpfs_failure *failure)
@@ -189,8 +217,7 @@ static int apply_root(struct store *s, const struct fmt_root *root, struct lcpfs
 		counters[i] = le64_get(root->counter[i]);
 	s->counters.written_blocks = le64_get(root->written);
 	apply_regions(s, root);
-	apply_volumes(s, root);
-	return 0;
+	return apply_volumes(s, root);
 }
 
 /* -- the space list -- */
@@ -717,9 +744,10 @@ static int bind_page(struct store *s, void *context, struct need *need)
 
 static bool range_sane(const struct store *s, uint32_t volume, uint64_t address, uint64_t length)
 {
-	uint64_t blocks = volume == VOLUME_HEAD   ? s->trees.volume[volume].blocks
-			  : volume == VOLUME_LIST ? 2 * (uint64_t)SNAPSHOT_LAST
-						  : 0;
+	const struct snapshot *n = volume < ROOT_VOLUMES ? NULL : tree_snapshot(s, volume);
+	uint64_t blocks = volume == VOLUME_LIST ? 2 * (uint64_t)SNAPSHOT_LAST
+			  : n                   ? n->volume.blocks
+						: s->trees.volume[VOLUME_HEAD].blocks;
 	return address <= blocks && length <= blocks - address;
 }
 
@@ -754,7 +782,7 @@ static int clear_addresses(struct store *s, void *context, struct need *need)
 static int apply_trim(struct store *s, const struct entry *e)
 {
 	struct entry range = *e;
-	if (!e->length || e->volume != VOLUME_HEAD || !range_sane(s, e->volume, e->address, e->length) ||
+	if (!e->length || e->volume == VOLUME_LIST || !range_sane(s, e->volume, e->address, e->length) ||
 	    e->address / VOLUME_SLOTS != (e->address + e->length - 1) / VOLUME_SLOTS)
 		return -LCPFS_E_CORRUPT;
 	return attempt(s, clear_addresses, &range);
@@ -766,7 +794,7 @@ static int apply_page(struct store *s, const struct entry *e)
 			    .level = e->level,
 			    .address = e->address,
 			    .id = e->kind == ENTRY_PAGE ? e->id : 0};
-	if (e->volume >= ROOT_VOLUMES || e->address > UINT64_C(1) << 40 || (e->kind == ENTRY_VANISH && e->id % 2))
+	if (e->address > UINT64_C(1) << 40 || (e->kind == ENTRY_VANISH && e->id % 2))
 		return -LCPFS_E_CORRUPT;
 	return e->id % 2 ? 0 : attempt(s, bind_page, &b); /* the second copy tells nothing more */
 }
@@ -778,6 +806,26 @@ static int apply_volume(struct store *s, const struct entry *e)
 	return tree_become(s, e->volume, e->id, e->level);
 }
 
+static int apply_clone(struct store *s, const struct entry *e)
+{
+	bool there = tree_snapshot(s, e->volume);
+	if (!clone_number_sane(e->volume) || (e->level && !tree_sane(e->id, e->level, e->length)))
+		return -LCPFS_E_CORRUPT;
+	if (e->level)
+		return snap_clone_was_made(s, e->volume, e->id, e->level, e->length);
+	if (there)
+		snap_clone_was_ended(s, e->volume);
+	return 0;
+}
+
+/* The root knows no more of a clone that was destroyed by then. */
+static bool is_of_ended(const struct forward *f, const struct entry *e)
+{
+	bool change = e->kind == ENTRY_WRITE || e->kind == ENTRY_TRIM || e->kind == ENTRY_PAGE ||
+		      e->kind == ENTRY_VANISH || e->kind == ENTRY_LEAVE;
+	return change && e->volume >= ROOT_VOLUMES && !tree_snapshot(f->s, e->volume);
+}
+
 static int apply_trees(struct forward *f, const struct fmt_record *r, unsigned head)
 {
 	struct entry e;
@@ -786,7 +834,11 @@ static int apply_trees(struct forward *f, const struct fmt_record *r, unsigned h
 	if (f->seq + 1 > f->s->log.seq)
 		return 1;
 	for (f->at = 0; !error && fmt_entry_next(r, &f->at, &e);) {
-		if (e.kind == ENTRY_WRITE)
+		if (is_of_ended(f, &e))
+			error = f->seq + 1 > f->s->checkpoint.root_seq ? -LCPFS_E_CORRUPT : 0;
+		else if (e.kind == ENTRY_CLONE)
+			error = apply_clone(f->s, &e);
+		else if (e.kind == ENTRY_WRITE)
 			error = apply_write(f->s, &e);
 		else if (e.kind == ENTRY_TRIM)
 			error = apply_trim(f->s, &e);

@@ -53,23 +53,23 @@ void snap_let(struct store *s, struct snapshot *n)
 {
 	CHECK(n->users > 0);
 	n->users--;
-	if (n->state != SNAPSHOT_ALIVE) /* who waits, waits for the last one */
+	if (n->state == SNAPSHOT_DYING || n->state == SNAPSHOT_LEFT) /* who waits, waits for the last one */
 		store_changed(s);
+}
+
+static bool is_in_line(const struct snapshot *n)
+{
+	return n->state == SNAPSHOT_ALIVE || n->state == SNAPSHOT_DYING;
 }
 
 struct snapshot *snap_before_head(const struct store *s)
 {
 	const struct snapshots *l = &s->trees.snapshots;
 	for (unsigned i = l->count; i-- > 0;) {
-		if (l->list[i]->state != SNAPSHOT_LEFT)
+		if (is_in_line(l->list[i]))
 			return l->list[i];
 	}
 	return NULL;
-}
-
-static bool is_in_line(const struct snapshot *n)
-{
-	return n->state != SNAPSHOT_LEFT;
 }
 
 uint32_t snap_shared_below(const struct store *s, const struct snapshot *n)
@@ -103,8 +103,13 @@ uint32_t snap_heir(const struct store *s, const struct snapshot *n)
 
 static void note_sharing(struct store *s)
 {
+	const struct snapshots *l = &s->trees.snapshots;
 	const struct snapshot *n = snap_youngest(s);
-	tree_share_below(s, n ? n->volume.birth + 1 : 0);
+	for (unsigned i = 0; i < l->count; i++) {
+		struct volume *v = &l->list[i]->volume;
+		v->shared_below = l->list[i]->state == SNAPSHOT_CLONE ? snap_shared_below(s, l->list[i]) : 0;
+	}
+	tree_share_below(s, &s->trees.volume[VOLUME_HEAD], n ? n->volume.birth + 1 : 0);
 }
 
 /* For one more. */
@@ -143,6 +148,66 @@ static void take_out(struct store *s, const struct snapshot *n)
 		l->list[at] = l->list[at + 1];
 }
 
+/* -- clones -- */
+
+struct snapshot *snap_find_clone(const struct store *s, const char *name)
+{
+	const struct snapshots *l = &s->trees.snapshots;
+	for (unsigned i = 0; i < l->count; i++) {
+		if (l->list[i]->state == SNAPSHOT_CLONE && strcmp(l->list[i]->name, name) == 0)
+			return l->list[i];
+	}
+	return NULL;
+}
+
+struct snapshot *snap_hold_clone(struct store *s, uint32_t number)
+{
+	struct snapshot *n = tree_snapshot(s, number);
+	if (!n || n->state != SNAPSHOT_CLONE || n->ending)
+		return NULL;
+	n->users++;
+	return n;
+}
+
+unsigned snap_clones(const struct store *s, const struct snapshot *base)
+{
+	const struct snapshots *l = &s->trees.snapshots;
+	unsigned count = 0;
+	for (unsigned i = 0; i < l->count; i++)
+		count += l->list[i]->state == SNAPSHOT_CLONE &&
+			 (!base || l->list[i]->volume.origin == base->number);
+	return count;
+}
+
+int snap_clone_was_made(struct store *s, uint32_t number, uint64_t root, unsigned levels, uint64_t blocks)
+{
+	struct snapshot *n = tree_snapshot(s, number);
+	int error = n ? tree_become(s, number, root, levels) : make_room(s);
+	if (!n && !error)
+		n = calloc(1, sizeof(*n));
+	if (!n || error)
+		return error ? error : -LCPFS_E_NOMEM;
+	n->volume.blocks = blocks;
+	if (n->number)
+		return 0;
+	n->number = number;
+	n->state = SNAPSHOT_CLONE;
+	n->slot = NO_SLOT;
+	n->volume.root = root;
+	n->volume.levels = n->volume.placed_levels = levels;
+	n->volume.birth = number - SNAPSHOT_FIRST;
+	insert(s, n);
+	return 0;
+}
+
+void snap_clone_was_ended(struct store *s, uint32_t number)
+{
+	struct snapshot *n = tree_snapshot(s, number);
+	tree_forget(s, number);
+	take_out(s, n);
+	free(n);
+}
+
 void snap_free(struct store *s)
 {
 	struct snapshots *l = &s->trees.snapshots;
@@ -156,21 +221,28 @@ void snap_free(struct store *s)
 
 static bool is_sane(const struct store *s, const struct fmt_snapshot *f)
 {
-	uint32_t number = le32_get(f->number), levels = le32_get(f->volume.levels);
+	uint32_t number = le32_get(f->number), levels = le32_get(f->volume.levels),
+		 birth = le32_get(f->volume.birth);
 	uint64_t root = le64_get(f->volume.root);
-	return number >= SNAPSHOT_FIRST && number <= SNAPSHOT_LAST &&
-	       le32_get(f->volume.birth) == number - SNAPSHOT_FIRST &&
-	       le32_get(f->volume.birth) < s->checkpoint.birth && f->state >= SNAPSHOT_ALIVE &&
-	       f->state <= SNAPSHOT_LEFT && f->held <= 1 && levels >= 1 && levels <= VOLUME_LEVELS_MAX &&
-	       root % 2 == 0 && root <= FMT_ID_MASK && le64_get(f->volume.blocks) <= STORE_VOLUME_BLOCKS_MAX &&
+	/* A clone that was destroyed has changed since it was made. */
+	bool at_once = birth == number - SNAPSHOT_FIRST,
+	     later = f->state == SNAPSHOT_LEFT && birth + SNAPSHOT_FIRST > number;
+	return number >= SNAPSHOT_FIRST && number <= SNAPSHOT_LAST && (at_once || later) &&
+	       birth < s->checkpoint.birth && f->state >= SNAPSHOT_ALIVE && f->state <= SNAPSHOT_CLONE &&
+	       f->held <= 1 && levels >= 1 && levels <= VOLUME_LEVELS_MAX && root % 2 == 0 &&
+	       root <= FMT_ID_MASK && le64_get(f->volume.blocks) <= STORE_VOLUME_BLOCKS_MAX &&
 	       le64_get(f->volume.origin) < number && f->name[SNAPSHOT_NAME_MAX] == 0;
 }
 
 static int load_slot(struct store *s, const struct fmt_snapshot *f, unsigned slot)
 {
-	if (!is_sane(s, f) || tree_snapshot(s, le32_get(f->number)))
+	struct snapshot *n = is_sane(s, f) ? tree_snapshot(s, le32_get(f->number)) : NULL;
+	bool clone = f->state == SNAPSHOT_CLONE;
+	bool known = n && n->slot == NO_SLOT && n->volume.blocks == le64_get(f->volume.blocks);
+	if (!is_sane(s, f) || (clone ? !known : n != NULL))
 		return -LCPFS_E_CORRUPT;
-	struct snapshot *n = make_room(s) ? NULL : calloc(1, sizeof(*n));
+	if (!clone)
+		n = make_room(s) ? NULL : calloc(1, sizeof(*n));
 	if (!n)
 		return -LCPFS_E_NOMEM;
 	n->number = le32_get(f->number);
@@ -179,12 +251,14 @@ static int load_slot(struct store *s, const struct fmt_snapshot *f, unsigned slo
 	n->slot = slot;
 	n->created_s = le64_get(f->created_s);
 	n->guid = le64_get(f->guid);
-	n->volume.root = le64_get(f->volume.root);
-	n->volume.levels = n->volume.placed_levels = le32_get(f->volume.levels);
-	n->volume.blocks = le64_get(f->volume.blocks);
 	n->volume.birth = le32_get(f->volume.birth);
 	n->volume.origin = le64_get(f->volume.origin);
 	memcpy(n->name, f->name, sizeof(n->name));
+	if (clone)
+		return 0;
+	n->volume.root = le64_get(f->volume.root);
+	n->volume.levels = n->volume.placed_levels = le32_get(f->volume.levels);
+	n->volume.blocks = le64_get(f->volume.blocks);
 	insert(s, n);
 	return 0;
 }
@@ -264,6 +338,15 @@ static int check_end(struct store *s)
 	return error;
 }
 
+/* A clone's is ALIVE as long as there is the clone. */
+static int check_origin(const struct store *s, const struct snapshot *n)
+{
+	const struct snapshot *origin = tree_snapshot(s, n->volume.origin);
+	bool good = n->state != SNAPSHOT_CLONE ? origin || !n->volume.origin
+					       : n->slot != NO_SLOT && origin && origin->state == SNAPSHOT_ALIVE;
+	return good ? 0 : -LCPFS_E_CORRUPT;
+}
+
 int snap_load(struct store *s)
 {
 	const struct snapshots *l = &s->trees.snapshots;
@@ -272,10 +355,10 @@ int snap_load(struct store *s)
 	free(b);
 	if (!error)
 		error = check_end(s);
-	for (unsigned i = 0; i < l->count && !error; i++) {
-		if (l->list[i]->volume.origin && !tree_snapshot(s, l->list[i]->volume.origin))
-			error = -LCPFS_E_CORRUPT;
-	}
+	for (unsigned i = 0; i < l->count && !error; i++)
+		error = check_origin(s, l->list[i]);
+	if (!error && snap_clones(s, NULL) > CLONES_MAX)
+		error = -LCPFS_E_CORRUPT;
 	if (error)
 		return error;
 	note_sharing(s);
@@ -300,9 +383,10 @@ static void put_slot(struct fmt_snapshots *b, const struct snapshot *n, uint8_t 
 	f->number = le32_of(n->number);
 	f->state = state;
 	f->held = n->held;
-	f->volume =
-		(struct fmt_volume){le64_of(n->volume.root), le32_of(n->volume.levels), le32_of(n->volume.birth),
-				    le64_of(n->volume.blocks), le64_of(n->volume.origin)};
+	bool clone = state == SNAPSHOT_CLONE; /* where its tree is stands in the root */
+	f->volume = (struct fmt_volume){le64_of(clone ? 0 : n->volume.root), le32_of(clone ? 1 : n->volume.levels),
+					le32_of(n->volume.birth), le64_of(n->volume.blocks),
+					le64_of(n->volume.origin)};
 	f->created_s = le64_of(n->created_s);
 	f->guid = le64_of(n->guid);
 	memcpy(f->name, n->name, sizeof(f->name));
@@ -347,9 +431,27 @@ static void apply(struct store *s, const struct change *c)
 		insert(s, n);
 	s->trees.snapshots.pairs = MAX_OF(s->trees.snapshots.pairs, n->slot / SNAPSHOT_SLOTS + 1);
 	n->state = c->state;
+	if (c->state == SNAPSHOT_LEFT)
+		n->volume.placed_levels = n->volume.levels;
 	if (c->state == SNAPSHOT_NONE)
 		take_out(s, n);
 	note_sharing(s);
+}
+
+/* That it begins, or ends. */
+static void tell_clone(struct record *record, const struct change *c)
+{
+	const struct volume *v = &c->n->volume;
+	bool begins = c->adds && c->state == SNAPSHOT_CLONE;
+	if (!begins && (c->n->state != SNAPSHOT_CLONE || c->state != SNAPSHOT_LEFT))
+		return;
+	log_tell(record,
+		 &(struct entry){.kind = ENTRY_CLONE,
+				 .id = begins ? v->root : 0,
+				 .volume = c->n->number,
+				 .level = begins ? v->levels : 0,
+				 .length = begins ? (uint64_t)v->blocks : 0},
+		 NULL);
 }
 
 static int put_pair(struct store *s, void *context, struct need *need)
@@ -358,7 +460,7 @@ static int put_pair(struct store *s, void *context, struct need *need)
 	uint64_t address = 2 * (uint64_t)(c->n->slot / SNAPSHOT_SLOTS), id;
 	struct page *leaf, *table = NULL;
 	struct record *record;
-	unsigned words = fmt_entry_words(ENTRY_WRITE, 2) + fmt_entry_words(ENTRY_VOLUME, 0);
+	unsigned words = fmt_entry_words(ENTRY_WRITE, 2) + fmt_entry_words(ENTRY_CLONE, 0);
 	int error = find_ids(s, address, need, &id, &leaf, &table);
 	bool fresh = !id;
 	if (!error)
@@ -403,6 +505,7 @@ static int put_pair(struct store *s, void *context, struct need *need)
 					 .volume = VOLUME_HEAD,
 					 .level = c->back->volume.levels},
 			 NULL);
+	tell_clone(record, c);
 	apply(s, c);
 	return 0;
 }
@@ -458,6 +561,21 @@ int snap_kill(struct store *s, struct snapshot *n)
 	return change_list(s, &c);
 }
 
+/* What it shares is the affair of the snapshot that it began as; what is born from now on is younger. */
+int snap_end_clone(struct store *s, struct snapshot *n)
+{
+	struct change c = {.n = n, .state = SNAPSHOT_LEFT};
+	if (s->checkpoint.birth + SNAPSHOT_FIRST > SNAPSHOT_LAST)
+		return -LCPFS_E_RANGE;
+	uint32_t before = n->volume.birth;
+	log_seal_open(s);
+	n->volume.birth = s->checkpoint.birth++;
+	int error = change_list(s, &c);
+	if (error)
+		n->volume.birth = before;
+	return error;
+}
+
 int snap_keep(struct store *s, struct snapshot *n, bool held)
 {
 	struct change c = {.n = n, .state = n->state};
@@ -471,12 +589,25 @@ int snap_keep(struct store *s, struct snapshot *n, bool held)
 
 /* -- freeing what only it has -- */
 
+/* Does something that is LEFT still end where this one begins? */
+static bool is_origin(const struct store *s, const struct snapshot *n)
+{
+	const struct snapshots *l = &s->trees.snapshots;
+	for (unsigned i = 0; i < l->count; i++) {
+		if (l->list[i]->volume.origin == n->number)
+			return true;
+	}
+	return false;
+}
+
 static struct snapshot *next_dying(const struct store *s)
 {
 	const struct snapshots *l = &s->trees.snapshots;
 	for (unsigned i = l->count; i-- > 0;) {
-		if (l->list[i]->state != SNAPSHOT_ALIVE && !l->list[i]->stuck)
-			return l->list[i]->users ? NULL : l->list[i];
+		struct snapshot *n = l->list[i];
+		bool going = n->state == SNAPSHOT_DYING || n->state == SNAPSHOT_LEFT;
+		if (going && !n->stuck && !is_origin(s, n))
+			return n->users ? NULL : n;
 	}
 	return NULL;
 }
@@ -678,9 +809,13 @@ void snap_audit(const struct store *s)
 	for (unsigned i = 0; i < l->count; i++) {
 		const struct snapshot *n = l->list[i];
 		CHECK(!i || l->list[i - 1]->number < n->number);
-		CHECK(n->volume.birth < s->checkpoint.birth && n->volume.levels == n->volume.placed_levels);
+		bool clone = n->state == SNAPSHOT_CLONE;
+		CHECK(n->volume.birth < s->checkpoint.birth || n->slot == NO_SLOT); /* not rolled forward yet */
+		CHECK(clone ? n->volume.levels >= n->volume.placed_levels
+			    : n->volume.levels == n->volume.placed_levels);
+		CHECK(n->volume.shared_below == (clone && n->slot != NO_SLOT ? snap_shared_below(s, n) : 0));
 		if (n->state == SNAPSHOT_ALIVE)
 			below = n->volume.birth + 1;
 	}
-	CHECK(below == s->trees.shared_below);
+	CHECK(below == s->trees.volume[VOLUME_HEAD].shared_below);
 }

@@ -19,6 +19,11 @@
  * Rolling back makes the head the tree of the youngest snapshot, in one record. What it was is a volume of the
  * list, LEFT: dying, and nothing goes on from it.
  *
+ * A clone is a volume that is written, too. It begins as a snapshot has it, and is beside the line: what was born
+ * up to that snapshot stays as it is, and that snapshot stays as long as the clone. Destroying the clone is like
+ * what a rollback does with the head: in one record it is LEFT. Its tree stands where the head's does, in the root
+ * and in records; in the list is what it is called, and what it began as.
+ *
  * The list is data of volume 0, in pairs of blocks (struct fmt_snapshots); a change is one record.
  *
  * All with the lock. What changes the list: with `work`, too; the lock is let go meanwhile.
@@ -39,11 +44,24 @@ struct snapshot *snap_youngest(struct store *s);
 struct snapshot *snap_hold(struct store *s, uint32_t number);
 void snap_let(struct store *s, struct snapshot *n);
 
+/* -- clones -- */
+
+struct snapshot *snap_find_clone(const struct store *s, const char *name);
+/* It is not freed before snap_let. NULL: there is none of that number. */
+struct snapshot *snap_hold_clone(struct store *s, uint32_t number);
+unsigned snap_clones(const struct store *s, const struct snapshot *base); /* of this one, or (NULL) in all */
+/* Roll-forward, and the root, before snap_load. */
+int snap_clone_was_made(struct store *s, uint32_t number, uint64_t root, unsigned levels,
+			uint64_t blocks) MUST_CHECK;
+void snap_clone_was_ended(struct store *s, uint32_t number);
+/* Its pages lie in the log. */
+int snap_end_clone(struct store *s, struct snapshot *n) MUST_CHECK;
+
 /* The one that the head goes on from, ALIVE or DYING. NULL: none. */
 struct snapshot *snap_before_head(const struct store *s);
 /*
  * What n refers to and was born before this has to stay: an ALIVE one before it has it as well. Of one that is
- * LEFT: it is the affair of the one that was rolled back to.
+ * LEFT, or a clone: it is the affair of the one that was rolled back to, or that it began as.
  */
 uint32_t snap_shared_below(const struct store *s, const struct snapshot *n);
 /* What followed on n with a higher number than `behind`: the next snapshot, else the head. 0: nothing did. */

@@ -42,7 +42,8 @@ static void let_go(struct store *s)
 struct naming {
 	const char *name;
 	uint64_t created_s, guid;
-	bool soon; /* durable with the next flush, which the caller does */
+	bool soon;        /* durable with the next flush, which the caller does */
+	const char *base; /* of a clone: the snapshot */
 };
 
 typedef int change_fn(struct store *s, const struct naming *n);
@@ -117,26 +118,156 @@ static int take_once(struct store *s, const struct naming *naming)
 	return error;
 }
 
-int store_snapshot_as(struct store *s, const char *name, uint64_t created_s, uint64_t guid)
+static int with_room(struct store *s, change_fn *once, const struct naming *naming)
 {
-	const struct naming naming = {name, created_s, guid};
-	if (s->config.read_only || !store_snapshot_is_name(name))
-		return s->config.read_only ? -LCPFS_E_READ_ONLY : -LCPFS_E_INVALID;
-	int error = take_once(s, &naming);
+	int error = once(s, naming);
 	for (unsigned tries = 0; error == -LCPFS_E_NOSPC && tries < TRIES_MAX; tries++) {
 		store_lock(s);
 		error = work_wait(s, USER_WRITE, LIST_BLOCKS); /* the pool may give it some */
 		store_unlock(s);
 		if (!error)
-			error = take_once(s, &naming);
+			error = once(s, naming);
 	}
 	return error;
+}
+
+int store_snapshot_as(struct store *s, const char *name, uint64_t created_s, uint64_t guid)
+{
+	const struct naming naming = {name, created_s, guid};
+	if (s->config.read_only || !store_snapshot_is_name(name))
+		return s->config.read_only ? -LCPFS_E_READ_ONLY : -LCPFS_E_INVALID;
+	return with_room(s, take_once, &naming);
 }
 
 int store_snapshot(struct store *s, const char *name, uint64_t created_s)
 {
 	return store_snapshot_as(s, name, created_s, 0);
 }
+
+/* -- clones -- */
+
+static struct snapshot *clone_of(const struct store *s, const struct snapshot *base, const struct naming *naming)
+{
+	struct snapshot *n = calloc(1, sizeof(*n));
+	if (!n)
+		return NULL;
+	n->number = s->checkpoint.birth + SNAPSHOT_FIRST;
+	n->state = SNAPSHOT_CLONE;
+	n->created_s = naming->created_s;
+	n->volume.root = base->volume.root;
+	n->volume.levels = n->volume.placed_levels = base->volume.levels;
+	n->volume.blocks = base->volume.blocks;
+	n->volume.birth = s->checkpoint.birth;
+	n->volume.origin = base->number;
+	snprintf(n->name, sizeof(n->name), "%s", naming->name);
+	return n;
+}
+
+static int make_clone(struct store *s, const struct naming *naming)
+{
+	return add(s, clone_of(s, snap_find(s, naming->base), naming), NULL);
+}
+
+static int check_clone(struct store *s, const struct naming *naming)
+{
+	if (!snap_find(s, naming->base))
+		return -LCPFS_E_NOT_FOUND;
+	if (snap_find_clone(s, naming->name))
+		return -LCPFS_E_EXISTS;
+	return snap_clones(s, NULL) < CLONES_MAX ? 0 : -LCPFS_E_RANGE;
+}
+
+static int clone_once(struct store *s, const struct naming *naming)
+{
+	pthread_mutex_lock(&s->work);
+	store_lock(s);
+	int error = check_clone(s, naming);
+	if (!error)
+		error = change_still(s, make_clone, naming);
+	store_unlock(s);
+	pthread_mutex_unlock(&s->work);
+	return error;
+}
+
+int store_clone(struct store *s, const char *snapshot, const char *name, uint64_t created_s)
+{
+	const struct naming naming = {.name = name, .created_s = created_s, .base = snapshot};
+	if (s->config.read_only || !store_snapshot_is_name(name))
+		return s->config.read_only ? -LCPFS_E_READ_ONLY : -LCPFS_E_INVALID;
+	return with_room(s, clone_once, &naming);
+}
+
+static int end_clone(struct store *s, const struct naming *naming)
+{
+	return snap_end_clone(s, snap_find_clone(s, naming->name));
+}
+
+/* Who comes meanwhile does not find it any more. */
+static int destroy_clone(struct store *s, const char *name)
+{
+	struct snapshot *n = snap_find_clone(s, name);
+	if (!n)
+		return -LCPFS_E_NOT_FOUND;
+	if (n->clients)
+		return -LCPFS_E_BUSY;
+	n->ending = true;
+	int error = change_still(s, end_clone, &(struct naming){.name = name});
+	n->ending = n->state == SNAPSHOT_CLONE ? false : n->ending;
+	return error;
+}
+
+int store_clone_destroy(struct store *s, const char *name)
+{
+	if (s->config.read_only)
+		return -LCPFS_E_READ_ONLY;
+	pthread_mutex_lock(&s->work);
+	store_lock(s);
+	int error = destroy_clone(s, name);
+	pthread_cond_signal(&s->wake);
+	store_unlock(s);
+	pthread_mutex_unlock(&s->work);
+	return error;
+}
+
+static struct store_clone clone_described(const struct snapshot *n)
+{
+	struct store_clone d = {.number = n->number,
+				.origin = (uint32_t)n->volume.origin,
+				.created_s = n->created_s,
+				.volume_blocks = n->volume.blocks};
+	memcpy(d.name, n->name, sizeof(n->name));
+	return d;
+}
+
+unsigned store_clones(struct store *s, struct store_clone *list, unsigned room)
+{
+	const struct snapshots *l = &s->trees.snapshots;
+	unsigned count = 0;
+	static_assert((int)STORE_CLONES_MAX == CLONES_MAX && (int)STORE_OWN_VOLUME == VOLUME_HEAD,
+		      "as on the device");
+	store_lock(s);
+	for (unsigned i = 0; i < l->count; i++) {
+		if (l->list[i]->state != SNAPSHOT_CLONE)
+			continue;
+		if (count < room)
+			list[count] = clone_described(l->list[i]);
+		count++;
+	}
+	store_unlock(s);
+	return count;
+}
+
+bool store_clone_find(struct store *s, const char *name, struct store_clone *found)
+{
+	store_lock(s);
+	const struct snapshot *n = snap_find_clone(s, name);
+	if (n)
+		*found = clone_described(n);
+	store_unlock(s);
+	return n;
+}
+
+/* -- destroying, and going back -- */
 
 /* What the head shared with it alone may be overwritten from now on: so its pages are whole in the log before. */
 static int destroy(struct store *s, const struct naming *naming)
@@ -150,8 +281,10 @@ static int destroy_by_name(struct store *s, const char *name, bool flush)
 		return -LCPFS_E_READ_ONLY;
 	pthread_mutex_lock(&s->work);
 	store_lock(s);
-	int error = snap_find(s, name) ? change_still(s, destroy, &(struct naming){.name = name, .soon = !flush})
-				       : -LCPFS_E_NOT_FOUND;
+	const struct snapshot *n = snap_find(s, name);
+	int error = !n ? -LCPFS_E_NOT_FOUND : snap_clones(s, n) ? -LCPFS_E_CLONED : 0;
+	if (!error)
+		error = change_still(s, destroy, &(struct naming){.name = name, .soon = !flush});
 	pthread_cond_signal(&s->wake);
 	store_unlock(s);
 	pthread_mutex_unlock(&s->work);

@@ -99,10 +99,11 @@ struct volume {
 	unsigned placed_levels; /* of that one: not more than `levels` */
 	_Atomic uint64_t blocks; /* its length; grows */
 	uint32_t birth;
-	uint64_t origin; /* of a snapshot: the number of the one before it, 0: none */
+	uint64_t origin; /* of what is LEFT, or a clone: the number of the snapshot that it began as; else 0 */
+	uint32_t shared_below; /* what it refers to and was born before that, a snapshot refers to as well */
 };
 
-/* A volume that nobody writes: see snap.h. */
+/* A volume of the list: one that nobody writes, or a clone. See snap.h. */
 struct snapshot {
 	uint32_t number;
 	uint8_t state; /* enum fmt_snapshot_state, not NONE */
@@ -111,8 +112,10 @@ struct snapshot {
 	uint64_t created_s;
 	uint64_t guid; /* 0: none */
 	char name[SNAPSHOT_NAME_MAX + 1];
-	unsigned slot;  /* where it is listed */
-	unsigned users; /* who reads it at this moment */
+	unsigned slot;  /* where it is listed; NO_SLOT: nowhere yet */
+	unsigned users; /* who reads it, or writes the clone, at this moment; */
+	unsigned clients; /* of these, those who read or write the clone for somebody */
+	bool ending;    /* the clone is being destroyed */
 	bool stuck;     /* a part of its tree cannot be read: what it had is not freed before it is opened anew */
 	/* In blocks, as found by measure.c, with what it was found against. */
 	struct {
@@ -123,6 +126,8 @@ struct snapshot {
 	} sizes;
 };
 
+enum { NO_SLOT = 1 << 30 };
+
 struct snapshots {
 	struct snapshot **list; /* by number */
 	unsigned count, room;
@@ -132,7 +137,6 @@ struct snapshots {
 struct trees {
 	struct volume volume[ROOT_VOLUMES];
 	struct snapshots snapshots;
-	uint32_t shared_below; /* what the head refers to and was born before that, a snapshot refers to as well */
 	struct page *dirty;
 	uint32_t dirty_count;
 	uint32_t unplaced; /* of these, those that will get ids when they are written */

@@ -120,6 +120,24 @@ void store_settle(struct store *store);
 /* From offset on: is there data, and up to which byte (<= offset + length) does that stay so? */
 int store_extent(struct store *store, uint64_t offset, uint64_t length, bool *data, uint64_t *end) MUST_CHECK;
 
+/*
+ * The same of any volume that is written: the partition's own, or a clone by its number (see store_clone).
+ * NOT_FOUND: there is none of that number. What they count is the partition's.
+ */
+enum { STORE_OWN_VOLUME = 1 };
+int store_volume_read(struct store *store, uint32_t volume, uint64_t offset, void *buffer, size_t length,
+		      struct lcpfs_failure *failure) MUST_CHECK;
+int store_volume_write(struct store *store, uint32_t volume, uint64_t offset, const void *buffer, size_t length,
+		       bool fua, struct lcpfs_failure *failure) MUST_CHECK;
+int store_volume_trim(struct store *store, uint32_t volume, uint64_t offset, uint64_t length, bool fua,
+		      struct lcpfs_failure *failure) MUST_CHECK;
+int store_volume_try_read(struct store *store, uint32_t volume, uint64_t offset, void *buffer,
+			  size_t length) MUST_CHECK;
+int store_volume_try_write(struct store *store, uint32_t volume, uint64_t offset, const void *buffer,
+			   size_t length, size_t *done, bool *unsettled) MUST_CHECK;
+int store_volume_extent(struct store *store, uint32_t volume, uint64_t offset, uint64_t length, bool *data,
+			uint64_t *end) MUST_CHECK;
+
 /* --- snapshots: see snap.h --- */
 
 struct store_snapshot {
@@ -139,7 +157,7 @@ bool store_snapshot_is_name(const char *name); /* may one be called so? */
 int store_snapshot(struct store *store, const char *name, uint64_t created_s) MUST_CHECK;
 /* The same with a guid, which tells it from all others, wherever they are. */
 int store_snapshot_as(struct store *store, const char *name, uint64_t created_s, uint64_t guid) MUST_CHECK;
-/* Durable when it returns 0. What it alone has comes free later, in the background. NOT_FOUND. */
+/* Durable when it returns 0. What it alone has comes free later, in the background. NOT_FOUND; CLONED. */
 int store_snapshot_destroy(struct store *store, const char *name) MUST_CHECK;
 /* The same, durable with the next flush: for many. */
 int store_snapshot_destroy_soon(struct store *store, const char *name) MUST_CHECK;
@@ -175,6 +193,30 @@ int store_snapshot_read(struct store *store, uint32_t number, uint64_t offset, v
 int store_snapshot_extent(struct store *store, uint32_t number, uint64_t offset, uint64_t length, bool *data,
 			  uint64_t *end) MUST_CHECK;
 
+/* --- clones: volumes that begin as a snapshot has them, and are written --- */
+
+enum { STORE_CLONES_MAX = 32 }; /* of one partition */
+
+struct store_clone {
+	char name[64];
+	uint32_t number; /* what it is read and written by */
+	uint32_t origin; /* number of the snapshot that it began as */
+	uint64_t created_s;
+	uint64_t volume_blocks;
+};
+
+/*
+ * A further volume, as the snapshot has it, under a name that no other clone has; it shares all blocks with that.
+ * Durable when it returns 0; after an error it may be there or not. The snapshot cannot be destroyed as long as
+ * there is the clone. NOT_FOUND, EXISTS, INVALID, NOSPC; RANGE: there are STORE_CLONES_MAX.
+ */
+int store_clone(struct store *store, const char *snapshot, const char *name, uint64_t created_s) MUST_CHECK;
+/* Durable when it returns 0. What it does not share comes free in the background. NOT_FOUND; BUSY: in use. */
+int store_clone_destroy(struct store *store, const char *name) MUST_CHECK;
+/* Oldest first. How many there are; at most `room` are noted. */
+unsigned store_clones(struct store *store, struct store_clone *list, unsigned room);
+bool store_clone_find(struct store *store, const char *name, struct store_clone *found);
+
 /* A run of blocks in which two volumes differ. */
 struct store_difference {
 	/* count 0: there is none before `first`, from where on to ask again; UINT64_MAX: none at all. */
@@ -184,9 +226,9 @@ struct store_difference {
 
 /*
  * Of the snapshots with these numbers the next run at or behind block `first`. from 0: an empty volume; to 0: the
- * volume as it is now, which others may write meanwhile. Different means written anew, be it with the same bytes.
- * What is the same in both is skipped, so it takes time in proportion to what is not. A long run may come in
- * parts, one right behind the other. NOT_FOUND: a snapshot is gone.
+ * volume as it is now, which others may write meanwhile; it may also be a clone, as that is now. Different means
+ * written anew, be it with the same bytes. What is the same in both is skipped, so it takes time in proportion to
+ * what is not. A long run may come in parts, one right behind the other. NOT_FOUND: a snapshot is gone.
  */
 int store_difference(struct store *store, uint32_t from, uint32_t to, uint64_t first,
 		     struct store_difference *run) MUST_CHECK;

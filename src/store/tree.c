@@ -31,6 +31,19 @@ struct volume *tree_volume(struct store *s, uint32_t volume)
 	return n ? &n->volume : NULL;
 }
 
+bool tree_is_written(const struct store *s, uint32_t volume)
+{
+	const struct snapshot *n = volume < ROOT_VOLUMES ? NULL : tree_snapshot(s, volume);
+	return volume == VOLUME_HEAD || (n && n->state == SNAPSHOT_CLONE);
+}
+
+bool tree_shares(const struct store *s, uint32_t volume, uint32_t birth)
+{
+	const struct snapshot *n = volume < ROOT_VOLUMES ? NULL : tree_snapshot(s, volume);
+	const struct volume *v = n ? &n->volume : volume < ROOT_VOLUMES ? &s->trees.volume[volume] : NULL;
+	return v && birth < v->shared_below;
+}
+
 static struct volume *volume_of(struct store *s, uint32_t volume)
 {
 	struct volume *v = tree_volume(s, volume);
@@ -179,8 +192,7 @@ static int own_cost(struct store *s, uint32_t volume, unsigned level, uint64_t i
 {
 	const struct volume *v = volume_of(s, volume);
 	*blocks = 0;
-	for (; volume == VOLUME_HEAD && s->trees.shared_below && level < v->levels;
-	     level++, index /= VOLUME_SLOTS) {
+	for (; v->shared_below && level < v->levels; level++, index /= VOLUME_SLOTS) {
 		struct page_key key = tree_key(volume, level, index);
 		struct page *p;
 		int error = find(s, &key, need, &p);
@@ -194,8 +206,7 @@ static int own_cost(struct store *s, uint32_t volume, unsigned level, uint64_t i
 static void own(struct store *s, uint32_t volume, unsigned level, uint64_t index)
 {
 	const struct volume *v = volume_of(s, volume);
-	for (; volume == VOLUME_HEAD && s->trees.shared_below && level < v->levels;
-	     level++, index /= VOLUME_SLOTS) {
+	for (; v->shared_below && level < v->levels; level++, index /= VOLUME_SLOTS) {
 		struct page_key key = tree_key(volume, level, index);
 		struct page *p = cache_find(&s->cache, &key);
 		if (p && p->state == PAGE_READY && wants_id(s, p))
@@ -663,10 +674,10 @@ int tree_become(struct store *s, uint32_t volume, uint64_t root, unsigned levels
 	return 0;
 }
 
-void tree_share_below(struct store *s, uint32_t birth)
+void tree_share_below(struct store *s, struct volume *v, uint32_t birth)
 {
 	struct trees *t = &s->trees;
-	t->shared_below = birth;
+	v->shared_below = birth;
 	t->unplaced = 0;
 	for (const struct page *p = t->dirty; p; p = p->dirty_next)
 		t->unplaced += wants_id(s, p);

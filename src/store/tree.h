@@ -14,7 +14,8 @@
 
 #include "store/state.h"
 
-enum { VOLUME_LIST, VOLUME_HEAD }; /* that of snapshots (see snap.h); the one that is exported. Above: snapshots */
+/* That of snapshots (see snap.h); the partition's own, which is written. Above: snapshots, and clones. */
+enum { VOLUME_LIST, VOLUME_HEAD };
 
 static inline struct page_key tree_key(uint32_t volume, unsigned level, uint64_t index)
 {
@@ -37,10 +38,7 @@ void tree_own(struct store *s, uint32_t volume, uint64_t address);
 /* The same for all that roll-forward has changed. Lets the lock go. */
 int tree_own_dirty(struct store *s) MUST_CHECK;
 /* Does a snapshot refer to what the volume refers to, and was born then? */
-static inline bool tree_shares(const struct store *s, uint32_t volume, uint32_t birth)
-{
-	return volume == VOLUME_HEAD && birth < s->trees.shared_below;
-}
+bool tree_shares(const struct store *s, uint32_t volume, uint32_t birth);
 /* Writes a dirty page to the log, or, if it is empty, does away with it. `kept`: metaslabs to leave. */
 int tree_write_page(struct store *s, struct page *page, uint32_t kept, struct need *need) MUST_CHECK;
 
@@ -64,10 +62,12 @@ int tree_bind_page(struct store *s, uint32_t volume, unsigned level, uint64_t in
 
 /* From now on it is this tree. TRY_AGAIN: a page of it is being read; that has to be waited for. */
 int tree_become(struct store *s, uint32_t volume, uint64_t root, unsigned levels) MUST_CHECK;
-/* Snapshots came or went: what is born below is shared. */
-void tree_share_below(struct store *s, uint32_t birth);
+/* Snapshots came or went: what the volume has and is born below is shared. */
+void tree_share_below(struct store *s, struct volume *v, uint32_t birth);
 /* NULL: there is none of that number. */
 struct volume *tree_volume(struct store *s, uint32_t volume);
+/* May its pages be in memory other than on the device? */
+bool tree_is_written(const struct store *s, uint32_t volume);
 struct snapshot *tree_snapshot(const struct store *s, uint64_t number);
 /* Its pages leave the cache, also changed ones; but for those that are being read. */
 void tree_forget(struct store *s, uint32_t volume);

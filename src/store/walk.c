@@ -464,7 +464,7 @@ static int walk_metaslabs(struct walker *w)
 static bool is_gone(struct store *s, const struct snapshot *n)
 {
 	store_lock(s);
-	bool gone = n->state != SNAPSHOT_ALIVE;
+	bool gone = n->state == SNAPSHOT_DYING || n->state == SNAPSHOT_LEFT;
 	store_unlock(s);
 	return gone;
 }
@@ -477,8 +477,8 @@ static int walk_address(struct walker *w, const struct snapshot *n, uint64_t add
 		return 0;
 	if (is_damage(error) && n)
 		found(w, false, true, mapping.id ? mapping.block : UINT64_MAX, UINT64_MAX,
-		      "block %" PRIu64 " of snapshot %s cannot be read: %s", address, n->name,
-		      lcpfs_error_sentence(error));
+		      "block %" PRIu64 " of %s %s cannot be read: %s", address,
+		      n->state == SNAPSHOT_CLONE ? "clone" : "snapshot", n->name, lcpfs_error_sentence(error));
 	else if (is_damage(error))
 		found(w, false, true, mapping.id ? mapping.block : UINT64_MAX, address,
 		      "block %" PRIu64 " cannot be read: %s", address, lcpfs_error_sentence(error));
@@ -534,7 +534,7 @@ static int walk_data(struct walker *w)
 	return error;
 }
 
-/* -- what snapshots have beyond those before them -- */
+/* -- what snapshots have beyond those before them, and clones beyond what they began as -- */
 
 /* Of an id in use, else UINT32_MAX. With the lock. */
 static uint32_t birth_of(struct store *s, uint64_t id, unsigned *kind)
@@ -559,12 +559,22 @@ struct snapshot_walk {
 	uint8_t data[BLOCK_SIZE];
 };
 
+/* With the lock: was it not there before, as far as it is known? What changed in memory gets an id of its own. */
+static bool is_new(const struct snapshot_walk *v, unsigned level, uint64_t index, uint64_t id)
+{
+	struct page_key key = tree_key(v->n->number, level, index);
+	unsigned kind;
+	return (id && birth_of(v->w->s, id, &kind) >= v->low) ||
+	       (v->n->state == SNAPSHOT_CLONE && tree_page_dirty(v->w->s, &key));
+}
+
 /* Without the lock. The page was not there before; what it refers to may have been. */
 static int walk_snapshot_page(struct snapshot_walk *v, unsigned level, uint64_t index)
 {
 	struct store *s = v->w->s;
 	struct page_key key = tree_key(v->n->number, level, index);
 	uint64_t slot[VOLUME_SLOTS] = {0};
+	bool into[VOLUME_SLOTS] = {false};
 	unsigned kind;
 	pthread_mutex_lock(&s->work); /* it is not destroyed meanwhile */
 	bool gone = is_gone(s, v->n);
@@ -575,14 +585,15 @@ static int walk_snapshot_page(struct snapshot_walk *v, unsigned level, uint64_t 
 	store_lock(s);
 	if (!error)
 		error = tree_slots(s, &key, slot);
-	for (unsigned i = 0; i < VOLUME_SLOTS; i++)
-		slot[i] = slot[i] && birth_of(s, slot[i], &kind) >= v->low ? slot[i] : 0;
+	for (unsigned i = 0; i < VOLUME_SLOTS && !error; i++)
+		into[i] = level ? is_new(v, level - 1, index * VOLUME_SLOTS + i, slot[i])
+				: slot[i] && birth_of(s, slot[i], &kind) >= v->low;
 	store_unlock(s);
 	error = is_damage(error) ? 0 : error; /* reported */
 	for (unsigned i = 0; i < VOLUME_SLOTS && !error; i++) {
-		if (slot[i] && level)
+		if (into[i] && level)
 			error = walk_snapshot_page(v, level - 1, index * VOLUME_SLOTS + i);
-		else if (slot[i] && v->w->walk->data)
+		else if (into[i] && v->w->walk->data)
 			error = walk_address(v->w, v->n, index * VOLUME_SLOTS + i, v->data);
 	}
 	return error;
@@ -592,13 +603,12 @@ static int walk_snapshot(struct walker *w, struct snapshot *n)
 {
 	struct store *s = w->s;
 	struct snapshot_walk *v = malloc(sizeof(*v));
-	unsigned kind;
 	if (!v)
 		return -LCPFS_E_NOMEM;
 	*v = (struct snapshot_walk){.w = w, .n = n};
 	store_lock(s);
 	v->low = snap_shared_below(s, n);
-	bool own = n->volume.root && birth_of(s, n->volume.root, &kind) >= v->low;
+	bool own = is_new(v, n->volume.levels - 1, 0, n->volume.root);
 	store_unlock(s);
 	int error = own ? walk_snapshot_page(v, n->volume.levels - 1, 0) : 0;
 	free(v);
@@ -614,8 +624,12 @@ static int walk_snapshots(struct walker *w)
 		struct snapshot *n = NULL;
 		store_lock(s);
 		const struct snapshots *l = &s->trees.snapshots;
-		for (unsigned i = 0; i < l->count && !n; i++)
-			n = l->list[i]->number >= number ? snap_hold(s, l->list[i]->number) : NULL;
+		for (unsigned i = 0; i < l->count && !n; i++) {
+			uint32_t next = l->list[i]->number;
+			n = next < number ? NULL : snap_hold(s, next);
+			if (!n && next >= number)
+				n = snap_hold_clone(s, next);
+		}
 		store_unlock(s);
 		if (!n)
 			break;
@@ -812,6 +826,61 @@ static int count_snapshot(struct walker *w, struct window *win, const struct sna
 	return kind == BLOCK_VOLUME_PAGE ? count_snapshot_page(w, win, n, n->volume.levels - 1, 0) : 0;
 }
 
+/* What a clone has beyond the snapshot that it began as; the rest that one has, in the same place. */
+struct clone_count {
+	struct walker *w;
+	struct window *win;
+	const struct snapshot *n, *origin;
+	uint32_t low;
+};
+
+/* Is what lies there its own, or changed in memory? Then it has to be looked at. */
+static bool count_clone_slot(const struct clone_count *c, const struct page_key *key, unsigned i, uint64_t id,
+			     uint64_t origin)
+{
+	unsigned kind = BLOCK_FREE;
+	struct page_key below = tree_key(key->volume, key->level - 1u, key->index * VOLUME_SLOTS + i);
+	bool own = id && birth_of(c->w->s, id, &kind) >= c->low;
+	if (own)
+		count_slot(c->w, c->win, key, i, id);
+	else if (id && id != origin && c->win->first)
+		found(c->w, false, false, UINT64_MAX, UINT64_MAX,
+		      "clone %s refers to block id %" PRIu64 ", which its origin does not have there", c->n->name,
+		      id);
+	return key->level && ((own && kind == BLOCK_VOLUME_PAGE) || tree_page_dirty(c->w->s, &below));
+}
+
+static int count_clone_page(const struct clone_count *c, unsigned level, uint64_t index)
+{
+	struct store *s = c->w->s;
+	struct page_key key = tree_key(c->n->number, level, index),
+			other = tree_key(c->origin->number, level, index);
+	uint64_t slot[VOLUME_SLOTS], origin[VOLUME_SLOTS] = {0};
+	int error = tree_slots(s, &key, slot);
+	if (!error)
+		error = tree_slots(s, &other, origin);
+	if (level == c->origin->volume.levels && index == 0) /* the clone's tree is higher by now */
+		origin[0] = c->origin->volume.root;
+	if (error)
+		return is_damage(error) ? 0 : error; /* reported */
+	for (unsigned i = 0; i < VOLUME_SLOTS && !error; i++) {
+		if (count_clone_slot(c, &key, i, slot[i], origin[i]))
+			error = count_clone_page(c, level - 1, index * VOLUME_SLOTS + i);
+	}
+	return error;
+}
+
+static int count_clone(struct walker *w, struct window *win, const struct snapshot *n)
+{
+	const struct volume *v = &n->volume;
+	const struct clone_count c = {w, win, n, tree_snapshot(w->s, v->origin), snap_shared_below(w->s, n)};
+	struct page_key above = tree_key(n->number, v->levels, 0), top = tree_key(n->number, v->levels - 1, 0);
+	bool into = tree_page_dirty(w->s, &top);
+	if (v->levels == v->placed_levels) /* else a page that is in memory only refers to it */
+		into |= count_clone_slot(&c, &above, 0, v->root, c.origin->volume.root);
+	return into ? count_clone_page(&c, v->levels - 1, 0) : 0;
+}
+
 static int count_volume(struct walker *w, struct window *win, uint32_t volume)
 {
 	struct store *s = w->s;
@@ -851,7 +920,8 @@ static int count_references(struct walker *w, struct window *win)
 	if (!error)
 		error = count_volume(w, win, VOLUME_LIST);
 	for (unsigned i = 0; i < l->count && !error; i++)
-		error = count_snapshot(w, win, l->list[i]);
+		error = l->list[i]->state == SNAPSHOT_CLONE ? count_clone(w, win, l->list[i])
+							    : count_snapshot(w, win, l->list[i]);
 	return error;
 }
 

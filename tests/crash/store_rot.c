@@ -106,17 +106,17 @@ static void add_twin(struct rot *rot, struct store *s, uint64_t id)
 	add(rot, TREE_PAGE, block_of_place(e[0].place), block_of_place(e[1].place), 0, false);
 }
 
-static void add_tree(struct rot *rot, struct store *s)
+static void add_tree(struct rot *rot, struct store *s, uint32_t volume)
 {
 	bool found = true;
 
 	store_lock(s);
-	for (unsigned level = 0; level < s->trees.volume[VOLUME_HEAD].levels; level++, found = true) {
+	for (unsigned level = 0; level < tree_volume(s, volume)->levels; level++, found = true) {
 		for (uint64_t index = 0; found; index++) {
 			struct page *p = NULL;
 
-			CHECK(!tree_next(s, VOLUME_HEAD, level, &index, &found));
-			struct page_key key = tree_key(VOLUME_HEAD, level, index);
+			CHECK(!tree_next(s, volume, level, &index, &found));
+			struct page_key key = tree_key(volume, level, index);
 			if (found)
 				CHECK(!tree_page(s, &key, &p));
 			if (p && p->id)
@@ -126,6 +126,16 @@ static void add_tree(struct rot *rot, struct store *s)
 		}
 	}
 	store_unlock(s);
+}
+
+/* What they share is there twice. */
+static void add_clones(struct rot *rot, struct store *s)
+{
+	struct store_clone list[CLONES_SIM_MAX];
+	unsigned count = store_clones(s, list, CLONES_SIM_MAX);
+
+	for (unsigned i = 0; i < count; i++)
+		add_tree(rot, s, list[i].number);
 }
 
 static void add_unsure(struct rot *rot, uint64_t block, unsigned blocks)
@@ -206,7 +216,8 @@ static void find_targets(struct rot *rot, bool all)
 	    s->config.root_block[s->checkpoint.root_slot][1], 0, true);
 	if (all) {
 		add_table(rot, s);
-		add_tree(rot, s);
+		add_tree(rot, s, VOLUME_HEAD);
+		add_clones(rot, s);
 	}
 	for (size_t i = 0; i < s->checkpoint.space_page_count; i++)
 		add_pointer(rot, SPACE_PAGE, &s->checkpoint.space_pages[i]);

@@ -81,6 +81,7 @@ void run_fork(struct run *to, const struct run *from, const struct simimage *ima
 	*to = *from;
 	model_copy(&to->model, &from->model);
 	snaps_copy(to, from);
+	clones_copy(to, from);
 	to->random = seed;
 	to->after_cut = true;
 	to->store = NULL;
@@ -100,6 +101,7 @@ void run_done(struct run *r)
 	if (r->store)
 		store_abandon(r->store);
 	snaps_done(r);
+	clones_done(r);
 	model_free(&r->model);
 	simdisk_free(r->disk);
 }
@@ -197,6 +199,7 @@ void run_verify(struct run *r)
 			verify_version(r, b + i, version[i]);
 	}
 	snaps_verify(r);
+	clones_verify(r);
 }
 
 static uint32_t settled_version(struct run *r, uint32_t block, int64_t version)
@@ -232,6 +235,7 @@ void run_settle(struct run *r)
 		sim_fail("no prefix of what was written gives this state");
 	free(seen);
 	snaps_settle(r);
+	clones_settle(r);
 }
 
 static void print_finding(void *context, const struct store_finding *finding)
@@ -292,6 +296,7 @@ void run_flushed(struct run *r)
 {
 	model_flushed(&r->model);
 	snaps_flushed(r);
+	clones_flushed(r);
 }
 
 /* Did it work? If not, was it allowed to fail? */
@@ -485,6 +490,8 @@ void run_op(struct run *r)
 	r->now_us += run_random(r, 400000);
 	if (snaps_used(r) && run_random(r, 6) == 0)
 		snaps_op(r);
+	else if (clones_used(r) && what < 24 && clones_change(r))
+		;
 	else if (what < 55)
 		op_write(r);
 	else if (what < 63)

@@ -124,11 +124,11 @@ static void verify_snap(struct run *r, const struct snap *n)
 	}
 }
 
-/* All in which `to` differs is told, and nothing else but what op_part wrote again with the same bytes. */
-static void verify_difference(struct run *r, const struct snap *from, const struct snap *to)
+/* All in which the other differs is told, and nothing else but what op_part wrote again with the same bytes. */
+static void verify_difference(struct run *r, const struct snap *from, uint32_t other, const uint32_t *version)
 {
 	struct store_difference run = {0};
-	uint32_t number = number_of(r, from), other = number_of(r, to), b = 0;
+	uint32_t number = number_of(r, from), b = 0;
 
 	while (run.first != UINT64_MAX) {
 		int error = ALLOC_ARMED(store_difference(r->store, number, other, run.first, &run));
@@ -136,19 +136,38 @@ static void verify_difference(struct run *r, const struct snap *from, const stru
 		if (error && run_may_fail(r))
 			return;
 		if (error)
-			sim_fail("s%u and s%u cannot be compared: %s", from->name, to->name,
+			sim_fail("s%u and volume %u cannot be compared: %s", from->name, other,
 				 lcpfs_error_sentence(error));
 		for (; b < r->model.blocks && run_offset(r, b) >> BLOCK_SHIFT < run.first; b++) {
-			if (from->version[b] != to->version[b])
-				sim_fail("s%u and s%u: block %" PRIu32 " differs", from->name, to->name, b);
+			if (from->version[b] != version[b])
+				sim_fail("s%u and volume %u: block %" PRIu32 " differs", from->name, other, b);
 		}
 		for (; run.count; run.first++, run.count--, b++) {
 			if (b == r->model.blocks || run_offset(r, b) >> BLOCK_SHIFT != run.first ||
-			    run.data != (to->version[b] != 0) || !(from->version[b] | to->version[b]))
-				sim_fail("s%u and s%u: told to differ at %" PRIu64, from->name, to->name,
+			    run.data != (version[b] != 0) || !(from->version[b] | version[b]))
+				sim_fail("s%u and volume %u: told to differ at %" PRIu64, from->name, other,
 					 run.first);
 		}
 	}
+}
+
+void snaps_compare(struct run *r, unsigned snap, uint32_t number, const uint32_t *version)
+{
+	for (unsigned i = 0; i < r->snaps; i++) {
+		if (r->snap[i].name == snap)
+			verify_difference(r, &r->snap[i], number, version);
+	}
+}
+
+const struct snap *snaps_any(struct run *r)
+{
+	unsigned at = (unsigned)run_random(r, SNAPS_MAX);
+
+	for (unsigned i = 0; i < r->snaps; i++) {
+		if (r->snap[(at + i) % r->snaps].listed)
+			return &r->snap[(at + i) % r->snaps];
+	}
+	return NULL;
 }
 
 void snaps_verify(struct run *r)
@@ -161,7 +180,7 @@ void snaps_verify(struct run *r)
 			continue;
 		verify_snap(r, &r->snap[i]);
 		if (before)
-			verify_difference(r, before, &r->snap[i]);
+			verify_difference(r, before, number_of(r, &r->snap[i]), r->snap[i].version);
 		before = &r->snap[i];
 	}
 }
@@ -249,6 +268,13 @@ static void op_destroy(struct run *r)
 	name_of(n, name);
 	n->durable = false;
 	int error = ALLOC_ARMED(store_snapshot_destroy(r->store, name));
+	if ((error == -LCPFS_E_CLONED) != clones_have(r, n->name))
+		sim_fail("s%u, of which there are %s clones, is destroyed: %s", n->name,
+			 clones_have(r, n->name) ? "some" : "no", lcpfs_error_sentence(error));
+	if (error == -LCPFS_E_CLONED) {
+		n->durable = durable;
+		return;
+	}
 	never_full(r, error);
 	bool done = worked(r, error);
 	if (simdisk_is_stopped(r->disk))
@@ -322,7 +348,9 @@ static void op_rollback(struct run *r)
 
 void snaps_give_up(struct run *r)
 {
-	if (r->snaps && run_random(r, 4))
+	if (r->clones && run_random(r, 2))
+		clones_give_up(r);
+	else if (r->snaps && run_random(r, 4))
 		op_destroy(r);
 	else if (r->snaps)
 		op_rollback(r);
@@ -330,7 +358,9 @@ void snaps_give_up(struct run *r)
 
 void snaps_op(struct run *r)
 {
-	if (run_random(r, 2) || !r->snaps)
+	if (clones_used(r) && run_random(r, 2))
+		clones_op(r);
+	else if (run_random(r, 2) || !r->snaps)
 		snaps_take(r);
 	else
 		snaps_give_up(r);

@@ -14,7 +14,8 @@ enum {
 	RANGE_MAX = 48,
 	METASLABS_TOTAL_MAX = 64,
 	READ_BLOCKS = 32,
-	SNAPS_MAX = 5
+	SNAPS_MAX = 5,
+	CLONES_SIM_MAX = 3
 };
 
 /* A snapshot as the model has it. */
@@ -23,6 +24,13 @@ struct snap {
 	uint32_t *version; /* what it holds, by block */
 	bool listed;       /* the store says that it is there */
 	bool durable;      /* a crash leaves it as `listed` says; else it may come and go */
+};
+
+/* A clone as the model has it. */
+struct clone {
+	unsigned name, snap; /* snap: what it is a clone of */
+	struct model model;
+	bool listed, durable; /* as of a snapshot */
 };
 
 struct run {
@@ -49,6 +57,8 @@ struct run {
 	uint64_t noticed; /* operations that failed */
 	struct snap snap[SNAPS_MAX]; /* oldest first */
 	unsigned snaps, snap_names;
+	struct clone clone[CLONES_SIM_MAX];
+	unsigned clones, clone_names;
 	const uint32_t *rolling; /* the volume is about to become this, */
 	uint32_t rolling_from;   /* after so many changes of the journal */
 };
@@ -83,6 +93,21 @@ void snaps_give_up(struct run *r); /* one is destroyed, or rolled back to */
 void snaps_copy(struct run *to, const struct run *from);
 void snaps_done(struct run *r);
 void snaps_flushed(struct run *r);
+const struct snap *snaps_any(struct run *r); /* one that is there; NULL: there is none */
+/* Is what differs between the snapshot and this volume, which holds these versions, told, and nothing else? */
+void snaps_compare(struct run *r, unsigned snap, uint32_t number, const uint32_t *version);
+
+/* The same of clones, of half of these seeds. */
+bool clones_used(const struct run *r);
+void clones_op(struct run *r);
+bool clones_change(struct run *r); /* one is written to; false: there is none */
+void clones_give_up(struct run *r);
+bool clones_have(const struct run *r, unsigned snap); /* are there some of it? */
+void clones_copy(struct run *to, const struct run *from);
+void clones_done(struct run *r);
+void clones_flushed(struct run *r);
+void clones_verify(struct run *r);
+void clones_settle(struct run *r);
 void run_flushed(struct run *r);        /* all that was done is durable */
 bool run_may_fail(const struct run *r); /* reads of what is there */
 void snaps_verify(struct run *r);

@@ -42,6 +42,14 @@ struct snap {
 	bool to_go, gone; /* destroying it */
 };
 
+/* A clone of the first snapshot, written by one. */
+struct clone {
+	bool began, done;
+	bool failed, flushed; /* a write of it; flushed: all of them, and none failed */
+	bool to_go, gone;
+	uint32_t *wrote; /* by block: the version; 0: what the snapshot has */
+};
+
 struct world {
 	const struct sched_options *options;
 	uint64_t seed;
@@ -75,6 +83,7 @@ struct world {
 	bool need_space_refused;
 	unsigned granting; /* 1: a metaslab is on its way */
 	struct snap snap[SNAPS_MAX];
+	struct clone clone;
 };
 
 struct client {
@@ -606,6 +615,108 @@ static void verify_snap_block(struct world *w, const struct snap *n, uint32_t nu
 		sched_fail("snapshot %s, block %" PRIu32 " reads as version %" PRId64, n->name, block, version);
 }
 
+/* -- a clone -- */
+
+enum { CLONE_WRITES = 24, CLONE_VERSION = 1 << 30 }; /* versions that nobody else writes */
+
+static uint32_t clone_number(struct world *w)
+{
+	struct store_clone found;
+
+	return store_clone_find(w->store, "clone", &found) ? found.number : 0;
+}
+
+/* `sure`: it has what was written. */
+static void verify_clone_block(struct world *w, uint32_t number, uint32_t block, bool sure)
+{
+	const struct snap *n = &w->snap[0];
+	const struct block_history *h = &w->content.block[block];
+	const struct clone *c = &w->clone;
+	struct lcpfs_failure failure = {0};
+	uint8_t data[BLOCK_SIZE];
+	int error = store_volume_read(w->store, number, offset_of(w, block), data, BLOCK_SIZE, &failure);
+	bool own = c->wrote[block], found = false;
+
+	sched_counts->compared_blocks++;
+	if (error && !is_excused(w, error))
+		sched_fail("clone, block %" PRIu32 ": %s", block, failure.message);
+	if (error)
+		return;
+	int64_t version = content_version(data, block);
+	for (uint32_t i = n->from[block]; i <= n->to[block] && !(own && sure); i++)
+		found |= version == (h->version ? h->version[i] : 0);
+	if (!found && !(own && version == c->wrote[block]))
+		sched_fail("clone, block %" PRIu32 " reads as version %" PRId64, block, version);
+}
+
+static void write_clone_block(struct world *w, uint32_t number, uint32_t block, uint32_t version)
+{
+	uint8_t data[BLOCK_SIZE];
+
+	if (w->clone.wrote[block])
+		return;
+	content_fill(data, block, version);
+	w->clone.wrote[block] = version;
+	int error = store_volume_write(w->store, number, offset_of(w, block), data, BLOCK_SIZE, false, NULL);
+	if (error && !is_excused(w, error))
+		sched_fail("writing to a clone: %s", lcpfs_error_sentence(error));
+	w->clone.failed |= error != 0;
+}
+
+static void write_clone(struct world *w, uint64_t *random)
+{
+	uint32_t number = clone_number(w);
+
+	for (unsigned i = 0; i < CLONE_WRITES && number && !is_over(w); i++) {
+		uint32_t block = (uint32_t)next_random(random, w->content.blocks);
+
+		write_clone_block(w, number, block, CLONE_VERSION + i);
+		verify_clone_block(w, number, i % 2 ? block : (uint32_t)next_random(random, w->content.blocks),
+				   !w->clone.failed && !is_over(w));
+	}
+	int error = is_over(w) ? -LCPFS_E_STOPPED : store_flush(w->store, NULL);
+	w->clone.flushed = !error && !w->clone.failed && !is_over(w);
+}
+
+static void run_clone(struct world *w, uint64_t *random)
+{
+	struct clone *c = &w->clone;
+
+	c->wrote = calloc(w->content.blocks, sizeof(*c->wrote));
+	CHECK(c->wrote);
+	c->began = true;
+	int error = store_clone(w->store, w->snap[0].name, "clone", 0);
+	if (is_over(w))
+		return;
+	if (error && !is_excused(w, error))
+		sched_fail("clone: %s", lcpfs_error_sentence(error));
+	c->done = !error;
+	if (c->done)
+		write_clone(w, random);
+	if (!c->done || is_over(w) || next_random(random, 3))
+		return;
+	c->to_go = true;
+	error = store_clone_destroy(w->store, "clone");
+	if (!is_over(w) && error && (is_refusal(w, error) || !is_excused(w, error)))
+		sched_fail("destroying a clone: %s", lcpfs_error_sentence(error));
+	c->gone = !error && !is_over(w);
+}
+
+static void compare_clone(struct world *w)
+{
+	struct clone *c = &w->clone;
+	uint32_t number = c->began ? clone_number(w) : 0;
+
+	if (c->done && !c->to_go && !number)
+		sched_fail("the clone is not there");
+	if (c->gone && number)
+		sched_fail("the clone is there again");
+	for (uint32_t b = 0; number && b < w->content.blocks; b++)
+		verify_clone_block(w, number, b, c->flushed);
+	free(c->wrote);
+	*c = (struct clone){.began = false};
+}
+
 /* Beside whoever destroys it: right, or not there any more. */
 static void client_read_snap(struct client *c)
 {
@@ -745,6 +856,8 @@ static void run_snaps(void *context)
 		for (unsigned k = 0; n->done && k < 8 && !is_over(w); k++)
 			verify_snap_block(w, n, number_of(w, n),
 					  (uint32_t)next_random(&random, w->content.blocks));
+		if (i == 0 && n->done && !is_over(w))
+			run_clone(w, &random);
 		n = &w->snap[next_random(&random, i + 1)];
 		if (!n->done || n->to_go || is_over(w) || next_random(&random, 2))
 			continue;
@@ -752,6 +865,10 @@ static void run_snaps(void *context)
 		int error = store_snapshot_destroy(w->store, n->name);
 		if (is_over(w))
 			break;
+		if (error == -LCPFS_E_CLONED && n == w->snap && w->clone.began) {
+			n->to_go = false;
+			continue;
+		}
 		if (error && (is_refusal(w, error) || !is_excused(w, error)))
 			sched_fail("destroying a snapshot: %s", lcpfs_error_sentence(error));
 		n->gone = !error;
@@ -761,6 +878,7 @@ static void run_snaps(void *context)
 /* What was said to be there is there, and what was said to be gone is gone. */
 static void compare_snaps(struct world *w)
 {
+	compare_clone(w);
 	for (struct snap *n = w->snap; n < w->snap + SNAPS_MAX; n++) {
 		uint32_t number = n->began ? number_of(w, n) : 0;
 

@@ -17,7 +17,7 @@
 #include "base/hash.h"
 #include "format/format.h"
 
-enum { GUID_PARTITION = 7, COUNT = 3, WORDS = 29, SNAPSHOT_WORDS = 7 };
+enum { GUID_PARTITION = 7, COUNT = 3, WORDS = 29, SNAPSHOT_WORDS = 7, CLONE_WORDS = 4 };
 static const uint64_t guid = 0x1122334455667788;
 
 union block {
@@ -344,6 +344,7 @@ static const struct entry entries[] = {
 	{.kind = ENTRY_LEAVE, .volume = 1, .address = 0x0a0b0c0d, .level = 2},
 	{.kind = ENTRY_VOLUME, .id = 0x0b0c, .volume = 1, .level = 3},
 	{.kind = ENTRY_DROP, .count = 2, .id = 0x0c0e},
+	{.kind = ENTRY_CLONE, .id = 0x0d0e, .volume = 0x0d0e0f, .level = 5, .length = 0x0d0e0f1011},
 };
 
 static bool has_checks(const struct entry *e)
@@ -381,7 +382,22 @@ static void fill_record(union block *b, struct values *v)
 /* Entries that came with snapshots. */
 static void fill_record_of_snapshots(union block *b, struct values *v)
 {
-	fill_entries(&b->record, ENTRY_HEAD, ARRAY_LENGTH(entries), SNAPSHOT_WORDS, v);
+	fill_entries(&b->record, ENTRY_HEAD, ENTRY_DROP, SNAPSHOT_WORDS, v);
+}
+
+static void fill_record_of_clones(union block *b, struct values *v)
+{
+	fill_entries(&b->record, ENTRY_DROP, ARRAY_LENGTH(entries), CLONE_WORDS, v);
+}
+
+static void fill_root_with_clones(union block *b, struct values *v)
+{
+	fill_root(b, v);
+	for (unsigned i = 0; i < CLONES_MAX; i += CLONES_MAX - 1) {
+		b->root.clone[i].number = next32(v);
+		b->root.clone[i].volume =
+			(struct fmt_volume){next64(v), next32(v), next32(v), next64(v), next64(v)};
+	}
 }
 
 static void fill_snapshots(union block *b, struct values *v)
@@ -458,6 +474,8 @@ static const struct vector {
 	{"snapshots", FMT_SNAPSHOTS, fill_snapshots, COUNT},
 	{"partition_receiving", FMT_PARTITION, fill_partition_that_receives, COUNT},
 	{"snapshots_guid", FMT_SNAPSHOTS, fill_snapshots_with_guids, COUNT},
+	{"record_clones", FMT_RECORD, fill_record_of_clones, CLONE_WORDS},
+	{"root_clones", FMT_ROOT, fill_root_with_clones, COUNT},
 };
 
 static void make(const struct vector *vector, union block *block)
@@ -676,7 +694,7 @@ static struct entry random_entry(uint64_t seed)
 		e.volume = (uint32_t)hash_mix(seed + 1) & 0xffffff;
 		e.address = hash_mix(seed + 2) & 0xffffffffff;
 	}
-	e.length = e.kind == ENTRY_TRIM ? hash_mix(seed + 3) : 0;
+	e.length = e.kind == ENTRY_TRIM || e.kind == ENTRY_CLONE ? hash_mix(seed + 3) : 0;
 	e.level = e.kind >= ENTRY_PAGE && e.kind != ENTRY_HEAD && e.kind != ENTRY_DROP
 			  ? (unsigned)(seed >> 16 & 0xff)
 			  : 0;
@@ -727,6 +745,7 @@ static bool makes_sense(unsigned kind, unsigned count)
 	case ENTRY_HEAD:
 	case ENTRY_LEAVE:
 	case ENTRY_VOLUME:
+	case ENTRY_CLONE:
 		return count == 0;
 	case ENTRY_PAGE:
 		return count == 1;

@@ -562,6 +562,144 @@ static void destroying_many_is_one_flush(void **state)
 	must_be_clean();
 }
 
+/* -- clones -- */
+
+static uint32_t clone_number(const char *name)
+{
+	struct store_clone found;
+
+	assert_true(store_clone_find(bed.store, name, &found));
+	return found.number;
+}
+
+static int value_of(const char *clone, uint64_t block)
+{
+	uint8_t data[BLOCK_SIZE];
+
+	assert_int_equal(
+		store_volume_read(bed.store, clone_number(clone), block * BLOCK_SIZE, data, BLOCK_SIZE, NULL), 0);
+	assert_memory_equal(data, data + 1, BLOCK_SIZE - 1);
+	return data[0];
+}
+
+static void put_into(const char *clone, uint64_t first, uint64_t count, uint8_t value)
+{
+	uint8_t data[BLOCK_SIZE];
+
+	memset(data, value, sizeof(data));
+	for (uint64_t b = first; b < first + count; b++)
+		assert_int_equal(store_volume_write(bed.store, clone_number(clone), b * BLOCK_SIZE, data,
+						    BLOCK_SIZE, false, NULL),
+				 0);
+}
+
+/* The volume, its snapshot and two clones of that: who writes changes nobody else. */
+static void a_clone_is_written_by_itself(void **state)
+{
+	(void)state;
+	put(0, 100, 1);
+	assert_int_equal(store_snapshot(bed.store, "a", 5), 0);
+	put(10, 20, 2);
+	assert_int_equal(store_clone(bed.store, "a", "c", 6), 0);
+	assert_int_equal(store_clone(bed.store, "a", "d", 7), 0);
+	put_into("c", 15, 10, 3);
+	put_into("c", 700, 1, 4);
+	put_into("d", 15, 1, 5);
+	put(15, 1, 6);
+	assert_int_equal(
+		store_volume_trim(bed.store, clone_number("c"), 50 * BLOCK_SIZE, 10 * BLOCK_SIZE, false, NULL), 0);
+	for (unsigned i = 0; i < 2; i++, reopen()) {
+		assert_int_equal(value(15), 6);
+		assert_int_equal(value(16), 2);
+		assert_int_equal(value_in("a", 15), 1);
+		assert_int_equal(value_of("c", 15), 3);
+		assert_int_equal(value_of("c", 10), 1);
+		assert_int_equal(value_of("c", 55), 0);
+		assert_int_equal(value_of("c", 700), 4);
+		assert_int_equal(value_of("d", 15), 5);
+		assert_int_equal(value_of("d", 55), 1);
+	}
+	must_be_clean();
+	assert_int_equal(value_of("c", 700), 4);
+}
+
+/* Making one takes no room, whatever it shares; destroying it gives back what it did not share, and the snapshot.
+ */
+static void a_clone_gives_back_what_is_its_own(void **state)
+{
+	uint64_t before;
+
+	(void)state;
+	put(0, 600, 1);
+	assert_int_equal(store_snapshot(bed.store, "a", 0), 0);
+	before = taken();
+	assert_int_equal(store_clone(bed.store, "a", "c", 0), 0);
+	assert_int_equal(taken(), before);
+	put_into("c", 5, 50, 2);
+	assert_int_equal(taken(), before + 50 + 2 * 2);
+	assert_int_equal(store_snapshot_destroy(bed.store, "a"), -LCPFS_E_CLONED);
+	assert_int_equal(store_clone_destroy(bed.store, "c"), 0);
+	assert_int_equal(store_clones(bed.store, NULL, 0), 0);
+	finish();
+	assert_int_equal(taken(), before);
+	assert_int_equal(value_in("a", 5), 1);
+	assert_int_equal(store_snapshot_destroy(bed.store, "a"), 0);
+	finish();
+	assert_int_equal(taken(), before);
+	must_be_clean();
+}
+
+static void a_clone_keeps_its_snapshot(void **state)
+{
+	(void)state;
+	put(0, 50, 1);
+	assert_int_equal(store_snapshot(bed.store, "a", 0), 0);
+	assert_int_equal(store_snapshot(bed.store, "b", 0), 0);
+	assert_int_equal(store_clone(bed.store, "a", "c", 0), 0);
+	assert_int_equal(store_snapshot_destroy(bed.store, "a"), -LCPFS_E_CLONED);
+	assert_int_equal(store_snapshot_destroy_soon(bed.store, "a"), -LCPFS_E_CLONED);
+	put(0, 50, 2);
+	put_into("c", 1, 1, 3);
+	assert_int_equal(store_rollback(bed.store, "b"), 0);
+	assert_int_equal(store_snapshot_destroy(bed.store, "b"), 0);
+	assert_int_equal(store_rollback(bed.store, "a"), 0);
+	finish();
+	assert_int_equal(value(1), 1);
+	assert_int_equal(value_of("c", 1), 3);
+	must_be_clean();
+}
+
+static void clones_are_asked_for_in_vain(void **state)
+{
+	uint8_t data[BLOCK_SIZE] = {0};
+	char name[8];
+
+	(void)state;
+	assert_int_equal(store_clone(bed.store, "a", "c", 0), -LCPFS_E_NOT_FOUND);
+	assert_int_equal(store_snapshot(bed.store, "a", 0), 0);
+	assert_int_equal(store_clone(bed.store, "a", "no name", 0), -LCPFS_E_INVALID);
+	for (unsigned i = 0; i < STORE_CLONES_MAX; i++) {
+		snprintf(name, sizeof(name), "c%u", i);
+		assert_int_equal(store_clone(bed.store, "a", name, 0), 0);
+		assert_int_equal(store_clone(bed.store, "a", name, 0), -LCPFS_E_EXISTS);
+	}
+	assert_int_equal(store_clone(bed.store, "a", "one.more", 0), -LCPFS_E_RANGE);
+	reopen();
+	assert_int_equal(store_clones(bed.store, NULL, 0), STORE_CLONES_MAX);
+	assert_int_equal(store_clone_destroy(bed.store, "c"), -LCPFS_E_NOT_FOUND);
+	uint32_t number = clone_number("c7");
+	assert_int_equal(store_clone_destroy(bed.store, "c7"), 0);
+	assert_int_equal(store_volume_read(bed.store, number, 0, data, BLOCK_SIZE, NULL), -LCPFS_E_NOT_FOUND);
+	assert_int_equal(store_volume_write(bed.store, number, 0, data, BLOCK_SIZE, false, NULL),
+			 -LCPFS_E_NOT_FOUND);
+	assert_int_equal(store_clone(bed.store, "a", "one.more", 0), 0);
+	put_into("c3", 0, 1, 1);
+	assert_int_equal(store_volume_write(bed.store, clone_number("c3"), VOLUME_BLOCKS * BLOCK_SIZE, data,
+					    BLOCK_SIZE, false, NULL),
+			 -LCPFS_E_RANGE);
+	must_be_clean();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -578,6 +716,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_list_of_many, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(taking_one_is_one_flush, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(destroying_many_is_one_flush, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(a_clone_is_written_by_itself, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(a_clone_gives_back_what_is_its_own, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(a_clone_keeps_its_snapshot, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(clones_are_asked_for_in_vain, set_up, tear_down),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
