@@ -11,6 +11,7 @@
 
 #include "base/descriptor.h"
 #include "base/error.h"
+#include "base/text.h"
 #include "cli.h"
 #include "control/describe.h"
 #include "control/field.h"
@@ -70,8 +71,14 @@ static const struct cli_option remove_options[] = {
 };
 static const struct cli_option list_options[] = {
 	{"snapshots", NULL, "the snapshots instead: what each takes, its length, when it was taken"},
+	{"script", NULL, "of snapshots: no titles, columns separated by tabs", 'H'},
+	{"columns", "LIST",
+	 "of snapshots: which of name,used,referenced,written,length,created,state (all); the rest is not looked "
+	 "for",
+	 'o'},
 	{"json", NULL, JSON_HELP},
-	{0}};
+	{0},
+};
 static const struct cli_option snapshot_options[] = {{"dry-run", NULL, DRY_HELP}, {"json", NULL, JSON_HELP}, {0}};
 static const struct cli_option destroy_options[] = {
 	{"dry-run", NULL, DRY_HELP, 'n'},
@@ -336,6 +343,43 @@ int cli_size(const struct cli *cli, const char *option, uint64_t *bytes)
 		return 0;
 	wrong = size_parse(text, bytes);
 	return wrong ? cli_usage("--%s %s %s", option, text, wrong) : 0;
+}
+
+static int find_column(const char *const *names, int all, const char *name, size_t length)
+{
+	int i = 0;
+
+	while (i < all && (strlen(names[i]) != length || strncmp(names[i], name, length) != 0))
+		i++;
+	return i;
+}
+
+static int bad_columns(const struct cli *cli, const char *const *names, int all)
+{
+	struct text list = TEXT_INIT;
+
+	for (int i = 0; i < all; i++)
+		text_append(&list, "%s%s", i ? ", " : "", names[i]);
+	int code = cli_usage("--columns %s: up to %d of %s, separated by commas", cli_value(cli, "columns"), all,
+			     text_get(&list));
+	text_free(&list);
+	return code;
+}
+
+int cli_columns(const struct cli *cli, const char *const *names, int all, int *columns, int *count)
+{
+	const char *text = cli_value(cli, "columns");
+
+	for (*count = 0; !text && *count < all; ++*count)
+		columns[*count] = *count;
+	for (size_t length; text; text = text[length] ? text + length + 1 : NULL) {
+		length = strcspn(text, ",");
+		int column = find_column(names, all, text, length);
+		if (column == all || *count == all)
+			return bad_columns(cli, names, all);
+		columns[(*count)++] = column;
+	}
+	return 0;
 }
 
 int cli_mode(const char *text, enum lcpfs_engine_mode *mode)

@@ -50,6 +50,9 @@ const char *cli_value(const struct cli *cli, const char *option);
 bool cli_flag(const struct cli *cli, const char *option);
 /* A size in bytes; *bytes stays as it is where the option was not given. 0 or CLI_USAGE. */
 int cli_size(const struct cli *cli, const char *option, uint64_t *bytes);
+/* The value of --columns, "property,value", as places in `names`, up to `all`; each of them where it was not
+ * given. */
+int cli_columns(const struct cli *cli, const char *const *names, int all, int *columns, int *count);
 int cli_mode(const char *text, enum lcpfs_engine_mode *mode);
 
 /*
@@ -98,6 +101,7 @@ int pool_rollback(const struct cli *cli);
 int pool_hold(const struct cli *cli);
 int pool_release(const struct cli *cli);
 
+int snapshots_list(const struct cli *cli);
 int diff_command(const struct cli *cli);
 int send_command(const struct cli *cli);
 int receive_command(const struct cli *cli);

@@ -17,6 +17,7 @@ static const struct {
 	{NULL, "tune", "off observe on"},
 	{NULL, "method", "nbd fuse"},
 	{NULL, "when-full", "error wait=60s"},
+	{"list", "columns", "name used referenced written length created state"},
 	{NULL, "columns", "partition property value source"},
 	{NULL, "format", "prometheus openmetrics"},
 };
@@ -141,7 +142,7 @@ static const char head[] =
 	"\tword=${word##* }\n"
 	"\t[[ -n $COMP_LINE ]] || word=$cur\n"
 	"\tCOMPREPLY=($(compgen -W \"$(timeout 2 \"${COMP_WORDS[0]}\" list \"${operands[0]/#\\~/$HOME}\" \\\n"
-	"\t\t--snapshots --json 2>/dev/null | grep -o '\"name\":\"[^\"]*\"' | cut -d '\"' -f 4)\" -- \"$word\"))\n"
+	"\t\t--snapshots -H -o name 2>/dev/null)\" -- \"$word\"))\n"
 	"\t[[ -z $COMP_LINE || $word != *@* ]] || COMPREPLY=(\"${COMPREPLY[@]#*@}\")\n"
 	"}\n"
 	"\n"

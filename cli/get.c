@@ -27,30 +27,6 @@ struct getting {
 
 /* ---- what is asked for ---- */
 
-static int find_column(const char *name, size_t length)
-{
-	int i = 0;
-
-	while (i < COLUMNS && (strlen(column_names[i]) != length || strncmp(column_names[i], name, length) != 0))
-		i++;
-	return i;
-}
-
-/* As "property,value". */
-static int take_columns(struct getting *g, const char *text)
-{
-	for (size_t length; text; text = text[length] ? text + length + 1 : NULL) {
-		length = strcspn(text, ",");
-		int column = find_column(text, length);
-		if (column == COLUMNS || g->count == COLUMNS)
-			return cli_usage("--columns %s: up to four of partition, property, value and source, "
-					 "separated by commas",
-					 cli_value(g->cli, "columns"));
-		g->columns[g->count++] = column;
-	}
-	return 0;
-}
-
 /* The names from this operand on, separated by commas; NULL: there are none. The caller frees it. */
 static char *join(const struct cli *cli, int first)
 {
@@ -181,7 +157,6 @@ static void show_all(struct getting *g, struct json_object *result)
 
 int get_command(const struct cli *cli)
 {
-	const char *columns = cli_value(cli, "columns");
 	struct getting getting = {.cli = cli};
 	struct lcpfs_failure failure = {0};
 	struct json_object *result;
@@ -190,7 +165,7 @@ int get_command(const struct cli *cli)
 
 	free(names);
 	if (!error)
-		error = take_columns(&getting, columns ? columns : "partition,property,value,source");
+		error = cli_columns(cli, column_names, COLUMNS, getting.columns, &getting.count);
 	if (error)
 		return error;
 	if (ask_either(cli, &result, &failure))

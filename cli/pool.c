@@ -87,15 +87,11 @@ static struct json_object *named(const char *name)
 
 int pool_list(const struct cli *cli)
 {
-	struct cli_progress progress;
-	struct session_call snapshots = {.command = "snapshots", .progress = cli_progress, .context = &progress};
-
-	if (!cli_flag(cli, "snapshots"))
-		return run(cli, NULL, show_list);
-	snapshots.arguments = json_object_new_object();
-	field_put_flag(snapshots.arguments, "sizes", true);
-	cli_progress_start(&progress, cli);
-	return run_call(cli, &snapshots, show_snapshots, NULL);
+	if (cli_flag(cli, "snapshots"))
+		return snapshots_list(cli);
+	if (cli_flag(cli, "columns") || cli_flag(cli, "script"))
+		return cli_usage("--columns and --script go with --snapshots");
+	return run(cli, NULL, show_list);
 }
 
 int pool_status(const struct cli *cli)

@@ -394,7 +394,7 @@ void show_status(struct json_object *result)
 }
 
 /* In bytes where it is no whole number of what size_print would say. */
-static const char *volume_text(struct json_object *p, char text[SIZE_TEXT])
+const char *show_volume(struct json_object *p, char text[SIZE_TEXT])
 {
 	uint64_t bytes = field_count(p, "volume_bytes");
 
@@ -416,43 +416,10 @@ void show_partition(struct json_object *result)
 	size_print_blocks(max, field_count(p, "max_data_blocks"));
 	size_print_blocks(space, field_count(p, "size_blocks"));
 	printf("%s: size %s, min %s, max %s, volume %s%s", text_of(p, "name"), size, min, max,
-	       volume_text(p, volume), field_flag(p, "thin") ? " (thin)" : "");
+	       show_volume(p, volume), field_flag(p, "thin") ? " (thin)" : "");
 	if (wait_s)
 		printf(", waits %llu s when full", (unsigned long long)wait_s);
 	printf("; %s of the pool\n", space);
-}
-
-/* "-" where a part of it cannot be read. */
-static void cell_size_known(struct table *table, struct json_object *object, const char *key)
-{
-	char size[SIZE_TEXT] = "-";
-
-	if (field_get(object, key))
-		size_print_blocks(size, field_count(object, key));
-	table_cell(table, "%s", size);
-}
-
-void show_snapshots(struct json_object *result)
-{
-	static const char *const titles[] = {"<NAME",  "USED",     "REFERENCED", "WRITTEN",
-					     "LENGTH", "<CREATED", "<STATE",     NULL};
-	struct json_object *snapshots = field_get(result, "snapshots");
-	char length[SIZE_TEXT], created[TIME_TEXT];
-	struct table *table = table_new(titles);
-
-	for (size_t i = 0; i < field_length(snapshots); i++) {
-		struct json_object *snapshot = json_object_array_get_idx(snapshots, i);
-
-		table_row(table);
-		table_cell(table, "%s", text_of(snapshot, "name"));
-		cell_size_known(table, snapshot, "used_blocks");
-		cell_size_known(table, snapshot, "referenced_blocks");
-		cell_size_known(table, snapshot, "written_blocks");
-		table_cell(table, "%s", volume_text(snapshot, length));
-		table_cell(table, "%s", show_time(field_count(snapshot, "created_s"), created));
-		table_cell(table, "%s", field_flag(snapshot, "held") ? "held" : "");
-	}
-	table_print(table);
 }
 
 struct side_line {

@@ -109,6 +109,15 @@ static struct json_object *limit(unsigned count)
 	return arguments;
 }
 
+/* What snapshots hold is looked for in their trees: not every other second. */
+static struct json_object *brief(void)
+{
+	struct json_object *arguments = json_object_new_object();
+
+	field_put_flag(arguments, "brief", true);
+	return arguments;
+}
+
 /* All kinds of operations together. */
 static void fill_line(struct line *line, const struct rates_row *rates)
 {
@@ -212,7 +221,7 @@ static int look(struct top *top)
 	if (!error)
 		error = ask(top, "log", limit(EVENTS_KEPT), &top->events);
 	if (!error)
-		error = ask(top, "explain", NULL, &top->decision);
+		error = ask(top, "explain", brief(), &top->decision);
 	if (!error)
 		error = ask(top, "iostat", NULL, &iostat);
 	if (!error)

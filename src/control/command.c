@@ -287,7 +287,8 @@ static int run_explain(struct command_call *call)
 	if (error)
 		return without_sentence(call, error);
 	field_put(call->result, "decision", describe_decision(&decision, &partitions));
-	field_put(call->result, "snapshots", explain_snapshots(call, &partitions));
+	if (!field_flag(call->arguments, "brief"))
+		field_put(call->result, "snapshots", explain_snapshots(call, &partitions));
 	describe_partitions_free(&partitions);
 	return 0;
 }
@@ -646,7 +647,7 @@ static const struct command commands[] = {
 	  {"dry_run", COMMAND_FLAG, false}}},
 	{"grow", true, run_grow, {{"size_bytes", COMMAND_COUNT, false}, {"dry_run", COMMAND_FLAG, false}}},
 	{"tune", true, run_tune, {{"mode", COMMAND_TEXT, false}, {"dry_run", COMMAND_FLAG, false}}},
-	{"explain", false, run_explain, {{"name", COMMAND_TEXT, false}}},
+	{"explain", false, run_explain, {{"name", COMMAND_TEXT, false}, {"brief", COMMAND_FLAG, false}}},
 	{"log", false, run_log, {{"after", COMMAND_COUNT, false}, {"limit", COMMAND_COUNT, false}}},
 	{"report", false, run_report, {{0}}},
 	{"iostat", false, run_iostat, {{"name", COMMAND_TEXT, false}}},

@@ -57,6 +57,7 @@ completes get "$POOL" d -- db db-2
 completes get "$POOL" db vol -- volume
 completes get "$POOL" db volume th -- thin
 completes get --columns v -- value
+completes list --columns re -- referenced
 completes set "$POOL" db m -- compopt -o nospace max= min=
 completes set "$POOL" db max = 100M v -- compopt -o nospace volume=
 completes add "$POOL" new --when-full w -- wait=60s

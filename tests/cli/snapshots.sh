@@ -36,6 +36,18 @@ db@two: created"
 	[ "$(listed)" = "db@one db@two db@2026-11-27_18:00 db@third log@one 67108864" ] || fail "$(listed)"
 	lcpfs list "$POOL" --snapshots >out
 	head -n 1 out | grep -q "^NAME  *USED REFERENCED WRITTEN LENGTH CREATED  *STATE$" || fail "$(cat out)"
+	# Sizes are looked for only where they are asked for.
+	expect 0 lcpfs list "$POOL" --snapshots --json --columns name,state
+	! grep -q used_blocks out || fail "it looked for sizes: $(cat out)"
+	expect 0 lcpfs list "$POOL" --snapshots --json -o used
+	grep -q used_blocks out || fail "no sizes: $(cat out)"
+	expect 0 lcpfs list "$POOL" --snapshots -H -o state,name
+	tr "\t" _ <out | xargs >got
+	[ "$(cat got)" = "_db@one _db@two _db@2026-11-27_18:00 _db@third _log@one" ] || fail "$(cat got)"
+	expect 0 lcpfs list "$POOL" --snapshots -o length,name
+	head -n 1 out | grep -q '^LENGTH NAME' || fail "$(cat out)"
+	expect 2 lcpfs list "$POOL" --snapshots -o name,nothing
+	expect 2 lcpfs list "$POOL" -o name
 	[ "$(field db 'p["snapshots"]')" = 4 ] || fail "db has 4"
 
 	expect 2 lcpfs snapshot "$POOL"

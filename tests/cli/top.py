@@ -2,21 +2,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs lcpfs top at a terminal of 80 × 24 and ends it in every way: the terminal is then as it was.
 
-usage: top.py LCPFS POOL
+usage: top.py LCPFS POOL CONTROL
 """
 
 import fcntl
+import json
 import os
 import pty
 import re
 import select
 import signal
+import socket
 import struct
 import sys
 import termios
+import threading
 import time
 
-LCPFS, POOL = sys.argv[1:3]
+LCPFS, POOL, CONTROL = sys.argv[1:4]
 
 
 class Terminal:
@@ -116,6 +119,44 @@ t.read(None, 1)
 os.write(t.fd, b"q")
 assert t.wait() == 0
 assert max(t.out) < 128, t.out
+
+# What is asked for at each refresh takes no walk through snapshots.
+asked = []
+
+
+def pass_on(source, to, heard):
+	for line in source.makefile("rb"):
+		heard.append(line)
+		to.sendall(line)
+	to.shutdown(socket.SHUT_WR)
+
+
+def listen(at, real):
+	while True:
+		client, server = at.accept()[0], socket.socket(socket.AF_UNIX)
+		server.connect(real)
+		threading.Thread(target=pass_on, args=(client, server, asked), daemon=True).start()
+		threading.Thread(target=pass_on, args=(server, client, []), daemon=True).start()
+
+
+os.rename(CONTROL, CONTROL + ".real")
+spy = socket.socket(socket.AF_UNIX)
+spy.bind(CONTROL)
+spy.listen()
+threading.Thread(target=listen, args=(spy, CONTROL + ".real"), daemon=True).start()
+t = top("0.2")
+t.read(None, 1)
+os.write(t.fd, b"q")
+assert t.wait() == 0
+explains = [json.loads(line) for line in asked if b'"explain"' in line]
+assert len(explains) > 1 and all(e.get("brief") for e in explains), asked
+with socket.socket(socket.AF_UNIX) as s:
+	s.connect(CONTROL + ".real")
+	for brief in "", ',"brief":true':
+		s.sendall(b'{"command":"explain"%s}\n' % brief.encode())
+		result = json.loads(s.makefile().readline())["result"]
+		assert ("snapshots" in result) != bool(brief), result
+os.rename(CONTROL + ".real", CONTROL)
 
 # A terminal that nobody knows is refused.
 t = Terminal(["top", POOL], TERM="nobody-knows")

@@ -13,5 +13,5 @@ expect 2 lcpfs top "$POOL" 0
 expect 2 lcpfs top "$POOL" x
 [ -z "$SANITIZER" ] || skip "a sanitizer takes the signals that crash"
 serve "$POOL"
-/usr/bin/python3 "$TESTS/cli/top.py" "$LCPFS" "$POOL" || fail "see above"
+/usr/bin/python3 "$TESTS/cli/top.py" "$LCPFS" "$POOL" "$SOCKET.control" || fail "see above"
 unserve

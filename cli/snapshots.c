@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* lcpfs list --snapshots: what takes time is looked for only where it is asked for. */
+#include <stdio.h>
+
+#include "cli.h"
+#include "control/field.h"
+#include "session.h"
+#include "show.h"
+#include "size.h"
+#include "table.h"
+
+enum { NAME, USED, REFERENCED, WRITTEN, LENGTH, CREATED, STATE, COLUMNS, CELL = 160 };
+
+static const char *const column_names[COLUMNS] = {"name",   "used",    "referenced", "written",
+						  "length", "created", "state"};
+static const char *const column_titles[COLUMNS] = {"<NAME",  "USED",     "REFERENCED", "WRITTEN",
+						   "LENGTH", "<CREATED", "<STATE"};
+static const char *const size_keys[COLUMNS] = {
+	[USED] = "used_blocks", [REFERENCED] = "referenced_blocks", [WRITTEN] = "written_blocks"};
+
+struct listing {
+	const struct cli *cli;
+	int columns[COLUMNS]; /* which, from left to right */
+	int count;
+};
+
+static void cell_text(struct json_object *snapshot, int column, char text[CELL])
+{
+	char size[SIZE_TEXT] = "-", time[TIME_TEXT];
+	const char *name = field_text(snapshot, "name");
+
+	if (size_keys[column]) { /* "-": a part of it cannot be read */
+		if (field_get(snapshot, size_keys[column]))
+			size_print_blocks(size, field_count(snapshot, size_keys[column]));
+		snprintf(text, CELL, "%s", size);
+	} else if (column == LENGTH) {
+		snprintf(text, CELL, "%s", show_volume(snapshot, size));
+	} else if (column == CREATED) {
+		snprintf(text, CELL, "%s", show_time(field_count(snapshot, "created_s"), time));
+	} else if (column == STATE) {
+		snprintf(text, CELL, "%s", field_flag(snapshot, "held") ? "held" : "");
+	} else {
+		snprintf(text, CELL, "%s", name ? name : "");
+	}
+}
+
+static void show(const struct listing *l, struct json_object *snapshots)
+{
+	const char *titles[COLUMNS + 1] = {NULL};
+	char text[CELL];
+
+	for (int i = 0; i < l->count; i++)
+		titles[i] = column_titles[l->columns[i]];
+	struct table *table = cli_flag(l->cli, "script") ? NULL : table_new(titles);
+	for (size_t i = 0; i < field_length(snapshots); i++) {
+		if (table)
+			table_row(table);
+		for (int c = 0; c < l->count; c++) {
+			cell_text(json_object_array_get_idx(snapshots, i), l->columns[c], text);
+			if (table)
+				table_cell(table, "%s", text);
+			else
+				printf("%s%s%s", c ? "\t" : "", text, c + 1 < l->count ? "" : "\n");
+		}
+	}
+	if (table)
+		table_print(table);
+}
+
+int snapshots_list(const struct cli *cli)
+{
+	struct listing l = {.cli = cli};
+	struct cli_progress progress;
+	struct session_call call = {.pool_path = cli->operands[0],
+				    .command = "snapshots",
+				    .progress = cli_progress,
+				    .context = &progress};
+	struct lcpfs_failure failure = {0};
+	struct json_object *result;
+	bool sizes = false;
+	int error = cli_columns(cli, column_names, COLUMNS, l.columns, &l.count);
+
+	if (error)
+		return error;
+	for (int i = 0; i < l.count; i++)
+		sizes |= size_keys[l.columns[i]] != NULL;
+	call.arguments = json_object_new_object();
+	field_put_flag(call.arguments, "sizes", sizes);
+	cli_progress_start(&progress, cli);
+	error = session_run(&call, &result, &failure);
+	cli_progress_end(&progress, !error);
+	if (error)
+		return cli_failure(&failure);
+	if (cli_flag(cli, "json"))
+		show_json(result);
+	else
+		show(&l, field_get(result, "snapshots"));
+	json_object_put(result);
+	return CLI_DONE;
+}
