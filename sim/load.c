@@ -14,14 +14,12 @@
 static double h_integral(const struct sim_tenant *t, double x)
 {
 	double log_x = log(x), a = (1 - t->zipf) * log_x;
-
 	return (fabs(a) > 1e-8 ? expm1(a) / a : 1 + a / 2) * log_x;
 }
 
 static double h_inverse(const struct sim_tenant *t, double x)
 {
 	double a = fmax(x * (1 - t->zipf), -1);
-
 	return exp((fabs(a) > 1e-8 ? log1p(a) / a : 1 - a / 2) * x);
 }
 
@@ -29,7 +27,6 @@ static double h_inverse(const struct sim_tenant *t, double x)
 static uint32_t factor_for(uint32_t n)
 {
 	uint32_t factor = 2654435761u % n | 1;
-
 	for (;; factor += 2) {
 		uint32_t a = factor, b = n;
 		while (b) {
@@ -79,7 +76,6 @@ static uint32_t pick_block(struct sim_tenant *t, struct sim_random *random)
 static double weight_of(const struct sim_load *load, uint32_t tenant, double share)
 {
 	double weight = load->tenants[tenant].writes;
-
 	for (uint32_t i = 0; i < load->shift_count; i++)
 		if (load->shifts[i].tenant == tenant && load->made_blocks >= load->shifts[i].at_blocks)
 			weight = load->shifts[i].writes;
@@ -92,7 +88,6 @@ static double weight_of(const struct sim_load *load, uint32_t tenant, double sha
 static double writes_at(const struct sim_load *load, double share)
 {
 	double sum = 0;
-
 	for (uint32_t i = 0; i < load->count; i++)
 		sum += weight_of(load, i, share);
 	return sum;
@@ -101,7 +96,6 @@ static double writes_at(const struct sim_load *load, double share)
 double sim_load_least_writes(struct sim_load *load)
 {
 	double least = INFINITY;
-
 	for (uint32_t i = 0; i <= load->shift_count; i++) {
 		load->made_blocks = i ? load->shifts[i - 1].at_blocks : 0;
 		least = fmin(least, fmin(writes_at(load, 0), writes_at(load, 1)));
@@ -113,7 +107,6 @@ static void weigh(struct sim_load *load)
 {
 	double turn = load->swing_count ? (double)load->made_blocks / (double)load->swing_blocks : 0;
 	double share = (1 - cos(2 * M_PI * turn)) / 2;
-
 	load->weight = 0;
 	for (uint32_t i = 0; i < load->count; i++) {
 		struct sim_tenant *t = &load->tenants[i];
@@ -142,11 +135,9 @@ void sim_load_start(struct sim_load *load)
 
 static void make_synthetic(struct sim_load *load, struct sim_op *op)
 {
-	double pick;
-
 	if (load->made_blocks >= load->weights_until)
 		weigh(load);
-	pick = sim_random_unit(&load->random) * load->weight;
+	double pick = sim_random_unit(&load->random) * load->weight;
 	for (uint32_t i = 0; i < load->count; i++) {
 		const struct sim_tenant *t = &load->tenants[i];
 		op->tenant = i;
@@ -172,7 +163,6 @@ static bool make(struct sim_load *load, struct sim_op *op)
 uint32_t sim_load_make(struct sim_load *load, struct sim_op *ops, uint32_t count)
 {
 	uint32_t made = 0;
-
 	for (; made < count && make(load, &ops[made]); made++)
 		load->made_blocks += ops[made].write ? ops[made].blocks : 0;
 	return made;

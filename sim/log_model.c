@@ -21,7 +21,6 @@ static struct space_needs needs_of(const struct sim_log_options *o, uint32_t tab
 {
 	struct plan_table t = {o->metaslab_blocks, table_pages, shift};
 	struct space_needs needs = plan_needs(&t, metaslabs, 0, 1);
-
 	if (!(o->checkpoint_share > 0))
 		needs.step_units = 0;
 	return needs;
@@ -36,7 +35,6 @@ static struct space_reserve reserve_of(const struct sim_log *log)
 {
 	struct space_needs needs =
 		needs_of(&log->options, table_pages(log), log->table.region_shift, log->space.count);
-
 	struct plan_table t = {log->options.metaslab_blocks, table_pages(log), log->table.region_shift};
 
 	return plan_reserve(&log->space, &t, &needs);
@@ -56,7 +54,6 @@ static void reckon(struct sim_log *log)
 {
 	const struct sim_log_options *o = &log->options;
 	double most = o->checkpoint_share * (double)log->space.count * o->metaslab_blocks;
-
 	log->kept = reserve_of(log).kept;
 	log->due_blocks = (uint64_t)MIN_OF(most, (double)LOG_BLOCKS_MAX);
 }
@@ -76,7 +73,6 @@ static enum space_class class_of(unsigned head)
 static bool take_next(struct sim_log *log, unsigned head, uint32_t kept)
 {
 	struct model_head *h = &log->head[head];
-
 	if (h->next == SPACE_NONE && space_empty(&log->space) > kept)
 		h->next = space_take(&log->space, class_of(head), log->written);
 	return h->next != SPACE_NONE;
@@ -86,7 +82,6 @@ static void seal(struct sim_log *log, unsigned head)
 {
 	struct model_head *h = &log->head[head];
 	uint32_t full = h->metaslab;
-
 	h->record.open = false;
 	h->offset += RECORD_HEADERS + h->record.blocks;
 	log->appended += RECORD_HEADERS + h->record.blocks;
@@ -103,7 +98,6 @@ static bool begin(struct sim_log *log, unsigned head, uint32_t kept)
 {
 	struct model_head *h = &log->head[head];
 	uint32_t most = head_room(log, h) - RECORD_HEADERS;
-
 	/* Without a next metaslab room for one more record has to stay behind this one. */
 	if (most < ROOM_LEAST + 1 && !take_next(log, head, kept))
 		return false;
@@ -119,7 +113,6 @@ static bool extend(struct sim_log *log, unsigned head, uint32_t kept)
 {
 	struct model_record *r = &log->head[head].record;
 	uint32_t most = MIN_OF(head_room(log, &log->head[head]) - RECORD_HEADERS, (uint32_t)RECORD_BLOCKS_MAX);
-
 	if (r->blocks_max >= most || !take_next(log, head, kept))
 		return false;
 	r->blocks_max = most;
@@ -130,7 +123,6 @@ static bool extend(struct sim_log *log, unsigned head, uint32_t kept)
 static unsigned entry_words(const struct model_record *r, uint32_t id, bool moved)
 {
 	bool joins = r->words && r->last_id + 1 == id && r->last_count < UINT8_MAX;
-
 	return (moved ? 0 : 2) + (joins ? 0 : 1);
 }
 
@@ -139,7 +131,6 @@ static struct model_record *open_record(struct sim_log *log, unsigned head, uint
 	bool moved = head == 2;
 	unsigned number = log->heads == 1 ? 0 : head;
 	struct model_record *r = &log->head[number].record;
-
 	if (space_empty(&log->space) < kept)
 		return NULL;
 	if (r->open && (r->words + entry_words(r, id, moved) > RECORD_WORDS ||
@@ -153,7 +144,6 @@ static uint32_t append(struct sim_log *log, struct model_record *r, uint32_t id,
 {
 	unsigned words = entry_words(r, id, moved);
 	bool joined = words == (moved ? 0u : 2u);
-
 	r->words += words;
 	r->last_count = joined ? r->last_count + 1 : 1;
 	r->last_id = id;
@@ -205,7 +195,6 @@ void model_flush(struct sim_log *log)
 static void choose_heads(struct sim_log *log)
 {
 	unsigned wanted = plan_heads(log->space.count);
-
 	if (wanted == log->heads || (wanted > 1 && space_empty(&log->space) < log->kept + LOG_HEADS))
 		return;
 	model_seal_open(log);
@@ -226,7 +215,6 @@ static void choose_heads(struct sim_log *log)
 static bool checkpoint(struct sim_log *log)
 {
 	bool done;
-
 	if (!log->table.pages) {
 		done = log->space.redo < log->seq;
 		model_flush(log);
@@ -241,7 +229,6 @@ static bool checkpoint(struct sim_log *log)
 static uint32_t find_survivors(struct sim_log *log, uint32_t metaslab)
 {
 	uint32_t count = 0, first = model_place(log, metaslab, 0), end = model_place(log, metaslab + 1, 0);
-
 	for (uint32_t word = first; word < end; word += 64) {
 		for (uint64_t bits = log->alive[word / 64]; bits; bits &= bits - 1) {
 			uint32_t id = log->owner[word + (uint32_t)__builtin_ctzll(bits)];
@@ -256,7 +243,6 @@ static uint32_t find_survivors(struct sim_log *log, uint32_t metaslab)
 static bool fits_one(const struct sim_log *log, uint32_t left)
 {
 	uint32_t records = DIV_UP(left, (uint32_t)RECORD_BLOCKS_MAX) + 1;
-
 	return left + records * RECORD_HEADERS <= log->options.metaslab_blocks;
 }
 
@@ -266,7 +252,6 @@ static uint32_t move_some(struct sim_log *log, uint32_t metaslab, struct model_r
 {
 	uint32_t count = MIN_OF(most, MIN_OF(r->blocks_max - r->blocks, RECORD_WORDS - r->words));
 	uint32_t to = r->place + RECORD_HEADERS + r->blocks;
-
 	for (uint32_t i = 0; i < count; i++) {
 		uint32_t from = log->place[ids[i]];
 		log->alive[from / 64] &= ~(1ull << from % 64);
@@ -290,7 +275,6 @@ static bool clean(struct sim_log *log, uint32_t metaslab)
 {
 	uint32_t count = find_survivors(log, metaslab), left = reserve_of(log).table, done = 0;
 	struct model_record *r;
-
 	space_pin(&log->space, metaslab);
 	while (done < count) {
 		uint32_t batch = done / RECORD_BLOCKS_MAX * RECORD_BLOCKS_MAX;
@@ -325,7 +309,6 @@ static bool unit(struct sim_log *log)
 	};
 	uint32_t victim;
 	enum plan_unit next = plan_next(&log->space, &state, &victim);
-
 	log->written_at_clean = log->written;
 	if (next == UNIT_FLUSH)
 		model_flush(log);
@@ -339,7 +322,6 @@ static bool unit(struct sim_log *log)
 static bool checkpoint_due(const struct sim_log *log)
 {
 	uint64_t length = log->appended - log->table.region[log->table.lowest].appended;
-
 	return log->table.pages && length > log->due_blocks;
 }
 
@@ -352,7 +334,6 @@ static bool is_low(const struct sim_log *log)
 static uint64_t lag(struct sim_log *log)
 {
 	uint64_t mean = log->options.lag_blocks;
-
 	return log->options.thread ? sim_random_below(&log->random, 2 * mean + 1) : mean;
 }
 
@@ -366,7 +347,6 @@ static bool checkpoint_or_room(struct sim_log *log)
 static void tend(struct sim_log *log)
 {
 	bool due = is_low(log) || checkpoint_due(log);
-
 	if (due && !log->due)
 		log->due_at = log->written + lag(log);
 	log->due = due;
@@ -387,7 +367,6 @@ static bool try_append(struct sim_log *log, uint32_t id, bool force)
 	uint32_t old = log->place[id] == NOWHERE ? SPACE_NONE : log->place[id] >> log->place_bits;
 	unsigned head = space_place(&log->space, id, old, log->written) == CLASS_HOT ? 0 : 1;
 	struct model_record *r = open_record(log, head, id, force ? 0 : log->kept);
-
 	if (!r)
 		return false;
 	order(log, r, log->place[id]);
@@ -407,7 +386,6 @@ static bool make_some(struct sim_log *log)
 static bool append_user(struct sim_log *log, uint32_t id)
 {
 	bool stuck = false;
-
 	if (!log->waits && try_append(log, id, false))
 		return true;
 	log->waits = space_empty(&log->space) <= log->kept;
@@ -449,7 +427,6 @@ uint32_t sim_log_write(struct sim_log *log, uint32_t block, uint32_t blocks)
 static uint32_t volume_pages(uint32_t volume_blocks)
 {
 	uint32_t pages = 0, level = volume_blocks;
-
 	do {
 		level = DIV_UP(level, (uint32_t)VOLUME_SLOTS);
 		pages += level;
@@ -468,7 +445,6 @@ static uint64_t limit(const struct sim_log_options *o, uint32_t pages, unsigned 
 			      .usable = plan_usable_blocks(o->metaslab_blocks) * BLOCK_SECTORS};
 	struct space_needs needs = needs_of(o, pages, shift, metaslabs);
 	struct plan_table t = {o->metaslab_blocks, pages, shift};
-
 	return o->checkpoint_share > 0 ? plan_limit(&space, &t, metaslabs, 1)
 				       : space_limit(&space, &needs, metaslabs);
 }
@@ -477,7 +453,6 @@ uint32_t sim_log_metaslabs_min(const struct sim_log_options *o, uint32_t volume_
 {
 	uint32_t ids = ids_of(volume_blocks), pages = o->checkpoint_share > 0 ? model_table_pages(ids) : 0;
 	uint32_t count = MAX_OF(volume_blocks / o->metaslab_blocks, (uint32_t)STORE_METASLABS_MIN);
-
 	while (limit(o, pages, model_table_shift(ids), count) <
 	       live_units(o, (uint64_t)ids * BLOCK_SECTORS, pages))
 		count++;
@@ -487,7 +462,6 @@ uint32_t sim_log_metaslabs_min(const struct sim_log_options *o, uint32_t volume_
 static void more_slots(struct sim_log *log, uint32_t slots)
 {
 	size_t places = model_place(log, slots, 0), old = model_place(log, log->slots, 0);
-
 	log->owner = sim_resized(log->owner, places, sizeof(log->owner[0]));
 	log->alive = sim_resized(log->alive, places / 64, sizeof(log->alive[0]));
 	memset(log->alive + old / 64, 0, (places - old) / 8);
@@ -515,7 +489,6 @@ static bool release_one(struct sim_log *log)
 {
 	uint64_t most = limit(&log->options, table_pages(log), log->table.region_shift, log->space.count - 1);
 	uint64_t live = live_units(&log->options, data_units(log), table_pages(log));
-
 	if (log->space.count <= STORE_METASLABS_MIN || live > most)
 		return false;
 	for (uint32_t units = FAILED_UNITS * (log->space.count + 16); space_empty(&log->space) <= log->kept;
@@ -531,7 +504,6 @@ uint32_t sim_log_shrink(struct sim_log *log, uint32_t metaslabs, double copied_m
 {
 	uint64_t before = log->counts.copied;
 	uint32_t given = 0;
-
 	while (given < metaslabs && (double)(log->counts.copied - before) < copied_most && release_one(log))
 		given++;
 	return given;
@@ -575,7 +547,6 @@ struct sim_log *sim_log_new(const struct sim_log_options *options, uint32_t volu
 {
 	struct sim_log *log = sim_zeroed(1, sizeof(*log));
 	uint32_t units = options->metaslab_blocks * BLOCK_SECTORS;
-
 	CHECK(options->metaslab_blocks >= SIM_METASLAB_BLOCKS_MIN);
 	CHECK(metaslabs >= sim_log_metaslabs_min(options, volume_blocks));
 	log->options = *options;

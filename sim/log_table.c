@@ -15,7 +15,6 @@ enum { GROUP = 64, ROOT_COPIES = 2 };
 static uint32_t level_pages(uint32_t ids, unsigned level)
 {
 	uint32_t pages = DIV_UP(ids + 2, (uint32_t)TABLE_SLOTS);
-
 	for (; level; level--)
 		pages = pages > 1 ? DIV_UP(pages, (uint32_t)TABLE_SLOTS) : 0;
 	return pages;
@@ -24,7 +23,6 @@ static uint32_t level_pages(uint32_t ids, unsigned level)
 uint32_t model_table_pages(uint32_t ids)
 {
 	uint32_t pages = 0, some;
-
 	for (unsigned level = 0; (some = level_pages(ids, level)); level++)
 		pages += some;
 	return pages;
@@ -33,7 +31,6 @@ uint32_t model_table_pages(uint32_t ids)
 unsigned model_table_shift(uint32_t ids)
 {
 	unsigned shift = 0;
-
 	while (ids / TABLE_SLOTS / TABLE_SLOTS >> shift >= REGIONS)
 		shift++;
 	return shift;
@@ -43,7 +40,6 @@ void model_table_init(struct sim_log *log)
 {
 	struct model_table *t = &log->table;
 	uint32_t some;
-
 	t->metaslab = SPACE_NONE;
 	if (!(log->options.checkpoint_share > 0))
 		return;
@@ -73,7 +69,6 @@ static unsigned region_of(const struct model_table *t, uint32_t leaf)
 void model_table_mark_new(struct sim_log *log, uint32_t leaf)
 {
 	struct model_table *t = &log->table;
-
 	t->dirty[leaf] = true;
 	t->region[region_of(t, leaf)].dirty++;
 	t->dirty_leaves++;
@@ -84,7 +79,6 @@ void model_table_mark_new(struct sim_log *log, uint32_t leaf)
 static unsigned lowest_region(const struct model_table *t)
 {
 	unsigned lowest = 0;
-
 	for (unsigned i = 1; i < REGIONS; i++)
 		if (t->region[i].seq < t->region[lowest].seq)
 			lowest = i;
@@ -94,7 +88,6 @@ static unsigned lowest_region(const struct model_table *t)
 uint64_t model_table_next_redo(const struct sim_log *log)
 {
 	uint64_t next = log->seq;
-
 	for (unsigned i = 0; i < REGIONS; i++)
 		if (i != log->table.lowest && log->table.region[i].seq < next)
 			next = log->table.region[i].seq;
@@ -104,7 +97,6 @@ uint64_t model_table_next_redo(const struct sim_log *log)
 static struct metaslab *wasteful(const struct sim_log *log, const uint32_t *doomed)
 {
 	uint64_t live_pages = 2 * (uint64_t)log->table.written + log->table.list_count;
-
 	return plan_wasteful(&log->space, doomed, live_pages, log->kept);
 }
 
@@ -112,7 +104,6 @@ bool model_table_wasteful(const struct sim_log *log)
 {
 	const struct metaslab *m = wasteful(log, NULL);
 	uint32_t room = log->table.metaslab == SPACE_NONE ? 0 : log->options.metaslab_blocks - log->table.offset;
-
 	return m && m->live <= room * BLOCK_SECTORS / 2;
 }
 
@@ -121,8 +112,6 @@ bool model_table_wasteful(const struct sim_log *log)
 static uint32_t next_place(struct sim_log *log, uint32_t owner)
 {
 	struct model_table *t = &log->table;
-	uint32_t place;
-
 	if (t->metaslab != SPACE_NONE && t->offset == log->options.metaslab_blocks) {
 		space_close(&log->space, t->metaslab);
 		t->metaslab = SPACE_NONE;
@@ -132,7 +121,7 @@ static uint32_t next_place(struct sim_log *log, uint32_t owner)
 		t->offset = 0;
 		CHECK(t->metaslab != SPACE_NONE);
 	}
-	place = model_place(log, t->metaslab, t->offset++);
+	uint32_t place = model_place(log, t->metaslab, t->offset++);
 	model_take_place(log, place, owner);
 	log->counts.device++;
 	return place;
@@ -156,7 +145,6 @@ static void mark_above(struct model_table *t, uint32_t page, unsigned level)
 static unsigned level_of(const struct model_table *t, uint32_t page)
 {
 	unsigned level = 0;
-
 	while (level + 1 < t->levels && page >= t->level[level + 1])
 		level++;
 	return level;
@@ -166,7 +154,6 @@ static void write_group(struct sim_log *log, const uint32_t *pages, uint32_t cou
 {
 	struct model_table *t = &log->table;
 	uint32_t places[2][GROUP];
-
 	for (unsigned copy = 0; copy < 2; copy++)
 		for (uint32_t i = 0; i < count; i++)
 			places[copy][i] = next_place(log, log->ids + pages[i]);
@@ -186,7 +173,6 @@ static void write_dirty(struct sim_log *log, uint32_t first, uint32_t end)
 {
 	struct model_table *t = &log->table;
 	uint32_t pages[GROUP], count = 0;
-
 	for (uint32_t page = first; page < end; page++) {
 		if (!t->dirty[page])
 			continue;
@@ -205,7 +191,6 @@ static uint32_t move_from(struct sim_log *log, uint32_t index)
 {
 	struct model_table *t = &log->table;
 	uint32_t pages[GROUP], count = 0, moved = 0;
-
 	for (uint32_t i = 0; i < log->options.metaslab_blocks; i++) {
 		uint32_t place = model_place(log, index, i), owner = log->owner[place];
 		uint32_t page = owner - log->ids;
@@ -230,7 +215,6 @@ static uint32_t move_from(struct sim_log *log, uint32_t index)
 static void doom(const struct sim_log *log, uint32_t place, uint32_t *doomed)
 {
 	const struct metaslab *m = space_find(&log->space, place >> log->place_bits);
-
 	doomed[m - log->space.slab] += BLOCK_SECTORS;
 }
 
@@ -238,7 +222,6 @@ static uint64_t table_room(const struct sim_log *log)
 {
 	const struct model_table *t = &log->table;
 	uint64_t head = t->metaslab == SPACE_NONE ? 0 : log->options.metaslab_blocks - t->offset;
-
 	return (uint64_t)space_empty(&log->space) * log->options.metaslab_blocks + head;
 }
 
@@ -247,7 +230,6 @@ static uint32_t next_to_move(const struct sim_log *log)
 {
 	const struct model_table *t = &log->table;
 	uint32_t *doomed = sim_zeroed(log->space.count, sizeof(*doomed));
-
 	for (uint32_t i = 0; i < t->freed_count; i++)
 		doom(log, t->freed[i], doomed);
 	for (uint32_t i = 0; i < t->list_count; i++)
@@ -264,7 +246,6 @@ static void move_pages(struct sim_log *log, uint32_t written)
 {
 	uint32_t last = SPACE_NONE, next = next_to_move(log), moved = 0;
 	uint32_t most = written + log->options.metaslab_blocks / 2;
-
 	for (; next != SPACE_NONE && next != last && moved < most; next = next_to_move(log)) {
 		last = next;
 		moved += move_from(log, last);
@@ -275,11 +256,10 @@ static void move_pages(struct sim_log *log, uint32_t written)
 static void write_list(struct sim_log *log, uint32_t *old_count)
 {
 	struct model_table *t = &log->table;
-	uint32_t slots = 0, pages;
-
+	uint32_t slots = 0;
 	for (uint32_t i = 0; i < log->space.count; i++)
 		slots += log->space.slab[i].live > 0;
-	pages = (uint32_t)plan_list_pages(slots);
+	uint32_t pages = (uint32_t)plan_list_pages(slots);
 	*old_count = t->list_count;
 	if (t->list_count + 2 * pages > t->list_room) {
 		t->list_room = 2 * (t->list_count + 2 * pages);
@@ -292,7 +272,6 @@ static void write_list(struct sim_log *log, uint32_t *old_count)
 static void publish(struct sim_log *log, uint32_t old_list)
 {
 	struct model_table *t = &log->table;
-
 	model_flush(log);
 	log->counts.device += ROOT_COPIES;
 	for (uint32_t i = 0; i < t->freed_count; i++)
@@ -311,7 +290,6 @@ static bool has_room(const struct sim_log *log)
 {
 	const struct model_table *t = &log->table;
 	uint64_t pages = t->region[t->lowest].dirty + (t->pages - t->leaves) + plan_list_pages(log->space.count);
-
 	return 2 * pages <= table_room(log);
 }
 
@@ -320,14 +298,12 @@ bool model_table_step(struct sim_log *log)
 	struct model_table *t = &log->table;
 	unsigned region = t->lowest;
 	uint32_t per_region = (uint32_t)TABLE_SLOTS << t->region_shift, first = region * per_region, old_list;
-	uint64_t seq;
-
 	if (space_empty(&log->space) < log->kept && space_unflushed(&log->space))
 		model_flush(log);
 	if (!has_room(log))
 		return false;
 	model_seal_open(log);
-	seq = log->seq;
+	uint64_t seq = log->seq;
 	for (unsigned i = 0; i < REGIONS; i++) {
 		if (i != region && t->region[i].dirty)
 			continue;

@@ -25,7 +25,6 @@ struct curve {
 static uint32_t grid_size(const struct curve *curve, uint32_t extra, int k)
 {
 	double least = fmax(1, extra / 64.0), most = fmax(extra, least + GRID);
-
 	return curve->min + (uint32_t)lround(least * pow(most / least, k / (GRID - 1.0)));
 }
 
@@ -41,7 +40,6 @@ static void measure(struct sim_config *c, struct curve *curves, uint32_t extra, 
 	struct sim_world_options options = c->world;
 	struct sim_world world;
 	uint64_t sum = 0;
-
 	for (uint32_t i = 0; i < c->load.count; i++) {
 		sizes[i] = grid_size(&curves[i], extra, k);
 		sum += sizes[i];
@@ -67,7 +65,6 @@ static void measure(struct sim_config *c, struct curve *curves, uint32_t extra, 
 static double interpolate(const struct curve *curve, const double *values, double x)
 {
 	int k = 1;
-
 	while (k < GRID - 1 && curve->spare_log[k] < x)
 		k++;
 	while (k > 1 && curve->spare_log[k] <= curve->spare_log[k - 1])
@@ -84,7 +81,6 @@ static double interpolate(const struct curve *curve, const double *values, doubl
 static double cost(const struct sim_config *c, const struct curve *curve, double metaslabs, bool wa)
 {
 	double x = spare_log(c, curve, metaslabs), size = metaslabs * c->world.log.metaslab_blocks;
-
 	if (wa)
 		return curve->user * interpolate(curve, curve->copies, x);
 	return lcpfs_engine_epsilon(interpolate(curve, curve->latency_us, x), curve->live / size, curve->ops_s);
@@ -94,7 +90,6 @@ static double cost(const struct sim_config *c, const struct curve *curve, double
 static void improve(const struct sim_config *c, const struct curve *curves, uint32_t *sizes, bool wa)
 {
 	uint32_t n = c->load.count, step = 1;
-
 	while (step < c->world.pool_blocks / c->world.log.metaslab_blocks / 8)
 		step *= 2;
 	while (step) {
@@ -102,11 +97,10 @@ static void improve(const struct sim_config *c, const struct curve *curves, uint
 		uint32_t from = 0, to = 0;
 		for (uint32_t i = 0; i < n; i++)
 			for (uint32_t k = 0; k < n; k++) {
-				double gain;
 				uint64_t max = c->load.tenants[k].max_blocks / c->world.log.metaslab_blocks;
 				if (i == k || sizes[i] < curves[i].low + step || (max && sizes[k] + step > max))
 					continue;
-				gain = cost(c, &curves[i], sizes[i], wa) -
+				double gain = cost(c, &curves[i], sizes[i], wa) -
 				       cost(c, &curves[i], sizes[i] - step, wa) +
 				       cost(c, &curves[k], sizes[k], wa) -
 				       cost(c, &curves[k], sizes[k] + step, wa);
@@ -130,14 +124,12 @@ bool sim_oracle_sizes(struct sim_config *config, uint32_t *sizes[2])
 	uint32_t n = config->load.count, metaslab = config->world.log.metaslab_blocks;
 	struct sim_progress progress = {.name = "oracle seeks"};
 	uint32_t extra = (uint32_t)(config->world.pool_blocks / metaslab);
-	struct curve *curves;
-
 	for (int wa = 0; wa < 2; wa++) {
 		sizes[wa] = sim_start_sizes(config, SIM_START_PROPORTIONAL, false);
 		if (!sizes[wa])
 			return false; /* the first: both start alike */
 	}
-	curves = sim_zeroed(n, sizeof(*curves));
+	struct curve *curves = sim_zeroed(n, sizeof(*curves));
 	for (uint32_t i = 0; i < n; i++) {
 		curves[i].min = sim_log_metaslabs_min(&config->world.log, config->load.tenants[i].live_blocks);
 		curves[i].min = MAX_OF(curves[i].min, (uint32_t)(config->load.tenants[i].min_blocks / metaslab));

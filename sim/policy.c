@@ -19,7 +19,6 @@ const char *const sim_start_names[SIM_STARTS] = {"proportional", "equal", "first
 static double start_weight(const struct sim_config *c, enum sim_start start, uint32_t i, struct sim_random *random)
 {
 	const struct sim_tenant *t = &c->load.tenants[i];
-
 	switch (start) {
 	case SIM_START_EQUAL:
 		return 1;
@@ -46,14 +45,12 @@ static uint32_t min_of(const struct sim_config *c, uint32_t i)
 {
 	const struct sim_tenant *t = &c->load.tenants[i];
 	uint32_t floor = sim_log_metaslabs_min(&c->world.log, t->live_blocks);
-
 	return t->min_blocks ? MAX_OF(floor, whole(c, t->min_blocks)) : floor;
 }
 
 static uint32_t max_of(const struct sim_config *c, uint32_t i)
 {
 	const struct sim_tenant *t = &c->load.tenants[i];
-
 	return t->max_blocks ? whole(c, t->max_blocks) : UINT32_MAX;
 }
 
@@ -63,7 +60,6 @@ static uint32_t furthest_off(const struct sim_config *c, const double *want, con
 {
 	uint32_t best = UINT32_MAX;
 	double most = -INFINITY;
-
 	for (uint32_t i = 0; i < c->load.count; i++) {
 		double off = below ? want[i] - sizes[i] : sizes[i] - want[i];
 		if (off <= most || (as_given && c->load.tenants[i].size_blocks) ||
@@ -86,7 +82,6 @@ static bool fill_sizes(const struct sim_config *c, const double *weights, double
 	double metaslab = c->world.log.metaslab_blocks, live = 0, *want = sim_zeroed(c->load.count, sizeof(double));
 	int64_t left = (int64_t)(c->world.pool_blocks / c->world.log.metaslab_blocks);
 	uint32_t best = 0;
-
 	for (uint32_t i = 0; i < c->load.count; i++)
 		live += c->load.tenants[i].live_blocks;
 	for (uint32_t i = 0; i < c->load.count; i++) {
@@ -117,7 +112,6 @@ static bool too_small(const char *what, uint64_t need, uint64_t given)
 static bool sizes_possible(const struct sim_config *c, bool as_given)
 {
 	uint64_t need = 0, metaslab = c->world.log.metaslab_blocks;
-
 	for (uint32_t i = 0; i < c->load.count; i++) {
 		const struct sim_tenant *t = &c->load.tenants[i];
 		uint32_t min = min_of(c, i), given = as_given && t->size_blocks ? whole(c, t->size_blocks) : min;
@@ -134,7 +128,6 @@ uint32_t *sim_start_sizes(const struct sim_config *config, enum sim_start start,
 	struct sim_random random = {config->load.seed};
 	double *weights = sim_zeroed(config->load.count, sizeof(double)), sum = 0;
 	uint32_t *sizes = sim_zeroed(config->load.count, sizeof(uint32_t));
-
 	for (uint32_t i = 0; i < config->load.count; i++) {
 		weights[i] = start_weight(config, start, i, &random);
 		sum += weights[i];
@@ -170,7 +163,6 @@ static uint32_t room_of(const struct driver *d, uint32_t i)
 static void threshold_tick(void *context, struct sim_world *world)
 {
 	uint64_t copied;
-
 	for (uint32_t i = 0; i < world->load->count; i++) {
 		double size = (double)sim_world_size_blocks(world, i);
 		double live = (double)sim_log_live(world->members[i].log);
@@ -187,7 +179,6 @@ static void lcpfs_rs_tick(void *context, struct sim_world *world)
 {
 	struct driver *d = context;
 	uint64_t copied;
-
 	for (uint32_t i = 0; i < world->load->count; i++) {
 		const struct lcpfs_engine_counters *c = &world->members[i].counters;
 		uint64_t size = sim_world_size_blocks(world, i);
@@ -216,7 +207,6 @@ static int actuate(void *context, const struct lcpfs_engine_decision *decision, 
 	uint32_t metaslabs = (uint32_t)(decision->blocks / o->log.metaslab_blocks);
 	double most = decision->cost_limit_blocks > 0 ? decision->cost_limit_blocks : INFINITY;
 	uint64_t copied;
-
 	/* ids are members counted from 1; free space is 0, and UINT32_MAX for the world */
 	metaslabs = sim_world_move(d->world, decision->from_id - 1, decision->to_id - 1, metaslabs, most, &copied);
 	moved->blocks = (uint64_t)metaslabs * o->log.metaslab_blocks;
@@ -235,7 +225,6 @@ static struct lcpfs_engine *make_engine(struct driver *d)
 		.priors = d->config->priors,
 	};
 	struct lcpfs_engine *engine;
-
 	CHECK(lcpfs_engine_create(&options, &engine) == 0);
 	for (uint32_t i = 0; i < d->world->load->count; i++) {
 		const struct sim_tenant *t = &d->world->load->tenants[i];
@@ -254,7 +243,6 @@ static void restart(struct driver *d)
 {
 	size_t need = lcpfs_engine_save(d->engine, NULL, 0);
 	void *bytes = sim_zeroed(need, 1);
-
 	CHECK(lcpfs_engine_save(d->engine, bytes, need) == need);
 	lcpfs_engine_destroy(d->engine);
 	d->engine = make_engine(d);
@@ -267,7 +255,6 @@ static void learned_tick(void *context, struct sim_world *world)
 {
 	struct driver *d = context;
 	struct lcpfs_engine_decision decision;
-
 	if (d->config->restart && !d->restarted && world->load->written_blocks >= world->options->total_blocks / 2)
 		restart(d);
 	for (uint32_t i = 0; i < world->load->count; i++) {
@@ -296,7 +283,6 @@ void sim_policy_progress(void *progress, double share)
 	struct sim_progress *p = progress;
 	bool terminal = isatty(STDERR_FILENO);
 	int percent = (int)(share * 100);
-
 	if (percent < p->percent + (terminal ? 1 : 10))
 		return;
 	p->percent = terminal ? percent : percent - percent % 10;
@@ -316,7 +302,6 @@ static uint32_t *sizes_for(const struct sim_config *config, enum sim_policy_kind
 {
 	enum sim_start start = policy == SIM_EQUAL ? SIM_START_EQUAL : config->start;
 	uint32_t *sizes = sim_start_sizes(config, start, policy != SIM_EQUAL);
-
 	if (sizes && policy == SIM_THRESHOLD)
 		leave_half_free(config, sizes);
 	return sizes;
@@ -345,7 +330,6 @@ static bool run_oracle(struct sim_config *config, struct sim_result *result)
 {
 	struct sim_result other = {0};
 	uint32_t *sizes[2];
-
 	if (!sim_oracle_sizes(config, sizes))
 		return false;
 	run(config, SIM_ORACLE, sizes[config->minimise_wa], "oracle", result);
@@ -358,11 +342,9 @@ static bool run_oracle(struct sim_config *config, struct sim_result *result)
 
 bool sim_policy_run(struct sim_config *config, enum sim_policy_kind policy, struct sim_result *result)
 {
-	uint32_t *sizes;
-
 	if (policy == SIM_ORACLE)
 		return run_oracle(config, result);
-	sizes = sizes_for(config, policy);
+	uint32_t *sizes = sizes_for(config, policy);
 	if (!sizes)
 		return false;
 	run(config, policy, sizes, sim_policy_names[policy], result);

@@ -16,7 +16,6 @@
 static double late_wa(const struct sim_world *world)
 {
 	uint64_t user = 0, device = 0;
-
 	for (uint32_t i = 0; i < world->load->count; i++) {
 		user += world->members[i].late.counts.user;
 		device += world->members[i].late.counts.device;
@@ -27,7 +26,6 @@ static double late_wa(const struct sim_world *world)
 static double late_epsilon(const struct sim_world *world)
 {
 	double sum = 0;
-
 	for (uint32_t i = 0; i < world->load->count; i++)
 		sum += sim_world_late_epsilon(world, i);
 	return sum;
@@ -38,7 +36,6 @@ static uint64_t converged_after(const struct sim_world *world)
 {
 	const struct sim_point *end = &world->series[world->point_count - 1];
 	double near = 0.02 * (double)world->options->pool_blocks;
-
 	for (uint32_t p = world->point_count; p-- > 0;)
 		for (uint32_t i = 0; i < world->load->count; i++)
 			if (fabs((double)world->series[p].size_blocks[i] - (double)end->size_blocks[i]) > near)
@@ -62,7 +59,6 @@ static struct json_object *json_partition(const struct sim_world *world, uint32_
 {
 	const struct sim_late *late = &world->members[i].late;
 	struct json_object *o = json_object_new_object();
-
 	json_object_object_add(o, "name", json_object_new_string(world->load->tenants[i].name));
 	put(o, "wa", late->counts.user ? (double)late->counts.device / (double)late->counts.user : 1);
 	put_int(o, "size_blocks", sim_world_size_blocks(world, i));
@@ -76,7 +72,6 @@ static struct json_object *json_partition(const struct sim_world *world, uint32_
 static struct json_object *json_series(const struct sim_world *world)
 {
 	struct json_object *list = json_object_new_array();
-
 	for (uint32_t p = 0; p < world->point_count; p++) {
 		const struct sim_point *point = &world->series[p];
 		struct json_object *o = json_object_new_object(), *sizes = json_object_new_array();
@@ -95,7 +90,6 @@ static struct json_object *json_series(const struct sim_world *world)
 static struct json_object *json_outcomes(const struct sim_result *result)
 {
 	struct json_object *list = json_object_new_array();
-
 	for (size_t i = 0; i < result->outcome_count; i++) {
 		const struct lcpfs_engine_outcome *m = &result->outcomes[i];
 		struct json_object *o = json_object_new_object();
@@ -125,7 +119,6 @@ static struct json_object *json_objective(const struct sim_world *world)
 {
 	struct json_object *o = json_object_new_object(), *sizes = json_object_new_array();
 	struct sim_log_counts all = sim_world_counts(world);
-
 	put(o, "wa", late_wa(world));
 	put(o, "wa_total", all.user ? (double)all.device / (double)all.user : 1);
 	put(o, "epsilon", late_epsilon(world));
@@ -138,7 +131,6 @@ static struct json_object *json_objective(const struct sim_world *world)
 static void put_objectives(struct json_object *o, const struct sim_result *result, bool minimise_wa)
 {
 	struct json_object *both = json_object_new_object();
-
 	json_object_object_add(o, "objective", json_object_new_string(minimise_wa ? "wa" : "epsilon"));
 	json_object_object_add(both, minimise_wa ? "wa" : "epsilon", json_objective(&result->world));
 	json_object_object_add(both, minimise_wa ? "epsilon" : "wa", json_objective(&result->other));
@@ -150,7 +142,6 @@ static struct json_object *json_policy(const struct sim_config *config, const st
 	const struct sim_world *world = &result->world;
 	struct json_object *o = json_object_new_object(), *partitions = json_object_new_array();
 	struct sim_log_counts all = sim_world_counts(world);
-
 	put(o, "wa", late_wa(world));
 	put(o, "wa_total", all.user ? (double)all.device / (double)all.user : 1);
 	put(o, "epsilon", late_epsilon(world));
@@ -175,7 +166,6 @@ static struct json_object *json_policy(const struct sim_config *config, const st
 void sim_report_json(const struct sim_config *config, const struct sim_result *results, int count)
 {
 	struct json_object *all = json_object_new_object(), *policies = json_object_new_object();
-
 	put_int(all, "pool_blocks", config->world.pool_blocks);
 	put_int(all, "metaslab_blocks", config->world.log.metaslab_blocks);
 	put_int(all, "seed", config->load.seed);
@@ -193,7 +183,6 @@ void sim_report_json(const struct sim_config *config, const struct sim_result *r
 static void print_row(const struct sim_config *config, const struct sim_world *world, const char *name)
 {
 	struct sim_log_counts all = sim_world_counts(world);
-
 	printf("%-14s %8.3f %9.3f %12.5g %6llu %7llu  ", name, late_wa(world),
 	       all.user ? (double)all.device / (double)all.user : 1, late_epsilon(world),
 	       (unsigned long long)world->moves, (unsigned long long)world->undone);
@@ -242,7 +231,6 @@ static void put_quoted(FILE *gnuplot, const char *text)
 static void plot_sizes(FILE *gnuplot, const struct sim_config *config, const struct sim_result *result)
 {
 	uint32_t n = config->load.count;
-
 	fprintf(gnuplot, "set title '%s: sizes'\nset ylabel 'GiB'\nset yrange [0:*]\nplot ",
 		sim_policy_names[result->policy]);
 	for (uint32_t i = 0; i < n; i++) {
@@ -284,11 +272,10 @@ struct picture {
 
 static bool make_apart(struct picture *picture)
 {
-	int fd, length = snprintf(picture->made_at, PATH_MAX, "%s.XXXXXX", picture->path);
+	int length = snprintf(picture->made_at, PATH_MAX, "%s.XXXXXX", picture->path);
 	mode_t mask = umask(0);
-
 	umask(mask);
-	fd = length < PATH_MAX ? mkstemp(picture->made_at) : -1;
+	int fd = length < PATH_MAX ? mkstemp(picture->made_at) : -1;
 	if (fd < 0)
 		return false;
 	(void)!fchmod(fd, 0666 & ~mask);
@@ -301,7 +288,6 @@ static bool begin_picture(struct picture *picture, const char *path)
 	int length = snprintf(picture->path, PATH_MAX, "%s%s", *path == '/' ? "" : "./", path);
 	struct stat status;
 	bool exists = !lstat(path, &status);
-
 	if (!*path || length >= PATH_MAX || strchr(path, '\n') || (exists && access(path, W_OK)) ||
 	    (exists && S_ISDIR(status.st_mode)))
 		return false;
@@ -319,7 +305,6 @@ static bool cannot_write(const char *path)
 bool sim_report_plot_possible(const char *path)
 {
 	struct picture picture;
-
 	if (system("gnuplot --version >/dev/null 2>&1")) {
 		fputs("lcpfs simulate: --plot needs gnuplot (Debian: apt-get install gnuplot-nox)\n", stderr);
 		return false;
@@ -335,7 +320,6 @@ static bool draw(const struct sim_config *config, const struct sim_result *resul
 		 const char *made_at, const char *path)
 {
 	FILE *gnuplot = popen("gnuplot", "w");
-
 	if (gnuplot) {
 		signal(SIGPIPE, SIG_IGN); /* it may end before it has read everything */
 		plot_all(gnuplot, config, results, count, made_at);
@@ -350,11 +334,9 @@ bool sim_report_plot(const struct sim_config *config, const struct sim_result *r
 		     const char *path)
 {
 	struct picture picture;
-	bool good;
-
 	if (!begin_picture(&picture, path))
 		return cannot_write(path);
-	good = draw(config, results, count, picture.made_at, path);
+	bool good = draw(config, results, count, picture.made_at, path);
 	if (good && picture.apart && rename(picture.made_at, picture.path))
 		good = cannot_write(path);
 	if (!good && picture.apart)

@@ -10,7 +10,6 @@ bool sim_requests_print(struct sim_config *config)
 	uint32_t *sizes = sim_start_sizes(config, config->start, true);
 	struct sim_load *load = &config->load;
 	struct sim_op op;
-
 	if (!sizes)
 		return false;
 	printf("writes %" PRIu64 "\n", config->world.total_blocks);

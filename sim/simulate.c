@@ -118,12 +118,10 @@ static bool parse_size(const char *text, uint64_t *blocks)
 {
 	static const char units[] = "KMGT";
 	char *end;
-	const char *unit;
 	double value;
-
 	if (!parse_number(text, &value, &end))
 		return false;
-	unit = *end ? strchr(units, *end & ~32) : NULL;
+	const char *unit = *end ? strchr(units, *end & ~32) : NULL;
 	if (unit)
 		value *= pow(1024, (double)(unit - units + 1));
 	end += unit != NULL;
@@ -137,7 +135,6 @@ static bool parse_whole(const char *text, double max, uint64_t *value)
 {
 	double number;
 	char *end;
-
 	if (!parse_number(text, &number, &end) || *end || number != floor(number) || number > max)
 		return false;
 	*value = (uint64_t)number;
@@ -147,7 +144,6 @@ static bool parse_whole(const char *text, double max, uint64_t *value)
 static bool parse_share(const char *text, double *share)
 {
 	char *end;
-
 	if (!parse_number(text, share, &end) || strcmp(end, "%") || *share > PERCENT_MAX)
 		return false;
 	*share /= 100;
@@ -157,7 +153,6 @@ static bool parse_share(const char *text, double *share)
 static bool parse_plain(const char *text, double *value)
 {
 	char *end;
-
 	return parse_number(text, value, &end) && !*end;
 }
 
@@ -192,7 +187,6 @@ static bool parse_pattern(struct sim_tenant *t, const char *value)
 static bool parse_property(struct sim_tenant *t, const char *key, const char *value)
 {
 	uint64_t live;
-
 	if (!strcmp(key, "live")) {
 		if (!parse_size(value, &live) || live > UINT32_MAX / 4)
 			return false;
@@ -216,7 +210,6 @@ static uint32_t find_tenant(const struct command *c, const char *name)
 {
 	const struct sim_load *load = &c->config.load;
 	uint32_t i = 0;
-
 	while (i < load->count && strcmp(load->tenants[i].name, name))
 		i++;
 	return i;
@@ -226,7 +219,6 @@ static int parse_partition(struct command *c, char *text)
 {
 	struct sim_tenant *t = &c->tenants[c->config.load.count];
 	char *colon = strchr(text, ':'), *save, *word;
-
 	if (c->config.load.count == TENANTS_MAX)
 		return complain("too many partitions", text);
 	if (!colon)
@@ -263,7 +255,6 @@ static int parse_partition(struct command *c, char *text)
 static int parse_weights(struct command *c, char *text, struct sim_shift *list, uint32_t *count, uint64_t *at)
 {
 	char *colon = strchr(text, ':'), *save, *word;
-
 	if (!colon)
 		return complain("--shift and --swing need SIZE:NAME=WEIGHT,...", text);
 	*colon = 0;
@@ -289,7 +280,6 @@ static int parse_lag(struct command *c, char *text)
 {
 	char *equals = strchr(text, '=');
 	uint64_t blocks;
-
 	if (c->lag_count == ARRAY_LENGTH(c->lags) || !parse_whole(equals ? equals + 1 : text, LAG_MAX, &blocks))
 		return complain("--lag needs BLOCKS or NAME=BLOCKS, up to a million", text);
 	if (equals)
@@ -390,7 +380,6 @@ static int refuse(int option, const char *what, const char *value)
 {
 	const struct option *o = long_options;
 	char text[200];
-
 	while (o->val != option)
 		o++;
 	snprintf(text, sizeof(text), "--%s: %s", o->name, what);
@@ -429,7 +418,6 @@ static int parse_value(struct command *c, int option, const char *value)
 	struct sim_world_options *o = &c->config.world;
 	uint64_t number = 0;
 	bool good;
-
 	switch (option) {
 	case O_POOL:
 		good = parse_size(value, &o->pool_blocks) && o->pool_blocks <= POOL_BLOCKS_MAX;
@@ -478,7 +466,6 @@ static int parse_option(struct command *c, int option, char *value)
 {
 	struct sim_load *load = &c->config.load;
 	uint64_t at;
-
 	switch (option) {
 	case O_PARTITION:
 		return parse_partition(c, value);
@@ -539,7 +526,6 @@ static void defaults(struct command *c)
 static int prepare_trace(struct command *c)
 {
 	struct sim_load *load = &c->config.load;
-
 	if (load->count || c->config.world.total_blocks)
 		return complain("--trace excludes --partition and --writes", c->trace_path);
 	c->trace = sim_trace_load(c->trace_path, c->format, c->split_blocks);
@@ -559,7 +545,6 @@ static int prepare_trace(struct command *c)
 static uint64_t default_metaslab(uint64_t pool_blocks)
 {
 	uint64_t blocks = METASLAB_BLOCKS_MIN;
-
 	while (blocks < METASLAB_BLOCKS_MAX && pool_blocks / blocks > METASLABS_WANTED_MAX)
 		blocks *= 2;
 	return blocks;
@@ -570,7 +555,6 @@ static uint64_t pool_with_spare(const struct command *c)
 {
 	uint64_t least = 0;
 	double live = 0;
-
 	for (uint32_t i = 0; i < c->config.load.count; i++) {
 		uint32_t blocks = c->config.load.tenants[i].live_blocks;
 		least += sim_log_metaslabs_min(&c->config.world.log, blocks);
@@ -584,7 +568,6 @@ static int check_weights(struct command *c)
 {
 	struct sim_load *load = &c->config.load;
 	double writes = 0, reads = 0, least = sim_load_least_writes(load);
-
 	for (uint32_t i = 0; i < load->count; i++) {
 		writes += load->tenants[i].writes;
 		reads += load->tenants[i].reads;
@@ -607,7 +590,6 @@ static int check_weights(struct command *c)
 static int set_lags(struct command *c)
 {
 	struct sim_load *load = &c->config.load;
-
 	for (uint32_t i = 0; i < load->count; i++)
 		load->tenants[i].lag_blocks = c->config.world.log.lag_blocks;
 	for (unsigned k = 0; k < c->lag_count; k++)
@@ -629,7 +611,6 @@ static int prepare(struct command *c)
 	struct sim_load *load = &c->config.load;
 	uint64_t live = 0;
 	int error = c->trace_path ? prepare_trace(c) : 0;
-
 	if (error)
 		return error;
 	if (!load->count || (!o->pool_blocks && !c->trace && !(c->spare > 0)))
@@ -661,7 +642,6 @@ static int run(struct command *c)
 {
 	struct sim_result *results = sim_zeroed((size_t)c->policy_count, sizeof(*results));
 	int done = 0, error = 0;
-
 	while (done < c->policy_count && sim_policy_run(&c->config, c->policies[done], &results[done]))
 		done++;
 	error = done < c->policy_count;
@@ -681,7 +661,6 @@ int simulate_main(int argc, char **argv)
 {
 	struct command *c = sim_zeroed(1, sizeof(*c));
 	int option, error = 0;
-
 	defaults(c);
 	optind = 0; /* may be called after another getopt */
 	while (!error && (option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {

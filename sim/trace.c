@@ -61,15 +61,14 @@ static void *grown(void *array, size_t *room, size_t count, size_t size)
 /* NULL, or why it is left out. */
 static const char *add_request(struct requests *r, uint64_t time_us, bool write, uint64_t offset, uint64_t length)
 {
-	uint64_t first = offset / BLOCK_BYTES, end;
-
+	uint64_t first = offset / BLOCK_BYTES;
 	if (!length)
 		return "it has no length";
 	if (length > REQUEST_BYTES_MAX)
 		return "it is longer than 16 MiB";
 	if (offset > INT64_MAX || time_us > INT64_MAX)
 		return "its offset or time is too large";
-	end = DIV_UP(offset + length, BLOCK_BYTES);
+	uint64_t end = DIV_UP(offset + length, BLOCK_BYTES);
 	r->list = grown(r->list, &r->room, r->count, sizeof(r->list[0]));
 	r->shuffled |= r->count && time_us < r->list[r->count - 1].time_us;
 	r->list[r->count] = (struct request){time_us, first, r->count, (uint32_t)(end - first), write};
@@ -88,7 +87,6 @@ static void note(struct requests *r, const char *why)
 static uint64_t le(const uint8_t *bytes, int width)
 {
 	uint64_t n = 0;
-
 	while (width--)
 		n = n << 8 | bytes[width];
 	return n;
@@ -98,7 +96,6 @@ static uint64_t le(const uint8_t *bytes, int width)
 static const char *add_record(struct requests *requests, const uint8_t *r)
 {
 	uint64_t command = le(r + 12, 2), lbn = le(r + 16, 8);
-
 	if (command != VSCSI_WRITE && command != VSCSI_READ)
 		return "neither a read nor a write";
 	return add_request(requests, le(r + 24, 8), command == VSCSI_WRITE, MIN_OF(lbn, UINT64_MAX / 512) * 512,
@@ -109,7 +106,6 @@ static void read_vscsi(FILE *file, struct requests *requests)
 {
 	uint8_t r[32];
 	size_t length;
-
 	while ((length = fread(r, 1, sizeof(r), file))) {
 		requests->lines++;
 		note(requests, length == sizeof(r) ? add_record(requests, r) : "the file ends within it");
@@ -128,7 +124,6 @@ enum { FIELDS_MAX = 6 };
 static unsigned split(char *line, char **fields)
 {
 	unsigned count = 0;
-
 	while (line && count < FIELDS_MAX) {
 		char *field = strsep(&line, ","), *end;
 		field += strspn(field, " \t\r\n");
@@ -153,7 +148,6 @@ static const char *add_line(struct requests *requests, char *line, const struct 
 	uint64_t time, offset, length;
 	unsigned count = split(line, fields);
 	bool write;
-
 	if (!*fields[0] && count == 1)
 		return NULL; /* blank */
 	if (requests->lines == 1 && (isalpha((unsigned char)*fields[0]) || *fields[0] == '#' || *fields[0] == '"'))
@@ -174,7 +168,6 @@ static void read_text(FILE *file, struct requests *requests, const struct column
 {
 	char *line = NULL;
 	size_t room = 0;
-
 	while (getline(&line, &room, file) >= 0) {
 		requests->lines++;
 		note(requests, add_line(requests, line, at));
@@ -199,7 +192,6 @@ static void read_csv(FILE *file, struct requests *requests)
 static int by_number(const void *a, const void *b)
 {
 	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
 	return (x > y) - (x < y);
 }
 
@@ -211,7 +203,6 @@ struct touched {
 static void find_touched(const struct requests *requests, struct touched *t)
 {
 	size_t unique = 0;
-
 	for (size_t i = 0; i < requests->count; i++)
 		for (uint32_t k = 0; k < requests->list[i].blocks; k++) {
 			t->blocks = grown(t->blocks, &t->room, t->count, sizeof(t->blocks[0]));
@@ -227,7 +218,6 @@ static void find_touched(const struct requests *requests, struct touched *t)
 static void find_regions(struct sim_trace *trace, const struct touched *t)
 {
 	size_t room = 0;
-
 	for (size_t i = 0; i < t->count; i++) {
 		uint64_t number = t->blocks[i] / trace->split_blocks;
 		struct region *last = trace->region_count ? &trace->regions[trace->region_count - 1] : NULL;
@@ -243,7 +233,6 @@ static void find_regions(struct sim_trace *trace, const struct touched *t)
 static size_t position(const struct touched *t, uint64_t block)
 {
 	uint64_t *found = bsearch(&block, t->blocks, t->count, sizeof(block), by_number);
-
 	CHECK(found);
 	return (size_t)(found - t->blocks);
 }
@@ -251,7 +240,6 @@ static size_t position(const struct touched *t, uint64_t block)
 static uint32_t region_of(const struct sim_trace *trace, size_t at)
 {
 	uint32_t low = 0, high = trace->region_count - 1;
-
 	while (low < high) {
 		uint32_t middle = (low + high + 1) / 2;
 		if (trace->regions[middle].first <= at)
@@ -267,7 +255,6 @@ static void add_ops(struct sim_trace *trace, const struct touched *t, const stru
 {
 	size_t at = position(t, r->block);
 	uint32_t left = r->blocks;
-
 	while (left) {
 		uint32_t region = region_of(trace, at);
 		const struct region *where = &trace->regions[region];
@@ -284,7 +271,6 @@ static void make_ops(struct sim_trace *trace, const struct requests *requests)
 {
 	struct touched touched = {0};
 	uint64_t start = requests->list[0].time_us;
-
 	find_touched(requests, &touched);
 	find_regions(trace, &touched);
 	for (size_t i = 0; i < requests->count; i++)
@@ -296,7 +282,6 @@ static void make_ops(struct sim_trace *trace, const struct requests *requests)
 static int by_time(const void *a, const void *b)
 {
 	const struct request *x = a, *y = b;
-
 	if (x->time_us != y->time_us)
 		return x->time_us < y->time_us ? -1 : 1;
 	return (x->order > y->order) - (x->order < y->order);
@@ -342,7 +327,6 @@ struct sim_trace *sim_trace_load(const char *path, enum sim_trace_format format,
 {
 	struct requests requests = {0};
 	struct sim_trace *trace = NULL;
-
 	if (read_requests(path, format, &requests) && order_requests(path, &requests)) {
 		trace = sim_zeroed(1, sizeof(*trace));
 		trace->split_blocks = split_blocks;
@@ -364,7 +348,6 @@ void sim_trace_free(struct sim_trace *trace)
 struct sim_tenant *sim_trace_tenants(const struct sim_trace *trace, uint32_t *count)
 {
 	struct sim_tenant *tenants = sim_zeroed(trace->region_count, sizeof(*tenants));
-
 	for (uint32_t i = 0; i < trace->region_count; i++) {
 		snprintf(tenants[i].name, sizeof(tenants[i].name), "region%" PRIu64, trace->regions[i].number);
 		tenants[i].live_blocks = trace->regions[i].blocks;
@@ -392,7 +375,6 @@ uint64_t sim_trace_written_blocks(const struct sim_trace *trace)
 bool sim_trace_next(const struct sim_trace *trace, uint32_t repeat, uint64_t index, struct sim_op *op)
 {
 	uint64_t pass = index / trace->count;
-
 	if (pass >= repeat)
 		return false;
 	*op = trace->ops[index % trace->count];

@@ -12,7 +12,6 @@ void sim_world_init(struct sim_world *world, const struct sim_world_options *opt
 		    const uint32_t *metaslabs)
 {
 	uint64_t used = 0;
-
 	memset(world, 0, sizeof(*world));
 	world->options = options;
 	world->load = load;
@@ -48,7 +47,6 @@ uint64_t sim_world_size_blocks(const struct sim_world *world, uint32_t member)
 struct sim_log_counts sim_world_counts(const struct sim_world *world)
 {
 	struct sim_log_counts sum = {0};
-
 	for (uint32_t i = 0; i < world->load->count; i++) {
 		const struct sim_log_counts *c = sim_log_counts(world->members[i].log);
 		sum.user += c->user;
@@ -61,7 +59,6 @@ struct sim_log_counts sim_world_counts(const struct sim_world *world)
 static void sync_counters(struct sim_member *m)
 {
 	const struct sim_log_counts *c = sim_log_counts(m->log);
-
 	m->counters.user_blocks = c->user;
 	m->counters.copied_blocks = c->copied;
 	m->counters.device_blocks = c->device;
@@ -90,7 +87,6 @@ static void note_late(struct sim_world *world, struct sim_member *m, double late
 static double service_us(const struct sim_world *world, const struct sim_request *r)
 {
 	const struct sim_world_options *o = world->options;
-
 	if (!r->op.write)
 		return o->request_us + r->op.blocks * o->read_us;
 	return o->request_us + (double)r->device_blocks * o->write_us + (double)r->copied_blocks * o->read_us;
@@ -101,7 +97,6 @@ static void account(struct sim_world *world, const struct sim_request *r)
 	const struct sim_op *op = &r->op;
 	struct sim_member *m = &world->members[op->tenant];
 	double latency = service_us(world, r);
-
 	world->now_us = MAX_OF(world->now_us, op->time_us);
 	world->load->written_blocks += op->write ? op->blocks : 0;
 	if (world->options->random_latency)
@@ -125,7 +120,6 @@ static double point_epsilon(struct sim_world *world, struct sim_member *m, uint3
 	double latency = m->counters.read_latency_us + m->counters.write_latency_us;
 	double n = (double)(ops - m->point_ops), sum = latency - m->point_latency_us;
 	double utilization = (double)sim_log_live(m->log) / (double)sim_world_size_blocks(world, i);
-
 	m->point_ops = ops;
 	m->point_latency_us = latency;
 	return n > 0 && seconds > 0 ? lcpfs_engine_epsilon(sum / n, utilization, n / seconds) : 0;
@@ -136,7 +130,6 @@ static void add_point(struct sim_world *world)
 	struct sim_point *point = &world->series[world->point_count++];
 	struct sim_log_counts counts = sim_world_counts(world);
 	double seconds = (double)(world->now_us - world->point_us) / 1e6;
-
 	point->user_blocks = counts.user;
 	point->device_blocks = counts.device;
 	point->wa = counts.user > world->point_user ? (double)(counts.device - world->point_device) /
@@ -156,7 +149,6 @@ static void add_point_if_due(struct sim_world *world)
 {
 	const struct sim_world_options *o = world->options;
 	uint64_t due = (uint64_t)((double)o->total_blocks * (world->point_count + 1) / o->series_points);
-
 	if (world->load->written_blocks >= due && world->point_count < o->series_points)
 		add_point(world);
 }
@@ -194,7 +186,6 @@ static void end_late(struct sim_world *world)
 static const struct sim_op *next_op(struct sim_world *world)
 {
 	struct sim_load *load = world->load;
-
 	if (world->op_next == world->op_count) {
 		world->op_next = 0;
 		world->op_count = sim_load_make(load, world->ops, SIM_OPS_AHEAD);
@@ -209,7 +200,6 @@ static const struct sim_op *next_op(struct sim_world *world)
 static bool may_send(const struct sim_world *world)
 {
 	uint64_t oldest = world->sent;
-
 	for (uint32_t i = 0; i < world->queued; i++)
 		oldest = MIN_OF(oldest, world->queue[i].number);
 	return world->sent - oldest < world->options->in_flight;
@@ -218,12 +208,9 @@ static bool may_send(const struct sim_world *world)
 /* The first of the queue; if it finds no room, it is the last. True: it is done. */
 static bool take_turn(struct sim_world *world, struct sim_request *r)
 {
-	struct sim_log *log;
-	struct sim_log_counts before;
-
 	*r = world->queue[0];
-	log = world->members[r->op.tenant].log;
-	before = *sim_log_counts(log);
+	struct sim_log *log = world->members[r->op.tenant].log;
+	struct sim_log_counts before = *sim_log_counts(log);
 	r->done_blocks += sim_log_write(log, r->op.block + r->done_blocks, r->op.blocks - r->done_blocks);
 	r->device_blocks += sim_log_counts(log)->device - before.device;
 	r->copied_blocks += sim_log_counts(log)->copied - before.copied;
@@ -238,7 +225,6 @@ static bool take_turn(struct sim_world *world, struct sim_request *r)
 static bool next_done(struct sim_world *world, struct sim_request *r)
 {
 	const struct sim_op *op;
-
 	for (;;) {
 		while (may_send(world) && (op = next_op(world))) {
 			*r = (struct sim_request){.op = *op, .number = world->sent};
@@ -260,7 +246,6 @@ void sim_world_run(struct sim_world *world, void (*tick)(void *context, struct s
 	uint64_t total = world->options->total_blocks, next_tick_us = 0;
 	struct sim_request request;
 	bool late = false;
-
 	while (world->load->written_blocks < total && next_done(world, &request)) {
 		account(world, &request);
 		if (!late && is_late(world)) {
@@ -286,7 +271,6 @@ uint32_t sim_world_move(struct sim_world *world, uint32_t from, uint32_t to, uin
 			double copied_most, uint64_t *copied)
 {
 	uint64_t before = 0;
-
 	*copied = 0;
 	if (from == UINT32_MAX) {
 		metaslabs = MIN_OF(metaslabs, world->free_metaslabs);
@@ -308,7 +292,6 @@ double sim_world_late_epsilon(const struct sim_world *world, uint32_t member)
 {
 	const struct sim_late *late = &world->members[member].late;
 	double seconds = (double)(world->now_us - world->late_from_us) / 1e6;
-
 	if (!(late->ops > 0) || !(seconds > 0) || !(late->samples > 0))
 		return 0;
 	return lcpfs_engine_epsilon(late->latency_us / late->ops, late->utilization / late->samples,
@@ -319,7 +302,6 @@ double sim_world_late_p99_us(const struct sim_world *world, uint32_t member)
 {
 	const struct sim_late *late = &world->members[member].late;
 	double seen = 0;
-
 	for (int i = 0; i < SIM_LATENCY_BUCKETS; i++) {
 		seen += late->histogram[i];
 		if (seen > 0 && seen >= 0.99 * late->ops)

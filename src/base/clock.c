@@ -7,7 +7,6 @@
 static uint64_t system_now_us(void *context)
 {
 	struct timespec now;
-
 	(void)context;
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
@@ -16,7 +15,6 @@ static uint64_t system_now_us(void *context)
 static uint64_t system_wall_s(void *context)
 {
 	time_t now = time(NULL);
-
 	(void)context;
 	return now < 0 ? 0 : (uint64_t)now;
 }

@@ -59,7 +59,6 @@ static size_t utf8_length(unsigned char first)
 static void drop_cut_character(char *message, size_t length)
 {
 	size_t last = length;
-
 	while (last > 0 && ((unsigned char)message[last - 1] & 0xc0) == 0x80)
 		last--;
 	if (last > 0 && last - 1 + utf8_length((unsigned char)message[last - 1]) > length)
@@ -69,7 +68,6 @@ static void drop_cut_character(char *message, size_t length)
 static void format_message(char *message, size_t room, const char *format, va_list args)
 {
 	int length = vsnprintf(message, room, format, args);
-
 	if (length < 0)
 		message[0] = '\0';
 	else if ((size_t)length >= room)
@@ -81,7 +79,6 @@ int failure_set(struct lcpfs_failure *failure, enum lcpfs_error code, const char
 {
 	char message[sizeof(failure->message)];
 	va_list args;
-
 	if (failure) {
 		/* By way of a copy, since an argument may be the failure's own old message. */
 		va_start(args, format);
@@ -98,7 +95,6 @@ int failure_prefix(struct lcpfs_failure *failure, int error, const char *format,
 	char prefix[sizeof(failure->message)];
 	char old[sizeof(failure->message)];
 	va_list args;
-
 	if (!failure)
 		return error;
 	va_start(args, format);

@@ -17,13 +17,11 @@ static void fail(struct text *text)
 static int reserve(struct text *text, size_t more)
 {
 	size_t room = MAX_OF(text->room, (size_t)ROOM_MIN);
-	char *data;
-
 	while (room - text->length <= more)
 		room *= 2;
 	if (room == text->room)
 		return 1;
-	data = realloc(text->data, room);
+	char *data = realloc(text->data, room);
 	if (!data) {
 		fail(text);
 		return 0;
@@ -36,12 +34,10 @@ static int reserve(struct text *text, size_t more)
 void text_append(struct text *text, const char *format, ...)
 {
 	va_list args;
-	int length;
-
 	if (text->failed)
 		return;
 	va_start(args, format);
-	length = vsnprintf(NULL, 0, format, args);
+	int length = vsnprintf(NULL, 0, format, args);
 	va_end(args);
 	if (length < 0) {
 		fail(text);
@@ -62,10 +58,8 @@ const char *text_get(const struct text *text)
 
 char *text_take(struct text *text)
 {
-	char *data;
-
 	text_append(text, "%s", "");
-	data = text->data;
+	char *data = text->data;
 	text->data = NULL;
 	text_free(text);
 	return data;

@@ -14,7 +14,6 @@ static void put_whole(char text[WORDS_ROOM], double whole)
 {
 	char plain[WORDS_ROOM];
 	size_t length = (size_t)snprintf(plain, sizeof(plain), "%.0f", whole), at = 0;
-
 	for (size_t i = 0; i < length && at + 2 < WORDS_ROOM; i++) {
 		if (i && (length - i) % 3 == 0)
 			text[at++] = ',';
@@ -31,18 +30,16 @@ static int places_of(double size, int digits)
 
 static void put_number(char text[WORDS_ROOM], double number, int digits)
 {
-	double size = fabs(number), unit;
+	double size = fabs(number);
 	char *at = text;
-	int places;
-
 	if (isnan(number) || size < 1e-6) {
 		snprintf(text, WORDS_ROOM, "0");
 		return;
 	}
 	if (number < 0)
 		*at++ = '-';
-	unit = pow(10, -places_of(size, digits));
-	places = places_of(round(size / unit) * unit, digits); /* 99.96 becomes 100 */
+	double unit = pow(10, -places_of(size, digits));
+	int places = places_of(round(size / unit) * unit, digits); /* 99.96 becomes 100 */
 	if (size >= LARGEST)
 		snprintf(text, WORDS_ROOM, "%smore than a million billions", number < 0 ? "-" : "");
 	else if (places < 1)
@@ -55,8 +52,7 @@ static void put_bytes(char text[WORDS_ROOM], double bytes, int digits)
 {
 	static const char units[] = "KMGTPE";
 	double size = fabs(bytes) / 1024;
-	int unit = 0, places;
-
+	int unit = 0;
 	if (isnan(bytes) || fabs(bytes) < 0.5) {
 		snprintf(text, WORDS_ROOM, "0");
 		return;
@@ -64,7 +60,7 @@ static void put_bytes(char text[WORDS_ROOM], double bytes, int digits)
 	for (; size >= 999.5 && units[unit + 1]; unit++)
 		size /= 1024;
 	size = fmin(size, 9999);
-	places = digits - (size < 9.995 ? 1 : size < 99.95 ? 2 : 3);
+	int places = digits - (size < 9.995 ? 1 : size < 99.95 ? 2 : 3);
 	snprintf(text, WORDS_ROOM, "%s%.*f%c", bytes < 0 ? "-" : "", places > 0 ? places : 0, size, units[unit]);
 }
 
@@ -88,7 +84,6 @@ const char *words_blocks(char text[WORDS_ROOM], double blocks)
 static void put_two(void (*put)(char *, double, int), char *first, double a, char *second, double b)
 {
 	int digits = DIGITS;
-
 	do {
 		put(first, a, digits);
 		put(second, b, digits);

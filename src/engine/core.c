@@ -39,7 +39,6 @@ static void fill_priors(struct lcpfs_engine_priors *p)
 int engine_core_init(struct engine_core *core, const struct lcpfs_engine_options *options)
 {
 	struct lcpfs_engine_priors *priors = &core->options.priors;
-
 	memset(core, 0, sizeof(*core));
 	if (!options->step_blocks || options->step_blocks > options->pool_blocks)
 		return -LCPFS_E_INVALID;
@@ -73,7 +72,6 @@ void engine_core_done(struct engine_core *core)
 static size_t index_of(const struct engine_core *core, uint32_t id)
 {
 	size_t low = 0, high = core->count;
-
 	while (low < high) {
 		size_t middle = (low + high) / 2;
 		if (core->partitions[middle]->id < id)
@@ -87,7 +85,6 @@ static size_t index_of(const struct engine_core *core, uint32_t id)
 struct engine_partition *engine_core_find(const struct engine_core *core, uint32_t id)
 {
 	size_t i = index_of(core, id);
-
 	return i < core->count && core->partitions[i]->id == id ? core->partitions[i] : NULL;
 }
 
@@ -111,7 +108,6 @@ uint64_t engine_core_reserve_blocks(const struct engine_core *core)
 {
 	double kept = engine_core_decayed(core, core->emergency_blocks, core->emergency_work);
 	uint64_t steps = (uint64_t)(kept / (double)core->options.step_blocks);
-
 	return (1 + steps) * core->options.step_blocks;
 }
 
@@ -126,21 +122,17 @@ void engine_core_time(struct engine_core *core, uint64_t now_us)
 static int reserve_room(struct engine_core *core)
 {
 	size_t room = core->room ? core->room * 2 : 8;
-	struct engine_partition **partitions;
-	struct engine_pending *pending;
-	struct engine_rank *ranks;
-
 	if (core->count < core->room)
 		return 0;
-	partitions = realloc(core->partitions, room * sizeof(*partitions));
+	struct engine_partition **partitions = realloc(core->partitions, room * sizeof(*partitions));
 	if (!partitions)
 		return -LCPFS_E_NOMEM;
 	core->partitions = partitions;
-	pending = realloc(core->pending, room * sizeof(*pending));
+	struct engine_pending *pending = realloc(core->pending, room * sizeof(*pending));
 	if (!pending)
 		return -LCPFS_E_NOMEM;
 	core->pending = pending;
-	ranks = realloc(core->ranks, room * sizeof(*ranks));
+	struct engine_rank *ranks = realloc(core->ranks, room * sizeof(*ranks));
 	if (!ranks)
 		return -LCPFS_E_NOMEM;
 	core->ranks = ranks;
@@ -151,7 +143,6 @@ static int reserve_room(struct engine_core *core)
 static int spec_check(const struct engine_core *core, const struct lcpfs_engine_spec *spec)
 {
 	uint64_t min_left = core->options.pool_blocks;
-
 	if (spec->id && spec->id <= core->id_last)
 		return -LCPFS_E_EXISTS;
 	if (!spec->id && core->id_last == UINT32_MAX)
@@ -170,11 +161,9 @@ static int spec_check(const struct engine_core *core, const struct lcpfs_engine_
 int engine_core_add(struct engine_core *core, const struct lcpfs_engine_spec *spec)
 {
 	int error = spec_check(core, spec);
-	struct engine_partition *p;
-
 	if (error || (error = reserve_room(core)))
 		return error;
-	p = calloc(1, sizeof(*p));
+	struct engine_partition *p = calloc(1, sizeof(*p));
 	if (!p)
 		return -LCPFS_E_NOMEM;
 	p->id = spec->id ? spec->id : core->id_last + 1;
@@ -199,7 +188,6 @@ int engine_core_remove(struct engine_core *core, uint32_t id)
 {
 	size_t i = index_of(core, id);
 	struct engine_partition *p = engine_core_find(core, id);
-
 	if (!p)
 		return -LCPFS_E_NOT_FOUND;
 	engine_judge_cut_off(core, id);
@@ -219,7 +207,6 @@ int engine_core_limits(struct engine_core *core, uint32_t id, uint64_t min, uint
 {
 	struct engine_partition *p = engine_core_find(core, id);
 	uint64_t sum = min;
-
 	if (!p)
 		return -LCPFS_E_NOT_FOUND;
 	if (min > max || !max)
@@ -265,7 +252,6 @@ bool engine_core_settled(const struct engine_core *core, const struct engine_par
 static struct engine_space space_of(const struct engine_partition *p)
 {
 	double kept_max = p->least > p->live ? (double)(p->least - p->live) : 0;
-
 	return (struct engine_space){.live = (double)p->live, .size = (double)p->size, .kept_max = kept_max};
 }
 
@@ -273,11 +259,9 @@ static struct engine_space space_of(const struct engine_partition *p)
 bool engine_core_point(const struct engine_partition *p, struct engine_point *point)
 {
 	struct engine_space space = space_of(p);
-	struct engine_mean copies;
-
 	if (!engine_window_ready(&p->window))
 		return false;
-	copies = engine_window_copies(&p->window);
+	struct engine_mean copies = engine_window_copies(&p->window);
 	return engine_point_of(point, &space, copies.value, copies.error, engine_window_sum(&p->window).user);
 }
 
@@ -288,7 +272,6 @@ static struct engine_fit fit_curve(const struct engine_core *core, const struct 
 	struct engine_space space = space_of(p);
 	struct engine_point point;
 	bool measured = engine_core_point(p, &point);
-
 	priors.curve_level = engine_spread_width(&core->level_spread, &p->level_spread, priors.curve_level);
 	priors.curve_power = engine_spread_width(&core->power_spread, &p->power_spread, priors.curve_power);
 	return engine_curve_fit(&p->curve, measured ? &point : NULL, &priors, &space);
@@ -330,7 +313,6 @@ uint64_t engine_core_least(const struct engine_core *core, const struct engine_p
 static uint64_t floor_of(const struct engine_core *core, const struct engine_partition *p)
 {
 	uint64_t barrier = MAX_OF(engine_barrier_floor(core, &p->refused), engine_barrier_floor(core, &p->hurt));
-
 	return MAX_OF(barrier, engine_core_least(core, p));
 }
 
@@ -382,7 +364,6 @@ bool engine_core_held(const struct engine_core *core, const struct engine_partit
 static struct engine_rank rank_of(const struct engine_core *core, const struct engine_partition *p)
 {
 	uint64_t step = core->options.step_blocks;
-
 	return (struct engine_rank){
 		.gain_step = p->gain_step,
 		.loss_step = p->loss_step,
@@ -400,7 +381,6 @@ void engine_core_refresh(struct engine_core *core, struct engine_partition *p)
 {
 	double step = (double)core->options.step_blocks;
 	struct engine_fit fit = fit_curve(core, p);
-
 	engine_spread_replace(&core->level_spread, &p->level_spread, &fit.level_spread);
 	engine_spread_replace(&core->power_spread, &p->power_spread, &fit.power_spread);
 	fill_side(core, p, &fit, &p->side);
@@ -414,7 +394,6 @@ void engine_core_refresh(struct engine_core *core, struct engine_partition *p)
 void engine_core_set_size(struct engine_core *core, struct engine_partition *p, uint64_t size)
 {
 	struct engine_point point;
-
 	if (size == p->size)
 		return;
 	p->latency_us *= engine_finite_or(engine_weigh_latency_ratio(&p->side, (double)size), 1);
@@ -435,7 +414,6 @@ void engine_core_set_size(struct engine_core *core, struct engine_partition *p, 
 int engine_core_resized(struct engine_core *core, uint32_t id, uint64_t size, enum lcpfs_engine_cause cause)
 {
 	struct engine_partition *p = engine_core_find(core, id);
-
 	if (!p)
 		return -LCPFS_E_NOT_FOUND;
 	if (size > p->size && size - p->size > engine_core_free_blocks(core))
@@ -457,7 +435,6 @@ int engine_core_resized(struct engine_core *core, uint32_t id, uint64_t size, en
 static double latency_since(double now, double before)
 {
 	double sum = now - before;
-
 	return sum >= 0 && sum < LATENCY_SUM_MAX ? sum : 0; /* false for NaN */
 }
 
@@ -474,7 +451,6 @@ static struct engine_batch batch_of(const struct lcpfs_engine_counters *now,
 {
 	double reads = (double)(now->read_ops - before->read_ops);
 	double writes = latency_since(now->write_latency_us, before->write_latency_us);
-
 	return (struct engine_batch){
 		.ops = reads + (double)(now->write_ops - before->write_ops),
 		.latency_us = latency_since(now->read_latency_us, before->read_latency_us) + writes,
@@ -490,7 +466,6 @@ static void add_demand(struct engine_core *core, struct engine_partition *p, con
 {
 	double seconds = (double)(core->now_us - p->last_us) / 1e6;
 	double age = (core->work - p->pool_work_seen) / (double)core->options.pool_blocks;
-
 	engine_foresight_add(&core->foresight, batch->ops, batch->work / (double)core->options.pool_blocks);
 	engine_demand_add(&p->demand, batch, seconds, age);
 	engine_foresight_replace(&core->foresight, &p->demand, false);
@@ -506,9 +481,6 @@ static void add_demand(struct engine_core *core, struct engine_partition *p, con
 
 static void add_measurement(struct engine_core *core, struct engine_partition *p, const struct engine_batch *batch)
 {
-	struct engine_mean latency;
-	struct engine_batch sum;
-
 	p->since_blocks += batch->device;
 	if (!engine_core_settled(core, p))
 		return;
@@ -516,10 +488,10 @@ static void add_measurement(struct engine_core *core, struct engine_partition *p
 	if (!engine_window_ready(&p->window))
 		return;
 	engine_trial_passed(p);
-	latency = engine_window_latency(&p->window);
+	struct engine_mean latency = engine_window_latency(&p->window);
 	if (!(latency.value > 0) || !isfinite(latency.error))
 		return;
-	sum = engine_window_sum(&p->window);
+	struct engine_batch sum = engine_window_sum(&p->window);
 	p->latency_us = latency.value;
 	p->latency_error = latency.error / latency.value;
 	p->write_share = sum.write_latency_us / sum.latency_us;
@@ -531,7 +503,6 @@ int engine_core_update(struct engine_core *core, uint32_t id, const struct lcpfs
 	struct engine_partition *p = engine_core_find(core, id);
 	struct lcpfs_engine_counters now = *counters;
 	struct engine_batch batch;
-
 	if (!p)
 		return -LCPFS_E_NOT_FOUND;
 	now.read_latency_us = engine_finite_or(now.read_latency_us, p->last.read_latency_us);
@@ -564,7 +535,6 @@ int engine_core_update(struct engine_core *core, uint32_t id, const struct lcpfs
 void engine_core_foresee(struct engine_core *core)
 {
 	double squares[ENGINE_MEMORIES] = {0};
-
 	if (engine_foresight_is_over(&core->foresight)) {
 		for (size_t i = 0; i < core->count; i++)
 			engine_foresight_judge(&core->foresight, &core->partitions[i]->demand, squares);

@@ -14,12 +14,11 @@
 bool engine_point_of(struct engine_point *point, const struct engine_space *space, double copies, double error,
 		     double user)
 {
-	double resolution, seen;
-
+	double resolution;
 	if (!(user > 0) || !isfinite(copies) || !isfinite(error) || !(space->live > 0))
 		return false;
 	resolution = 1 / user; /* none copied: fewer than one in so many */
-	seen = fmax(copies, resolution);
+	double seen = fmax(copies, resolution);
 	point->spare = (float)(space->size / space->live - 1);
 	point->measured = (float)log(seen);
 	point->error = (float)fmax(fmax(error, resolution) / seen, FLT_EPSILON); /* as it is kept */
@@ -78,12 +77,10 @@ struct variances {
 static struct line fit_line(const struct cloud *c, const struct variances *v)
 {
 	struct normal n = {.ll = 1 / v->level, .pp = 1 / v->power, .py = 1 / v->power};
-	double determinant;
-
 	for (int i = 0; i < c->count; i++)
 		normal_add(&n, c, i, v->misfit);
 	/* no less than by the priors alone, however much is lost in rounding */
-	determinant = fmax(n.ll * n.pp - n.lp * n.lp, 1 / (v->level * v->power));
+	double determinant = fmax(n.ll * n.pp - n.lp * n.lp, 1 / (v->level * v->power));
 	return (struct line){
 		.level = (n.ly * n.pp - n.py * n.lp) / determinant,
 		.power = (n.py * n.ll - n.ly * n.lp) / determinant,
@@ -98,7 +95,6 @@ static struct line fit_line(const struct cloud *c, const struct variances *v)
 static double level_of(const struct cloud *c, double power)
 {
 	double level = 0;
-
 	for (int i = 0; i < c->count; i++)
 		if (c->now == c->count || c->now == i)
 			level += (c->y[i] - power * c->x[i]) / (c->now == i ? 1 : c->count);
@@ -109,7 +105,6 @@ static double level_of(const struct cloud *c, double power)
 static double misfit_of(const struct cloud *c, double scatter, double power)
 {
 	double squares = scatter * scatter, level = level_of(c, power);
-
 	for (int i = 0; i < c->count; i++) {
 		double off = c->y[i] - power * c->x[i] - level;
 		squares += off * off;
@@ -138,7 +133,6 @@ static struct line fit_cloud(const struct cloud *c, const struct lcpfs_engine_pr
 		.power_error = priors->curve_power,
 	};
 	struct variances v;
-
 	for (int i = 0; i < 4; i++) {
 		v.level = learned_variance(priors->curve_level, line.level, line.level_error);
 		v.power = learned_variance(priors->curve_power, line.power - 1, line.power_error);
@@ -155,7 +149,6 @@ static struct line fit_cloud(const struct cloud *c, const struct lcpfs_engine_pr
 static struct engine_spread spread_of(double off, double error, double prior, double scatter)
 {
 	double weight = fmax(1 - error * error / prior, 0), width = log(hypot(hypot(off, error), scatter));
-
 	if (!isfinite(weight) || !isfinite(width))
 		return (struct engine_spread){0};
 	return (struct engine_spread){weight, weight * width};
@@ -171,7 +164,6 @@ void engine_spread_replace(struct engine_spread *sum, struct engine_spread *own,
 double engine_spread_width(const struct engine_spread *sum, const struct engine_spread *own, double prior)
 {
 	double weight = fmax(sum->weight - own->weight, 0);
-
 	return exp((log(prior) + sum->log_width - own->log_width) / (1 + weight));
 }
 
@@ -185,7 +177,6 @@ static double unlikeliness(const struct cloud *c, const struct line *line, doubl
 			   const struct lcpfs_engine_priors *priors)
 {
 	double squares = 0, scatter = priors->curve_scatter * priors->curve_scatter;
-
 	for (int i = 0; i < c->count; i++) {
 		double off = c->y[i] - c->here - line->level - line->power * (c->x[i] - c->here);
 		squares += off * off / (scatter + c->error[i] * c->error[i]);
@@ -204,7 +195,6 @@ static void spread(struct cloud *c, const struct engine_point *points, int count
 		   const struct engine_space *space, double share)
 {
 	double kept = space->live > 0 ? share * space->kept_max / space->live : 0;
-
 	c->count = count;
 	c->now = now;
 	for (int i = 0; i < count; i++) {
@@ -224,7 +214,6 @@ static double kept_share(const struct engine_point *points, int count, int now,
 	double least = INFINITY, off[SHARES], weights = 0, sum = 0;
 	struct cloud cloud;
 	struct line line;
-
 	for (int k = 0; k < SHARES; k++) {
 		double share = k / (SHARES - 1.0);
 		spread(&cloud, points, count, now, space, share);
@@ -244,16 +233,14 @@ struct engine_fit engine_curve_fit(const struct engine_curve *curve, const struc
 {
 	struct engine_point points[ENGINE_CURVE_POINTS + 1];
 	struct cloud cloud;
-	struct line line;
 	int count = curve->count, now = count;
-	double share, scatter = priors->curve_scatter;
-
+	double scatter = priors->curve_scatter;
 	memcpy(points, curve->points, sizeof(curve->points));
 	if (current)
 		points[count++] = *current;
-	share = space->kept_max > 0 ? kept_share(points, count, now, priors, space) : 0;
+	double share = space->kept_max > 0 ? kept_share(points, count, now, priors, space) : 0;
 	spread(&cloud, points, count, now, space, share);
-	line = fit_cloud(&cloud, priors);
+	struct line line = fit_cloud(&cloud, priors);
 	return (struct engine_fit){
 		.copies = exp(fmin(fmax(cloud.here + line.level, -LOG_MAX), LOG_MAX)),
 		.copies_error = line.level_error,

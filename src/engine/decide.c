@@ -25,7 +25,6 @@ static void rank_all(const struct engine_core *core, struct lcpfs_engine_decisio
 	const struct engine_rank *r = core->ranks;
 	size_t most = NOBODY, least = NOBODY, second = NOBODY;
 	double step = (double)core->options.step_blocks;
-
 	d->partitions_measured = 0;
 	for (size_t i = 0; i < core->count; i++) {
 		d->partitions_measured += r[i].measured;
@@ -52,15 +51,14 @@ static void rank_all(const struct engine_core *core, struct lcpfs_engine_decisio
 /* Blocks copied to go back to base sizes: what some miss can come from free space first, then from those above. */
 static double way_back(const struct engine_core *core)
 {
-	double sum = 0, above = 0, copies = 0, below;
-
+	double sum = 0, above = 0, copies = 0;
 	for (size_t i = 0; i < core->count; i++) {
 		double off = core->ranks[i].above_base;
 		sum += off;
 		above += off > 0 ? off : 0;
 		copies += core->ranks[i].way_back;
 	}
-	below = above - sum - (double)engine_core_free_blocks(core);
+	double below = above - sum - (double)engine_core_free_blocks(core);
 	return below > 0 && above > 0 ? copies * fmin(below / above, 1) : 0;
 }
 
@@ -105,7 +103,6 @@ static void set_pair(const struct engine_core *core, struct lcpfs_engine_decisio
 {
 	double step = (double)core->options.step_blocks;
 	int memory = core->foresight.best;
-
 	engine_core_free_side(core, &d->from);
 	engine_core_free_side(core, &d->to);
 	if (from) {
@@ -168,7 +165,6 @@ static void find_candidates(const struct engine_core *core, const struct lcpfs_e
 			    struct candidates *c)
 {
 	struct seeking s;
-
 	memset(&s, 0xff, sizeof(s));
 	memset(c, 0, sizeof(*c));
 	c->free = engine_weigh_free_can_give(d);
@@ -195,7 +191,6 @@ static bool weigh_candidates(const struct engine_core *core, const struct candid
 {
 	struct lcpfs_engine_decision first;
 	bool weighed = false;
-
 	for (int i = 0; i < RECEIVERS_TRIED && c->to[i]; i++) {
 		struct engine_partition *from = c->free ? NULL : giver_for(c, c->to[i]);
 		if (!from && !c->free)
@@ -222,7 +217,6 @@ static bool say_what_is_awaited(const struct engine_core *core, uint32_t only,
 {
 	const struct lcpfs_engine_outcome *oldest = NULL;
 	const struct engine_partition *to = NULL;
-
 	for (size_t i = 0; i < core->pending_count && !oldest; i++) {
 		to = engine_core_find(core, core->pending[i].outcome.to_id);
 		if (to && (only ? to->id == only : !engine_judge_overdue(core, to)))
@@ -249,11 +243,10 @@ static uint64_t undo_blocks(const struct engine_core *core)
 {
 	const struct engine_partition *from = engine_core_find(core, core->undo.to_id);
 	const struct engine_partition *to = engine_core_find(core, core->undo.from_id);
-	uint64_t step = core->options.step_blocks, floor, room = core->undo.blocks;
-
+	uint64_t step = core->options.step_blocks, room = core->undo.blocks;
 	if (!from || from->awaited || (core->undo.from_id != LCPFS_ENGINE_FREE && (!to || to->awaited)))
 		return 0;
-	floor = engine_core_least(core, from);
+	uint64_t floor = engine_core_least(core, from);
 	room = MIN_OF(room, from->size > floor ? from->size - floor : 0);
 	if (to)
 		room = MIN_OF(room, to->max > to->size ? to->max - to->size : 0);
@@ -281,7 +274,6 @@ static bool may_give(const struct engine_core *core, const struct engine_partiti
 static size_t find_loser(const struct engine_core *core)
 {
 	size_t loser = NOBODY;
-
 	for (size_t i = 0; i < core->count; i++)
 		if (core->ranks[i].above_base <= -(double)core->options.step_blocks &&
 		    core->partitions[i]->saved_lately <
@@ -294,7 +286,6 @@ static size_t find_loser(const struct engine_core *core)
 static size_t find_giver(const struct engine_core *core, size_t to, double above)
 {
 	size_t giver = NOBODY;
-
 	for (size_t i = 0; i < core->count; i++)
 		if (i != to && core->ranks[i].above_base >= above && may_give(core, core->partitions[i]) &&
 		    (giver == NOBODY || core->ranks[i].loss_step < core->ranks[giver].loss_step))
@@ -310,7 +301,6 @@ static bool find_retreat(const struct engine_core *core, struct lcpfs_engine_dec
 {
 	bool free = engine_weigh_free_can_give(d);
 	size_t to = find_loser(core), from = NOBODY;
-
 	if (to == NOBODY)
 		return false;
 	if (!free)
@@ -326,11 +316,9 @@ static bool find_retreat(const struct engine_core *core, struct lcpfs_engine_dec
 
 static bool weigh_retreat(const struct engine_core *core, struct lcpfs_engine_decision *d)
 {
-	uint64_t blocks;
-
 	if (!engine_weigh_must_retreat(d) || !find_retreat(core, d))
 		return false;
-	blocks = d->to.base_blocks - d->to.size_blocks;
+	uint64_t blocks = d->to.base_blocks - d->to.size_blocks;
 	blocks = MIN_OF(blocks, d->from.size_blocks - d->from.floor_blocks);
 	blocks = MIN_OF(blocks, engine_weigh_above_base(&d->from, d->step_blocks));
 	engine_weigh_fixed(d, blocks / d->step_blocks * d->step_blocks);
@@ -352,7 +340,6 @@ static void choose(struct engine_core *core, struct lcpfs_engine_decision *d)
 	struct candidates c;
 	bool stands = undo_stands(core);
 	uint64_t back = stands ? undo_blocks(core) : 0;
-
 	if (core->options.mode == LCPFS_ENGINE_OFF) {
 		d->reason = LCPFS_ENGINE_MODE_OFF;
 	} else if (core->carrying) {
@@ -377,7 +364,6 @@ static void number(struct engine_core *core, struct lcpfs_engine_decision *d)
 	const struct lcpfs_engine_decision *last = &core->last;
 	bool same = last->sequence && d->action == last->action && d->reason == last->reason &&
 		    d->from_id == last->from_id && d->to_id == last->to_id && d->action != LCPFS_ENGINE_MOVE;
-
 	d->now_us = core->now_us;
 	d->since_us = same ? last->since_us : core->now_us;
 	d->sequence = same ? last->sequence : ++core->sequence;
@@ -415,7 +401,6 @@ static bool weigh_role(const struct engine_core *core, const struct engine_parti
 {
 	const struct engine_partition *other = NULL;
 	bool free = engine_core_free_blocks(core) > engine_core_reserve_blocks(core);
-
 	for (size_t i = 0; i < core->count; i++) {
 		const struct engine_partition *q = core->partitions[i];
 		if (q == p)
@@ -435,14 +420,12 @@ static void explain_one(struct engine_core *core, const struct engine_partition 
 			struct lcpfs_engine_decision *d)
 {
 	struct lcpfs_engine_decision gives;
-	const struct engine_partition *giver;
 	bool weighed = weigh_role(core, p, true, d);
-
 	if (weigh_role(core, p, false, &gives) && (!weighed || gives.expected_gain > d->expected_gain)) {
 		*d = gives;
 		weighed = true;
 	}
-	giver = engine_core_find(core, d->from_id);
+	const struct engine_partition *giver = engine_core_find(core, d->from_id);
 	if (core->options.mode == LCPFS_ENGINE_OFF)
 		d->reason = LCPFS_ENGINE_MODE_OFF;
 	else if (!weighed)
@@ -456,7 +439,6 @@ static void explain_one(struct engine_core *core, const struct engine_partition 
 void engine_decide_explain(struct engine_core *core, uint32_t id, struct lcpfs_engine_decision *d)
 {
 	const struct engine_partition *p = engine_core_find(core, id);
-
 	if (!p && core->last.sequence) {
 		*d = core->last;
 		return;
@@ -477,7 +459,6 @@ static bool called_before(const struct engine_core *core, const struct engine_pa
 			  const struct engine_partition *q)
 {
 	bool held = engine_core_held(core, p);
-
 	return held == engine_core_held(core, q) ? p->loss_step < q->loss_step : !held;
 }
 
@@ -486,7 +467,6 @@ void engine_decide_call_back(struct engine_core *core, uint64_t blocks, uint32_t
 {
 	const struct engine_partition *best = NULL;
 	uint64_t step = core->options.step_blocks, room;
-
 	engine_decide_inputs(core, d);
 	d->reason = LCPFS_ENGINE_NO_ROOM;
 	if (core->carrying)

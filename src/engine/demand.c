@@ -18,23 +18,20 @@ static double per_second(const struct engine_rates *r, double sum)
 
 static void add_latency(struct engine_demand *d, const struct engine_batch *batch, double keep)
 {
-	double off;
-
 	d->latency_us = d->latency_us * keep + batch->latency_us;
 	d->write_latency_us = d->write_latency_us * keep + batch->write_latency_us;
 	d->samples *= keep;
 	d->latency_squares *= keep;
 	if (!(batch->ops > 0) || !(d->latency_us > 0))
 		return;
-	off = batch->latency_us / batch->ops / (d->latency_us / d->memory[0].ops) - 1;
+	double off = batch->latency_us / batch->ops / (d->latency_us / d->memory[0].ops) - 1;
 	d->samples++;
 	d->latency_squares += off * off;
 }
 
 void engine_demand_add(struct engine_demand *d, const struct engine_batch *batch, double seconds, double age)
 {
-	double keep = exp(-age), fade = keep, off;
-
+	double keep = exp(-age), fade = keep;
 	for (int i = 0; i < ENGINE_MEMORIES; i++, fade = sqrt(fade)) {
 		struct engine_rates *r = &d->memory[i];
 		r->seconds = r->seconds * fade + seconds;
@@ -42,7 +39,7 @@ void engine_demand_add(struct engine_demand *d, const struct engine_batch *batch
 		r->user = r->user * fade + batch->user;
 	}
 	add_latency(d, batch, keep);
-	off = batch->ops - engine_demand_frequency(d, 0) * seconds;
+	double off = batch->ops - engine_demand_frequency(d, 0) * seconds;
 	d->squares = d->squares * keep * keep + off * off;
 	d->turnover_ops += batch->ops;
 }
@@ -65,7 +62,6 @@ double engine_demand_writes(const struct engine_demand *d, int memory)
 double engine_demand_error(const struct engine_demand *d)
 {
 	double ops = d->memory[0].ops;
-
 	/* never surer than counting allows */
 	return ops > 0 ? sqrt(d->squares + ops) / ops : 0;
 }
@@ -73,7 +69,6 @@ double engine_demand_error(const struct engine_demand *d)
 double engine_demand_latency_error(const struct engine_demand *d, double prior)
 {
 	double n = 1 + d->samples;
-
 	return sqrt((prior * prior + d->latency_squares) / (n * n));
 }
 
@@ -118,7 +113,6 @@ void engine_foresight_replace(struct engine_foresight *f, struct engine_demand *
 void engine_foresight_add(struct engine_foresight *f, double ops, double age)
 {
 	double fade = exp(-age);
-
 	for (int i = 0; i < ENGINE_MEMORIES; i++, fade = sqrt(fade))
 		f->ops[i] = f->ops[i] * fade + ops;
 	f->turnover += age;
@@ -134,7 +128,6 @@ void engine_foresight_judge(const struct engine_foresight *f, struct engine_dema
 			    double squares[ENGINE_MEMORIES])
 {
 	double came = f->turnover_ops > 0 ? d->turnover_ops / f->turnover_ops : 0;
-
 	for (int i = 0; i < ENGINE_AHEAD * ENGINE_MEMORIES; i++) {
 		double off = d->foretold[i / ENGINE_MEMORIES][i % ENGINE_MEMORIES] - came;
 		squares[i % ENGINE_MEMORIES] += off * off;
@@ -149,7 +142,6 @@ void engine_foresight_turn(struct engine_foresight *f, const double squares[ENGI
 {
 	double keep = exp(-1 / span(ENGINE_MEMORIES - 1)), least = INFINITY;
 	bool known = f->ended == ENGINE_AHEAD;
-
 	/* what none could foretell says nothing against any of them */
 	for (int i = 0; i < ENGINE_MEMORIES; i++)
 		least = fmin(least, squares[i]);

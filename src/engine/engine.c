@@ -23,18 +23,15 @@ struct lcpfs_engine {
 
 int lcpfs_engine_create(const struct lcpfs_engine_options *options, struct lcpfs_engine **engine)
 {
-	struct lcpfs_engine *e;
-	int error;
-
 	if (!engine)
 		return -LCPFS_E_INVALID;
 	*engine = NULL;
 	if (!options)
 		return -LCPFS_E_INVALID;
-	e = calloc(1, sizeof(*e));
+	struct lcpfs_engine *e = calloc(1, sizeof(*e));
 	if (!e)
 		return -LCPFS_E_NOMEM;
-	error = engine_core_init(&e->core, options);
+	int error = engine_core_init(&e->core, options);
 	if (error || pthread_mutex_init(&e->lock, NULL)) {
 		engine_core_done(&e->core);
 		free(e);
@@ -67,7 +64,6 @@ int lcpfs_engine_set_mode(struct lcpfs_engine *engine, enum lcpfs_engine_mode mo
 enum lcpfs_engine_mode lcpfs_engine_get_mode(struct lcpfs_engine *engine)
 {
 	enum lcpfs_engine_mode mode;
-
 	WITH_LOCK(engine, mode = engine->core.options.mode);
 	return mode;
 }
@@ -76,7 +72,6 @@ int lcpfs_engine_set_pool_blocks(struct lcpfs_engine *engine, uint64_t pool_bloc
 {
 	struct engine_core *core = &engine->core;
 	int error = -LCPFS_E_NOSPC;
-
 	pthread_mutex_lock(&engine->lock);
 	if (pool_blocks >= core->options.pool_blocks - engine_core_free_blocks(core) &&
 	    pool_blocks >= core->options.step_blocks) {
@@ -90,12 +85,10 @@ int lcpfs_engine_set_pool_blocks(struct lcpfs_engine *engine, uint64_t pool_bloc
 
 int lcpfs_engine_add(struct lcpfs_engine *engine, const struct lcpfs_engine_spec *spec, uint32_t *id)
 {
-	int error;
-
 	if (!spec)
 		return -LCPFS_E_INVALID;
 	pthread_mutex_lock(&engine->lock);
-	error = engine_core_add(&engine->core, spec);
+	int error = engine_core_add(&engine->core, spec);
 	if (!error && id)
 		*id = engine->core.id_last;
 	pthread_mutex_unlock(&engine->lock);
@@ -105,7 +98,6 @@ int lcpfs_engine_add(struct lcpfs_engine *engine, const struct lcpfs_engine_spec
 int lcpfs_engine_remove(struct lcpfs_engine *engine, uint32_t id)
 {
 	int error;
-
 	WITH_LOCK(engine, error = engine_core_remove(&engine->core, id));
 	return error;
 }
@@ -114,17 +106,14 @@ int lcpfs_engine_set_limits(struct lcpfs_engine *engine, uint32_t id, uint64_t m
 			    uint64_t max_size_blocks)
 {
 	int error;
-
 	WITH_LOCK(engine, error = engine_core_limits(&engine->core, id, min_size_blocks, max_size_blocks));
 	return error;
 }
 
 int lcpfs_engine_rename(struct lcpfs_engine *engine, uint32_t id, const char *name)
 {
-	struct engine_partition *p;
-
 	pthread_mutex_lock(&engine->lock);
-	p = engine_core_find(&engine->core, id);
+	struct engine_partition *p = engine_core_find(&engine->core, id);
 	if (p)
 		snprintf(p->name, sizeof(p->name), "%.*s", (int)sizeof(p->name) - 1, name);
 	pthread_mutex_unlock(&engine->lock);
@@ -134,13 +123,11 @@ int lcpfs_engine_rename(struct lcpfs_engine *engine, uint32_t id, const char *na
 int lcpfs_engine_update(struct lcpfs_engine *engine, uint32_t id, uint64_t now_us,
 			const struct lcpfs_engine_counters *counters)
 {
-	int error;
-
 	if (!counters)
 		return -LCPFS_E_INVALID;
 	pthread_mutex_lock(&engine->lock);
 	engine_core_time(&engine->core, now_us);
-	error = engine_core_update(&engine->core, id, counters);
+	int error = engine_core_update(&engine->core, id, counters);
 	pthread_mutex_unlock(&engine->lock);
 	return error;
 }
@@ -148,11 +135,9 @@ int lcpfs_engine_update(struct lcpfs_engine *engine, uint32_t id, uint64_t now_u
 int lcpfs_engine_resized(struct lcpfs_engine *engine, uint32_t id, uint64_t now_us, uint64_t size_blocks,
 			 enum lcpfs_engine_cause cause)
 {
-	int error;
-
 	pthread_mutex_lock(&engine->lock);
 	engine_core_time(&engine->core, now_us);
-	error = engine_core_resized(&engine->core, id, size_blocks, cause);
+	int error = engine_core_resized(&engine->core, id, size_blocks, cause);
 	pthread_mutex_unlock(&engine->lock);
 	return error;
 }
@@ -171,7 +156,6 @@ int lcpfs_engine_decide(struct lcpfs_engine *engine, uint64_t now_us, struct lcp
 int lcpfs_engine_explain(struct lcpfs_engine *engine, uint32_t id, struct lcpfs_engine_decision *decision)
 {
 	int error = 0;
-
 	if (!decision)
 		return -LCPFS_E_INVALID;
 	pthread_mutex_lock(&engine->lock);
@@ -186,13 +170,11 @@ int lcpfs_engine_explain(struct lcpfs_engine *engine, uint32_t id, struct lcpfs_
 int lcpfs_engine_report(struct lcpfs_engine *engine, uint64_t now_us, uint64_t sequence,
 			const struct lcpfs_engine_moved *moved)
 {
-	int error;
-
 	if (!moved)
 		return -LCPFS_E_INVALID;
 	pthread_mutex_lock(&engine->lock);
 	engine_core_time(&engine->core, now_us);
-	error = engine_judge_report(&engine->core, sequence, moved);
+	int error = engine_judge_report(&engine->core, sequence, moved);
 	pthread_mutex_unlock(&engine->lock);
 	return error;
 }
@@ -202,15 +184,14 @@ int lcpfs_engine_step(struct lcpfs_engine *engine, uint64_t now_us, lcpfs_engine
 {
 	struct lcpfs_engine_decision d;
 	struct lcpfs_engine_moved moved = {.copied_blocks = UINT64_MAX};
-	int error = actuator ? lcpfs_engine_decide(engine, now_us, &d) : -LCPFS_E_INVALID, refused;
-
+	int error = actuator ? lcpfs_engine_decide(engine, now_us, &d) : -LCPFS_E_INVALID;
 	if (error)
 		return error;
 	if (decision)
 		*decision = d;
 	if (d.action != LCPFS_ENGINE_MOVE)
 		return 0;
-	refused = actuator(context, &d, &moved);
+	int refused = actuator(context, &d, &moved);
 	error = lcpfs_engine_report(engine, now_us, d.sequence, &moved);
 	return refused ? refused : error;
 }
@@ -233,7 +214,6 @@ int lcpfs_engine_should_move(struct lcpfs_engine *engine, uint32_t id, bool *sho
 {
 	struct lcpfs_engine_decision d;
 	int error = should ? lcpfs_engine_explain(engine, id, &d) : -LCPFS_E_INVALID;
-
 	if (error)
 		return error;
 	*should = id && d.to_id == id && (d.reason == LCPFS_ENGINE_GAIN || d.reason == LCPFS_ENGINE_EXPLORE);
@@ -244,7 +224,6 @@ static void expected_gain(const struct engine_core *core, const struct engine_pa
 			  double *gain, double *error)
 {
 	struct lcpfs_engine_decision d;
-
 	engine_decide_inputs(core, &d);
 	d.to = p->side;
 	blocks = fmax(blocks, -(double)p->size);
@@ -263,12 +242,10 @@ static void expected_gain(const struct engine_core *core, const struct engine_pa
 int lcpfs_engine_expected_gain(struct lcpfs_engine *engine, uint32_t id, int64_t blocks, double *gain,
 			       double *error)
 {
-	const struct engine_partition *p;
-
 	if (!gain || !error)
 		return -LCPFS_E_INVALID;
 	pthread_mutex_lock(&engine->lock);
-	p = engine_core_find(&engine->core, id);
+	const struct engine_partition *p = engine_core_find(&engine->core, id);
 	if (p)
 		expected_gain(&engine->core, p, (double)blocks, gain, error);
 	pthread_mutex_unlock(&engine->lock);
@@ -283,7 +260,6 @@ static double epsilon_of(const struct engine_partition *p)
 static double total_epsilon(const struct engine_core *core)
 {
 	double sum = 0;
-
 	for (size_t i = 0; i < core->count; i++)
 		sum += epsilon_of(core->partitions[i]);
 	return engine_finite_or(sum, 0);
@@ -327,7 +303,6 @@ static double size_at_price(const struct engine_core *core, const struct engine_
 {
 	double step = (double)core->options.step_blocks, now = (double)p->size;
 	double low = fmin((double)p->side.floor_blocks, now), high = fmax((double)p->side.ceiling_blocks, now);
-
 	high = fmax(fmin(high, (double)core->options.pool_blocks), low);
 	for (int i = 0; i < 40 && high - low > step / 4; i++) {
 		double size = (low + high) / 2;
@@ -364,7 +339,6 @@ static double find_price(const struct engine_core *core)
 static double clearing_price(struct engine_core *core)
 {
 	double fresh = (double)core->options.pool_blocks / 100;
-
 	if (core->price_known && core->work - core->price_work < fresh)
 		return core->price;
 	core->price = find_price(core);
@@ -376,12 +350,9 @@ static double clearing_price(struct engine_core *core)
 size_t lcpfs_engine_get_partitions(struct lcpfs_engine *engine, struct lcpfs_engine_partition *list, size_t room)
 {
 	struct engine_core *core = &engine->core;
-	size_t count;
-	double price;
-
 	pthread_mutex_lock(&engine->lock);
-	count = core->count;
-	price = room ? clearing_price(core) : 0;
+	size_t count = core->count;
+	double price = room ? clearing_price(core) : 0;
 	for (size_t i = 0; list && i < MIN_OF(count, room); i++)
 		fill_partition(core, core->partitions[i], size_at_price(core, core->partitions[i], price),
 			       &list[i]);
@@ -391,12 +362,10 @@ size_t lcpfs_engine_get_partitions(struct lcpfs_engine *engine, struct lcpfs_eng
 
 int lcpfs_engine_get_partition(struct lcpfs_engine *engine, uint32_t id, struct lcpfs_engine_partition *partition)
 {
-	const struct engine_partition *p;
-
 	if (!partition)
 		return -LCPFS_E_INVALID;
 	pthread_mutex_lock(&engine->lock);
-	p = engine_core_find(&engine->core, id);
+	const struct engine_partition *p = engine_core_find(&engine->core, id);
 	if (p)
 		fill_partition(&engine->core, p, size_at_price(&engine->core, p, clearing_price(&engine->core)),
 			       partition);
@@ -443,11 +412,9 @@ int lcpfs_engine_get_statistics(struct lcpfs_engine *engine, struct lcpfs_engine
 size_t lcpfs_engine_get_outcomes(struct lcpfs_engine *engine, struct lcpfs_engine_outcome *list, size_t room)
 {
 	const struct engine_core *core = &engine->core;
-	size_t count, first;
-
 	pthread_mutex_lock(&engine->lock);
-	count = MIN_OF(core->outcome_count, LCPFS_ENGINE_OUTCOMES_MAX);
-	first = core->outcome_count - count;
+	size_t count = MIN_OF(core->outcome_count, LCPFS_ENGINE_OUTCOMES_MAX);
+	size_t first = core->outcome_count - count;
 	for (size_t i = 0; list && i < MIN_OF(count, room); i++)
 		list[i] = core->outcomes[(first + i) % LCPFS_ENGINE_OUTCOMES_MAX];
 	pthread_mutex_unlock(&engine->lock);
@@ -457,11 +424,9 @@ size_t lcpfs_engine_get_outcomes(struct lcpfs_engine *engine, struct lcpfs_engin
 size_t lcpfs_engine_get_decisions(struct lcpfs_engine *engine, struct lcpfs_engine_decision *list, size_t room)
 {
 	const struct engine_core *core = &engine->core;
-	size_t count, first;
-
 	pthread_mutex_lock(&engine->lock);
-	count = MIN_OF(core->decision_count, LCPFS_ENGINE_DECISIONS_MAX);
-	first = core->decision_count - count;
+	size_t count = MIN_OF(core->decision_count, LCPFS_ENGINE_DECISIONS_MAX);
+	size_t first = core->decision_count - count;
 	for (size_t i = 0; list && i < MIN_OF(count, room); i++)
 		list[i] = core->decisions[(first + i) % LCPFS_ENGINE_DECISIONS_MAX];
 	pthread_mutex_unlock(&engine->lock);
@@ -471,7 +436,6 @@ size_t lcpfs_engine_get_decisions(struct lcpfs_engine *engine, struct lcpfs_engi
 size_t lcpfs_engine_save(struct lcpfs_engine *engine, void *bytes, size_t room)
 {
 	size_t need;
-
 	WITH_LOCK(engine, need = engine_state_save(&engine->core, bytes, room));
 	return need;
 }
@@ -479,7 +443,6 @@ size_t lcpfs_engine_save(struct lcpfs_engine *engine, void *bytes, size_t room)
 int lcpfs_engine_load(struct lcpfs_engine *engine, const void *bytes, size_t length)
 {
 	int error;
-
 	if (!bytes)
 		return -LCPFS_E_INVALID;
 	WITH_LOCK(engine, error = engine_state_load(&engine->core, bytes, length));

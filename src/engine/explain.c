@@ -45,10 +45,8 @@ struct line { /* being filled; what does not fit is left out */
 static void PRINTF_LIKE(2, 3) say(struct line *line, const char *format, ...)
 {
 	va_list arguments;
-	int length;
-
 	va_start(arguments, format);
-	length = vsnprintf(line->text + line->length, line->room - line->length, format, arguments);
+	int length = vsnprintf(line->text + line->length, line->room - line->length, format, arguments);
 	va_end(arguments);
 	if (length > 0)
 		line->length = MIN_OF(line->length + (size_t)length, line->room - 1);
@@ -57,7 +55,6 @@ static void PRINTF_LIKE(2, 3) say(struct line *line, const char *format, ...)
 static const char *name_of(const struct engine_core *core, uint32_t id, char room[NAME_ROOM])
 {
 	const struct engine_partition *p = engine_core_find(core, id);
-
 	if (id == LCPFS_ENGINE_FREE)
 		return "free space";
 	if (p && p->name[0])
@@ -84,7 +81,6 @@ static struct names *names_of(const struct engine_core *core, const struct lcpfs
 static void say_with_error(struct line *line, double value, double error)
 {
 	char text[WORDS_ROOM];
-
 	say(line, "%s", words_number(text, value));
 	if (error > 0)
 		say(line, " ± %s", words_number(text, error));
@@ -102,7 +98,6 @@ static const char *why_gets_nothing(const struct engine_core *core, const struct
 				    char room[NAME_ROOM])
 {
 	char max[WORDS_ROOM];
-
 	if (is_at_max(core, p)) {
 		snprintf(room, NAME_ROOM, "at its max (%s)", words_blocks(max, (double)p->max));
 		return room;
@@ -118,7 +113,6 @@ static const char *why_gives_nothing(const struct engine_core *core, const struc
 {
 	uint64_t step = core->options.step_blocks;
 	char size[WORDS_ROOM];
-
 	words_blocks(size, (double)p->size);
 	if (p->size < p->min + step)
 		snprintf(room, NAME_ROOM, "at its min (%s)", size);
@@ -138,7 +132,6 @@ static const char *why_gives_nothing(const struct engine_core *core, const struc
 static void say_free_is_kept(struct line *line, uint64_t free_blocks)
 {
 	char text[WORDS_ROOM];
-
 	if (free_blocks)
 		say(line, "the %s that are free are kept back for full writers",
 		    words_blocks(text, (double)free_blocks));
@@ -151,10 +144,8 @@ static void say_free_is_kept(struct line *line, uint64_t free_blocks)
 static const struct engine_partition *gains_most(const struct engine_core *core, bool only_who_can)
 {
 	const struct engine_partition *best = NULL;
-
 	for (size_t i = 0; i < core->count; i++) {
 		const struct engine_rank *r = &core->ranks[i];
-
 		if (r->gain_step > (best ? best->gain_step : 0) && (r->can_get || !only_who_can))
 			best = core->partitions[i];
 	}
@@ -166,7 +157,6 @@ static void say_nobody_gets(struct line *line, const struct engine_core *core)
 	const struct engine_partition *most = gains_most(core, false);
 	size_t gain = 0, at_max = 0;
 	char why[NAME_ROOM], name[NAME_ROOM];
-
 	for (size_t i = 0; i < core->count; i++) {
 		gain += core->ranks[i].gain_step > 0;
 		at_max += core->ranks[i].gain_step > 0 && is_at_max(core, core->partitions[i]);
@@ -193,13 +183,11 @@ static void say_nobody_gives(struct line *line, const struct engine_core *core, 
 {
 	char why[NAME_ROOM], name[NAME_ROOM];
 	size_t told = 0;
-
 	say(line, "nothing can move: %s would gain from more space, but ", name_of(core, to->id, name));
 	say_free_is_kept(line, d->free_blocks);
 	for (size_t i = 0; i < core->count; i++) {
 		const struct engine_partition *p = core->partitions[i];
 		const char *reason = p == to ? NULL : why_gives_nothing(core, p, why);
-
 		if (reason && ++told <= 2)
 			say(line, ", %s is %s", name_of(core, p->id, name), reason);
 	}
@@ -210,7 +198,6 @@ static void say_nobody_gives(struct line *line, const struct engine_core *core, 
 static void say_no_pair(struct line *line, const struct engine_core *core, const struct lcpfs_engine_decision *d)
 {
 	const struct engine_partition *to = gains_most(core, true);
-
 	if (to)
 		say_nobody_gives(line, core, to, d);
 	else
@@ -225,7 +212,6 @@ static void say_no_room(struct line *line, const struct engine_core *core, const
 	const struct engine_partition *to = engine_core_find(core, d->to_id);
 	char why[NAME_ROOM];
 	const char *reason = from ? why_gives_nothing(core, from, why) : NULL;
-
 	say(line, "no room: ");
 	if (to && is_at_max(core, to))
 		say(line, "%s is %s", n->to, why_gets_nothing(core, to, why));
@@ -257,10 +243,8 @@ static double share_written(const struct engine_partition *p)
 static const struct engine_partition *nearest_to_measured(const struct engine_core *core)
 {
 	const struct engine_partition *best = NULL;
-
 	for (size_t i = 0; i < core->count; i++) {
 		const struct engine_partition *p = core->partitions[i];
-
 		if (!p->side.measured && (!best || share_written(p) > share_written(best)))
 			best = p;
 	}
@@ -270,7 +254,6 @@ static const struct engine_partition *nearest_to_measured(const struct engine_co
 static void say_round(struct line *line, const struct engine_core *core, const struct engine_partition *p)
 {
 	char name[NAME_ROOM], written[WORDS_ROOM], size[WORDS_ROOM];
-
 	words_two_blocks(written, p->since_blocks, size, (double)p->size);
 	say(line, "%s has written %s of the %s that take its log round once", name_of(core, p->id, name), written,
 	    size);
@@ -283,7 +266,6 @@ static void say_not_measured(struct line *line, const struct engine_core *core,
 	const struct engine_partition *p = engine_core_find(core, d->to_id);
 	const struct engine_partition *from = engine_core_find(core, d->from_id);
 	char name[NAME_ROOM];
-
 	if (!p || p->side.measured)
 		p = from ? from : nearest_to_measured(core);
 	say(line, "not enough traffic yet to know what space is worth: ");
@@ -304,7 +286,6 @@ static void say_wait(struct line *line, const struct engine_core *core, const st
 {
 	const struct engine_partition *to = engine_core_find(core, d->to_id);
 	char text[WORDS_ROOM];
-
 	if (d->reason == LCPFS_ENGINE_WAIT_REPORT) {
 		say(line, "the move of %s from %s to %s is being carried out", n->size, n->from, n->to);
 	} else if (d->reason == LCPFS_ENGINE_WAIT_MEASURE) {
@@ -330,14 +311,12 @@ static void say_wait(struct line *line, const struct engine_core *core, const st
 static double percent_of_epsilon(const struct lcpfs_engine_decision *d)
 {
 	double epsilon = d->from.epsilon + d->to.epsilon;
-
 	return epsilon > 0 ? 100 * d->expected_gain / epsilon : 0;
 }
 
 static void say_effects(struct line *line, const struct lcpfs_engine_decision *d)
 {
 	char saved[WORDS_ROOM], cost[WORDS_ROOM], seconds[WORDS_ROOM], percent[WORDS_ROOM];
-
 	say(line, ": epsilon of the two should fall by ");
 	say_with_error(line, d->expected_gain, d->expected_error);
 	say(line, " (%s %%), and writing by %s/s", words_number(percent, percent_of_epsilon(d)),
@@ -350,7 +329,6 @@ static void say_effects(struct line *line, const struct lcpfs_engine_decision *d
 static void say_move(struct line *line, const struct lcpfs_engine_decision *d, const struct names *n)
 {
 	const char *why = d->reason == LCPFS_ENGINE_EXPLORE ? "to learn, " : "";
-
 	if (d->action == LCPFS_ENGINE_MOVE)
 		say(line, "%smoving %s from %s to %s", why, n->size, n->from, n->to);
 	else if (d->action == LCPFS_ENGINE_WOULD_MOVE)
@@ -365,7 +343,6 @@ static void say_move(struct line *line, const struct lcpfs_engine_decision *d, c
 static void say_balance(struct line *line, const struct lcpfs_engine_decision *d, const struct names *n)
 {
 	char gain[WORDS_ROOM], loss[WORDS_ROOM];
-
 	words_two_numbers(gain, d->to.gain_per_block * PER_M, loss, d->from.gain_per_block * PER_M);
 	say(line, "in balance: epsilon would fall by %s per M that %s got, and rise by %s per M that %s gave",
 	    gain, n->to, loss, n->from);
@@ -375,7 +352,6 @@ static void say_noise(struct line *line, const struct lcpfs_engine_decision *d, 
 {
 	double quantile = engine_t_quantile(d->significance, ENGINE_CERTAIN);
 	char gain[WORDS_ROOM], noise[WORDS_ROOM], percent[WORDS_ROOM], error[WORDS_ROOM];
-
 	words_two_numbers(gain, d->expected_gain, noise, quantile * d->measurement_error);
 	if (d->expected_gain > quantile * d->measurement_error)
 		say(line,
@@ -392,7 +368,6 @@ static void say_noise(struct line *line, const struct lcpfs_engine_decision *d, 
 static void say_no_payback(struct line *line, const struct lcpfs_engine_decision *d, const struct names *n)
 {
 	char saved[WORDS_ROOM], cost[WORDS_ROOM], left[WORDS_ROOM], seconds[WORDS_ROOM];
-
 	say(line, "%s from %s to %s ", n->size, n->from, n->to);
 	if (!engine_weigh_repays(d) && !(d->expected_saving_blocks_s > 0)) {
 		say(line,
@@ -422,7 +397,6 @@ static void say_undo(struct line *line, const struct lcpfs_engine_decision *d, c
 static void say_retreat(struct line *line, const struct lcpfs_engine_decision *d, const struct names *n)
 {
 	char lately[WORDS_ROOM], lost[WORDS_ROOM], left[WORDS_ROOM], back[WORDS_ROOM];
-
 	say(line,
 	    "%s towards base sizes, %s from %s to %s: of the last %s written, %s were more than at base sizes; "
 	    "the harm bound leaves %s beyond the %s that going back copies",
@@ -434,7 +408,6 @@ static void say_retreat(struct line *line, const struct lcpfs_engine_decision *d
 static void say_call_back(struct line *line, const struct lcpfs_engine_decision *d, const struct names *n)
 {
 	char loss[WORDS_ROOM];
-
 	say(line, "free space is wanted: %s loses least by giving %s (epsilon rises by %s per M)", n->from,
 	    n->size, words_number(loss, d->from.gain_per_block * PER_M));
 }
@@ -445,7 +418,6 @@ void engine_explain_sentence(const struct engine_core *core, struct lcpfs_engine
 {
 	struct line line = {d->sentence, sizeof(d->sentence), 0};
 	struct names room, *n = names_of(core, d, &room);
-
 	d->sentence[0] = '\0';
 	switch (d->reason) {
 	case LCPFS_ENGINE_MODE_OFF:
@@ -500,7 +472,6 @@ static void say_most(struct line *line, const struct engine_core *core, const st
 	const struct engine_partition *most = engine_core_find(core, d->gains_most_id);
 	char name[NAME_ROOM], number[WORDS_ROOM], why[NAME_ROOM];
 	const char *reason = most ? why_gets_nothing(core, most, why) : NULL;
-
 	if (!most) {
 		say(line, "no partition is known to gain from more space");
 		return;
@@ -514,7 +485,6 @@ static void say_least(struct line *line, const struct engine_core *core, const s
 	const struct engine_partition *least = engine_core_find(core, d->loses_least_id);
 	char name[NAME_ROOM], number[WORDS_ROOM], why[NAME_ROOM];
 	const char *reason = least ? why_gives_nothing(core, least, why) : NULL;
-
 	if (engine_weigh_free_can_give(d))
 		say(line, ", %s are free to give",
 		    words_blocks(number, (double)(d->free_blocks - d->reserve_blocks)));
@@ -529,7 +499,6 @@ static void say_least(struct line *line, const struct engine_core *core, const s
 void engine_explain_ranking(const struct engine_core *core, struct lcpfs_engine_decision *d)
 {
 	struct line line = {d->ranking, sizeof(d->ranking), 0};
-
 	d->ranking[0] = '\0';
 	say_most(&line, core, d);
 	say_least(&line, core, d);

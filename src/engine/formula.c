@@ -22,7 +22,6 @@ double lcpfs_engine_pressure(double utilization, double access_frequency, uint64
 			     uint64_t max_size_blocks)
 {
 	double headroom = 0;
-
 	if (max_size_blocks > size_blocks)
 		headroom = (double)(max_size_blocks - size_blocks) / (double)max_size_blocks;
 	if (headroom < HEADROOM_MIN)
@@ -40,7 +39,6 @@ static double share_still_live(double alpha)
 {
 	double x = alpha - 1, c = log(alpha) - alpha;
 	double t = x < 0.5 ? 1 - x + 2 * x * x / 3 - 4 * x * x * x / 9 : alpha * exp(-alpha);
-
 	for (int i = 0; i < 6 && x > 1e-4; i++) {
 		double step = (log(t) - t - c) / (1 / t - 1);
 		t -= step;
@@ -54,7 +52,6 @@ double engine_uniform_copies(double ratio)
 {
 	double alpha = 1 + fmin(fmax(engine_finite_or(ratio, RATIO_MAX), RATIO_MIN), RATIO_MAX);
 	double t = share_still_live(alpha);
-
 	return t / (alpha - t);
 }
 
@@ -76,15 +73,14 @@ static double normal_quantile(double upper)
 				   -2.549732539343734e+00, 4.374664141464968e+00,  2.938163982698783e+00};
 	static const double d[] = {7.784695709041462e-03, 3.224671290700398e-01, 2.445134137142996e+00,
 				   3.754408661907416e+00};
-	double q, r;
-
+	double q;
 	if (upper < 0.02425) {
 		q = sqrt(-2 * log(upper));
 		return -(((((c[0] * q + c[1]) * q + c[2]) * q + c[3]) * q + c[4]) * q + c[5]) /
 		       ((((d[0] * q + d[1]) * q + d[2]) * q + d[3]) * q + 1);
 	}
 	q = 0.5 - upper;
-	r = q * q;
+	double r = q * q;
 	return (((((a[0] * r + a[1]) * r + a[2]) * r + a[3]) * r + a[4]) * r + a[5]) * q /
 	       (((((b[0] * r + b[1]) * r + b[2]) * r + b[3]) * r + b[4]) * r + 1);
 }
@@ -94,7 +90,6 @@ double engine_t_quantile(double significance, double freedom)
 {
 	double z = normal_quantile(fmin(fmax(significance, 1e-12), 0.5));
 	double n = fmax(freedom, 1), z2 = z * z;
-
 	return z + z * (z2 + 1) / (4 * n) + z * ((5 * z2 + 16) * z2 + 3) / (96 * n * n) +
 	       z * (((3 * z2 + 19) * z2 + 17) * z2 - 15) / (384 * n * n * n);
 }

@@ -43,7 +43,6 @@ static void learn_copying(struct engine_core *core, const struct lcpfs_engine_mo
 {
 	const struct lcpfs_engine_decision *d = &core->carried;
 	double size = (double)d->from.size_blocks - (double)moved->blocks;
-
 	if (moved->copied_blocks == UINT64_MAX)
 		engine_ledger_moved(core, NULL, d->cost_blocks);
 	else
@@ -61,7 +60,6 @@ static void await(struct engine_core *core, struct engine_partition *from, struc
 	const struct lcpfs_engine_decision *d = &core->carried;
 	struct engine_pending *pending = &core->pending[core->pending_count];
 	uint64_t free_before = engine_core_free_blocks(core);
-
 	memset(pending, 0, sizeof(*pending));
 	pending->outcome = (struct lcpfs_engine_outcome){
 		.sequence = d->sequence,
@@ -91,7 +89,6 @@ static void note_refusal(struct engine_core *core, struct engine_partition *from
 {
 	double most = core->carried.cost_limit_blocks;
 	bool known = moved->copied_blocks != UINT64_MAX;
-
 	if (!from)
 		return;
 	if (moved->blocks >= core->carried.blocks) { /* it can, after all */
@@ -122,7 +119,6 @@ static int check_report(const struct engine_core *core, uint64_t sequence, const
 {
 	const struct lcpfs_engine_decision *d = &core->carried;
 	struct engine_partition *from = engine_core_find(core, d->from_id);
-
 	if (!core->carrying || sequence != d->sequence || moved->blocks > d->blocks)
 		return -LCPFS_E_INVALID;
 	if (moved->blocks > (from ? from->size : engine_core_free_blocks(core)))
@@ -136,7 +132,6 @@ int engine_judge_report(struct engine_core *core, uint64_t sequence, const struc
 	struct engine_partition *from = engine_core_find(core, d->from_id), *to = engine_core_find(core, d->to_id);
 	int error = check_report(core, sequence, moved);
 	bool judged = d->reason == LCPFS_ENGINE_GAIN || d->reason == LCPFS_ENGINE_EXPLORE, awaited = false;
-
 	if (error)
 		return error;
 	core->carrying = false;
@@ -182,11 +177,10 @@ static struct side_after compare(const struct engine_core *core, const struct en
 	double latency = before->latency_us * before->expected_ratio, error = before->latency_error;
 	struct side_after result = {.freedom = before->measured ? before->freedom : ENGINE_CERTAIN};
 	struct engine_mean mean;
-	double utilization, old = before->latency_us * before->utilization;
-
+	double old = before->latency_us * before->utilization;
 	if (!p)
 		return (struct side_after){.freedom = ENGINE_CERTAIN};
-	utilization = before->changed ? before->new_utilization : engine_core_utilization(p);
+	double utilization = before->changed ? before->new_utilization : engine_core_utilization(p);
 	if (!before->changed && engine_core_settled(core, p) && engine_window_ready(&p->window)) {
 		mean = engine_window_latency(&p->window);
 		if (isfinite(mean.error)) {
@@ -211,7 +205,6 @@ static void learn(struct engine_core *core, const struct lcpfs_engine_outcome *o
 	double shrunk = o->from_id ? (double)o->blocks / (double)o->from_old_blocks : 0;
 	double ratio = -change / o->expected_gain, error = o->standard_error / o->expected_gain;
 	double weight = 1 / (1 + error * error);
-
 	lcpfs_engine_threshold_observe(&core->pressure, o->pressure, change);
 	/* how long an effect takes is seen whichever way it went */
 	lcpfs_engine_threshold_observe(&core->cooldown_s, (double)o->taken_us / 1e6, -fabs(change));
@@ -234,7 +227,6 @@ static void release(struct engine_core *core, size_t index)
 {
 	struct lcpfs_engine_outcome *o = &core->pending[index].outcome;
 	struct engine_partition *to = engine_core_find(core, o->to_id);
-
 	core->outcomes[core->outcome_count++ % LCPFS_ENGINE_OUTCOMES_MAX] = *o;
 	if (to) {
 		to->awaited = false;
@@ -257,7 +249,6 @@ static void conclude(struct engine_core *core, size_t index, double change, doub
 {
 	struct lcpfs_engine_outcome *o = &core->pending[index].outcome;
 	double bound = engine_t_quantile(core->options.significance, freedom) * error;
-
 	o->verdict = change < -bound  ? LCPFS_ENGINE_IMPROVED
 		     : change > bound ? LCPFS_ENGINE_HURT
 				      : LCPFS_ENGINE_INCONCLUSIVE;
@@ -279,7 +270,6 @@ static bool long_enough(const struct engine_core *core, const struct engine_part
 			double error)
 {
 	double turnover = (double)to->size;
-
 	if (engine_t_quantile(core->options.significance, to->window.count - 1) * error <= expected)
 		return true;
 	return engine_window_sum(&to->window).work >= turnover;
@@ -293,7 +283,6 @@ static bool hopeless(const struct engine_core *core, const struct engine_pending
 		     const struct engine_partition *to)
 {
 	double waited_s = (double)(core->now_us - pending->outcome.moved_us) / 1e6;
-
 	if (to->since_blocks > 0 || engine_window_ready(&to->window))
 		return false;
 	/* once for the effect to arrive, and as long to measure */
@@ -303,7 +292,6 @@ static bool hopeless(const struct engine_core *core, const struct engine_pending
 static void give_up(struct engine_core *core, size_t index)
 {
 	struct lcpfs_engine_outcome *o = &core->pending[index].outcome;
-
 	o->taken_us = core->now_us - o->moved_us;
 	o->verdict = LCPFS_ENGINE_NOT_JUDGED;
 	release(core, index);
@@ -314,18 +302,15 @@ static bool judge(struct engine_core *core, size_t index)
 	struct engine_pending *pending = &core->pending[index];
 	struct lcpfs_engine_outcome *o = &pending->outcome;
 	struct engine_partition *from = engine_core_find(core, o->from_id), *to = engine_core_find(core, o->to_id);
-	struct side_after gives, gets;
-	double error;
-
 	if (hopeless(core, pending, to)) {
 		give_up(core, index);
 		return true;
 	}
 	if (!engine_core_settled(core, to) || !engine_window_ready(&to->window))
 		return false;
-	gives = compare(core, from, &pending->from);
-	gets = compare(core, to, &pending->to);
-	error = sqrt(gives.square + gets.square);
+	struct side_after gives = compare(core, from, &pending->from);
+	struct side_after gets = compare(core, to, &pending->to);
+	double error = sqrt(gives.square + gets.square);
 	if (!long_enough(core, to, o->expected_gain, error))
 		return false;
 	o->epsilon_before = gives.before + gets.before;
@@ -339,7 +324,6 @@ static bool judge(struct engine_core *core, size_t index)
 static size_t pending_of(const struct engine_core *core, uint64_t sequence)
 {
 	size_t i = 0;
-
 	while (i < core->pending_count && core->pending[i].outcome.sequence != sequence)
 		i++;
 	return i;
@@ -354,14 +338,11 @@ void engine_judge_trial(struct engine_core *core, struct engine_partition *p)
 	struct engine_trial trial = p->trial;
 	struct lcpfs_engine_outcome unknown = {
 		.sequence = trial.sequence, .from_id = p->id, .to_id = trial.to_id, .blocks = trial.blocks};
-	struct lcpfs_engine_outcome *o;
 	double rise;
-	size_t i;
-
 	if (!engine_trial_failed(p, &rise) || core->undo_wanted || core->carrying)
 		return;
-	i = pending_of(core, trial.sequence);
-	o = i < core->pending_count ? &core->pending[i].outcome : &unknown;
+	size_t i = pending_of(core, trial.sequence);
+	struct lcpfs_engine_outcome *o = i < core->pending_count ? &core->pending[i].outcome : &unknown;
 	o->epsilon_before = p->side.epsilon;
 	o->epsilon_after = fmax(p->side.epsilon + rise, nextafter(p->side.epsilon, INFINITY));
 	o->standard_error = 0; /* blocks are counted, not measured */
@@ -408,10 +389,9 @@ void engine_judge_past(const struct engine_core *core, const struct engine_parti
 {
 	double weights = core->options.priors.past, sum = weights, squares = weights;
 	double pressure = to ? to->side.pressure : 0, memory_us = to ? 1e6 * to->demand.memory[0].seconds : 0;
-
 	for (size_t i = 0; i < MIN_OF(core->outcome_count, LCPFS_ENGINE_OUTCOMES_MAX); i++) {
 		const struct lcpfs_engine_outcome *o = &core->outcomes[i];
-		double se = o->standard_error / o->expected_gain, r, w;
+		double se = o->standard_error / o->expected_gain;
 		/* a clock that began anew says nothing of how long ago it was */
 		if (o->moved_us > core->now_us)
 			continue;
@@ -419,8 +399,8 @@ void engine_judge_past(const struct engine_core *core, const struct engine_parti
 		    !(o->expected_gain > 0) ||
 		    !(fabs(o->pressure - pressure) <= ENGINE_SIMILAR_PRESSURE * pressure))
 			continue;
-		r = (o->epsilon_before - o->epsilon_after) / o->expected_gain;
-		w = 1 / (1 + se * se);
+		double r = (o->epsilon_before - o->epsilon_after) / o->expected_gain;
+		double w = 1 / (1 + se * se);
 		w *= exp(-(double)(core->now_us - MIN_OF(core->now_us, o->moved_us)) / fmax(memory_us, 1));
 		weights += w;
 		sum += w * r;

@@ -19,11 +19,10 @@
  */
 void engine_ledger_fit(struct engine_core *core)
 {
-	uint64_t sum = 0, over;
-
+	uint64_t sum = 0;
 	for (size_t i = 0; i < core->count; i++)
 		sum += core->partitions[i]->base;
-	over = sum > core->options.pool_blocks ? sum - core->options.pool_blocks : 0;
+	uint64_t over = sum > core->options.pool_blocks ? sum - core->options.pool_blocks : 0;
 	for (size_t i = 0; i < core->count && over; i++) {
 		struct engine_partition *p = core->partitions[i];
 		uint64_t less = MIN_OF(p->base > p->size ? p->base - p->size : 0, over);
@@ -37,7 +36,6 @@ void engine_ledger_fit(struct engine_core *core)
 void engine_ledger_outgrown(struct engine_core *core, struct engine_partition *p)
 {
 	uint64_t least = MIN_OF(engine_core_least(core, p), p->size);
-
 	if (p->base >= least)
 		return;
 	p->base = least;
@@ -60,12 +58,10 @@ static double saved_by(const struct engine_core *core, const struct engine_parti
 {
 	double quantile = engine_t_quantile(core->options.significance, ENGINE_CERTAIN);
 	struct lcpfs_engine_side side = p->side;
-	double here, there;
-
 	side.curve_power += (p->size > p->base ? -1 : 1) * quantile * side.power_error;
 	side.curve_power = fmax(side.curve_power, 0);
-	here = engine_weigh_copies(&side, (double)p->size);
-	there = engine_weigh_copies(&side, (double)p->base);
+	double here = engine_weigh_copies(&side, (double)p->size);
+	double there = engine_weigh_copies(&side, (double)p->base);
 	if (!(here > 0))
 		return 0;
 	/* what is copied where hardly anything should be does not tell of elsewhere */
@@ -82,7 +78,6 @@ void engine_ledger_add(struct engine_core *core, struct engine_partition *p, con
 {
 	struct engine_ledger *l = &core->ledger;
 	double for_moves = fmin(batch->copied, p->moved_copied);
-
 	p->saved_lately = 0;
 	l->lately += batch->device;
 	if (core->carrying && core->carried.from_id == p->id) {

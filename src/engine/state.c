@@ -50,7 +50,6 @@ static void u64_field(struct cursor *c, uint64_t *v)
 static void u32_field(struct cursor *c, uint32_t *v)
 {
 	uint64_t wide = *v;
-
 	put_u64(c, &wide, 4);
 	*v = (uint32_t)wide;
 }
@@ -58,7 +57,6 @@ static void u32_field(struct cursor *c, uint32_t *v)
 static void f64_field(struct cursor *c, double *v)
 {
 	uint64_t bits;
-
 	memcpy(&bits, v, 8);
 	put_u64(c, &bits, 8);
 	memcpy(v, &bits, 8);
@@ -67,7 +65,6 @@ static void f64_field(struct cursor *c, double *v)
 static void f32_field(struct cursor *c, float *v)
 {
 	uint32_t bits;
-
 	memcpy(&bits, v, 4);
 	u32_field(c, &bits);
 	memcpy(v, &bits, 4);
@@ -77,7 +74,6 @@ static void f32_field(struct cursor *c, float *v)
 static void short_field(struct cursor *c, double *v)
 {
 	float single = (float)fmin(fmax(*v, -FLT_MAX), FLT_MAX);
-
 	f32_field(c, &single);
 	*v = single;
 }
@@ -101,7 +97,6 @@ struct counts {
 static void engine_fields(struct cursor *c, struct engine_core *core, struct counts *counts)
 {
 	uint32_t tried_steps = (uint32_t)MIN_OF(core->copying_tried / core->options.step_blocks, UINT32_MAX);
-
 	threshold_fields(c, &core->pressure);
 	threshold_fields(c, &core->cooldown_s);
 	threshold_fields(c, &core->growth);
@@ -160,7 +155,6 @@ static void trial_fields(struct cursor *c, struct engine_trial *t)
 static void barrier_fields(struct cursor *c, struct engine_barrier *b)
 {
 	uint32_t times = (uint32_t)b->times;
-
 	u64_field(c, &b->size);
 	short_field(c, &b->work);
 	u32_field(c, &times);
@@ -170,7 +164,6 @@ static void barrier_fields(struct cursor *c, struct engine_barrier *b)
 static void partition_fields(struct cursor *c, struct engine_partition *p)
 {
 	uint32_t points = (uint32_t)p->curve.count, known = p->latency_known;
-
 	u32_field(c, &p->id);
 	u32_field(c, &points);
 	for (int i = 0; i < ENGINE_CURVE_POINTS; i++) {
@@ -198,7 +191,6 @@ static void partition_fields(struct cursor *c, struct engine_partition *p)
 static void outcome_fields(struct cursor *c, struct lcpfs_engine_outcome *o)
 {
 	uint32_t verdict = o->verdict, reason = o->reason | (o->undone ? 1u << 31 : 0);
-
 	u64_field(c, &o->sequence);
 	u32_field(c, &o->from_id);
 	u32_field(c, &o->to_id);
@@ -226,7 +218,6 @@ static void outcome_fields(struct cursor *c, struct lcpfs_engine_outcome *o)
 static uint64_t fnv1a(const uint8_t *bytes, size_t length)
 {
 	uint64_t hash = 0xcbf29ce484222325u;
-
 	for (size_t i = 0; i < length; i++)
 		hash = (hash ^ bytes[i]) * 0x100000001b3u;
 	return hash;
@@ -237,7 +228,6 @@ static void write_header(uint8_t *bytes, size_t length)
 	struct cursor c = {.bytes = bytes, .at = sizeof(MAGIC) - 1};
 	uint32_t version = VERSION, all = (uint32_t)length;
 	uint64_t hash = fnv1a(bytes + HEADER_BYTES, length - HEADER_BYTES);
-
 	memcpy(bytes, MAGIC, sizeof(MAGIC) - 1);
 	u32_field(&c, &version);
 	u32_field(&c, &all);
@@ -249,7 +239,6 @@ static struct engine_partition partition_to_save(const struct engine_core *core,
 {
 	struct engine_partition copy = *p;
 	struct engine_point point;
-
 	copy.refused.work = core->work - p->refused.work;
 	copy.hurt.work = core->work - p->hurt.work;
 
@@ -271,7 +260,6 @@ size_t engine_state_save(const struct engine_core *core, void *bytes, size_t roo
 	size_t need =
 		HEADER_BYTES + ENGINE_BYTES + core->count * PARTITION_BYTES + counts.outcomes * OUTCOME_BYTES;
 	size_t first = core->outcome_count - counts.outcomes;
-
 	if (!bytes || room < need || need > UINT32_MAX)
 		return need;
 	memset(bytes, 0, need);
@@ -295,7 +283,6 @@ static int check_header(const uint8_t *bytes, size_t length)
 	struct cursor c = {.input = bytes, .at = sizeof(MAGIC) - 1};
 	uint32_t version = 0, all = 0;
 	uint64_t hash = 0;
-
 	if (length < HEADER_BYTES + ENGINE_BYTES || memcmp(bytes, MAGIC, sizeof(MAGIC) - 1))
 		return -LCPFS_E_CORRUPT;
 	u32_field(&c, &version);
@@ -341,7 +328,6 @@ static bool partition_is_sane(const struct engine_partition *p)
 				  p->since_blocks,    p->proven_blocks,  p->trial.user,       p->trial.seconds,
 				  p->trial.expected_copies, p->trial.saving_blocks_s, p->trial.return_blocks,
 				  p->refused.work, p->hurt.work};
-
 	if (!are_sane(numbers, ARRAY_LENGTH(numbers)) || !isfinite(p->trial.copied))
 		return false;
 	for (int i = 0; i < ENGINE_MEMORIES; i++) {
@@ -370,7 +356,6 @@ static struct engine_barrier barrier_from(const struct engine_core *core, const 
 static void load_partition(struct engine_core *core, const struct engine_partition *saved)
 {
 	struct engine_partition *p = engine_core_find(core, saved->id);
-
 	if (!p || !partition_is_sane(saved))
 		return;
 	p->curve = saved->curve;
@@ -402,7 +387,6 @@ int engine_state_load(struct engine_core *core, const void *bytes, size_t length
 	struct counts counts = {0};
 	int error = check_header(bytes, length);
 	struct engine_core learned = *core;
-
 	if (error)
 		return error;
 	c.at = HEADER_BYTES + ENGINE_BYTES - 16;

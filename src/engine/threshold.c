@@ -25,7 +25,6 @@ static void learn_outcome(struct lcpfs_engine_threshold *t, double change)
 	double n = (double)++t->observations;
 	double delta = change - t->mean_outcome;
 	double squares = t->observations > 2 ? t->variance * (n - 2) : 0;
-
 	t->mean_outcome += delta / n;
 	if (t->observations < 2)
 		return;
@@ -35,12 +34,10 @@ static void learn_outcome(struct lcpfs_engine_threshold *t, double change)
 
 bool lcpfs_engine_threshold_observe(struct lcpfs_engine_threshold *t, double action, double epsilon_change)
 {
-	double pull;
-
 	/* 1e100: its square is still finite, and no measurement is that large */
 	if (!(fabs(action) < 1e100) || !(fabs(epsilon_change) < 1e100))
 		return false;
-	pull = (action - t->value) * t->learning_rate;
+	double pull = (action - t->value) * t->learning_rate;
 	t->value += epsilon_change < 0 ? pull : -pull / 2;
 	t->low = fmin(t->low, action);
 	t->high = fmax(t->high, action);

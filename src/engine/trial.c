@@ -25,7 +25,6 @@ uint64_t engine_trial_limit(const struct engine_core *core, const struct engine_
 			    const struct lcpfs_engine_side *side)
 {
 	double off = log(side->cleaning_cost / side->uniform_copies);
-
 	if (!(off < -quantile(core) * hypot(LEVEL_ERROR, side->cleaning_error)))
 		return core->options.pool_blocks;
 	return (uint64_t)fmin(p->proven_blocks, (double)core->options.pool_blocks) + core->options.step_blocks;
@@ -34,7 +33,6 @@ uint64_t engine_trial_limit(const struct engine_core *core, const struct engine_
 uint64_t engine_barrier_floor(const struct engine_core *core, const struct engine_barrier *barrier)
 {
 	double wait = ldexp((double)core->options.pool_blocks, barrier->times - 1);
-
 	return core->work - barrier->work < wait ? barrier->size : 0;
 }
 
@@ -49,7 +47,6 @@ void engine_trial_begin(struct engine_core *core, struct engine_partition *from,
 	const struct lcpfs_engine_decision *d = &core->carried;
 	double blocks = (double)moved->blocks, size = (double)d->from.size_blocks - blocks;
 	double most = 1 + quantile(core) * d->from.cleaning_error;
-
 	from->trial = (struct engine_trial){
 		.blocks = moved->blocks,
 		.to_id = to->id,
@@ -89,7 +86,6 @@ void engine_trial_add(const struct engine_core *core, struct engine_partition *p
 static double epsilon_with(const struct lcpfs_engine_side *side, double copies)
 {
 	double ratio = 1 - side->write_share + side->write_share * (1 + copies) / (1 + side->cleaning_cost);
-
 	return side->epsilon * ratio;
 }
 
@@ -97,7 +93,6 @@ bool engine_trial_failed(const struct engine_partition *p, double *rise)
 {
 	const struct engine_trial *t = &p->trial;
 	double excess = t->copied - t->expected_copies * t->user - t->saving_blocks_s * t->seconds;
-
 	if (!t->blocks || !(t->user > 0) || excess <= t->return_blocks)
 		return false;
 	/* the blocks decide, however little of them latency shows */

@@ -13,7 +13,6 @@
 double engine_weigh_copies(const struct lcpfs_engine_side *side, double size_blocks)
 {
 	double live = (double)side->live_blocks;
-
 	if (!(live > 0) || !(side->cleaning_cost > 0) || !(side->uniform_copies > 0))
 		return 0;
 	if (size_blocks == (double)side->size_blocks)
@@ -27,7 +26,6 @@ double engine_weigh_copies(const struct lcpfs_engine_side *side, double size_blo
 double engine_weigh_latency_ratio(const struct lcpfs_engine_side *side, double size_blocks)
 {
 	double copies = engine_weigh_copies(side, size_blocks);
-
 	return 1 - side->write_share + side->write_share * (1 + copies) / (1 + side->cleaning_cost);
 }
 
@@ -35,14 +33,12 @@ static double epsilon_at(const struct lcpfs_engine_side *side, double size_block
 {
 	double latency = side->avg_latency_us * engine_weigh_latency_ratio(side, size_blocks);
 	double utilization = size_blocks > 0 ? fmin((double)side->live_blocks / size_blocks, 1) : 1;
-
 	return lcpfs_engine_epsilon(latency, utilization, side->access_frequency);
 }
 
 double engine_weigh_fall(const struct lcpfs_engine_side *side, double blocks)
 {
 	double now = (double)side->size_blocks;
-
 	if (side->id == LCPFS_ENGINE_FREE || !(side->access_frequency > 0) || !(side->avg_latency_us > 0))
 		return 0;
 	/* a loss beyond all numbers is not none */
@@ -58,7 +54,6 @@ static double pair_fall(const struct lcpfs_engine_decision *d, double blocks)
 double engine_weigh_saving(const struct lcpfs_engine_side *side, double blocks)
 {
 	double size = (double)side->size_blocks;
-
 	if (side->id == LCPFS_ENGINE_FREE || !(side->write_frequency > 0))
 		return 0;
 	return side->write_frequency * (side->cleaning_cost - engine_weigh_copies(side, size + blocks));
@@ -93,7 +88,6 @@ double engine_weigh_way_back(const struct lcpfs_engine_side *side, double size_b
 	double live = (double)side->live_blocks, spare = size_blocks - live - side->kept_blocks;
 	double blocks = fmax(size_blocks - (double)side->base_blocks, 0);
 	double copies = engine_weigh_copies(side, (double)side->base_blocks);
-
 	if (side->id == LCPFS_ENGINE_FREE)
 		return 0;
 	return engine_finite_or(fmin(copies, live / fmax(spare, 1)) * blocks, 0);
@@ -105,7 +99,6 @@ static double longer_way_back(const struct lcpfs_engine_decision *d)
 	double to = (double)d->to.size_blocks, from = (double)d->from.size_blocks, blocks = (double)d->blocks;
 	double longer = engine_weigh_way_back(&d->to, to + blocks) - engine_weigh_way_back(&d->to, to);
 	double shorter = engine_weigh_way_back(&d->from, from) - engine_weigh_way_back(&d->from, from - blocks);
-
 	return longer - shorter;
 }
 
@@ -116,11 +109,10 @@ struct errors {
 /* How much the fall of ε would differ if one input were off by its standard error. */
 static void side_errors(const struct lcpfs_engine_side *side, double blocks, struct errors *errors)
 {
-	double fall = engine_weigh_fall(side, blocks), off;
+	double fall = engine_weigh_fall(side, blocks);
 	struct lcpfs_engine_side other = *side;
-
 	errors->measurement += fall * fall * side->frequency_error * side->frequency_error;
-	off = fall * side->latency_error;
+	double off = fall * side->latency_error;
 	*(side->measured ? &errors->measurement : &errors->ignorance) += off * off;
 	other.cleaning_cost *= 1 + side->cleaning_error;
 	off = engine_weigh_fall(&other, blocks) - fall;
@@ -141,7 +133,6 @@ static double most_copied(const struct lcpfs_engine_decision *d)
 {
 	double quantile = engine_t_quantile(d->significance, ENGINE_CERTAIN), blocks = (double)d->blocks;
 	double untried = fmax(blocks - (double)d->copying_tried, 0) / fmax(blocks, 1);
-
 	return d->cost_blocks * (1 + quantile * hypot(d->from.cleaning_error, untried));
 }
 
@@ -149,7 +140,6 @@ void engine_weigh_fixed(struct lcpfs_engine_decision *d, uint64_t blocks)
 {
 	double size = (double)blocks, fall = pair_fall(d, size);
 	struct errors errors = {0};
-
 	side_errors(&d->to, size, &errors);
 	side_errors(&d->from, -size, &errors);
 	errors.measurement *= d->past_ratio * d->past_ratio;
@@ -180,7 +170,6 @@ static uint64_t room_steps(const struct lcpfs_engine_decision *d)
 {
 	uint64_t get = steps_between(d->to.ceiling_blocks, d->to.size_blocks, d->step_blocks);
 	uint64_t give = steps_between(d->from.size_blocks, d->from.floor_blocks, d->step_blocks);
-
 	return MIN_OF(get, MIN_OF(give, d->from.give_blocks / d->step_blocks));
 }
 
@@ -189,7 +178,6 @@ static uint64_t balance_steps(const struct lcpfs_engine_decision *d, uint64_t ro
 {
 	uint64_t low = 0, high = room;
 	double step = (double)d->step_blocks;
-
 	while (low < high) {
 		uint64_t middle = low + (high - low + 1) / 2;
 		if (pair_fall(d, (double)middle * step) > pair_fall(d, (double)(middle - 1) * step))
@@ -210,7 +198,6 @@ static uint64_t explore_steps(const struct lcpfs_engine_decision *d, uint64_t ba
 	double from = d->from.measured ? d->from.epsilon * d->from.latency_error : 0;
 	double visible = engine_t_quantile(d->significance, ENGINE_CERTAIN) * sqrt(2 * (to * to + from * from));
 	uint64_t steps = 1;
-
 	while (d->outcomes && 2 * steps <= balance &&
 	       d->past_ratio * pair_fall(d, (double)(steps * d->step_blocks)) < visible)
 		steps *= 2;
@@ -225,7 +212,6 @@ static uint64_t cap_steps(const struct lcpfs_engine_decision *d)
 	double growth = d->growth_step * (1 + d->growth_rate) * (double)d->to.size_blocks;
 	double shrink = d->shrink_step * (1 + d->shrink_rate) * (double)d->from.size_blocks;
 	double cap = d->from.id == LCPFS_ENGINE_FREE ? growth : fmin(growth, shrink);
-
 	/* rounded up: else what is less than two steps could never be learned to be too little */
 	return (uint64_t)fmin(fmax(ceil(cap / (double)d->step_blocks), 1), 1e15);
 }
@@ -237,7 +223,6 @@ static uint64_t cap_steps(const struct lcpfs_engine_decision *d)
 bool engine_weigh_repays(const struct lcpfs_engine_decision *d)
 {
 	bool first = !(d->copying_expected > 0) && d->blocks == d->step_blocks && engine_weigh_saved(d) >= 1;
-
 	return engine_weigh_saved(d) >= d->cost_blocks || first;
 }
 
@@ -259,7 +244,6 @@ static bool pays_back(const struct lcpfs_engine_decision *d)
 static enum lcpfs_engine_reason sureness(const struct lcpfs_engine_decision *d)
 {
 	double quantile = engine_t_quantile(d->significance, ENGINE_CERTAIN);
-
 	if (!(d->expected_gain > quantile * d->measurement_error) || !(d->past_ratio > quantile * d->past_error))
 		return LCPFS_ENGINE_WITHIN_NOISE;
 	return d->expected_gain > quantile * d->expected_error ? LCPFS_ENGINE_GAIN : LCPFS_ENGINE_EXPLORE;
@@ -271,7 +255,6 @@ static enum lcpfs_engine_reason sureness(const struct lcpfs_engine_decision *d)
 static double pressed(const struct lcpfs_engine_decision *d)
 {
 	double like = (1 - ENGINE_SIMILAR_PRESSURE) * d->pressure_threshold;
-
 	return d->to.pressure < like ? d->to.pressure / like : 1;
 }
 
@@ -280,10 +263,8 @@ static enum lcpfs_engine_reason weigh_size(struct lcpfs_engine_decision *d, uint
 	uint64_t explore = MIN_OF(explore_steps(d, balance), cap_steps(d));
 	uint64_t full = (uint64_t)(pressed(d) * d->trust * (double)balance);
 	uint64_t steps = MIN_OF(MAX_OF(explore, full), cap_steps(d));
-	enum lcpfs_engine_reason reason;
-
 	engine_weigh_fixed(d, steps * d->step_blocks);
-	reason = sureness(d);
+	enum lcpfs_engine_reason reason = sureness(d);
 	if (reason != LCPFS_ENGINE_GAIN && steps > explore)
 		engine_weigh_fixed(d, explore * d->step_blocks);
 	while (!pays_back(d) && d->blocks > d->step_blocks)
@@ -295,15 +276,14 @@ static enum lcpfs_engine_reason weigh_size(struct lcpfs_engine_decision *d, uint
 
 void engine_weigh(struct lcpfs_engine_decision *d)
 {
-	uint64_t room = room_steps(d), balance;
-
+	uint64_t room = room_steps(d);
 	d->action = LCPFS_ENGINE_NONE;
 	d->reason = LCPFS_ENGINE_NO_ROOM;
 	engine_weigh_fixed(d, d->step_blocks);
 	d->balance_blocks = 0;
 	if (!room)
 		return;
-	balance = balance_steps(d, room);
+	uint64_t balance = balance_steps(d, room);
 	d->balance_blocks = (double)(balance * d->step_blocks);
 	d->reason = LCPFS_ENGINE_IN_BALANCE;
 	if (!balance)
@@ -317,7 +297,6 @@ void engine_weigh(struct lcpfs_engine_decision *d)
 double engine_weigh_budget(const struct lcpfs_engine_decision *d)
 {
 	double left = d->harm * (d->written_blocks + d->saved_blocks) + d->saved_blocks - d->return_blocks;
-
 	return fmax(engine_finite_or(left, 0), 0);
 }
 
@@ -329,7 +308,6 @@ double engine_weigh_budget(const struct lcpfs_engine_decision *d)
 bool engine_weigh_must_retreat(const struct lcpfs_engine_decision *d)
 {
 	double looks = 1 + ceil(d->return_blocks / d->lately_blocks);
-
 	if (!(d->lost_blocks > 0) || !(d->lately_blocks > 0))
 		return false;
 	return d->copying_budget <= d->lost_blocks * looks &&
@@ -368,7 +346,6 @@ static bool same_numbers(const struct lcpfs_engine_decision *a, const struct lcp
 static bool weighing_holds(const struct lcpfs_engine_decision *d)
 {
 	struct lcpfs_engine_decision again = *d;
-
 	engine_weigh(&again);
 	if (again.action == LCPFS_ENGINE_MOVE && d->mode == LCPFS_ENGINE_OBSERVE)
 		again.action = LCPFS_ENGINE_WOULD_MOVE;
@@ -379,7 +356,6 @@ static bool weighing_holds(const struct lcpfs_engine_decision *d)
 static bool call_back_holds(const struct lcpfs_engine_decision *d)
 {
 	struct lcpfs_engine_decision again = *d;
-
 	engine_weigh_fixed(&again, d->blocks);
 	again.cost_limit_blocks = 0; /* it is asked for, whatever it costs */
 	return d->from_id && d->blocks && same_numbers(&again, d) &&
@@ -389,7 +365,6 @@ static bool call_back_holds(const struct lcpfs_engine_decision *d)
 static bool retreat_holds(const struct lcpfs_engine_decision *d)
 {
 	struct lcpfs_engine_decision again = *d;
-
 	engine_weigh_fixed(&again, d->blocks);
 	return engine_weigh_must_retreat(d) && d->blocks && same_numbers(&again, d) &&
 	       d->to.size_blocks + d->blocks <= d->to.base_blocks &&
@@ -409,7 +384,6 @@ static bool undo_holds(const struct lcpfs_engine_decision *d)
 static bool carried_holds(const struct lcpfs_engine_decision *d)
 {
 	struct lcpfs_engine_decision again = *d;
-
 	if (d->freedom > 0)
 		return undo_holds(d);
 	if (!d->to_id)

@@ -37,7 +37,6 @@ static void merge_pairs(struct engine_window *w)
 static void make_room(struct engine_window *w, double turnover_blocks)
 {
 	double mean_work = engine_window_sum(w).work / w->count;
-
 	if (mean_work * ENGINE_BATCHES_MAX / 2 < turnover_blocks) {
 		merge_pairs(w);
 		w->width = 2 * mean_work;
@@ -66,7 +65,6 @@ bool engine_window_ready(const struct engine_window *window)
 struct engine_batch engine_window_sum(const struct engine_window *window)
 {
 	struct engine_batch sum = {0};
-
 	for (int i = 0; i < window->count; i++)
 		engine_batch_add(&sum, &window->batches[i]);
 	return sum;
@@ -80,15 +78,14 @@ struct ratio {
 
 static struct engine_mean ratio_mean(const struct ratio *r)
 {
-	double top = 0, bottom = 0, squares = 0, n = r->count, value;
-
+	double top = 0, bottom = 0, squares = 0, n = r->count;
 	for (int i = 0; i < r->count; i++) {
 		top += r->top[i];
 		bottom += r->bottom[i];
 	}
 	if (!(bottom > 0))
 		return (struct engine_mean){0, INFINITY, 1};
-	value = top / bottom;
+	double value = top / bottom;
 	if (r->count < ENGINE_BATCHES_MIN)
 		return (struct engine_mean){value, INFINITY, 1};
 	for (int i = 0; i < r->count; i++) {
@@ -101,7 +98,6 @@ static struct engine_mean ratio_mean(const struct ratio *r)
 struct engine_mean engine_window_latency(const struct engine_window *window)
 {
 	struct ratio r = {.count = window->count};
-
 	for (int i = 0; i < window->count; i++) {
 		r.top[i] = window->batches[i].latency_us;
 		r.bottom[i] = window->batches[i].ops;
@@ -112,7 +108,6 @@ struct engine_mean engine_window_latency(const struct engine_window *window)
 struct engine_mean engine_window_copies(const struct engine_window *window)
 {
 	struct ratio r = {.count = window->count};
-
 	for (int i = 0; i < window->count; i++) {
 		r.top[i] = window->batches[i].copied;
 		r.bottom[i] = window->batches[i].user;

@@ -9,7 +9,6 @@
 static uint64_t checksum_of(const void *block)
 {
 	uint8_t copy[BLOCK_SIZE];
-
 	memcpy(copy, block, sizeof(copy));
 	((struct fmt_head *)copy)->checksum = le64_of(0);
 	return hash64(copy, sizeof(copy));
@@ -18,7 +17,6 @@ static uint64_t checksum_of(const void *block)
 void fmt_seal(void *block, enum fmt_kind kind, uint64_t guid, uint32_t partition, uint32_t count)
 {
 	struct fmt_head *head = block;
-
 	*head = (struct fmt_head){
 		.magic = le32_of(FMT_MAGIC),
 		.version = le16_of(FMT_VERSION),
@@ -33,7 +31,6 @@ void fmt_seal(void *block, enum fmt_kind kind, uint64_t guid, uint32_t partition
 static bool is_blank(const uint8_t *block)
 {
 	static const uint8_t zeros[BLOCK_SIZE];
-
 	return memcmp(block, zeros, BLOCK_SIZE) == 0;
 }
 
@@ -46,7 +43,6 @@ static bool is_other(const struct fmt_head *head, enum fmt_kind kind, uint64_t g
 enum fmt_verdict fmt_verify(const void *block, enum fmt_kind kind, uint64_t guid, uint32_t partition)
 {
 	const struct fmt_head *head = block;
-
 	if (le32_get(head->magic) != FMT_MAGIC)
 		return is_blank(block) ? FMT_BLANK : FMT_FOREIGN;
 	/* The checksum first: where it is wrong, no other field means anything. */
@@ -60,14 +56,12 @@ enum fmt_verdict fmt_verify(const void *block, enum fmt_kind kind, uint64_t guid
 struct fmt_check fmt_check_of(const void *block)
 {
 	struct hash128 h = hash128(block, BLOCK_SIZE);
-
 	return (struct fmt_check){le64_of(h.low), le64_of(h.high)};
 }
 
 bool fmt_check_fits(const struct fmt_check *check, const void *block)
 {
 	struct fmt_check found = fmt_check_of(block);
-
 	return fmt_check_same(check, &found);
 }
 

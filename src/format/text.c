@@ -35,7 +35,6 @@ static void words(struct text *out, const char *name, const uint8_t *bytes, size
 {
 	char text[WORDS_BYTES_MAX + 1];
 	size_t length = strnlen((const char *)bytes, MIN_OF(room, (size_t)WORDS_BYTES_MAX));
-
 	memcpy(text, bytes, length);
 	text[length] = '\0';
 	plain_text(text);
@@ -52,7 +51,6 @@ static void features_text(const struct fmt_features *f, struct text *out)
 static void device_text(const struct fmt_device *d, unsigned index, struct text *out)
 {
 	static const struct fmt_device none;
-
 	if (memcmp(d, &none, sizeof(none)) != 0)
 		text_append(out,
 			    "device[%u]: guid %016" PRIx64 ", blocks %" PRIu64 ", metaslab_first %" PRIu32
@@ -106,7 +104,6 @@ static void lease_text(const struct fmt_lease *l, struct text *out)
 static void uberblock_text(const struct fmt_uberblock *u, struct text *out)
 {
 	uint32_t pages = MIN_OF(le32_get(u->page_count), (uint32_t)POOL_PAGES_MAX);
-
 	number(out, "txg", le64_get(u->txg));
 	number(out, "time_s", le64_get(u->time_s));
 	number(out, "partition_next", le32_get(u->partition_next));
@@ -134,11 +131,9 @@ static void pool_page_text(const struct fmt_pool_page *p, struct text *out)
 static void map_text(const struct fmt_map *m, struct text *out)
 {
 	uint32_t count = MIN_OF(le32_get(m->page.head.count), (uint32_t)MAP_ENTRIES);
-
 	pool_page_text(&m->page, out);
 	for (uint32_t i = 0, start = 0; i < count; i++) {
 		uint32_t owner = le32_get(m->owner[i]);
-
 		if (i + 1 < count && le32_get(m->owner[i + 1]) == owner)
 			continue;
 		text_append(out, "owner[%" PRIu32 "..%" PRIu32 "]: %" PRIu32 "\n", start, i, owner);
@@ -176,7 +171,6 @@ static double value_of(le64 field)
 {
 	uint64_t bits = le64_get(field);
 	double value;
-
 	memcpy(&value, &bits, sizeof(value));
 	return value;
 }
@@ -185,7 +179,6 @@ static double float_of(le32 field)
 {
 	uint32_t bits = le32_get(field);
 	float value;
-
 	memcpy(&value, &bits, sizeof(value));
 	return value;
 }
@@ -203,7 +196,6 @@ static void sample_text(const struct fmt_sample *s, unsigned index, struct text 
 static void engine_text(const struct fmt_samples *s, struct text *out)
 {
 	uint32_t count = le32_get(s->page.head.count) ? 0 : le32_get(s->count);
-
 	pool_page_text(&s->page, out);
 	for (unsigned i = 0; i < MIN_OF(count, (uint32_t)SAMPLES); i++)
 		sample_text(&s->sample[i], i, out);
@@ -212,7 +204,6 @@ static void engine_text(const struct fmt_samples *s, struct text *out)
 static void learned_text(const struct fmt_history_entry *e, unsigned index, struct text *out)
 {
 	le64 learned[HISTORY_LEARNED];
-
 	memcpy(learned, e->text + HISTORY_LEARNED_AT, sizeof(learned));
 	text_append(out, "entry[%u].learned:", index);
 	for (unsigned i = 0; i < HISTORY_LEARNED; i++)
@@ -223,7 +214,6 @@ static void learned_text(const struct fmt_history_entry *e, unsigned index, stru
 static void history_entry_text(const struct fmt_history_entry *e, unsigned index, struct text *out)
 {
 	bool is_outcome = le32_get(e->kind) == HISTORY_KIND_OUTCOME;
-
 	text_append(out, "entry[%u]: number %" PRIu64 ", time_s %" PRIu64 ", kind %" PRIu32, index,
 		    le64_get(e->number), le64_get(e->time_s), le32_get(e->kind));
 	text_append(out, ", from %" PRIu32 ", to %" PRIu32 ", metaslabs %" PRIu32 ", duration_us %" PRIu64 "\n",
@@ -337,7 +327,6 @@ static void record_text(const struct fmt_record *r, struct text *out)
 {
 	struct entry e;
 	uint32_t index = 0;
-
 	number(out, "seq", le64_get(r->seq));
 	hex(out, "previous", le64_get(r->previous));
 	number(out, "durable", le64_get(r->durable));
@@ -407,7 +396,6 @@ static void snapshots_text(const struct fmt_snapshots *b, struct text *out)
 	number(out, "index", le64_get(b->index));
 	for (unsigned i = 0; i < SNAPSHOT_SLOTS; i++) {
 		const struct fmt_snapshot *n = &b->slot[i];
-
 		if (le32_get(n->number))
 			text_append(out,
 				    "snapshot[%u]: number %" PRIu32 ", state %u, root %" PRIu64 ", levels %" PRIu32
@@ -468,7 +456,6 @@ void fmt_to_text(const void *block, struct text *out)
 	const struct fmt_head *head = block;
 	unsigned kind = le16_get(head->kind);
 	enum fmt_verdict verdict = fmt_verify(block, (enum fmt_kind)kind, 0, UINT32_MAX);
-
 	if (verdict == FMT_BLANK || verdict == FMT_FOREIGN) {
 		text_append(out, "state: %s\n", fmt_verdict_text(verdict));
 		return;

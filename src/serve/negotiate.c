@@ -61,10 +61,9 @@ static enum handshake_next take_list(struct handshake *h, const struct lookup *l
 
 static enum handshake_next take_export(struct connection *c, struct lookup *l)
 {
-	struct handshake_export found;
 	if (l->error)
 		return handshake_found(c->handshake, NULL, l->failure.message);
-	found = describe(&l->export->info);
+	struct handshake_export found = describe(&l->export->info);
 	enum handshake_next next = handshake_found(c->handshake, &found, NULL);
 	if (next == HANDSHAKE_TRANSMIT) {
 		c->export = l->export;

@@ -8,7 +8,6 @@
 int indexset_init(struct indexset *set, uint32_t bound)
 {
 	uint32_t bits = MAX_OF(bound, 1u);
-
 	*set = (struct indexset){.bound = bound};
 	do {
 		CHECK(set->levels < INDEXSET_LEVELS);

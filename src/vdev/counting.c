@@ -14,7 +14,6 @@ FOR_BOTH void fill(uint8_t *to, size_t words, uint64_t base, uint64_t step)
 {
 	vector first = {base, base + step, base + 2 * step, base + 3 * step}, second = first + LANES * step;
 	size_t n = 0;
-
 	for (; n + ROUND <= words; n += ROUND) {
 		memcpy(to + 8 * n, &first, sizeof(first));
 		memcpy(to + 8 * (n + LANES), &second, sizeof(second));
@@ -31,7 +30,6 @@ FOR_BOTH bool is(const uint8_t *from, size_t words, uint64_t base, uint64_t step
 	vector differs = first ^ first, here, there;
 	uint64_t differs_last = 0, word;
 	size_t n = 0;
-
 	for (; n + ROUND <= words; n += ROUND) {
 		memcpy(&here, from + 8 * n, sizeof(here));
 		memcpy(&there, from + 8 * (n + LANES), sizeof(there));

@@ -57,7 +57,6 @@ static ssize_t transfer_once(int fd, const struct vdev_io *io, size_t done)
 {
 	char *buffer = (char *)io->buffer + done;
 	off_t offset = (off_t)(io->offset + done);
-
 	if (io->op == VDEV_READ)
 		return pread(fd, buffer, io->length - done, offset);
 	return pwrite(fd, buffer, io->length - done, offset);
@@ -68,7 +67,6 @@ static void transfer(int fd, struct vdev_io *io, size_t done)
 	io->result = 0;
 	while (done < io->length) {
 		ssize_t n = transfer_once(fd, io, done);
-
 		if (n > 0) {
 			done += (size_t)n;
 		} else if (n == 0 || errno != EINTR) {
@@ -82,7 +80,6 @@ static void transfer(int fd, struct vdev_io *io, size_t done)
 static bool refuse_writes(struct vdev_io *ios, unsigned count)
 {
 	bool refused = false;
-
 	for (struct vdev_io *io = ios; io < ios + count; io++)
 		refused |= io->op == VDEV_WRITE;
 	for (struct vdev_io *io = ios; refused && io < ios + count; io++)
@@ -94,7 +91,6 @@ static uint64_t size_now(const struct file *file)
 {
 	uint64_t size_bytes = 0;
 	struct stat status;
-
 	if (file->is_block_device)
 		return ioctl(file->fd, BLKGETSIZE64, &size_bytes) ? UINT64_MAX : size_bytes;
 	return fstat(file->fd, &status) ? UINT64_MAX : (uint64_t)status.st_size;
@@ -104,7 +100,6 @@ static uint64_t size_now(const struct file *file)
 static void tell_shrunk(const struct file *file, struct vdev_io *ios, unsigned count)
 {
 	uint64_t size_bytes = UINT64_MAX;
-
 	for (struct vdev_io *io = ios; io < ios + count; io++) {
 		if (!io->result)
 			continue;
@@ -119,10 +114,8 @@ static void tell_shrunk(const struct file *file, struct vdev_io *ios, unsigned c
 static void read_cached(int fd, struct vdev_io *ios, unsigned count)
 {
 	bool all = true;
-
 	for (struct vdev_io *io = ios; io < ios + count; io++) {
 		struct iovec list = {io->buffer, io->length};
-
 		all = all && preadv2(fd, &list, 1, (off_t)io->offset, RWF_NOWAIT) == (ssize_t)io->length;
 		io->result = all ? 0 : -LCPFS_E_AGAIN;
 	}
@@ -131,7 +124,6 @@ static void read_cached(int fd, struct vdev_io *ios, unsigned count)
 static void file_submit(struct vdev *vdev, struct vdev_io *ios, unsigned count)
 {
 	struct file *file = (struct file *)vdev;
-
 	if (count && ios->no_wait) {
 		read_cached(file->fd, ios, count);
 		return;
@@ -150,11 +142,9 @@ static int file_writev(struct vdev *vdev, uint64_t offset, const struct iovec *i
 {
 	struct file *file = (struct file *)vdev;
 	struct vdev_io io = {.op = VDEV_WRITE, .offset = offset};
-	ssize_t n;
-
 	if (file->is_read_only)
 		return -LCPFS_E_READ_ONLY;
-	n = pwritev(file->fd, iov, (int)count, (off_t)offset);
+	ssize_t n = pwritev(file->fd, iov, (int)count, (off_t)offset);
 	for (unsigned i = 0; i < count && !io.result; i++, io.offset += io.length) {
 		io.buffer = iov[i].iov_base;
 		io.length = iov[i].iov_len;
@@ -179,7 +169,6 @@ static void transfer_and_drop(int fd, struct vdev_io *io)
 static void file_direct(struct vdev *vdev, struct vdev_io *io)
 {
 	struct file *file = (struct file *)vdev;
-
 	if (file->is_read_only && refuse_writes(io, 1))
 		return;
 	if (file->direct_fd >= 0)
@@ -192,13 +181,11 @@ static void file_direct(struct vdev *vdev, struct vdev_io *io)
 static int file_flush(struct vdev *vdev)
 {
 	struct file *file = (struct file *)vdev;
-	int err;
-
 	if (file->is_read_only)
 		return 0;
 	if (fdatasync(file->fd) == 0)
 		return 0;
-	err = errno;
+	int err = errno;
 	/*
 	 * Linux has marked the pages clean that it could not write. Dropped, later reads show what the device
 	 * holds, not what it lost.
@@ -213,7 +200,6 @@ static int file_discard(struct vdev *vdev, uint64_t offset, uint64_t length)
 	uint64_t range[2] = {offset, length};
 	int punch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
 	int failed;
-
 	if (file->is_read_only)
 		return -LCPFS_E_READ_ONLY;
 	if (file->is_block_device)
@@ -227,7 +213,6 @@ static int file_zero(struct vdev *vdev, uint64_t offset, uint64_t length)
 {
 	struct file *file = (struct file *)vdev;
 	uint64_t range[2] = {offset, length};
-
 	if (file->is_read_only)
 		return -LCPFS_E_READ_ONLY;
 	if (!file->is_block_device)
@@ -238,7 +223,6 @@ static int file_zero(struct vdev *vdev, uint64_t offset, uint64_t length)
 static void file_close(struct vdev *vdev)
 {
 	struct file *file = (struct file *)vdev;
-
 	uring_list_free(file->rings);
 	beneath_close(&file->beneath);
 	if (file->direct_fd >= 0)
@@ -255,11 +239,9 @@ static int file_reserve(struct vdev *vdev, uint64_t offset, uint64_t length, boo
 {
 	struct file *file = (struct file *)vdev;
 	bool took;
-	int error;
-
 	if (file->is_read_only)
 		return -LCPFS_E_READ_ONLY;
-	error = backing_take(file->fd, offset, length, may_take, &took);
+	int error = backing_take(file->fd, offset, length, may_take, &took);
 	if (took || (error == -LCPFS_E_DEVICE_FULL && may_take))
 		vdev_note_host(vdev, error != 0);
 	return error;
@@ -302,7 +284,6 @@ static int fail_busy(struct lcpfs_failure *failure, const struct file *file, int
 {
 	char holder[256] = "";
 	int looked_at = fd >= 0 ? fd : open(file->path, O_PATH | O_CLOEXEC);
-
 	if (looked_at >= 0)
 		holder_find(looked_at, holder, sizeof(holder));
 	if (looked_at >= 0 && fd < 0)
@@ -324,7 +305,6 @@ static int check_kind(struct file *file, const struct stat *status, struct lcpfs
 static int check_link(const struct file *file, struct lcpfs_failure *failure)
 {
 	struct stat link;
-
 	if (lstat(file->path, &link) || !S_ISLNK(link.st_mode) || link.st_uid == 0 || link.st_uid == geteuid())
 		return 0;
 	return failure_set(failure, LCPFS_E_INVALID,
@@ -334,16 +314,13 @@ static int check_link(const struct file *file, struct lcpfs_failure *failure)
 /* What the path leads to, without opening it: opening some devices does things. */
 static int look_up(struct file *file, bool trusts_links, struct lcpfs_failure *failure)
 {
-	int at, err;
-
 	if (!trusts_links) {
 		int error = check_link(file, failure);
-
 		if (error)
 			return error;
 	}
-	at = open(file->path, O_PATH | O_CLOEXEC);
-	err = at < 0 || fstat(at, &file->status) ? errno : 0;
+	int at = open(file->path, O_PATH | O_CLOEXEC);
+	int err = at < 0 || fstat(at, &file->status) ? errno : 0;
 	if (at >= 0)
 		close(at);
 	return err ? fail(failure, file->path, "cannot open", err) : check_kind(file, &file->status, failure);
@@ -360,7 +337,6 @@ static int open_existing(struct file *file, bool trusts_links, struct lcpfs_fail
 	int flags = O_CLOEXEC | O_NOCTTY | O_NONBLOCK | (file->is_read_only ? O_RDONLY : O_RDWR);
 	struct stat status;
 	int error = look_up(file, trusts_links, failure);
-
 	if (error)
 		return error;
 	file->fd = descriptor_keep_clear(
@@ -379,7 +355,6 @@ static int open_existing(struct file *file, bool trusts_links, struct lcpfs_fail
 static int check_writable(const struct file *file, struct lcpfs_failure *failure)
 {
 	int is_read_only = 0;
-
 	if (file->is_read_only || !file->is_block_device || ioctl(file->fd, BLKROGET, &is_read_only) ||
 	    !is_read_only)
 		return 0;
@@ -396,7 +371,6 @@ static int check_writable(const struct file *file, struct lcpfs_failure *failure
 static int open_folder(struct file *file, struct lcpfs_failure *failure)
 {
 	char *copy = strdup(file->path);
-
 	file->folder_fd =
 		copy ? descriptor_keep_clear(open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) : -1;
 	free(copy);
@@ -406,7 +380,6 @@ static int open_folder(struct file *file, struct lcpfs_failure *failure)
 static const char *name_of(const struct file *file)
 {
 	const char *slash = strrchr(file->path, '/');
-
 	return slash ? slash + 1 : file->path;
 }
 
@@ -414,7 +387,6 @@ static int make_or_open(struct file *file, struct lcpfs_failure *failure)
 {
 	int flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC;
 	int error = open_folder(file, failure);
-
 	if (error)
 		return error;
 	file->fd = descriptor_keep_clear(openat(file->folder_fd, name_of(file), flags, 0600));
@@ -431,7 +403,6 @@ static int make_or_open(struct file *file, struct lcpfs_failure *failure)
 static int fail_size(const struct file *file, uint64_t size_bytes, int err, struct lcpfs_failure *failure)
 {
 	struct rlimit limit;
-
 	if (err == EFBIG && !getrlimit(RLIMIT_FSIZE, &limit) && limit.rlim_cur < size_bytes)
 		return failure_set(
 			failure, LCPFS_E_SYSTEM,
@@ -445,7 +416,6 @@ int vdev_file_resize(struct vdev *vdev, uint64_t size_bytes, struct lcpfs_failur
 {
 	struct file *file = (struct file *)vdev;
 	int err = size_bytes > INT64_MAX ? EFBIG : 0;
-
 	CHECK(!file->is_block_device);
 	if (!err && (ftruncate(file->fd, (off_t)size_bytes) || fsync(file->fd)))
 		err = errno;
@@ -458,7 +428,6 @@ int vdev_file_resize(struct vdev *vdev, uint64_t size_bytes, struct lcpfs_failur
 void vdev_file_look_again(struct vdev *vdev)
 {
 	uint64_t size_bytes = size_now((struct file *)vdev);
-
 	if (size_bytes != UINT64_MAX && size_bytes / VDEV_SECTOR * VDEV_SECTOR > vdev->size_bytes)
 		vdev->size_bytes = size_bytes / VDEV_SECTOR * VDEV_SECTOR;
 }
@@ -467,7 +436,6 @@ void vdev_file_unmake(struct vdev *vdev)
 {
 	struct file *file = (struct file *)vdev;
 	struct stat status;
-
 	if (file->is_new && !fstatat(file->folder_fd, name_of(file), &status, AT_SYMLINK_NOFOLLOW) &&
 	    is_same(&status, &file->status))
 		unlinkat(file->folder_fd, name_of(file), 0);
@@ -476,7 +444,6 @@ void vdev_file_unmake(struct vdev *vdev)
 static int set_first_size(struct file *file, uint64_t size_bytes, struct lcpfs_failure *failure)
 {
 	int error = vdev_file_resize(&file->vdev, size_bytes, failure);
-
 	if (error)
 		vdev_file_unmake(&file->vdev);
 	else
@@ -489,7 +456,6 @@ static int set_first_size(struct file *file, uint64_t size_bytes, struct lcpfs_f
 static int lock(struct file *file, struct lcpfs_failure *failure)
 {
 	int tries = file->no_wait ? 1 : file->is_block_device ? LOCK_TRIES_DEVICE : LOCK_TRIES_FILE;
-
 	if (file->is_peek)
 		return 0;
 	while (flock(file->fd, LOCK_EX | LOCK_NB)) {
@@ -506,7 +472,6 @@ static int lock(struct file *file, struct lcpfs_failure *failure)
 static int look_after_locking(struct file *file, struct lcpfs_failure *failure)
 {
 	struct stat status;
-
 	if (file->is_block_device || fstat(file->fd, &status))
 		return 0;
 	file->is_new &= status.st_size == 0;
@@ -519,11 +484,9 @@ static int lock_beneath(struct file *file, struct lcpfs_failure *failure)
 {
 	struct vdev *vdev = &file->vdev;
 	enum beneath_use use = file->is_peek ? BENEATH_PEEK : file->is_read_only ? BENEATH_READ : BENEATH_WRITE;
-
 	for (int tries = file->no_wait ? 1 : LOCK_TRIES_FILE; tries > 0; tries--) {
 		int bottom, error = beneath_open(&file->beneath, file->fd, vdev->size_bytes, use, &vdev->place,
 						 &bottom);
-
 		if (!error)
 			return 0;
 		if (tries == 1)
@@ -539,7 +502,6 @@ static int lock_beneath(struct file *file, struct lcpfs_failure *failure)
 static int find_size(struct file *file, struct lcpfs_failure *failure)
 {
 	uint64_t size_bytes = size_now(file);
-
 	if (size_bytes == UINT64_MAX)
 		return fail(failure, file->path, "cannot tell its size", errno);
 	file->vdev.size_bytes = size_bytes / VDEV_SECTOR * VDEV_SECTOR;
@@ -551,7 +513,6 @@ static void open_direct(struct file *file)
 {
 	void *block = NULL;
 	char path[64];
-
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", file->fd);
 	file->direct_fd =
 		descriptor_keep_clear(open(path, O_DIRECT | O_CLOEXEC | (file->is_read_only ? O_RDONLY : O_RDWR)));
@@ -567,7 +528,6 @@ static void open_direct(struct file *file)
 static struct file *file_new(const char *path, unsigned flags)
 {
 	struct file *file = calloc(1, sizeof(*file));
-
 	if (!file)
 		return NULL;
 	file->fd = file->direct_fd = file->folder_fd = -1;
@@ -588,7 +548,6 @@ static int open_file(struct file *file, unsigned flags, uint64_t size_bytes, str
 	bool creates = flags & VDEV_OPEN_CREATE;
 	int error = creates && !(flags & VDEV_OPEN_EXISTING) ? make_or_open(file, failure)
 							     : open_existing(file, !creates, failure);
-
 	if (!error)
 		error = check_writable(file, failure);
 	if (!error)
@@ -610,12 +569,10 @@ int vdev_file_open(const char *path, unsigned flags, uint64_t size_bytes, struct
 		   struct lcpfs_failure *failure)
 {
 	struct file *file = file_new(path, flags);
-	int error;
-
 	*vdev = NULL;
 	if (!file)
 		return failure_set(failure, LCPFS_E_NOMEM, "%s: out of memory", path);
-	error = open_file(file, flags, size_bytes, failure);
+	int error = open_file(file, flags, size_bytes, failure);
 	if (error) {
 		file_close(&file->vdev);
 		return error;

@@ -16,7 +16,6 @@ enum { PAGE_BYTES = 4096 };
 static void memory_submit(struct vdev *vdev, struct vdev_io *ios, unsigned count)
 {
 	struct memory *memory = (struct memory *)vdev;
-
 	for (struct vdev_io *io = ios; io < ios + count; io++) {
 		if (io->op == VDEV_READ)
 			memcpy(io->buffer, memory->bytes + io->offset, io->length);
@@ -29,7 +28,6 @@ static void memory_submit(struct vdev *vdev, struct vdev_io *ios, unsigned count
 static int memory_writev(struct vdev *vdev, uint64_t offset, const struct iovec *iov, unsigned count)
 {
 	uint8_t *to = ((struct memory *)vdev)->bytes + offset;
-
 	for (unsigned i = 0; i < count; to += iov[i++].iov_len)
 		memcpy(to, iov[i].iov_base, iov[i].iov_len);
 	return 0;
@@ -47,7 +45,6 @@ static int memory_discard(struct vdev *vdev, uint64_t offset, uint64_t length)
 	struct memory *memory = (struct memory *)vdev;
 	uint64_t start = DIV_UP(offset, (uint64_t)PAGE_BYTES) * PAGE_BYTES;
 	uint64_t end = (offset + length) / PAGE_BYTES * PAGE_BYTES;
-
 	if (start < end)
 		madvise(memory->bytes + start, end - start, MADV_DONTNEED);
 	return 0;
@@ -56,7 +53,6 @@ static int memory_discard(struct vdev *vdev, uint64_t offset, uint64_t length)
 static void memory_close(struct vdev *vdev)
 {
 	struct memory *memory = (struct memory *)vdev;
-
 	munmap(memory->bytes, MAX_OF(vdev->size_bytes, 1));
 	free(memory);
 }
@@ -68,7 +64,6 @@ struct vdev *vdev_memory_new(uint64_t size_bytes)
 {
 	struct memory *memory = calloc(1, sizeof(*memory));
 	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-
 	if (!memory)
 		return NULL;
 	memory->vdev = (struct vdev){.ops = &memory_ops, .size_bytes = size_bytes, .name = "memory"};

@@ -68,7 +68,6 @@ static void apply_part(const struct simdisk *disk, const struct entry *entry, ui
 		       struct simimage *image)
 {
 	uint64_t offset = entry->what.offset + start;
-
 	if (entry->data)
 		simimage_copy(image, offset, entry->data, entry->data_start + start, length);
 	else if (!entry->what.is_discard || disk->discard == SIMDISK_DISCARD_ZEROS)
@@ -86,8 +85,6 @@ static void apply(const struct simdisk *disk, const struct entry *entry, struct 
 static void add_to_cache(struct simdisk *disk, uint64_t offset, struct simimage *data, uint64_t data_start,
 			 uint64_t length, bool is_discard)
 {
-	struct entry *entry;
-
 	if (length == 0) {
 		simimage_free(data);
 		return;
@@ -96,7 +93,7 @@ static void add_to_cache(struct simdisk *disk, uint64_t offset, struct simimage 
 		disk->cache_room = disk->cache_room ? disk->cache_room * 2 : 16;
 		disk->cache = must(realloc(disk->cache, disk->cache_room * sizeof(*disk->cache)));
 	}
-	entry = &disk->cache[disk->cached++];
+	struct entry *entry = &disk->cache[disk->cached++];
 	entry->what = (struct simdisk_cached){disk->counts.changes - 1, offset, length, is_discard};
 	entry->data_start = data_start;
 	entry->data = data;
@@ -128,7 +125,6 @@ static void empty_cache(struct simdisk *disk)
 static void persist_cache(struct simdisk *disk)
 {
 	uint64_t limit = disk->flush_limit;
-
 	disk->flush_limit = UINT64_MAX;
 	if (limit >= disk->uncached + disk->cached) {
 		if (disk->cached > 0)
@@ -150,11 +146,9 @@ static bool coin(uint64_t seed, uint64_t n)
 static void drop_from_cache(struct simdisk *disk, uint64_t seed)
 {
 	unsigned kept = 0;
-
 	set_image(&disk->content, simimage_clone(disk->durable));
 	for (unsigned i = 0; i < disk->cached; i++) {
 		struct entry entry = disk->cache[i];
-
 		if (seed == 0 || coin(seed, i)) {
 			simimage_free(entry.data);
 			disk->uncached++;
@@ -183,14 +177,11 @@ static const struct simdisk_fault *strike(struct simdisk *disk, enum simdisk_kin
 					  uint64_t length)
 {
 	const struct simdisk_fault *striking = NULL;
-
 	for (unsigned i = 0; i < disk->fault_count; i++) {
 		struct fault *fault = &disk->faults[i];
-		uint64_t n;
-
 		if (!kind_matches(fault->what.kind, kind) || !range_matches(&fault->what, offset, length))
 			continue;
-		n = fault->seen++;
+		uint64_t n = fault->seen++;
 		if (!striking && (n == fault->what.at || (fault->what.forever && n > fault->what.at)))
 			striking = &fault->what;
 	}
@@ -222,13 +213,11 @@ static int begin_change(struct simdisk *disk, uint64_t *count)
 
 static int do_read(struct simdisk *disk, const struct vdev_io *io)
 {
-	int result;
-
 	if (disk->stopped)
 		return -LCPFS_E_STOPPED;
 	disk->counts.reads++;
 	disk->counts.read_bytes += io->length;
-	result = result_of(strike(disk, SIMDISK_READ, io->offset, io->length));
+	int result = result_of(strike(disk, SIMDISK_READ, io->offset, io->length));
 	if (result == 0)
 		simimage_read(disk->content, io->offset, io->buffer, io->length);
 	return result;
@@ -238,15 +227,13 @@ static int do_read(struct simdisk *disk, const struct vdev_io *io)
 static int do_write(struct simdisk *disk, uint64_t offset, struct simimage *data, uint64_t data_start,
 		    uint64_t length)
 {
-	const struct simdisk_fault *fault;
 	int error = begin_change(disk, &disk->counts.writes);
-
 	if (error) {
 		simimage_free(data);
 		return error;
 	}
 	disk->counts.written_bytes += length;
-	fault = strike(disk, SIMDISK_WRITE, offset, length);
+	const struct simdisk_fault *fault = strike(disk, SIMDISK_WRITE, offset, length);
 	if (fault && fault->effect == SIMDISK_IS_MISDIRECTED)
 		offset = fault->to_offset;
 	else if (fault)
@@ -259,7 +246,6 @@ static int write_bytes(struct simdisk *disk, const struct vdev_io *io)
 {
 	uint64_t start = io->offset % SIMIMAGE_CHUNK; /* so that the disk can share its chunks */
 	struct simimage *data = simimage_new(start + io->length);
-
 	simimage_write(data, start, io->buffer, io->length);
 	return do_write(disk, io->offset, data, start, io->length);
 }
@@ -267,7 +253,6 @@ static int write_bytes(struct simdisk *disk, const struct vdev_io *io)
 static void simdisk_submit(struct vdev *vdev, struct vdev_io *ios, unsigned count)
 {
 	struct simdisk *disk = (struct simdisk *)vdev;
-
 	pthread_mutex_lock(&disk->lock);
 	for (struct vdev_io *io = ios; io < ios + count; io++)
 		io->result = io->op == VDEV_READ ? do_read(disk, io) : write_bytes(disk, io);
@@ -278,10 +263,8 @@ static void simdisk_submit(struct vdev *vdev, struct vdev_io *ios, unsigned coun
 static int simdisk_zero(struct vdev *vdev, uint64_t offset, uint64_t length)
 {
 	struct simdisk *disk = (struct simdisk *)vdev;
-	int error;
-
 	pthread_mutex_lock(&disk->lock);
-	error = do_write(disk, offset, NULL, 0, length);
+	int error = do_write(disk, offset, NULL, 0, length);
 	pthread_mutex_unlock(&disk->lock);
 	return error;
 }
@@ -289,22 +272,18 @@ static int simdisk_zero(struct vdev *vdev, uint64_t offset, uint64_t length)
 int simdisk_write_image(struct simdisk *disk, uint64_t offset, const struct simimage *data, uint64_t data_start,
 			uint64_t length)
 {
-	int error;
-
 	pthread_mutex_lock(&disk->lock);
-	error = do_write(disk, offset, simimage_clone(data), data_start, length);
+	int error = do_write(disk, offset, simimage_clone(data), data_start, length);
 	pthread_mutex_unlock(&disk->lock);
 	return error;
 }
 
 static int do_flush(struct simdisk *disk)
 {
-	const struct simdisk_fault *fault;
 	int error = begin_change(disk, &disk->counts.flushes);
-
 	if (error)
 		return error;
-	fault = strike(disk, SIMDISK_FLUSH, 0, UINT64_MAX);
+	const struct simdisk_fault *fault = strike(disk, SIMDISK_FLUSH, 0, UINT64_MAX);
 	if (!fault)
 		persist_cache(disk);
 	else if (fault->effect == SIMDISK_FAILS)
@@ -315,23 +294,19 @@ static int do_flush(struct simdisk *disk)
 static int simdisk_flush(struct vdev *vdev)
 {
 	struct simdisk *disk = (struct simdisk *)vdev;
-	int error;
-
 	pthread_mutex_lock(&disk->lock);
-	error = do_flush(disk);
+	int error = do_flush(disk);
 	pthread_mutex_unlock(&disk->lock);
 	return error;
 }
 
 static int do_discard(struct simdisk *disk, uint64_t offset, uint64_t length)
 {
-	const struct simdisk_fault *fault;
 	int error = begin_change(disk, &disk->counts.discards);
-
 	if (error)
 		return error;
 	disk->counts.discarded_bytes += length;
-	fault = strike(disk, SIMDISK_DISCARD, offset, length);
+	const struct simdisk_fault *fault = strike(disk, SIMDISK_DISCARD, offset, length);
 	if (!fault)
 		add_to_cache(disk, offset, NULL, 0, length, true);
 	return result_of(fault);
@@ -340,10 +315,8 @@ static int do_discard(struct simdisk *disk, uint64_t offset, uint64_t length)
 static int simdisk_discard(struct vdev *vdev, uint64_t offset, uint64_t length)
 {
 	struct simdisk *disk = (struct simdisk *)vdev;
-	int error;
-
 	pthread_mutex_lock(&disk->lock);
-	error = do_discard(disk, offset, length);
+	int error = do_discard(disk, offset, length);
 	pthread_mutex_unlock(&disk->lock);
 	return error;
 }
@@ -362,7 +335,6 @@ struct simdisk *simdisk_new(const struct simimage *image, enum simdisk_discard d
 {
 	struct simdisk *disk = must(calloc(1, sizeof(*disk)));
 	pthread_mutexattr_t attributes;
-
 	pthread_mutexattr_init(&attributes);
 	pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_RECURSIVE);
 	pthread_mutex_init(&disk->lock, &attributes);
@@ -469,10 +441,8 @@ static void apply_scattered(const struct simdisk *disk, const struct entry *entr
 {
 	uint64_t sectors = entry->what.length / VDEV_SECTOR;
 	uint64_t cut = hash_mix(seed ^ 1) % (sectors + 1);
-
 	for (uint64_t i = 0; i < sectors; i++) {
 		bool kept = seed % 4 == 0 ? i < cut : seed % 4 == 1 ? i >= cut : coin(seed, i);
-
 		if (kept)
 			apply_part(disk, entry, i * VDEV_SECTOR, VDEV_SECTOR, image);
 	}
@@ -483,7 +453,6 @@ static void apply_scatter(const struct simdisk *disk, uint64_t seed, struct simi
 {
 	for (unsigned i = 0; i < disk->cached; i++) {
 		uint64_t roll = hash_mix(hash_mix(seed) + i);
-
 		if (roll % 3 == 0)
 			apply(disk, &disk->cache[i], image);
 		else if (roll % 3 == 1)
@@ -494,7 +463,6 @@ static void apply_scatter(const struct simdisk *disk, uint64_t seed, struct simi
 struct simimage *simdisk_image(const struct simdisk *disk, const struct simdisk_fate *fate)
 {
 	struct simimage *image = simimage_clone(fate->kind == SIMDISK_ALL ? disk->content : disk->durable);
-
 	if (fate->kind == SIMDISK_MASK)
 		apply_mask(disk, fate, image);
 	else if (fate->kind == SIMDISK_SCATTER)

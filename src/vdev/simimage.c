@@ -61,7 +61,6 @@ struct span {
 static struct span span_at(const struct simimage *image, uint64_t offset, uint64_t length)
 {
 	size_t start = offset % SIMIMAGE_CHUNK;
-
 	CHECK(offset <= image->size_bytes && length <= image->size_bytes - offset);
 	return (struct span){
 		.leaf = offset / LEAF_BYTES,
@@ -105,7 +104,6 @@ static void leaf_release(struct leaf *leaf)
 static struct leaf *leaf_copy(const struct leaf *leaf)
 {
 	struct leaf *copy = must(calloc(1, sizeof(*copy)));
-
 	for (size_t i = 0; i < LEAF_CHUNKS; i++) {
 		copy->chunks[i] = leaf->chunks[i];
 		if (copy->chunks[i])
@@ -119,7 +117,6 @@ static struct leaf *leaf_copy(const struct leaf *leaf)
 static bool is_sequence(const uint8_t *bytes, struct sequence *sequence)
 {
 	uint64_t word[3];
-
 	memcpy(word, bytes, sizeof(word));
 	sequence->first = word[0];
 	sequence->step = word[2] - word[1];
@@ -140,7 +137,6 @@ static void sequence_fill(const struct sequence *sequence, size_t start, uint8_t
 static struct chunk *chunk_new(size_t bytes)
 {
 	struct chunk *chunk = must(malloc(sizeof(*chunk) + bytes));
-
 	atomic_init(&chunk->references, 1);
 	atomic_init(&chunk->hash, 0);
 	chunk->is_sequence = bytes == 0;
@@ -152,7 +148,6 @@ static struct chunk *chunk_of(const uint8_t *bytes)
 	struct sequence sequence;
 	bool small = is_sequence(bytes, &sequence);
 	struct chunk *chunk = chunk_new(small ? 0 : SIMIMAGE_CHUNK);
-
 	if (small)
 		chunk->sequence = sequence;
 	else
@@ -163,7 +158,6 @@ static struct chunk *chunk_of(const uint8_t *bytes)
 static void chunk_read(const struct chunk *chunk, size_t start, void *buffer, size_t length)
 {
 	uint8_t bytes[SIMIMAGE_CHUNK];
-
 	if (!chunk) {
 		memset(buffer, 0, length);
 	} else if (!chunk->is_sequence) {
@@ -181,7 +175,6 @@ static struct leaf *leaf_own(struct simimage *image, size_t index)
 {
 	struct leaf *old = image->leaves[index];
 	struct leaf *own = old;
-
 	if (!old) {
 		own = must(calloc(1, sizeof(*own)));
 	} else if (atomic_load(&old->references) > 1) {
@@ -204,13 +197,11 @@ static void chunk_set(struct leaf *leaf, size_t index, struct chunk *chunk)
 static struct chunk *chunk_own(struct leaf *leaf, size_t index)
 {
 	struct chunk *old = leaf->chunks[index];
-	struct chunk *own;
-
 	if (old && !old->is_sequence && atomic_load(&old->references) == 1) {
 		atomic_store(&old->hash, 0);
 		return old;
 	}
-	own = chunk_new(SIMIMAGE_CHUNK);
+	struct chunk *own = chunk_new(SIMIMAGE_CHUNK);
 	chunk_read(old, 0, own->bytes, SIMIMAGE_CHUNK);
 	chunk_set(leaf, index, own);
 	return own;
@@ -225,7 +216,6 @@ struct simimage *simimage_new(uint64_t size_bytes)
 {
 	size_t count = DIV_UP(size_bytes, (uint64_t)LEAF_BYTES);
 	struct simimage *image = must(calloc(1, sizeof(*image) + count * sizeof(struct leaf *)));
-
 	image->size_bytes = size_bytes;
 	image->leaf_count = count;
 	return image;
@@ -234,7 +224,6 @@ struct simimage *simimage_new(uint64_t size_bytes)
 struct simimage *simimage_clone(const struct simimage *image)
 {
 	struct simimage *clone = simimage_new(image->size_bytes);
-
 	for (size_t i = 0; i < image->leaf_count; i++) {
 		clone->leaves[i] = image->leaves[i];
 		if (clone->leaves[i])
@@ -260,10 +249,8 @@ uint64_t simimage_size_bytes(const struct simimage *image)
 void simimage_read(const struct simimage *image, uint64_t offset, void *buffer, size_t length)
 {
 	uint8_t *to = buffer;
-
 	while (length > 0) {
 		struct span span = span_at(image, offset, length);
-
 		chunk_read(chunk_at(image, &span), span.start, to, span.length);
 		to += span.length;
 		offset += span.length;
@@ -274,11 +261,9 @@ void simimage_read(const struct simimage *image, uint64_t offset, void *buffer, 
 void simimage_write(struct simimage *image, uint64_t offset, const void *buffer, size_t length)
 {
 	const uint8_t *from = buffer;
-
 	while (length > 0) {
 		struct span span = span_at(image, offset, length);
 		struct leaf *leaf = leaf_own(image, span.leaf);
-
 		if (span.length == SIMIMAGE_CHUNK)
 			chunk_set(leaf, span.chunk, chunk_of(from));
 		else
@@ -293,11 +278,9 @@ void simimage_count_up(struct simimage *image, uint64_t offset, size_t length, u
 {
 	uint8_t bytes[SIMIMAGE_CHUNK];
 	struct span span = span_at(image, offset, length);
-
 	CHECK(length <= SIMIMAGE_CHUNK && length % 8 == 0);
 	if (span.length == SIMIMAGE_CHUNK) {
 		struct chunk *chunk = chunk_new(0);
-
 		chunk->sequence = (struct sequence){.first = base, .base = base, .step = 1};
 		chunk_set(leaf_own(image, span.leaf), span.chunk, chunk);
 	} else {
@@ -311,12 +294,10 @@ void simimage_copy(struct simimage *image, uint64_t offset, const struct simimag
 		   uint64_t length)
 {
 	uint8_t bytes[SIMIMAGE_CHUNK];
-
 	while (length > 0) {
 		struct span span = span_at(image, offset, length), old = span_at(from, from_offset, length);
 		size_t part = MIN_OF(span.length, old.length);
 		struct chunk *chunk = chunk_at(from, &old);
-
 		if (part == SIMIMAGE_CHUNK) {
 			if (chunk)
 				take(&chunk->references);
@@ -333,11 +314,9 @@ void simimage_copy(struct simimage *image, uint64_t offset, const struct simimag
 
 static void zero_span(struct simimage *image, const struct span *span)
 {
-	struct leaf *leaf;
-
 	if (!chunk_at(image, span))
 		return;
-	leaf = leaf_own(image, span->leaf);
+	struct leaf *leaf = leaf_own(image, span->leaf);
 	if (span->length < SIMIMAGE_CHUNK) {
 		memset(chunk_own(leaf, span->chunk)->bytes + span->start, 0, span->length);
 		return;
@@ -349,7 +328,6 @@ void simimage_zero(struct simimage *image, uint64_t offset, uint64_t length)
 {
 	while (length > 0) {
 		struct span span = span_at(image, offset, length);
-
 		zero_span(image, &span);
 		offset += span.length;
 		length -= span.length;
@@ -367,7 +345,6 @@ enum { HASH_OF_ZEROS = 1 };
 static uint64_t sequence_hash(const struct sequence *sequence)
 {
 	bool zeros = !(sequence->first | sequence->base | sequence->step);
-
 	return zeros ? HASH_OF_ZEROS : hash64(sequence, sizeof(*sequence)) | 2;
 }
 
@@ -376,7 +353,6 @@ static uint64_t chunk_hash(struct chunk *chunk)
 {
 	uint64_t hash = chunk ? atomic_load(&chunk->hash) : HASH_OF_ZEROS;
 	struct sequence sequence;
-
 	if (hash)
 		return hash;
 	if (!chunk->is_sequence && !is_sequence(chunk->bytes, &sequence))
@@ -391,12 +367,10 @@ static uint64_t leaf_hash(struct leaf *leaf)
 {
 	uint64_t hash = leaf ? atomic_load(&leaf->hash) : HASH_OF_ZEROS;
 	bool zeros = true;
-
 	if (hash)
 		return hash;
 	for (size_t i = 0; i < LEAF_CHUNKS; i++) {
 		uint64_t part = chunk_hash(leaf->chunks[i]);
-
 		zeros &= part == HASH_OF_ZEROS;
 		hash = hash_mix(hash + part + i);
 	}
@@ -408,7 +382,6 @@ static uint64_t leaf_hash(struct leaf *leaf)
 uint64_t simimage_hash(const struct simimage *image)
 {
 	uint64_t hash = image->size_bytes;
-
 	for (size_t i = 0; i < image->leaf_count; i++)
 		hash = hash_mix(hash + leaf_hash(image->leaves[i]) + i);
 	return hash;
@@ -418,10 +391,8 @@ uint64_t simimage_hash(const struct simimage *image)
 static int save_chunks(const struct simimage *image, int fd)
 {
 	uint8_t bytes[SIMIMAGE_CHUNK];
-
 	for (uint64_t offset = 0; offset < image->size_bytes; offset += SIMIMAGE_CHUNK) {
 		size_t length = MIN_OF(image->size_bytes - offset, (uint64_t)SIMIMAGE_CHUNK);
-
 		simimage_read(image, offset, bytes, length);
 		if (!is_zero(bytes, length) && pwrite(fd, bytes, length, (off_t)offset) != (ssize_t)length)
 			return errno ? errno : EIO;
@@ -432,21 +403,17 @@ static int save_chunks(const struct simimage *image, int fd)
 int simimage_save(const struct simimage *image, const char *path)
 {
 	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	int err;
-
 	if (fd < 0)
 		return errno;
-	err = save_chunks(image, fd);
+	int err = save_chunks(image, fd);
 	return close(fd) && !err ? errno : err;
 }
 
 static int load_chunks(struct simimage *image, int fd)
 {
 	uint8_t bytes[SIMIMAGE_CHUNK];
-
 	for (uint64_t offset = 0; offset < image->size_bytes; offset += SIMIMAGE_CHUNK) {
 		ssize_t length = pread(fd, bytes, SIMIMAGE_CHUNK, (off_t)offset);
-
 		if (length <= 0)
 			return length < 0 ? errno : EIO;
 		if (!is_zero(bytes, (size_t)length))
@@ -460,7 +427,6 @@ int simimage_load(const char *path, struct simimage **image)
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	struct stat status;
 	int err;
-
 	*image = NULL;
 	if (fd < 0 || fstat(fd, &status)) {
 		err = errno;
@@ -480,7 +446,6 @@ int simimage_load(const char *path, struct simimage **image)
 static void flip(struct simimage *image, uint64_t offset, unsigned bit)
 {
 	uint8_t byte;
-
 	simimage_read(image, offset, &byte, 1);
 	byte ^= (uint8_t)(1u << bit);
 	simimage_write(image, offset, &byte, 1);
@@ -489,7 +454,6 @@ static void flip(struct simimage *image, uint64_t offset, unsigned bit)
 static void swap(struct simimage *image, uint64_t a, uint64_t b, size_t length)
 {
 	struct simimage *before = simimage_clone(image);
-
 	simimage_copy(image, a, before, b, length);
 	simimage_copy(image, b, before, a, length);
 	simimage_free(before);

@@ -38,7 +38,6 @@ struct uring_list {
 struct uring_list *uring_list_new(uring_plain plain)
 {
 	struct uring_list *list = calloc(1, sizeof(*list));
-
 	if (!list)
 		return NULL;
 	pthread_mutex_init(&list->lock, NULL);
@@ -58,7 +57,6 @@ void uring_list_free(struct uring_list *list)
 		return;
 	while (list->free) {
 		struct ring *ring = list->free;
-
 		list->free = ring->next;
 		ring_free(ring);
 	}
@@ -72,7 +70,6 @@ static bool has_operations(struct io_uring *uring)
 	struct io_uring_probe *probe = io_uring_get_probe_ring(uring);
 	bool has = probe && io_uring_opcode_supported(probe, IORING_OP_READ) &&
 		   io_uring_opcode_supported(probe, IORING_OP_WRITE);
-
 	io_uring_free_probe(probe);
 	return has;
 }
@@ -80,11 +77,9 @@ static bool has_operations(struct io_uring *uring)
 static struct ring *ring_new(struct uring_list *list)
 {
 	struct ring *ring = calloc(1, sizeof(*ring));
-	int error;
-
 	if (!ring)
 		return NULL;
-	error = io_uring_queue_init(DEPTH, &ring->uring, 0);
+	int error = io_uring_queue_init(DEPTH, &ring->uring, 0);
 	if (error) {
 		/* Out of locked memory or descriptors may pass; the rest will not. */
 		if (error != -ENOMEM && error != -EMFILE && error != -ENFILE && error != -EAGAIN)
@@ -102,12 +97,10 @@ static struct ring *ring_new(struct uring_list *list)
 
 static struct ring *take_ring(struct uring_list *list)
 {
-	struct ring *ring;
-
 	if (atomic_load(&list->unavailable))
 		return NULL;
 	pthread_mutex_lock(&list->lock);
-	ring = list->free;
+	struct ring *ring = list->free;
 	if (ring) {
 		list->free = ring->next;
 		list->free_count--;
@@ -133,11 +126,9 @@ static void give_ring(struct uring_list *list, struct ring *ring)
 static bool queue(struct ring *ring, int fd, struct vdev_io *io)
 {
 	unsigned length = (unsigned)MIN_OF(io->length, (size_t)PIECE_BYTES_MAX);
-	struct io_uring_sqe *sqe;
-
 	if (ring->queued + ring->in_kernel == DEPTH)
 		return false;
-	sqe = io_uring_get_sqe(&ring->uring);
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
 	if (!sqe)
 		return false;
 	if (io->op == VDEV_READ)
@@ -164,11 +155,9 @@ static void complete(struct uring_list *list, int fd, struct vdev_io *io, int tr
 static void reap(struct uring_list *list, struct ring *ring, int fd)
 {
 	struct io_uring_cqe *cqe;
-
 	while (io_uring_peek_cqe(&ring->uring, &cqe) == 0) {
 		struct vdev_io *io = io_uring_cqe_get_data(cqe);
 		int transferred = cqe->res;
-
 		ring->in_kernel--;
 		io_uring_cqe_seen(&ring->uring, cqe);
 		complete(list, fd, io, transferred);
@@ -179,7 +168,6 @@ static void reap(struct uring_list *list, struct ring *ring, int fd)
 static bool submit_and_wait(struct ring *ring)
 {
 	int taken = io_uring_submit_and_wait(&ring->uring, 1);
-
 	if (taken >= 0) {
 		ring->queued -= (unsigned)taken;
 		ring->in_kernel += (unsigned)taken;
@@ -198,7 +186,6 @@ static bool submit_and_wait(struct ring *ring)
 static bool run(struct uring_list *list, struct ring *ring, int fd, struct vdev_io *ios, unsigned count)
 {
 	unsigned next = 0;
-
 	while (next < count || ring->queued || ring->in_kernel) {
 		while (next < count && queue(ring, fd, &ios[next]))
 			next++;
@@ -216,7 +203,6 @@ static bool run(struct uring_list *list, struct ring *ring, int fd, struct vdev_
 bool uring_submit(struct uring_list *list, int fd, struct vdev_io *ios, unsigned count)
 {
 	struct ring *ring = take_ring(list);
-
 	if (!ring)
 		return false;
 	if (run(list, ring, fd, ios, count))

@@ -47,21 +47,18 @@ int vdev_submit(struct vdev *vdev, struct vdev_io *ios, unsigned count)
 int vdev_read(struct vdev *vdev, uint64_t offset, void *buffer, size_t length)
 {
 	struct vdev_io io = {.op = VDEV_READ, .offset = offset, .buffer = buffer, .length = length};
-
 	return vdev_submit(vdev, &io, 1);
 }
 
 int vdev_write(struct vdev *vdev, uint64_t offset, const void *buffer, size_t length)
 {
 	struct vdev_io io = {.op = VDEV_WRITE, .offset = offset, .buffer = (void *)buffer, .length = length};
-
 	return vdev_submit(vdev, &io, 1);
 }
 
 static size_t iov_length(const struct iovec *iov, unsigned count)
 {
 	size_t length = 0;
-
 	for (unsigned i = 0; i < count; i++)
 		length += iov[i].iov_len;
 	return length;
@@ -70,13 +67,11 @@ static size_t iov_length(const struct iovec *iov, unsigned count)
 static int write_copy(struct vdev *vdev, uint64_t offset, const struct iovec *iov, unsigned count, size_t length)
 {
 	uint8_t *copy = malloc(length), *to = copy;
-	int error;
-
 	if (!copy)
 		return -LCPFS_E_NOMEM;
 	for (unsigned i = 0; i < count; i++, to += iov[i - 1].iov_len)
 		memcpy(to, iov[i].iov_base, iov[i].iov_len);
-	error = vdev_write(vdev, offset, copy, length);
+	int error = vdev_write(vdev, offset, copy, length);
 	free(copy);
 	return error;
 }
@@ -84,7 +79,6 @@ static int write_copy(struct vdev *vdev, uint64_t offset, const struct iovec *io
 int vdev_writev(struct vdev *vdev, uint64_t offset, const struct iovec *iov, unsigned count)
 {
 	size_t length = iov_length(iov, count);
-
 	CHECK(count <= VDEV_IOV_MAX);
 	if (!fits(vdev, offset, length))
 		return -LCPFS_E_IO;
@@ -116,7 +110,6 @@ int vdev_write_direct(struct vdev *vdev, uint64_t offset, const void *buffer, si
 int vdev_flush(struct vdev *vdev)
 {
 	int error = vdev->ops->flush(vdev);
-
 	if (error)
 		atomic_fetch_add(&vdev->flush_failures, 1);
 	return error;
