@@ -2,10 +2,10 @@
 /*
  * lcpfs attach, detach: a partition as a block device of this machine.
  *
- * The kernel's nbd does it best, by nbd-client; where there is none, nbdfuse shows the volume as a file, and a
- * loop device is laid over it. What is attached stands in a file for each partition in RUN, until the machine
- * restarts or detach removes it; a file whose device is not there any more counts for nothing. A lock on RUN lets
- * one attach or detach go on at a time.
+ * The kernel's nbd does it best, and follow.c stays with it; where there is none, nbdfuse shows the volume as a
+ * file, and a loop device is laid over it. What is attached stands in a file for each partition in RUN, until the
+ * machine restarts or detach removes it; a file whose device is not there any more counts for nothing. A lock on
+ * RUN lets one attach or detach go on at a time.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/socket.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <time.h>
@@ -25,6 +25,8 @@
 #include "cli.h"
 #include "control/field.h"
 #include "control/socket.h"
+#include "follow.h"
+#include "nbd.h"
 #include "pool/pool.h"
 #include "program.h"
 #include "session.h"
@@ -32,7 +34,7 @@
 
 #define RUN "/run/lcpfs"
 
-enum { DEVICE_TEXT = 64, NBD_DEVICES_MAX = 256, FUSE_MAGIC = 0x65735546 };
+enum { DEVICE_TEXT = 64, FUSE_MAGIC = 0x65735546, WAIT_S = 300, WAIT_S_MAX = 86400 };
 
 struct attachment {
 	const struct cli *cli;
@@ -42,7 +44,9 @@ struct attachment {
 	char record_path[PATH_MAX]; /* the file that says what is attached */
 	char folder[PATH_MAX];      /* of nbdfuse's file */
 	char method[16], device[DEVICE_TEXT];
+	struct nbd_device nbd; /* where that is the method; its index stands in `device` */
 	bool is_read_only;
+	int held_fd; /* detach: the device, of which nobody else can make use now; -1: it could not be had */
 	struct lcpfs_failure failure;
 };
 
@@ -50,69 +54,91 @@ struct method {
 	const char *name, *words;
 	const char *(*missing)(void); /* NULL: it can be used; else what lacks */
 	int (*attach)(struct attachment *a);
-	int (*detach)(struct attachment *a);
-	bool (*is_there)(const struct attachment *a); /* a->device is still what was attached */
+	int (*detach)(struct attachment *a);    /* closes held_fd */
+	bool (*is_there)(struct attachment *a); /* a->device is still what was attached */
+	bool waits; /* for a server that is gone: so nothing may be asked of the device then */
 };
 
 /* ---- the kernel's nbd ---- */
-
-static bool nbd_is_connected(const char *device)
-{
-	char path[PATH_MAX];
-
-	snprintf(path, sizeof(path), "/sys/block/%s/pid", strrchr(device, '/') + 1);
-	return !access(path, F_OK);
-}
 
 static const char *nbd_missing(void)
 {
 	static const char *const modprobe[] = {"modprobe", "-q", "nbd", NULL};
 
-	if (!program_exists("nbd-client"))
-		return "no nbd-client";
-	if (access("/sys/block/nbd0", F_OK) && program_run(modprobe, NULL, 0, NULL))
+	if (access("/sys/module/nbd", F_OK) && program_run(modprobe, NULL, 0, NULL))
 		return "the kernel has no nbd";
-	return access("/dev/nbd0", F_OK) ? "there is no /dev/nbd0" : NULL;
+	return NULL;
 }
 
-static int nbd_connect(struct attachment *a)
+static void release_held(struct attachment *a)
 {
-	const char *arguments[] = {
-		"nbd-client", "-unix", a->seen.nbd_path, a->device, "-N", a->name, "-b", "4096",
-		a->is_read_only ? "-readonly" : NULL, NULL};
-
-	return program_run(arguments, NULL, 0, &a->failure);
+	if (a->held_fd >= 0)
+		close(a->held_fd);
+	a->held_fd = -1;
 }
 
-/* The first that is free. One that somebody else takes at the same moment refuses, and the next is tried. */
+/* The kernel looks for a partition table when it is opened first: now, while there is a server. */
+static void open_once(const char *device)
+{
+	int fd = open(device, O_RDONLY | O_CLOEXEC);
+
+	if (fd >= 0)
+		close(fd);
+}
+
+static int nbd_follow(struct attachment *a, struct follow *f)
+{
+	char log_path[PATH_MAX + 8];
+	struct lcpfs_failure ignored;
+	int error = nbd_device_connect(&f->device, &f->link, &a->failure);
+
+	if (error)
+		return error;
+	a->nbd = f->device;
+	snprintf(a->device, sizeof(a->device), "/dev/nbd%u", f->device.index);
+	open_once(a->device);
+	snprintf(log_path, sizeof(log_path), "%s.log", a->record_path);
+	error = follow_start(f, log_path, &a->failure);
+	if (error)
+		(void)!nbd_device_disconnect(&f->device, &ignored);
+	return error;
+}
+
 static int nbd_attach(struct attachment *a)
 {
-	int error = failure_set(&a->failure, LCPFS_E_BUSY, "all nbd devices are in use");
+	struct follow f = {.guid = a->seen.identity.guid, .name = a->name, .device = a->nbd};
+	uint64_t number;
+	int error;
 
-	for (unsigned i = 0; i < NBD_DEVICES_MAX && error; i++) {
-		snprintf(a->device, sizeof(a->device), "/dev/nbd%u", i);
-		if (access(a->device, F_OK))
-			break;
-		if (!nbd_is_connected(a->device))
-			error = nbd_connect(a);
-	}
+	CHECK(getrandom(&number, sizeof(number), 0) == sizeof(number));
+	snprintf(f.device.owner, sizeof(f.device.owner), "lcpfs-%016" PRIx64 "-%016" PRIx64, f.guid, number);
+	snprintf(f.pool_path, sizeof(f.pool_path), "%s", a->pool_path);
+	error = nbd_link_open(a->seen.nbd_path, a->seen.owner_uid, a->name, &f.link, &a->failure);
+	if (error)
+		return error;
+	error = follow_begin(&f, &a->failure);
+	if (!error)
+		error = nbd_follow(a, &f);
+	if (error)
+		nbd_link_close(&f.link);
 	return error;
 }
 
 static int nbd_detach(struct attachment *a)
 {
-	const char *arguments[] = {"nbd-client", "-d", a->device, NULL};
 	struct timespec pause = {.tv_nsec = 50 * 1000 * 1000};
-	int error = program_run(arguments, NULL, 0, &a->failure);
+	int error = nbd_device_disconnect(&a->nbd, &a->failure);
 
-	for (int i = 0; !error && nbd_is_connected(a->device) && i < 100; i++)
+	/* Not before: closing it writes back, and waits for a server that may be gone. */
+	release_held(a);
+	for (int i = 0; !error && nbd_device_is_connected(&a->nbd) && i < 100; i++)
 		nanosleep(&pause, NULL);
 	return error;
 }
 
-static bool nbd_is_there(const struct attachment *a)
+static bool nbd_is_there(struct attachment *a)
 {
-	return nbd_is_connected(a->device);
+	return sscanf(a->device, "/dev/nbd%u", &a->nbd.index) == 1 && nbd_device_is_connected(&a->nbd);
 }
 
 /* ---- nbdfuse and a loop device ---- */
@@ -181,13 +207,26 @@ static int fuse_mount(struct attachment *a)
 	return error;
 }
 
+/* Whoever listens at the socket that the pool names has to be root, or the owner of the pool. */
+static int check_server(struct attachment *a)
+{
+	struct nbd_link link;
+	int error = nbd_link_open(a->seen.nbd_path, a->seen.owner_uid, a->name, &link, &a->failure);
+
+	if (!error)
+		nbd_link_close(&link);
+	return error;
+}
+
 static int fuse_attach(struct attachment *a)
 {
 	char file[PATH_MAX + 8];
 	const char *loop[] = {"losetup", "--find", "--show", "--sector-size", "4096", file,
 			      a->is_read_only ? "--read-only" : NULL, NULL};
-	int error = fuse_mount(a);
+	int error = check_server(a);
 
+	if (!error)
+		error = fuse_mount(a);
 	snprintf(file, sizeof(file), "%s/nbd", a->folder);
 	if (!error)
 		error = program_run(loop, a->device, sizeof(a->device), &a->failure);
@@ -202,13 +241,15 @@ static int fuse_attach(struct attachment *a)
 static int fuse_detach(struct attachment *a)
 {
 	const char *arguments[] = {"losetup", "--detach", a->device, NULL};
-	int error = program_run(arguments, NULL, 0, &a->failure);
+	int error;
 
+	release_held(a);
+	error = program_run(arguments, NULL, 0, &a->failure);
 	return error ? error : fuse_unmount(a);
 }
 
 /* The loop device's number may belong to somebody else's file by now. */
-static bool fuse_is_there(const struct attachment *a)
+static bool fuse_is_there(struct attachment *a)
 {
 	char path[PATH_MAX], backing[PATH_MAX] = "", wanted[PATH_MAX + 8];
 	FILE *file;
@@ -227,8 +268,8 @@ static bool fuse_is_there(const struct attachment *a)
 /* ---- which of them ---- */
 
 static const struct method methods[] = {
-	{"nbd", "the kernel's nbd", nbd_missing, nbd_attach, nbd_detach, nbd_is_there},
-	{"fuse", "nbdfuse and a loop device", fuse_missing, fuse_attach, fuse_detach, fuse_is_there},
+	{"nbd", "the kernel's nbd", nbd_missing, nbd_attach, nbd_detach, nbd_is_there, true},
+	{"fuse", "nbdfuse and a loop device", fuse_missing, fuse_attach, fuse_detach, fuse_is_there, false},
 };
 
 static const struct method *method_named(const char *name)
@@ -275,7 +316,7 @@ static const struct method *find_attached(struct attachment *a)
 
 	if (!file)
 		return NULL;
-	if (fscanf(file, "%15s %63s", a->method, a->device) == 2 && strrchr(a->device, '/'))
+	if (fscanf(file, "%15s %63s %63s", a->method, a->device, a->nbd.owner) >= 2 && strrchr(a->device, '/'))
 		method = method_named(a->method);
 	fclose(file);
 	return method && method->is_there(a) ? method : NULL;
@@ -287,7 +328,7 @@ static int write_record(struct attachment *a, const struct method *method)
 	int failed = !file;
 
 	if (file) {
-		fprintf(file, "%s %s\n", method->name, a->device);
+		fprintf(file, "%s %s %s\n", method->name, a->device, a->nbd.owner);
 		failed = fclose(file);
 	}
 	if (failed)
@@ -343,23 +384,6 @@ static int start_by_hand(struct attachment *a)
 	snprintf(socket_path, sizeof(socket_path), RUN "/%016" PRIx64 ".sock", a->seen.identity.guid);
 	snprintf(log_path, sizeof(log_path), RUN "/%016" PRIx64 ".log", a->seen.identity.guid);
 	return program_start(arguments, "lcpfs: serving ", log_path, &a->failure);
-}
-
-/* The pool may name any socket: whoever listens there has to be root, or the owner of the pool. */
-static int check_peer(struct attachment *a)
-{
-	struct ucred peer = {0};
-	socklen_t length = sizeof(peer);
-	int fd, error = socket_connect(a->seen.nbd_path, &fd, &a->failure);
-
-	if (error)
-		return error;
-	error = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length);
-	close(fd);
-	if (!error && (peer.uid == 0 || peer.uid == a->seen.owner_uid))
-		return 0;
-	return failure_set(&a->failure, LCPFS_E_BUSY, "whoever listens at %s is not the owner of %s",
-			   a->seen.nbd_path, a->pool_path);
 }
 
 /* Its name is that of a partition, or NAME@SNAP. */
@@ -422,7 +446,7 @@ static int need_server(struct attachment *a)
 	if (!error && !a->seen.nbd_path[0])
 		error = failure_set(&a->failure, LCPFS_E_SYSTEM, "%s is served, but at no Unix socket",
 				    a->pool_path);
-	return error ? error : check_peer(a);
+	return error;
 }
 
 /* ---- the commands ---- */
@@ -522,22 +546,39 @@ static int attach_new(struct attachment *a, const struct method **method)
 	return error ? error : write_record(a, *method);
 }
 
+static int take_wait(const struct cli *cli, unsigned *seconds)
+{
+	const char *text = cli_value(cli, "wait");
+	unsigned long n = WAIT_S;
+	char *end = "";
+
+	if (text)
+		n = strtoul(text, &end, 10);
+	if (text && (*text < '0' || *text > '9' || *end || n > WAIT_S_MAX))
+		return cli_usage("--wait %s is not a number of seconds from 0 to %d", text, WAIT_S_MAX);
+	*seconds = (unsigned)n;
+	return 0;
+}
+
 int attach_command(const struct cli *cli)
 {
-	struct attachment a = {.cli = cli, .name = cli->operands[1]};
+	struct attachment a = {.cli = cli, .name = cli->operands[1], .held_fd = -1};
 	const char *wanted = cli_value(cli, "method");
 	const struct method *method;
 	int error;
 
-	a.is_read_only = cli_flag(cli, "read-only") || is_snapshot(&a);
+	a.is_read_only = a.nbd.is_read_only = cli_flag(cli, "read-only") || is_snapshot(&a);
 	if (wanted && !method_named(wanted))
 		return cli_usage("--method %s: it is nbd or fuse", wanted);
+	error = take_wait(cli, &a.nbd.wait_s);
+	if (error)
+		return error;
 	error = begin(&a);
 	method = error ? NULL : find_attached(&a);
 	if (!error && cli_flag(cli, "dry-run"))
 		return foresee_attaching(&a, method);
-	if (!error && !method)
-		error = attach_new(&a, &method);
+	if (!error)
+		error = method ? need_server(&a) : attach_new(&a, &method);
 	if (error)
 		return cli_failure(&a.failure);
 	show_device(&a, method);
@@ -558,23 +599,32 @@ static void find_mount(const char *device, char where[PATH_MAX])
 		fclose(mounts);
 }
 
-/* The kernel lets a device that is mounted, or has one laid over it, be opened by nobody else exclusively. */
-static int write_back(struct attachment *a)
+static int refuse_use(struct attachment *a)
 {
-	int fd = open(a->device, (a->is_read_only ? O_RDONLY : O_RDWR) | O_EXCL | O_CLOEXEC), error = 0;
 	char where[PATH_MAX];
 
-	if (fd < 0 && errno == EROFS)
-		fd = open(a->device, O_RDONLY | O_EXCL | O_CLOEXEC);
-	if (fd < 0 && errno == EBUSY) {
-		find_mount(a->device, where);
-		return failure_set(&a->failure, LCPFS_E_BUSY, "%s, which is %s, is in use%s%s: unmount it first",
-				   a->name, a->device, *where ? ", mounted at " : "", where);
-	}
-	if (fd < 0 || (!cli_flag(a->cli, "dry-run") && fsync(fd)))
+	find_mount(a->device, where);
+	return failure_set(&a->failure, LCPFS_E_BUSY, "%s, which is %s, is in use%s%s: unmount it first", a->name,
+			   a->device, *where ? ", mounted at " : "", where);
+}
+
+/* The kernel lets a device that is mounted, or has one laid over it, be opened by nobody else exclusively. */
+static int hold(struct attachment *a)
+{
+	a->held_fd = open(a->device, (a->is_read_only ? O_RDONLY : O_RDWR) | O_EXCL | O_CLOEXEC);
+	if (a->held_fd < 0 && errno == EROFS)
+		a->held_fd = open(a->device, O_RDONLY | O_EXCL | O_CLOEXEC);
+	return a->held_fd < 0 ? errno : 0;
+}
+
+static int write_back(struct attachment *a)
+{
+	int error = hold(a);
+
+	if (error == EBUSY)
+		return refuse_use(a);
+	if (!error && !cli_flag(a->cli, "dry-run") && fsync(a->held_fd))
 		error = errno;
-	if (fd >= 0)
-		close(fd);
 	if (error && !cli_flag(a->cli, "force"))
 		return failure_set(&a->failure, LCPFS_E_IO,
 				   "%s: what was written to it cannot be made durable (%s); --force detaches it "
@@ -583,9 +633,37 @@ static int write_back(struct attachment *a)
 	return 0;
 }
 
+/* Whatever is asked of the device would wait: even closing it, where something was written. */
+static int without_server(struct attachment *a)
+{
+	char where[PATH_MAX];
+
+	find_mount(a->device, where);
+	if (*where)
+		return refuse_use(a);
+	if (!cli_flag(a->cli, "force"))
+		return failure_set(
+			&a->failure, LCPFS_E_IO,
+			"%s: its server is gone, so what was written to it cannot be made durable: start "
+			"it, or --force detaches it all the same",
+			a->device);
+	return cli_flag(a->cli, "dry-run") || hold(a) != EBUSY ? 0 : refuse_use(a);
+}
+
+static int end_use(struct attachment *a, const struct method *method)
+{
+	bool is_served = true;
+	struct lcpfs_failure asked = a->failure;
+
+	if (method->waits)
+		(void)!ask_server(a, &is_served);
+	a->failure = asked;
+	return is_served ? write_back(a) : without_server(a);
+}
+
 int detach_command(const struct cli *cli)
 {
-	struct attachment a = {.cli = cli, .name = cli->operands[1]};
+	struct attachment a = {.cli = cli, .name = cli->operands[1], .held_fd = -1};
 	const struct method *method;
 	int error = begin(&a);
 
@@ -593,7 +671,7 @@ int detach_command(const struct cli *cli)
 	if (!error && !method)
 		error = failure_set(&a.failure, LCPFS_E_NOT_FOUND, "%s is not attached", a.name);
 	if (!error)
-		error = write_back(&a);
+		error = end_use(&a, method);
 	if (!error && cli_flag(cli, "dry-run")) {
 		char text[sizeof(a.device) + 16];
 		snprintf(text, sizeof(text), "%s detached", a.device);

@@ -116,6 +116,7 @@ static const struct cli_option long_work_options[] = {
 static const struct cli_option attach_options[] = {
 	{"read-only", NULL, "nothing can be written to it"},
 	{"method", "METHOD", "nbd (the kernel's) or fuse (nbdfuse and a loop device); what there is if not given"},
+	{"wait", "SECONDS", "how long what is asked of it waits for a server that is gone; 300 if not given"},
 	{"dry-run", NULL, DRY_HELP},
 	{"json", NULL, JSON_HELP},
 	{0},

@@ -379,6 +379,7 @@ struct lcpfs_partition_info {
 	uint64_t device_blocks, copied_blocks, table_blocks, checkpoints, cleaned_metaslabs, errors;
 	/* since it was opened: work done ahead of the writers, and what they wrote until it was begun */
 	uint64_t background_units, background_late_blocks;
+	uint64_t recoveries; /* how often it was opened after a crash: each may have cost what was not flushed */
 	bool moving;
 	bool faulted;
 	size_t memory_bytes;

@@ -15,6 +15,7 @@ static const struct property properties[] = {
 	{"created", PROPERTY_TIME, PROPERTY_OF_POOL},
 	{"health", PROPERTY_TEXT, PROPERTY_OF_POOL},
 	{"faulted", PROPERTY_SWITCH, PROPERTY_OF_PARTITION},
+	{"recoveries", PROPERTY_COUNT, PROPERTY_OF_PARTITION},
 	{"min", PROPERTY_BYTES, PROPERTY_OF_PARTITION},
 	{"max", PROPERTY_BYTES, PROPERTY_OF_PARTITION},
 	{"size", PROPERTY_BYTES, PROPERTY_OF_POOL | PROPERTY_OF_PARTITION},
@@ -222,6 +223,7 @@ struct json_object *property_describe_partition(const struct lcpfs_partition_inf
 	put_text(&list, "name", info->name, given);
 	put_count(&list, "id", info->id);
 	put_switch(&list, "faulted", info->faulted, NULL);
+	put_count(&list, "recoveries", info->recoveries);
 	put_blocks(&list, "min", info->min_data_blocks, given);
 	put_blocks(&list, "max", info->max_data_blocks, given);
 	put_blocks(&list, "size", info->size_data_blocks, NULL);

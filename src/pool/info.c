@@ -42,6 +42,7 @@ static void fill_from_store(struct lcpfs_partition_info *info, struct part *part
 	info->data_blocks = stats.data_blocks;
 	info->size_data_blocks = MAX_OF(info->size_data_blocks, stats.data_blocks);
 	info->memory_bytes = stats.memory_bytes;
+	info->recoveries = stats.recoveries;
 	info->faulted = stats.faulted;
 	info->utilization = info->size_blocks ? (double)stats.live_blocks / (double)info->size_blocks : 0;
 }

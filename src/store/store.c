@@ -304,6 +304,7 @@ void store_stats(struct store *s, struct store_stats *stats)
 		.dirty_pages = s->table.dirty_count + s->table.inner_count + s->trees.dirty_count,
 		.cached_pages = s->cache.count,
 		.memory_bytes = memory_used(s),
+		.recoveries = s->log.epoch, /* no other opening begins one */
 		.faulted = s->faulted,
 	};
 	for (const struct record *r = s->log.inflight; r; r = r->next)

@@ -299,6 +299,7 @@ struct store_stats {
 	uint64_t page_blocks;
 	uint64_t dirty_pages, cached_pages;
 	size_t memory_bytes; /* cache, log buffers, metaslab table */
+	uint64_t recoveries; /* how often it was opened after a crash */
 	bool faulted;
 	int write_error; /* a log write that is still failing, or 0 */
 };

@@ -26,6 +26,10 @@ at_end '"$LCPFS" detach "$POOL" db --force 2>/dev/null'
 at_end 'umount "$T/mnt" 2>/dev/null'
 
 expect 2 lcpfs attach "$POOL" db --method x
+for wrong in x -1 5m 86401 ""; do
+	expect 2 lcpfs attach "$POOL" db --wait "$wrong"
+	says "number of seconds"
+done
 expect 1 lcpfs attach "$POOL" none
 says "no partition none"
 expect 1 lcpfs attach "$POOL" ../../etc
@@ -66,6 +70,8 @@ expect 1 lcpfs detach "$POOL" db
 [ ! -e "$RUN/$GUID.db" ] || fail "something is left"
 
 # What was written is durable: also the page cache of the device was written back.
+expect 0 lcpfs get "$POOL" db recoveries -Hpo value
+[ "$(cat out)" = 0 ] || fail "crashes: $(cat out)"
 kill -9 "$(server)"
 wait_released "$POOL"
 expect 0 lcpfs attach "$POOL" db --read-only --json
@@ -74,6 +80,8 @@ mount -o ro,noload "$DEVICE" mnt
 cmp data mnt/data || fail "the data is another"
 umount mnt
 [ "$(blockdev --getro "$DEVICE")" = 1 ] || fail "not read-only"
+expect 0 lcpfs get "$POOL" db recoveries -Hpo value
+[ "$(cat out)" = 1 ] || fail "crashes: $(cat out)"
 expect 0 lcpfs detach "$POOL" db --json
 
 # What cannot be written back any more is told; --force lets it go.
