@@ -138,13 +138,28 @@ struct totals {
 	double operations, latency, epsilon; /* latency: weighted by operations */
 };
 
-static const char *state_of(struct json_object *partition)
+enum { STATE_TEXT = 40 };
+
+/* Words, separated by commas. */
+static const char *state_of(struct json_object *partition, char text[STATE_TEXT])
 {
-	bool thin = field_flag(partition, "thin");
+	const char *receiving = text_of(partition, "receiving");
+	const char *const words[] = {
+		field_flag(partition, "thin") ? "thin" : NULL,
+		field_flag(partition, "moving") ? "moving" : NULL,
+		!strcmp(receiving, "now") ? "receiving" : NULL,
+		!strcmp(receiving, "interrupted") ? "half-received" : NULL,
+	};
+	size_t length = 0;
 
 	if (field_flag(partition, "faulted"))
 		return "FAULTED";
-	return field_flag(partition, "moving") ? thin ? "thin,moving" : "moving" : thin ? "thin" : "";
+	text[0] = '\0';
+	for (size_t i = 0; i < ARRAY_LENGTH(words); i++)
+		if (words[i])
+			length += (size_t)snprintf(text + length, STATE_TEXT - length, "%s%s", length ? "," : "",
+						   words[i]);
+	return text;
 }
 
 /* A share of data: of one that is all there is none. */
@@ -155,6 +170,8 @@ static double share(uint64_t part, uint64_t all)
 
 static void list_row(struct table *table, struct json_object *partition)
 {
+	char state[STATE_TEXT];
+
 	table_row(table);
 	table_cell(table, "%s", text_of(partition, "name"));
 	cell_blocks(table, partition, "size_data_blocks");
@@ -170,7 +187,7 @@ static void list_row(struct table *table, struct json_object *partition)
 	cell_number(table, partition, "pressure");
 	cell_number(table, partition, "epsilon");
 	cell_number(table, partition, "write_amplification");
-	table_cell(table, "%s", state_of(partition));
+	table_cell(table, "%s", state_of(partition, state));
 }
 
 static void add_up(struct totals *t, struct json_object *partition)
@@ -242,8 +259,10 @@ static void show_legend(struct json_object *pool)
 
 static bool any_state(struct json_object *partitions)
 {
+	char state[STATE_TEXT];
+
 	for (size_t i = 0; i < field_length(partitions); i++)
-		if (*state_of(json_object_array_get_idx(partitions, i)))
+		if (*state_of(json_object_array_get_idx(partitions, i), state))
 			return true;
 	return false;
 }
@@ -374,6 +393,18 @@ static void show_saved(struct json_object *object, int width)
 		printf("%-*s%.1f %% more than would have been written without moves\n", width, "lost", -share);
 }
 
+static void show_half_received(struct json_object *pool)
+{
+	unsigned long long count = count_of(pool, "half_received");
+
+	if (count)
+		print_paragraph(
+			STATUS_INDENT,
+			"received    a part of a snapshot by %llu partition%s, see lcpfs list: go on with lcpfs "
+			"receive --resume, or give it up with --abort",
+			count, count == 1 ? "" : "s");
+}
+
 void show_status(struct json_object *result)
 {
 	struct json_object *pool = field_get(result, "pool");
@@ -381,6 +412,7 @@ void show_status(struct json_object *result)
 	char epsilon[NUMBER_TEXT];
 
 	show_totals(pool);
+	show_half_received(pool);
 	show_scrub_state(pool);
 	print_paragraph(STATUS_INDENT, "engine      mode %s: boundaries %s", text_of(engine, "mode"),
 			field_flag(engine, "moving") ? "are being moved" : mode_words(text_of(engine, "mode")));

@@ -356,6 +356,9 @@ int lcpfs_snapshot_receive(struct lcpfs_pool *pool, const char *partition,
 
 /* ---- what it knows ---- */
 
+/* INTERRUPTED: it has received a part of a snapshot, and waits for the rest, or to be given up. */
+enum lcpfs_receiving { LCPFS_RECEIVING_NONE, LCPFS_RECEIVING_NOW, LCPFS_RECEIVING_INTERRUPTED };
+
 struct lcpfs_partition_info {
 	uint32_t id;
 	char name[LCPFS_NAME_MAX + 1];
@@ -383,6 +386,7 @@ struct lcpfs_partition_info {
 	bool moving;
 	bool faulted;
 	size_t memory_bytes;
+	enum lcpfs_receiving receiving;
 };
 
 /* Fills up to `room`, in order of id; *count is how many there are. */
@@ -435,6 +439,7 @@ struct lcpfs_pool_info {
 	uint64_t last_scrub_damaged, last_scrub_errors; /* places that it found, and those it could not repair */
 	uint64_t read_errors; /* users' reads that failed since then */
 	struct lcpfs_engine_statistics engine;
+	uint32_t half_received; /* partitions that have received a part of a snapshot (INTERRUPTED) */
 };
 
 int lcpfs_pool_get_info(struct lcpfs_pool *pool, struct lcpfs_pool_info *info);

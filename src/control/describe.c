@@ -105,6 +105,13 @@ static void put_history(struct json_object *object, const struct lcpfs_partition
 	field_put_count(object, "background_late_blocks", info->background_late_blocks);
 }
 
+static const char *receiving_name(enum lcpfs_receiving receiving)
+{
+	static const char *const names[] = {"none", "now", "interrupted"};
+
+	return (unsigned)receiving < ARRAY_LENGTH(names) ? names[receiving] : "unknown";
+}
+
 struct json_object *describe_partition(const struct lcpfs_partition_info *info)
 {
 	char schedule[LCPFS_SNAPSHOT_SCHEDULE_TEXT];
@@ -138,6 +145,7 @@ struct json_object *describe_partition(const struct lcpfs_partition_info *info)
 	field_put_number(object, "write_amplification", info->write_amplification);
 	field_put_flag(object, "moving", info->moving);
 	field_put_flag(object, "faulted", info->faulted);
+	field_put_text(object, "receiving", receiving_name(info->receiving));
 	field_put_count(object, "memory_bytes", info->memory_bytes);
 	put_history(object, info);
 	return object;
@@ -230,6 +238,7 @@ struct json_object *describe_pool(const struct lcpfs_pool_info *info)
 	field_put_count(object, "metaslabs", info->metaslabs);
 	field_put_count(object, "partitions", info->partitions);
 	field_put_count(object, "partitions_max", info->partitions_max);
+	field_put_count(object, "half_received", info->half_received);
 	field_put_count(object, "last_scrub_s", info->last_scrub_s);
 	field_put_count(object, "last_scrub_damaged", info->last_scrub_damaged);
 	field_put_count(object, "last_scrub_errors", info->last_scrub_errors);

@@ -379,6 +379,7 @@ void stream_describe(const struct stream_about *about, const struct stream_posit
 		     struct lcpfs_stream *stream);
 /* With the lock: 0, or why its volume is not to be opened and its snapshots stay as they are. */
 int receive_refuse(const struct part *part, struct lcpfs_failure *failure);
+enum lcpfs_receiving receive_state(const struct part *part); /* with the lock */
 /*
  * The same before they change. What a crash has left of one that is done goes then: by the next snapshot it would
  * not look done any more.

@@ -76,6 +76,7 @@ static void fill_info(struct lcpfs_partition_info *info, struct part *part)
 		.moving = part->releasing || part->incoming || part->resizing,
 		.faulted = !part->store,
 		.write_amplification = 1,
+		.receiving = receive_state(part),
 	};
 	memcpy(info->name, part->name, sizeof(info->name));
 	if (part->store) {
@@ -241,6 +242,12 @@ static void fill_health(struct lcpfs_pool *pool, struct lcpfs_pool_info *info)
 	}
 }
 
+static void count_part(struct lcpfs_pool_info *info, const struct part *part)
+{
+	info->partitions += part != NULL;
+	info->half_received += part && receive_state(part) == LCPFS_RECEIVING_INTERRUPTED;
+}
+
 int lcpfs_pool_get_info(struct lcpfs_pool *pool, struct lcpfs_pool_info *info)
 {
 	const struct layout *l = &pool->layout;
@@ -262,7 +269,7 @@ int lcpfs_pool_get_info(struct lcpfs_pool *pool, struct lcpfs_pool_info *info)
 	info->last_scrub_errors = info->last_scrub_damaged -
 				  MIN_OF(le64_get(pool->uberblock.scrub_repaired), info->last_scrub_damaged);
 	for (uint32_t slot = 0; slot < l->partition_slots; slot++)
-		info->partitions += pool->parts[slot] != NULL;
+		count_part(info, pool->parts[slot]);
 	info->promised_blocks = size_promised_blocks(pool);
 	info->overcommitted_blocks = info->promised_blocks - MIN_OF(info->promised_blocks, info->size_blocks);
 	fill_health(pool, info);

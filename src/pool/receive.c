@@ -110,6 +110,14 @@ int receive_refuse(const struct part *part, struct lcpfs_failure *failure)
 			   part->name);
 }
 
+enum lcpfs_receiving receive_state(const struct part *part)
+{
+	if (part->receiving)
+		return LCPFS_RECEIVING_NOW;
+	return part->store && is_marked(part) && !is_done(part) ? LCPFS_RECEIVING_INTERRUPTED
+								: LCPFS_RECEIVING_NONE;
+}
+
 int receive_clear(struct part *part, struct lcpfs_failure *failure)
 {
 	int error = receive_refuse(part, failure);

@@ -163,6 +163,14 @@ half() {
 	head -c 4000000 served.whole >&9
 }
 
+# listed STATE JSON COUNT: of bk, and how many partitions wait for the rest of a snapshot.
+listed() {
+	lcpfs list "$COPY" >out
+	grep -q "^bk .* $1 *$" out || fail "not $1: $(cat out)"
+	lcpfs list "$COPY" --json >out
+	grep -q "\"name\":\"bk\".*\"receiving\":\"$2\".*\"half_received\":$3" out || fail "not $2: $(cat out)"
+}
+
 # A command of its own, killed.
 again
 half
@@ -171,6 +179,9 @@ wait "$RECEIVER" || true
 exec 9>&-
 wait_released "$COPY"
 check_clean "$COPY"
+listed half-received interrupted 1
+expect 0 lcpfs status "$COPY"
+grep -q "^received    a part of a snapshot by 1 partition, see lcpfs list: go on with" out || fail "$(cat out)"
 from 1 served.whole lcpfs receive "$COPY" bk
 says "go on with lcpfs receive --resume, or give it up with --abort"
 expect 1 lcpfs snapshot "$COPY" bk@x
@@ -187,6 +198,7 @@ expect 1 lcpfs snapshot "$COPY" bk@x
 says "is receiving a snapshot"
 expect 1 lcpfs receive "$COPY" bk
 says "is receiving a snapshot"
+listed receiving now 0
 unserve KILL
 wait "$RECEIVER" && fail "it does not notice"
 exec 9>&-
@@ -233,5 +245,6 @@ from 0 served.whole lcpfs receive "$COPY" bk --resume --json
 grep -q '"skipped_bytes":[1-9]' out || fail "$(cat out)"
 unserve
 same db@one bk@one
+lcpfs list "$COPY" --json | grep -q '"receiving":"[^n]' && fail "it still receives"
 check_clean "$COPY"
 check_clean "$POOL"
