@@ -587,6 +587,18 @@ int snap_keep(struct store *s, struct snapshot *n, bool held)
 	return error;
 }
 
+int snap_rename(struct store *s, struct snapshot *n, const char *name)
+{
+	struct change c = {.n = n, .state = n->state};
+	struct snapshot before = *n;
+	memset(n->name, 0, sizeof(n->name));
+	memcpy(n->name, name, strnlen(name, SNAPSHOT_NAME_MAX));
+	int error = change_list(s, &c);
+	if (error)
+		memcpy(n->name, before.name, sizeof(n->name));
+	return error;
+}
+
 /* -- freeing what only it has -- */
 
 /* Does something that is LEFT still end where this one begins? */

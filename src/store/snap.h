@@ -79,6 +79,7 @@ int snap_add(struct store *s, struct snapshot *n, const struct snapshot *back) M
 int snap_kill(struct store *s, struct snapshot *n) MUST_CHECK;
 
 int snap_keep(struct store *s, struct snapshot *n, bool held) MUST_CHECK;
+int snap_rename(struct store *s, struct snapshot *n, const char *name) MUST_CHECK;
 
 /*
  * How much of it there is, see store_snapshot_sizes(). With `work`, and held; the lock is let go meanwhile. Takes

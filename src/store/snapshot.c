@@ -44,6 +44,7 @@ struct naming {
 	uint64_t created_s, guid;
 	bool soon;        /* durable with the next flush, which the caller does */
 	const char *base; /* of a clone: the snapshot */
+	const char *new_name;
 };
 
 typedef int change_fn(struct store *s, const struct naming *n);
@@ -320,6 +321,25 @@ int store_snapshot_hold(struct store *s, const char *name, bool held)
 	int error = -LCPFS_E_NOT_FOUND;
 	if (snap_find(s, name))
 		error = change_still(s, held ? hold : release, &(struct naming){.name = name});
+	store_unlock(s);
+	pthread_mutex_unlock(&s->work);
+	return error;
+}
+
+static int rename_to(struct store *s, const struct naming *naming)
+{
+	return snap_rename(s, snap_find(s, naming->name), naming->new_name);
+}
+
+int store_snapshot_rename(struct store *s, const char *name, const char *new_name)
+{
+	if (s->config.read_only || !store_snapshot_is_name(new_name))
+		return s->config.read_only ? -LCPFS_E_READ_ONLY : -LCPFS_E_INVALID;
+	pthread_mutex_lock(&s->work);
+	store_lock(s);
+	int error = snap_find(s, new_name) ? -LCPFS_E_EXISTS : -LCPFS_E_NOT_FOUND;
+	if (snap_find(s, name) && error == -LCPFS_E_NOT_FOUND)
+		error = change_still(s, rename_to, &(struct naming){.name = name, .new_name = new_name});
 	store_unlock(s);
 	pthread_mutex_unlock(&s->work);
 	return error;

@@ -164,6 +164,9 @@ int store_snapshot_destroy_soon(struct store *store, const char *name) MUST_CHEC
 /* A mark that it should stay, for those who would destroy it; here nobody looks. Durable when it returns 0.
  * NOT_FOUND. */
 int store_snapshot_hold(struct store *store, const char *name, bool held) MUST_CHECK;
+/* Durable when it returns 0; after an error it may have either name. Its number stays. NOT_FOUND, EXISTS, INVALID.
+ */
+int store_snapshot_rename(struct store *store, const char *name, const char *new_name) MUST_CHECK;
 /*
  * The volume becomes what the youngest snapshot has. Durable when it returns 0. EXISTS: there are younger ones,
  * which have to be destroyed first. Not while others read or write the volume. How long it is stays.

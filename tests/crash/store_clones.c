@@ -239,7 +239,7 @@ static void op_clone(struct run *r)
 	model_init(&c->model, r->model.blocks);
 	model_become(&c->model, base->version);
 	name_of(c, name);
-	snprintf(of, sizeof(of), "s%u", base->name);
+	snprintf(of, sizeof(of), "s%u", base->label);
 	r->clones++;
 	bool done = worked(r, ALLOC_ARMED(store_clone(r->store, of, name, r->op)));
 	if (simdisk_is_stopped(r->disk))

@@ -17,7 +17,7 @@ bool snaps_used(const struct run *r)
 
 static void name_of(const struct snap *n, char name[16])
 {
-	snprintf(name, 16, "s%u", n->name);
+	snprintf(name, 16, "s%u", n->label);
 }
 
 static void drop(struct run *r, unsigned i)
@@ -189,6 +189,9 @@ void snaps_settle(struct run *r)
 {
 	for (unsigned i = r->snaps; i-- > 0;) {
 		struct snap *n = &r->snap[i];
+		if (n->was && !number_of(r, n))
+			n->label = n->was;
+		n->was = 0;
 		bool there = number_of(r, n);
 
 		if (n->durable && there != n->listed)
@@ -207,6 +210,7 @@ void snaps_flushed(struct run *r)
 {
 	for (unsigned i = r->snaps; i-- > 0;) {
 		r->snap[i].durable = true;
+		r->snap[i].was = 0;
 		if (!r->snap[i].listed)
 			drop(r, i);
 	}
@@ -239,7 +243,7 @@ void snaps_take(struct run *r)
 
 	if (r->snaps == SNAPS_MAX || r->model.any_unsure)
 		return;
-	*n = (struct snap){.name = ++r->snap_names, .version = malloc(bytes)};
+	*n = (struct snap){.name = ++r->snap_names, .label = r->snap_names, .version = malloc(bytes)};
 	CHECK(n->version);
 	memcpy(n->version, r->model.current, bytes);
 	name_of(n, name);
@@ -286,6 +290,28 @@ static void op_destroy(struct run *r)
 		run_flushed(r);
 	else if (n->listed)
 		n->durable = durable;
+}
+
+static void op_rename(struct run *r)
+{
+	struct snap *n = &r->snap[run_random(r, r->snaps)];
+	char name[16], new_name[16];
+
+	if (!n->listed || n->was)
+		return;
+	name_of(n, name);
+	n->was = n->label;
+	n->label = ++r->snap_names;
+	name_of(n, new_name);
+	bool done = worked(r, ALLOC_ARMED(store_snapshot_rename(r->store, name, new_name)));
+	if (simdisk_is_stopped(r->disk))
+		return;
+	if (done) {
+		run_flushed(r);
+	} else if (!number_of(r, n)) {
+		n->label = n->was;
+		n->was = 0;
+	}
 }
 
 static void change_all(struct run *r, const uint32_t *to)
@@ -362,6 +388,8 @@ void snaps_op(struct run *r)
 		clones_op(r);
 	else if (run_random(r, 2) || !r->snaps)
 		snaps_take(r);
+	else if (run_random(r, 4) == 0)
+		op_rename(r);
 	else
 		snaps_give_up(r);
 }

@@ -20,8 +20,9 @@ enum {
 
 /* A snapshot as the model has it. */
 struct snap {
-	unsigned name;
-	uint32_t *version; /* what it holds, by block */
+	unsigned name;       /* in the model, always the same */
+	unsigned label, was; /* what it is called; was: what it may be called after a crash, or 0 */
+	uint32_t *version;   /* what it holds, by block */
 	bool listed;       /* the store says that it is there */
 	bool durable;      /* a crash leaves it as `listed` says; else it may come and go */
 };
