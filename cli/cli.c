@@ -214,6 +214,7 @@ static const struct cli_command commands[] = {
 	{"hold", "POOL NAME@SNAP ...", "let nobody destroy snapshots, before they are released", pool_hold,
 	 snapshot_options},
 	{"release", "POOL NAME@SNAP ...", "let them be destroyed again", pool_release, snapshot_options},
+	{"rename", "POOL NAME@SNAP NEW", "give a snapshot another name", pool_rename, snapshot_options},
 	{"send", "POOL NAME@SNAP", "a snapshot, or what has changed since an earlier one, to standard output",
 	 send_command, send_options},
 	{"receive", "POOL NAME", "what send has made, from standard input into a partition", receive_command,

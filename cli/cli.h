@@ -100,6 +100,7 @@ int pool_destroy(const struct cli *cli);
 int pool_rollback(const struct cli *cli);
 int pool_hold(const struct cli *cli);
 int pool_release(const struct cli *cli);
+int pool_rename(const struct cli *cli);
 
 int snapshots_list(const struct cli *cli);
 int diff_command(const struct cli *cli);

@@ -529,6 +529,22 @@ int pool_release(const struct cli *cli)
 	return run(cli, snapshot_names(cli), show_released);
 }
 
+static void show_renamed(struct json_object *result)
+{
+	const char *name = field_text(result, "name"), *old = field_text(result, "renamed");
+
+	show_dry_run(result);
+	printf("%s: renamed, was %s\n", name ? name : "", old ? old : "");
+}
+
+int pool_rename(const struct cli *cli)
+{
+	struct json_object *arguments = named(cli->operands[1]);
+
+	field_put_text(arguments, "new_name", cli->operands[2]);
+	return run(cli, arguments, show_renamed);
+}
+
 int pool_rollback(const struct cli *cli)
 {
 	struct json_object *arguments = named(cli->operands[1]);

@@ -270,6 +270,12 @@ int lcpfs_snapshot_hold(struct lcpfs_pool *pool, const char *const *names, size_
 int lcpfs_snapshot_release(struct lcpfs_pool *pool, const char *const *names, size_t count,
 			   const struct lcpfs_snapshot_options *options, struct lcpfs_failure *failure);
 /*
+ * It gets another name: NAME@NEW, of the same partition, @NEW or NEW. One of the two after a crash. BUSY for one
+ * that somebody has open, who could not open it again. NOT_FOUND, EXISTS, INVALID.
+ */
+int lcpfs_snapshot_rename(struct lcpfs_pool *pool, const char *name, const char *new_name,
+			  const struct lcpfs_snapshot_options *options, struct lcpfs_failure *failure);
+/*
  * The volume becomes what it was; its length stays. What was written since is lost. Old or new after a crash,
  * never between. BUSY while somebody has the volume open. EXISTS: there are younger ones, and force is not given.
  * TOO_SMALL: it has data beyond the end that the volume has now.
@@ -473,6 +479,7 @@ enum lcpfs_event_kind {
 	LCPFS_EVENT_HELD,          /* a snapshot, or several of one partition */
 	LCPFS_EVENT_RELEASED,      /* the same */
 	LCPFS_EVENT_MISSED,        /* one that was due could not be taken; said once until one can */
+	LCPFS_EVENT_RENAMED,       /* a snapshot */
 };
 
 const char *lcpfs_event_kind_name(enum lcpfs_event_kind kind);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "control/backup.h"
 #include "control/describe.h"
 #include "control/field.h"
@@ -606,6 +607,24 @@ static int run_rollback(struct command_call *call)
 	return error;
 }
 
+/* By their whole names. */
+static int run_rename(struct command_call *call)
+{
+	const char *name = field_text(call->arguments, "name"),
+		   *new_name = field_text(call->arguments, "new_name");
+	const char *snapshot = strrchr(new_name, '@');
+	struct lcpfs_snapshot_options options = snapshot_options(call);
+	int error = lcpfs_snapshot_rename(call->pool, name, new_name, &options, call->failure);
+	struct text full = TEXT_INIT;
+
+	text_append(&full, "%.*s@%s", (int)strcspn(name, "@"), name, snapshot ? snapshot + 1 : new_name);
+	field_put_text(call->result, "renamed", name);
+	field_put_text(call->result, "name", text_get(&full));
+	field_put_flag(call->result, "dry_run", options.dry_run);
+	text_free(&full);
+	return error;
+}
+
 static const struct command commands[] = {
 	{"list", false, run_list, {{0}}},
 	{"status", false, run_status, {{0}}},
@@ -657,6 +676,10 @@ static const struct command commands[] = {
 	{"destroy", true, run_destroy, {{"names", COMMAND_TEXT, true}, {"dry_run", COMMAND_FLAG, false}}},
 	{"hold", true, run_hold, {{"names", COMMAND_TEXT, true}, {"dry_run", COMMAND_FLAG, false}}},
 	{"release", true, run_release, {{"names", COMMAND_TEXT, true}, {"dry_run", COMMAND_FLAG, false}}},
+	{"rename",
+	 true,
+	 run_rename,
+	 {{"name", COMMAND_TEXT, true}, {"new_name", COMMAND_TEXT, true}, {"dry_run", COMMAND_FLAG, false}}},
 	{"rollback",
 	 true,
 	 run_rollback,

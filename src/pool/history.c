@@ -46,7 +46,7 @@ const char *lcpfs_event_kind_name(enum lcpfs_event_kind kind)
 		[LCPFS_EVENT_GROWN] = "grown",         [LCPFS_EVENT_SNAPSHOT] = "snapshot",
 		[LCPFS_EVENT_DESTROYED] = "destroyed", [LCPFS_EVENT_ROLLED_BACK] = "rollback",
 		[LCPFS_EVENT_HELD] = "held",           [LCPFS_EVENT_RELEASED] = "released",
-		[LCPFS_EVENT_MISSED] = "missed",
+		[LCPFS_EVENT_MISSED] = "missed",       [LCPFS_EVENT_RENAMED] = "renamed",
 	};
 
 	return (unsigned)kind < ARRAY_LENGTH(names) && names[kind] ? names[kind] : "unknown";

@@ -36,6 +36,7 @@ struct work {
 	struct lcpfs_snapshot_options options;
 	struct target *targets;
 	size_t count;
+	const char *new_name; /* as targets' */
 	struct lcpfs_failure *failure;
 };
 
@@ -814,6 +815,56 @@ int lcpfs_snapshot_release(struct lcpfs_pool *pool, const char *const *names, si
 {
 	struct work w = work_of(pool, count, options, failure);
 	return run(&w, names, begin_hold, go_release);
+}
+
+/* -- renaming -- */
+
+/* "NAME@NEW" of the same partition, "@NEW" or "NEW". */
+static int take_new_name(struct work *w)
+{
+	const struct part *part = w->targets[0].part;
+	const char *snapshot;
+	size_t length = snapshot_split(w->new_name, &snapshot);
+	if (snapshot && length && (length != strlen(part->name) || strncmp(w->new_name, part->name, length) != 0))
+		return failure_set(w->failure, LCPFS_E_INVALID,
+				   "%.200s: a snapshot of %s stays one of %s; give %s@NEW, or NEW", w->new_name,
+				   part->name, part->name, part->name);
+	w->new_name = snapshot ? snapshot : w->new_name;
+	return check_new(w, &(struct target){w->targets[0].part, w->new_name});
+}
+
+static int begin_rename(struct work *w)
+{
+	const struct target *t = &w->targets[0];
+	struct store_snapshot found;
+	if (!store_snapshot_find(t->part->store, t->snapshot, &found))
+		return refuse_none(t->part, t->snapshot, w->failure);
+	uint32_t readers = volume_readers(t->part, found.number);
+	return readers ? refuse_in_use(t->part, t->snapshot, readers, w->failure) : take_new_name(w);
+}
+
+static int go_rename(struct work *w)
+{
+	const struct target *t = &w->targets[0];
+	if (w->options.dry_run)
+		return 0;
+	int error = store_snapshot_rename(t->part->store, t->snapshot, w->new_name);
+	if (error)
+		return failure_set(w->failure, (enum lcpfs_error) - error, "snapshot %s@%s was not renamed: %s",
+				   t->part->name, t->snapshot, lcpfs_error_sentence(error));
+	pthread_mutex_lock(&w->pool->lock);
+	history_note(w->pool, LCPFS_EVENT_RENAMED, LCPFS_ENGINE_FREE, t->part->id, 0, "%s@%s, once %s@%s",
+		     t->part->name, w->new_name, t->part->name, t->snapshot);
+	pthread_mutex_unlock(&w->pool->lock);
+	return 0;
+}
+
+int lcpfs_snapshot_rename(struct lcpfs_pool *pool, const char *name, const char *new_name,
+			  const struct lcpfs_snapshot_options *options, struct lcpfs_failure *failure)
+{
+	struct work w = work_of(pool, 1, options, failure);
+	w.new_name = new_name;
+	return run(&w, &name, begin_rename, go_rename);
 }
 
 /* -- rolling back: targets[0] is what to, behind it are the younger ones, the youngest first -- */

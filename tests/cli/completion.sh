@@ -42,6 +42,7 @@ completes snapshot "$POOL" d -- compopt -o nospace db-2@ db@
 lcpfs snapshot "$POOL" db@monday db@tuesday log@monday >/dev/null
 completes destroy "$POOL" db@ -- db@monday db@tuesday
 completes rollback "$POOL" l -- log@monday
+completes rename "$POOL" l -- log@monday
 completes diff "$POOL" db@monday db@t -- db@tuesday
 completes destroy "$POOL" db@monday l -- log@monday
 completes resize "$POOL" "" -- db db-2 log

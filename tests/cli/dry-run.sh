@@ -65,6 +65,9 @@ journey() {
 	same 0 snapshot a@x b@x a@y
 	same 1 snapshot b@y a@x
 	same 1 snapshot a
+	same 1 rename a@x y
+	same 0 rename a@x z
+	same 0 rename a@z a@x
 	same 0 hold a@x
 	same 0 release a@x
 	same 1 rollback a@x

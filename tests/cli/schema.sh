@@ -59,6 +59,8 @@ everything() {
 	valid set set "$POOL" db max=40M name=other --json
 	valid snapshot snapshot "$POOL" other@x small@x other@y --json
 	valid hold hold "$POOL" other@x --json
+	valid rename rename "$POOL" other@x z --json
+	valid rename rename "$POOL" other@z other@x --json
 	valid release release "$POOL" other@x --json
 	valid snapshots list "$POOL" --snapshots --json
 	valid diff diff "$POOL" other@x --json

@@ -107,6 +107,17 @@ would be: db@two: destroyed
 would be: db@2026-11-27_18:00: destroyed
 would free 0"
 
+	expect 1 lcpfs rename "$POOL" db@third db@two
+	says "snapshot db@two exists already"
+	expect 1 lcpfs rename "$POOL" db@third log@three
+	says "a snapshot of db stays one of db"
+	expect 0 lcpfs rename "$POOL" db@third 3rd --dry-run
+	prints "would be: db@3rd: renamed, was db@third"
+	expect 0 lcpfs rename "$POOL" db@third db@3rd
+	prints "db@3rd: renamed, was db@third"
+	[ "$(listed)" = "db@one db@two db@2026-11-27_18:00 db@3rd log@one 67108864" ] || fail "$(listed)"
+	expect 0 lcpfs rename "$POOL" db@3rd third --json
+	prints '{"renamed":"db@3rd","name":"db@third","dry_run":false}'
 	expect 0 lcpfs rollback "$POOL" db@third
 	prints "db: rolled back to db@third"
 	expect 0 lcpfs rollback "$POOL" db@two --force --json
@@ -117,7 +128,7 @@ would free 0"
 db@two: destroyed
 log@one: destroyed"
 	expect 0 lcpfs log "$POOL"
-	grep -v decision out | sed 's/^[^ ]* [^ ]* [^ ]*  //' | tail -n 11 >got
+	grep -v decision out | sed 's/^[^ ]* [^ ]* [^ ]*  //' | tail -n 13 >got
 	cat >wanted <<-'EOF'
 		snapshot   db@one, db@two
 		snapshot   log@one
@@ -126,13 +137,15 @@ log@one: destroyed"
 		held       log@one
 		released   db@two, db@2026-11-27_18:00, db@third, db@one
 		released   log@one
+		renamed    db@3rd, once db@third
+		renamed    db@third, once db@3rd
 		rollback   db to db@third
 		destroyed  db@third, db@2026-11-27_18:00
 		rollback   db to db@two
 		destroyed  db@one, db@two
 		destroyed  log@one
 	EOF
-	tail -n 11 wanted | cmp - got || fail "$(diff wanted got)"
+	tail -n 13 wanted | cmp - got || fail "$(diff wanted got)"
 	[ -z "$(listed)" ] || fail "$(listed)"
 }
 

@@ -162,6 +162,19 @@ at_end "end_job $READER"
 wait_until grep -q open reader
 expect 1 lcpfs destroy "$POOL" db@1,2
 says "snapshot db@1 is in use by 1 client; disconnect it first"
+# Nor is it called otherwise, since who reads it would not find it again; others are, while the volume is written.
+expect 1 lcpfs rename "$POOL" db@1 first
+says "snapshot db@1 is in use by 1 client; disconnect it first"
+wait_until gone db@2
+expect 0 lcpfs rename "$POOL" db@2 second
+[ "$(look db@second notes.db 0)" = "$(cat sum.db.2)" ] || fail "db@second is not what db@2 was"
+/usr/bin/python3 -c '
+import nbd, sys
+try: nbd.NBD().connect_uri(sys.argv[1])
+except nbd.Error: sys.exit()
+sys.exit("it is open")' "$(uri db@2)" || fail "it is found by its old name"
+wait_until gone db@second
+expect 0 lcpfs rename "$POOL" db@second db@2
 
 unchanged() {
 	for round in 1 2 3; do

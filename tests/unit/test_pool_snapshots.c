@@ -298,6 +298,62 @@ static void removing_says_what_is_lost(void **state)
 	fixture_done(&f);
 }
 
+static int rename_it(struct fixture *f, const char *name, const char *new_name, bool dry_run)
+{
+	struct lcpfs_snapshot_options options = {.dry_run = dry_run};
+
+	return lcpfs_snapshot_rename(f->pool, name, new_name, &options, &f->failure);
+}
+
+static void renaming(void **state)
+{
+	struct store_snapshot before, after;
+	struct lcpfs_partition *reader;
+	struct fixture f;
+	char text[400];
+
+	(void)state;
+	new_pool(&f);
+	assert_int_equal(take(&f, "a@one"), 0);
+	assert_int_equal(take(&f, "a@two"), 0);
+	assert_int_equal(lcpfs_snapshot_hold(f.pool, &(const char *){"a@one"}, 1, NULL, &f.failure), 0);
+	assert_int_equal(fixture_write(&f, "a", 0, BLOCKS, 2), 0);
+	assert_true(store_snapshot_find(part_named(f.pool, "a")->store, "one", &before));
+	assert_int_equal(rename_it(&f, "a@one", "a@two", false), -LCPFS_E_EXISTS);
+	assert_int_equal(rename_it(&f, "a@one", "a@one", false), -LCPFS_E_EXISTS);
+	assert_int_equal(rename_it(&f, "a@none", "a@new", false), -LCPFS_E_NOT_FOUND);
+	assert_int_equal(rename_it(&f, "a", "b", false), -LCPFS_E_INVALID);
+	assert_int_equal(rename_it(&f, "a@one", "b@new", false), -LCPFS_E_INVALID);
+	assert_string_equal(f.failure.message, "b@new: a snapshot of a stays one of a; give a@NEW, or NEW");
+	assert_int_equal(rename_it(&f, "a@one", "a@b@c", false), -LCPFS_E_INVALID);
+	assert_int_equal(rename_it(&f, "a@one", "x y", false), -LCPFS_E_INVALID);
+	assert_int_equal(rename_it(&f, "a@one", "", false), -LCPFS_E_INVALID);
+	assert_int_equal(rename_it(&f, "a@one", "new", true), 0);
+	assert_int_equal(lcpfs_partition_open(f.pool, "a@one", &reader, &f.failure), 0);
+	assert_int_equal(rename_it(&f, "a@one", "new", false), -LCPFS_E_BUSY);
+	lcpfs_partition_close(reader);
+	assert_string_equal(names(&f, NULL), "a@one a@two");
+	assert_int_equal(events_of(&f, LCPFS_EVENT_RENAMED, text), 0);
+
+	assert_int_equal(rename_it(&f, "a@one", "a@a-much-longer-name-than-before", false), 0);
+	assert_int_equal(rename_it(&f, "a@a-much-longer-name-than-before", "@new", false), 0);
+	assert_string_equal(names(&f, NULL), "a@new a@two");
+	assert_int_equal(events_of(&f, LCPFS_EVENT_RENAMED, text), 2);
+	assert_string_equal(text, "a@new, once a@a-much-longer-name-than-before");
+	assert_int_equal(lcpfs_partition_open(f.pool, "a@one", &reader, &f.failure), -LCPFS_E_NOT_FOUND);
+	reopen(&f);
+	fixture_expect(&f, "a@new", 0, BLOCKS, 1);
+	assert_true(store_snapshot_find(part_named(f.pool, "a")->store, "new", &after));
+	memcpy(after.name, before.name, sizeof(after.name));
+	assert_memory_equal(&after, &before, sizeof(after)); /* its guid, and that it is held */
+	assert_int_equal(take(&f, "a@one"), 0);
+	assert_int_equal(fixture_close(&f), 0);
+	assert_int_equal(fixture_open(&f, true), 0);
+	assert_int_equal(rename_it(&f, "a@one", "three", true), 0);
+	assert_int_equal(rename_it(&f, "a@one", "three", false), -LCPFS_E_READ_ONLY);
+	fixture_done(&f);
+}
+
 static void a_read_only_pool_has_them(void **state)
 {
 	struct lcpfs_snapshot_options dry = {.dry_run = true};
@@ -622,6 +678,7 @@ int main(void)
 		cmocka_unit_test(rolling_back),
 		cmocka_unit_test(rolling_back_keeps_the_length),
 		cmocka_unit_test(removing_says_what_is_lost),
+		cmocka_unit_test(renaming),
 		cmocka_unit_test(a_read_only_pool_has_them),
 		cmocka_unit_test(a_group_is_of_one_instant),
 	};
