@@ -86,7 +86,7 @@ int64_t run_read(struct run *r, uint32_t block);
 void run_verify(struct run *r); /* everything as the model has it; a faulted store's reads may fail */
 void run_settle(struct run *r); /* everything as a crash may leave it */
 
-/* Of half of the seeds: snapshots are taken, destroyed, rolled back to, and compared. */
+/* Of most of the seeds: snapshots are taken, destroyed, rolled back to, and compared. */
 bool snaps_used(const struct run *r);
 void snaps_op(struct run *r);
 void snaps_take(struct run *r);

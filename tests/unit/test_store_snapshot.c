@@ -13,6 +13,7 @@
 
 #include "base/hash.h"
 #include "store/state.h"
+#include "store/tree.h"
 #include "vdev/simdisk.h"
 
 enum { BASE = 16, METASLAB_BLOCKS = 64, METASLABS = 24, VOLUME_BLOCKS = METASLABS * METASLAB_BLOCKS };
@@ -700,6 +701,68 @@ static void clones_are_asked_for_in_vain(void **state)
 	must_be_clean();
 }
 
+/* What tells the clone's own from the snapshot's has to be there until the clone is freed. */
+static void a_snapshot_stays_until_its_clone_is_freed(void **state)
+{
+	uint64_t before;
+
+	(void)state;
+	put(0, 300, 1);
+	assert_int_equal(store_snapshot(bed.store, "a", 0), 0);
+	before = taken();
+	assert_int_equal(store_clone(bed.store, "a", "c", 0), 0);
+	put_into("c", 0, 100, 2);
+	reopen();
+	assert_int_equal(store_clone_destroy(bed.store, "c"), 0);
+	simdisk_add_fault(bed.disk,
+			  &(struct simdisk_fault){.kind = SIMDISK_READ, .forever = true, .error = LCPFS_E_IO});
+	finish();
+	simdisk_clear_faults(bed.disk);
+	assert_true(taken() > before);
+	assert_int_equal(store_snapshot_destroy(bed.store, "a"), 0);
+	finish();
+	reopen();
+	finish();
+	assert_int_equal(taken(), before);
+	assert_int_equal(value(50), 1);
+	must_be_clean();
+}
+
+static int64_t check(void)
+{
+	struct store_walk walk = {0};
+	uint8_t *used = calloc(1, BASE + METASLABS * METASLAB_BLOCKS);
+	int error = store_check(bed.store, used, &walk);
+
+	free(used);
+	return error ? error : (int64_t)walk.damaged_blocks;
+}
+
+/* Two addresses of a clone changed places: each id is there once, but not where its snapshot has it. */
+static void check_looks_where_a_clone_has_what_it_shares(void **state)
+{
+	struct page *leaf;
+
+	(void)state;
+	put(0, 100, 1);
+	assert_int_equal(store_snapshot(bed.store, "a", 0), 0);
+	assert_int_equal(store_clone(bed.store, "a", "c", 0), 0);
+	put_into("c", 5, 1, 2); /* so that it has a leaf of its own */
+	assert_int_equal(store_close(bed.store), 0);
+	bed.config.read_only = true;
+	must_open();
+	assert_int_equal(check(), 0);
+	struct page_key key = tree_key(clone_number("c"), 0, 0);
+	store_lock(bed.store);
+	assert_int_equal(tree_page(bed.store, &key, &leaf), 0);
+	uint64_t first = tree_slot(leaf, 1);
+	tree_set_slot(leaf, 1, tree_slot(leaf, 2));
+	tree_set_slot(leaf, 2, first);
+	page_unpin(&bed.store->cache, leaf);
+	store_unlock(bed.store);
+	assert_int_equal(check(), 2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -720,6 +783,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_clone_gives_back_what_is_its_own, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_clone_keeps_its_snapshot, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(clones_are_asked_for_in_vain, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(a_snapshot_stays_until_its_clone_is_freed, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(check_looks_where_a_clone_has_what_it_shares, set_up, tear_down),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
