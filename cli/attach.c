@@ -415,6 +415,32 @@ static int check_snapshot(struct attachment *a, struct json_object *result)
 	return failure_set(&a->failure, LCPFS_E_NOT_FOUND, "there is no snapshot %s", a->name);
 }
 
+static bool has_clone(const struct attachment *a, struct json_object *list)
+{
+	struct json_object *clones = field_get(list, "clones");
+
+	for (size_t i = 0; i < field_length(clones); i++) {
+		const char *name = field_text(json_object_array_get_idx(clones, i), "name");
+		if (name && !strcmp(name, a->name))
+			return true;
+	}
+	return false;
+}
+
+/* After `error`: the server knows no partition of that name. Perhaps it is a clone's. */
+static int ask_for_clone(struct attachment *a, struct session_watch *watch, int error)
+{
+	struct json_object *list = NULL;
+	struct lcpfs_failure failure;
+
+	if (error != -LCPFS_E_NOT_FOUND || is_snapshot(a) || !watch->is_connected)
+		return error;
+	if (!session_watch_call(watch, "list", NULL, &list, &failure) && has_clone(a, list))
+		error = 0;
+	json_object_put(list);
+	return error;
+}
+
 /* Asks the server for the partition: so it is the pool's own, and the partition is there. */
 static int ask_server(struct attachment *a, bool *is_served)
 {
@@ -424,6 +450,7 @@ static int ask_server(struct attachment *a, bool *is_served)
 				       &result, &a->failure);
 
 	*is_served = !error || watch.is_connected || a->failure.code != LCPFS_E_NOT_FOUND;
+	error = ask_for_clone(a, &watch, error);
 	session_watch_close(&watch);
 	if (!error && is_snapshot(a))
 		error = check_snapshot(a, result);
@@ -489,6 +516,14 @@ static int check_partition(struct attachment *a, bool *is_served)
 	if (!error && is_snapshot(a))
 		error = check_snapshot(a, result);
 	json_object_put(result);
+	if (error == -LCPFS_E_NOT_FOUND && !is_snapshot(a)) {
+		struct session_call list = {.pool_path = a->pool_path, .command = "list"};
+		struct lcpfs_failure failure;
+		result = NULL;
+		if (!session_run(&list, &result, &failure) && has_clone(a, result))
+			error = 0;
+		json_object_put(result);
+	}
 	return error;
 }
 

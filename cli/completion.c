@@ -85,7 +85,11 @@ static void print_operand(const char *command, int place, const char *name, size
 		printf("\t%s:*) _lcpfs_keys ;;\n", command);
 		return;
 	}
-	if (length == 9 && !strncmp(name, "NAME@SNAP", length)) { /* and all that follow: bash cuts words at @ */
+	if (!strcmp(command, "clone") && place == 2) {
+		printf("\t%s:%d) _lcpfs_snapshots ;;\n", command, place);
+		return;
+	}
+	if (!strncmp(name, "NAME@SNAP", 9)) { /* and all that follow: bash cuts words at @ */
 		printf("\t%s:*) _lcpfs_%s ;;\n", command,
 		       strcmp(command, "snapshot") ? "snapshots" : "of_partition");
 		return;

@@ -514,6 +514,22 @@ int pool_snapshot(const struct cli *cli)
 	return run(cli, snapshot_names(cli), show_created);
 }
 
+static void show_cloned(struct json_object *result)
+{
+	const char *name = field_text(result, "cloned"), *origin = field_text(result, "origin");
+
+	show_dry_run(result);
+	printf("%s: a clone of %s\n", name ? name : "", origin ? origin : "");
+}
+
+int pool_clone(const struct cli *cli)
+{
+	struct json_object *arguments = named(cli->operands[2]);
+
+	field_put_text(arguments, "snapshot", cli->operands[1]);
+	return run(cli, arguments, show_cloned);
+}
+
 int pool_destroy(const struct cli *cli)
 {
 	return run_long(cli, snapshot_names(cli), show_destroyed, NULL);

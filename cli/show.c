@@ -267,6 +267,26 @@ static bool any_state(struct json_object *partitions)
 	return false;
 }
 
+static void show_clones(struct json_object *clones)
+{
+	static const char *const titles[] = {"<CLONE", "<OF", "LENGTH", "<CREATED", NULL};
+	char length[SIZE_TEXT], created[TIME_TEXT];
+	struct table *table = table_new(titles);
+
+	printf("\n");
+	for (size_t i = 0; i < field_length(clones); i++) {
+		struct json_object *clone = json_object_array_get_idx(clones, i);
+
+		table_row(table);
+		table_cell(table, "%s", text_of(clone, "name"));
+		table_cell(table, "%s", text_of(clone, "origin"));
+		size_print(length, field_count(clone, "volume_bytes"));
+		table_cell(table, "%s", length);
+		table_cell(table, "%s", show_time(field_count(clone, "created_s"), created));
+	}
+	table_print(table);
+}
+
 void show_list(struct json_object *result)
 {
 	struct json_object *partitions = field_get(result, "partitions");
@@ -284,6 +304,8 @@ void show_list(struct json_object *result)
 	if (field_length(partitions) > 1)
 		total_row(table, &totals);
 	table_print(table);
+	if (field_length(field_get(result, "clones")))
+		show_clones(field_get(result, "clones"));
 	if (field_get(result, "pool"))
 		show_legend(field_get(result, "pool"));
 }

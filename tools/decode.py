@@ -3,9 +3,9 @@
 """Reads a pool by docs/format.md alone, and says what it holds and what is wrong with it.
 
 It shares nothing with the C code, so that the two can judge each other. It never writes to the pool. It follows
-label, uberblock and pool pages, and of each partition root, block table, space list, log, volume and snapshots. It
-verifies every checksum, owner, reference and count, reads all data, and prints where each address of each volume
-lies.
+label, uberblock and pool pages, and of each partition root, block table, space list, log, volumes and snapshots.
+It verifies every checksum, owner, reference and count, reads all data, and prints where each address of each
+volume lies.
 
 Exit codes: 0 nothing is wrong, 1 something is, 2 it is no pool that this can read, or is in use.
 """
@@ -37,15 +37,17 @@ HEADS = 3
 LIST, VOLUME = 0, 1  # volumes that a root has
 SNAPSHOT_FIRST, SNAPSHOT_LAST = 2, (1 << 24) - 1  # numbers of those that the list has
 SNAPSHOT_SLOTS = 31
-ALIVE, DYING, LEFT = 1, 2, 3
-STATES = {ALIVE: "alive", DYING: "dying", LEFT: "left"}
-HAS_SNAPSHOTS, RECEIVES = 1, 2  # incompatible features of a partition
-WRITE, OVERWRITE, MOVE, LOST, TRIM, FREE, VOLPAGE, VANISH, HEAD, LEAVE, BECOME, DROP = range(1, 13)
+ALIVE, DYING, LEFT, CLONED = 1, 2, 3, 4
+STATES = {ALIVE: "alive", DYING: "dying", LEFT: "left", CLONED: "clone"}
+CLONES = 32  # that a root has room for
+HAS_SNAPSHOTS, RECEIVES, HAS_CLONES = 1, 2, 4  # incompatible features of a partition
+WRITE, OVERWRITE, MOVE, LOST, TRIM, FREE, VOLPAGE, VANISH, HEAD, LEAVE, BECOME, DROP, CLONE = range(1, 14)
 FREES = {FREE, VANISH, DROP}
 HAS_CHECKS = {WRITE, OVERWRITE, VOLPAGE}
 HAS_BLOCKS = {WRITE, OVERWRITE, MOVE, LOST, VOLPAGE}
 # Words behind the first, before the checks.
-HAS_WHERE = {WRITE: 1, TRIM: 2, VOLPAGE: 2, VANISH: 2, HEAD: 1, LEAVE: 2, BECOME: 2}
+HAS_WHERE = {WRITE: 1, TRIM: 2, VOLPAGE: 2, VANISH: 2, HEAD: 1, LEAVE: 2, BECOME: 2, CLONE: 3}
+OF_TREES = {WRITE, TRIM, VOLPAGE, VANISH, LEAVE}
 MIB_BLOCKS = 256
 ZERO = bytes(BLOCK)
 
@@ -355,6 +357,14 @@ class Root:
 		self.space_levels, = struct.unpack_from("<I", data, 200)
 		self.volume = [struct.unpack_from("<QIIQQ", data, 208 + 32 * i) for i in range(2)]
 		self.region = [struct.unpack_from("<QQ6I", data, 464 + 40 * i) for i in range(REGIONS)]
+		clones = [struct.unpack_from("<I4xQIIQQ", data, 1744 + 40 * i) for i in range(CLONES)]
+		self.clones = [clone for clone in clones if clone[0]]
+
+	@staticmethod
+	def clone_good(number, top, levels, birth, blocks, origin):
+		return (SNAPSHOT_FIRST <= number <= SNAPSHOT_LAST and birth == number - SNAPSHOT_FIRST and
+			top % 2 == 0 and top < 1 << 48 and 1 <= levels <= 5 and 1 <= blocks <= 1 << 40 and
+			SNAPSHOT_FIRST <= origin < number)
 
 	def complaint(self, metaslab_blocks):
 		top, levels, birth, blocks, origin = self.volume[VOLUME]
@@ -373,6 +383,7 @@ class Root:
 			"volume": top % 2 == 0 and top < 1 << 48 and 1 <= levels <= 5 and 1 <= blocks <= 1 << 40,
 			"list": list_top % 2 == 0 and list_top < 1 << 48 and 1 <= list_levels <= 5,
 			"birth": self.birth < SNAPSHOT_LAST,
+			"clone": all(self.clone_good(*clone) for clone in self.clones),
 			"what is not in use yet": list_rest == [0, 0, 0] and birth == origin == 0,
 		}
 		wrong = (f"its root's {name} makes no sense" for name, good in rules.items() if not good)
@@ -385,7 +396,7 @@ class Entry:
 	def __init__(self, data, at, end):
 		first, = struct.unpack_from("<Q", data, at)
 		self.kind, self.count, self.id = first & 255, first >> 8 & 255, first >> 16
-		if not WRITE <= self.kind <= DROP or self.count not in self.counts():
+		if not WRITE <= self.kind <= CLONE or self.count not in self.counts():
 			raise ValueError
 		more = HAS_WHERE.get(self.kind, 0)
 		checks = at + 8 + 8 * more
@@ -394,12 +405,13 @@ class Entry:
 			raise ValueError
 		words = struct.unpack_from(f"<{more}Q", data, at + 8)
 		self.volume, self.where = (words[0] >> 40, words[0] & (1 << 40) - 1) if more else (VOLUME, 0)
-		self.extra = words[1] if more > 1 else 0  # TRIM: how many; VOLUME: levels; others: level
+		self.extra = words[1] if more > 1 else 0  # TRIM: how many; VOLUME, CLONE: levels; others: level
+		self.length = words[2] if more > 2 else 0  # CLONE: blocks
 		self.checks = [data[i:i + 16] for i in range(checks, self.end, 16)]
 		self.blocks = self.count if self.kind in HAS_BLOCKS else 0
 
 	def counts(self):
-		none, one, two = {TRIM, HEAD, LEAVE, BECOME}, {VOLPAGE}, {VANISH, DROP}
+		none, one, two = {TRIM, HEAD, LEAVE, BECOME, CLONE}, {VOLPAGE}, {VANISH, DROP}
 		kind = self.kind
 		return (0,) if kind in none else (1,) if kind in one else (2,) if kind in two else range(1, 256)
 
@@ -454,7 +466,7 @@ class Snapshot:
 	def complaint(self, birth):
 		rules = {
 			"number": SNAPSHOT_FIRST <= self.number <= SNAPSHOT_LAST,
-			"birth": self.birth == self.number - SNAPSHOT_FIRST and self.birth < birth,
+			"birth": self.birth_good() and self.birth < birth,
 			"state": self.state in STATES,
 			"held": self.held <= 1,
 			"tree": self.top % 2 == 0 and self.top < 1 << 48 and 1 <= self.levels <= 5,
@@ -463,6 +475,11 @@ class Snapshot:
 			"name": self.ends,
 		}
 		return next((name for name, good in rules.items() if not good), None)
+
+	def birth_good(self):
+		"""A clone that was destroyed has the birth of that moment."""
+		made = self.number - SNAPSHOT_FIRST
+		return self.birth == made or (self.state == LEFT and self.birth > made)
 
 	def name_good(self):
 		letters = self.name.translate(str.maketrans("._-:", "aaaa"))
@@ -480,7 +497,7 @@ class Tree:
 	def __init__(self, partition, volume, length, birth=FOREVER, state=ALIVE, low=0):
 		self.partition = partition
 		self.top, self.levels = volume
-		self.length, self.birth, self.alive, self.low = length, birth, state == ALIVE, low
+		self.length, self.birth, self.alive, self.low = length, birth, state in (ALIVE, CLONED), low
 		self.pages = {}  # (level, index) -> slots, or None: as in memory, or read
 
 	def outside(self, level, index):
@@ -596,7 +613,8 @@ class Partition:
 		self.youngest = {}  # metaslab -> seq of its youngest record
 		self.vanished = {}  # id -> (seq, number in its record) of the last entry that frees it as a page
 		self.now = None  # the entry that is being rolled forward
-		self.snapshots = []
+		self.snapshots = []  # what the list has, but for the clones
+		self.clones = {}  # number -> Tree; in the end Snapshot of each that is listed
 		self.references = {}  # id -> Reference
 		self.unreadable = set()  # ids of pages that were told of
 		self.lost_ids = set()
@@ -623,7 +641,7 @@ class Partition:
 			self.report(f"its id {self.id} is not given out yet")
 
 	def decode(self):
-		if self.incompatible & ~(HAS_SNAPSHOTS | RECEIVES):
+		if self.incompatible & ~(HAS_SNAPSHOTS | RECEIVES | HAS_CLONES):
 			self.report("it uses a feature that this does not know")
 			return
 		try:
@@ -682,11 +700,15 @@ class Partition:
 		length = self.root.volume[VOLUME][3]
 		self.head = Tree(self, self.root.volume[VOLUME][:2], length)
 		self.list = Tree(self, self.root.volume[LIST][:2], 2 * SNAPSHOT_LAST)
+		self.clones = {n: self.new_clone(*rest) for n, *rest in self.root.clones}
 		self.birth = self.root.birth
 		if length < self.volume_blocks:
 			raise Lost("its root and the pool disagree about its volume")
 		if len(self.metaslabs) < 6:
 			raise Lost(f"it owns only {len(self.metaslabs)} metaslabs")
+
+	def new_clone(self, top, levels, _birth, blocks, _origin):
+		return Tree(self, (top, levels), blocks, state=CLONED)
 
 	def verify_roots(self, roots, current):
 		for which in range(2):
@@ -990,11 +1012,30 @@ class Partition:
 		only_volume = entry.kind in (TRIM, BECOME)
 		if entry.volume == VOLUME or (entry.volume == LIST and not only_volume):
 			return self.head if entry.volume == VOLUME else self.list
+		if entry.volume in self.clones and entry.kind != BECOME:
+			return self.clones[entry.volume]
 		raise Lost(f"the log tells of volume {entry.volume}")
+
+	def apply_clone(self, entry):
+		if not SNAPSHOT_FIRST <= entry.volume <= SNAPSHOT_LAST or entry.extra > 5 or entry.id % 2:
+			raise Lost(f"the log tells of a clone {entry.volume} that there cannot be")
+		if entry.extra:
+			self.clones[entry.volume] = self.new_clone(entry.id, entry.extra, 0, entry.length, 0)
+		else:
+			self.clones.pop(entry.volume, None)
+
+	def is_of_ended(self, entry):
+		"""The root knows no more of a clone that was destroyed by then."""
+		known = entry.volume in (LIST, VOLUME) or entry.volume in self.clones
+		return entry.kind in OF_TREES and not known and self.now[0] <= self.root.seq
 
 	def apply_entry(self, entry):
 		kind = entry.kind
-		if kind == WRITE:
+		if self.is_of_ended(entry):
+			return
+		if kind == CLONE:
+			self.apply_clone(entry)
+		elif kind == WRITE:
 			for i in range(entry.count):
 				self.tree_of(entry).bind(entry.where + i, entry.id + i, True)
 		elif kind == TRIM:
@@ -1045,6 +1086,7 @@ class Partition:
 			self.report("it has a list of snapshots, and its page does not say so")
 		self.snapshots.sort(key=lambda n: n.number)
 		self.verify_list()
+		self.verify_clones()
 
 	def read_slots(self, data):
 		slots = [Snapshot(data, 128 + 128 * i) for i in range(SNAPSHOT_SLOTS)]
@@ -1065,17 +1107,42 @@ class Partition:
 				raise Lost(f"the {complaint or 'origin'} of snapshot {n.number} makes no sense")
 			if n.state == ALIVE and not n.name_good():
 				self.report(f"the name of snapshot {n.number} is not acceptable")
-			if (n.state == LEFT) != (n.origin != 0):
+			if (n.state in (LEFT, CLONED)) != (n.origin != 0):
 				self.report(f"snapshot {n.number} has the origin {n.origin}")
 			low = births.get(n.origin, -1) + 1
-			n.tree = Tree(self, (n.top, n.levels), n.blocks, n.birth, n.state, low)
+			if n.state != CLONED:
+				n.tree = Tree(self, (n.top, n.levels), n.blocks, n.birth, n.state, low)
 		names = [n.name for n in self.snapshots if n.state == ALIVE]
 		if len(set(names)) < len(names):
 			self.report("a snapshot's name is there twice")
 
+	def verify_clones(self):
+		"""Those of the list are those that there are."""
+		by_number = {n.number: n for n in self.snapshots}
+		listed = {n.number: n for n in self.snapshots if n.state == CLONED}
+		self.snapshots = [n for n in self.snapshots if n.state != CLONED]
+		if listed.keys() != self.clones.keys():
+			raise Lost("the clones of its list are others than those of its root and log")
+		for number, n in listed.items():
+			n.tree, n.base = self.clones[number], by_number[n.origin]
+			n.tree.low = n.base.birth + 1
+			if n.base.state != ALIVE or n.tree.length != n.blocks or (n.top, n.levels) != (0, 1):
+				raise Lost(f"clone {number} of its list makes no sense")
+			if not n.name_good():
+				self.report(f"the name of clone {number} is not acceptable")
+		if len({n.name for n in listed.values()}) < len(listed):
+			self.report("a clone's name is there twice")
+		if listed and not self.incompatible & HAS_CLONES:
+			self.report("it has clones, and its page does not say so")
+		self.clones = listed
+
 	# invariants
 
 	def verify(self):
+		for n in self.clones.values():
+			self.in_memory = n.tree.in_memory()
+			top = n.base.tree.top if n.base.tree.levels == n.tree.levels else 0
+			self.visit_clone(n, n.tree.levels - 1, 0, n.tree.top, top)
 		line = [n.tree for n in self.snapshots if n.state != LEFT] + [self.head]
 		for volumes in [line, [self.list]] + [[n.tree] for n in self.snapshots if n.state == LEFT]:
 			self.walk(volumes)
@@ -1129,6 +1196,35 @@ class Partition:
 		for i in sorted(places | self.in_memory.get((level, index), set())):
 			below = [m for volumes, page in groups for m in self.having(volumes, page[i], level > 0)]
 			self.visit(level - 1, index * VOLUME_SLOTS + i, below)
+
+	def visit_clone(self, n, level, index, number, origin):
+		"""A place of a clone, and what its origin has there. What is not its own is counted there."""
+		b = self.table.get(number)
+		shared = b and b.birth < n.tree.low
+		if number >> 48 or number >= self.root.id_end or (number % 2 and level >= 0):
+			self.report(f"a slot of a clone refers to id {number}")
+			return
+		if shared and number != origin:
+			self.report(f"id {number} is older than a clone, whose origin does not have it")
+		if number and not shared:
+			self.refer((n.tree,), number, level, index, None)
+		page = self.page_of_clone(n, level, index, 0 if shared else number) if level >= 0 else None
+		if not page:
+			return
+		theirs = self.page_of_origin(n.base.tree, level, index)
+		places = {i for i, slot in enumerate(page) if slot} | self.in_memory.get((level, index), set())
+		for i in sorted(places):
+			self.visit_clone(n, level - 1, index * VOLUME_SLOTS + i, page[i], theirs[i])
+
+	def page_of_clone(self, n, level, index, number):
+		"""One that is its own, or that the log changed."""
+		page = n.tree.pages.get((level, index))
+		return page or (self.read_volume_page(n.tree, number) if number else None)
+
+	def page_of_origin(self, tree, level, index):
+		if level == tree.levels and index == 0:
+			return [tree.top] + NOTHING[1:]
+		return tree.page(level, index) or NOTHING
 
 	def contents(self, level, index, volumes, number):
 		"""What these volumes have in a page of this id. What the log changed only the last one has."""
@@ -1237,6 +1333,9 @@ class Partition:
 			if b:
 				yield address, number, b.place // SECTORS, b.check[::-1].hex()
 
+	def all_clones(self):
+		return list(self.clones.values()) if self.opened else []
+
 	def alive(self):
 		return [n for n in self.snapshots if n.state == ALIVE and self.opened]
 
@@ -1286,7 +1385,7 @@ class Partition:
 def snapshot_json(partition, n, keys):
 	about = {"name": n.name, "number": n.number, "state": STATES[n.state], "created_s": n.created,
 		"held": bool(n.held), "volume_blocks": n.blocks, "origin": n.origin}
-	if n.state == ALIVE:
+	if n.state in (ALIVE, CLONED):
 		about["map"] = [dict(zip(keys, m)) for m in partition.mapping(n.tree)]
 	return about
 
@@ -1297,7 +1396,8 @@ def print_json(pool):
 	for p in pool.partitions:
 		mapping = [dict(zip(keys, m)) for m in p.mapping()]
 		snapshots = [snapshot_json(p, n, keys) for n in p.snapshots]
-		holds = {"map": mapping, "snapshots": snapshots}
+		clones = [snapshot_json(p, n, keys) for n in p.all_clones()]
+		holds = {"map": mapping, "snapshots": snapshots, "clones": clones}
 		partitions.append({"name": p.name, **p.totals(), **p.structures(), **holds})
 	print(json.dumps({"partitions": partitions, "damage": pool.report.found}))
 
@@ -1315,6 +1415,10 @@ def print_text(pool, with_map):
 			about = f"number {n.number}, {STATES[n.state]}, volume_blocks {n.blocks}"
 			print(f"snapshot {p.name}@{n.name}: {about}, created {n.created}")
 			print_map(p.mapping(n.tree) if with_map and n.state == ALIVE else ())
+		for n in p.all_clones():
+			about = f"number {n.number}, volume_blocks {n.blocks}, of {p.name}@{n.base.name}"
+			print(f"clone {n.name}: {about}, created {n.created}")
+			print_map(p.mapping(n.tree) if with_map else ())
 	for found in pool.report.found:
 		where = f"{found['partition']}: " if found["partition"] else ""
 		place = f" (block {found['block']})" if found["block"] is not None else ""
@@ -1322,13 +1426,16 @@ def print_text(pool, with_map):
 
 
 def find(pool, name):
-	"""The partition and, where that is meant, its snapshot; None: there is none."""
+	"""The partition and, where that is meant, its snapshot or clone; None: there is none."""
 	name, is_snapshot, snapshot = name.partition("@")
 	for p in pool.partitions:
 		if p.name == name and not is_snapshot:
 			return p, None
 		for n in p.alive() if p.name == name else ():
 			if n.name == snapshot:
+				return p, n
+		for n in p.all_clones():
+			if n.name == name and not is_snapshot:
 				return p, n
 	return None
 
@@ -1339,7 +1446,7 @@ def main():
 	parser.add_argument("--json", action="store_true", help="print one JSON object")
 	parser.add_argument("--totals", action="store_true", help="leave out where each address lies")
 	parser.add_argument("--extract", nargs=2, metavar=("NAME[@SNAPSHOT]", "FILE"),
-		help="write a partition's volume, or a snapshot of it, to a file")
+		help="write a partition's volume, a snapshot of it, or a clone, to a file")
 	arguments = parser.parse_args()
 	try:
 		pool = Pool(arguments.pool)

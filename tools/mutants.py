@@ -59,7 +59,8 @@ STORE = [
 	"data", "full",
 ]
 POOL = [
-	"guard", "pool_errors", "pool", "pool_hostile", "pool_moves", "pool_grow", "pool_samples", "iostat",
+	"guard", "pool_clones", "pool_errors", "pool", "pool_hostile", "pool_moves", "pool_grow", "pool_samples",
+	"iostat",
 	"pool_files", "pool_crash", "claim", "threads", "pool, who is refused (2 *",
 	"pool, orders of threads (2 *",
 	"pool under power cuts (2 *", "pool, every operation fails (2 *", "pool, host full (2 *", "life", "set",

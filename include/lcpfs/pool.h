@@ -306,6 +306,38 @@ int lcpfs_snapshot_sizes(struct lcpfs_pool *pool, const char *name, struct lcpfs
 int lcpfs_snapshots_freed(struct lcpfs_pool *pool, const char *partition, uint64_t *blocks,
 			  struct lcpfs_failure *failure);
 
+/* ---- clones ---- */
+
+/*
+ * A clone is a volume that began as a snapshot, and is written. It shares with that what is the same, and lies in
+ * the space of that partition. It is opened by its name, which no partition and no other clone of the pool has. It
+ * is as long as the snapshot. A partition has 32 at most.
+ */
+struct lcpfs_clone_info {
+	char name[LCPFS_NAME_MAX + 1];
+	char partition[LCPFS_NAME_MAX + 1];
+	char origin[2 * LCPFS_NAME_MAX + 2]; /* NAME@SNAP */
+	uint64_t created_s;                  /* since 1970 */
+	uint64_t volume_bytes;               /* whole blocks */
+	uint32_t clients;                    /* open handles of it */
+};
+
+/*
+ * Makes one of a snapshot, NAME@SNAP; durable when it returns 0. As long as there is the clone, the snapshot
+ * cannot be destroyed. dry_run: only say whether it would be done. NOT_FOUND, EXISTS, INVALID, NOSPC; RANGE: there
+ * are 32.
+ */
+int lcpfs_clone_create(struct lcpfs_pool *pool, const char *snapshot, const char *name, bool dry_run,
+		       struct lcpfs_failure *failure);
+/*
+ * For good, one after the other; what they did not share comes free as with snapshots. NOT_FOUND, and BUSY for one
+ * that somebody has open: then none is destroyed.
+ */
+int lcpfs_clone_destroy(struct lcpfs_pool *pool, const char *const *names, size_t count, bool dry_run,
+			struct lcpfs_failure *failure);
+/* Of all partitions. *count: how many there are; up to `room` are filled. */
+int lcpfs_clone_list(struct lcpfs_pool *pool, struct lcpfs_clone_info *list, size_t room, size_t *count);
+
 /* ---- streams: snapshots on their way to another pool ---- */
 
 struct lcpfs_stream {
@@ -378,7 +410,7 @@ struct lcpfs_partition_info {
 	uint64_t live_blocks; /* data and tables */
 	uint64_t data_blocks;
 	uint64_t least_size_blocks; /* how small it could be made now */
-	uint64_t snapshots;         /* how many it has; what they hold is live, too */
+	uint64_t snapshots, clones; /* how many it has; what they hold is live, too */
 	struct lcpfs_snapshot_schedule schedule; /* that are taken by themselves */
 	double utilization, access_frequency, avg_latency_us, pressure, epsilon, write_amplification; /* engine's windows */
 	/* since the partition was created */
@@ -474,12 +506,13 @@ enum lcpfs_event_kind {
 	LCPFS_EVENT_CHANGED,       /* limits, volume or name of a partition */
 	LCPFS_EVENT_GROWN,         /* the pool, by what its file or device had gained */
 	LCPFS_EVENT_SNAPSHOT = 20, /* was taken, or several of one partition */
-	LCPFS_EVENT_DESTROYED,     /* a snapshot, or several of one partition */
+	LCPFS_EVENT_DESTROYED,     /* a snapshot, or several of one partition, or a clone */
 	LCPFS_EVENT_ROLLED_BACK,   /* a partition, to a snapshot */
 	LCPFS_EVENT_HELD,          /* a snapshot, or several of one partition */
 	LCPFS_EVENT_RELEASED,      /* the same */
 	LCPFS_EVENT_MISSED,        /* one that was due could not be taken; said once until one can */
 	LCPFS_EVENT_RENAMED,       /* a snapshot */
+	LCPFS_EVENT_CLONED = 30,   /* a clone was made of a snapshot */
 };
 
 const char *lcpfs_event_kind_name(enum lcpfs_event_kind kind);

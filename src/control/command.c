@@ -40,6 +40,20 @@ static int run_status(struct command_call *call)
 	return 0;
 }
 
+static int put_clones(struct command_call *call)
+{
+	struct json_object *array = json_object_new_array();
+	struct lcpfs_clone_info *list;
+	size_t count;
+	int error = describe_clones_load(&list, &count, call->pool, call->failure);
+
+	for (size_t i = 0; i < count && !error; i++)
+		json_object_array_add(array, describe_clone(&list[i]));
+	free(list);
+	field_put(call->result, "clones", array);
+	return error;
+}
+
 /* With the pool, for its totals and mode. */
 static int run_list(struct command_call *call)
 {
@@ -54,7 +68,8 @@ static int run_list(struct command_call *call)
 		json_object_array_add(array, describe_partition(&partitions.list[i]));
 	field_put(call->result, "partitions", array);
 	describe_partitions_free(&partitions);
-	return run_status(call);
+	error = put_clones(call);
+	return error ? error : run_status(call);
 }
 
 /* What the partition looks like after a change. */
@@ -126,6 +141,7 @@ static int run_remove(struct command_call *call)
 	field_put_count(call->result, "data_blocks", info.data_blocks);
 	field_put_count(call->result, "size_blocks", info.size_blocks);
 	field_put_count(call->result, "snapshots", info.snapshots);
+	field_put_count(call->result, "clones", info.clones);
 	field_put_flag(call->result, "dry_run", how.dry_run);
 	return 0;
 }
@@ -534,9 +550,35 @@ static int run_snapshot(struct command_call *call)
 	return run_on_snapshots(call, lcpfs_snapshot_create, "created");
 }
 
+static int destroy_clones(struct lcpfs_pool *pool, const char *const *names, size_t count,
+			  const struct lcpfs_snapshot_options *options, struct lcpfs_failure *failure)
+{
+	return lcpfs_clone_destroy(pool, names, count, options->dry_run, failure);
+}
+
+/* Snapshots, or, where the first name is not NAME@SNAP, clones. */
 static int run_destroy(struct command_call *call)
 {
+	const char *names = field_text(call->arguments, "names");
+
+	if (!memchr(names, '@', strcspn(names, ",")))
+		return run_on_snapshots(call, destroy_clones, "destroyed");
 	return run_on_snapshots(call, lcpfs_snapshot_destroy, "destroyed");
+}
+
+static int run_clone(struct command_call *call)
+{
+	const char *snapshot = field_text(call->arguments, "snapshot"),
+		   *name = field_text(call->arguments, "name");
+	bool dry_run = field_flag(call->arguments, "dry_run");
+	int error = lcpfs_clone_create(call->pool, snapshot, name, dry_run, call->failure);
+
+	if (error)
+		return error;
+	field_put_text(call->result, "cloned", name);
+	field_put_text(call->result, "origin", snapshot);
+	field_put_flag(call->result, "dry_run", dry_run);
+	return 0;
 }
 
 /* 1: with its sizes; damaged ones have none. 0: it was destroyed in between. */
@@ -674,6 +716,10 @@ static const struct command commands[] = {
 	{"scrub", true, run_scrub, {{0}}},
 	{"snapshot", true, run_snapshot, {{"names", COMMAND_TEXT, true}, {"dry_run", COMMAND_FLAG, false}}},
 	{"destroy", true, run_destroy, {{"names", COMMAND_TEXT, true}, {"dry_run", COMMAND_FLAG, false}}},
+	{"clone",
+	 true,
+	 run_clone,
+	 {{"snapshot", COMMAND_TEXT, true}, {"name", COMMAND_TEXT, true}, {"dry_run", COMMAND_FLAG, false}}},
 	{"hold", true, run_hold, {{"names", COMMAND_TEXT, true}, {"dry_run", COMMAND_FLAG, false}}},
 	{"release", true, run_release, {{"names", COMMAND_TEXT, true}, {"dry_run", COMMAND_FLAG, false}}},
 	{"rename",

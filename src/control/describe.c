@@ -75,6 +75,25 @@ int describe_snapshots_load(struct lcpfs_snapshot_info **list, size_t *count, st
 	return error;
 }
 
+int describe_clones_load(struct lcpfs_clone_info **list, size_t *count, struct lcpfs_pool *pool,
+			 struct lcpfs_failure *failure)
+{
+	size_t room;
+	int error;
+
+	*list = NULL;
+	*count = 0;
+	do { /* again if some were made in between */
+		room = *count + 8;
+		free(*list);
+		*list = calloc(room, sizeof(**list));
+		if (!*list)
+			return failure_set(failure, LCPFS_E_NOMEM, "%s", lcpfs_error_sentence(LCPFS_E_NOMEM));
+		error = lcpfs_clone_list(pool, *list, room, count);
+	} while (!error && *count > room);
+	return error;
+}
+
 static const char *name_of(const struct describe_partitions *partitions, uint32_t id)
 {
 	for (size_t i = 0; i < partitions->count; i++)
@@ -135,6 +154,7 @@ struct json_object *describe_partition(const struct lcpfs_partition_info *info)
 	field_put_count(object, "data_blocks", info->data_blocks);
 	field_put_count(object, "least_size_blocks", info->least_size_blocks);
 	field_put_count(object, "snapshots", info->snapshots);
+	field_put_count(object, "clones", info->clones);
 	lcpfs_snapshot_schedule_print(&info->schedule, schedule);
 	field_put_text(object, "schedule", schedule);
 	field_put_number(object, "utilization", info->utilization);
@@ -164,6 +184,21 @@ struct json_object *describe_snapshot(const struct lcpfs_snapshot_info *info)
 	field_put_count(object, "volume_bytes", info->volume_bytes);
 	field_put_count(object, "clients", info->clients);
 	field_put_flag(object, "held", info->held);
+	return object;
+}
+
+struct json_object *describe_clone(const struct lcpfs_clone_info *info)
+{
+	struct json_object *object = json_object_new_object();
+
+	if (!object)
+		return NULL;
+	field_put_text(object, "name", info->name);
+	field_put_text(object, "partition", info->partition);
+	field_put_text(object, "origin", info->origin);
+	field_put_count(object, "created_s", info->created_s);
+	field_put_count(object, "volume_bytes", info->volume_bytes);
+	field_put_count(object, "clients", info->clients);
 	return object;
 }
 

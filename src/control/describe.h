@@ -25,8 +25,13 @@ void describe_partitions_free(struct describe_partitions *partitions);
 int describe_snapshots_load(struct lcpfs_snapshot_info **list, size_t *count, struct lcpfs_pool *pool,
 			    const char *partition, struct lcpfs_failure *failure);
 
+/* Those of all partitions; likewise. */
+int describe_clones_load(struct lcpfs_clone_info **list, size_t *count, struct lcpfs_pool *pool,
+			 struct lcpfs_failure *failure);
+
 struct json_object *describe_partition(const struct lcpfs_partition_info *info);
 struct json_object *describe_snapshot(const struct lcpfs_snapshot_info *info);
+struct json_object *describe_clone(const struct lcpfs_clone_info *info);
 struct json_object *describe_pool(const struct lcpfs_pool_info *info);
 struct json_object *describe_decision(const struct lcpfs_engine_decision *decision,
 				      const struct describe_partitions *partitions);

@@ -59,11 +59,11 @@ struct part {
 	uint32_t incoming;  /* on their way to it */
 	int64_t unreported; /* metaslabs got by a move of the engine that it has not been told of yet */
 	uint32_t clients;   /* open handles */
-	uint32_t readers;   /* of these, on snapshots: */
+	uint32_t readers;   /* of these, on snapshots and clones: */
 	struct lcpfs_partition *first_reader;
 	bool receiving;            /* a stream is received into it at this moment */
-	bool snapshot_work;        /* snapshots of it are taken or destroyed, or it is rolled back */
-	uint32_t doomed;           /* the snapshot that is being destroyed, by its number; 0: none */
+	bool snapshot_work;        /* snapshots or clones of it are made or destroyed, or it is rolled back */
+	uint32_t doomed;           /* the snapshot or clone that is being destroyed, by its number; 0: none */
 	_Atomic uint32_t changing; /* writes and trims under way, */
 	atomic_bool gated;         /* which have to wait now: see snapshot.c */
 	uint32_t users;     /* open handles, moves, scrubs */
@@ -118,6 +118,7 @@ struct lcpfs_pool {
 	uint8_t *blocked; /* metaslabs that are free but not to be given out yet: discards are pending */
 	uint32_t blocked_count;
 	uint32_t discarding, discarding_count; /* the run that is being discarded at this moment */
+	char naming[LCPFS_NAME_MAX + 1];       /* what a clone is about to be called; : none */
 	uint64_t changes;    /* counts what may have given a writer that found nothing something to find */
 	uint64_t emergency_rounds;
 
@@ -365,6 +366,16 @@ int snapshot_destroy_found(struct part *part, snapshot_find_fn *find, uint64_t n
 /* Takes the snapshots that are due, and destroys those that there are too many of. Without the lock. */
 void schedule_look(struct lcpfs_pool *pool);
 
+/* -- clone.c: with the lock -- */
+
+/* Its partition, which can be worked with. NULL: there is no clone of that name. */
+struct part *clone_find(const struct lcpfs_pool *pool, const char *name, struct store_clone *found);
+int clone_refuse_name(const struct lcpfs_pool *pool, const char *name, struct lcpfs_failure *failure);
+unsigned clone_count(const struct part *part);
+bool clone_has_origin(const struct part *part, uint32_t number); /* is one of them of this snapshot? */
+/* Their names, for a message: all, or those of one snapshot, by its number. `room` of at least 80. */
+void clone_print_some(const struct part *part, uint32_t origin, char *text, size_t room);
+
 /* -- guid.c -- */
 
 uint64_t guid_new(const struct part *part, const char *snapshot); /* for one that is about to be taken */
@@ -390,7 +401,7 @@ int receive_clear(struct part *part, struct lcpfs_failure *failure);
 
 struct part *volume_part(const struct lcpfs_partition *partition);
 
-uint32_t volume_readers(const struct part *part, uint32_t number); /* of a snapshot; with the lock */
+uint32_t volume_readers(const struct part *part, uint32_t number); /* of a snapshot or clone; with the lock */
 
 /* -- info.c -- */
 

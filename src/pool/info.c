@@ -82,6 +82,7 @@ static void fill_info(struct lcpfs_partition_info *info, struct part *part)
 	if (part->store) {
 		fill_from_store(info, part);
 		info->snapshots = snapshot_count(part);
+		info->clones = clone_count(part);
 	}
 }
 

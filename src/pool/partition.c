@@ -437,7 +437,7 @@ int part_check_name(const struct lcpfs_pool *pool, const char *name, struct lcpf
 				   "does not start with . or -");
 	if (part_named(pool, name))
 		return failure_set(failure, LCPFS_E_EXISTS, "partition %s exists already", name);
-	return 0;
+	return clone_refuse_name(pool, name, failure);
 }
 
 static int free_slot(const struct lcpfs_pool *pool, uint32_t *slot, struct lcpfs_failure *failure)
@@ -761,13 +761,20 @@ static int await_unused(struct part *part, const struct pool_removal *how, struc
 static int check_empty(const struct part *part, const struct lcpfs_partition_info *info,
 		       struct lcpfs_failure *failure)
 {
-	char data[WORDS_ROOM], snapshots[200];
+	char data[WORDS_ROOM], snapshots[200], clones[100];
 
 	if (info->faulted)
 		return failure_set(failure, LCPFS_E_NOT_EMPTY,
 				   "partition %s is faulted, and may hold data; --force removes it all the same",
 				   part->name);
 	words_blocks(data, (double)info->data_blocks);
+	if (info->clones) {
+		clone_print_some(part, 0, clones, sizeof(clones));
+		return failure_set(failure, LCPFS_E_NOT_EMPTY,
+				   "partition %s has %" PRIu64 " clone%s (%s) and holds %s of data; --force "
+				   "removes it with all of them, and with its snapshots",
+				   part->name, info->clones, info->clones == 1 ? "" : "s", clones, data);
+	}
 	if (info->snapshots) {
 		snapshot_print_some(part, snapshots, sizeof(snapshots));
 		return failure_set(failure, LCPFS_E_NOT_EMPTY,
@@ -873,7 +880,11 @@ static int find_to_remove(struct lcpfs_pool *pool, const char *name, const struc
 
 	if (error)
 		return error;
+	struct store_clone clone;
 	*part = part_named(pool, name);
+	if (!*part && clone_find(pool, name, &clone))
+		return failure_set(failure, LCPFS_E_INVALID,
+				   "%s is a clone, and no partition: lcpfs destroy destroys it", name);
 	if (!*part)
 		return failure_set(failure, LCPFS_E_NOT_FOUND, "there is no partition %s", name);
 	return begin_removing(*part, how, info, failure);

@@ -69,6 +69,16 @@ static int refuse_held(const struct part *part, const char *snapshot, struct lcp
 			   snapshot);
 }
 
+static int refuse_cloned(const struct part *part, const struct store_snapshot *n, struct lcpfs_failure *failure)
+{
+	char clones[200];
+	clone_print_some(part, n->number, clones, sizeof(clones));
+	return clones[0]
+		       ? failure_set(failure, LCPFS_E_CLONED, "snapshot %s@%s has clones (%s); destroy them first",
+				     part->name, n->name, clones)
+		       : 0;
+}
+
 int snapshot_find(const struct part *part, const char *snapshot, struct store_snapshot *found,
 		  struct lcpfs_failure *failure)
 {
@@ -633,7 +643,8 @@ static int check_unused(const struct work *w, const struct target *t, struct sto
 	if (found->held)
 		return refuse_held(t->part, t->snapshot, w->failure);
 	uint32_t readers = volume_readers(t->part, found->number);
-	return readers ? refuse_in_use(t->part, t->snapshot, readers, w->failure) : 0;
+	return readers ? refuse_in_use(t->part, t->snapshot, readers, w->failure)
+		       : refuse_cloned(t->part, found, w->failure);
 }
 
 static int begin_destroy(struct work *w)
@@ -889,6 +900,9 @@ static int check_younger(const struct work *w, const struct store_snapshot *youn
 			return refuse_held(part, younger[i].name, w->failure);
 		if (readers)
 			return refuse_in_use(part, younger[i].name, readers, w->failure);
+		int error = refuse_cloned(part, &younger[i], w->failure);
+		if (error)
+			return error;
 	}
 	return 0;
 }

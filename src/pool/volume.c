@@ -15,9 +15,39 @@ struct lcpfs_partition {
 	struct part *part;
 	struct store *store;
 	uint64_t bytes;
-	uint32_t snapshot;            /* its number; 0: this is the volume itself */
-	struct lcpfs_partition *next; /* among the readers of snapshots */
+	uint32_t snapshot, clone;     /* its number; both 0: this is the partition's own volume */
+	struct lcpfs_partition *next; /* among those of snapshots and clones */
 };
+
+static bool is_own(const struct lcpfs_partition *handle)
+{
+	return !handle->snapshot && !handle->clone;
+}
+
+/* Of those that are written. */
+static uint32_t volume_of(const struct lcpfs_partition *handle)
+{
+	return handle->clone ? handle->clone : STORE_OWN_VOLUME;
+}
+
+static int find_clone(struct lcpfs_pool *pool, const char *name, struct lcpfs_partition *handle,
+		      struct lcpfs_failure *failure)
+{
+	struct store_clone found;
+	struct part *part = clone_find(pool, name, &found);
+
+	if (!part)
+		return failure_set(failure, LCPFS_E_NOT_FOUND, "there is no partition %.200s", name);
+	if (found.number == part->doomed)
+		return failure_set(failure, LCPFS_E_NOT_FOUND, "clone %s is being destroyed", name);
+	if (part->closed_to_clients)
+		return failure_set(failure, LCPFS_E_BUSY, "partition %s is being changed; try again", part->name);
+	*handle = (struct lcpfs_partition){.part = part,
+					   .store = part->store,
+					   .bytes = found.volume_blocks * BLOCK_SIZE,
+					   .clone = found.number};
+	return 0;
+}
 
 static int find_volume(struct lcpfs_pool *pool, const char *name, struct lcpfs_partition *handle,
 		       struct lcpfs_failure *failure)
@@ -32,6 +62,8 @@ static int find_volume(struct lcpfs_pool *pool, const char *name, struct lcpfs_p
 	if (length < sizeof(of))
 		memcpy(of, name ? name : "", length);
 	part = part_named(pool, of);
+	if (!part && !snapshot)
+		return find_clone(pool, of, handle, failure);
 	if (!part)
 		return failure_set(failure, LCPFS_E_NOT_FOUND, "there is no partition %.*s",
 				   (int)MIN_OF(length, 200u), name ? name : "");
@@ -40,7 +72,8 @@ static int find_volume(struct lcpfs_pool *pool, const char *name, struct lcpfs_p
 		error = failure_set(failure, LCPFS_E_BUSY, "partition %s is being changed; try again", of);
 	if (!error && !snapshot)
 		error = receive_refuse(part, failure);
-	*handle = (struct lcpfs_partition){part, part->store, part->volume_bytes, 0, NULL};
+	*handle =
+		(struct lcpfs_partition){.part = part, .store = part->store, .bytes = part->volume_bytes};
 	if (error || !snapshot)
 		return error;
 	error = snapshot_find(part, snapshot, &found, failure);
@@ -56,7 +89,7 @@ static void hold_client(struct lcpfs_partition *handle)
 
 	part->clients++;
 	part_hold(part);
-	if (!handle->snapshot)
+	if (is_own(handle))
 		return;
 	part->readers++;
 	handle->next = part->first_reader;
@@ -68,7 +101,7 @@ static void drop_client(struct lcpfs_partition *handle)
 	struct lcpfs_partition **link = &handle->part->first_reader;
 
 	handle->part->clients--;
-	if (handle->snapshot) {
+	if (!is_own(handle)) {
 		while (*link != handle)
 			link = &(*link)->next;
 		*link = handle->next;
@@ -82,7 +115,7 @@ uint32_t volume_readers(const struct part *part, uint32_t number)
 	uint32_t count = 0;
 
 	for (const struct lcpfs_partition *p = part->first_reader; p; p = p->next)
-		count += p->snapshot == number;
+		count += p->snapshot == number || p->clone == number;
 	return count;
 }
 
@@ -178,7 +211,8 @@ int lcpfs_volume_read(struct lcpfs_partition *partition, uint64_t offset, void *
 		return error;
 	error = partition->snapshot ? store_snapshot_read(partition->store, partition->snapshot, offset, buffer,
 							  length, failure)
-				    : store_read(partition->store, offset, buffer, length, failure);
+				    : store_volume_read(partition->store, volume_of(partition), offset, buffer,
+							length, failure);
 	count(partition, LCPFS_READ, begin_us, length, error);
 	if (error == -LCPFS_E_CORRUPT || error == -LCPFS_E_IO)
 		scrub_note_read_error(partition->part, offset, error);
@@ -195,8 +229,8 @@ static int write_pieces(struct lcpfs_partition *partition, uint64_t offset, cons
 		size_t left = length - wait->done,
 		       piece = wait->since_us ? MIN_OF(left, (size_t)WAITING_PIECE) : left;
 
-		error = store_write(partition->store, offset + wait->done, buffer + wait->done, piece,
-				    fua && piece == left, failure);
+		error = store_volume_write(partition->store, volume_of(partition), offset + wait->done,
+					   buffer + wait->done, piece, fua && piece == left, failure);
 		wait->done += error ? 0 : piece;
 	} while (wait->done < length && !error);
 	return error;
@@ -242,7 +276,7 @@ int lcpfs_volume_trim(struct lcpfs_partition *partition, uint64_t offset, uint64
 	if (error)
 		return error;
 	snapshot_enter(partition->part);
-	error = store_trim(partition->store, offset, length, fua, failure);
+	error = store_volume_trim(partition->store, volume_of(partition), offset, length, fua, failure);
 	snapshot_leave(partition->part);
 	count(partition, LCPFS_TRIM, begin_us, length, error);
 	return error;
@@ -252,8 +286,9 @@ int lcpfs_volume_trim(struct lcpfs_partition *partition, uint64_t offset, uint64
 int lcpfs_volume_try_read(struct lcpfs_partition *partition, uint64_t offset, void *buffer, size_t length)
 {
 	uint64_t begin_us = now_us(partition);
-	int error =
-		partition->snapshot ? -LCPFS_E_AGAIN : store_try_read(partition->store, offset, buffer, length);
+	int error = partition->snapshot ? -LCPFS_E_AGAIN
+					: store_volume_try_read(partition->store, volume_of(partition), offset,
+								buffer, length);
 
 	if (!error)
 		count(partition, LCPFS_READ, begin_us, length, 0);
@@ -270,7 +305,8 @@ int lcpfs_volume_try_write(struct lcpfs_partition *partition, uint64_t offset, c
 	*unsettled = false;
 	if (partition->snapshot || !snapshot_try_enter(partition->part))
 		return partition->snapshot ? -LCPFS_E_READ_ONLY : -LCPFS_E_AGAIN;
-	error = store_try_write(partition->store, offset, buffer, length, done, unsettled);
+	error = store_volume_try_write(partition->store, volume_of(partition), offset, buffer, length, done,
+				       unsettled);
 	snapshot_leave(partition->part);
 	if (!error)
 		count(partition, LCPFS_WRITE, begin_us, length, 0);
@@ -302,7 +338,7 @@ int lcpfs_volume_extent(struct lcpfs_partition *partition, uint64_t offset, uint
 		return error;
 	return partition->snapshot
 		       ? store_snapshot_extent(partition->store, partition->snapshot, offset, length, data, end)
-		       : store_extent(partition->store, offset, length, data, end);
+		       : store_volume_extent(partition->store, volume_of(partition), offset, length, data, end);
 }
 
 static int check_comparable(const struct lcpfs_partition *from, const struct lcpfs_partition *to,
@@ -326,7 +362,8 @@ int lcpfs_volume_difference(struct lcpfs_partition *from, struct lcpfs_partition
 
 	if (error)
 		return error;
-	error = store_difference(to->store, from ? from->snapshot : 0, to->snapshot, offset / BLOCK_SIZE, &run);
+	error = store_difference(to->store, from ? from->snapshot : 0, to->clone ? to->clone : to->snapshot,
+				 offset / BLOCK_SIZE, &run);
 	if (error)
 		return failure_set(failure, (enum lcpfs_error) - error, "partition %s: cannot compare: %s",
 				   to->part->name, lcpfs_error_sentence(error));

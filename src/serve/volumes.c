@@ -14,6 +14,13 @@ static struct backend_export of_snapshot(const struct lcpfs_snapshot_info *info)
 	return export;
 }
 
+static struct backend_export of_clone(const struct lcpfs_clone_info *info)
+{
+	struct backend_export export = {.bytes = info->volume_bytes};
+	memcpy(export.name, info->name, sizeof(info->name));
+	return export;
+}
+
 static int volumes_list(void *context, struct backend_export **list, size_t *count, struct lcpfs_failure *failure)
 {
 	struct describe_partitions partitions;
@@ -23,7 +30,11 @@ static int volumes_list(void *context, struct backend_export **list, size_t *cou
 	struct lcpfs_snapshot_info *snapshots;
 	size_t found;
 	error = describe_snapshots_load(&snapshots, &found, context, NULL, failure);
-	*count = partitions.count + found;
+	struct lcpfs_clone_info *clones = NULL;
+	size_t cloned = 0;
+	if (!error)
+		error = describe_clones_load(&clones, &cloned, context, failure);
+	*count = partitions.count + found + cloned;
 	*list = error ? NULL : calloc(*count + 1, sizeof(**list));
 	for (size_t i = 0; *list && i < partitions.count; i++) {
 		memcpy((*list)[i].name, partitions.list[i].name, sizeof(partitions.list[i].name));
@@ -31,8 +42,11 @@ static int volumes_list(void *context, struct backend_export **list, size_t *cou
 	}
 	for (size_t i = 0; *list && i < found; i++)
 		(*list)[partitions.count + i] = of_snapshot(&snapshots[i]);
+	for (size_t i = 0; *list && i < cloned; i++)
+		(*list)[partitions.count + found + i] = of_clone(&clones[i]);
 	describe_partitions_free(&partitions);
 	free(snapshots);
+	free(clones);
 	if (error)
 		return error;
 	return *list ? 0 : failure_set(failure, LCPFS_E_NOMEM, "%s", lcpfs_error_sentence(LCPFS_E_NOMEM));

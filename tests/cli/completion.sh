@@ -41,6 +41,8 @@ completes list "$POOL" --j -- --json
 completes snapshot "$POOL" d -- compopt -o nospace db-2@ db@
 lcpfs snapshot "$POOL" db@monday db@tuesday log@monday >/dev/null
 completes destroy "$POOL" db@ -- db@monday db@tuesday
+completes clone "$POOL" db@ -- db@monday db@tuesday
+completes clone "$POOL" db@monday d --
 completes rollback "$POOL" l -- log@monday
 completes rename "$POOL" l -- log@monday
 completes diff "$POOL" db@monday db@t -- db@tuesday

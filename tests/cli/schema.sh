@@ -63,6 +63,12 @@ everything() {
 	valid rename rename "$POOL" other@z other@x --json
 	valid release release "$POOL" other@x --json
 	valid snapshots list "$POOL" --snapshots --json
+	valid clone clone "$POOL" other@x copy --dry-run --json
+	valid clone clone "$POOL" other@x copy --json
+	valid list list "$POOL" --json
+	valid diff diff "$POOL" other@x copy --json
+	valid destroy destroy "$POOL" copy -n --json
+	valid destroy destroy "$POOL" copy --json
 	valid diff diff "$POOL" other@x --json
 	valid diff diff "$POOL" other@x other@y --json
 	valid send send "$POOL" other@y --from x -n --json

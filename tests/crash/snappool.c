@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Pools with snapshots, for the second decoder: snappool SEED FOLDER. A partition is written, trimmed, snapshots
- * of it are taken, destroyed and rolled back to. On the way it leaves images of the pool in FOLDER: N.pool.
+ * of it are taken, destroyed and rolled back to, and clones of these are made, written and destroyed. On the way
+ * it leaves images of the pool in FOLDER: N.pool.
  *
  * Of an image that was closed, or flushed and cut off amid what the background does, N.held says what must be in
- * it: a line for each block, "NAME ADDRESS CHECK", NAME being db or db@SNAPSHOT. The others were cut off amid
- * anything, so only that nothing is damaged is known of them.
+ * it: a line for each block, "NAME ADDRESS CHECK", NAME being db, db@SNAPSHOT or a clone's. The others were cut
+ * off amid anything, so only that nothing is damaged is known of them.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -19,7 +20,7 @@
 
 #define MB (UINT64_C(1) << 20)
 
-enum { SNAPS_MAX = 5, OPS = 700, CUTS_MAX = 8, STEPS = 40 };
+enum { SNAPS_MAX = 5, CLONES = 3, OPS = 700, CUTS_MAX = 8, STEPS = 40 };
 
 struct held {
 	char name[16];
@@ -35,8 +36,8 @@ struct world {
 	struct store *store;
 	uint32_t blocks, hot, versions;
 	uint32_t *version; /* of the volume */
-	struct held snap[SNAPS_MAX];
-	unsigned snaps, names, images, cuts;
+	struct held snap[SNAPS_MAX], clone[CLONES];
+	unsigned snaps, clones, names, images, cuts;
 	uint64_t next_cut; /* the change at which an image is left */
 };
 
@@ -111,6 +112,10 @@ static void leave_held(struct world *w, const struct simimage *image)
 		fprintf(out, "%s\n", name); /* it may hold nothing */
 		tell_held(w, out, name, w->snap[i].version);
 	}
+	for (unsigned i = 0; i < w->clones; i++) {
+		fprintf(out, "%s\n", w->clone[i].name);
+		tell_held(w, out, w->clone[i].name, w->clone[i].version);
+	}
 	must(fclose(out) == 0, path, NULL);
 	leave_image(w, image);
 }
@@ -150,7 +155,7 @@ static void open_pool(struct world *w)
 	w->store = part ? part->store : NULL;
 }
 
-/* Before the first snapshot: who does not know of them keeps off. */
+/* Before the first snapshot, and clone: who does not know of them keeps off. */
 static void set_feature(struct world *w)
 {
 	struct lcpfs_failure failure = {0};
@@ -159,7 +164,7 @@ static void set_feature(struct world *w)
 
 	txg_begin(w->pool, &txg);
 	struct fmt_partition *page = txg_change(&txg, layout_partition_page(&w->pool->layout, part->slot));
-	page->features.incompatible = le64_of(PARTITION_SNAPSHOTS);
+	page->features.incompatible = le64_of(PARTITION_SNAPSHOTS | PARTITION_CLONES);
 	must(!txg_commit(&txg, &failure), "feature", &failure);
 }
 
@@ -192,19 +197,35 @@ static uint32_t any_address(struct world *w, uint32_t count)
 	return (uint32_t)chance(w, chance(w, 8) ? w->hot : w->blocks - count);
 }
 
+/* The volume, or a clone of it; its number, and what it holds. */
+static uint32_t any_volume(struct world *w, uint32_t **version)
+{
+	unsigned i = (unsigned)chance(w, 2 * CLONES);
+	struct store_clone found;
+
+	*version = w->version;
+	if (i >= w->clones)
+		return STORE_OWN_VOLUME;
+	*version = w->clone[i].version;
+	must(store_clone_find(w->store, w->clone[i].name, &found), "find", NULL);
+	return found.number;
+}
+
 static void op_write(struct world *w)
 {
 	static const unsigned counts[] = {1, 1, 1, 4, 20};
 	uint32_t count = counts[chance(w, 5)], first = any_address(w, count);
+	uint32_t *version, volume = any_volume(w, &version);
 	uint8_t data[BLOCK_SIZE];
 
 	for (uint32_t a = first; a < first + count; a++) {
 		content(a, ++w->versions, data);
-		int error = store_write(w->store, (uint64_t)a << BLOCK_SHIFT, data, BLOCK_SIZE, false, NULL);
+		int error = store_volume_write(w->store, volume, (uint64_t)a << BLOCK_SHIFT, data, BLOCK_SIZE,
+					       false, NULL);
 		must(!error || error == -LCPFS_E_NOSPC, "write", NULL);
 		if (error)
 			return;
-		w->version[a] = w->versions;
+		version[a] = w->versions;
 	}
 }
 
@@ -212,8 +233,9 @@ static void op_trim(struct world *w)
 {
 	static const unsigned counts[] = {1, 10, 100, 700};
 	uint32_t count = counts[chance(w, 4)], first = any_address(w, count);
+	uint32_t *version, volume = any_volume(w, &version);
 	uint64_t from = (uint64_t)first << BLOCK_SHIFT;
-	int error = store_trim(w->store, from, (uint64_t)count << BLOCK_SHIFT, false, NULL);
+	int error = store_volume_trim(w->store, volume, from, (uint64_t)count << BLOCK_SHIFT, false, NULL);
 	bool data = false;
 
 	must(!error || error == -LCPFS_E_NOSPC, "trim", NULL);
@@ -221,8 +243,9 @@ static void op_trim(struct world *w)
 	for (uint32_t a = first; a < first + count; a++) {
 		uint64_t offset = (uint64_t)a << BLOCK_SHIFT, end;
 
-		must(!error || !store_extent(w->store, offset, BLOCK_SIZE, &data, &end), "extent", NULL);
-		w->version[a] = data ? w->version[a] : 0;
+		must(!error || !store_volume_extent(w->store, volume, offset, BLOCK_SIZE, &data, &end), "extent",
+		     NULL);
+		version[a] = data ? version[a] : 0;
 	}
 }
 
@@ -251,12 +274,46 @@ static void op_destroy(struct world *w)
 	unsigned i = (unsigned)chance(w, w->snaps);
 	int error = store_snapshot_destroy(w->store, w->snap[i].name);
 
-	must(!error || error == -LCPFS_E_NOSPC, "destroy", NULL);
+	must(!error || error == -LCPFS_E_NOSPC || error == -LCPFS_E_CLONED, "destroy", NULL);
 	if (error)
 		return;
 	free(w->snap[i].version);
 	for (w->snaps--; i < w->snaps; i++)
 		w->snap[i] = w->snap[i + 1];
+}
+
+static void op_clone(struct world *w)
+{
+	struct held *h = &w->clone[w->clones];
+	size_t bytes = w->blocks * sizeof(*w->version);
+
+	if (w->clones == CLONES || !w->snaps)
+		return;
+	const struct held *of = &w->snap[chance(w, w->snaps)];
+	snprintf(h->name, sizeof(h->name), "c%u", ++w->names);
+	int error = store_clone(w->store, of->name, h->name, wall_s(w));
+	must(!error || error == -LCPFS_E_NOSPC, "clone", NULL);
+	if (error)
+		return;
+	h->version = malloc(bytes);
+	must(h->version, "memory", NULL);
+	memcpy(h->version, of->version, bytes);
+	w->clones++;
+}
+
+static void op_destroy_clone(struct world *w)
+{
+	if (!w->clones)
+		return;
+	unsigned i = (unsigned)chance(w, w->clones);
+	int error = store_clone_destroy(w->store, w->clone[i].name);
+
+	must(!error || error == -LCPFS_E_NOSPC, "destroy clone", NULL);
+	if (error)
+		return;
+	free(w->clone[i].version);
+	for (w->clones--; i < w->clones; i++)
+		w->clone[i] = w->clone[i + 1];
 }
 
 static void op_rollback(struct world *w)
@@ -321,6 +378,10 @@ static void op(struct world *w)
 		op_close(w);
 	else if (what < 947)
 		op_cut(w);
+	else if (what < 967)
+		op_clone(w);
+	else if (what < 977)
+		op_destroy_clone(w);
 	else
 		must(store_step(w->store) >= -LCPFS_E_NOSPC, "step", NULL);
 }
@@ -340,12 +401,15 @@ int main(int argc, char **argv)
 	make_pool(&w, seed);
 	for (int i = 0; i < OPS; i++)
 		op(&w);
+	op_clone(&w);
 	op_destroy(&w);
 	op_close(&w); /* something is dying still, mostly */
 	pool_abandon(w.pool);
 	simdisk_free(w.disk);
 	while (w.snaps)
 		free(w.snap[--w.snaps].version);
+	while (w.clones)
+		free(w.clone[--w.clones].version);
 	free(w.version);
 	return 0;
 }

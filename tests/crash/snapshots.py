@@ -41,7 +41,7 @@ def in_child(work, path):
 
 
 def held_by(path):
-	"""N.held: the volume and each snapshot by name, and the check of what they hold by address."""
+	"""N.held: the volume, each snapshot and each clone by name, and the check of what they hold by address."""
 	held = {"db": {}}
 	for line in path.with_suffix(".held").read_text(encoding="ascii").splitlines():
 		name, *rest = line.split()
@@ -53,7 +53,8 @@ def held_by(path):
 
 def must_hold(partition, held):
 	trees = {"db": partition.head, **{f"db@{n.name}": n.tree for n in partition.alive()}}
-	assert trees.keys() == held.keys(), f"snapshots {sorted(trees)}, not {sorted(held)}"
+	trees.update({n.name: n.tree for n in partition.all_clones()})
+	assert trees.keys() == held.keys(), f"volumes {sorted(trees)}, not {sorted(held)}"
 	for name, tree in trees.items():
 		found = {address: check for address, _, _, check in partition.mapping(tree)}
 		wrong = {a for a in found.keys() | held[name].keys() if found.get(a) != held[name].get(a)}
@@ -68,7 +69,8 @@ def judge(path):
 			print(f"{path}: {found['text']}")
 		if path.with_suffix(".held").exists():
 			must_hold(pool.partitions[0], held_by(path))
-		states = [decoder.STATES[n.state] for n in pool.partitions[0].snapshots]
+		partition = pool.partitions[0]
+		states = [decoder.STATES[n.state] for n in partition.snapshots + partition.all_clones()]
 		about.write_text(json.dumps(["closed" if pool.closed else "open", *states]), encoding="ascii")
 		return 1 if pool.report.found else 0
 	code, said = run(lcpfs, "check", path, "--data")
@@ -92,6 +94,8 @@ def places(pool):
 	now = {block for _, _, block, _ in p.mapping()}
 	old = {block for n in p.alive() for _, _, block, _ in p.mapping(n.tree)}
 	groups["data of snapshots"] = [[block] for block in sorted(old - now)]
+	own = {block for n in p.all_clones() for _, _, block, _ in p.mapping(n.tree)}
+	groups["data of clones"] = [[block] for block in sorted(own - old - now)]
 	groups[DYING] = [[p.table[number].place // 8] for number, r in sorted(p.references.items()) if not r.alive]
 	return {kind: found for kind, found in groups.items() if found}
 
@@ -139,7 +143,9 @@ def extracted(path):
 				data = os.pread(file.fileno(), BLOCK, address * BLOCK)
 				assert xxhash.xxh3_128_hexdigest(data) == check, f"{name}, address {address}"
 		listed = json.loads(run(decode, path, "--json")[1])["partitions"][0]["snapshots"]
-		assert name == "db" or name[3:] in [n["name"] for n in listed if n["state"] == "alive"], listed
+		names = [f"db@{n['name']}" for n in listed if n["state"] == "alive"]
+		names += [n["name"] for n in json.loads(run(decode, path, "--json")[1])["partitions"][0]["clones"]]
+		assert name in ["db", *names], names
 	assert run(decode, path, "--extract", "db@none", out)[0] == 2
 
 
@@ -151,6 +157,6 @@ extracted(known[-1])
 # One that was cut off, and one that was closed, with something dying where there is such a one.
 for was in ("open", "closed"):
 	those = [path for path in known if was in seen[path] and "alive" in seen[path]]
-	those.sort(key=lambda path: (("dying" in seen[path]) + ("left" in seen[path]), int(path.stem)))
+	those.sort(key=lambda path: (len({"dying", "left", "clone"}.intersection(seen[path])), int(path.stem)))
 	if those:
 		flips(those[-1], was == "closed")

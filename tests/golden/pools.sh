@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Pools that earlier versions wrote: every later one has to open them, with all that they hold. NAME.img.gz is a
-# pool, NAME.PARTITION its content as content.py has it, NAME.PARTITION@SNAPSHOT that of a snapshot, NAME.json what
-# list said of each partition.
+# pool, NAME.PARTITION its content as content.py has it, NAME.PARTITION@SNAPSHOT that of a snapshot, NAME.copy that
+# of a clone, NAME.json what list said of each partition.
 #
 # `pools.sh make NAME` writes a new one beside the others. Its server is stopped; where the name begins with
 # "killed" it is killed. None is ever written anew: that one would not be an earlier version's any more.
@@ -31,7 +31,7 @@ snapshot() {
 }
 
 # Three heads and one, volumes of three levels and of one, ids that came free, moved boundaries, a pool that grew;
-# snapshots, one that was destroyed and one that was rolled back to.
+# snapshots, one that was destroyed and one that was rolled back to; clones, one that was destroyed.
 make() {
 	lcpfs create "$POOL" --size 60M --metaslab 1M >/dev/null
 	lcpfs add "$POOL" db --min 2M --max 30M --size 18M --volume 1000M --thin --when-full wait=1m >/dev/null
@@ -54,12 +54,19 @@ make() {
 			snapshot "$1" db@third
 			lcpfs rollback "$POOL" small@one >/dev/null
 			cp "$1.small@one" "$1.small"
+			lcpfs clone "$POOL" db@first copy >/dev/null
+			cp "$1.db@first" "$1.copy"
+			content write "$(uri copy)" 52 "$1.copy"
 			;;
 		3)
 			lcpfs resize "$POOL" db 17M >/dev/null
 			lcpfs tune "$POOL" on >/dev/null
 			lcpfs destroy "$POOL" db@second >/dev/null
 			rm "$1.db@second"
+			content write "$(uri copy)" 53 "$1.copy"
+			lcpfs clone "$POOL" db@third other >/dev/null
+			content write "$(uri other)" 54 "$T/other"
+			lcpfs destroy "$POOL" other >/dev/null
 			;;
 		esac
 		content write "$(uri db)" "4$round" "$1.db"
@@ -75,7 +82,7 @@ if [ "${1-}" = make ]; then
 	ls -l "$HERE/$2".*
 	exit 0
 fi
-# What it has: partitions, and snapshots of them.
+# What it has: partitions, snapshots of them, and clones.
 volumes() {
 	for content in "$HERE/$name".*; do
 		case $content in *.json | *.img.gz) ;; *) echo "${content#"$HERE/$name".}" ;; esac
@@ -101,6 +108,11 @@ for image in "$HERE"/*.img.gz; do
 		content write "$(uri $partition)" 99 "now.$partition"
 		content served "$(uri $partition)" "now.$partition" || fail "$name: $partition, written to"
 	done
+	if [ -e "$HERE/$name.copy" ]; then
+		cp "$HERE/$name.copy" now.copy
+		content write "$(uri copy)" 98 now.copy
+		content served "$(uri copy)" now.copy || fail "$name: copy, written to"
+	fi
 	for volume in $(volumes | grep @ || true); do
 		content served "$(uri "$volume")" "$HERE/$name.$volume" || fail "$name: $volume, after writing"
 	done

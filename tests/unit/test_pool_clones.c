@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Clones as the pool offers them: volumes with names of their own, what they keep, and what is refused. */
+#include <pthread.h>
+
+#include "pool_fixture.h"
+#include "store/state.h"
+
+enum { BLOCKS = 600 };
+
+static int take(struct fixture *f, const char *name)
+{
+	return lcpfs_snapshot_create(f->pool, &name, 1, NULL, &f->failure);
+}
+
+static int make_clone(struct fixture *f, const char *snapshot, const char *name)
+{
+	return lcpfs_clone_create(f->pool, snapshot, name, false, &f->failure);
+}
+
+static int destroy(struct fixture *f, const char *name)
+{
+	return lcpfs_clone_destroy(f->pool, &name, 1, false, &f->failure);
+}
+
+/* "NAME of ORIGIN" of each. */
+static const char *names(struct fixture *f)
+{
+	static char text[1000];
+	struct lcpfs_clone_info list[8];
+	size_t count, length = 0;
+
+	assert_int_equal(lcpfs_clone_list(f->pool, list, 8, &count), 0);
+	text[0] = '\0';
+	for (size_t i = 0; i < MIN_OF(count, (size_t)8); i++)
+		length += (size_t)snprintf(text + length, sizeof(text) - length, "%s%s of %s", i ? ", " : "",
+					   list[i].name, list[i].origin);
+	return text;
+}
+
+static uint64_t features(struct fixture *f, const char *name)
+{
+	uint32_t page = layout_partition_page(&f->pool->layout, part_named(f->pool, name)->slot);
+	const struct fmt_partition *p = txg_current(f->pool, page);
+
+	return le64_get(p->features.incompatible);
+}
+
+static void new_pool(struct fixture *f)
+{
+	fixture_new(f, 64 * MB);
+	assert_int_equal(fixture_add(f, "a", LEAST, 16 * MB, 16 * MB), 0);
+	assert_int_equal(fixture_add(f, "b", LEAST, 12 * MB, 12 * MB), 0);
+	assert_int_equal(fixture_write(f, "a", 0, BLOCKS, 1), 0);
+	assert_int_equal(take(f, "a@one"), 0);
+}
+
+static void reopen(struct fixture *f)
+{
+	assert_int_equal(fixture_close(f), 0);
+	assert_int_equal(fixture_check(f, true), 0);
+	assert_int_equal(fixture_open(f, false), 0);
+}
+
+static void a_clone_is_a_volume(void **state)
+{
+	struct lcpfs_partition *c, *base;
+	struct lcpfs_difference difference;
+	uint8_t block[BLOCK_SIZE] = {0};
+	struct fixture f;
+	bool data, unsettled;
+	uint64_t end;
+	size_t done;
+
+	(void)state;
+	new_pool(&f);
+	assert_int_equal(features(&f, "a"), PARTITION_SNAPSHOTS);
+	assert_int_equal(lcpfs_clone_create(f.pool, "a@one", "c", true, &f.failure), 0);
+	assert_int_equal(features(&f, "a"), PARTITION_SNAPSHOTS);
+	assert_int_equal(make_clone(&f, "a@one", "c"), 0);
+	assert_int_equal(features(&f, "a"), PARTITION_SNAPSHOTS | PARTITION_CLONES);
+	assert_int_equal(fixture_write(&f, "a", 0, 50, 2), 0);
+	assert_int_equal(fixture_write(&f, "c", 100, 50, 3), 0);
+	for (int round = 0; round < 2; round++) {
+		fixture_expect(&f, "a@one", 0, BLOCKS, 1);
+		fixture_expect(&f, "a", 0, 50, 2);
+		fixture_expect(&f, "a", 50, BLOCKS - 50, 1);
+		fixture_expect(&f, "c", 0, 100, 1);
+		fixture_expect(&f, "c", 100, 50, 3);
+		fixture_expect(&f, "c", 150, BLOCKS - 150, 1);
+		assert_string_equal(names(&f), "c of a@one");
+		assert_int_equal(fixture_info(&f, "a").clones, 1);
+		fixture_invariants(&f);
+		reopen(&f);
+	}
+
+	assert_int_equal(lcpfs_partition_open(f.pool, "c", &c, &f.failure), 0);
+	assert_int_equal(lcpfs_partition_open(f.pool, "a@one", &base, &f.failure), 0);
+	assert_false(lcpfs_volume_is_snapshot(c));
+	assert_int_equal(lcpfs_volume_bytes(c), 16 * MB);
+	assert_int_equal(lcpfs_volume_difference(base, c, 0, &difference, &f.failure), 0);
+	assert_int_equal(difference.offset, 100 * BLOCK_SIZE);
+	assert_int_equal(difference.length, 50 * BLOCK_SIZE);
+	assert_int_equal(lcpfs_volume_trim(c, 0, 10 * BLOCK_SIZE, true, &f.failure), 0);
+	assert_int_equal(lcpfs_volume_extent(c, 0, MB, &data, &end), 0);
+	assert_true(!data && end == 10 * BLOCK_SIZE);
+	assert_int_equal(lcpfs_volume_try_read(c, 0, block, BLOCK_SIZE), 0);
+	assert_int_equal(block[0], 0);
+	memset(block, 9, sizeof(block));
+	assert_int_equal(lcpfs_volume_try_write(c, 0, block, BLOCK_SIZE, &done, &unsettled), 0);
+	lcpfs_volume_settle(c);
+	assert_int_equal(lcpfs_volume_flush(c, &f.failure), 0);
+	assert_int_equal(lcpfs_volume_write(c, 16 * MB - 1, block, 2, false, &f.failure), -LCPFS_E_RANGE);
+	lcpfs_partition_close(base);
+	lcpfs_partition_close(c);
+	fixture_expect(&f, "a@one", 0, BLOCKS, 1);
+	reopen(&f);
+	assert_int_equal(destroy(&f, "c"), 0);
+	assert_int_equal(lcpfs_partition_open(f.pool, "c", &c, &f.failure), -LCPFS_E_NOT_FOUND);
+	assert_string_equal(names(&f), "");
+	reopen(&f);
+	fixture_done(&f);
+}
+
+static void names_are_of_one_pool(void **state)
+{
+	struct lcpfs_partition_change change = {.new_name = "c"};
+	struct lcpfs_partition_info info;
+	const char *twice[] = {"c", "c"}, *one_wrong[] = {"c", "d"}, *snapshot = "c@x";
+	struct fixture f;
+
+	(void)state;
+	new_pool(&f);
+	assert_int_equal(take(&f, "b@one"), 0);
+	assert_int_equal(make_clone(&f, "a@one", "b"), -LCPFS_E_EXISTS);
+	assert_int_equal(make_clone(&f, "a@one", "no@name"), -LCPFS_E_INVALID);
+	assert_int_equal(make_clone(&f, "a", "c"), -LCPFS_E_INVALID);
+	assert_int_equal(make_clone(&f, "a@two", "c"), -LCPFS_E_NOT_FOUND);
+	assert_int_equal(make_clone(&f, "x@one", "c"), -LCPFS_E_NOT_FOUND);
+	assert_int_equal(make_clone(&f, "a@one", "c"), 0);
+	assert_int_equal(make_clone(&f, "b@one", "c"), -LCPFS_E_EXISTS);
+	assert_non_null(strstr(f.failure.message, "there is a clone c already, in partition a"));
+	assert_int_equal(fixture_add(&f, "c", LEAST, LEAST, LEAST), -LCPFS_E_EXISTS);
+	assert_int_equal(lcpfs_partition_set(f.pool, "b", &change, NULL, NULL, &info, &f.failure),
+			 -LCPFS_E_EXISTS);
+	assert_int_equal(take(&f, snapshot), -LCPFS_E_NOT_FOUND);
+	assert_int_equal(lcpfs_clone_destroy(f.pool, twice, 2, false, &f.failure), -LCPFS_E_INVALID);
+	assert_int_equal(lcpfs_clone_destroy(f.pool, one_wrong, 2, false, &f.failure), -LCPFS_E_NOT_FOUND);
+	assert_int_equal(destroy(&f, "a"), -LCPFS_E_INVALID);
+	assert_string_equal(names(&f), "c of a@one");
+	change.new_name = "d";
+	assert_int_equal(lcpfs_partition_set(f.pool, "a", &change, NULL, NULL, &info, &f.failure), 0);
+	assert_string_equal(names(&f), "c of d@one");
+	reopen(&f);
+	fixture_expect(&f, "c", 0, BLOCKS, 1);
+	fixture_done(&f);
+}
+
+static void what_is_in_use_stays(void **state)
+{
+	const char *one = "a@one";
+	struct lcpfs_snapshot_options force = {.force = true};
+	struct lcpfs_partition *c;
+	struct fixture f;
+
+	(void)state;
+	new_pool(&f);
+	assert_int_equal(make_clone(&f, "a@one", "c"), 0);
+	assert_int_equal(lcpfs_snapshot_destroy(f.pool, &one, 1, NULL, &f.failure), -LCPFS_E_CLONED);
+	assert_non_null(strstr(f.failure.message, "snapshot a@one has clones (c); destroy them first"));
+	assert_int_equal(lcpfs_partition_open(f.pool, "c", &c, &f.failure), 0);
+	assert_int_equal(destroy(&f, "c"), -LCPFS_E_BUSY);
+	assert_non_null(strstr(f.failure.message, "clone c is in use by 1 client; disconnect it first"));
+	assert_int_equal(lcpfs_partition_remove(f.pool, "a", &f.failure), -LCPFS_E_BUSY);
+	/* Whoever has it open does not see the volume go back. */
+	assert_int_equal(fixture_write(&f, "a", 0, 50, 2), 0);
+	assert_int_equal(lcpfs_snapshot_rollback(f.pool, "a@one", NULL, &f.failure), 0);
+	fixture_expect(&f, "a", 0, BLOCKS, 1);
+	lcpfs_partition_close(c);
+	assert_int_equal(take(&f, "a@old"), 0);
+	assert_int_equal(make_clone(&f, "a@old", "d"), 0);
+	assert_int_equal(lcpfs_snapshot_rollback(f.pool, "a@one", &force, &f.failure), -LCPFS_E_CLONED);
+	assert_int_equal(destroy(&f, "d"), 0);
+	assert_int_equal(lcpfs_snapshot_rollback(f.pool, "a@one", &force, &f.failure), 0);
+	reopen(&f);
+	assert_int_equal(lcpfs_partition_remove(f.pool, "a", &f.failure), 0);
+	assert_string_equal(names(&f), "");
+	assert_int_equal(fixture_add(&f, "c", LEAST, LEAST, LEAST), 0);
+	fixture_done(&f);
+}
+
+static void a_read_only_pool_has_them(void **state)
+{
+	struct lcpfs_partition *c;
+	uint8_t block[BLOCK_SIZE] = {0};
+	struct fixture f;
+
+	(void)state;
+	new_pool(&f);
+	assert_int_equal(make_clone(&f, "a@one", "c"), 0);
+	assert_int_equal(fixture_close(&f), 0);
+	assert_int_equal(fixture_open(&f, true), 0);
+	fixture_expect(&f, "c", 0, BLOCKS, 1);
+	assert_int_equal(lcpfs_clone_create(f.pool, "a@one", "d", true, &f.failure), 0);
+	assert_int_equal(make_clone(&f, "a@one", "d"), -LCPFS_E_READ_ONLY);
+	assert_int_equal(destroy(&f, "c"), -LCPFS_E_READ_ONLY);
+	assert_int_equal(lcpfs_partition_open(f.pool, "c", &c, &f.failure), 0);
+	assert_int_equal(lcpfs_volume_write(c, 0, block, BLOCK_SIZE, false, &f.failure), -LCPFS_E_READ_ONLY);
+	lcpfs_partition_close(c);
+	fixture_done(&f);
+}
+
+/* One that keeps its clone's beginning is not too many. */
+static void a_schedule_leaves_what_is_cloned(void **state)
+{
+	struct lcpfs_partition_change change = {.schedule_given = true};
+	struct lcpfs_snapshot_info list[8];
+	struct lcpfs_partition_info info;
+	struct fixture f;
+	size_t count;
+
+	(void)state;
+	new_pool(&f);
+	for (int i = 0; i < 4; i++) {
+		char name[64];
+
+		snprintf(name, sizeof(name), "a@hourly-2023-11-14_%02d:59", i);
+		assert_int_equal(take(&f, name), 0);
+	}
+	assert_int_equal(make_clone(&f, "a@hourly-2023-11-14_01:59", "c"), 0);
+	assert_int_equal(lcpfs_snapshot_schedule_parse("hourly:1", &change.schedule), 0);
+	assert_int_equal(lcpfs_partition_set(f.pool, "a", &change, NULL, NULL, &info, &f.failure), 0);
+	schedule_look(f.pool);
+	assert_int_equal(lcpfs_snapshot_list(f.pool, "a", list, 8, &count, &f.failure), 0);
+	assert_int_equal(count, 3); /* one, the one that is cloned, and a new one */
+	assert_string_equal(list[1].name, "a@hourly-2023-11-14_01:59");
+	fixture_done(&f);
+}
+
+struct maker {
+	struct lcpfs_pool *pool;
+	const char *snapshot;
+	int error;
+};
+
+static void *make_one(void *context)
+{
+	struct maker *m = context;
+
+	m->error = lcpfs_clone_create(m->pool, m->snapshot, "same", false, NULL);
+	return NULL;
+}
+
+/* Of two partitions, at the same time: one of them gets the name. */
+static void two_want_one_name(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	new_pool(&f);
+	assert_int_equal(take(&f, "b@one"), 0);
+	for (int i = 0; i < 20; i++) {
+		struct maker maker[2] = {{f.pool, "a@one", 0}, {f.pool, "b@one", 0}};
+		pthread_t thread[2];
+
+		for (int k = 0; k < 2; k++)
+			assert_int_equal(pthread_create(&thread[k], NULL, make_one, &maker[k]), 0);
+		for (int k = 0; k < 2; k++)
+			assert_int_equal(pthread_join(thread[k], NULL), 0);
+		assert_int_equal(maker[0].error + maker[1].error, -LCPFS_E_EXISTS);
+		assert_int_equal(destroy(&f, "same"), 0);
+	}
+	fixture_done(&f);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_clone_is_a_volume),
+		cmocka_unit_test(names_are_of_one_pool),
+		cmocka_unit_test(what_is_in_use_stays),
+		cmocka_unit_test(a_read_only_pool_has_them),
+		cmocka_unit_test(a_schedule_leaves_what_is_cloned),
+		cmocka_unit_test(two_want_one_name),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
