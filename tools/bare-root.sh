@@ -1,9 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# `make test` as the first command on a new machine: a root with nothing but Debian's base, git and make, into
-# which HEAD is cloned; as root first, then the tests that depend on rights as a user without any. The base, and
-# the packages that it downloads, are kept between runs, until the list of packages changes.
+# What has to work on a new machine: a root with nothing but Debian's base, git and make, into which HEAD is cloned.
+# usage: tools/bare-root.sh [test|packages]
 #
+# test: `make test` as the first command, as root; then the tests that depend on rights as a user without any.
+# packages: Debian packages are built, judged by lintian, installed, used, upgraded and purged; see packages.sh.
+#
+# The base, and the packages that it downloads, are kept between runs, until the list of packages changes.
 # Where such a root cannot be made it says why in one line and ends with 0. LCPFS_CACHE: where it is kept.
 set -eu
 cd "$(dirname "$0")/.."
@@ -16,10 +19,18 @@ cannot() {
 }
 
 # Mounts are in a namespace of their own, and go with it, as do processes: the rest of this script runs there.
-if [ "${1-}" != inside ]; then
+what=${1:-test}
+case $what in
+test | packages) ;;
+*)
+	echo "usage: $0 [test|packages]" >&2
+	exit 2
+	;;
+esac
+if [ "${2-}" != inside ]; then
 	[ "$(id -u)" -eq 0 ] || cannot "only root can make one"
 	unshare --mount --pid --fork true 2>/dev/null || cannot "no namespaces of mounts and processes here"
-	exec unshare --mount --pid --fork --kill-child --propagation private "$0" inside
+	exec unshare --mount --pid --fork --kill-child --propagation private "$0" "$what" inside
 fi
 
 command -v apt-get >/dev/null || cannot "this is not a Debian system"
@@ -55,29 +66,45 @@ if [ "$(cat "$CACHE/key" 2>/dev/null)" != "$key" ]; then
 	rm -f "$CACHE"/base/var/cache/apt/archives/*.deb
 	echo "$key" >"$CACHE/key"
 fi
-ROOT=$(mktemp -d "$CACHE/run.XXXXXX")
-trap 'umount -R -l "$ROOT" 2>/dev/null; rm -rf --one-file-system "$ROOT"' EXIT
+ROOT=
+SECOND=
+remove_roots() {
+	for root in "$ROOT" "$SECOND"; do
+		[ -n "$root" ] || continue
+		umount -R -l "$root" 2>/dev/null
+		rm -rf --one-file-system "$root"
+	done
+}
+trap remove_roots EXIT
 trap 'exit 1' HUP INT TERM
-cp -a --reflink=auto "$CACHE/base/." "$ROOT" || cannot "$CACHE/base cannot be copied"
-mkdir -p "$ROOT/src" "$ROOT/etc/apt/apt.conf.d"
-mount --bind "$ROOT" "$ROOT" || cannot "nothing can be mounted"
-mount --bind "$CACHE/archives" "$ROOT/var/cache/apt/archives"
-mount --rbind /dev "$ROOT/dev"
-mount --rbind /sys "$ROOT/sys"
-mount -t proc proc "$ROOT/proc" 2>/dev/null || mount --rbind /proc "$ROOT/proc"
-chroot "$ROOT" true || cannot "no chroot here"
 
-# -- its network, as here --
+# new_root: a copy of the base, with this machine's devices; NEW is its folder.
+new_root() {
+	NEW=$(mktemp -d "$CACHE/run.XXXXXX")
+	cp -a --reflink=auto "$CACHE/base/." "$NEW" || cannot "$CACHE/base cannot be copied"
+	mkdir -p "$NEW/src" "$NEW/etc/apt/apt.conf.d"
+	mount --bind "$NEW" "$NEW" || cannot "nothing can be mounted"
+	mount --bind "$CACHE/archives" "$NEW/var/cache/apt/archives"
+	mount --rbind /dev "$NEW/dev"
+	mount --rbind /sys "$NEW/sys"
+	mount -t proc proc "$NEW/proc" 2>/dev/null || mount --rbind /proc "$NEW/proc"
+	chroot "$NEW" true || cannot "no chroot here"
+}
 
-cp /etc/resolv.conf /etc/hosts "$ROOT/etc/" 2>/dev/null || :
-echo "$sources" | sed 's/^/deb /; s/$/ main/' >"$ROOT/etc/apt/sources.list"
-apt-config dump Acquire | grep -iE '^Acquire::(https?|ftp|Retries|Check-Valid-Until|ForceIPv)' \
-	>"$ROOT/etc/apt/apt.conf.d/machine" || :
-echo 'APT::Keep-Downloaded-Packages "true";' >>"$ROOT/etc/apt/apt.conf.d/machine"
+# connect_root ROOT: its network, as here.
+connect_root() {
+	cp /etc/resolv.conf /etc/hosts "$1/etc/" 2>/dev/null || :
+	echo "$sources" | sed 's/^/deb /; s/$/ main/' >"$1/etc/apt/sources.list"
+	apt-config dump Acquire | grep -iE '^Acquire::(https?|ftp|Retries|Check-Valid-Until|ForceIPv)' \
+		>"$1/etc/apt/apt.conf.d/machine" || :
+	echo 'APT::Keep-Downloaded-Packages "true";' >>"$1/etc/apt/apt.conf.d/machine"
+	chroot "$1" apt-get -qq -o APT::Update::Error-Mode=any update >/dev/null 2>&1 ||
+		cannot "Debian's mirror cannot be reached from within"
+}
 
-chroot "$ROOT" apt-get -qq -o APT::Update::Error-Mode=any update >/dev/null 2>&1 ||
-	cannot "Debian's mirror cannot be reached from within"
-rm -rf "$ROOT"/var/lib/apt/lists/*
+new_root
+ROOT=$NEW
+connect_root "$ROOT"
 
 # -- what is tested --
 
@@ -86,6 +113,11 @@ git clone -q --no-hardlinks . "$ROOT/src"
 export HOME=/root LANG=C.UTF-8
 unset LCPFS_CACHE LANGUAGE LC_ALL TMPDIR MAKEFLAGS MAKELEVEL
 
+if [ "$what" = packages ]; then
+	. tools/packages.sh
+	exit
+fi
+rm -rf "$ROOT"/var/lib/apt/lists/* # as on a machine that was just installed
 echo "bare root: make test as root, in $suite with nothing but git and make, from $mirror"
 chroot "$ROOT" make -C /src test WERROR=true </dev/null
 echo "bare root: make test of what depends on rights, as a user without any"
