@@ -40,6 +40,12 @@ journalctl -u lcpfs@data.service | grep -q 'serving /srv/pool.lcpfs'
 exposure=$(systemd-analyze security --no-pager lcpfs@data.service | sed -n 's/.*exposure level.*: \([0-9]*\)\.\([0-9]\) .*/\1\2/p')
 [ "$exposure" -le 30 ]
 
+# nbdkit finds its plugin.
+nbdkit -U /tmp/nbdkit.sock -P /tmp/nbdkit.pid lcpfs /srv/other.lcpfs
+wait_until test -s /tmp/nbdkit.pid
+kill "$(cat /tmp/nbdkit.pid)"
+wait_until lcpfs check /srv/other.lcpfs
+
 # Killed, it comes again.
 before=$(pid_of lcpfs@data.service)
 kill -9 "$before"
@@ -62,7 +68,7 @@ cmp -n 20000000 /srv/data /srv/again
 
 # Gone, but for what is the administrator's.
 export DEBIAN_FRONTEND=noninteractive
-dpkg --purge lcpfs liblcpfs-dev liblcpfs0
+dpkg --purge lcpfs nbdkit-plugin-lcpfs liblcpfs-dev liblcpfs0
 ! systemctl is-active lcpfs@data.service
 [ -z "$(find /proc/[0-9]*/exe -lname "*/lcpfs*" 2>/dev/null)" ]
 [ ! -e /run/lcpfs ]

@@ -18,7 +18,7 @@ in_root() {
 }
 
 say "building, in $suite from $mirror"
-in_root "$ROOT" apt-get -qq -y install --no-install-recommends dpkg-dev lintian nbdkit >"$CACHE/log" 2>&1 ||
+in_root "$ROOT" apt-get -qq -y install --no-install-recommends dpkg-dev lintian >"$CACHE/log" 2>&1 ||
 	give_up "$(tail -n 20 "$CACHE/log")"
 in_root "$ROOT" apt-get -qq -y build-dep /src >"$CACHE/log" 2>&1 || give_up "$(tail -n 20 "$CACHE/log")"
 in_root "$ROOT" useradd --create-home somebody
@@ -28,7 +28,7 @@ in_root "$ROOT" chown -R somebody /built
 in_root "$ROOT" su somebody -c 'cd /built/lcpfs && dpkg-buildpackage -us -uc' >"$CACHE/log" 2>&1 ||
 	give_up "$(tail -n 60 "$CACHE/log")"
 in_root "$ROOT" su somebody -c 'cd /built && lintian --fail-on error,warning *.changes' || give_up "lintian"
-PACKAGES="lcpfs liblcpfs0 liblcpfs-dev"
+PACKAGES="lcpfs liblcpfs0 liblcpfs-dev nbdkit-plugin-lcpfs"
 for package in $PACKAGES; do
 	[ -e "$(echo "$ROOT/built/${package}_"*.deb)" ] || give_up "no package $package"
 done
