@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# What has to work on a new machine: a root with nothing but Debian's base, git and make, into which HEAD is cloned.
+# What has to work on a new machine: a root with nothing but Debian's base, git and make, and a clone of HEAD.
 # usage: tools/bare-root.sh [test|packages]
 #
 # test: `make test` as the first command, as root; then the tests that depend on rights as a user without any.

@@ -37,7 +37,8 @@ grep -q '^lcpfs_partition_data_bytes{' /var/lib/prometheus/node-exporter/lcpfs-d
 systemctl start lcpfs-metrics@data.timer
 systemctl is-active lcpfs-metrics@data.timer
 journalctl -u lcpfs@data.service | grep -q 'serving /srv/pool.lcpfs'
-exposure=$(systemd-analyze security --no-pager lcpfs@data.service | sed -n 's/.*exposure level.*: \([0-9]*\)\.\([0-9]\) .*/\1\2/p')
+exposure=$(systemd-analyze security --no-pager lcpfs@data.service |
+	sed -n 's/.*exposure level.*: \([0-9]*\)\.\([0-9]\) .*/\1\2/p')
 [ "$exposure" -le 30 ]
 
 # nbdkit finds its plugin.

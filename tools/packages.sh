@@ -4,7 +4,9 @@
 #
 # They are built by a user without rights from what debian/control asks for, and lintian has no errors or warnings
 # about them. The library's example is built against them as C, its headers as C++. Then they are installed in a
-# root that has systemd, and that is booted in a container: tools/packages-boot.sh is what happens there.
+# root that has systemd. That is booted by an emulated machine, where a file system on a partition is mounted by
+# a line of /etc/fstab (packages-guest.sh), and in a container, where they are upgraded and purged
+# (packages-boot.sh).
 
 say() {
 	echo "packages: $*"
@@ -34,7 +36,8 @@ for package in $PACKAGES; do
 done
 
 say "the library's example, in C and C++"
-in_root "$ROOT" sh -ec 'apt-get -qq -y install --no-install-recommends /built/liblcpfs0_*.deb /built/liblcpfs-dev_*.deb >/dev/null
+in_root "$ROOT" sh -ec 'cd /built
+	apt-get -qq -y install --no-install-recommends ./liblcpfs0_*.deb ./liblcpfs-dev_*.deb >/dev/null
 	cd /tmp
 	cp /usr/share/doc/liblcpfs-dev/examples/volume.c .
 	flags=$(pkg-config --cflags --libs lcpfs)
@@ -60,41 +63,73 @@ done
 
 say "installing"
 in_root "$SECOND" apt-get -qq -y install --no-install-recommends systemd systemd-sysv dbus man-db libnbd-bin \
-	>"$CACHE/log" 2>&1 || give_up "$(tail -n 20 "$CACHE/log")"
-in_root "$SECOND" sh -c 'cd / && find . -xdev \( -type f -o -type l \) ! -path "./var/*" ! -path "./tmp/*" | sort' \
-	>"$CACHE/files"
+	linux-image-amd64 initramfs-tools e2fsprogs udev kmod >"$CACHE/log" 2>&1 ||
+	give_up "$(tail -n 20 "$CACHE/log")"
+list_files() { # what belongs to no one boot
+	(cd "$SECOND" && find . -xdev \( -type f -o -type l \) ! -path "./var/*" ! -path "./tmp/*" | sort)
+}
+list_files >"$CACHE/files"
 in_root "$SECOND" sh -c 'apt-get -qq -y install --no-install-recommends /packages/*.deb' >"$CACHE/log" 2>&1 ||
 	give_up "$(tail -n 20 "$CACHE/log")"
-in_root "$SECOND" sh -ec 'lcpfs help | sed -n "s/^  \([a-z]*\) .*/\1/p" >/tmp/commands
+in_root "$SECOND" sh -ec 'lcpfs help | sed -n "s/^  \([a-z][a-z]*\) .*/\1/p" >/tmp/commands
 	[ "$(wc -l </tmp/commands)" -gt 30 ]
 	while read -r command; do
 		[ -e "/usr/share/man/man1/lcpfs-$command.1.gz" ] || { echo "no page of $command"; exit 1; }
 	done </tmp/commands' || give_up "man pages"
 
-if ! command -v systemd-nspawn >/dev/null; then
-	apt-get -qq -y install --no-install-recommends systemd-container >/dev/null 2>&1 || :
-fi
-command -v systemd-nspawn >/dev/null || cannot "no systemd-nspawn; packages are built and installed"
-cp tools/packages-boot.sh "$SECOND/packages/boot.sh"
+cp tools/packages-run.sh "$SECOND/packages/run.sh"
 cat >"$SECOND/etc/systemd/system/packages.service" <<'UNIT'
 [Unit]
+Description=What is tried here
 After=multi-user.target
 
 [Service]
 Type=oneshot
-ExecStart=/bin/sh -c 'sh -eux /packages/boot.sh >/packages/log 2>&1; echo $? >/packages/status; systemctl poweroff --no-block'
+ExecStart=/bin/sh /packages/run.sh
 UNIT
 mkdir -p "$SECOND/etc/systemd/system/graphical.target.wants"
 ln -s ../packages.service "$SECOND/etc/systemd/system/graphical.target.wants/"
 umount -R -l "$SECOND"
-say "booting it: a pool as a service, an upgrade, a purge"
+rm -f "$SECOND"/var/lib/apt/lists/*Packages
+
+# -- a whole boot, with a kernel that has nbd --
+
+boot_guest() {
+	command -v qemu-system-x86_64 >/dev/null ||
+		apt-get -qq -y install --no-install-recommends qemu-system-x86 >/dev/null 2>&1 || :
+	command -v qemu-system-x86_64 >/dev/null || { say "no qemu: no boot with a line of /etc/fstab"; return; }
+	say "booting it three times with a line of /etc/fstab, emulated"
+	cp tools/packages-guest.sh "$SECOND/packages/boot.sh"
+	mkdir -p "$SECOND/var/log/journal"
+	truncate -s 4G "$CACHE/run.disk"
+	mke2fs -q -t ext4 -d "$SECOND" "$CACHE/run.disk"
+	timeout 1500 qemu-system-x86_64 -accel tcg,thread=multi -smp 2 -m 1024 -display none \
+		-serial "file:$CACHE/log" -drive "file=$CACHE/run.disk,format=raw,if=virtio,cache=unsafe" \
+		-kernel "$(echo "$SECOND"/boot/vmlinuz-*)" -initrd "$(echo "$SECOND"/boot/initrd.img-*)" \
+		-append "root=/dev/vda rw console=ttyS0 no_timer_check" 2>>"$CACHE/log" || :
+	status=$(debugfs -R "cat /packages/status" "$CACHE/run.disk" 2>/dev/null)
+	steps=$(debugfs -R "cat /packages/step" "$CACHE/run.disk" 2>/dev/null)
+	debugfs -R "cat /packages/log" "$CACHE/run.disk" >"$CACHE/boot.log" 2>/dev/null
+	rm -f "$CACHE/run.disk"
+	[ "$steps.$status" = 4.0 ] || give_up "step ${steps:-0}: $(tail -n 30 "$CACHE/boot.log" "$CACHE/log")"
+	rm -rf "$SECOND/var/log/journal"
+}
+boot_guest
+
+# -- a container: a pool as a service, an upgrade, a purge --
+
+command -v systemd-nspawn >/dev/null ||
+	apt-get -qq -y install --no-install-recommends systemd-container >/dev/null 2>&1 || :
+command -v systemd-nspawn >/dev/null || cannot "no systemd-nspawn; all before that is well"
+cp tools/packages-boot.sh "$SECOND/packages/boot.sh"
+say "booting it in a container: a pool as a service, an upgrade, a purge"
 timeout 600 systemd-nspawn -q -D "$SECOND" --keep-unit --register=no --boot >"$CACHE/log" 2>&1 </dev/null || :
 [ -e "$SECOND/packages/status" ] || give_up "it did not boot: $(tail -n 20 "$CACHE/log")"
 [ "$(cat "$SECOND/packages/status")" = 0 ] || give_up "$(tail -n 60 "$SECOND/packages/log")"
-say "what it prints stands in all order: $(grep -c '^+' "$SECOND/packages/log") steps"
 
-(cd "$SECOND" && find . -xdev \( -type f -o -type l \) ! -path "./var/*" ! -path "./tmp/*" | sort) >"$CACHE/left"
-# What is not the packages': the administrator's, the test's, and what a first boot makes.
-left=$(comm -13 "$CACHE/files" "$CACHE/left" | grep -Ev '^\./(packages|newer|srv|run|proc|sys|dev)/|^\./etc/(lcpfs/data.conf|machine-id|systemd/system/.*packages.service|\.updated|\.pwd\.lock)|^\./etc/(resolv.conf|hostname)$' || :)
-[ -z "$left" ] || give_up "left behind: $left"
+# What is left but what is not the packages': the administrator's, the test's, and what a first boot makes.
+list_files | comm -13 "$CACHE/files" - | grep -vE '^\./(packages|newer|srv|run|proc|sys|dev)/' |
+	grep -vE '^\./etc/(lcpfs/data\.conf|machine-id|\.updated|\.pwd\.lock|resolv\.conf|hostname)$' |
+	grep -v '^\./etc/systemd/system/.*packages\.service$' >"$CACHE/left" || :
+[ ! -s "$CACHE/left" ] || give_up "left behind: $(cat "$CACHE/left")"
 say "all is well"
