@@ -602,8 +602,12 @@ void show_explain(struct json_object *result)
 	struct json_object *d = field_get(result, "decision");
 	struct json_object *from = field_get(d, "from"), *to = field_get(d, "to");
 	bool weighed = field_count(from, "id") || field_count(to, "id");
+	char *advice;
 
 	print_wrapped(text_of(d, "sentence"), 0, terminal_width());
+	CHECK(asprintf(&advice, "What you can do: %s", text_of(d, "advice")) >= 0);
+	print_wrapped(advice, 0, terminal_width());
+	free(advice);
 	print_wrapped(text_of(d, "ranking"), 0, terminal_width());
 	for (size_t i = 0; i < field_length(snapshots); i++)
 		explain_snapshots(json_object_array_get_idx(snapshots, i));

@@ -47,6 +47,7 @@ struct lcpfs_engine;
 #define LCPFS_ENGINE_DECISIONS_MAX 100u /* changes of decision kept, see lcpfs_engine_decisions() */
 #define LCPFS_ENGINE_SENTENCE_MAX 400u
 #define LCPFS_ENGINE_RANKING_MAX 600u
+#define LCPFS_ENGINE_ADVICE_MAX 280u
 
 enum lcpfs_engine_mode {
 	LCPFS_ENGINE_OFF, /* measures, decides nothing */
@@ -266,7 +267,8 @@ struct lcpfs_engine_decision {
 	 */
 	uint32_t gains_most_id, loses_least_id;
 	double gains_most, loses_least; /* of ε, per block */
-	char sentence[LCPFS_ENGINE_SENTENCE_MAX]; /* what, and why */
+	char sentence[LCPFS_ENGINE_SENTENCE_MAX]; /* what, and why, or what is awaited and for how long */
+	char advice[LCPFS_ENGINE_ADVICE_MAX]; /* what a person could do, by commands of lcpfs */
 	char ranking[LCPFS_ENGINE_RANKING_MAX]; /* who gains most and loses least, how sure, since when */
 };
 

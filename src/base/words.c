@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/check.h"
+
 enum { BLOCK_BYTES = 4096, DIGITS = 3, DIGITS_MAX = 12 };
 
 #define LARGEST 1e15 /* beyond, it is no measurement any more */
@@ -79,6 +81,23 @@ const char *words_bytes(char text[WORDS_ROOM], double bytes)
 const char *words_blocks(char text[WORDS_ROOM], double blocks)
 {
 	return words_bytes(text, blocks * BLOCK_BYTES);
+}
+
+const char *words_duration(char text[WORDS_ROOM], double seconds)
+{
+	static const struct {
+		double seconds, most; /* of a unit; in it, beyond which the next one is told */
+		const char *name;
+	} units[] = {{1, 99, "s"}, {60, 99, "min"}, {3600, 48, "h"}, {86400, 999, "days"}};
+	for (size_t i = 0; i < ARRAY_LENGTH(units); i++) {
+		double in = fmax(round(seconds / units[i].seconds), 1);
+		if (in > units[i].most)
+			continue;
+		snprintf(text, WORDS_ROOM, "%.0f %s", in, units[i].name);
+		return text;
+	}
+	snprintf(text, WORDS_ROOM, "years");
+	return text;
 }
 
 static void put_two(void (*put)(char *, double, int), char *first, double a, char *second, double b)

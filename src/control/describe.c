@@ -385,6 +385,7 @@ struct json_object *describe_decision(const struct lcpfs_engine_decision *d,
 	if (!object)
 		return NULL;
 	field_put_text(object, "sentence", d->sentence);
+	field_put_text(object, "advice", d->advice);
 	field_put_text(object, "ranking", d->ranking);
 	field_put_text(object, "action", action_name(d->action));
 	field_put_text(object, "reason", lcpfs_engine_reason_name(d->reason));

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A decision in one English sentence with its numbers, and who gains most and loses least in another.
+ * A decision in one English sentence with its numbers, what a person could do about it, and who gains most and
+ * loses least.
  *
  * A sentence says what was compared, with the numbers that were compared (weigh.c). It says "moving" only of what
  * is being done: where nothing is handed out, as in mode observe, it says "would". Sizes are in the units of the
- * command line, and so are rates of writing; epsilon is told per M of space.
+ * command line, and so are rates of writing. Epsilon, which nobody thinks in, is told as a share of that of those
+ * concerned: how much less their clients wait. What is awaited is told with the time that it takes at the pace of
+ * the partition since its size changed.
  */
 #include <math.h>
 #include <stdarg.h>
@@ -64,7 +67,7 @@ static const char *name_of(const struct engine_core *core, uint32_t id, char roo
 }
 
 struct names {
-	char from_room[NAME_ROOM], to_room[NAME_ROOM], size[WORDS_ROOM];
+	char from_room[NAME_ROOM], to_room[NAME_ROOM], size[WORDS_ROOM], clients[NAME_ROOM + 16];
 	const char *from, *to;
 };
 
@@ -74,16 +77,39 @@ static struct names *names_of(const struct engine_core *core, const struct lcpfs
 	n->from = name_of(core, d->from_id, n->from_room);
 	n->to = name_of(core, d->to_id, n->to_room);
 	words_blocks(n->size, (double)d->blocks);
+	snprintf(n->clients, sizeof(n->clients), "clients of %s",
+		 d->from_id == LCPFS_ENGINE_FREE ? n->to : "the two");
 	return n;
 }
 
-/* ± where there is an error to tell. */
-static void say_with_error(struct line *line, double value, double error)
+/* Of what clients of the two wait. */
+static double share_of_waiting(const struct lcpfs_engine_decision *d, double epsilon)
+{
+	double both = d->from.epsilon + d->to.epsilon;
+	return both > 0 ? 100 * epsilon / both : 0;
+}
+
+static void say_waiting(struct line *line, double percent, double error, const char *word)
 {
 	char text[WORDS_ROOM];
-	say(line, "%s", words_number(text, value));
+	say(line, "%s %%", words_number(text, percent));
 	if (error > 0)
-		say(line, " ± %s", words_number(text, error));
+		say(line, " ± %s %%", words_number(text, error));
+	say(line, " %s", word);
+}
+
+/* At its pace since its size changed; INFINITY: it writes nothing. */
+static double seconds_for(const struct engine_core *core, const struct engine_partition *p, double blocks)
+{
+	double seconds = (double)(core->now_us - p->changed_us) / 1e6;
+	return p->since_blocks > 0 && seconds > 0 ? fmax(blocks, 0) * seconds / p->since_blocks : INFINITY;
+}
+
+static void say_about(struct line *line, const char *before, double seconds, const char *after)
+{
+	char text[WORDS_ROOM];
+	if (isfinite(seconds))
+		say(line, "%sabout %s%s", before, words_duration(text, seconds), after);
 }
 
 /* ---- who cannot, and why ---- */
@@ -91,6 +117,11 @@ static void say_with_error(struct line *line, double value, double error)
 static bool is_at_max(const struct engine_core *core, const struct engine_partition *p)
 {
 	return p->size + core->options.step_blocks > p->max;
+}
+
+static bool is_at_min(const struct engine_core *core, const struct engine_partition *p)
+{
+	return p->size < p->min + core->options.step_blocks;
 }
 
 /* Why it can get nothing now, after "NAME is "; NULL: it can. */
@@ -114,7 +145,7 @@ static const char *why_gives_nothing(const struct engine_core *core, const struc
 	uint64_t step = core->options.step_blocks;
 	char size[WORDS_ROOM];
 	words_blocks(size, (double)p->size);
-	if (p->size < p->min + step)
+	if (is_at_min(core, p))
 		snprintf(room, NAME_ROOM, "at its min (%s)", size);
 	else if (p->size < engine_core_least(core, p) + step)
 		snprintf(room, NAME_ROOM, "as small as its data allow (%s)", size);
@@ -255,8 +286,9 @@ static void say_round(struct line *line, const struct engine_core *core, const s
 {
 	char name[NAME_ROOM], written[WORDS_ROOM], size[WORDS_ROOM];
 	words_two_blocks(written, p->since_blocks, size, (double)p->size);
-	say(line, "%s has written %s of the %s that take its log round once", name_of(core, p->id, name), written,
+	say(line, "%s has written %s of the %s that fill its space once", name_of(core, p->id, name), written,
 	    size);
+	say_about(line, ", ", seconds_for(core, p, (double)p->size - p->since_blocks), " more");
 }
 
 /* Of those in the decision, or of all who is nearest. */
@@ -268,18 +300,30 @@ static void say_not_measured(struct line *line, const struct engine_core *core,
 	char name[NAME_ROOM];
 	if (!p || p->side.measured)
 		p = from ? from : nearest_to_measured(core);
-	say(line, "not enough traffic yet to know what space is worth: ");
+	say(line, "too early to know what space is worth: ");
 	if (!p || p->side.measured)
 		say(line, "what %s got last is not judged yet", p ? name_of(core, p->id, name) : "somebody");
 	else if (p->since_blocks <= 0 && !d->to_id && !d->from_id)
 		say(line, "nothing was written since the pool was opened, or since sizes changed");
 	else if (engine_core_settled(core, p))
-		say(line, "%s is being measured, now that its log has gone round", name_of(core, p->id, name));
+		say(line, "%s has filled its space once and is being measured", name_of(core, p->id, name));
 	else
 		say_round(line, core, p);
 }
 
 /* ---- what is awaited ---- */
+
+/* By when its effect must have been measured, or is given up (judge.c). */
+static void say_measured_when(struct line *line, const struct engine_core *core, const struct engine_partition *to)
+{
+	double left = (double)to->size - engine_window_sum(&to->window).work;
+	double waited_s = (double)(core->now_us - to->changed_us) / 1e6;
+	if (to->since_blocks > 0)
+		say_about(line, ", at most ", seconds_for(core, to, left), " more");
+	else
+		say_about(line, "; without writing that is given up in ",
+			  fmax(2 * core->cooldown_s.value - waited_s, 0), "");
+}
 
 static void say_wait(struct line *line, const struct engine_core *core, const struct lcpfs_engine_decision *d,
 		     const struct names *n)
@@ -287,43 +331,43 @@ static void say_wait(struct line *line, const struct engine_core *core, const st
 	const struct engine_partition *to = engine_core_find(core, d->to_id);
 	char text[WORDS_ROOM];
 	if (d->reason == LCPFS_ENGINE_WAIT_REPORT) {
-		say(line, "the move of %s from %s to %s is being carried out", n->size, n->from, n->to);
+		say(line, "%s from %s to %s are being moved", n->size, n->from, n->to);
 	} else if (d->reason == LCPFS_ENGINE_WAIT_MEASURE) {
-		say(line,
-		    "the effect of %s from %s to %s has arrived; measuring until a fall of epsilon by %s could be "
-		    "told from the noise",
-		    n->size, n->from, n->to, words_number(text, d->expected_gain));
+		say(line, "measuring what %s from %s to %s brought: %s should wait ", n->size, n->from, n->to,
+		    n->clients);
+		say_waiting(line, share_of_waiting(d, d->expected_gain), 0, "less");
+		if (to)
+			say_measured_when(line, core, to);
 	} else {
-		say(line, "waiting for the effect of %s from %s to %s", n->size, n->from, n->to);
+		say(line, "waiting for the effect of %s from %s to %s: ", n->size, n->from, n->to);
 		if (to && to->since_blocks > 0) {
-			say(line, ": ");
 			say_round(line, core, to);
-		} else {
-			say(line, ": %s has written nothing since", n->to);
+		} else if (to) {
+			say(line, "%s has written nothing since", n->to);
+			say_measured_when(line, core, to);
 		}
 		if (d->outcomes)
-			say(line, " (effects took about %s s so far)", words_number(text, d->cooldown_s));
+			say(line, " (effects took about %s so far)", words_duration(text, d->cooldown_s));
 	}
 }
 
 /* ---- what was weighed ---- */
 
-static double percent_of_epsilon(const struct lcpfs_engine_decision *d)
+static void say_effects(struct line *line, const struct lcpfs_engine_decision *d, const struct names *n)
 {
-	double epsilon = d->from.epsilon + d->to.epsilon;
-	return epsilon > 0 ? 100 * d->expected_gain / epsilon : 0;
-}
-
-static void say_effects(struct line *line, const struct lcpfs_engine_decision *d)
-{
-	char saved[WORDS_ROOM], cost[WORDS_ROOM], seconds[WORDS_ROOM], percent[WORDS_ROOM];
-	say(line, ": epsilon of the two should fall by ");
-	say_with_error(line, d->expected_gain, d->expected_error);
-	say(line, " (%s %%), and writing by %s/s", words_number(percent, percent_of_epsilon(d)),
-	    words_blocks(saved, d->expected_saving_blocks_s));
-	if (d->cost_blocks > 0)
-		say(line, "; copying %s for it is to be repaid within the %s s that demand is known for",
-		    words_blocks(cost, d->cost_blocks), words_number(seconds, d->horizon_s));
+	char saved[WORDS_ROOM], cost[WORDS_ROOM];
+	double saving = d->expected_saving_blocks_s;
+	say(line, ": %s should wait ", n->clients);
+	say_waiting(line, share_of_waiting(d, d->expected_gain), share_of_waiting(d, d->expected_error), "less");
+	if (fabs(saving) < 1)
+		say(line, ", and the device write as much as now");
+	else
+		say(line, ", and the device write %s/s %s", words_blocks(saved, fabs(saving)),
+		    saving < 0 ? "more" : "less");
+	if (!(d->cost_blocks > 0))
+		return;
+	say(line, "; %s are copied for it", words_blocks(cost, d->cost_blocks));
+	say_about(line, ", saved again in ", saving > 0 ? d->cost_blocks / saving : INFINITY, "");
 }
 
 static void say_move(struct line *line, const struct lcpfs_engine_decision *d, const struct names *n)
@@ -337,69 +381,92 @@ static void say_move(struct line *line, const struct lcpfs_engine_decision *d, c
 	else
 		say(line, "%s could get %s from %s (what is done next is decided among all partitions)", n->to,
 		    n->size, n->from);
-	say_effects(line, d);
+	say_effects(line, d, n);
 }
 
 static void say_balance(struct line *line, const struct lcpfs_engine_decision *d, const struct names *n)
 {
 	char gain[WORDS_ROOM], loss[WORDS_ROOM];
-	words_two_numbers(gain, d->to.gain_per_block * PER_M, loss, d->from.gain_per_block * PER_M);
-	say(line, "in balance: epsilon would fall by %s per M that %s got, and rise by %s per M that %s gave",
-	    gain, n->to, loss, n->from);
+	if (!(d->to.gain_per_block > 0)) {
+		say(line, "in balance: %s would not gain from more space", n->to);
+		return;
+	}
+	words_two_numbers(gain, share_of_waiting(d, d->to.gain_per_block * PER_M), loss,
+			  share_of_waiting(d, d->from.gain_per_block * PER_M));
+	say(line,
+	    "in balance: of what clients of the two wait, 1M more for %s would save %s %%, and 1M less for %s "
+	    "cost %s %%",
+	    n->to, gain, n->from, loss);
 }
 
-static void say_noise(struct line *line, const struct lcpfs_engine_decision *d, const struct names *n)
+/* What it is held against changes with time: when. */
+static void say_noise(struct line *line, const struct engine_core *core, const struct lcpfs_engine_decision *d,
+		      const struct names *n)
 {
+	const struct engine_partition *to = engine_core_find(core, d->to_id);
 	double quantile = engine_t_quantile(d->significance, ENGINE_CERTAIN);
-	char gain[WORDS_ROOM], noise[WORDS_ROOM], percent[WORDS_ROOM], error[WORDS_ROOM];
-	words_two_numbers(gain, d->expected_gain, noise, quantile * d->measurement_error);
-	if (d->expected_gain > quantile * d->measurement_error)
-		say(line,
-		    "%s from %s to %s should lower epsilon by %s, but moves like it brought %s %% ± %s %% of "
-		    "what was expected of them",
-		    n->size, n->from, n->to, gain, words_number(percent, 100 * d->past_ratio),
-		    words_number(error, 100 * d->past_error));
-	else
-		say(line,
-		    "%s from %s to %s should lower epsilon by %s, but as measured up to %s of that may be noise",
-		    n->size, n->from, n->to, gain, noise);
+	char gain[WORDS_ROOM], noise[WORDS_ROOM];
+	words_two_numbers(gain, share_of_waiting(d, d->expected_gain), noise,
+			  share_of_waiting(d, quantile * d->measurement_error));
+	say(line, "not sure enough: with %s from %s to %s, %s should wait %s %% less, but ", n->size, n->from,
+	    n->to, n->clients, gain);
+	if (d->expected_gain > quantile * d->measurement_error) {
+		words_two_numbers(gain, 100 * d->past_ratio, noise, 100 * quantile * d->past_error);
+		say(line, "moves like it brought %s %% of what was expected, give or take %s %%", gain, noise);
+		say_about(line, "; that fades in ", d->horizon_s / fmax(d->demand_turnovers, 1), "");
+	} else {
+		say(line, "as measured %s %% may be chance", noise);
+		if (to)
+			say_about(line, "; it is measured anew within ", seconds_for(core, to, (double)to->size),
+				  "");
+	}
 }
 
 static void say_no_payback(struct line *line, const struct lcpfs_engine_decision *d, const struct names *n)
 {
-	char saved[WORDS_ROOM], cost[WORDS_ROOM], left[WORDS_ROOM], seconds[WORDS_ROOM];
+	char saved[WORDS_ROOM], cost[WORDS_ROOM], left[WORDS_ROOM], known[WORDS_ROOM], share[WORDS_ROOM];
 	say(line, "%s from %s to %s ", n->size, n->from, n->to);
 	if (!engine_weigh_repays(d) && !(d->expected_saving_blocks_s > 0)) {
-		say(line,
-		    "should lower epsilon by %s, but would save no writing that could repay the %s to be copied",
-		    words_number(saved, d->expected_gain), words_blocks(cost, d->cost_blocks));
+		say(line, "would make %s wait ", n->clients);
+		say_waiting(line, share_of_waiting(d, d->expected_gain), 0, "less");
+		say(line, ", but save no writing to make up for the %s to be copied",
+		    words_blocks(cost, d->cost_blocks));
 	} else if (!engine_weigh_repays(d)) {
 		words_two_blocks(saved, engine_weigh_saved(d), cost, d->cost_blocks);
 		say(line,
-		    "would save %s of writing within the %s s that demand is known for, less than the %s to be "
-		    "copied for it",
-		    saved, words_number(seconds, d->horizon_s), cost);
+		    "would save %s of writing in the %s that the load is known for, less than the %s to be copied",
+		    saved, words_duration(known, d->horizon_s), cost);
 	} else {
 		words_two_blocks(cost, engine_weigh_there_and_back(d), left, d->copying_budget);
-		say(line, "would pay, but may copy up to %s, there and back, and the harm bound leaves %s now",
-		    cost, left);
+		say(line,
+		    "would pay, but may copy up to %s, there and back; moves may add %s %% to all writing, and of "
+		    "that %s are left now",
+		    cost, words_number(share, 100 * d->harm), left);
 	}
 }
 
-static void say_undo(struct line *line, const struct lcpfs_engine_decision *d, const struct names *n)
+/* Where blocks were counted, and not latency measured, there is no error (judge.c). */
+static void say_undo(struct line *line, const struct engine_core *core, const struct lcpfs_engine_decision *d,
+		     const struct names *n)
 {
-	say(line, "%s %s from %s to %s%s: the move hurt, epsilon rose by ",
+	double before = core->undo.epsilon_before;
+	say(line, "%s %s from %s to %s%s: the move hurt, ",
 	    d->action == LCPFS_ENGINE_MOVE ? "taking back" : "would take back", n->size, n->from, n->to,
 	    d->action == LCPFS_ENGINE_WOULD_MOVE ? ", if this were not mode observe" : "");
-	say_with_error(line, d->expected_gain, d->expected_error);
+	if (!(d->expected_error > 0) || !(before > 0)) {
+		say(line, "more was copied since than it saves");
+		return;
+	}
+	say(line, "clients wait ");
+	say_waiting(line, 100 * d->expected_gain / before, 100 * d->expected_error / before, "longer");
 }
 
 static void say_retreat(struct line *line, const struct lcpfs_engine_decision *d, const struct names *n)
 {
 	char lately[WORDS_ROOM], lost[WORDS_ROOM], left[WORDS_ROOM], back[WORDS_ROOM];
 	say(line,
-	    "%s towards base sizes, %s from %s to %s: of the last %s written, %s were more than at base sizes; "
-	    "the harm bound leaves %s beyond the %s that going back copies",
+	    "%s towards the sizes that were set, %s from %s to %s: of the last %s written, %s would not have been "
+	    "there; moves may cost %s now, beyond the %s that going back copies",
 	    d->action == LCPFS_ENGINE_MOVE ? "going back" : "in mode on would go back", n->size, n->from, n->to,
 	    words_blocks(lately, d->lately_blocks), words_blocks(lost, d->lost_blocks),
 	    words_blocks(left, d->copying_budget), words_blocks(back, d->return_blocks));
@@ -407,12 +474,57 @@ static void say_retreat(struct line *line, const struct lcpfs_engine_decision *d
 
 static void say_call_back(struct line *line, const struct lcpfs_engine_decision *d, const struct names *n)
 {
-	char loss[WORDS_ROOM];
-	say(line, "free space is wanted: %s loses least by giving %s (epsilon rises by %s per M)", n->from,
-	    n->size, words_number(loss, d->from.gain_per_block * PER_M));
+	say(line, "free space is wanted: %s loses least by giving %s, its clients wait ", n->from, n->size);
+	say_waiting(line, share_of_waiting(d, d->from.gain_per_block * (double)d->blocks), 0, "longer");
 }
 
-/* ---- the two lines ---- */
+/* ---- what a person could do ---- */
+
+static void advise_room(struct line *line, const struct engine_core *core, const struct lcpfs_engine_decision *d)
+{
+	const struct engine_partition *to = engine_core_find(core, d->to_id), *from = NULL;
+	char name[NAME_ROOM];
+	if (!to)
+		to = gains_most(core, true);
+	if (!to)
+		to = gains_most(core, false);
+	if (to && is_at_max(core, to)) {
+		say(line, "lcpfs set POOL %s max=SIZE lets it grow further", name_of(core, to->id, name));
+		return;
+	}
+	for (size_t i = 0; i < core->count && !from; i++)
+		if (core->partitions[i] != to && is_at_min(core, core->partitions[i]))
+			from = core->partitions[i];
+	if (to && from)
+		say(line, "lcpfs set POOL %s min=SIZE lets it give; ", name_of(core, from->id, name));
+	say(line, to ? "lcpfs grow POOL adds space" : "nothing");
+}
+
+static void say_advice(struct line *line, const struct engine_core *core, const struct lcpfs_engine_decision *d,
+		       const struct names *n)
+{
+	if (d->action == LCPFS_ENGINE_WOULD_MOVE)
+		say(line, "lcpfs tune POOL on lets it move");
+	else if (d->action == LCPFS_ENGINE_MOVE)
+		say(line, "nothing; lcpfs tune POOL observe would stop it");
+	else if (d->reason == LCPFS_ENGINE_MODE_OFF)
+		say(line, "lcpfs tune POOL observe lets it say what it would move, on lets it move");
+	else if (d->reason == LCPFS_ENGINE_FEW_PARTITIONS)
+		say(line, core->count ? "lcpfs grow POOL adds space, lcpfs add POOL NAME a partition"
+				      : "lcpfs add POOL NAME makes a partition");
+	else if (d->reason == LCPFS_ENGINE_NOT_MEASURED)
+		say(line, "nothing; it learns from what clients write");
+	else if (d->reason == LCPFS_ENGINE_NO_ROOM)
+		advise_room(line, core, d);
+	else if (d->reason == LCPFS_ENGINE_IN_BALANCE)
+		say(line, "nothing; no better sizes are known");
+	else if (d->reason == LCPFS_ENGINE_WITHIN_NOISE || d->reason == LCPFS_ENGINE_NO_PAYBACK)
+		say(line, "nothing; who knows better says so: lcpfs resize POOL %s SIZE", n->to);
+	else
+		say(line, "nothing; it goes on by itself");
+}
+
+/* ---- the three lines ---- */
 
 void engine_explain_sentence(const struct engine_core *core, struct lcpfs_engine_decision *d)
 {
@@ -444,7 +556,7 @@ void engine_explain_sentence(const struct engine_core *core, struct lcpfs_engine
 		say_balance(&line, d, n);
 		break;
 	case LCPFS_ENGINE_WITHIN_NOISE:
-		say_noise(&line, d, n);
+		say_noise(&line, core, d, n);
 		break;
 	case LCPFS_ENGINE_NO_PAYBACK:
 		say_no_payback(&line, d, n);
@@ -454,7 +566,7 @@ void engine_explain_sentence(const struct engine_core *core, struct lcpfs_engine
 		say_move(&line, d, n);
 		break;
 	case LCPFS_ENGINE_UNDO:
-		say_undo(&line, d, n);
+		say_undo(&line, core, d, n);
 		break;
 	case LCPFS_ENGINE_CALL_BACK:
 		say_call_back(&line, d, n);
@@ -465,6 +577,19 @@ void engine_explain_sentence(const struct engine_core *core, struct lcpfs_engine
 	case LCPFS_ENGINE_REASON_END:
 		break;
 	}
+	line = (struct line){d->advice, sizeof(d->advice), 0};
+	d->advice[0] = '\0';
+	say_advice(&line, core, d, n);
+}
+
+/* A change of epsilon by 1M of space, of what clients of the two at the ends of the ranking wait. */
+static const char *worth(const struct engine_core *core, const struct lcpfs_engine_decision *d, double per_block,
+			 char text[WORDS_ROOM])
+{
+	const struct engine_partition *most = engine_core_find(core, d->gains_most_id);
+	const struct engine_partition *least = engine_core_find(core, d->loses_least_id);
+	double both = (most ? most->side.epsilon : 0) + (least ? least->side.epsilon : 0);
+	return words_number(text, both > 0 ? 100 * PER_M * per_block / both : 0);
 }
 
 static void say_most(struct line *line, const struct engine_core *core, const struct lcpfs_engine_decision *d)
@@ -476,8 +601,9 @@ static void say_most(struct line *line, const struct engine_core *core, const st
 		say(line, "no partition is known to gain from more space");
 		return;
 	}
-	say(line, "%s gains most from more space (epsilon falls by %s per M)%s%s", name_of(core, most->id, name),
-	    words_number(number, d->gains_most * PER_M), reason ? " but is " : "", reason ? reason : "");
+	say(line, "%s gains most from more space (1M saves %s %% of the waiting)%s%s",
+	    name_of(core, most->id, name), worth(core, d, d->gains_most, number), reason ? " but is " : "",
+	    reason ? reason : "");
 }
 
 static void say_least(struct line *line, const struct engine_core *core, const struct lcpfs_engine_decision *d)
@@ -489,26 +615,29 @@ static void say_least(struct line *line, const struct engine_core *core, const s
 		say(line, ", %s are free to give",
 		    words_blocks(number, (double)(d->free_blocks - d->reserve_blocks)));
 	else if (least)
-		say(line, ", %s loses least by giving some (it rises by %s per M)%s%s",
-		    name_of(core, least->id, name), words_number(number, d->loses_least * PER_M),
-		    reason ? " but is " : "", reason ? reason : "");
+		say(line, ", %s loses least by giving some (1M costs %s %%)%s%s", name_of(core, least->id, name),
+		    worth(core, d, d->loses_least, number), reason ? " but is " : "", reason ? reason : "");
 	else
 		say(line, ", and nobody else could give it");
 }
 
 void engine_explain_ranking(const struct engine_core *core, struct lcpfs_engine_decision *d)
 {
+	const struct engine_partition *most = engine_core_find(core, d->gains_most_id);
 	struct line line = {d->ranking, sizeof(d->ranking), 0};
+	char text[WORDS_ROOM];
 	d->ranking[0] = '\0';
 	say_most(&line, core, d);
 	say_least(&line, core, d);
-	say(&line, "; demand is that of the last %.0f turnover%s of the pool, which foretold it best; ",
-	    d->demand_turnovers, d->demand_turnovers > 1 ? "s" : "");
+	if (most)
+		say(&line, "; the load is that of about the last %s, which foretold it best",
+		    words_duration(text, engine_demand_seconds(&most->demand, core->foresight.best)));
 	if (d->outcomes)
-		say(&line, "expectations are trusted by %.0f %% after %llu outcome%s", 100 * d->trust,
+		say(&line, "; expectations are trusted by %.0f %% after %llu verdict%s", 100 * d->trust,
 		    (unsigned long long)d->outcomes, d->outcomes == 1 ? "" : "s");
 	else
-		say(&line, "no move has been judged yet");
+		say(&line, "; no move has been judged yet");
 	if (d->sequence)
-		say(&line, "; this answer has stood for %.0f s", (double)(d->now_us - d->since_us) / 1e6);
+		say(&line, "; this answer has stood for %s",
+		    words_duration(text, (double)(d->now_us - d->since_us) / 1e6));
 }

@@ -295,15 +295,41 @@ static int explain_part(struct lcpfs_pool *pool, const char *name, struct lcpfs_
 	pthread_mutex_unlock(&pool->lock);
 	if (!id || lcpfs_engine_explain(pool->engine, id, decision))
 		return no_partition(name, failure);
-	if (why[0])
-		snprintf(decision->sentence, sizeof(decision->sentence),
-			 "%s cannot be used, and keeps its size until it can: %s", name, why);
+	if (!why[0])
+		return 0;
+	snprintf(decision->sentence, sizeof(decision->sentence),
+		 "%s cannot be used, and keeps its size until it can: %s", name, why);
+	snprintf(decision->advice, sizeof(decision->advice),
+		 "lcpfs check POOL shows what is damaged; lcpfs remove POOL %s gives its space back", name);
 	return 0;
+}
+
+/* What the engine does not know: one of them takes no part. */
+static void mention_fault(struct lcpfs_pool *pool, struct lcpfs_engine_decision *decision)
+{
+	pthread_mutex_lock(&pool->lock);
+	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
+		const struct part *part = pool->parts[slot];
+
+		if (!part || part->store)
+			continue;
+		snprintf(decision->advice, sizeof(decision->advice),
+			 "%s cannot be used and keeps its size: lcpfs explain POOL %s says why", part->name,
+			 part->name);
+		break;
+	}
+	pthread_mutex_unlock(&pool->lock);
 }
 
 int lcpfs_pool_explain(struct lcpfs_pool *pool, const char *name, struct lcpfs_engine_decision *decision,
 		       struct lcpfs_failure *failure)
 {
-	return name ? explain_part(pool, name, decision, failure)
-		    : lcpfs_engine_explain(pool->engine, 0, decision);
+	int error;
+
+	if (name)
+		return explain_part(pool, name, decision, failure);
+	error = lcpfs_engine_explain(pool->engine, 0, decision);
+	if (!error)
+		mention_fault(pool, decision);
+	return error;
 }

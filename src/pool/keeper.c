@@ -311,19 +311,31 @@ static void note_decision(struct lcpfs_pool *pool, const struct lcpfs_engine_dec
 	}
 }
 
+/* Of what clients of the two waited before. */
+static double percent_less(const struct lcpfs_engine_outcome *o, double epsilon)
+{
+	return o->epsilon_before > 0 ? 100 * epsilon / o->epsilon_before : 0;
+}
+
+/* In the words of the engine's own sentences. Where it counted blocks, there is no error. */
 static void say_outcome(const struct lcpfs_engine_outcome *o, struct lcpfs_event *event)
 {
-	char before[WORDS_ROOM], after[WORDS_ROOM], error[WORDS_ROOM], expected[WORDS_ROOM];
+	double less = percent_less(o, o->epsilon_before - o->epsilon_after);
+	char came[WORDS_ROOM], error[WORDS_ROOM], expected[WORDS_ROOM];
 
-	words_two_numbers(before, o->epsilon_before, after, o->epsilon_after);
-	words_number(error, o->standard_error);
-	words_number(expected, o->expected_gain);
+	words_number(came, less < 0 ? -less : less);
+	words_number(error, percent_less(o, o->standard_error));
+	words_number(expected, percent_less(o, o->expected_gain));
 	if (o->verdict == LCPFS_ENGINE_NOT_JUDGED)
 		snprintf(event->text, sizeof(event->text), "not judged: its effect could not be measured");
+	else if (!(o->standard_error > 0))
+		snprintf(event->text, sizeof(event->text), "%s: more was copied since than it saves",
+			 lcpfs_engine_verdict_name(o->verdict));
 	else
 		snprintf(event->text, sizeof(event->text),
-			 "%s: epsilon of the two %s → %s ± %s, expected to fall by %s",
-			 lcpfs_engine_verdict_name(o->verdict), before, after, error, expected);
+			 "%s: clients wait %s %% ± %s %% %s, expected was %s %% less",
+			 lcpfs_engine_verdict_name(o->verdict), came, error, less < 0 ? "longer" : "less",
+			 expected);
 }
 
 static void put_learned(struct lcpfs_event *event, const struct lcpfs_engine_statistics *s)

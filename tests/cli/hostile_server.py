@@ -16,7 +16,7 @@ EVIL = "\x1b]0;PWNED\x07\x9b2J\u202e\x7f\nlcpfs: second line"
 RESULT = {
 	"partitions": [{"name": EVIL, "size_blocks": 1, EVIL: 1}],
 	"pool": {"health": EVIL, "health_text": EVIL, "guid": EVIL, "engine": {"mode": EVIL}},
-	"decision": {"sentence": EVIL, "ranking": EVIL},
+	"decision": {"sentence": EVIL, "advice": EVIL, "ranking": EVIL},
 	"events": [{"number": 1, "time_s": 1, "kind": EVIL, "text": EVIL}],
 	"mode": EVIL, "removed": EVIL, "partition": {"name": EVIL},
 	"findings": [{"text": EVIL, "partition": EVIL}],

@@ -77,5 +77,13 @@ done
 echo "WA of hot: $before watched, $after acting; best split's $best"
 /usr/bin/python3 -c "exit(not $after <= 1.5 * $best)" || fail "$(lcpfs explain "$POOL"; lcpfs log "$POOL")"
 /usr/bin/python3 -c "exit(not $before > 2 * $after)" || fail "it was hardly better than before: $before, $after"
+# What came of each move is told in words, too.
+lcpfs log "$POOL" >log.words
+! grep -q epsilon log.words || fail "epsilon: $(cat log.words)"
+grep " outcome " log.words >outcomes || fail "no outcome: $(cat log.words)"
+number='[0-9][0-9.,]*'
+! grep -v "not judged: \|: more was copied since than it saves$" outcomes | grep -v \
+	": [a-z]*: clients wait $number % ± $number % [a-z]*, expected was $number % less$" ||
+	fail "other words: $(cat outcomes)"
 unserve
 check_clean "$POOL"

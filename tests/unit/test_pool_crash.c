@@ -663,6 +663,10 @@ static void a_lost_partition_leaves_the_others_alone(void **state)
 	assert_int_equal(info.size_blocks, 6 * MB / BLOCK_SIZE);
 	assert_int_equal(lcpfs_pool_explain(f.pool, "a", &decision, &f.failure), 0);
 	assert_non_null(strstr(decision.sentence, "a cannot be used, and keeps its size until it can: "));
+	assert_string_equal(decision.advice,
+			    "lcpfs check POOL shows what is damaged; lcpfs remove POOL a gives its space back");
+	assert_int_equal(lcpfs_pool_explain(f.pool, NULL, &decision, &f.failure), 0);
+	assert_string_equal(decision.advice, "a cannot be used and keeps its size: lcpfs explain POOL a says why");
 	assert_int_equal(lcpfs_engine_get_partition(f.pool->engine, info.id, &known), 0);
 	assert_int_equal(known.min_size_blocks, info.size_blocks); /* nothing is taken from it, nor given to it */
 	assert_int_equal(known.max_size_blocks, info.size_blocks);
