@@ -207,6 +207,8 @@ static const struct cli_command commands[] = {
 	 rollback_options},
 	{"clone", "POOL NAME@SNAP NEW", "a volume of its own that begins as a snapshot, and can be written",
 	 pool_clone, snapshot_options},
+	{"promote", "POOL CLONE", "a clone and the volume that it was made of change places", pool_promote,
+	 snapshot_options},
 	{"destroy", "POOL NAME@SNAP|CLONE ...",
 	 "destroy snapshots, NAME@SNAP,SNAP%SNAP for several, or clones; what only they hold comes free",
 	 pool_destroy, destroy_options},

@@ -97,6 +97,7 @@ int pool_log(const struct cli *cli);
 int pool_scrub(const struct cli *cli);
 int pool_snapshot(const struct cli *cli);
 int pool_clone(const struct cli *cli);
+int pool_promote(const struct cli *cli);
 int pool_destroy(const struct cli *cli);
 int pool_rollback(const struct cli *cli);
 int pool_hold(const struct cli *cli);

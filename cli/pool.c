@@ -530,6 +530,19 @@ int pool_clone(const struct cli *cli)
 	return run(cli, arguments, show_cloned);
 }
 
+static void show_promoted(struct json_object *result)
+{
+	const char *name = field_text(result, "promoted"), *clone = field_text(result, "clone");
+
+	show_dry_run(result);
+	printf("%s: promoted; %s is its clone now\n", name ? name : "", clone ? clone : "");
+}
+
+int pool_promote(const struct cli *cli)
+{
+	return run(cli, named(cli->operands[1]), show_promoted);
+}
+
 int pool_destroy(const struct cli *cli)
 {
 	return run_long(cli, snapshot_names(cli), show_destroyed, NULL);

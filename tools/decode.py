@@ -40,7 +40,7 @@ SNAPSHOT_SLOTS = 31
 ALIVE, DYING, LEFT, CLONED = 1, 2, 3, 4
 STATES = {ALIVE: "alive", DYING: "dying", LEFT: "left", CLONED: "clone"}
 CLONES = 32  # that a root has room for
-HAS_SNAPSHOTS, RECEIVES, HAS_CLONES = 1, 2, 4  # incompatible features of a partition
+HAS_SNAPSHOTS, RECEIVES, HAS_CLONES, PROMOTES = 1, 2, 4, 16  # incompatible features of a partition
 WRITE, OVERWRITE, MOVE, LOST, TRIM, FREE, VOLPAGE, VANISH, HEAD, LEAVE, BECOME, DROP, CLONE = range(1, 14)
 FREES = {FREE, VANISH, DROP}
 HAS_CHECKS = {WRITE, OVERWRITE, VOLPAGE}
@@ -606,6 +606,8 @@ class Partition:
 		self.volume_bytes, self.wait = struct.unpack_from("<QI", data, 176)
 		self.incompatible, = struct.unpack_from("<Q", data, 192)
 		self.receiving = struct.unpack_from("<5Q", data, 216)  # guid, from, records, check
+		names = [data[at:at + 64].split(b"\0")[0].decode("ascii", "replace") for at in (264, 328)]
+		self.promoting = (*struct.unpack_from("<I", data, 256), *names)  # clone, names before
 		self.metaslabs = {m for m, owner in enumerate(pool.owners) if owner == self.id}
 		self.table = {}  # id -> Block
 		self.used = {}  # block -> what lies there
@@ -641,7 +643,7 @@ class Partition:
 			self.report(f"its id {self.id} is not given out yet")
 
 	def decode(self):
-		if self.incompatible & ~(HAS_SNAPSHOTS | RECEIVES | HAS_CLONES):
+		if self.incompatible & ~(HAS_SNAPSHOTS | RECEIVES | HAS_CLONES | PROMOTES):
 			self.report("it uses a feature that this does not know")
 			return
 		try:
@@ -1135,6 +1137,12 @@ class Partition:
 		if listed and not self.incompatible & HAS_CLONES:
 			self.report("it has clones, and its page does not say so")
 		self.clones = listed
+		number, partition, name = self.promoting
+		if bool(number) != bool(self.incompatible & PROMOTES):
+			self.report("its page contradicts itself about promoting a clone")
+		if number:
+			done = number in listed and listed[number].name == partition
+			self.name = name if done else partition
 
 	# invariants
 

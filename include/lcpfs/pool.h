@@ -335,6 +335,15 @@ int lcpfs_clone_create(struct lcpfs_pool *pool, const char *snapshot, const char
  */
 int lcpfs_clone_destroy(struct lcpfs_pool *pool, const char *const *names, size_t count, bool dry_run,
 			struct lcpfs_failure *failure);
+/*
+ * The clone and the volume of its partition change places. The partition, with its snapshots, its size and all
+ * that was set of it, is called as the clone was from then on, and the clone as the partition was (which is
+ * given): so by either name there is what was there before. One or the other after a crash. EXISTS: there are
+ * snapshots younger than the one that it is a clone of. RANGE: the volume has another length by now. NOT_FOUND,
+ * and BUSY while anybody has the partition, a snapshot or a clone of it open.
+ */
+int lcpfs_clone_promote(struct lcpfs_pool *pool, const char *name, bool dry_run,
+			char partition[LCPFS_NAME_MAX + 1], struct lcpfs_failure *failure);
 /* Of all partitions. *count: how many there are; up to `room` are filled. */
 int lcpfs_clone_list(struct lcpfs_pool *pool, struct lcpfs_clone_info *list, size_t room, size_t *count);
 
@@ -513,6 +522,7 @@ enum lcpfs_event_kind {
 	LCPFS_EVENT_MISSED,        /* one that was due could not be taken; said once until one can */
 	LCPFS_EVENT_RENAMED,       /* a snapshot */
 	LCPFS_EVENT_CLONED = 30,   /* a clone was made of a snapshot */
+	LCPFS_EVENT_PROMOTED,      /* a clone and the volume of its partition were exchanged */
 };
 
 const char *lcpfs_event_kind_name(enum lcpfs_event_kind kind);

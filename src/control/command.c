@@ -581,6 +581,21 @@ static int run_clone(struct command_call *call)
 	return 0;
 }
 
+static int run_promote(struct command_call *call)
+{
+	const char *name = field_text(call->arguments, "name");
+	bool dry_run = field_flag(call->arguments, "dry_run");
+	char partition[LCPFS_NAME_MAX + 1];
+	int error = lcpfs_clone_promote(call->pool, name, dry_run, partition, call->failure);
+
+	if (error)
+		return error;
+	field_put_text(call->result, "promoted", name);
+	field_put_text(call->result, "clone", partition);
+	field_put_flag(call->result, "dry_run", dry_run);
+	return 0;
+}
+
 /* 1: with its sizes; damaged ones have none. 0: it was destroyed in between. */
 static int add_sizes(struct command_call *call, const char *name, struct json_object *object)
 {
@@ -720,6 +735,7 @@ static const struct command commands[] = {
 	 true,
 	 run_clone,
 	 {{"snapshot", COMMAND_TEXT, true}, {"name", COMMAND_TEXT, true}, {"dry_run", COMMAND_FLAG, false}}},
+	{"promote", true, run_promote, {{"name", COMMAND_TEXT, true}, {"dry_run", COMMAND_FLAG, false}}},
 	{"hold", true, run_hold, {{"names", COMMAND_TEXT, true}, {"dry_run", COMMAND_FLAG, false}}},
 	{"release", true, run_release, {{"names", COMMAND_TEXT, true}, {"dry_run", COMMAND_FLAG, false}}},
 	{"rename",

@@ -193,7 +193,9 @@ enum {
 	PARTITION_SNAPSHOTS = 1 << 0, /* it has snapshots, or had some */
 	PARTITION_RECEIVING = 1 << 1, /* its volume is being received into: see struct fmt_receive */
 	PARTITION_CLONES = 1 << 2,    /* it has clones, or had some */
-	PARTITION_INCOMPATIBLE_KNOWN = PARTITION_SNAPSHOTS | PARTITION_RECEIVING | PARTITION_CLONES,
+	PARTITION_PROMOTING = 1 << 4, /* a clone is being promoted: see struct fmt_promotion */
+	PARTITION_INCOMPATIBLE_KNOWN =
+		PARTITION_SNAPSHOTS | PARTITION_RECEIVING | PARTITION_CLONES | PARTITION_PROMOTING,
 };
 
 /* How far a stream has come that is received into the volume; guid 0: none is. */
@@ -203,6 +205,14 @@ struct fmt_receive {
 	le64 check[2];   /* and the checksum of the last one: low, high */
 };
 static_assert(sizeof(struct fmt_receive) == 40, "receive");
+
+/* A partition and a clone of it exchange their names. It is done if the clone has the partition's. 0: none. */
+struct fmt_promotion {
+	le32 clone; /* its number */
+	le32 zero;
+	uint8_t partition[64], name[64]; /* the partition's and the clone's, as they were; NUL-terminated */
+};
+static_assert(sizeof(struct fmt_promotion) == 136, "promotion");
 
 struct fmt_partition { /* page.head.partition is the id; 0: this partition slot is free */
 	struct fmt_pool_page page;
@@ -221,7 +231,8 @@ struct fmt_partition { /* page.head.partition is the id; 0: this partition slot 
 	uint8_t keep[4];
 	struct fmt_features features;
 	struct fmt_receive receive;
-	uint8_t zero1[4096 - 64 - 64 - 32 - 32 - 24 - 40];
+	struct fmt_promotion promotion;
+	uint8_t zero1[4096 - 64 - 64 - 32 - 32 - 24 - 40 - 136];
 };
 static_assert(sizeof(struct fmt_partition) == BLOCK_SIZE, "partition");
 

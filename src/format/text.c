@@ -158,6 +158,10 @@ static void partition_text(const struct fmt_partition *p, struct text *out)
 	number(out, "keep_weekly", p->keep[2]);
 	number(out, "keep_monthly", p->keep[3]);
 	features_text(&p->features, out);
+	if (le32_get(p->promotion.clone))
+		text_append(out, "promotion: clone %" PRIu32 ", partition %.*s, name %.*s\n",
+			    le32_get(p->promotion.clone), (int)sizeof(p->promotion.partition) - 1,
+			    p->promotion.partition, (int)sizeof(p->promotion.name) - 1, p->promotion.name);
 	if (!le64_get(p->receive.guid))
 		return;
 	number(out, "receive.guid", le64_get(p->receive.guid));

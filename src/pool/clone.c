@@ -14,8 +14,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "pool/core.h"
+
+enum { HELD_TRIES = 1000, HELD_US = 10000 }; /* how long it waits for scrubs and moves to let it go */
 
 struct part *clone_find(const struct lcpfs_pool *pool, const char *name, struct store_clone *found)
 {
@@ -226,6 +229,229 @@ int lcpfs_clone_create(struct lcpfs_pool *pool, const char *snapshot, const char
 		history_note(pool, LCPFS_EVENT_CLONED, LCPFS_ENGINE_FREE, m.part->id, 0, "%s, of %s@%s", name,
 			     m.part->name, m.base.name);
 	end(&m);
+	pthread_mutex_unlock(&pool->lock);
+	return error;
+}
+
+/* -- promoting -- */
+
+/*
+ * The volume and the clone exchange what they are, and their names with that: so whoever opens either by its name
+ * finds what was there. The store does its part in one record, in which the clone gets the partition's name. The
+ * partition's own is in its page: so before that a mark stands there, with both names. What the clone is called
+ * tells whether the record was written, and so which name is the partition's, also after a crash.
+ */
+struct promoting {
+	struct lcpfs_pool *pool;
+	const char *name; /* of the clone */
+	bool dry_run, begun;
+	struct part *part;
+	struct store_clone clone;
+	struct lcpfs_failure *failure;
+};
+
+static uint32_t promotion_page(const struct part *part)
+{
+	return layout_partition_page(&part->pool->layout, part->slot);
+}
+
+static bool youngest(const struct part *part, struct store_snapshot *found)
+{
+	unsigned count = store_snapshots(part->store, NULL, 0);
+	struct store_snapshot *list = calloc(count + 1, sizeof(*list));
+	count = list ? MIN_OF(store_snapshots(part->store, list, count), count) : 0;
+	if (count)
+		*found = list[count - 1];
+	free(list);
+	return count;
+}
+
+static int check_alone(const struct promoting *p)
+{
+	const struct part *part = p->part;
+	if (part->resizing || part->closed_to_clients)
+		return failure_set(p->failure, LCPFS_E_BUSY, "partition %s is being changed; try again",
+				   part->name);
+	if (!part->clients)
+		return 0;
+	return failure_set(p->failure, LCPFS_E_BUSY,
+			   "partition %s, its snapshots and clones are in use by %" PRIu32
+			   " client%s, who would lose their names; disconnect %s first",
+			   part->name, part->clients, part->clients == 1 ? "" : "s",
+			   part->clients == 1 ? "it" : "them");
+}
+
+static int check_promotion(struct promoting *p)
+{
+	struct store_snapshot last = {0};
+	int error = (p->dry_run ? txg_refuse_trying : txg_refuse)(p->pool, p->failure);
+	if (error)
+		return error;
+	p->part = clone_find(p->pool, p->name, &p->clone);
+	if (!p->part)
+		return failure_set(p->failure, LCPFS_E_NOT_FOUND, "there is no clone %.200s", p->name);
+	error = receive_refuse(p->part, p->failure);
+	const struct fmt_partition *page = txg_current(p->pool, promotion_page(p->part));
+	if (!error && le32_get(page->promotion.clone))
+		error = failure_set(
+			p->failure, LCPFS_E_BUSY,
+			"partition %s: it is not known how promoting a clone ended; open the pool anew",
+			p->part->name);
+	if (!error)
+		error = check_alone(p);
+	if (!error && (!youngest(p->part, &last) || last.number != p->clone.origin))
+		error = failure_set(
+			p->failure, LCPFS_E_EXISTS,
+			"snapshot %s@%s is younger than the one that %s is a clone of; destroy it first",
+			p->part->name, last.name, p->name);
+	if (!error && (p->part->volume_bytes != p->clone.volume_blocks * BLOCK_SIZE ||
+		       store_volume_blocks(p->part->store) != p->clone.volume_blocks))
+		error = failure_set(p->failure, LCPFS_E_RANGE,
+				    "clone %s has another length than the volume of %s has by now", p->name,
+				    p->part->name);
+	return error;
+}
+
+static void put_name(uint8_t to[64], const char *name)
+{
+	memset(to, 0, 64);
+	memcpy(to, name, MIN_OF(strlen(name), (size_t)LCPFS_NAME_MAX));
+}
+
+/* With the lock, as all that follows unless it says otherwise. */
+static int put_mark(const struct promoting *p)
+{
+	struct txg txg;
+	txg_begin(p->pool, &txg);
+	struct fmt_partition *page = txg_change(&txg, promotion_page(p->part));
+	page->features.incompatible = le64_of(le64_get(page->features.incompatible) | PARTITION_PROMOTING);
+	page->promotion.clone = le32_of(p->clone.number);
+	put_name(page->promotion.partition, p->part->name);
+	put_name(page->promotion.name, p->name);
+	return txg_commit(&txg, p->failure);
+}
+
+/* The partition is called so from now on. */
+static int take_mark(struct part *part, const char *name, struct lcpfs_failure *failure)
+{
+	struct txg txg;
+	txg_begin(part->pool, &txg);
+	struct fmt_partition *page = txg_change(&txg, promotion_page(part));
+	uint64_t had = le64_get(page->features.incompatible);
+	page->features.incompatible = le64_of(had & ~(uint64_t)PARTITION_PROMOTING);
+	page->promotion = (struct fmt_promotion){.clone = le32_of(0)};
+	put_name(page->name, name);
+	return txg_commit(&txg, failure);
+}
+
+static void take_name(struct part *part, const char *name)
+{
+	snprintf(part->name, sizeof(part->name), "%s", name);
+	store_set_name(part->store, part->name);
+	may_fail(lcpfs_engine_rename(part->pool->engine, part->id, part->name));
+}
+
+/* Does the clone have the partition's name? */
+static bool is_promoted(const struct part *part, uint32_t clone, const char *partition)
+{
+	struct store_clone found;
+	return store_clone_find(part->store, partition, &found) && found.number == clone;
+}
+
+static void settle(struct part *part)
+{
+	const struct fmt_partition *page = txg_current(part->pool, promotion_page(part));
+	uint32_t clone = le32_get(page->promotion.clone);
+	char before[64], after[64];
+	memcpy(before, page->promotion.partition, sizeof(before));
+	memcpy(after, page->promotion.name, sizeof(after));
+	before[63] = after[63] = '\0';
+	if (!clone || !part_name_is_valid(before) || !part_name_is_valid(after))
+		return;
+	take_name(part, is_promoted(part, clone, before) ? after : before);
+	if (!part->pool->options.read_only)
+		may_fail(take_mark(part, part->name, NULL)); /* else it is found the next time */
+}
+
+void clone_settle_promotion(struct part *part)
+{
+	pthread_mutex_lock(&part->pool->lock);
+	settle(part);
+	pthread_mutex_unlock(&part->pool->lock);
+}
+
+/* Lets the lock go. Scrubs and moves hold the partition, too. */
+static int await_alone(struct promoting *p)
+{
+	struct timespec pause = {.tv_nsec = HELD_US * 1000};
+	for (unsigned tries = 0; p->part->users > 1 && tries < HELD_TRIES; tries++) {
+		pthread_mutex_unlock(&p->pool->lock);
+		nanosleep(&pause, NULL);
+		pthread_mutex_lock(&p->pool->lock);
+	}
+	return p->part->users == 1
+		       ? 0
+		       : failure_set(p->failure, LCPFS_E_BUSY,
+				     "partition %s is being scrubbed or moved; try again later", p->part->name);
+}
+
+/* Lets the lock go while others are at work. */
+static int begin_promotion(struct promoting *p)
+{
+	int error = check_promotion(p);
+	while (!error && (p->part->snapshot_work || p->pool->naming[0])) {
+		pthread_cond_wait(&p->pool->changed, &p->pool->lock);
+		error = check_promotion(p);
+	}
+	if (error || p->dry_run)
+		return error;
+	snprintf(p->pool->naming, sizeof(p->pool->naming), "%s", p->name);
+	p->part->snapshot_work = p->part->closed_to_clients = p->begun = true;
+	part_hold(p->part);
+	error = await_alone(p);
+	return error ? error : put_mark(p);
+}
+
+/* Lets the lock go. After an error the mark stays if what is in memory may not be durable. */
+static int promote(struct promoting *p)
+{
+	struct part *part = p->part;
+	char before[LCPFS_NAME_MAX + 1];
+	snprintf(before, sizeof(before), "%s", part->name);
+	pthread_mutex_unlock(&p->pool->lock);
+	int error = store_promote(part->store, p->name, before);
+	pthread_mutex_lock(&p->pool->lock);
+	bool done = is_promoted(part, p->clone.number, before);
+	if (error)
+		failure_set(p->failure, (enum lcpfs_error) - error, "clone %s was not promoted: %s", p->name,
+			    lcpfs_error_sentence(error));
+	if (done)
+		take_name(part, p->name);
+	if (error && !done)
+		may_fail(take_mark(part, before, NULL));
+	if (error)
+		return error;
+	history_note(p->pool, LCPFS_EVENT_PROMOTED, LCPFS_ENGINE_FREE, part->id, 0, "%s; %s is its clone now",
+		     p->name, before);
+	return take_mark(part, p->name, p->failure);
+}
+
+int lcpfs_clone_promote(struct lcpfs_pool *pool, const char *name, bool dry_run,
+			char partition[LCPFS_NAME_MAX + 1], struct lcpfs_failure *failure)
+{
+	struct promoting p = {.pool = pool, .name = name, .dry_run = dry_run, .failure = failure};
+	pthread_mutex_lock(&pool->lock);
+	int error = begin_promotion(&p);
+	if (!error)
+		snprintf(partition, LCPFS_NAME_MAX + 1, "%s", p.part->name);
+	if (!error && !dry_run)
+		error = promote(&p);
+	if (p.begun) {
+		pool->naming[0] = '\0';
+		p.part->snapshot_work = p.part->closed_to_clients = false;
+		part_drop(p.part);
+		pthread_cond_broadcast(&pool->changed);
+	}
 	pthread_mutex_unlock(&pool->lock);
 	return error;
 }

@@ -370,6 +370,8 @@ void schedule_look(struct lcpfs_pool *pool);
 
 /* Its partition, which can be worked with. NULL: there is no clone of that name. */
 struct part *clone_find(const struct lcpfs_pool *pool, const char *name, struct store_clone *found);
+/* After its store was opened, without the lock: what a crash left of promoting a clone. */
+void clone_settle_promotion(struct part *part);
 int clone_refuse_name(const struct lcpfs_pool *pool, const char *name, struct lcpfs_failure *failure);
 unsigned clone_count(const struct part *part);
 bool clone_has_origin(const struct part *part, uint32_t number); /* is one of them of this snapshot? */

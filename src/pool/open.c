@@ -174,8 +174,10 @@ static void open_stores(struct lcpfs_pool *pool)
 		if (!part)
 			continue;
 		pool->cache_left -= share;
-		if (!part_open_store(part, share, &why))
+		if (!part_open_store(part, share, &why)) {
+			clone_settle_promotion(part);
 			continue;
+		}
 		keeper_fix_size(pool, part);
 		history_note(pool, LCPFS_EVENT_DAMAGE, part->id, 0, 0, "%.300s", why.message);
 	}

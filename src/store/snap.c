@@ -372,6 +372,7 @@ struct change {
 	struct snapshot *n;
 	uint8_t state;               /* NONE: it is taken out */
 	const struct snapshot *back; /* the head becomes this tree; or NULL */
+	bool exchanges;              /* n is a clone: the head becomes its tree, and it becomes the head's */
 	bool adds;
 	struct page *page;
 	struct fmt_check check;
@@ -442,7 +443,7 @@ static void apply(struct store *s, const struct change *c)
 static void tell_clone(struct record *record, const struct change *c)
 {
 	const struct volume *v = &c->n->volume;
-	bool begins = c->adds && c->state == SNAPSHOT_CLONE;
+	bool begins = (c->adds && c->state == SNAPSHOT_CLONE) || c->exchanges;
 	if (!begins && (c->n->state != SNAPSHOT_CLONE || c->state != SNAPSHOT_LEFT))
 		return;
 	log_tell(record,
@@ -454,13 +455,26 @@ static void tell_clone(struct record *record, const struct change *c)
 		 NULL);
 }
 
+/* Both trees lie in the log, and they share what the same snapshot has. */
+static int exchange(struct store *s, struct snapshot *n)
+{
+	struct volume *head = &s->trees.volume[VOLUME_HEAD];
+	uint64_t root = head->root;
+	unsigned levels = head->levels;
+	if (tree_is_loading(s, VOLUME_HEAD) || tree_is_loading(s, n->number))
+		return TRY_AGAIN;
+	int error = tree_become(s, VOLUME_HEAD, n->volume.root, n->volume.levels);
+	return error ? error : tree_become(s, n->number, root, levels);
+}
+
 static int put_pair(struct store *s, void *context, struct need *need)
 {
 	struct change *c = context;
 	uint64_t address = 2 * (uint64_t)(c->n->slot / SNAPSHOT_SLOTS), id;
 	struct page *leaf, *table = NULL;
 	struct record *record;
-	unsigned words = fmt_entry_words(ENTRY_WRITE, 2) + fmt_entry_words(ENTRY_CLONE, 0);
+	unsigned words = fmt_entry_words(ENTRY_WRITE, 2) + fmt_entry_words(ENTRY_VOLUME, 0) +
+			 fmt_entry_words(ENTRY_CLONE, 0);
 	int error = find_ids(s, address, need, &id, &leaf, &table);
 	bool fresh = !id;
 	if (!error)
@@ -475,6 +489,10 @@ static int put_pair(struct store *s, void *context, struct need *need)
 	if (!error && c->back) {
 		error = tree_become(s, VOLUME_HEAD, c->back->volume.root, c->back->volume.levels);
 		need->kind = NEED_HELD; /* that somebody has read what he reads */
+	}
+	if (!error && c->exchanges) {
+		error = exchange(s, c->n);
+		need->kind = NEED_HELD;
 	}
 	if (error) {
 		if (fresh)
@@ -498,12 +516,12 @@ static int put_pair(struct store *s, void *context, struct need *need)
 	}
 	if (error)
 		return store_contradiction(s);
-	if (c->back)
+	if (c->back || c->exchanges)
 		log_tell(record,
 			 &(struct entry){.kind = ENTRY_VOLUME,
-					 .id = c->back->volume.root,
+					 .id = s->trees.volume[VOLUME_HEAD].root,
 					 .volume = VOLUME_HEAD,
-					 .level = c->back->volume.levels},
+					 .level = s->trees.volume[VOLUME_HEAD].levels},
 			 NULL);
 	tell_clone(record, c);
 	apply(s, c);
@@ -573,6 +591,19 @@ int snap_end_clone(struct store *s, struct snapshot *n)
 	int error = change_list(s, &c);
 	if (error)
 		n->volume.birth = before;
+	return error;
+}
+
+int snap_promote(struct store *s, struct snapshot *n, const char *name)
+{
+	struct change c = {.n = n, .state = SNAPSHOT_CLONE, .exchanges = true};
+	char before[sizeof(n->name)];
+	memcpy(before, n->name, sizeof(before));
+	memset(n->name, 0, sizeof(n->name));
+	memcpy(n->name, name, MIN_OF(strlen(name), (size_t)SNAPSHOT_NAME_MAX));
+	int error = change_list(s, &c);
+	if (error)
+		memcpy(n->name, before, sizeof(before));
 	return error;
 }
 

@@ -57,6 +57,9 @@ void snap_clone_was_ended(struct store *s, uint32_t number);
 /* Its pages lie in the log. */
 int snap_end_clone(struct store *s, struct snapshot *n) MUST_CHECK;
 
+/* The clone and the head exchange their trees, in one record, and the clone is called so. Both lie in the log. */
+int snap_promote(struct store *s, struct snapshot *n, const char *name) MUST_CHECK;
+
 /* The one that the head goes on from, ALIVE or DYING. NULL: none. */
 struct snapshot *snap_before_head(const struct store *s);
 /*

@@ -378,6 +378,50 @@ static int roll_back(struct store *s, const char *name)
 	return error ? error : change_still(s, back, &(struct naming){.name = name});
 }
 
+/* `base`: what the clone is called now. */
+static int exchange(struct store *s, const struct naming *naming)
+{
+	return snap_promote(s, snap_find_clone(s, naming->base), naming->name);
+}
+
+static int check_promote(struct store *s, const struct snapshot *n, const struct naming *naming)
+{
+	const struct snapshot *other = snap_find_clone(s, naming->name), *youngest = snap_youngest(s);
+	if (n->clients)
+		return -LCPFS_E_BUSY;
+	if ((other && other != n) || !youngest || youngest->number != n->volume.origin)
+		return -LCPFS_E_EXISTS;
+	return n->volume.blocks == s->trees.volume[VOLUME_HEAD].blocks ? 0 : -LCPFS_E_RANGE;
+}
+
+static int promote(struct store *s, const struct naming *naming)
+{
+	struct snapshot *n = snap_find_clone(s, naming->base);
+	int error = n ? check_promote(s, n, naming) : -LCPFS_E_NOT_FOUND;
+	if (error)
+		return error;
+	n->ending = true; /* nobody begins to use it */
+	error = finish_dying(s);
+	if (!error && snap_before_head(s)->number != n->volume.origin)
+		error = -LCPFS_E_BUSY; /* somebody still reads one */
+	if (!error)
+		error = change_still(s, exchange, naming);
+	n->ending = false;
+	return error;
+}
+
+int store_promote(struct store *s, const char *clone, const char *name)
+{
+	if (s->config.read_only || !store_snapshot_is_name(name))
+		return s->config.read_only ? -LCPFS_E_READ_ONLY : -LCPFS_E_INVALID;
+	pthread_mutex_lock(&s->work);
+	store_lock(s);
+	int error = promote(s, &(struct naming){.name = name, .base = clone});
+	store_unlock(s);
+	pthread_mutex_unlock(&s->work);
+	return error;
+}
+
 int store_rollback(struct store *s, const char *name)
 {
 	if (s->config.read_only)

@@ -216,6 +216,12 @@ struct store_clone {
 int store_clone(struct store *store, const char *snapshot, const char *name, uint64_t created_s) MUST_CHECK;
 /* Durable when it returns 0. What it does not share comes free in the background. NOT_FOUND; BUSY: in use. */
 int store_clone_destroy(struct store *store, const char *name) MUST_CHECK;
+/*
+ * The volume becomes what the clone is, and the clone what the volume was, under a new name; in one record.
+ * Durable when it returns 0. Not while others read or write either. EXISTS: there are snapshots younger than the
+ * one that the clone began as, or a clone of that name. RANGE: the two have different lengths. NOT_FOUND, BUSY.
+ */
+int store_promote(struct store *store, const char *clone, const char *name) MUST_CHECK;
 /* Oldest first. How many there are; at most `room` are noted. */
 unsigned store_clones(struct store *store, struct store_clone *list, unsigned room);
 bool store_clone_find(struct store *store, const char *name, struct store_clone *found);

@@ -661,13 +661,20 @@ void tree_forget(struct store *s, uint32_t volume)
 	}
 }
 
+bool tree_is_loading(const struct store *s, uint32_t volume)
+{
+	for (const struct page *p = s->cache.ring.newer; p != &s->cache.ring; p = p->newer) {
+		if (is_of(p, volume) && p->state != PAGE_READY)
+			return true;
+	}
+	return false;
+}
+
 int tree_become(struct store *s, uint32_t volume, uint64_t root, unsigned levels)
 {
 	struct volume *v = volume_of(s, volume);
-	for (const struct page *p = s->cache.ring.newer; p != &s->cache.ring; p = p->newer) {
-		if (is_of(p, volume) && p->state != PAGE_READY)
-			return TRY_AGAIN;
-	}
+	if (tree_is_loading(s, volume))
+		return TRY_AGAIN;
 	tree_forget(s, volume);
 	v->root = root;
 	v->levels = v->placed_levels = levels;

@@ -60,6 +60,7 @@ int tree_bind_page(struct store *s, uint32_t volume, unsigned level, uint64_t in
 
 /* -- the volume as a whole. With the lock. -- */
 
+bool tree_is_loading(const struct store *s, uint32_t volume); /* a page of it is being read */
 /* From now on it is this tree. TRY_AGAIN: a page of it is being read; that has to be waited for. */
 int tree_become(struct store *s, uint32_t volume, uint64_t root, unsigned levels) MUST_CHECK;
 /* Snapshots came or went: what the volume has and is born below is shared. */

@@ -65,6 +65,20 @@ journey() {
 	lcpfs remove "$POOL" db </dev/null >out 2>&1 && fail "removed with clones"
 	grep -q "partition db has 2 clones (copy, second) and holds" out || fail "$(cat out)"
 
+	# The clone of the youngest takes the place of the volume, and back.
+	expect 1 lcpfs promote "$POOL" copy
+	says "snapshot db@two is younger than the one that copy is a clone of; destroy it first"
+	expect 1 lcpfs promote "$POOL" db
+	says "there is no clone db"
+	expect 0 lcpfs promote "$POOL" second --dry-run
+	prints "would be: second: promoted; db is its clone now"
+	expect 0 lcpfs promote "$POOL" second
+	prints "second: promoted; db is its clone now"
+	[ "$(listed)" = "copy second second@one 67108864, db second second@two 67108864" ] || fail "$(listed)"
+	[ "$(field second 'p["snapshots"]')" = 2 ] || fail "second has 2"
+	expect 0 lcpfs promote "$POOL" db
+	[ "$(listed)" = "copy db db@one 67108864, second db db@two 67108864" ] || fail "$(listed)"
+
 	expect 1 lcpfs destroy "$POOL" copy none
 	says "there is no clone none"
 	expect 1 lcpfs destroy "$POOL" copy copy
@@ -80,7 +94,8 @@ would be: second: destroyed"
 second: destroyed"
 	[ -z "$(listed)" ] || fail "$(listed)"
 	expect 0 lcpfs destroy "$POOL" db@one,two
-	expect 0 lcpfs log "$POOL" --last 6
+	expect 0 lcpfs log "$POOL" --last 9
+	grep -q "promoted   second; db is its clone now" out || fail "$(cat out)"
 	grep -q "cloned     copy, of db@one" out || fail "$(cat out)"
 	grep -q "destroyed  clone second" out || fail "$(cat out)"
 }

@@ -67,6 +67,11 @@ everything() {
 	valid clone clone "$POOL" other@x copy --json
 	valid list list "$POOL" --json
 	valid diff diff "$POOL" other@x copy --json
+	expect 0 lcpfs destroy "$POOL" other@y
+	valid promote promote "$POOL" copy --dry-run --json
+	valid promote promote "$POOL" copy --json
+	valid promote promote "$POOL" other --json
+	lcpfs snapshot "$POOL" other@y >/dev/null
 	valid destroy destroy "$POOL" copy -n --json
 	valid destroy destroy "$POOL" copy --json
 	valid diff diff "$POOL" other@x --json

@@ -316,6 +316,21 @@ static void op_destroy_clone(struct world *w)
 		w->clone[i] = w->clone[i + 1];
 }
 
+static void op_promote(struct world *w)
+{
+	if (!w->clones)
+		return;
+	struct held *c = &w->clone[chance(w, w->clones)];
+	int error = store_promote(w->store, c->name, c->name);
+
+	must(!error || error == -LCPFS_E_NOSPC || error == -LCPFS_E_EXISTS, "promote", NULL);
+	if (error)
+		return;
+	uint32_t *version = w->version;
+	w->version = c->version;
+	c->version = version;
+}
+
 static void op_rollback(struct world *w)
 {
 	if (!w->snaps)
@@ -382,6 +397,8 @@ static void op(struct world *w)
 		op_clone(w);
 	else if (what < 977)
 		op_destroy_clone(w);
+	else if (what < 987)
+		op_promote(w);
 	else
 		must(store_step(w->store) >= -LCPFS_E_NOSPC, "step", NULL);
 }

@@ -28,16 +28,38 @@ static void drop(struct run *r, unsigned i)
 		r->clone[i] = r->clone[i + 1];
 }
 
+static uint32_t *copy_of(const uint32_t *list, size_t bytes)
+{
+	uint32_t *copy = malloc(bytes);
+
+	CHECK(copy);
+	memcpy(copy, list, bytes);
+	return copy;
+}
+
 void clones_copy(struct run *to, const struct run *from)
 {
+	size_t bytes = from->model.blocks * sizeof(uint32_t);
+
 	for (unsigned i = 0; i < from->clones; i++)
 		model_copy(&to->clone[i].model, &from->clone[i].model);
+	for (unsigned i = 0; i < 2 && from->promoting[0]; i++)
+		to->promoting[i] = copy_of(from->promoting[i], bytes);
+}
+
+static void end_promoting(struct run *r)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		free(r->promoting[i]);
+		r->promoting[i] = NULL;
+	}
 }
 
 void clones_done(struct run *r)
 {
 	while (r->clones)
 		drop(r, 0);
+	end_promoting(r);
 }
 
 /* -- who is there -- */
@@ -354,6 +376,83 @@ static void op_trim(struct run *r, struct clone *c)
 	free(before);
 }
 
+/* -- promoting -- */
+
+static void exchange_models(struct run *r, struct clone *c)
+{
+	model_become(&r->model, r->promoting[1]);
+	model_become(&c->model, r->promoting[0]);
+}
+
+bool clones_were_exchanged(struct run *r, const uint32_t *seen)
+{
+	bool done = r->promoting[0] && memcmp(seen, r->promoting[1], r->model.blocks * sizeof(*seen)) == 0;
+
+	if (done)
+		exchange_models(r, &r->clone[r->promoted]);
+	end_promoting(r);
+	return done;
+}
+
+/* After one that failed: both are what they were, or exchanged; what is in memory a crash may still undo. */
+static void look_at_exchanged(struct run *r, struct clone *c)
+{
+	const uint32_t *head = r->promoting[0], *clone = r->promoting[1];
+	uint32_t b = 0;
+
+	while (b < r->model.blocks && head[b] == clone[b])
+		b++;
+	int64_t version = b < r->model.blocks ? run_read(r, b) : 0;
+	bool exchanged = b < r->model.blocks && version == clone[b];
+	if (version < 0 && !run_may_fail(r))
+		sim_fail("block %" PRIu32 " cannot be read", b);
+	for (; b < r->model.blocks && (version < 0 || exchanged); b++) {
+		if (head[b] == clone[b])
+			continue;
+		model_change(&r->model, b, clone[b]);
+		model_change(&c->model, b, head[b]);
+		if (version >= 0)
+			continue;
+		model_be_unsure(&r->model, b);
+		model_be_unsure(&c->model, b);
+	}
+}
+
+static void op_promote(struct run *r)
+{
+	struct clone *c = any(r);
+	size_t bytes = r->model.blocks * sizeof(uint32_t);
+	char name[16];
+
+	if (!c || c->model.any_unsure || r->model.any_unsure || ALLOC_ARMED(store_flush(r->store, NULL)))
+		return;
+	run_flushed(r);
+	c = any(r); /* those that are gone were forgotten */
+	CHECK(c);
+	if (c->model.any_unsure)
+		return;
+	end_promoting(r);
+	r->promoting[0] = copy_of(r->model.current, bytes);
+	r->promoting[1] = copy_of(c->model.current, bytes);
+	r->promoted = (unsigned)(c - r->clone);
+	name_of(c, name);
+	int error = ALLOC_ARMED(store_promote(r->store, name, name));
+	if ((error == -LCPFS_E_EXISTS) != !snaps_is_youngest(r, c->snap))
+		sim_fail("promoting c%u, of s%u: %s", c->name, c->snap, lcpfs_error_sentence(error));
+	if (error == -LCPFS_E_NOSPC && !r->faulty)
+		sim_fail("a clone cannot be promoted on a full partition");
+	bool done = error != -LCPFS_E_EXISTS && worked(r, error);
+	if (!simdisk_is_stopped(r->disk)) {
+		if (done)
+			exchange_models(r, c);
+		else if (error != -LCPFS_E_EXISTS)
+			look_at_exchanged(r, c);
+		if (done)
+			run_flushed(r);
+		end_promoting(r);
+	}
+}
+
 bool clones_change(struct run *r)
 {
 	struct clone *c = any(r);
@@ -374,8 +473,12 @@ void clones_give_up(struct run *r)
 
 void clones_op(struct run *r)
 {
-	if (run_random(r, 3))
+	uint64_t what = run_random(r, 6);
+
+	if (what < 3)
 		op_clone(r);
+	else if (what < 5)
+		op_promote(r);
 	else
 		op_destroy(r);
 }

@@ -159,6 +159,15 @@ void snaps_compare(struct run *r, unsigned snap, uint32_t number, const uint32_t
 	}
 }
 
+bool snaps_is_youngest(const struct run *r, unsigned snap)
+{
+	unsigned i = r->snaps;
+
+	while (i > 0 && !r->snap[i - 1].listed)
+		i--;
+	return i && r->snap[i - 1].name == snap;
+}
+
 const struct snap *snaps_any(struct run *r)
 {
 	unsigned at = (unsigned)run_random(r, SNAPS_MAX);

@@ -60,6 +60,8 @@ struct run {
 	unsigned snaps, snap_names;
 	struct clone clone[CLONES_SIM_MAX];
 	unsigned clones, clone_names;
+	uint32_t *promoting[2]; /* the volume, and this clone, before they are exchanged; NULL: they are not */
+	unsigned promoted;
 	const uint32_t *rolling; /* the volume is about to become this, */
 	uint32_t rolling_from;   /* after so many changes of the journal */
 };
@@ -94,6 +96,7 @@ void snaps_give_up(struct run *r); /* one is destroyed, or rolled back to */
 void snaps_copy(struct run *to, const struct run *from);
 void snaps_done(struct run *r);
 void snaps_flushed(struct run *r);
+bool snaps_is_youngest(const struct run *r, unsigned snap);
 const struct snap *snaps_any(struct run *r); /* one that is there; NULL: there is none */
 /* Is what differs between the snapshot and this volume, which holds these versions, told, and nothing else? */
 void snaps_compare(struct run *r, unsigned snap, uint32_t number, const uint32_t *version);
@@ -101,6 +104,8 @@ void snaps_compare(struct run *r, unsigned snap, uint32_t number, const uint32_t
 /* The same of clones, of half of these seeds. */
 bool clones_used(const struct run *r);
 void clones_op(struct run *r);
+/* Where they were about to be exchanged: is the volume what the clone was? Then the models are exchanged, too. */
+bool clones_were_exchanged(struct run *r, const uint32_t *seen);
 bool clones_change(struct run *r); /* one is written to; false: there is none */
 void clones_give_up(struct run *r);
 bool clones_have(const struct run *r, unsigned snap); /* are there some of it? */

@@ -183,6 +183,16 @@ static void fill_partition_that_receives(union block *b, struct values *v)
 	p->receive = (struct fmt_receive){next64(v), next64(v), next64(v), {next64(v), next64(v)}};
 }
 
+static void fill_partition_that_is_promoted(union block *b, struct values *v)
+{
+	struct fmt_partition *p = &b->partition;
+
+	fill_partition(b, v);
+	p->promotion.clone = next32(v);
+	strcpy((char *)p->promotion.partition, "what-it-was");
+	strcpy((char *)p->promotion.name, "another-name");
+}
+
 static void fill_blob(union block *b, struct values *v)
 {
 	fill_pool_page(&b->blob.page, v);
@@ -476,6 +486,7 @@ static const struct vector {
 	{"snapshots_guid", FMT_SNAPSHOTS, fill_snapshots_with_guids, COUNT},
 	{"record_clones", FMT_RECORD, fill_record_of_clones, CLONE_WORDS},
 	{"root_clones", FMT_ROOT, fill_root_with_clones, COUNT},
+	{"partition_promoting", FMT_PARTITION, fill_partition_that_is_promoted, COUNT},
 };
 
 static void make(const struct vector *vector, union block *block)

@@ -272,6 +272,165 @@ static void two_want_one_name(void **state)
 	fixture_done(&f);
 }
 
+static int promote(struct fixture *f, const char *name)
+{
+	char partition[LCPFS_NAME_MAX + 1];
+
+	return lcpfs_clone_promote(f->pool, name, false, partition, &f->failure);
+}
+
+/* By either name there is what was there before, and by its new name the partition with its snapshots. */
+static void a_clone_takes_the_place(void **state)
+{
+	struct lcpfs_partition_change longer = {.volume_bytes = 18 * MB, .thin = true};
+	char partition[LCPFS_NAME_MAX + 1];
+	struct lcpfs_partition_info info;
+	struct lcpfs_partition *p;
+	struct fixture f;
+
+	(void)state;
+	new_pool(&f);
+	assert_int_equal(make_clone(&f, "a@one", "c"), 0);
+	assert_int_equal(fixture_write(&f, "a", 0, 50, 2), 0);
+	assert_int_equal(fixture_write(&f, "c", 0, 50, 3), 0);
+	assert_int_equal(promote(&f, "none"), -LCPFS_E_NOT_FOUND);
+	assert_int_equal(promote(&f, "a"), -LCPFS_E_NOT_FOUND);
+	assert_int_equal(lcpfs_partition_open(f.pool, "a", &p, &f.failure), 0);
+	assert_int_equal(promote(&f, "c"), -LCPFS_E_BUSY);
+	lcpfs_partition_close(p);
+	assert_int_equal(take(&f, "a@two"), 0);
+	assert_int_equal(promote(&f, "c"), -LCPFS_E_EXISTS);
+	assert_non_null(strstr(f.failure.message, "snapshot a@two is younger than the one that c is a clone of"));
+	assert_int_equal(lcpfs_snapshot_destroy(f.pool, (const char *[]){"a@two"}, 1, NULL, &f.failure), 0);
+	assert_int_equal(lcpfs_clone_promote(f.pool, "c", true, partition, &f.failure), 0);
+	assert_string_equal(partition, "a");
+	assert_string_equal(names(&f), "c of a@one");
+	assert_int_equal(promote(&f, "c"), 0);
+	for (int round = 0; round < 2; round++) {
+		assert_string_equal(names(&f), "a of c@one");
+		assert_int_equal(fixture_info(&f, "c").clones, 1);
+		fixture_expect(&f, "a", 0, 50, 2);
+		fixture_expect(&f, "c", 0, 50, 3);
+		fixture_expect(&f, "c@one", 0, BLOCKS, 1);
+		assert_int_equal(features(&f, "c"), PARTITION_SNAPSHOTS | PARTITION_CLONES);
+		reopen(&f);
+	}
+	assert_int_equal(promote(&f, "a"), 0); /* and back */
+	assert_string_equal(names(&f), "c of a@one");
+	assert_int_equal(lcpfs_partition_set(f.pool, "a", &longer, NULL, NULL, &info, &f.failure), 0);
+	assert_int_equal(promote(&f, "c"), -LCPFS_E_RANGE);
+	assert_int_equal(destroy(&f, "c"), 0);
+	fixture_expect(&f, "a", 0, 50, 2);
+	reopen(&f);
+	fixture_done(&f);
+}
+
+/* What a power cut, or a fault, left of it: the content by its names is always the same. */
+static void must_be_whole(struct fixture *f, bool *promoted)
+{
+	assert_int_equal(fixture_check(f, true), 0);
+	for (int read_only = 1; read_only >= 0; read_only--) {
+		assert_int_equal(fixture_open(f, read_only), 0);
+		*promoted = strcmp(names(f), "a of c@one") == 0;
+		assert_true(*promoted || strcmp(names(f), "c of a@one") == 0);
+		fixture_expect(f, "a", 0, 50, 2);
+		fixture_expect(f, "c", 0, 50, 3);
+		fixture_expect(f, *promoted ? "c@one" : "a@one", 0, BLOCKS, 1);
+		if (!read_only)
+			assert_int_equal(features(f, *promoted ? "c" : "a"),
+					 PARTITION_SNAPSHOTS | PARTITION_CLONES);
+		assert_int_equal(fixture_close(f), 0);
+	}
+	assert_int_equal(fixture_check(f, true), 0);
+}
+
+static struct simimage *about_to_promote(void)
+{
+	struct simimage *image;
+	struct fixture f;
+
+	new_pool(&f);
+	assert_int_equal(make_clone(&f, "a@one", "c"), 0);
+	assert_int_equal(fixture_write(&f, "a", 0, 50, 2), 0);
+	assert_int_equal(fixture_write(&f, "c", 0, 50, 3), 0);
+	image = simimage_clone(simdisk_content(f.disk));
+	fixture_done(&f);
+	return image;
+}
+
+/* At each change of the device, and of what is in its cache nothing, all, or some. */
+static void a_cut_amid_promoting_leaves_it_done_or_not(void **state)
+{
+	struct simimage *image = about_to_promote();
+	unsigned done = 0, not_done = 0;
+	bool stopped = true;
+
+	(void)state;
+	for (uint64_t at = 0; stopped; at++) {
+		for (unsigned fate = 0; fate < 4; fate++) {
+			static const enum simdisk_fate_kind kinds[] = {SIMDISK_NONE, SIMDISK_ALL, SIMDISK_SCATTER,
+								       SIMDISK_SCATTER};
+			struct fixture f;
+			bool promoted;
+
+			fixture_init(&f, image);
+			assert_int_equal(fixture_open(&f, false), 0);
+			simdisk_stop_at(f.disk, simdisk_counts(f.disk)->changes + at);
+			(void)!promote(&f, "c");
+			stopped = simdisk_is_stopped(f.disk);
+			struct simimage *left = simdisk_image(
+				f.disk, &(struct simdisk_fate){.kind = kinds[fate], .seed = at * 4 + fate});
+			fixture_done(&f);
+			fixture_init(&f, left);
+			simimage_free(left);
+			must_be_whole(&f, &promoted);
+			*(promoted ? &done : &not_done) += 1;
+			fixture_done(&f);
+		}
+	}
+	assert_true(done > 4 && not_done > 4);
+	simimage_free(image);
+}
+
+/* Each write and flush fails, once or for good. Then a cut, or it is closed. */
+static void a_fault_amid_promoting_leaves_it_done_or_not(void **state)
+{
+	static const enum simdisk_kind kinds[] = {SIMDISK_WRITE, SIMDISK_FLUSH};
+	struct simimage *image = about_to_promote();
+
+	(void)state;
+	for (unsigned way = 0; way < 4; way++) {
+		bool met = true;
+
+		for (uint64_t at = 0; met; at++) {
+			struct simdisk_fault fault = {.kind = kinds[way / 2],
+						      .error = LCPFS_E_IO,
+						      .at = at,
+						      .forever = way % 2,
+						      .effect = SIMDISK_FAILS};
+			struct fixture f;
+			bool promoted;
+
+			fixture_init(&f, image);
+			assert_int_equal(fixture_open(&f, false), 0);
+			simdisk_add_fault(f.disk, &fault);
+			int error = promote(&f, "c");
+			met = simdisk_fault_hits(f.disk) > 0;
+			simdisk_clear_faults(f.disk);
+			struct simimage *left = simdisk_image(
+				f.disk, &(struct simdisk_fate){.kind = at % 2 ? SIMDISK_ALL : SIMDISK_SCATTER,
+							       .seed = at});
+			fixture_done(&f);
+			fixture_init(&f, left);
+			simimage_free(left);
+			must_be_whole(&f, &promoted);
+			assert_true(promoted || error);
+			fixture_done(&f);
+		}
+	}
+	simimage_free(image);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -281,6 +440,9 @@ int main(void)
 		cmocka_unit_test(a_read_only_pool_has_them),
 		cmocka_unit_test(a_schedule_leaves_what_is_cloned),
 		cmocka_unit_test(two_want_one_name),
+		cmocka_unit_test(a_clone_takes_the_place),
+		cmocka_unit_test(a_cut_amid_promoting_leaves_it_done_or_not),
+		cmocka_unit_test(a_fault_amid_promoting_leaves_it_done_or_not),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
