@@ -9,7 +9,8 @@ MUTANTS =
 MINUTES = 60
 SANITIZED = --buildtype=debugoptimized -Db_lundef=false -Daudit=true
 
-.PHONY: all help test mutants demo soak fuzz bench bench-real coverage test-asan test-tsan install uninstall clean
+.PHONY: all help test mutants demo soak fuzz bench bench-real bench-snapshots coverage
+.PHONY: test-asan test-tsan install uninstall clean
 
 all: ## build the CLI (build/lcpfs) and the library; installs what README's five minutes take
 	@tools/install-deps.sh use
@@ -51,6 +52,11 @@ bench-real: ## the simulator's scenarios on a real pool, and its WA beside the s
 	@tools/install-deps.sh bench
 	@$(MAKE) --no-print-directory all
 	@bench/real.py $(BUILD)
+
+bench-snapshots: ## count what snapshots cost on the device, beside qcow2's and LVM's
+	@tools/install-deps.sh bench
+	@$(MAKE) --no-print-directory all
+	@bench/snapshots.py $(BUILD)
 
 coverage: ## which lines the tests reach: build-coverage/coverage.html
 	@tools/install-deps.sh coverage
