@@ -347,6 +347,9 @@ int lcpfs_clone_promote(struct lcpfs_pool *pool, const char *name, bool dry_run,
 /* Of all partitions. *count: how many there are; up to `room` are filled. */
 int lcpfs_clone_list(struct lcpfs_pool *pool, struct lcpfs_clone_info *list, size_t room, size_t *count);
 
+/* How many blocks come free when it is destroyed: what it does not share. As lcpfs_snapshot_sizes. NOT_FOUND. */
+int lcpfs_clone_used(struct lcpfs_pool *pool, const char *name, uint64_t *blocks, struct lcpfs_failure *failure);
+
 /* ---- streams: snapshots on their way to another pool ---- */
 
 struct lcpfs_stream {

@@ -553,7 +553,17 @@ static int run_snapshot(struct command_call *call)
 static int destroy_clones(struct lcpfs_pool *pool, const char *const *names, size_t count,
 			  const struct lcpfs_snapshot_options *options, struct lcpfs_failure *failure)
 {
-	return lcpfs_clone_destroy(pool, names, count, options->dry_run, failure);
+	int error = lcpfs_clone_destroy(pool, names, count, options->dry_run, failure);
+
+	if (options->dry_run && !error)
+		*options->freed_blocks = 0;
+	for (size_t i = 0; i < count && options->dry_run && !error; i++) {
+		uint64_t blocks = 0;
+
+		error = lcpfs_clone_used(pool, names[i], &blocks, failure);
+		*options->freed_blocks += blocks;
+	}
+	return error;
 }
 
 /* Snapshots, or, where the first name is not NAME@SNAP, clones. */

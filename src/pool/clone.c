@@ -124,6 +124,23 @@ int lcpfs_clone_list(struct lcpfs_pool *pool, struct lcpfs_clone_info *infos, si
 	return 0;
 }
 
+int lcpfs_clone_used(struct lcpfs_pool *pool, const char *name, uint64_t *blocks, struct lcpfs_failure *failure)
+{
+	struct store_clone found;
+	pthread_mutex_lock(&pool->lock);
+	struct part *part = clone_find(pool, name, &found);
+	if (part)
+		part_hold(part);
+	pthread_mutex_unlock(&pool->lock);
+	if (!part)
+		return failure_set(failure, LCPFS_E_NOT_FOUND, "there is no clone %.200s", name);
+	int error = store_clone_used(part->store, found.number, blocks);
+	part_let_go(part);
+	return error ? failure_set(failure, (enum lcpfs_error) - error, "clone %s cannot be measured: %s", name,
+				   lcpfs_error_sentence(error))
+		     : 0;
+}
+
 /* -- making -- */
 
 struct making {

@@ -154,6 +154,46 @@ int snap_measure(struct store *s, struct snapshot *n, struct store_snapshot_size
 	return error;
 }
 
+/* -- clones -- */
+
+static int walk_clone_page(struct walk *w, unsigned level, uint64_t index);
+
+/* What changed in memory has ids of its own, or gets some. */
+static int walk_clone_slot(struct walk *w, unsigned level, uint64_t index, uint64_t id)
+{
+	struct page_key key = tree_key(w->volume, level - 1, index);
+	bool page = level > 0, changed = page && tree_page_dirty(w->s, &key);
+	uint32_t birth = 0;
+	int error = id ? birth_of(w->s, id, &birth) : 0;
+	if (error || (!changed && (!id || birth < w->low)))
+		return error;
+	w->blocks += page ? 2 : 1;
+	return page ? walk_clone_page(w, level - 1, index) : 0;
+}
+
+static int walk_clone_page(struct walk *w, unsigned level, uint64_t index)
+{
+	struct page_key key = tree_key(w->volume, level, index);
+	uint64_t slot[VOLUME_SLOTS];
+	int error = tree_slots(w->s, &key, slot);
+	if (++w->pages % BREATH_PAGES == 0) {
+		store_unlock(w->s);
+		store_lock(w->s);
+	}
+	for (unsigned i = 0; i < VOLUME_SLOTS && !error; i++)
+		error = walk_clone_slot(w, level, index * VOLUME_SLOTS + i, slot[i]);
+	return error;
+}
+
+int snap_measure_clone(struct store *s, struct snapshot *n, uint64_t *blocks)
+{
+	const struct volume *v = &n->volume;
+	struct walk w = {.s = s, .volume = n->number, .low = snap_shared_below(s, n)};
+	int error = walk_clone_slot(&w, v->levels, 0, v->levels == v->placed_levels ? v->root : 0);
+	*blocks = w.blocks;
+	return error;
+}
+
 static bool is_among(const uint32_t *numbers, size_t count, uint32_t number)
 {
 	for (size_t i = 0; i < count; i++) {

@@ -90,6 +90,9 @@ int snap_rename(struct store *s, struct snapshot *n, const char *name) MUST_CHEC
  */
 int snap_measure(struct store *s, struct snapshot *n, struct store_snapshot_sizes *sizes) MUST_CHECK;
 
+/* Blocks of a clone that its origin has not. As snap_measure. */
+int snap_measure_clone(struct store *s, struct snapshot *n, uint64_t *blocks) MUST_CHECK;
+
 /* Blocks that come free when all these go, and no other. As snap_measure. */
 int snap_freed(struct store *s, const uint32_t *numbers, size_t count, uint64_t *blocks) MUST_CHECK;
 

@@ -268,6 +268,19 @@ bool store_clone_find(struct store *s, const char *name, struct store_clone *fou
 	return n;
 }
 
+int store_clone_used(struct store *s, uint32_t number, uint64_t *blocks)
+{
+	pthread_mutex_lock(&s->work);
+	store_lock(s);
+	struct snapshot *n = snap_hold_clone(s, number);
+	int error = n ? snap_measure_clone(s, n, blocks) : -LCPFS_E_NOT_FOUND;
+	if (n)
+		snap_let(s, n);
+	store_unlock(s);
+	pthread_mutex_unlock(&s->work);
+	return error;
+}
+
 /* -- destroying, and going back -- */
 
 /* What the head shared with it alone may be overwritten from now on: so its pages are whole in the log before. */

@@ -225,6 +225,9 @@ int store_promote(struct store *store, const char *clone, const char *name) MUST
 /* Oldest first. How many there are; at most `room` are noted. */
 unsigned store_clones(struct store *store, struct store_clone *list, unsigned room);
 bool store_clone_find(struct store *store, const char *name, struct store_clone *found);
+/* Blocks of it, by its number, that come free when it is destroyed. Looked for, as sizes of snapshots. NOT_FOUND.
+ */
+int store_clone_used(struct store *store, uint32_t number, uint64_t *blocks) MUST_CHECK;
 
 /* A run of blocks in which two volumes differ. */
 struct store_difference {

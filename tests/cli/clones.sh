@@ -87,7 +87,8 @@ journey() {
 	says "log is a partition, and names no snapshot or clone: lcpfs remove removes it"
 	expect 0 lcpfs destroy "$POOL" copy second --dry-run
 	prints "would be: copy: destroyed
-would be: second: destroyed"
+would be: second: destroyed
+would free 0"
 	[ "$(field db 'p["clones"]')" = 2 ] || fail "still 2"
 	expect 0 lcpfs destroy "$POOL" copy second
 	prints "copy: destroyed

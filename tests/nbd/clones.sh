@@ -114,7 +114,18 @@ cmp before again || fail "the clone has changed"
 
 expect 1 lcpfs destroy "$POOL" db@one
 says "snapshot db@one has clones (copy, still); destroy them first"
+# What it says that it frees comes free.
+data() {
+	field db 'p["data_blocks"]'
+}
+freed=$(lcpfs destroy "$POOL" copy -n --json | sed 's/.*"freed_blocks":\([0-9]*\).*/\1/')
+[ "$freed" -gt 300 ] || fail "$freed blocks"
+live=$(field db 'p["data_blocks"]')
 expect 0 lcpfs destroy "$POOL" copy still
+no_more() {
+	[ "$(data)" -le $((live - freed * 9 / 10)) ] # some of them are pages
+}
+wait_until no_more
 nbdinfo "$(uri copy)" >/dev/null 2>&1 && fail "a clone that was destroyed is there"
 expect 0 lcpfs destroy "$POOL" db@one
 unserve

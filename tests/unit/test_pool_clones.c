@@ -282,7 +282,7 @@ static int promote(struct fixture *f, const char *name)
 /* By either name there is what was there before, and by its new name the partition with its snapshots. */
 static void a_clone_takes_the_place(void **state)
 {
-	struct lcpfs_partition_change longer = {.volume_bytes = 18 * MB, .thin = true};
+	static const uint64_t lengths[] = {8 * MB, 16 * MB + 512, 18 * MB};
 	char partition[LCPFS_NAME_MAX + 1];
 	struct lcpfs_partition_info info;
 	struct lcpfs_partition *p;
@@ -317,8 +317,12 @@ static void a_clone_takes_the_place(void **state)
 	}
 	assert_int_equal(promote(&f, "a"), 0); /* and back */
 	assert_string_equal(names(&f), "c of a@one");
-	assert_int_equal(lcpfs_partition_set(f.pool, "a", &longer, NULL, NULL, &info, &f.failure), 0);
-	assert_int_equal(promote(&f, "c"), -LCPFS_E_RANGE);
+	for (size_t i = 0; i < ARRAY_LENGTH(lengths); i++) {
+		struct lcpfs_partition_change change = {.volume_bytes = lengths[i], .thin = true};
+
+		assert_int_equal(lcpfs_partition_set(f.pool, "a", &change, NULL, NULL, &info, &f.failure), 0);
+		assert_int_equal(promote(&f, "c"), -LCPFS_E_RANGE);
+	}
 	assert_int_equal(destroy(&f, "c"), 0);
 	fixture_expect(&f, "a", 0, 50, 2);
 	reopen(&f);
@@ -392,6 +396,50 @@ static void a_cut_amid_promoting_leaves_it_done_or_not(void **state)
 	simimage_free(image);
 }
 
+/* Either is done or not; and whoever has clones says so in its page. */
+static void a_cut_amid_making_or_destroying_leaves_it_done_or_not(void **state)
+{
+	struct simimage *with = about_to_promote(), *without;
+	struct fixture f;
+
+	(void)state;
+	new_pool(&f);
+	assert_int_equal(fixture_write(&f, "a", 0, 50, 2), 0);
+	without = simimage_clone(simdisk_content(f.disk));
+	fixture_done(&f);
+	for (unsigned making = 0; making < 2; making++) {
+		unsigned there = 0, gone = 0;
+		bool stopped = true;
+
+		for (uint64_t at = 0; stopped || at % 2; at++) {
+			fixture_init(&f, making ? without : with);
+			assert_int_equal(fixture_open(&f, false), 0);
+			simdisk_stop_at(f.disk, simdisk_counts(f.disk)->changes + at / 2);
+			(void)!(making ? make_clone(&f, "a@one", "c") : destroy(&f, "c"));
+			stopped = simdisk_is_stopped(f.disk);
+			struct simimage *left = simdisk_image(
+				f.disk, &(struct simdisk_fate){.kind = at % 2 ? SIMDISK_SCATTER : SIMDISK_ALL,
+							       .seed = at});
+			fixture_done(&f);
+			fixture_init(&f, left);
+			simimage_free(left);
+			assert_int_equal(fixture_check(&f, true), 0);
+			assert_int_equal(fixture_open(&f, false), 0);
+			bool is_there = *names(&f);
+			*(is_there ? &there : &gone) += 1;
+			assert_true(!is_there || features(&f, "a") & PARTITION_CLONES);
+			fixture_expect(&f, "a", 0, 50, 2);
+			fixture_expect(&f, "a@one", 0, BLOCKS, 1);
+			if (is_there)
+				fixture_expect(&f, "c", 0, 50, making ? 1 : 3);
+			fixture_done(&f);
+		}
+		assert_true(there > 2 && gone > 2);
+	}
+	simimage_free(with);
+	simimage_free(without);
+}
+
 /* Each write and flush fails, once or for good. Then a cut, or it is closed. */
 static void a_fault_amid_promoting_leaves_it_done_or_not(void **state)
 {
@@ -442,6 +490,7 @@ int main(void)
 		cmocka_unit_test(two_want_one_name),
 		cmocka_unit_test(a_clone_takes_the_place),
 		cmocka_unit_test(a_cut_amid_promoting_leaves_it_done_or_not),
+		cmocka_unit_test(a_cut_amid_making_or_destroying_leaves_it_done_or_not),
 		cmocka_unit_test(a_fault_amid_promoting_leaves_it_done_or_not),
 	};
 

@@ -650,6 +650,53 @@ static void a_clone_gives_back_what_is_its_own(void **state)
 	must_be_clean();
 }
 
+static uint64_t used_by(const char *clone)
+{
+	uint64_t blocks;
+
+	assert_int_equal(store_clone_used(bed.store, clone_number(clone), &blocks), 0);
+	return blocks;
+}
+
+/* What is said to come free does, to the block: flushed or not, and whatever was trimmed. */
+static void what_a_clone_uses_comes_back(void **state)
+{
+	uint64_t random = 1;
+
+	(void)state;
+	put(0, 300, 1);
+	put(700, 50, 1);
+	assert_int_equal(store_snapshot(bed.store, "a", 0), 0);
+	for (unsigned round = 0; round < 12; round++) {
+		uint64_t before;
+
+		assert_int_equal(store_clone(bed.store, "a", "c", 0), 0);
+		before = taken();
+		assert_int_equal(used_by("c"), 0);
+		for (unsigned k = 0; k < 40; k++) {
+			uint64_t block = hash_mix(random++) % (VOLUME_BLOCKS - 8);
+
+			if (hash_mix(random++) % 4)
+				put_into("c", block % (round % 2 ? 64 : VOLUME_BLOCKS), 1, (uint8_t)k);
+			else
+				assert_int_equal(store_volume_trim(bed.store, clone_number("c"),
+								   block * BLOCK_SIZE, 8 * BLOCK_SIZE, false,
+								   NULL),
+						 0);
+		}
+		assert_int_equal(taken(), before + used_by("c"));
+		if (round % 3 == 1)
+			assert_int_equal(store_checkpoint(bed.store), 0);
+		if (round % 3 == 2)
+			reopen();
+		assert_int_equal(taken(), before + used_by("c"));
+		assert_int_equal(store_clone_destroy(bed.store, "c"), 0);
+		finish();
+		assert_int_equal(taken(), before);
+	}
+	must_be_clean();
+}
+
 static void a_clone_keeps_its_snapshot(void **state)
 {
 	(void)state;
@@ -667,6 +714,49 @@ static void a_clone_keeps_its_snapshot(void **state)
 	finish();
 	assert_int_equal(value(1), 1);
 	assert_int_equal(value_of("c", 1), 3);
+	must_be_clean();
+}
+
+/* The volume and the clone change places, also for who comes after a crash. */
+static void a_clone_is_promoted(void **state)
+{
+	(void)state;
+	put(0, 100, 1);
+	assert_int_equal(store_promote(bed.store, "c", "d"), -LCPFS_E_NOT_FOUND);
+	assert_int_equal(store_snapshot(bed.store, "a", 0), 0);
+	assert_int_equal(store_clone(bed.store, "a", "c", 0), 0);
+	assert_int_equal(store_clone(bed.store, "a", "other", 0), 0);
+	put(0, 10, 2);
+	put_into("c", 5, 10, 3);
+	assert_int_equal(store_promote(bed.store, "c", "no name"), -LCPFS_E_INVALID);
+	assert_int_equal(store_promote(bed.store, "c", "other"), -LCPFS_E_EXISTS);
+	assert_int_equal(store_snapshot(bed.store, "b", 0), 0);
+	assert_int_equal(store_promote(bed.store, "c", "d"), -LCPFS_E_EXISTS);
+	assert_int_equal(store_snapshot_destroy(bed.store, "b"), 0); /* it is dying still */
+	uint32_t number = clone_number("c");
+	assert_int_equal(store_promote(bed.store, "c", "d"), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(clone_number("d"), number);
+		assert_int_equal(value_of("d", 0), 2);
+		assert_int_equal(value_of("d", 12), 1);
+		assert_int_equal(value(0), 1);
+		assert_int_equal(value(12), 3);
+		assert_int_equal(value_in("a", 5), 1);
+		assert_int_equal(value_of("other", 5), 1);
+		if (i)
+			reopen();
+		else
+			store_abandon(bed.store);
+		if (!i)
+			must_open();
+	}
+	put(0, 1, 4);
+	put_into("d", 0, 1, 5);
+	assert_int_equal(store_clone_destroy(bed.store, "d"), 0);
+	finish();
+	assert_int_equal(value(0), 4);
+	assert_int_equal(store_grow_volume(bed.store, VOLUME_BLOCKS + 1), 0);
+	assert_int_equal(store_promote(bed.store, "other", "x"), -LCPFS_E_RANGE);
 	must_be_clean();
 }
 
@@ -782,6 +872,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_clone_is_written_by_itself, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_clone_gives_back_what_is_its_own, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_clone_keeps_its_snapshot, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(what_a_clone_uses_comes_back, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(a_clone_is_promoted, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(clones_are_asked_for_in_vain, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_snapshot_stays_until_its_clone_is_freed, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(check_looks_where_a_clone_has_what_it_shares, set_up, tear_down),
