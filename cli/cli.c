@@ -71,7 +71,8 @@ static const struct cli_option remove_options[] = {
 };
 static const struct cli_option list_options[] = {
 	{"snapshots", NULL, "the snapshots instead: what each takes, its length, when it was taken"},
-	{"script", NULL, "of snapshots: no titles, columns separated by tabs", 'H'},
+	{"bookmarks", NULL, "the bookmarks instead, and when their snapshots were taken"},
+	{"script", NULL, "no titles, columns separated by tabs", 'H'},
 	{"columns", "LIST",
 	 "of snapshots: which of name,used,referenced,written,length,created,state (all); the rest is not looked "
 	 "for",
@@ -87,14 +88,14 @@ static const struct cli_option destroy_options[] = {
 	{0},
 };
 static const struct cli_option rollback_options[] = {
-	{"force", NULL, "destroy the snapshots that are younger, first"},
+	{"force", NULL, "destroy the snapshots and bookmarks that are younger, first"},
 	{"dry-run", NULL, DRY_HELP},
 	{"json", NULL, JSON_HELP},
 	{"progress", NULL, PROGRESS_HELP},
 	{0},
 };
 static const struct cli_option send_options[] = {
-	{"from", "SNAP", "only what has changed since this snapshot, which the receiver has"},
+	{"from", "SNAP", "only what has changed since this snapshot, or #BOOKMARK of one, which the receiver has"},
 	{"dry-run", NULL, "only say how long the stream would be", 'n'},
 	{"json", NULL, "with --dry-run: print one JSON object"},
 	{"progress", NULL, PROGRESS_HELP},
@@ -218,6 +219,8 @@ static const struct cli_command commands[] = {
 	{"hold", "POOL NAME@SNAP ...", "let nobody destroy snapshots, before they are released", pool_hold,
 	 snapshot_options},
 	{"release", "POOL NAME@SNAP ...", "let them be destroyed again", pool_release, snapshot_options},
+	{"bookmark", "POOL NAME@SNAP BOOKMARK", "note a snapshot, so that send can go on from it when it is gone",
+	 pool_bookmark, snapshot_options},
 	{"rename", "POOL NAME@SNAP NEW", "give a snapshot another name", pool_rename, snapshot_options},
 	{"send", "POOL NAME@SNAP", "a snapshot, or what has changed since an earlier one, to standard output",
 	 send_command, send_options},

@@ -103,8 +103,10 @@ int pool_rollback(const struct cli *cli);
 int pool_hold(const struct cli *cli);
 int pool_release(const struct cli *cli);
 int pool_rename(const struct cli *cli);
+int pool_bookmark(const struct cli *cli);
 
 int snapshots_list(const struct cli *cli);
+int bookmarks_list(const struct cli *cli);
 int diff_command(const struct cli *cli);
 int send_command(const struct cli *cli);
 int receive_command(const struct cli *cli);

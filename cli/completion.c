@@ -91,7 +91,9 @@ static void print_operand(const char *command, int place, const char *name, size
 	}
 	if (!strncmp(name, "NAME@SNAP", 9)) { /* and all that follow: bash cuts words at @ */
 		printf("\t%s:*) _lcpfs_%s ;;\n", command,
-		       strcmp(command, "snapshot") ? "snapshots" : "of_partition");
+		       !strcmp(command, "snapshot")  ? "of_partition"
+		       : !strcmp(command, "destroy") ? "snapshots bookmarks"
+						     : "snapshots");
 		return;
 	}
 	printf("\t%s:%d) ", command, place);
@@ -146,7 +148,8 @@ static const char head[] =
 	"\tword=${word##* }\n"
 	"\t[[ -n $COMP_LINE ]] || word=$cur\n"
 	"\tCOMPREPLY=($(compgen -W \"$(timeout 2 \"${COMP_WORDS[0]}\" list \"${operands[0]/#\\~/$HOME}\" \\\n"
-	"\t\t--snapshots -H -o name 2>/dev/null)\" -- \"$word\"))\n"
+	"\t\t--snapshots -H -o name 2>/dev/null)${1:+ $(timeout 2 \"${COMP_WORDS[0]}\" list \\\n"
+	"\t\t\"${operands[0]/#\\~/$HOME}\" --bookmarks -H -o name 2>/dev/null)}\" -- \"$word\"))\n"
 	"\t[[ -z $COMP_LINE || $word != *@* ]] || COMPREPLY=(\"${COMPREPLY[@]#*@}\")\n"
 	"}\n"
 	"\n"

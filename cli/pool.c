@@ -87,10 +87,14 @@ static struct json_object *named(const char *name)
 
 int pool_list(const struct cli *cli)
 {
+	if (cli_flag(cli, "snapshots") && cli_flag(cli, "bookmarks"))
+		return cli_usage("--snapshots and --bookmarks go one at a time");
 	if (cli_flag(cli, "snapshots"))
 		return snapshots_list(cli);
+	if (cli_flag(cli, "bookmarks"))
+		return bookmarks_list(cli);
 	if (cli_flag(cli, "columns") || cli_flag(cli, "script"))
-		return cli_usage("--columns and --script go with --snapshots");
+		return cli_usage("--columns and --script go with --snapshots or --bookmarks");
 	return run(cli, NULL, show_list);
 }
 
@@ -572,6 +576,22 @@ int pool_rename(const struct cli *cli)
 
 	field_put_text(arguments, "new_name", cli->operands[2]);
 	return run(cli, arguments, show_renamed);
+}
+
+static void show_bookmark(struct json_object *result)
+{
+	const char *name = field_text(result, "bookmark"), *of = field_text(result, "snapshot");
+
+	show_dry_run(result);
+	printf("%s: bookmark of %s\n", name ? name : "", of ? of : "");
+}
+
+int pool_bookmark(const struct cli *cli)
+{
+	struct json_object *arguments = named(cli->operands[1]);
+
+	field_put_text(arguments, "bookmark", cli->operands[2]);
+	return run(cli, arguments, show_bookmark);
 }
 
 int pool_rollback(const struct cli *cli)

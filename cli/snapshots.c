@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* lcpfs list --snapshots: what takes time is looked for only where it is asked for. */
+/* lcpfs list --snapshots, --bookmarks: what takes time is looked for only where it is asked for. */
 #include <stdio.h>
 
 #include "cli.h"
@@ -67,16 +67,45 @@ static void show(const struct listing *l, struct json_object *snapshots)
 		table_print(table);
 }
 
-int snapshots_list(const struct cli *cli)
+static int ask(struct listing *l, struct session_call *call, const char *key)
 {
-	struct listing l = {.cli = cli};
 	struct cli_progress progress;
-	struct session_call call = {.pool_path = cli->operands[0],
-				    .command = "snapshots",
-				    .progress = cli_progress,
-				    .context = &progress};
 	struct lcpfs_failure failure = {0};
 	struct json_object *result;
+
+	call->pool_path = l->cli->operands[0];
+	call->progress = cli_progress;
+	call->context = &progress;
+	cli_progress_start(&progress, l->cli);
+	int error = session_run(call, &result, &failure);
+	cli_progress_end(&progress, !error);
+	if (error)
+		return cli_failure(&failure);
+	if (cli_flag(l->cli, "json"))
+		show_json(result);
+	else
+		show(l, field_get(result, key));
+	json_object_put(result);
+	return CLI_DONE;
+}
+
+int bookmarks_list(const struct cli *cli)
+{
+	static const char *const names[] = {"name", "created"};
+	static const int columns[] = {NAME, CREATED};
+	struct session_call call = {.command = "bookmarks"};
+	struct listing l = {.cli = cli};
+	int error = cli_columns(cli, names, ARRAY_LENGTH(names), l.columns, &l.count);
+
+	for (int i = 0; i < l.count; i++)
+		l.columns[i] = columns[l.columns[i]];
+	return error ? error : ask(&l, &call, "bookmarks");
+}
+
+int snapshots_list(const struct cli *cli)
+{
+	struct session_call call = {.command = "snapshots"};
+	struct listing l = {.cli = cli};
 	bool sizes = false;
 	int error = cli_columns(cli, column_names, COLUMNS, l.columns, &l.count);
 
@@ -86,15 +115,5 @@ int snapshots_list(const struct cli *cli)
 		sizes |= size_keys[l.columns[i]] != NULL;
 	call.arguments = json_object_new_object();
 	field_put_flag(call.arguments, "sizes", sizes);
-	cli_progress_start(&progress, cli);
-	error = session_run(&call, &result, &failure);
-	cli_progress_end(&progress, !error);
-	if (error)
-		return cli_failure(&failure);
-	if (cli_flag(cli, "json"))
-		show_json(result);
-	else
-		show(&l, field_get(result, "snapshots"));
-	json_object_put(result);
-	return CLI_DONE;
+	return ask(&l, &call, "snapshots");
 }

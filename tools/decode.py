@@ -37,10 +37,11 @@ HEADS = 3
 LIST, VOLUME = 0, 1  # volumes that a root has
 SNAPSHOT_FIRST, SNAPSHOT_LAST = 2, (1 << 24) - 1  # numbers of those that the list has
 SNAPSHOT_SLOTS = 31
-ALIVE, DYING, LEFT, CLONED = 1, 2, 3, 4
-STATES = {ALIVE: "alive", DYING: "dying", LEFT: "left", CLONED: "clone"}
+ALIVE, DYING, LEFT, CLONED, BOOKMARK = range(1, 6)
+STATES = {ALIVE: "alive", DYING: "dying", LEFT: "left", CLONED: "clone", BOOKMARK: "bookmark"}
 CLONES = 32  # that a root has room for
-HAS_SNAPSHOTS, RECEIVES, HAS_CLONES, PROMOTES = 1, 2, 4, 16  # incompatible features of a partition
+# incompatible features of a partition
+HAS_SNAPSHOTS, RECEIVES, HAS_CLONES, HAS_BOOKMARKS, PROMOTES = 1, 2, 4, 8, 16
 WRITE, OVERWRITE, MOVE, LOST, TRIM, FREE, VOLPAGE, VANISH, HEAD, LEAVE, BECOME, DROP, CLONE = range(1, 14)
 FREES = {FREE, VANISH, DROP}
 HAS_CHECKS = {WRITE, OVERWRITE, VOLPAGE}
@@ -616,6 +617,7 @@ class Partition:
 		self.vanished = {}  # id -> (seq, number in its record) of the last entry that frees it as a page
 		self.now = None  # the entry that is being rolled forward
 		self.snapshots = []  # what the list has, but for the clones
+		self.bookmarks = []
 		self.clones = {}  # number -> Tree; in the end Snapshot of each that is listed
 		self.references = {}  # id -> Reference
 		self.unreadable = set()  # ids of pages that were told of
@@ -643,7 +645,7 @@ class Partition:
 			self.report(f"its id {self.id} is not given out yet")
 
 	def decode(self):
-		if self.incompatible & ~(HAS_SNAPSHOTS | RECEIVES | HAS_CLONES | PROMOTES):
+		if self.incompatible & ~(HAS_SNAPSHOTS | RECEIVES | HAS_CLONES | HAS_BOOKMARKS | PROMOTES):
 			self.report("it uses a feature that this does not know")
 			return
 		try:
@@ -1093,7 +1095,8 @@ class Partition:
 	def read_slots(self, data):
 		slots = [Snapshot(data, 128 + 128 * i) for i in range(SNAPSHOT_SLOTS)]
 		slots = [n for n in slots if n.number]
-		self.snapshots += slots
+		self.snapshots += [n for n in slots if n.state != BOOKMARK]
+		self.bookmarks += [n for n in slots if n.state == BOOKMARK]
 		if len(slots) != Head(data).count:
 			said = Head(data).count
 			self.report(f"a block of its list of snapshots has {len(slots)}, and says {said}")
@@ -1114,6 +1117,16 @@ class Partition:
 			low = births.get(n.origin, -1) + 1
 			if n.state != CLONED:
 				n.tree = Tree(self, (n.top, n.levels), n.blocks, n.birth, n.state, low)
+		for n in self.bookmarks:
+			complaint = n.complaint(self.birth)
+			if complaint or (n.top, n.levels, n.origin, n.held) != (0, 1, 0, 0):
+				raise Lost(f"the {complaint or 'tree'} of bookmark {n.name} makes no sense")
+			if not n.name_good():
+				self.report(f"the name of a bookmark of snapshot {n.number} is not acceptable")
+		if self.bookmarks and not self.incompatible & HAS_BOOKMARKS:
+			self.report("it has bookmarks, and its features do not say so")
+		if len({n.name for n in self.bookmarks}) < len(self.bookmarks):
+			self.report("a bookmark's name is there twice")
 		names = [n.name for n in self.snapshots if n.state == ALIVE]
 		if len(set(names)) < len(names):
 			self.report("a snapshot's name is there twice")
@@ -1427,6 +1440,8 @@ def print_text(pool, with_map):
 			about = f"number {n.number}, volume_blocks {n.blocks}, of {p.name}@{n.base.name}"
 			print(f"clone {n.name}: {about}, created {n.created}")
 			print_map(p.mapping(n.tree) if with_map else ())
+		for n in p.bookmarks:
+			print(f"bookmark {p.name}#{n.name}: number {n.number}, guid {n.guid:016x}")
 	for found in pool.report.found:
 		where = f"{found['partition']}: " if found["partition"] else ""
 		place = f" (block {found['block']})" if found["block"] is not None else ""

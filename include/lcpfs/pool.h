@@ -339,8 +339,8 @@ int lcpfs_clone_destroy(struct lcpfs_pool *pool, const char *const *names, size_
  * The clone and the volume of its partition change places. The partition, with its snapshots, its size and all
  * that was set of it, is called as the clone was from then on, and the clone as the partition was (which is
  * given): so by either name there is what was there before. One or the other after a crash. EXISTS: there are
- * snapshots younger than the one that it is a clone of. RANGE: the volume has another length by now. NOT_FOUND,
- * and BUSY while anybody has the partition, a snapshot or a clone of it open.
+ * snapshots or bookmarks younger than the one that it is a clone of. RANGE: the volume has another length by now.
+ * NOT_FOUND, and BUSY while anybody has the partition, a snapshot or a clone of it open.
  */
 int lcpfs_clone_promote(struct lcpfs_pool *pool, const char *name, bool dry_run,
 			char partition[LCPFS_NAME_MAX + 1], struct lcpfs_failure *failure);
@@ -349,6 +349,28 @@ int lcpfs_clone_list(struct lcpfs_pool *pool, struct lcpfs_clone_info *list, siz
 
 /* How many blocks come free when it is destroyed: what it does not share. As lcpfs_snapshot_sizes. NOT_FOUND. */
 int lcpfs_clone_used(struct lcpfs_pool *pool, const char *name, uint64_t *blocks, struct lcpfs_failure *failure);
+
+/* ---- bookmarks ---- */
+
+/*
+ * NAME#MARK: what is noted of a snapshot of NAME. What has changed since can be sent, also when the snapshot is
+ * gone. MARK is what SNAP may be, of its own kind. It takes no space of the snapshot's.
+ */
+struct lcpfs_bookmark_info {
+	char name[2 * LCPFS_NAME_MAX + 2]; /* NAME#MARK */
+	char partition[LCPFS_NAME_MAX + 1], bookmark[LCPFS_NAME_MAX + 1];
+	uint64_t created_s; /* since 1970, the snapshot */
+	uint64_t guid;      /* of the snapshot */
+};
+
+/* Of a snapshot, NAME@SNAP: NAME#MARK, #MARK or MARK. NOT_FOUND, EXISTS, INVALID, NOSPC. */
+int lcpfs_bookmark_create(struct lcpfs_pool *pool, const char *snapshot, const char *name,
+			  const struct lcpfs_snapshot_options *options, struct lcpfs_failure *failure);
+int lcpfs_bookmark_destroy(struct lcpfs_pool *pool, const char *name, const struct lcpfs_snapshot_options *options,
+			   struct lcpfs_failure *failure);
+/* As lcpfs_snapshot_list. */
+int lcpfs_bookmark_list(struct lcpfs_pool *pool, const char *partition, struct lcpfs_bookmark_info *list,
+			size_t room, size_t *count, struct lcpfs_failure *failure);
 
 /* ---- streams: snapshots on their way to another pool ---- */
 
@@ -364,7 +386,10 @@ struct lcpfs_stream {
 };
 
 struct lcpfs_send_options {
-	/* An older snapshot of the partition, which the receiver has: SNAP, or NAME@SNAP. NULL: none. */
+	/*
+	 * An older snapshot of the partition, which the receiver has: SNAP, or NAME@SNAP; or a bookmark of one:
+	 * #MARK, or NAME#MARK. NULL: none.
+	 */
 	const char *from;
 	bool dry_run;     /* only says how long it is: reads no data, and `write` is not called */
 	/* Takes all of it, or returns an error. */
@@ -524,6 +549,7 @@ enum lcpfs_event_kind {
 	LCPFS_EVENT_RELEASED,      /* the same */
 	LCPFS_EVENT_MISSED,        /* one that was due could not be taken; said once until one can */
 	LCPFS_EVENT_RENAMED,       /* a snapshot */
+	LCPFS_EVENT_BOOKMARK,      /* one was made */
 	LCPFS_EVENT_CLONED = 30,   /* a clone was made of a snapshot */
 	LCPFS_EVENT_PROMOTED,      /* a clone and the volume of its partition were exchanged */
 };

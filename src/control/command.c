@@ -550,6 +550,25 @@ static int run_snapshot(struct command_call *call)
 	return run_on_snapshots(call, lcpfs_snapshot_create, "created");
 }
 
+/* Names of bookmarks, separated by commas. */
+static int destroy_bookmarks(struct command_call *call)
+{
+	struct lcpfs_snapshot_options options = snapshot_options(call);
+	struct json_object *array = json_object_new_array();
+	char *copy = strdup(field_text(call->arguments, "names")), *rest = copy, *name;
+	int error = copy ? 0 : without_sentence(call, -LCPFS_E_NOMEM);
+
+	while (!error && (name = strsep(&rest, ","))) {
+		error = lcpfs_bookmark_destroy(call->pool, name, &options, call->failure);
+		if (!error)
+			json_object_array_add(array, json_object_new_string(name));
+	}
+	free(copy);
+	field_put(call->result, "destroyed", array);
+	field_put_flag(call->result, "dry_run", options.dry_run);
+	return error;
+}
+
 static int destroy_clones(struct lcpfs_pool *pool, const char *const *names, size_t count,
 			  const struct lcpfs_snapshot_options *options, struct lcpfs_failure *failure)
 {
@@ -566,11 +585,13 @@ static int destroy_clones(struct lcpfs_pool *pool, const char *const *names, siz
 	return error;
 }
 
-/* Snapshots, or, where the first name is not NAME@SNAP, clones. */
+/* Bookmarks, or snapshots, or, where the first name is not NAME@SNAP, clones. */
 static int run_destroy(struct command_call *call)
 {
 	const char *names = field_text(call->arguments, "names");
 
+	if (strchr(names, '#'))
+		return destroy_bookmarks(call);
 	if (!memchr(names, '@', strcspn(names, ",")))
 		return run_on_snapshots(call, destroy_clones, "destroyed");
 	return run_on_snapshots(call, lcpfs_snapshot_destroy, "destroyed");
@@ -674,6 +695,37 @@ static int run_rollback(struct command_call *call)
 	return error;
 }
 
+static int run_bookmark(struct command_call *call)
+{
+	const char *name = field_text(call->arguments, "name"), *mark = field_text(call->arguments, "bookmark");
+	const char *own = strrchr(mark, '#');
+	struct lcpfs_snapshot_options options = snapshot_options(call);
+	int error = lcpfs_bookmark_create(call->pool, name, mark, &options, call->failure);
+	struct text full = TEXT_INIT;
+
+	text_append(&full, "%.*s#%s", (int)strcspn(name, "@"), name, own ? own + 1 : mark);
+	field_put_text(call->result, "bookmark", text_get(&full));
+	field_put_text(call->result, "snapshot", name);
+	field_put_flag(call->result, "dry_run", options.dry_run);
+	text_free(&full);
+	return error;
+}
+
+static int run_bookmarks(struct command_call *call)
+{
+	struct json_object *array = json_object_new_array();
+	struct lcpfs_bookmark_info *list;
+	size_t count;
+	int error = describe_bookmarks_load(&list, &count, call->pool, field_text(call->arguments, "name"),
+					    call->failure);
+
+	for (size_t i = 0; i < count && !error; i++)
+		json_object_array_add(array, describe_bookmark(&list[i]));
+	free(list);
+	field_put(call->result, "bookmarks", array);
+	return error;
+}
+
 /* By their whole names. */
 static int run_rename(struct command_call *call)
 {
@@ -748,6 +800,11 @@ static const struct command commands[] = {
 	{"promote", true, run_promote, {{"name", COMMAND_TEXT, true}, {"dry_run", COMMAND_FLAG, false}}},
 	{"hold", true, run_hold, {{"names", COMMAND_TEXT, true}, {"dry_run", COMMAND_FLAG, false}}},
 	{"release", true, run_release, {{"names", COMMAND_TEXT, true}, {"dry_run", COMMAND_FLAG, false}}},
+	{"bookmark",
+	 true,
+	 run_bookmark,
+	 {{"name", COMMAND_TEXT, true}, {"bookmark", COMMAND_TEXT, true}, {"dry_run", COMMAND_FLAG, false}}},
+	{"bookmarks", false, run_bookmarks, {{"name", COMMAND_TEXT, false}}},
 	{"rename",
 	 true,
 	 run_rename,

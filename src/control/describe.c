@@ -94,6 +94,39 @@ int describe_clones_load(struct lcpfs_clone_info **list, size_t *count, struct l
 	return error;
 }
 
+int describe_bookmarks_load(struct lcpfs_bookmark_info **list, size_t *count, struct lcpfs_pool *pool,
+			    const char *partition, struct lcpfs_failure *failure)
+{
+	size_t room;
+	int error;
+
+	*list = NULL;
+	*count = 0;
+	do { /* as above */
+		room = *count + 8;
+		free(*list);
+		*list = calloc(room, sizeof(**list));
+		if (!*list)
+			return failure_set(failure, LCPFS_E_NOMEM, "%s", lcpfs_error_sentence(LCPFS_E_NOMEM));
+		error = lcpfs_bookmark_list(pool, partition, *list, room, count, failure);
+	} while (!error && *count > room);
+	return error;
+}
+
+struct json_object *describe_bookmark(const struct lcpfs_bookmark_info *info)
+{
+	struct json_object *object = json_object_new_object();
+
+	if (!object)
+		return NULL;
+	field_put_text(object, "name", info->name);
+	field_put_text(object, "partition", info->partition);
+	field_put_text(object, "bookmark", info->bookmark);
+	field_put_count(object, "created_s", info->created_s);
+	field_put_id(object, "guid", info->guid);
+	return object;
+}
+
 static const char *name_of(const struct describe_partitions *partitions, uint32_t id)
 {
 	for (size_t i = 0; i < partitions->count; i++)

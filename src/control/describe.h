@@ -30,6 +30,10 @@ int describe_clones_load(struct lcpfs_clone_info **list, size_t *count, struct l
 			 struct lcpfs_failure *failure);
 
 struct json_object *describe_partition(const struct lcpfs_partition_info *info);
+/* *list is the caller's to free, whatever it returns. */
+int describe_bookmarks_load(struct lcpfs_bookmark_info **list, size_t *count, struct lcpfs_pool *pool,
+			    const char *partition, struct lcpfs_failure *failure);
+struct json_object *describe_bookmark(const struct lcpfs_bookmark_info *info);
 struct json_object *describe_snapshot(const struct lcpfs_snapshot_info *info);
 struct json_object *describe_clone(const struct lcpfs_clone_info *info);
 struct json_object *describe_pool(const struct lcpfs_pool_info *info);

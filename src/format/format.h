@@ -193,9 +193,10 @@ enum {
 	PARTITION_SNAPSHOTS = 1 << 0, /* it has snapshots, or had some */
 	PARTITION_RECEIVING = 1 << 1, /* its volume is being received into: see struct fmt_receive */
 	PARTITION_CLONES = 1 << 2,    /* it has clones, or had some */
+	PARTITION_BOOKMARKS = 1 << 3, /* it has bookmarks, or had some */
 	PARTITION_PROMOTING = 1 << 4, /* a clone is being promoted: see struct fmt_promotion */
-	PARTITION_INCOMPATIBLE_KNOWN =
-		PARTITION_SNAPSHOTS | PARTITION_RECEIVING | PARTITION_CLONES | PARTITION_PROMOTING,
+	PARTITION_INCOMPATIBLE_KNOWN = PARTITION_SNAPSHOTS | PARTITION_RECEIVING | PARTITION_CLONES |
+				       PARTITION_BOOKMARKS | PARTITION_PROMOTING,
 };
 
 /* How far a stream has come that is received into the volume; guid 0: none is. */
@@ -480,6 +481,7 @@ enum fmt_snapshot_state {
 	SNAPSHOT_DYING, /* destroyed; blocks that only it has are being freed */
 	SNAPSHOT_LEFT,  /* the same; what a rollback has left behind, or a clone was: no volume goes on from it */
 	SNAPSHOT_CLONE, /* no snapshot: a volume that is written; where its tree is stands in the root */
+	SNAPSHOT_BOOKMARK, /* what is noted of a snapshot that may be gone; it has no tree */
 };
 
 struct fmt_snapshot {

@@ -298,6 +298,17 @@ static int check_alone(const struct promoting *p)
 			   part->clients == 1 ? "it" : "them");
 }
 
+/* The clone has not what they tell of. */
+static int check_no_bookmark(const struct promoting *p, uint32_t origin)
+{
+	struct store_snapshot last;
+	if (!snapshot_last_bookmark(p->part, &last) || last.number <= origin)
+		return 0;
+	return failure_set(p->failure, LCPFS_E_EXISTS,
+			   "bookmark %s#%s is younger than the snapshot that %s is a clone of; destroy it first",
+			   p->part->name, last.name, p->name);
+}
+
 static int check_promotion(struct promoting *p)
 {
 	struct store_snapshot last = {0};
@@ -321,6 +332,8 @@ static int check_promotion(struct promoting *p)
 			p->failure, LCPFS_E_EXISTS,
 			"snapshot %s@%s is younger than the one that %s is a clone of; destroy it first",
 			p->part->name, last.name, p->name);
+	if (!error)
+		error = check_no_bookmark(p, last.number);
 	if (!error && (p->part->volume_bytes != p->clone.volume_blocks * BLOCK_SIZE ||
 		       store_volume_blocks(p->part->store) != p->clone.volume_blocks))
 		error = failure_set(p->failure, LCPFS_E_RANGE,

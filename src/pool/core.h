@@ -333,6 +333,8 @@ int snapshot_find(const struct part *part, const char *snapshot, struct store_sn
 		  struct lcpfs_failure *failure) MUST_CHECK;
 /* Some of them by name, for a message: ", a@x, a@y and 3 more". `room` of at least 40. With the lock. */
 unsigned snapshot_count(const struct part *part);
+bool snapshot_last_bookmark(const struct part *part,
+			    struct store_snapshot *last);                         /* the youngest; with the lock */
 int snapshot_refuse_held(const struct part *part, struct lcpfs_failure *failure); /* 0: none is */
 void snapshot_print_some(const struct part *part, char *text, size_t room);
 /*
@@ -404,6 +406,9 @@ int receive_clear(struct part *part, struct lcpfs_failure *failure);
 struct part *volume_part(const struct lcpfs_partition *partition);
 
 uint32_t volume_readers(const struct part *part, uint32_t number); /* of a snapshot or clone; with the lock */
+/* As lcpfs_volume_difference, from a bookmark, whose snapshot had that number. */
+int volume_difference_since(struct lcpfs_partition *to, uint32_t number, uint64_t offset,
+			    struct lcpfs_difference *difference, struct lcpfs_failure *failure) MUST_CHECK;
 
 /* -- info.c -- */
 

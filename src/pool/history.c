@@ -48,6 +48,7 @@ const char *lcpfs_event_kind_name(enum lcpfs_event_kind kind)
 		[LCPFS_EVENT_HELD] = "held",           [LCPFS_EVENT_RELEASED] = "released",
 		[LCPFS_EVENT_MISSED] = "missed",       [LCPFS_EVENT_RENAMED] = "renamed",
 		[LCPFS_EVENT_CLONED] = "cloned",       [LCPFS_EVENT_PROMOTED] = "promoted",
+		[LCPFS_EVENT_BOOKMARK] = "bookmark",
 	};
 
 	return (unsigned)kind < ARRAY_LENGTH(names) && names[kind] ? names[kind] : "unknown";

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Sending: a snapshot, or what has changed since an earlier one, as a stream (stream/stream.h). Two handles keep
- * both from being destroyed meanwhile; there is no lock, and nothing is written, so a pool that is open read-only
- * will do.
+ * both from being destroyed meanwhile, or a bookmark says all of the earlier one that it takes; there is no lock,
+ * and nothing is written, so a pool that is open read-only will do.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +15,7 @@ struct sender {
 	const struct lcpfs_send_options *options;
 	struct lcpfs_partition *from, *to; /* from NULL: all of it */
 	struct store_snapshot from_found, to_found;
+	bool since; /* from_found is what a bookmark says: `from` is NULL */
 	struct stream_position at;
 	uint8_t *data;
 	struct lcpfs_failure *failure;
@@ -50,6 +51,25 @@ static int open_snapshot(struct lcpfs_pool *pool, const char *name, struct lcpfs
 	return error;
 }
 
+/* "#MARK" or "NAME#MARK", of the partition of `name`. It says all that it takes, so it may go meanwhile. */
+static int find_bookmark(struct sender *s, const char *name)
+{
+	const struct part *part = volume_part(s->to);
+	const char *from = s->options->from, *mark = strchr(from, '#') + 1;
+	size_t length = (size_t)(mark - 1 - from);
+
+	if (length && (strncmp(from, part->name, length) != 0 || part->name[length]))
+		return failure_set(s->failure, LCPFS_E_INVALID, "%.100s and %s are of two partitions", from, name);
+	if (!store_bookmark_find(part->store, mark, &s->from_found))
+		return failure_set(s->failure, LCPFS_E_NOT_FOUND, "there is no bookmark %s#%.100s", part->name,
+				   mark);
+	s->since = true;
+	return s->from_found.number < s->to_found.number
+		       ? 0
+		       : failure_set(s->failure, LCPFS_E_INVALID, "%s#%s is not older than %s", part->name, mark,
+				     name);
+}
+
 static int open_both(struct sender *s, struct lcpfs_pool *pool, const char *name)
 {
 	char from[2 * LCPFS_NAME_MAX + 2];
@@ -57,6 +77,8 @@ static int open_both(struct sender *s, struct lcpfs_pool *pool, const char *name
 
 	if (error || !s->options->from)
 		return error;
+	if (strchr(s->options->from, '#'))
+		return find_bookmark(s, name);
 	name_from(name, s->options->from, from);
 	error = open_snapshot(pool, from, &s->from, &s->from_found, s->failure);
 	if (!error && volume_part(s->from) != volume_part(s->to))
@@ -71,7 +93,7 @@ static struct stream_about about(const struct sender *s)
 	const struct part *part = volume_part(s->to);
 	struct stream_about a = {.pool = part->pool->layout.guid,
 				 .guid = guid_of(part, &s->to_found),
-				 .from = s->from ? guid_of(part, &s->from_found) : 0,
+				 .from = s->from || s->since ? guid_of(part, &s->from_found) : 0,
 				 .created_s = s->to_found.created_s,
 				 .volume_bytes = lcpfs_volume_bytes(s->to)};
 
@@ -144,7 +166,8 @@ static int send_changes(struct sender *s)
 	while (next < end && !error) {
 		struct lcpfs_difference d;
 
-		error = lcpfs_volume_difference(s->from, s->to, next, &d, s->failure);
+		error = s->since ? volume_difference_since(s->to, s->from_found.number, next, &d, s->failure)
+				 : lcpfs_volume_difference(s->from, s->to, next, &d, s->failure);
 		if (!error && d.length)
 			error = (d.data ? send_data : send_hole)(s, d.offset, d.length);
 		next = d.offset + d.length;

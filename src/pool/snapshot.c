@@ -37,6 +37,7 @@ struct work {
 	struct target *targets;
 	size_t count;
 	const char *new_name; /* as targets' */
+	char separator;       /* between the names: '@', or '#' of bookmarks */
 	struct lcpfs_failure *failure;
 };
 
@@ -290,9 +291,12 @@ int lcpfs_snapshots_freed(struct lcpfs_pool *pool, const char *partition, uint64
 static int resolve_one(struct work *w, const char *name, struct target *target)
 {
 	char of[LCPFS_NAME_MAX + 1] = "";
-	size_t length = snapshot_split(name, &target->snapshot);
-	if (!target->snapshot)
-		return failure_set(w->failure, LCPFS_E_INVALID, "%.200s names no snapshot: give NAME@SNAP", name);
+	const char *at = strchr(name, w->separator);
+	size_t length = at ? (size_t)(at - name) : 0;
+	if (!at)
+		return failure_set(w->failure, LCPFS_E_INVALID, "%.200s names no %s", name,
+				   w->separator == '#' ? "bookmark: give NAME#MARK" : "snapshot: give NAME@SNAP");
+	target->snapshot = at + 1;
 	if (length < sizeof(of))
 		memcpy(of, name, length);
 	target->part = part_named(w->pool, of);
@@ -435,6 +439,7 @@ static int run_found(struct part *part, snapshot_find_fn *find, uint64_t now_s, 
 	struct lcpfs_pool *pool = part->pool;
 	struct work w = {.pool = pool,
 			 .targets = targets,
+			 .separator = '@',
 			 .options = {.progress = goes_on_with_pool, .context = pool},
 			 .failure = failure};
 	found->count = 0;
@@ -537,17 +542,17 @@ static int check_new(const struct work *w, const struct target *t)
 }
 
 /* All pages that do not say it yet, in one transaction. */
-static int mark_pages(struct work *w)
+static int mark_pages(struct work *w, uint64_t bit)
 {
 	struct txg txg;
 	txg_begin(w->pool, &txg);
 	for (size_t i = 0; i < w->count; i++) {
 		uint32_t number = layout_partition_page(&w->pool->layout, w->targets[i].part->slot);
 		const struct fmt_partition *now = txg_current(w->pool, number);
-		if (le64_get(now->features.incompatible) & PARTITION_SNAPSHOTS)
+		if (le64_get(now->features.incompatible) & bit)
 			continue;
 		struct fmt_partition *page = txg_change(&txg, number);
-		page->features.incompatible = le64_of(le64_get(now->features.incompatible) | PARTITION_SNAPSHOTS);
+		page->features.incompatible = le64_of(le64_get(now->features.incompatible) | bit);
 	}
 	if (txg.count || txg.error)
 		return txg_commit(&txg, w->failure);
@@ -562,7 +567,7 @@ static int begin_create(struct work *w)
 		error = check_new(w, &w->targets[i]);
 	if (!error)
 		error = check_twice(w);
-	return error || w->options.dry_run ? error : mark_pages(w);
+	return error || w->options.dry_run ? error : mark_pages(w, PARTITION_SNAPSHOTS);
 }
 
 /* What was taken before target `failed`, and that one, where it is there. */
@@ -609,7 +614,7 @@ static int go_create(struct work *w)
 static struct work work_of(struct lcpfs_pool *pool, size_t count, const struct lcpfs_snapshot_options *options,
 			   struct lcpfs_failure *failure)
 {
-	struct work w = {.pool = pool, .count = count, .failure = failure};
+	struct work w = {.pool = pool, .count = count, .separator = '@', .failure = failure};
 	if (options)
 		w.options = *options;
 	return w;
@@ -830,18 +835,19 @@ int lcpfs_snapshot_release(struct lcpfs_pool *pool, const char *const *names, si
 
 /* -- renaming -- */
 
-/* "NAME@NEW" of the same partition, "@NEW" or "NEW". */
-static int take_new_name(struct work *w)
+/* "NAME@NEW" of the same partition, "@NEW" or "NEW"; or with '#', where it is a bookmark's. */
+static int take_new_name(struct work *w, char separator)
 {
 	const struct part *part = w->targets[0].part;
-	const char *snapshot;
-	size_t length = snapshot_split(w->new_name, &snapshot);
-	if (snapshot && length && (length != strlen(part->name) || strncmp(w->new_name, part->name, length) != 0))
+	const char *at = strchr(w->new_name, separator);
+	size_t length = at ? (size_t)(at - w->new_name) : 0;
+	if (length && (length != strlen(part->name) || strncmp(w->new_name, part->name, length) != 0))
 		return failure_set(w->failure, LCPFS_E_INVALID,
-				   "%.200s: a snapshot of %s stays one of %s; give %s@NEW, or NEW", w->new_name,
-				   part->name, part->name, part->name);
-	w->new_name = snapshot ? snapshot : w->new_name;
-	return check_new(w, &(struct target){w->targets[0].part, w->new_name});
+				   "%.200s: a %s of %s stays one of %s; give %s%cNEW, or NEW", w->new_name,
+				   separator == '#' ? "bookmark" : "snapshot", part->name, part->name, part->name,
+				   separator);
+	w->new_name = at ? at + 1 : w->new_name;
+	return 0;
 }
 
 static int begin_rename(struct work *w)
@@ -851,7 +857,10 @@ static int begin_rename(struct work *w)
 	if (!store_snapshot_find(t->part->store, t->snapshot, &found))
 		return refuse_none(t->part, t->snapshot, w->failure);
 	uint32_t readers = volume_readers(t->part, found.number);
-	return readers ? refuse_in_use(t->part, t->snapshot, readers, w->failure) : take_new_name(w);
+	if (readers)
+		return refuse_in_use(t->part, t->snapshot, readers, w->failure);
+	int error = take_new_name(w, '@');
+	return error ? error : check_new(w, &(struct target){t->part, w->new_name});
 }
 
 static int go_rename(struct work *w)
@@ -876,6 +885,119 @@ int lcpfs_snapshot_rename(struct lcpfs_pool *pool, const char *name, const char 
 	struct work w = work_of(pool, 1, options, failure);
 	w.new_name = new_name;
 	return run(&w, &name, begin_rename, go_rename);
+}
+
+/* -- bookmarks -- */
+
+static int begin_bookmark(struct work *w)
+{
+	const struct target *t = &w->targets[0];
+	struct store_snapshot found;
+	if (!store_snapshot_find(t->part->store, t->snapshot, &found))
+		return refuse_none(t->part, t->snapshot, w->failure);
+	int error = take_new_name(w, '#');
+	if (!error && !store_snapshot_is_name(w->new_name))
+		error = failure_set(w->failure, LCPFS_E_INVALID,
+				    "%s#%.100s: a bookmark's name is 1 to 63 of A-Z a-z 0-9 . _ - :",
+				    t->part->name, w->new_name);
+	if (!error && store_bookmark_find(t->part->store, w->new_name, &found))
+		error = failure_set(w->failure, LCPFS_E_EXISTS, "bookmark %s#%s exists already", t->part->name,
+				    w->new_name);
+	return error || w->options.dry_run ? error : mark_pages(w, PARTITION_BOOKMARKS);
+}
+
+static int go_bookmark(struct work *w)
+{
+	const struct target *t = &w->targets[0];
+	if (w->options.dry_run)
+		return 0;
+	int error = store_bookmark(t->part->store, t->snapshot, w->new_name);
+	if (error)
+		return failure_set(w->failure, (enum lcpfs_error) - error, "bookmark %s#%s was not made: %s",
+				   t->part->name, w->new_name, lcpfs_error_sentence(error));
+	pthread_mutex_lock(&w->pool->lock);
+	history_note(w->pool, LCPFS_EVENT_BOOKMARK, LCPFS_ENGINE_FREE, t->part->id, 0, "%s#%s of %s@%s",
+		     t->part->name, w->new_name, t->part->name, t->snapshot);
+	pthread_mutex_unlock(&w->pool->lock);
+	return 0;
+}
+
+int lcpfs_bookmark_create(struct lcpfs_pool *pool, const char *snapshot, const char *name,
+			  const struct lcpfs_snapshot_options *options, struct lcpfs_failure *failure)
+{
+	struct work w = work_of(pool, 1, options, failure);
+	w.new_name = name;
+	return run(&w, &snapshot, begin_bookmark, go_bookmark);
+}
+
+static int begin_forget(struct work *w)
+{
+	const struct target *t = &w->targets[0];
+	struct store_snapshot found;
+	if (store_bookmark_find(t->part->store, t->snapshot, &found))
+		return 0;
+	return failure_set(w->failure, LCPFS_E_NOT_FOUND, "there is no bookmark %s#%.100s", t->part->name,
+			   t->snapshot);
+}
+
+static int go_forget(struct work *w)
+{
+	const struct target *t = &w->targets[0];
+	if (w->options.dry_run)
+		return 0;
+	int error = store_bookmark_destroy(t->part->store, t->snapshot);
+	if (error)
+		return failure_set(w->failure, (enum lcpfs_error) - error, "bookmark %s#%s was not destroyed: %s",
+				   t->part->name, t->snapshot, lcpfs_error_sentence(error));
+	pthread_mutex_lock(&w->pool->lock);
+	history_note(w->pool, LCPFS_EVENT_DESTROYED, LCPFS_ENGINE_FREE, t->part->id, 0, "%s#%s", t->part->name,
+		     t->snapshot);
+	pthread_mutex_unlock(&w->pool->lock);
+	return 0;
+}
+
+int lcpfs_bookmark_destroy(struct lcpfs_pool *pool, const char *name, const struct lcpfs_snapshot_options *options,
+			   struct lcpfs_failure *failure)
+{
+	struct work w = work_of(pool, 1, options, failure);
+	w.separator = '#';
+	return run(&w, &name, begin_forget, go_forget);
+}
+
+static void list_marks(const struct part *part, struct lcpfs_bookmark_info *infos, size_t room, size_t *count)
+{
+	unsigned all = store_bookmarks(part->store, NULL, 0);
+	struct store_snapshot *list = calloc(all + 1, sizeof(*list));
+	all = list ? MIN_OF(store_bookmarks(part->store, list, all), all) : 0;
+	for (unsigned i = 0; i < all; i++, ++*count) {
+		if (*count >= room)
+			continue;
+		struct lcpfs_bookmark_info *info = &infos[*count];
+		*info = (struct lcpfs_bookmark_info){.created_s = list[i].created_s,
+						     .guid = guid_of(part, &list[i])};
+		snprintf(info->name, sizeof(info->name), "%s#%s", part->name, list[i].name);
+		memcpy(info->partition, part->name, sizeof(info->partition));
+		memcpy(info->bookmark, list[i].name, sizeof(info->bookmark));
+	}
+	free(list);
+}
+
+int lcpfs_bookmark_list(struct lcpfs_pool *pool, const char *partition, struct lcpfs_bookmark_info *infos,
+			size_t room, size_t *count, struct lcpfs_failure *failure)
+{
+	int error = 0;
+	*count = 0;
+	pthread_mutex_lock(&pool->lock);
+	const struct part *only = partition ? part_named(pool, partition) : NULL;
+	if (partition)
+		error = only ? part_refuse(only, failure)
+			     : failure_set(failure, LCPFS_E_NOT_FOUND, "there is no partition %.200s", partition);
+	for (const struct part *part = next_part(pool, 0); part && !error; part = next_part(pool, part->id)) {
+		if (part->store && (!only || part == only))
+			list_marks(part, infos, room, count);
+	}
+	pthread_mutex_unlock(&pool->lock);
+	return error;
 }
 
 /* -- rolling back: targets[0] is what to, behind it are the younger ones, the youngest first -- */
@@ -905,6 +1027,29 @@ static int check_younger(const struct work *w, const struct store_snapshot *youn
 			return error;
 	}
 	return 0;
+}
+
+bool snapshot_last_bookmark(const struct part *part, struct store_snapshot *last)
+{
+	unsigned all = store_bookmarks(part->store, NULL, 0);
+	struct store_snapshot *list = calloc(all + 1, sizeof(*list));
+	all = list ? MIN_OF(store_bookmarks(part->store, list, all), all) : 0;
+	if (all)
+		*last = list[all - 1];
+	free(list);
+	return all;
+}
+
+/* Bookmarks of what is given up go, too. */
+static int check_younger_marks(const struct work *w, const struct store_snapshot *to)
+{
+	const struct part *part = w->targets[0].part;
+	struct store_snapshot last;
+	if (w->options.force || !snapshot_last_bookmark(part, &last) || last.number <= to->number)
+		return 0;
+	return failure_set(w->failure, LCPFS_E_EXISTS,
+			   "bookmark %s#%s is younger than %s@%s; --force destroys those that are", part->name,
+			   last.name, part->name, to->name);
 }
 
 static int check_no_writer(const struct work *w)
@@ -937,6 +1082,8 @@ static int begin_rollback(struct work *w)
 	error = count ? check_younger(w, all + older, count - older)
 		      : failure_set(w->failure, LCPFS_E_NOMEM, "out of memory");
 	free(all);
+	if (!error)
+		error = check_younger_marks(w, &to);
 	if (!error && !w->options.dry_run)
 		t->part->closed_to_clients = true;
 	return error;

@@ -354,6 +354,21 @@ static int check_comparable(const struct lcpfs_partition *from, const struct lcp
 	return 0;
 }
 
+/* What the store has found, within the volume. */
+static int put_difference(const struct lcpfs_partition *to, uint64_t offset, int error,
+			  const struct store_difference *run, struct lcpfs_difference *difference,
+			  struct lcpfs_failure *failure)
+{
+	if (error)
+		return failure_set(failure, (enum lcpfs_error) - error, "partition %s: cannot compare: %s",
+				   to->part->name, lcpfs_error_sentence(error));
+	uint64_t first = MIN_OF(run->first, to->bytes / BLOCK_SIZE + 1) * BLOCK_SIZE;
+	first = MIN_OF(MAX_OF(first, offset), to->bytes);
+	uint64_t end = run->count ? MIN_OF((run->first + run->count) * BLOCK_SIZE, to->bytes) : first;
+	*difference = (struct lcpfs_difference){.offset = first, .length = end - first, .data = run->data};
+	return 0;
+}
+
 int lcpfs_volume_difference(struct lcpfs_partition *from, struct lcpfs_partition *to, uint64_t offset,
 			    struct lcpfs_difference *difference, struct lcpfs_failure *failure)
 {
@@ -364,12 +379,14 @@ int lcpfs_volume_difference(struct lcpfs_partition *from, struct lcpfs_partition
 		return error;
 	error = store_difference(to->store, from ? from->snapshot : 0, to->clone ? to->clone : to->snapshot,
 				 offset / BLOCK_SIZE, &run);
-	if (error)
-		return failure_set(failure, (enum lcpfs_error) - error, "partition %s: cannot compare: %s",
-				   to->part->name, lcpfs_error_sentence(error));
-	uint64_t first = MIN_OF(run.first, to->bytes / BLOCK_SIZE + 1) * BLOCK_SIZE;
-	first = MIN_OF(MAX_OF(first, offset), to->bytes);
-	uint64_t end = run.count ? MIN_OF((run.first + run.count) * BLOCK_SIZE, to->bytes) : first;
-	*difference = (struct lcpfs_difference){.offset = first, .length = end - first, .data = run.data};
-	return 0;
+	return put_difference(to, offset, error, &run, difference, failure);
+}
+
+int volume_difference_since(struct lcpfs_partition *to, uint32_t number, uint64_t offset,
+			    struct lcpfs_difference *difference, struct lcpfs_failure *failure)
+{
+	struct store_difference run = {0};
+	int error = store_difference_since(to->store, number, to->snapshot, offset / BLOCK_SIZE, &run);
+
+	return put_difference(to, offset, error, &run, difference, failure);
 }

@@ -7,12 +7,17 @@
  * memory is still kept under the id that it had. Such a page is dirty, and so is every page above it that a
  * snapshot has too (tree_own); so a page that is dirty is always entered.
  *
+ * From a bookmark there is no tree. What has changed since has a higher birth, and so has every page above it
+ * (snap.h). So the other tree is walked where that is so. A hole has no birth: all those are told that are below a
+ * page that has changed.
+ *
  * Nothing is remembered between calls but an address: whoever asks holds no lock, and only as much memory as a
  * page of each tree for each level. A call ends after some pages, also where it has found nothing.
  */
 #include <string.h>
 
 #include "store/snap.h"
+#include "store/table.h"
 #include "store/tree.h"
 
 enum { CALL_PAGES = 256 }; /* of each tree, that one call looks at */
@@ -20,6 +25,7 @@ enum { CALL_PAGES = 256 }; /* of each tree, that one call looks at */
 struct comparison {
 	struct store *s;
 	uint32_t from, to; /* volumes; from 0: nothing */
+	uint32_t since;    /* of a bookmark: its birth */
 	unsigned pages;    /* left to look at */
 	uint64_t address;  /* everything before is known */
 	struct store_difference *run;
@@ -120,6 +126,90 @@ static int compare(struct comparison *c)
 		error = compare_page(c, levels - 1, 0);
 	if (!c->run->count)
 		c->run->first = c->address < end ? c->address : UINT64_MAX;
+	return error;
+}
+
+/* -- since a bookmark -- */
+
+static int is_younger(struct store *s, uint64_t id, uint32_t birth, bool *younger)
+{
+	struct page *table;
+	int error = table_page(s, 0, id / TABLE_SLOTS, &table);
+	if (error || !table || entry_free(table_entry(table, id)))
+		return error ? error : -LCPFS_E_CORRUPT;
+	*younger = le32_get(table_entry(table, id)->birth) > birth;
+	page_unpin(&s->cache, table);
+	return 0;
+}
+
+/* Of a level's page, or block: c->address is moved behind what it has. */
+static void take_range(struct comparison *c, uint64_t address, uint64_t end, bool differs, bool data)
+{
+	struct store_difference *run = c->run;
+	if (run->count && (!differs || address != run->first + run->count || run->data != data)) {
+		c->ended = true;
+		return;
+	}
+	if (differs && !run->count)
+		*run = (struct store_difference){.first = address, .data = data};
+	run->count += differs ? end - address : 0;
+	c->address = end;
+}
+
+static int walk_since(struct comparison *c, unsigned level, uint64_t index)
+{
+	struct page_key key = tree_key(c->to, level, index);
+	uint64_t slot[VOLUME_SLOTS], span = span_of(level), first = index * VOLUME_SLOTS;
+	int error = tree_slots(c->s, &key, slot);
+	c->pages--;
+	for (uint64_t i = c->address / span - first; i < VOLUME_SLOTS && !error && !c->ended && c->pages; i++) {
+		uint64_t address = MAX_OF(c->address, (first + i) * span), end = (first + i + 1) * span;
+		bool younger = true;
+		if (slot[i])
+			error = is_younger(c->s, slot[i], c->since, &younger);
+		if (error)
+			break;
+		if (slot[i] && younger && level)
+			error = walk_since(c, level - 1, first + i);
+		else
+			take_range(c, address, end, younger, slot[i]);
+	}
+	return error;
+}
+
+static int compare_since(struct comparison *c)
+{
+	const struct volume *v = tree_volume(c->s, c->to);
+	uint64_t end = span_of(v->levels);
+	bool younger = true;
+	int error = v->root ? is_younger(c->s, v->root, c->since, &younger) : 0;
+	if (!error && !younger)
+		c->address = end;
+	else if (!error && !v->root)
+		take_range(c, c->address, end, c->address < end, false);
+	else if (!error && c->address < end)
+		error = walk_since(c, v->levels - 1, 0);
+	if (!c->run->count)
+		c->run->first = c->address < end ? c->address : UINT64_MAX;
+	return error;
+}
+
+int store_difference_since(struct store *s, uint32_t since, uint32_t to, uint64_t first,
+			   struct store_difference *run)
+{
+	struct comparison c = {.s = s,
+			       .since = since - SNAPSHOT_FIRST,
+			       .to = to,
+			       .pages = CALL_PAGES,
+			       .address = first,
+			       .run = run};
+	*run = (struct store_difference){.first = first};
+	store_lock(s);
+	struct snapshot *n = snap_hold(s, to);
+	int error = n ? compare_since(&c) : -LCPFS_E_NOT_FOUND;
+	if (n)
+		snap_let(s, n);
+	store_unlock(s);
 	return error;
 }
 

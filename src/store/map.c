@@ -77,6 +77,7 @@ static bool is_shared(const struct store *s, uint32_t volume, const struct page 
 }
 
 static int write_new(struct store *s, struct map_write *w, uint64_t old_block, struct need *need);
+static int write_again(struct store *s, struct map_write *w, uint64_t id, uint64_t old_block, struct need *need);
 
 static int overwrite(struct store *s, struct map_write *w, uint64_t id, struct need *need)
 {
@@ -91,6 +92,8 @@ static int overwrite(struct store *s, struct map_write *w, uint64_t id, struct n
 		return 0;
 	if (is_shared(s, w->volume, leaf, id))
 		return write_new(s, w, now.block, need);
+	if (tree_knows(s, w->volume, le32_get(table_entry(leaf, id)->birth)))
+		return write_again(s, w, id, now.block, need);
 	enum log_head head = head_for(s, w, metaslab_of(s, now.block));
 	struct entry entry = {.kind = ENTRY_OVERWRITE, .count = 1, .blocks = 1, .id = id};
 	error = log_open(s, head, 1, fmt_entry_words(ENTRY_OVERWRITE, 1), room_kept_by_writers(s), need,
@@ -140,6 +143,54 @@ static int write_new(struct store *s, struct map_write *w, uint64_t old_block, s
 	tree_modify(s, leaf);
 	tree_set_slot(leaf, w->address, entry.id);
 	return put(s, w, record, &entry, table, old_block);
+}
+
+/* Under another id, by whose birth it is told that it has changed; the one that it had is nobody's any more. */
+static int write_again(struct store *s, struct map_write *w, uint64_t id, uint64_t old_block, struct need *need)
+{
+	struct page *leaf, *table, *old_table;
+	struct record *record;
+	unsigned own, words = fmt_entry_words(ENTRY_WRITE, 1) + fmt_entry_words(ENTRY_FREE, 0);
+	struct entry entry = {
+		.kind = ENTRY_WRITE, .count = 1, .blocks = 1, .volume = w->volume, .address = w->address};
+	if (s->trees.held) {
+		need->kind = NEED_HELD;
+		return TRY_AGAIN;
+	}
+	int error = tree_leaf(s, w->volume, w->address, need, &leaf);
+	if (!error)
+		error = leaf ? tree_own_cost(s, w->volume, w->address, need, &own) : -LCPFS_E_CORRUPT;
+	if (error)
+		return error;
+	if (own && !room_fits(s, own)) {
+		w->wants = own;
+		return -LCPFS_E_NOSPC;
+	}
+	error = table_leaf(s, id, need, &old_table);
+	if (!error)
+		error = log_open(s, head_for(s, w, metaslab_of(s, old_block)), 1, words, room_kept_by_writers(s),
+				 need, &record);
+	if (!error)
+		error = ids_take(s, false, need, &entry.id, &table);
+	if (error)
+		return error;
+	error = table_modify(s, table);
+	if (!error)
+		error = table_modify(s, old_table);
+	if (error) {
+		ids_freed(s, entry.id, 1);
+		return error;
+	}
+	log_order(s, record, old_block, true);
+	tree_own(s, w->volume, w->address);
+	tree_modify(s, leaf);
+	tree_set_slot(leaf, w->address, entry.id);
+	error = put(s, w, record, &entry, table, old_block);
+	if (!error && table_free(s, table_entry(old_table, id)))
+		error = store_contradiction(s);
+	log_tell(record, &(struct entry){.kind = ENTRY_FREE, .count = 1, .id = id}, NULL);
+	ids_freed(s, id, 1);
+	return error;
 }
 
 int map_write(struct store *s, void *context, struct need *need)

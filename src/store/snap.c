@@ -101,6 +101,12 @@ uint32_t snap_heir(const struct store *s, const struct snapshot *n)
 	return is_in_line(n) ? VOLUME_HEAD : 0;
 }
 
+static uint32_t bookmarked_below(const struct store *s)
+{
+	const struct snapshots *b = &s->trees.bookmarks;
+	return b->count ? b->list[b->count - 1]->volume.birth + 1 : 0;
+}
+
 static void note_sharing(struct store *s)
 {
 	const struct snapshots *l = &s->trees.snapshots;
@@ -108,14 +114,20 @@ static void note_sharing(struct store *s)
 	for (unsigned i = 0; i < l->count; i++) {
 		struct volume *v = &l->list[i]->volume;
 		v->shared_below = l->list[i]->state == SNAPSHOT_CLONE ? snap_shared_below(s, l->list[i]) : 0;
+		v->known_below = v->shared_below;
 	}
-	tree_share_below(s, &s->trees.volume[VOLUME_HEAD], n ? n->volume.birth + 1 : 0);
+	uint32_t shared = n ? n->volume.birth + 1 : 0;
+	tree_share_below(s, &s->trees.volume[VOLUME_HEAD], shared, MAX_OF(shared, bookmarked_below(s)));
+}
+
+static struct snapshots *list_of(struct store *s, const struct snapshot *n)
+{
+	return n->state == SNAPSHOT_BOOKMARK ? &s->trees.bookmarks : &s->trees.snapshots;
 }
 
 /* For one more. */
-static int make_room(struct store *s)
+static int make_room(struct snapshots *l)
 {
-	struct snapshots *l = &s->trees.snapshots;
 	if (l->count < l->room)
 		return 0;
 	unsigned room = l->room ? 2 * l->room : 16;
@@ -130,7 +142,7 @@ static int make_room(struct store *s)
 /* Numbers rise. */
 static void insert(struct store *s, struct snapshot *n)
 {
-	struct snapshots *l = &s->trees.snapshots;
+	struct snapshots *l = list_of(s, n);
 	CHECK(l->count < l->room);
 	unsigned at = l->count++;
 	for (; at > 0 && l->list[at - 1]->number > n->number; at--)
@@ -140,12 +152,31 @@ static void insert(struct store *s, struct snapshot *n)
 
 static void take_out(struct store *s, const struct snapshot *n)
 {
-	struct snapshots *l = &s->trees.snapshots;
+	struct snapshots *l = list_of(s, n);
 	unsigned at = 0;
 	while (l->list[at] != n)
 		at++;
 	for (l->count--; at < l->count; at++)
 		l->list[at] = l->list[at + 1];
+}
+
+/* -- bookmarks -- */
+
+struct snapshot *snap_find_bookmark(const struct store *s, const char *name)
+{
+	const struct snapshots *b = &s->trees.bookmarks;
+	for (unsigned i = 0; i < b->count; i++) {
+		if (strcmp(b->list[i]->name, name) == 0)
+			return b->list[i];
+	}
+	return NULL;
+}
+
+struct snapshot *snap_younger_bookmark(const struct store *s, const struct snapshot *n)
+{
+	const struct snapshots *b = &s->trees.bookmarks;
+	struct snapshot *last = b->count ? b->list[b->count - 1] : NULL;
+	return last && last->number > n->number ? last : NULL;
 }
 
 /* -- clones -- */
@@ -182,7 +213,7 @@ unsigned snap_clones(const struct store *s, const struct snapshot *base)
 int snap_clone_was_made(struct store *s, uint32_t number, uint64_t root, unsigned levels, uint64_t blocks)
 {
 	struct snapshot *n = tree_snapshot(s, number);
-	int error = n ? tree_become(s, number, root, levels) : make_room(s);
+	int error = n ? tree_become(s, number, root, levels) : make_room(&s->trees.snapshots);
 	if (!n && !error)
 		n = calloc(1, sizeof(*n));
 	if (!n || error)
@@ -208,13 +239,18 @@ void snap_clone_was_ended(struct store *s, uint32_t number)
 	free(n);
 }
 
-void snap_free(struct store *s)
+static void free_list(struct snapshots *l)
 {
-	struct snapshots *l = &s->trees.snapshots;
 	for (unsigned i = 0; i < l->count; i++)
 		free(l->list[i]);
 	free(l->list);
 	*l = (struct snapshots){0};
+}
+
+void snap_free(struct store *s)
+{
+	free_list(&s->trees.snapshots);
+	free_list(&s->trees.bookmarks);
 }
 
 /* -- the list, read -- */
@@ -228,7 +264,7 @@ static bool is_sane(const struct store *s, const struct fmt_snapshot *f)
 	bool at_once = birth == number - SNAPSHOT_FIRST,
 	     later = f->state == SNAPSHOT_LEFT && birth + SNAPSHOT_FIRST > number;
 	return number >= SNAPSHOT_FIRST && number <= SNAPSHOT_LAST && (at_once || later) &&
-	       birth < s->checkpoint.birth && f->state >= SNAPSHOT_ALIVE && f->state <= SNAPSHOT_CLONE &&
+	       birth < s->checkpoint.birth && f->state >= SNAPSHOT_ALIVE && f->state <= SNAPSHOT_BOOKMARK &&
 	       f->held <= 1 && levels >= 1 && levels <= VOLUME_LEVELS_MAX && root % 2 == 0 &&
 	       root <= FMT_ID_MASK && le64_get(f->volume.blocks) <= STORE_VOLUME_BLOCKS_MAX &&
 	       le64_get(f->volume.origin) < number && f->name[SNAPSHOT_NAME_MAX] == 0;
@@ -237,12 +273,13 @@ static bool is_sane(const struct store *s, const struct fmt_snapshot *f)
 static int load_slot(struct store *s, const struct fmt_snapshot *f, unsigned slot)
 {
 	struct snapshot *n = is_sane(s, f) ? tree_snapshot(s, le32_get(f->number)) : NULL;
-	bool clone = f->state == SNAPSHOT_CLONE;
+	bool clone = f->state == SNAPSHOT_CLONE, bookmark = f->state == SNAPSHOT_BOOKMARK;
 	bool known = n && n->slot == NO_SLOT && n->volume.blocks == le64_get(f->volume.blocks);
-	if (!is_sane(s, f) || (clone ? !known : n != NULL))
+	if (!is_sane(s, f) || (clone ? !known : n != NULL && !bookmark) ||
+	    (bookmark && (le64_get(f->volume.root) || le64_get(f->volume.origin))))
 		return -LCPFS_E_CORRUPT;
 	if (!clone)
-		n = make_room(s) ? NULL : calloc(1, sizeof(*n));
+		n = make_room(bookmark ? &s->trees.bookmarks : &s->trees.snapshots) ? NULL : calloc(1, sizeof(*n));
 	if (!n)
 		return -LCPFS_E_NOMEM;
 	n->number = le32_get(f->number);
@@ -393,18 +430,23 @@ static void put_slot(struct fmt_snapshots *b, const struct snapshot *n, uint8_t 
 	memcpy(f->name, n->name, sizeof(f->name));
 }
 
+static void put_slots(struct fmt_snapshots *b, const struct snapshots *l, const struct change *c)
+{
+	for (unsigned i = 0; i < l->count; i++) {
+		if (l->list[i] != c->n && l->list[i]->slot / SNAPSHOT_SLOTS == c->n->slot / SNAPSHOT_SLOTS)
+			put_slot(b, l->list[i], l->list[i]->state);
+	}
+}
+
 static void fill_pair(struct store *s, const struct change *c)
 {
-	const struct snapshots *l = &s->trees.snapshots;
 	struct fmt_snapshots *b = (struct fmt_snapshots *)c->page->data;
 	unsigned pair = c->n->slot / SNAPSHOT_SLOTS;
 	uint32_t used = 0;
 	memset(b, 0, sizeof(*b));
 	b->index = le64_of(pair);
-	for (unsigned i = 0; i < l->count; i++) {
-		if (l->list[i] != c->n && l->list[i]->slot / SNAPSHOT_SLOTS == pair)
-			put_slot(b, l->list[i], l->list[i]->state);
-	}
+	put_slots(b, &s->trees.snapshots, c);
+	put_slots(b, &s->trees.bookmarks, c);
 	if (c->state != SNAPSHOT_NONE)
 		put_slot(b, c->n, c->state);
 	for (unsigned i = 0; i < SNAPSHOT_SLOTS; i++)
@@ -431,11 +473,11 @@ static void apply(struct store *s, const struct change *c)
 	if (c->adds)
 		insert(s, n);
 	s->trees.snapshots.pairs = MAX_OF(s->trees.snapshots.pairs, n->slot / SNAPSHOT_SLOTS + 1);
+	if (c->state == SNAPSHOT_NONE)
+		take_out(s, n);
 	n->state = c->state;
 	if (c->state == SNAPSHOT_LEFT)
 		n->volume.placed_levels = n->volume.levels;
-	if (c->state == SNAPSHOT_NONE)
-		take_out(s, n);
 	note_sharing(s);
 }
 
@@ -544,13 +586,15 @@ static int change_list(struct store *s, struct change *c)
 /* One slot is kept for a rollback: so that never needs a new block. */
 static int find_slot(const struct store *s, bool last, unsigned *slot)
 {
-	const struct snapshots *l = &s->trees.snapshots;
-	unsigned slots = l->pairs * SNAPSHOT_SLOTS, unused = slots - l->count;
+	const struct snapshots *l = &s->trees.snapshots, *marks = &s->trees.bookmarks;
+	unsigned slots = l->pairs * SNAPSHOT_SLOTS, unused = slots - l->count - marks->count;
 	bool *used = calloc(slots + 1, sizeof(*used));
 	if (!used)
 		return -LCPFS_E_NOMEM;
 	for (unsigned i = 0; i < l->count; i++)
 		used[l->list[i]->slot] = true;
+	for (unsigned i = 0; i < marks->count; i++)
+		used[marks->list[i]->slot] = true;
 	*slot = 0;
 	while (used[*slot])
 		++*slot;
@@ -563,12 +607,26 @@ static int find_slot(const struct store *s, bool last, unsigned *slot)
 int snap_add(struct store *s, struct snapshot *n, const struct snapshot *back)
 {
 	struct change c = {.n = n, .state = n->state, .back = back, .adds = true};
-	int error = make_room(s);
+	int error = make_room(list_of(s, n));
 	if (!error)
 		error = find_slot(s, back, &n->slot);
 	if (!error)
 		error = change_list(s, &c);
 	if (error)
+		free(n);
+	return error;
+}
+
+int snap_bookmark(struct store *s, struct snapshot *n)
+{
+	return snap_add(s, n, NULL);
+}
+
+int snap_forget_bookmark(struct store *s, struct snapshot *n)
+{
+	struct change c = {.n = n, .state = SNAPSHOT_NONE};
+	int error = change_list(s, &c);
+	if (!error)
 		free(n);
 	return error;
 }
@@ -861,4 +919,5 @@ void snap_audit(const struct store *s)
 			below = n->volume.birth + 1;
 	}
 	CHECK(below == s->trees.volume[VOLUME_HEAD].shared_below);
+	CHECK(MAX_OF(below, bookmarked_below(s)) == s->trees.volume[VOLUME_HEAD].known_below);
 }

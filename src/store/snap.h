@@ -24,6 +24,12 @@
  * what a rollback does with the head: in one record it is LEFT. Its tree stands where the head's does, in the root
  * and in records; in the list is what it is called, and what it began as.
  *
+ * A bookmark is what is noted of a snapshot: its name, guid and birth. What changed since can be told without the
+ * snapshot, by births: what has not changed since was born before. So as long as there is a bookmark, what the
+ * head has and was born before gets another id where it changes, also where no snapshot has it, and so do the
+ * pages above; the id that it had is free at once (known_below). Going back behind a bookmark ends it: what was
+ * born before would not be what it was then.
+ *
  * The list is data of volume 0, in pairs of blocks (struct fmt_snapshots); a change is one record.
  *
  * All with the lock. What changes the list: with `work`, too; the lock is let go meanwhile.
@@ -43,6 +49,15 @@ struct snapshot *snap_youngest(struct store *s);
 /* It is not freed before snap_let. */
 struct snapshot *snap_hold(struct store *s, uint32_t number);
 void snap_let(struct store *s, struct snapshot *n);
+
+/* -- bookmarks: what is noted of a snapshot stays, when it is gone -- */
+
+struct snapshot *snap_find_bookmark(const struct store *s, const char *name);
+/* Lists `n`, as snap_add does. */
+int snap_bookmark(struct store *s, struct snapshot *n) MUST_CHECK;
+int snap_forget_bookmark(struct store *s, struct snapshot *n) MUST_CHECK; /* and frees it */
+/* One that is younger than this; NULL: there is none. */
+struct snapshot *snap_younger_bookmark(const struct store *s, const struct snapshot *n);
 
 /* -- clones -- */
 

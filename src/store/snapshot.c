@@ -378,6 +378,68 @@ static int back(struct store *s, const struct naming *naming)
 	return add(s, head_now(s, SNAPSHOT_LEFT, &(struct naming){.name = ""}), snap_find(s, naming->name));
 }
 
+/* -- bookmarks -- */
+
+static int note_bookmark(struct store *s, const struct naming *naming)
+{
+	const struct snapshot *of = snap_find(s, naming->base);
+	struct snapshot *n = calloc(1, sizeof(*n));
+	if (!n)
+		return -LCPFS_E_NOMEM;
+	n->number = of->number;
+	n->state = SNAPSHOT_BOOKMARK;
+	n->created_s = of->created_s;
+	n->guid = of->guid;
+	n->volume.levels = n->volume.placed_levels = 1;
+	n->volume.blocks = of->volume.blocks;
+	n->volume.birth = of->volume.birth;
+	snprintf(n->name, sizeof(n->name), "%s", naming->name);
+	return snap_bookmark(s, n);
+}
+
+int store_bookmark(struct store *s, const char *snapshot, const char *name)
+{
+	if (s->config.read_only || !store_snapshot_is_name(name))
+		return s->config.read_only ? -LCPFS_E_READ_ONLY : -LCPFS_E_INVALID;
+	pthread_mutex_lock(&s->work);
+	store_lock(s);
+	int error = snap_find_bookmark(s, name) ? -LCPFS_E_EXISTS : -LCPFS_E_NOT_FOUND;
+	if (error == -LCPFS_E_NOT_FOUND && snap_find(s, snapshot))
+		error = change_still(s, note_bookmark, &(struct naming){.name = name, .base = snapshot});
+	store_unlock(s);
+	pthread_mutex_unlock(&s->work);
+	return error;
+}
+
+static int forget_bookmark(struct store *s, const struct naming *naming)
+{
+	return snap_forget_bookmark(s, snap_find_bookmark(s, naming->name));
+}
+
+int store_bookmark_destroy(struct store *s, const char *name)
+{
+	if (s->config.read_only)
+		return -LCPFS_E_READ_ONLY;
+	pthread_mutex_lock(&s->work);
+	store_lock(s);
+	int error = -LCPFS_E_NOT_FOUND;
+	if (snap_find_bookmark(s, name))
+		error = change_still(s, forget_bookmark, &(struct naming){.name = name});
+	store_unlock(s);
+	pthread_mutex_unlock(&s->work);
+	return error;
+}
+
+/* Going back behind them ends them. */
+static int forget_younger(struct store *s, const struct snapshot *to)
+{
+	struct snapshot *n;
+	int error = 0;
+	while (!error && (n = snap_younger_bookmark(s, to)))
+		error = change_still(s, forget_bookmark, &(struct naming){.name = n->name, .soon = true});
+	return error;
+}
+
 static int roll_back(struct store *s, const char *name)
 {
 	const struct snapshot *to = snap_find(s, name);
@@ -388,6 +450,8 @@ static int roll_back(struct store *s, const char *name)
 	int error = finish_dying(s);
 	if (!error && snap_before_head(s) != to)
 		error = -LCPFS_E_BUSY; /* somebody still reads one */
+	if (!error)
+		error = forget_younger(s, to);
 	return error ? error : change_still(s, back, &(struct naming){.name = name});
 }
 
@@ -402,7 +466,8 @@ static int check_promote(struct store *s, const struct snapshot *n, const struct
 	const struct snapshot *other = snap_find_clone(s, naming->name), *youngest = snap_youngest(s);
 	if (n->clients)
 		return -LCPFS_E_BUSY;
-	if ((other && other != n) || !youngest || youngest->number != n->volume.origin)
+	if ((other && other != n) || !youngest || youngest->number != n->volume.origin ||
+	    snap_younger_bookmark(s, youngest))
 		return -LCPFS_E_EXISTS;
 	return n->volume.blocks == s->trees.volume[VOLUME_HEAD].blocks ? 0 : -LCPFS_E_RANGE;
 }
@@ -474,6 +539,27 @@ unsigned store_snapshots(struct store *s, struct store_snapshot *list, unsigned 
 	}
 	store_unlock(s);
 	return count;
+}
+
+unsigned store_bookmarks(struct store *s, struct store_snapshot *list, unsigned room)
+{
+	const struct snapshots *b = &s->trees.bookmarks;
+	store_lock(s);
+	unsigned count = b->count;
+	for (unsigned i = 0; i < MIN_OF(count, room); i++)
+		list[i] = described(b->list[i]);
+	store_unlock(s);
+	return count;
+}
+
+bool store_bookmark_find(struct store *s, const char *name, struct store_snapshot *found)
+{
+	store_lock(s);
+	const struct snapshot *n = snap_find_bookmark(s, name);
+	if (n)
+		*found = described(n);
+	store_unlock(s);
+	return n;
 }
 
 int store_snapshot_sizes(struct store *s, uint32_t number, struct store_snapshot_sizes *sizes)

@@ -101,6 +101,7 @@ struct volume {
 	uint32_t birth;
 	uint64_t origin; /* of what is LEFT, or a clone: the number of the snapshot that it began as; else 0 */
 	uint32_t shared_below; /* what it refers to and was born before that, a snapshot refers to as well */
+	uint32_t known_below;  /* not less: what was born before that gets another id where it changes */
 };
 
 /* A volume of the list: one that nobody writes, or a clone. See snap.h. */
@@ -137,6 +138,7 @@ struct snapshots {
 struct trees {
 	struct volume volume[ROOT_VOLUMES];
 	struct snapshots snapshots;
+	struct snapshots bookmarks; /* by number, too, which several may have; `pairs` is not used */
 	struct page *dirty;
 	uint32_t dirty_count;
 	uint32_t unplaced; /* of these, those that will get ids when they are written */

@@ -218,8 +218,9 @@ int store_clone(struct store *store, const char *snapshot, const char *name, uin
 int store_clone_destroy(struct store *store, const char *name) MUST_CHECK;
 /*
  * The volume becomes what the clone is, and the clone what the volume was, under a new name; in one record.
- * Durable when it returns 0. Not while others read or write either. EXISTS: there are snapshots younger than the
- * one that the clone began as, or a clone of that name. RANGE: the two have different lengths. NOT_FOUND, BUSY.
+ * Durable when it returns 0. Not while others read or write either. EXISTS: there are snapshots or bookmarks
+ * younger than the one that the clone began as, or a clone of that name. RANGE: the two have different lengths.
+ * NOT_FOUND, BUSY.
  */
 int store_promote(struct store *store, const char *clone, const char *name) MUST_CHECK;
 /* Oldest first. How many there are; at most `room` are noted. */
@@ -244,6 +245,24 @@ struct store_difference {
  */
 int store_difference(struct store *store, uint32_t from, uint32_t to, uint64_t first,
 		     struct store_difference *run) MUST_CHECK;
+
+/* --- bookmarks --- */
+
+/*
+ * Notes a snapshot under a name of its own kind, which no other bookmark has: what changed since can be told when
+ * it is gone. Durable when it returns 0. NOT_FOUND, EXISTS, INVALID, NOSPC.
+ */
+int store_bookmark(struct store *store, const char *snapshot, const char *name) MUST_CHECK;
+int store_bookmark_destroy(struct store *store, const char *name) MUST_CHECK;
+/* What was noted: the snapshot's, but for the name. As store_snapshots. A rollback ends those that are younger. */
+unsigned store_bookmarks(struct store *store, struct store_snapshot *list, unsigned room);
+bool store_bookmark_find(struct store *store, const char *name, struct store_snapshot *found);
+/*
+ * The same as store_difference, from a bookmark, whose snapshot had the number `since`, to a snapshot that is
+ * younger. Where that has nothing the first one may have had nothing, too.
+ */
+int store_difference_since(struct store *store, uint32_t since, uint32_t to, uint64_t first,
+			   struct store_difference *run) MUST_CHECK;
 
 /* --- space --- */
 

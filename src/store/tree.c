@@ -37,11 +37,22 @@ bool tree_is_written(const struct store *s, uint32_t volume)
 	return volume == VOLUME_HEAD || (n && n->state == SNAPSHOT_CLONE);
 }
 
-bool tree_shares(const struct store *s, uint32_t volume, uint32_t birth)
+static const struct volume *any_volume(const struct store *s, uint32_t volume)
 {
 	const struct snapshot *n = volume < ROOT_VOLUMES ? NULL : tree_snapshot(s, volume);
-	const struct volume *v = n ? &n->volume : volume < ROOT_VOLUMES ? &s->trees.volume[volume] : NULL;
+	return n ? &n->volume : volume < ROOT_VOLUMES ? &s->trees.volume[volume] : NULL;
+}
+
+bool tree_shares(const struct store *s, uint32_t volume, uint32_t birth)
+{
+	const struct volume *v = any_volume(s, volume);
 	return v && birth < v->shared_below;
+}
+
+bool tree_knows(const struct store *s, uint32_t volume, uint32_t birth)
+{
+	const struct volume *v = any_volume(s, volume);
+	return v && birth < v->known_below;
 }
 
 static struct volume *volume_of(struct store *s, uint32_t volume)
@@ -62,10 +73,16 @@ static uint64_t level_count(unsigned levels, unsigned level)
 
 /* -- dirty pages -- */
 
-/* Will it get an id of its own when it is written? */
+/* Will it get an id when it is written, and another volume keep the one that it has? */
 static bool wants_id(const struct store *s, const struct page *p)
 {
 	return !p->id || tree_shares(s, p->key.volume, p->birth);
+}
+
+/* Will it get an id at all? */
+static bool gets_id(const struct store *s, const struct page *p)
+{
+	return !p->id || tree_knows(s, p->key.volume, p->birth);
 }
 
 static void mark(struct store *s, struct page *p)
@@ -192,7 +209,7 @@ static int own_cost(struct store *s, uint32_t volume, unsigned level, uint64_t i
 {
 	const struct volume *v = volume_of(s, volume);
 	*blocks = 0;
-	for (; v->shared_below && level < v->levels; level++, index /= VOLUME_SLOTS) {
+	for (; v->known_below && level < v->levels; level++, index /= VOLUME_SLOTS) {
 		struct page_key key = tree_key(volume, level, index);
 		struct page *p;
 		int error = find(s, &key, need, &p);
@@ -206,10 +223,10 @@ static int own_cost(struct store *s, uint32_t volume, unsigned level, uint64_t i
 static void own(struct store *s, uint32_t volume, unsigned level, uint64_t index)
 {
 	const struct volume *v = volume_of(s, volume);
-	for (; v->shared_below && level < v->levels; level++, index /= VOLUME_SLOTS) {
+	for (; v->known_below && level < v->levels; level++, index /= VOLUME_SLOTS) {
 		struct page_key key = tree_key(volume, level, index);
 		struct page *p = cache_find(&s->cache, &key);
-		if (p && p->state == PAGE_READY && wants_id(s, p))
+		if (p && p->state == PAGE_READY && gets_id(s, p))
 			mark(s, p);
 	}
 }
@@ -579,18 +596,35 @@ static int write_twice(struct store *s, struct page *p, uint64_t id, struct page
 	return error;
 }
 
+/* The id that it had is nobody's any more. */
+static int drop(struct store *s, uint64_t id, struct page *leaf, struct record *record)
+{
+	log_tell(record, &(struct entry){.kind = ENTRY_DROP, .count = 2, .id = id}, NULL);
+	for (unsigned i = 0; i < 2; i++) {
+		if (table_free(s, table_entry(leaf, id + i)))
+			return store_contradiction(s);
+	}
+	ids_freed(s, id, 2);
+	return 0;
+}
+
 int tree_write_page(struct store *s, struct page *p, uint32_t kept, struct need *need)
 {
-	struct page *parent = NULL, *leaf;
+	struct page *parent = NULL, *leaf, *old_leaf = NULL;
 	struct record *record;
-	uint64_t id = wants_id(s, p) ? 0 : p->id;
+	uint64_t id = gets_id(s, p) ? 0 : p->id, old = id || wants_id(s, p) ? 0 : p->id;
+	unsigned words = 2 * fmt_entry_words(ENTRY_PAGE, 1) + fmt_entry_words(ENTRY_DROP, 2);
 	bool placed = id;
 	CHECK(p->dirty);
 	if (is_empty(p))
-		return p->id && !id ? leave(s, p, kept, need) : vanish(s, p, kept, need);
+		return p->id && wants_id(s, p) ? leave(s, p, kept, need) : vanish(s, p, kept, need);
 	int error = id ? 0 : parent_of(s, p, need, &parent);
+	if (!error && old)
+		error = table_leaf(s, old, need, &old_leaf);
+	if (!error && old)
+		error = old_leaf ? table_modify(s, old_leaf) : -LCPFS_E_CORRUPT;
 	if (!error)
-		error = log_open(s, HEAD_COLD, 2, 2 * fmt_entry_words(ENTRY_PAGE, 1), kept, need, &record);
+		error = log_open(s, HEAD_COLD, 2, words, kept, need, &record);
 	if (!error && id)
 		error = table_leaf_made(s, id, need, &leaf);
 	else if (!error)
@@ -604,13 +638,15 @@ int tree_write_page(struct store *s, struct page *p, uint32_t kept, struct need 
 		return error;
 	}
 	unmark(s, p);
+	if (old)
+		error = drop(s, old, old_leaf, record);
 	if (!placed) {
 		p->id = id;
 		p->birth = s->checkpoint.birth;
 		point_at(s, p, parent, id);
 	}
 	s->counters.page_blocks += 2;
-	return 0;
+	return error;
 }
 
 /* -- roll-forward -- */
@@ -681,10 +717,11 @@ int tree_become(struct store *s, uint32_t volume, uint64_t root, unsigned levels
 	return 0;
 }
 
-void tree_share_below(struct store *s, struct volume *v, uint32_t birth)
+void tree_share_below(struct store *s, struct volume *v, uint32_t birth, uint32_t known)
 {
 	struct trees *t = &s->trees;
 	v->shared_below = birth;
+	v->known_below = known;
 	t->unplaced = 0;
 	for (const struct page *p = t->dirty; p; p = p->dirty_next)
 		t->unplaced += wants_id(s, p);

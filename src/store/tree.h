@@ -29,8 +29,8 @@ int tree_leaf(struct store *s, uint32_t volume, uint64_t address, struct need *n
 int tree_leaf_made(struct store *s, uint32_t volume, uint64_t address, struct need *need, struct page **leaf) MUST_CHECK;
 void tree_modify(struct store *s, struct page *page); /* before it is changed */
 /*
- * Before a slot of a leaf is changed: pages on the way to it that a snapshot has too get ids of their own, when
- * they are written. How many blocks that takes; then, that it will happen.
+ * Before a slot of a leaf is changed: pages on the way to it that a snapshot has too, or that are known by their
+ * birth, get other ids when they are written. How many blocks that takes; then, that it will happen.
  */
 int tree_own_cost(struct store *s, uint32_t volume, uint64_t address, struct need *need,
 		  unsigned *blocks) MUST_CHECK;
@@ -39,6 +39,8 @@ void tree_own(struct store *s, uint32_t volume, uint64_t address);
 int tree_own_dirty(struct store *s) MUST_CHECK;
 /* Does a snapshot refer to what the volume refers to, and was born then? */
 bool tree_shares(const struct store *s, uint32_t volume, uint32_t birth);
+/* Is what has not changed since then to be known by that? */
+bool tree_knows(const struct store *s, uint32_t volume, uint32_t birth);
 /* Writes a dirty page to the log, or, if it is empty, does away with it. `kept`: metaslabs to leave. */
 int tree_write_page(struct store *s, struct page *page, uint32_t kept, struct need *need) MUST_CHECK;
 
@@ -63,8 +65,11 @@ int tree_bind_page(struct store *s, uint32_t volume, unsigned level, uint64_t in
 bool tree_is_loading(const struct store *s, uint32_t volume); /* a page of it is being read */
 /* From now on it is this tree. TRY_AGAIN: a page of it is being read; that has to be waited for. */
 int tree_become(struct store *s, uint32_t volume, uint64_t root, unsigned levels) MUST_CHECK;
-/* Snapshots came or went: what the volume has and is born below is shared. */
-void tree_share_below(struct store *s, struct volume *v, uint32_t birth);
+/*
+ * Snapshots came or went: what the volume has and is born below is shared; what is born below `known`, which is
+ * not less, gets another id where it changes.
+ */
+void tree_share_below(struct store *s, struct volume *v, uint32_t birth, uint32_t known);
 /* NULL: there is none of that number. */
 struct volume *tree_volume(struct store *s, uint32_t volume);
 /* May its pages be in memory other than on the device? */

@@ -45,6 +45,9 @@ completes clone "$POOL" db@ -- db@monday db@tuesday
 completes clone "$POOL" db@monday d --
 completes rollback "$POOL" l -- log@monday
 completes rename "$POOL" l -- log@monday
+lcpfs bookmark "$POOL" log@monday noted >/dev/null
+completes destroy "$POOL" log -- log#noted log@monday
+lcpfs destroy "$POOL" log#noted >/dev/null
 completes diff "$POOL" db@monday db@t -- db@tuesday
 completes destroy "$POOL" db@monday l -- log@monday
 completes resize "$POOL" "" -- db db-2 log

@@ -65,6 +65,10 @@ journey() {
 	same 0 snapshot a@x b@x a@y
 	same 1 snapshot b@y a@x
 	same 1 snapshot a
+	same 0 bookmark a@x m
+	same 1 bookmark a@y m
+	same 0 destroy a#m
+	same 1 destroy a#m
 	same 1 rename a@x y
 	same 0 rename a@x z
 	same 0 rename a@z a@x

@@ -59,6 +59,9 @@ everything() {
 	valid set set "$POOL" db max=40M name=other --json
 	valid snapshot snapshot "$POOL" other@x small@x other@y --json
 	valid hold hold "$POOL" other@x --json
+	valid bookmark bookmark "$POOL" other@x m --json
+	valid bookmarks list "$POOL" --bookmarks --json
+	valid destroy destroy "$POOL" other#m --json
 	valid rename rename "$POOL" other@x z --json
 	valid rename rename "$POOL" other@z other@x --json
 	valid release release "$POOL" other@x --json

@@ -118,17 +118,41 @@ would free 0"
 	[ "$(listed)" = "db@one db@two db@2026-11-27_18:00 db@3rd log@one 67108864" ] || fail "$(listed)"
 	expect 0 lcpfs rename "$POOL" db@3rd third --json
 	prints '{"renamed":"db@3rd","name":"db@third","dry_run":false}'
+	expect 0 lcpfs bookmark "$POOL" db@one b1 --dry-run
+	prints "would be: db#b1: bookmark of db@one"
+	expect 0 lcpfs list "$POOL" --bookmarks -H
+	prints ""
+	expect 0 lcpfs bookmark "$POOL" db@third b3
+	prints "db#b3: bookmark of db@third"
+	expect 1 lcpfs bookmark "$POOL" db@one '#b3'
+	says "bookmark db#b3 exists already"
+	expect 0 lcpfs bookmark "$POOL" db@one db#b1 --json
+	prints '{"bookmark":"db#b1","snapshot":"db@one","dry_run":false}'
+	expect 0 lcpfs list "$POOL" --bookmarks -H -o name
+	prints "db#b1
+db#b3"
+	expect 0 lcpfs list "$POOL" --bookmarks
+	head -n 1 out | grep -q '^NAME  *CREATED' || fail "$(cat out)"
+	expect 2 lcpfs list "$POOL" --bookmarks -o used
+	expect 2 lcpfs list "$POOL" --bookmarks --snapshots
+	expect 1 lcpfs destroy "$POOL" db#b1 db@one
+	says "db@one names no bookmark: give NAME#MARK"
+	expect 1 lcpfs destroy "$POOL" db#none
+	says "there is no bookmark db#none"
+	expect 1 lcpfs rollback "$POOL" db@one
 	expect 0 lcpfs rollback "$POOL" db@third
 	prints "db: rolled back to db@third"
 	expect 0 lcpfs rollback "$POOL" db@two --force --json
 	prints '{"rolled_back":"db@two","destroyed":["db@third","db@2026-11-27_18:00"],"dry_run":false}'
 	expect 0 lcpfs destroy "$POOL" db@one,two -n
+	expect 0 lcpfs list "$POOL" --bookmarks -H -o name
+	prints ""
 	expect 0 lcpfs destroy "$POOL" db@one,two log@one
 	prints "db@one: destroyed
 db@two: destroyed
 log@one: destroyed"
 	expect 0 lcpfs log "$POOL"
-	grep -v decision out | sed 's/^[^ ]* [^ ]* [^ ]*  //' | tail -n 13 >got
+	grep -v decision out | sed 's/^[^ ]* [^ ]* [^ ]*  //' | tail -n 16 >got
 	cat >wanted <<-'EOF'
 		snapshot   db@one, db@two
 		snapshot   log@one
@@ -139,13 +163,16 @@ log@one: destroyed"
 		released   log@one
 		renamed    db@3rd, once db@third
 		renamed    db@third, once db@3rd
+		bookmark   db#b3 of db@third
+		bookmark   db#b1 of db@one
+		destroyed  db#b1
 		rollback   db to db@third
 		destroyed  db@third, db@2026-11-27_18:00
 		rollback   db to db@two
 		destroyed  db@one, db@two
 		destroyed  log@one
 	EOF
-	tail -n 13 wanted | cmp - got || fail "$(diff wanted got)"
+	tail -n 16 wanted | cmp - got || fail "$(diff wanted got)"
 	[ -z "$(listed)" ] || fail "$(listed)"
 }
 

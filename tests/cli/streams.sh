@@ -245,6 +245,24 @@ from 0 served.whole lcpfs receive "$COPY" bk --resume --json
 grep -q '"skipped_bytes":[1-9]' out || fail "$(cat out)"
 unserve
 same db@one bk@one
+
+# ---- since a snapshot that is gone here, and only noted ----
+
+from 0 served.more lcpfs receive "$COPY" bk
+serve "$POOL"
+lcpfs bookmark "$POOL" db@two noted >/dev/null
+lcpfs destroy "$POOL" db@two >/dev/null
+change 'h.pwrite(some(100), 6 << 20); h.trim(1 << 20, 8 << 20)
+for i in range(30): h.pwrite(some(1), random.randrange(6144) * 4096)'
+lcpfs snapshot "$POOL" db@three >/dev/null
+lcpfs send "$POOL" db@three --from db#noted >noted.more || fail "cannot send"
+expect 0 lcpfs send "$POOL" db@three --from '#noted' -n --json
+grep -q "\"from\":\"noted\".*\"stream_bytes\":$(wc -c <noted.more)," out || fail "$(cat out)"
+expect 1 lcpfs send "$POOL" db@three --from db#none
+says "there is no bookmark db#none"
+unserve
+from 0 noted.more lcpfs receive "$COPY" bk
+same db@three bk@three
 lcpfs list "$COPY" --json | grep -q '"receiving":"[^n]' && fail "it still receives"
 check_clean "$COPY"
 check_clean "$POOL"

@@ -164,7 +164,7 @@ static void set_feature(struct world *w)
 
 	txg_begin(w->pool, &txg);
 	struct fmt_partition *page = txg_change(&txg, layout_partition_page(&w->pool->layout, part->slot));
-	page->features.incompatible = le64_of(PARTITION_SNAPSHOTS | PARTITION_CLONES);
+	page->features.incompatible = le64_of(PARTITION_SNAPSHOTS | PARTITION_CLONES | PARTITION_BOOKMARKS);
 	must(!txg_commit(&txg, &failure), "feature", &failure);
 }
 
@@ -343,6 +343,37 @@ static void op_rollback(struct world *w)
 		memcpy(w->version, to->version, w->blocks * sizeof(*w->version));
 }
 
+static void op_rename(struct world *w)
+{
+	char name[16];
+
+	if (!w->snaps)
+		return;
+	struct held *h = &w->snap[chance(w, w->snaps)];
+	snprintf(name, sizeof(name), "r%u", ++w->names);
+	int error = store_snapshot_rename(w->store, h->name, name);
+	must(!error || error == -LCPFS_E_NOSPC, "rename", NULL);
+	if (!error)
+		memcpy(h->name, name, sizeof(name));
+}
+
+/* Of what they stand for nothing is left, mostly; the decoder looks at what is under other ids for it. */
+static void op_bookmark(struct world *w)
+{
+	struct store_snapshot list[8];
+	unsigned count = store_bookmarks(w->store, list, 8);
+	char name[16];
+
+	if (count && (count == 8 || chance(w, 3) == 0)) {
+		int error = store_bookmark_destroy(w->store, list[chance(w, count)].name);
+		must(!error || error == -LCPFS_E_NOSPC, "destroy bookmark", NULL);
+	} else if (w->snaps) {
+		snprintf(name, sizeof(name), "m%u", ++w->names);
+		int error = store_bookmark(w->store, w->snap[chance(w, w->snaps)].name, name);
+		must(!error || error == -LCPFS_E_NOSPC, "bookmark", NULL);
+	}
+}
+
 static void op_close(struct world *w)
 {
 	struct lcpfs_failure failure = {0};
@@ -393,12 +424,16 @@ static void op(struct world *w)
 		op_close(w);
 	else if (what < 947)
 		op_cut(w);
-	else if (what < 967)
+	else if (what < 962)
 		op_clone(w);
-	else if (what < 977)
+	else if (what < 970)
 		op_destroy_clone(w);
-	else if (what < 987)
+	else if (what < 978)
 		op_promote(w);
+	else if (what < 983)
+		op_rename(w);
+	else if (what < 993)
+		op_bookmark(w);
 	else
 		must(store_step(w->store) >= -LCPFS_E_NOSPC, "step", NULL);
 }

@@ -437,7 +437,7 @@ static void op_promote(struct run *r)
 	r->promoted = (unsigned)(c - r->clone);
 	name_of(c, name);
 	int error = ALLOC_ARMED(store_promote(r->store, name, name));
-	if ((error == -LCPFS_E_EXISTS) != !snaps_is_youngest(r, c->snap))
+	if ((error == -LCPFS_E_EXISTS) != (!snaps_is_youngest(r, c->snap) || marks_younger(r, c->snap)))
 		sim_fail("promoting c%u, of s%u: %s", c->name, c->snap, lcpfs_error_sentence(error));
 	if (error == -LCPFS_E_NOSPC && !r->faulty)
 		sim_fail("a clone cannot be promoted on a full partition");

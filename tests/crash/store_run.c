@@ -82,6 +82,7 @@ void run_fork(struct run *to, const struct run *from, const struct simimage *ima
 	model_copy(&to->model, &from->model);
 	snaps_copy(to, from);
 	clones_copy(to, from);
+	marks_copy(to, from);
 	to->random = seed;
 	to->after_cut = true;
 	to->store = NULL;
@@ -102,6 +103,7 @@ void run_done(struct run *r)
 		store_abandon(r->store);
 	snaps_done(r);
 	clones_done(r);
+	marks_done(r);
 	model_free(&r->model);
 	simdisk_free(r->disk);
 }
@@ -200,6 +202,7 @@ void run_verify(struct run *r)
 	}
 	snaps_verify(r);
 	clones_verify(r);
+	marks_verify(r);
 }
 
 static uint32_t settled_version(struct run *r, uint32_t block, int64_t version)
@@ -236,6 +239,7 @@ void run_settle(struct run *r)
 	free(seen);
 	snaps_settle(r);
 	clones_settle(r);
+	marks_settle(r);
 }
 
 static void print_finding(void *context, const struct store_finding *finding)
@@ -297,6 +301,7 @@ void run_flushed(struct run *r)
 	model_flushed(&r->model);
 	snaps_flushed(r);
 	clones_flushed(r);
+	marks_flushed(r);
 }
 
 /* Did it work? If not, was it allowed to fail? */
@@ -488,7 +493,7 @@ void run_op(struct run *r)
 	if (!r->after_cut)
 		sim_begin_op(r->op);
 	r->now_us += run_random(r, 400000);
-	if (snaps_used(r) && run_random(r, 6) == 0)
+	if (snaps_used(r) && run_random(r, marks_used(r) ? 3 : 6) == 0)
 		snaps_op(r);
 	else if (clones_used(r) && what < 24 && clones_change(r))
 		;

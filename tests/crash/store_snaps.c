@@ -368,11 +368,13 @@ static void op_rollback(struct run *r)
 	r->rolling_from = r->model.journal_count;
 	change_all(r, n->version);
 	name_of(n, name);
+	marks_go_back(r, n);
 	int error = ALLOC_ARMED(store_rollback(r->store, name));
 	never_full(r, error);
 	bool done = worked(r, error);
 	if (!simdisk_is_stopped(r->disk)) {
 		r->rolling = NULL;
+		marks_went_back(r, n, done);
 		if (done)
 			run_flushed(r);
 		else
@@ -393,7 +395,9 @@ void snaps_give_up(struct run *r)
 
 void snaps_op(struct run *r)
 {
-	if (clones_used(r) && run_random(r, 2))
+	if (marks_used(r) && run_random(r, 3) == 0)
+		marks_op(r);
+	else if (clones_used(r) && run_random(r, 2))
 		clones_op(r);
 	else if (run_random(r, 2) || !r->snaps)
 		snaps_take(r);

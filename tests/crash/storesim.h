@@ -15,7 +15,8 @@ enum {
 	METASLABS_TOTAL_MAX = 64,
 	READ_BLOCKS = 32,
 	SNAPS_MAX = 5,
-	CLONES_SIM_MAX = 3
+	CLONES_SIM_MAX = 3,
+	MARKS_MAX = 4
 };
 
 /* A snapshot as the model has it. */
@@ -31,6 +32,14 @@ struct snap {
 struct clone {
 	unsigned name, snap; /* snap: what it is a clone of */
 	struct model model;
+	bool listed, durable; /* as of a snapshot */
+};
+
+/* A bookmark as the model has it. */
+struct mark {
+	unsigned name, snap;  /* snap: what it was made of, in the model; younger ones have higher ones */
+	unsigned label;       /* what that was called then */
+	uint32_t *version;    /* what it held, by block */
 	bool listed, durable; /* as of a snapshot */
 };
 
@@ -62,6 +71,8 @@ struct run {
 	unsigned clones, clone_names;
 	uint32_t *promoting[2]; /* the volume, and this clone, before they are exchanged; NULL: they are not */
 	unsigned promoted;
+	struct mark mark[MARKS_MAX];
+	unsigned marks, mark_names;
 	const uint32_t *rolling; /* the volume is about to become this, */
 	uint32_t rolling_from;   /* after so many changes of the journal */
 };
@@ -114,6 +125,20 @@ void clones_done(struct run *r);
 void clones_flushed(struct run *r);
 void clones_verify(struct run *r);
 void clones_settle(struct run *r);
+
+/* And of bookmarks, of some of them. */
+bool marks_used(const struct run *r);
+void marks_op(struct run *r);
+void marks_copy(struct run *to, const struct run *from);
+void marks_done(struct run *r);
+void marks_flushed(struct run *r);
+void marks_verify(struct run *r);
+void marks_settle(struct run *r);
+bool marks_younger(const struct run *r, unsigned snap); /* are there some? */
+/* Before the volume is rolled back, and after. */
+void marks_go_back(struct run *r, const struct snap *to);
+void marks_went_back(struct run *r, const struct snap *to, bool done);
+
 void run_flushed(struct run *r);        /* all that was done is durable */
 bool run_may_fail(const struct run *r); /* reads of what is there */
 void snaps_verify(struct run *r);

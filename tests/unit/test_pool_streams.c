@@ -452,6 +452,156 @@ static void only_an_older_one_can_be_gone_on_from(void **state)
 	pair_done(&p);
 }
 
+/* -- since a bookmark -- */
+
+static int mark(struct fixture *f, const char *snapshot, const char *name)
+{
+	return lcpfs_bookmark_create(f->pool, snapshot, name, NULL, &f->failure);
+}
+
+/* As much data from the bookmark as from the snapshot. */
+static void same_data(struct fixture *f, const char *name, const char *snapshot, const char *bookmark)
+{
+	struct lcpfs_send_options options = {.from = snapshot, .dry_run = true};
+	struct lcpfs_stream a, b;
+
+	must(f, lcpfs_snapshot_send(f->pool, name, &options, &a, &f->failure));
+	options.from = bookmark;
+	must(f, lcpfs_snapshot_send(f->pool, name, &options, &b, &f->failure));
+	assert_int_equal(a.data_bytes, b.data_bytes);
+	assert_int_equal(a.from_guid, b.from_guid);
+	assert_true(a.hole_bytes <= b.hole_bytes);
+}
+
+static void lose(struct fixture *f, const char *name)
+{
+	must(f, lcpfs_snapshot_destroy(f->pool, &name, 1, NULL, &f->failure));
+}
+
+/* Writes and trims, and a snapshot with a bookmark; mostly the snapshot goes before the next change. */
+static void change(struct fixture *f, uint64_t random, unsigned i, const char *name, const char *bookmark)
+{
+	for (unsigned k = 0; k < 1 + (random & 3); k++) {
+		uint64_t q = hash_mix(random + k), first = q % (VOLUME_BLOCKS - 300);
+		must(f, fixture_write(f, "a", first, 1 + (q >> 32) % (q >> 60 ? 5 : 250), 10 * i + k));
+		if (q >> 50 & 1)
+			trim(f, (q >> 20) % (VOLUME_BLOCKS - 300), 1 + (q >> 36) % 300);
+	}
+	f->now_us += 1000;
+	take(f, name);
+	must(f, mark(f, name, bookmark));
+}
+
+static void increments_since_what_is_gone(uint64_t seed, bool reopens)
+{
+	char name[16], from[16] = "", bookmark[16], before[16] = "";
+	struct fixture f, g;
+	bool kept = false;
+
+	new_pool(&f, 96 * MB, 1 * MB, 1);
+	new_pool(&g, 128 * MB, 2 * MB, 2);
+	for (unsigned i = 0; i < 70; i++) {
+		uint64_t r = hash_mix(seed + i);
+		snprintf(name, sizeof(name), "a@%u", i);
+		snprintf(bookmark, sizeof(bookmark), "a#%u", i);
+		change(&f, r, i, name, bookmark);
+		if (reopens && r >> 10 & 1) {
+			must(&f, fixture_close(&f));
+			must(&f, fixture_open(&f, false));
+		}
+		if (i && (r >> 20 & 3) == 0) { /* not sent */
+			if (r >> 22 & 1)
+				lose(&f, name);
+			continue;
+		}
+		if (kept) {
+			same_data(&f, name, before + 2, from);
+			lose(&f, before);
+		}
+		struct tape t = record(&f, name, i ? from : NULL);
+		must(&g, play(&g, "a", &t, t.length));
+		free(t.bytes);
+		compare(&f, name, &g, name);
+		kept = (r >> 24 & 3) == 0;
+		if (!kept)
+			lose(&f, name);
+		strcpy(from, bookmark + 1);
+		strcpy(before, name);
+	}
+	fixture_invariants(&f);
+	must(&f, fixture_close(&f));
+	assert_int_equal(fixture_check(&f, true), 0);
+	fixture_done(&f);
+	fixture_done(&g);
+}
+
+static void snapshots_may_go_where_there_is_a_bookmark(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 0; seed < 6; seed++)
+		increments_since_what_is_gone(seed * 1000, seed % 2);
+}
+
+static void what_bookmarks_are_refused(void **state)
+{
+	struct lcpfs_snapshot_options dry = {.dry_run = true}, force = {.force = true};
+	struct lcpfs_send_options options = {.from = "#m", .dry_run = true};
+	struct lcpfs_bookmark_info list[4];
+	struct lcpfs_stream stream;
+	struct pair p;
+	size_t count;
+
+	(void)state;
+	pair_new(&p);
+	struct fixture *f = &p.f;
+	must(f, lcpfs_bookmark_create(f->pool, "a@1", "m", &dry, &f->failure));
+	assert_int_equal(mark(f, "a@none", "m"), -LCPFS_E_NOT_FOUND);
+	assert_int_equal(mark(f, "a", "m"), -LCPFS_E_INVALID);
+	assert_int_equal(mark(f, "a@1", "b#m"), -LCPFS_E_INVALID);
+	assert_int_equal(mark(f, "a@1", "a#m m"), -LCPFS_E_INVALID);
+	assert_int_equal(mark(f, "a@1", "#"), -LCPFS_E_INVALID);
+	must(f, mark(f, "a@1", "m"));
+	assert_int_equal(mark(f, "a@2", "a#m"), -LCPFS_E_EXISTS);
+	must(f, mark(f, "a@2", "#2"));
+	must(f, lcpfs_bookmark_list(f->pool, NULL, list, 4, &count, &f->failure));
+	assert_int_equal(count, 2);
+	assert_string_equal(list[0].name, "a#m");
+	assert_string_equal(list[1].name, "a#2");
+	assert_int_equal(lcpfs_bookmark_list(f->pool, "none", list, 4, &count, &f->failure), -LCPFS_E_NOT_FOUND);
+	assert_int_equal(lcpfs_snapshot_send(f->pool, "a@1", &options, &stream, &f->failure), -LCPFS_E_INVALID);
+	assert_string_equal(f->failure.message, "a#m is not older than a@1");
+	must(f, lcpfs_snapshot_send(f->pool, "a@2", &options, &stream, &f->failure));
+	assert_int_equal(stream.from_guid, list[0].guid);
+	options.from = "a#none";
+	assert_int_equal(lcpfs_snapshot_send(f->pool, "a@2", &options, &stream, &f->failure), -LCPFS_E_NOT_FOUND);
+	options.from = "b#m";
+	assert_int_equal(lcpfs_snapshot_send(f->pool, "a@2", &options, &stream, &f->failure), -LCPFS_E_INVALID);
+	/* What a rollback gives up has no bookmark any more. */
+	must(f, lcpfs_snapshot_destroy(f->pool, &(const char *){"a@2"}, 1, NULL, &f->failure));
+	char partition[LCPFS_NAME_MAX + 1];
+	must(f, lcpfs_clone_create(f->pool, "a@1", "c", false, &f->failure));
+	assert_int_equal(lcpfs_clone_promote(f->pool, "c", false, partition, &f->failure), -LCPFS_E_EXISTS);
+	assert_non_null(
+		strstr(f->failure.message, "bookmark a#2 is younger than the snapshot that c is a clone of"));
+	must(f, lcpfs_clone_destroy(f->pool, &(const char *){"c"}, 1, false, &f->failure));
+	assert_int_equal(lcpfs_snapshot_rollback(f->pool, "a@1", NULL, &f->failure), -LCPFS_E_EXISTS);
+	assert_string_equal(f->failure.message,
+			    "bookmark a#2 is younger than a@1; --force destroys those that are");
+	must(f, lcpfs_snapshot_rollback(f->pool, "a@1", &force, &f->failure));
+	must(f, lcpfs_bookmark_list(f->pool, "a", list, 4, &count, &f->failure));
+	assert_int_equal(count, 1);
+	must(f, fixture_close(f));
+	assert_int_equal(fixture_check(f, true), 0);
+	must(f, fixture_open(f, false));
+	must(f, lcpfs_bookmark_destroy(f->pool, "a#m", &dry, &f->failure));
+	must(f, lcpfs_bookmark_destroy(f->pool, "a#m", NULL, &f->failure));
+	assert_int_equal(lcpfs_bookmark_destroy(f->pool, "a#m", NULL, &f->failure), -LCPFS_E_NOT_FOUND);
+	assert_int_equal(lcpfs_bookmark_destroy(f->pool, "a@1", NULL, &f->failure), -LCPFS_E_INVALID);
+	must(f, lcpfs_bookmark_list(f->pool, NULL, list, 4, &count, &f->failure));
+	assert_int_equal(count, 0);
+	pair_done(&p);
+}
+
 /* -- going on -- */
 
 static void is_half_received(struct fixture *g)
@@ -887,6 +1037,8 @@ int main(void)
 		cmocka_unit_test(records_are_all_and_in_order),
 		cmocka_unit_test(what_does_not_fit_is_refused),
 		cmocka_unit_test(only_an_older_one_can_be_gone_on_from),
+		cmocka_unit_test(snapshots_may_go_where_there_is_a_bookmark),
+		cmocka_unit_test(what_bookmarks_are_refused),
 		cmocka_unit_test(a_cut_stream_is_gone_on_with),
 		cmocka_unit_test(another_stream_is_not_gone_on_with),
 		cmocka_unit_test(a_half_received_volume_is_not_made_shorter),
