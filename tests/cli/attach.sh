@@ -43,6 +43,18 @@ says "db is not attached"
 expect 0 lcpfs attach "$POOL" db --dry-run
 grep -q "^would be: db: attached by " out || fail "$(cat out)"
 expect 1 lcpfs attach "$POOL" nobody --dry-run
+expect 0 lcpfs snapshot "$POOL" db@for.a.clone
+expect 0 lcpfs clone "$POOL" db@for.a.clone copy
+expect 0 lcpfs attach "$POOL" copy --dry-run
+grep -q "^would be: copy: attached by " out || fail "$(cat out)"
+expect 0 lcpfs attach "$POOL" copy
+CLONED=$(cat out)
+[ "$(blockdev --getsize64 "$CLONED")" = 67108864 ] || fail "the clone's length"
+expect 1 lcpfs destroy "$POOL" copy
+says "in use by 1 client"
+expect 0 lcpfs detach "$POOL" copy
+expect 0 lcpfs destroy "$POOL" copy
+expect 0 lcpfs destroy "$POOL" db@for.a.clone
 expect 1 lcpfs detach "$POOL" db
 expect 0 lcpfs attach "$POOL" db
 DEVICE=$(cat out)

@@ -286,6 +286,45 @@ static void root_birth(struct bed *b) { b->root.birth = le32_of(UINT32_MAX); }
 static void root_seq_later(struct bed *b) { b->root.seq = le64_of(le64_get(b->root.seq) + 5); }
 static void root_seq_last(struct bed *b) { b->root.seq = le64_of(UINT64_MAX); }
 
+/* Of clones: none is in the list. */
+static void root_clone(struct bed *b, uint32_t number, uint32_t levels, uint64_t root)
+{
+	b->root.birth = le32_of(9);
+	b->root.clone[3].number = le32_of(number);
+	b->root.clone[3].volume = (struct fmt_volume){le64_of(root), le32_of(levels), le32_of(number - 2),
+						      le64_of(VOLUME_BLOCKS), le64_of(2)};
+}
+
+static void clone_unlisted(struct bed *b)
+{
+	root_clone(b, 5, 2, le64_get(volume_of(b)->root));
+}
+static void clone_of_the_head(struct bed *b)
+{
+	root_clone(b, VOLUME_HEAD, 2, le64_get(volume_of(b)->root));
+}
+static void clone_beyond(struct bed *b)
+{
+	root_clone(b, SNAPSHOT_LAST + 1, 1, 0);
+}
+static void clone_without_levels(struct bed *b)
+{
+	root_clone(b, 5, 0, 0);
+}
+static void clone_of_many_levels(struct bed *b)
+{
+	root_clone(b, 5, VOLUME_LEVELS_MAX + 1, 0);
+}
+static void clone_odd(struct bed *b)
+{
+	root_clone(b, 5, 1, b->page + 1);
+}
+static void clone_twice(struct bed *b)
+{
+	clone_unlisted(b);
+	b->root.clone[4] = b->root.clone[3];
+}
+
 static void root_counters(struct bed *b)
 {
 	for (unsigned i = 0; i < ARRAY_LENGTH(b->root.counter); i++)
@@ -562,6 +601,55 @@ static void page_index(struct bed *b)
 static void page_index_level(struct bed *b)
 {
 	only(b, E(ENTRY_PAGE, .id = 200, .count = 1, .level = 3, .address = UINT64_C(1) << 39), 0);
+}
+static void clone_made(struct bed *b, uint32_t number, uint64_t id, unsigned level)
+{
+	only(b,
+	     (struct entry){
+		     .kind = ENTRY_CLONE, .volume = number, .id = id, .level = level, .length = VOLUME_BLOCKS},
+	     0);
+}
+static void clone_in_the_log(struct bed *b)
+{
+	clone_made(b, 5, 0, 1);
+}
+static void clone_of_the_list(struct bed *b)
+{
+	clone_made(b, VOLUME_LIST, 0, 1);
+}
+static void clone_of_volume_1(struct bed *b)
+{
+	clone_made(b, VOLUME_HEAD, 0, 1);
+}
+static void clone_made_odd(struct bed *b)
+{
+	clone_made(b, 5, b->page + 1, 1);
+}
+static void clone_made_high(struct bed *b)
+{
+	clone_made(b, 5, 0, VOLUME_LEVELS_MAX + 1);
+}
+static void clone_made_long(struct bed *b)
+{
+	only(b, (struct entry){.kind = ENTRY_CLONE, .volume = 5, .level = 1, .length = UINT64_MAX}, 0);
+}
+static void clone_ended_unknown(struct bed *b)
+{
+	clone_made(b, 5, 0, 0);
+}
+static void clone_written_unknown(struct bed *b)
+{
+	only(b, (struct entry){.kind = ENTRY_WRITE, .volume = 5, .id = b->fresh, .address = 3, .count = 1}, 3);
+}
+static void clone_trimmed_unknown(struct bed *b)
+{
+	only(b, (struct entry){.kind = ENTRY_TRIM, .volume = 5, .address = 3, .length = 1}, 0);
+}
+static void clone_made_and_ended(struct bed *b)
+{
+	clone_made(b, 5, le64_get(volume_of(b)->root), 2);
+	tell(b, (struct entry){.kind = ENTRY_TRIM, .volume = 5, .address = 3, .length = 1}, 0);
+	tell(b, (struct entry){.kind = ENTRY_CLONE, .volume = 5}, 0);
 }
 static void page_of_volume(struct bed *b)
 {
@@ -1041,6 +1129,23 @@ static const struct change changes[] = {
 	{"flushed beyond its end", IN_ROOT, CORRUPT, root_durable, QUIET},
 	{"more written than can be", IN_ROOT, CORRUPT, root_written, QUIET},
 	{"the last birth", IN_ROOT, 0, root_birth, QUIET},
+	{"a clone that is not listed", IN_ROOT, CORRUPT, clone_unlisted, QUIET},
+	{"the head as a clone", IN_ROOT, CORRUPT, clone_of_the_head, QUIET},
+	{"a clone of too high a number", IN_ROOT, CORRUPT, clone_beyond, QUIET},
+	{"a clone without levels", IN_ROOT, CORRUPT, clone_without_levels, QUIET},
+	{"a clone of too many levels", IN_ROOT, CORRUPT, clone_of_many_levels, QUIET},
+	{"a clone with an odd root", IN_ROOT, CORRUPT, clone_odd, QUIET},
+	{"a clone twice", IN_ROOT, CORRUPT, clone_twice, QUIET},
+	{"a clone made that is not listed", IN_RECORD, CORRUPT, clone_in_the_log, QUIET},
+	{"the list made a clone", IN_RECORD, CORRUPT, clone_of_the_list, QUIET},
+	{"the head made a clone", IN_RECORD, CORRUPT, clone_of_volume_1, QUIET},
+	{"a clone made with an odd root", IN_RECORD, CORRUPT, clone_made_odd, QUIET},
+	{"a clone made of too many levels", IN_RECORD, CORRUPT, clone_made_high, QUIET},
+	{"a clone made without end", IN_RECORD, CORRUPT, clone_made_long, QUIET},
+	{"a clone ended that is not there", IN_RECORD, 0, clone_ended_unknown, QUIET},
+	{"a write to a clone that is not there", IN_RECORD, CORRUPT, clone_written_unknown, QUIET},
+	{"a trim of a clone that is not there", IN_RECORD, CORRUPT, clone_trimmed_unknown, QUIET},
+	{"a clone made, changed and ended", IN_RECORD, 0, clone_made_and_ended, QUIET},
 	{"a sequence that is not reached", IN_ROOT, CORRUPT, root_seq_later, QUIET},
 	{"the last sequence number", IN_ROOT, CORRUPT, root_seq_last, QUIET},
 	{"counters at their end", IN_ROOT, 0, root_counters, QUIET},
