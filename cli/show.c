@@ -310,29 +310,94 @@ void show_list(struct json_object *result)
 		show_legend(field_get(result, "pool"));
 }
 
-static void threshold_row(struct table *table, const char *name, struct json_object *threshold)
+enum { NOW_TEXT = 96 };
+
+static const char *side_name(struct json_object *side)
+{
+	const char *name = text_of(side, "name");
+
+	return *name ? name : field_count(side, "id") ? "(gone)" : "free space";
+}
+
+/* Below 70 % of it, in proportion (src/engine/weigh.c). */
+static void pressure_now(struct json_object *d, double threshold, char text[NOW_TEXT])
+{
+	struct json_object *to = field_get(d, "to");
+	double pressure = field_number(to, "pressure");
+	char is[NUMBER_TEXT];
+
+	if (!field_count(d, "outcomes"))
+		snprintf(text, NOW_TEXT, "nothing: no move was judged yet");
+	else if (!field_count(to, "id"))
+		snprintf(text, NOW_TEXT, "nothing: no move is weighed");
+	else if (pressure < 0.7 * threshold)
+		snprintf(text, NOW_TEXT, "moves to %s are smaller: it has %s", side_name(to),
+			 number_print(is, pressure));
+	else
+		snprintf(text, NOW_TEXT, "nothing: %s presses enough", side_name(to));
+}
+
+static void cooldown_now(struct json_object *d, char text[NOW_TEXT])
+{
+	struct json_object *to = field_get(d, "to");
+	const char *reason = text_of(d, "reason");
+
+	if (!strcmp(reason, "wait_effect") && !(field_number(to, "since_change_blocks") > 0))
+		snprintf(text, NOW_TEXT, "%s writes nothing: it is waited for", side_name(to));
+	else
+		snprintf(text, NOW_TEXT, "nothing: blocks written tell");
+}
+
+/* Of what trust lets move, a learned step and its learning rate let go so much. */
+static void step_now(struct json_object *d, const char *side_key, const char *step, const char *rate,
+		     char text[NOW_TEXT])
+{
+	struct json_object *side = field_get(d, side_key);
+	double most = field_number(d, step) * (1 + field_number(d, rate)) * field_number(side, "size_blocks");
+	char blocks[WORDS_ROOM];
+
+	if (!field_count(field_get(d, "to"), "id"))
+		snprintf(text, NOW_TEXT, "nothing: no move is weighed");
+	else if (!field_count(side, "id"))
+		snprintf(text, NOW_TEXT, "nothing: free space gives");
+	else if (field_number(d, "trust") * field_number(d, "balance_blocks") > most)
+		snprintf(text, NOW_TEXT, "%s %s at most %s at once", side_name(side),
+			 strcmp(side_key, "to") ? "gives" : "gets", words_blocks(blocks, most));
+	else
+		snprintf(text, NOW_TEXT, "nothing: less is wanted");
+}
+
+static void threshold_row(struct table *table, const char *name, struct json_object *threshold, const char *value,
+			  const char *now)
 {
 	table_row(table);
 	table_cell(table, "%s", name);
-	cell_number(table, threshold, "value");
-	cell_number(table, threshold, "uncertainty");
+	table_cell(table, "%s", value);
 	table_cell(table, "%llu", (unsigned long long)field_count(threshold, "observations"));
-	cell_number(table, threshold, "learning_rate");
-	cell_number(table, threshold, "mean_outcome");
-	cell_number(table, threshold, "variance");
-	cell_number(table, threshold, "confidence");
+	table_cell(table, "%.0f%%", 100 * field_number(threshold, "confidence"));
+	table_cell(table, "%s", now);
 }
 
-static void show_thresholds(struct json_object *thresholds)
+static void show_thresholds(struct json_object *thresholds, struct json_object *d)
 {
-	static const char *const titles[] = {"<LEARNED", "VALUE", "UNCERTAIN", "SEEN",	     "RATE",
-					     "OUTCOME",	 "VARIANCE", "CONFIDENCE", NULL};
+	static const char *const titles[] = {"<LEARNED", "VALUE", "SEEN", "CONFIDENCE", "<WHAT IT DOES NOW", NULL};
+	struct json_object *pressure = field_get(thresholds, "pressure");
+	struct json_object *cooldown = field_get(thresholds, "cooldown_s");
+	struct json_object *growth = field_get(thresholds, "growth_step");
+	struct json_object *shrink = field_get(thresholds, "shrink_step");
 	struct table *table = table_new(titles);
+	char value[WORDS_ROOM], now[NOW_TEXT];
 
-	threshold_row(table, "pressure", field_get(thresholds, "pressure"));
-	threshold_row(table, "cooldown (s)", field_get(thresholds, "cooldown_s"));
-	threshold_row(table, "growth step", field_get(thresholds, "growth_step"));
-	threshold_row(table, "shrink step", field_get(thresholds, "shrink_step"));
+	pressure_now(d, field_number(pressure, "value"), now);
+	threshold_row(table, "pressure", pressure, number_print(value, field_number(pressure, "value")), now);
+	cooldown_now(d, now);
+	threshold_row(table, "cooldown", cooldown, words_duration(value, field_number(cooldown, "value")), now);
+	step_now(d, "to", "growth_step", "growth_rate", now);
+	snprintf(value, sizeof(value), "%.1f%%", 100 * finite_number(growth, "value"));
+	threshold_row(table, "growth step", growth, value, now);
+	step_now(d, "from", "shrink_step", "shrink_rate", now);
+	snprintf(value, sizeof(value), "%.1f%%", 100 * finite_number(shrink, "value"));
+	threshold_row(table, "shrink step", shrink, value, now);
 	table_print(table);
 }
 
@@ -444,7 +509,7 @@ void show_status(struct json_object *result)
 	       count_of(engine, "inconclusive"), count_of(engine, "undone"));
 	show_saved(engine, 12);
 	printf("\n");
-	show_thresholds(field_get(engine, "thresholds"));
+	show_thresholds(field_get(engine, "thresholds"), field_get(result, "decision"));
 }
 
 /* In bytes where it is no whole number of what size_print would say. */
@@ -515,13 +580,6 @@ static const struct side_line side_lines[] = {
 	{"epsilon per M", "gain_per_block", cell_per_m},
 };
 
-static const char *side_name(struct json_object *side)
-{
-	const char *name = text_of(side, "name");
-
-	return *name ? name : field_count(side, "id") ? "(gone)" : "(free space)";
-}
-
 static void show_sides(struct json_object *from, struct json_object *to)
 {
 	char from_title[128], to_title[128];
@@ -540,13 +598,6 @@ static void show_sides(struct json_object *from, struct json_object *to)
 	table_print(table);
 }
 
-static void line_number(struct json_object *decision, const char *label, const char *key)
-{
-	char text[NUMBER_TEXT];
-
-	printf("%-26s%s\n", label, number_print(text, field_number(decision, key)));
-}
-
 static void line_blocks(struct json_object *decision, const char *label, const char *key)
 {
 	char text[SIZE_TEXT];
@@ -555,26 +606,72 @@ static void line_blocks(struct json_object *decision, const char *label, const c
 	printf("%-26s%s\n", label, text);
 }
 
-static void show_weighing(struct json_object *d)
+/* What is held against what. The last column says what stands under WITH. */
+static void compare(struct table *table, const char *what, const char *is, const char *with, const char *which)
 {
-	char gain[WORDS_ROOM], error[WORDS_ROOM], saved[WORDS_ROOM];
+	table_row(table);
+	table_cell(table, "%s", what);
+	table_cell(table, "%s", is);
+	table_cell(table, "%s", with);
+	table_cell(table, "%s", which);
+}
 
-	line_blocks(d, "weighed", "blocks");
-	printf("%-26s%s ± %s\n", "expected fall of epsilon", words_number(gain, field_number(d, "expected_gain")),
-	       words_number(error, field_number(d, "expected_error")));
-	line_blocks(d, "copying it costs", "cost_blocks");
-	line_blocks(d, "ends when it has copied", "cost_limit_blocks");
-	printf("%-26s%s/s\n", "less written", words_blocks(saved, field_number(d, "expected_saving_blocks_s")));
-	line_blocks(d, "until in balance", "balance_blocks");
+static void compare_blocks(struct table *table, const char *what, double is, double with, const char *which)
+{
+	char first[WORDS_ROOM], second[WORDS_ROOM];
+
+	compare(table, what, words_blocks(first, is), words_blocks(second, with), which);
+}
+
+static void compare_share(struct table *table, const char *what, double is, double with, const char *which)
+{
+	char first[NUMBER_TEXT], second[NUMBER_TEXT];
+
+	snprintf(first, sizeof(first), "%.1f%%", isfinite(is) ? is : 0);
+	snprintf(second, sizeof(second), "%.1f%%", isfinite(with) ? with : 0);
+	compare(table, what, first, second, which);
+}
+
+static double percent_of(double part, double all)
+{
+	return all > 0 ? 100 * part / all : 0;
+}
+
+/* Of what was weighed for a move to `to`. */
+static void show_compared(struct json_object *d, struct json_object *from, struct json_object *to)
+{
+	static const char *const titles[] = {"<COMPARED", "THIS", "WITH", "<WHICH IS", NULL};
+	double epsilon = finite_number(from, "epsilon") + finite_number(to, "epsilon");
+	double blocks = (double)field_count(d, "blocks");
+	struct table *table = table_new(titles);
+	char is[NUMBER_TEXT], with[NUMBER_TEXT];
+
+	compare_share(table, "clients wait less by", percent_of(finite_number(d, "expected_gain"), epsilon),
+		      percent_of(finite_number(d, "expected_error"), epsilon), "its standard error");
+	compare_blocks(table, "writing saved",
+		       finite_number(d, "expected_saving_blocks_s") * field_number(d, "horizon_s"),
+		       finite_number(d, "cost_blocks"), "copied for it");
+	compare_blocks(table, "copied for it", finite_number(d, "cost_blocks"),
+		       finite_number(d, "copying_budget_blocks"), "what moves may cost now");
+	compare_blocks(table, "moved", blocks, finite_number(d, "balance_blocks"), "until in balance");
+	compare_share(table, "growth", percent_of(blocks, finite_number(to, "size_blocks")),
+		      100 * field_number(d, "growth_step"), "the growth step");
+	if (field_count(from, "id"))
+		compare_share(table, "shrinking", percent_of(blocks, finite_number(from, "size_blocks")),
+			      100 * field_number(d, "shrink_step"), "the shrink step");
+	compare(table, "pressure", number_print(is, field_number(to, "pressure")),
+		number_print(with, field_number(d, "pressure_threshold")), "where moves helped");
+	compare_blocks(table, "written at this size", finite_number(to, "since_change_blocks"),
+		       finite_number(to, "size_blocks"), "once all its space");
+	table_print(table);
+}
+
+static void show_engine(struct json_object *d)
+{
 	show_saved(d, 26);
 	line_blocks(d, "way back to base sizes", "return_blocks");
-	line_number(d, "trust in expectations", "trust");
-	line_number(d, "outcomes so far", "outcomes");
-	line_number(d, "pressure threshold", "pressure_threshold");
-	line_number(d, "confidence in it", "confidence");
-	line_number(d, "cooldown (s)", "cooldown_s");
-	line_number(d, "growth step", "growth_step");
-	line_number(d, "shrink step", "shrink_step");
+	printf("%-26s%.0f %%\n", "trust in expectations", 100 * field_number(d, "trust"));
+	printf("%-26s%llu\n", "verdicts so far", count_of(d, "outcomes"));
 }
 
 /* Where snapshots hold a tenth of what is stored, or more: who wonders why it is full has to know. */
@@ -612,8 +709,10 @@ void show_explain(struct json_object *result)
 	for (size_t i = 0; i < field_length(snapshots); i++)
 		explain_snapshots(json_object_array_get_idx(snapshots, i));
 	printf("\n%-26s%s (%s)\n", "answer", text_of(d, "action"), text_of(d, "reason"));
-	show_weighing(d);
+	show_engine(d);
 	if (weighed) {
+		printf("\n");
+		show_compared(d, from, to);
 		printf("\n");
 		show_sides(from, to);
 	}

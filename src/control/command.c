@@ -29,7 +29,7 @@ static int without_sentence(struct command_call *call, int error)
 		     : 0;
 }
 
-static int run_status(struct command_call *call)
+static int put_pool(struct command_call *call)
 {
 	struct lcpfs_pool_info info;
 	int error = lcpfs_pool_get_info(call->pool, &info);
@@ -69,7 +69,7 @@ static int run_list(struct command_call *call)
 	field_put(call->result, "partitions", array);
 	describe_partitions_free(&partitions);
 	error = put_clones(call);
-	return error ? error : run_status(call);
+	return error ? error : put_pool(call);
 }
 
 /* What the partition looks like after a change. */
@@ -308,6 +308,23 @@ static int run_explain(struct command_call *call)
 		field_put(call->result, "snapshots", explain_snapshots(call, &partitions));
 	describe_partitions_free(&partitions);
 	return 0;
+}
+
+/* With the last decision: it says which of the learned thresholds matter now. */
+static int run_status(struct command_call *call)
+{
+	struct describe_partitions partitions;
+	struct lcpfs_engine_decision decision;
+	int error = lcpfs_pool_explain(call->pool, NULL, &decision, call->failure);
+
+	if (error)
+		return without_sentence(call, error);
+	error = describe_partitions_load(&partitions, call->pool);
+	if (error)
+		return without_sentence(call, error);
+	field_put(call->result, "decision", describe_decision(&decision, &partitions));
+	describe_partitions_free(&partitions);
+	return put_pool(call);
 }
 
 /* The newest `room` events after the one of that number. */

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A control server that means no good: hostile_server.py SOCKET POOL GUID MODE"""
+"""A control server that means no good: hostile_server.py SOCKET POOL GUID MODE; or tells what stands in a file."""
 
 import json
 import os
@@ -32,6 +32,9 @@ def answer(connection, request):
 		say(connection, {"ok": True, "result": identity})
 	elif mode in ("silent", "silent-later"):
 		time.sleep(100)
+	elif os.path.exists(mode):
+		with open(mode, encoding="utf-8") as file:
+			say(connection, {"ok": True, "result": json.load(file)})
 	elif mode == "escapes":
 		say(connection, {"ok": True, "result": RESULT})
 	elif mode == "escapes-in-error":
