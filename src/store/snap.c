@@ -375,12 +375,13 @@ static int check_end(struct store *s)
 	return error;
 }
 
-/* A clone's is ALIVE as long as there is the clone. */
+/* A clone's is ALIVE as long as there is the clone. What is LEFT is freed down to its own. */
 static int check_origin(const struct store *s, const struct snapshot *n)
 {
 	const struct snapshot *origin = tree_snapshot(s, n->volume.origin);
-	bool good = n->state != SNAPSHOT_CLONE ? origin || !n->volume.origin
-					       : n->slot != NO_SLOT && origin && origin->state == SNAPSHOT_ALIVE;
+	bool good = n->state == SNAPSHOT_CLONE  ? n->slot != NO_SLOT && origin && origin->state == SNAPSHOT_ALIVE
+		    : n->state == SNAPSHOT_LEFT ? origin != NULL
+						: origin || !n->volume.origin;
 	return good ? 0 : -LCPFS_E_CORRUPT;
 }
 

@@ -13,8 +13,9 @@
 #include "store/work.h"
 
 enum {
-	TRIES_MAX = 64,                          /* units of work that make room, before it is given up */
-	LIST_BLOCKS = 2 + 2 * VOLUME_LEVELS_MAX, /* that a new part of the list takes at most */
+	TRIES_MAX = 64,                           /* units of work that make room, before it is given up */
+	BIRTHS_KEPT = 2 * CLONES_MAX * TRIES_MAX, /* for rolling back, and for clones to end with */
+	LIST_BLOCKS = 2 + 2 * VOLUME_LEVELS_MAX,  /* that a new part of the list takes at most */
 };
 
 bool store_snapshot_is_name(const char *name)
@@ -95,7 +96,7 @@ static int add(struct store *s, struct snapshot *n, const struct snapshot *back)
 {
 	if (!n)
 		return -LCPFS_E_NOMEM;
-	if (n->number > SNAPSHOT_LAST) {
+	if (n->number > (back ? SNAPSHOT_LAST : SNAPSHOT_LAST - BIRTHS_KEPT)) {
 		free(n);
 		return -LCPFS_E_RANGE;
 	}

@@ -777,6 +777,17 @@ static int next_with(struct store *s, const struct snapshot *n, unsigned level, 
 	return error;
 }
 
+/*
+ * Both have this page. Is there something below that changed in memory? Where the head has taken a page back from
+ * one that is DYING, that one need not be dirty.
+ */
+static bool is_changed_below(struct store *s, const struct page_key *key, uint64_t id)
+{
+	unsigned kind;
+	return key->volume == VOLUME_HEAD &&
+	       (tree_page_dirty(s, key) || !tree_shares(s, VOLUME_HEAD, birth_of(s, id, &kind)));
+}
+
 static int count_snapshot_page(struct walker *w, struct window *win, const struct snapshot *n, unsigned level,
 			       uint64_t index)
 {
@@ -800,7 +811,7 @@ static int count_snapshot_page(struct walker *w, struct window *win, const struc
 			continue;
 		/* The head's may have changed in memory, and not be written yet. */
 		struct page_key below = tree_key(next_key.volume, level - 1, index * VOLUME_SLOTS + i);
-		if (!same || (below.volume == VOLUME_HEAD && tree_page_dirty(w->s, &below)))
+		if (!same || is_changed_below(w->s, &below, slot[i]))
 			error = count_snapshot_page(w, win, n, level - 1, below.index);
 	}
 	return error;
@@ -821,7 +832,7 @@ static int count_snapshot(struct walker *w, struct window *win, const struct sna
 		return is_damage(error) ? 0 : error; /* reported */
 	if (root != id)
 		count_slot(w, win, &above, 0, root);
-	else if (!(top.volume == VOLUME_HEAD && tree_page_dirty(w->s, &top)))
+	else if (!is_changed_below(w->s, &top, root))
 		return 0;
 	return kind == BLOCK_VOLUME_PAGE ? count_snapshot_page(w, win, n, n->volume.levels - 1, 0) : 0;
 }

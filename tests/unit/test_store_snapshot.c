@@ -853,6 +853,56 @@ static void check_looks_where_a_clone_has_what_it_shares(void **state)
 	assert_int_equal(check(), 2);
 }
 
+/* As a power cut leaves it. */
+static void must_be_clean_after_cut(void)
+{
+	struct store_walk walk = {.found = find, .data = true, .after_crash = true};
+	uint8_t *used = calloc(1, BASE + METASLABS * METASLAB_BLOCKS);
+
+	store_abandon(bed.store);
+	bed.config.read_only = true;
+	must_open();
+	assert_int_equal(store_check(bed.store, used, &walk), 0);
+	assert_int_equal(walk.damaged_blocks, 0);
+	store_abandon(bed.store);
+	bed.config.read_only = false;
+	must_open();
+	free(used);
+}
+
+/* The pages that only b and the head had are the head's again; one below them changes, and they do not. */
+static void check_looks_below_what_was_taken_back(void **state)
+{
+	(void)state;
+	put(0, 600, 1);
+	assert_int_equal(store_snapshot(bed.store, "a", 0), 0);
+	put(0, 1, 2);
+	assert_int_equal(store_snapshot(bed.store, "b", 0), 0);
+	assert_int_equal(store_snapshot_destroy(bed.store, "b"), 0);
+	put(550, 5, 3);
+	assert_int_equal(store_flush(bed.store, NULL), 0);
+	must_be_clean_after_cut();
+}
+
+/* Births come to an end; each clone still has one to end with. */
+static void a_clone_can_always_be_destroyed(void **state)
+{
+	(void)state;
+	put(0, 10, 1);
+	assert_int_equal(store_snapshot(bed.store, "a", 0), 0);
+	assert_int_equal(store_clone(bed.store, "a", "c", 0), 0);
+	bed.store->checkpoint.birth = SNAPSHOT_LAST - SNAPSHOT_FIRST;
+	assert_int_equal(store_snapshot(bed.store, "b", 0), -LCPFS_E_RANGE);
+	assert_int_equal(store_clone(bed.store, "a", "d", 0), -LCPFS_E_RANGE);
+	bed.store->checkpoint.birth = SNAPSHOT_LAST - SNAPSHOT_FIRST - 100;
+	assert_int_equal(store_clone(bed.store, "a", "d", 0), -LCPFS_E_RANGE);
+	assert_int_equal(store_clone_destroy(bed.store, "c"), 0);
+	assert_int_equal(store_rollback(bed.store, "a"), 0);
+	assert_int_equal(store_snapshot_destroy(bed.store, "a"), 0);
+	finish();
+	must_be_clean();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -869,6 +919,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_list_of_many, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(taking_one_is_one_flush, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(destroying_many_is_one_flush, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(check_looks_below_what_was_taken_back, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(a_clone_can_always_be_destroyed, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_clone_is_written_by_itself, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_clone_gives_back_what_is_its_own, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_clone_keeps_its_snapshot, set_up, tear_down),
