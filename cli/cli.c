@@ -193,7 +193,8 @@ static const struct cli_command commands[] = {
 	{"create", "POOL", "make a pool in a file or on a block device", offline_create, create_options},
 	{"add", "POOL NAME", "add a partition", pool_add, add_options},
 	{"set", "POOL [NAME] KEY=VALUE ...",
-	 "min=, max=, volume=, name=, when-full=, snapshots= of a partition, also while served; tune= of the pool",
+	 "min=, max=, volume=, name=, when-full=, snapshots= of a partition, also while served; tune=, cache=, "
+	 "alarm= of the pool",
 	 pool_set, set_options},
 	{"get", "POOL [NAME] [PROPERTY ...]",
 	 "properties of the pool and of partitions, and where each value comes from", get_command, get_options},

@@ -58,6 +58,7 @@ struct events {
 	uint64_t history; /* number of the newest event that was seen */
 	struct seen *seen;
 	size_t seen_count;
+	unsigned alarm_percent;
 	bool pool_is_full, is_stuck;
 	enum lcpfs_health health;
 	struct told told[TOLD_MAX];
@@ -246,7 +247,7 @@ static bool gets_full(const struct events *e, uint64_t used, uint64_t room, bool
 	double percent = room ? 100 * (double)used / (double)room : 0;
 	bool was_full = *is_full;
 
-	*is_full = percent >= e->options.alarm_percent - (was_full ? CALM_PERCENT : 0);
+	*is_full = percent >= e->alarm_percent - (was_full ? CALM_PERCENT : 0);
 	return *is_full && !was_full;
 }
 
@@ -316,6 +317,7 @@ static void look(struct events *e)
 		tell_text(e, "health", pool.health == LCPFS_HEALTH_ONLINE ? JOURNAL_INFO : JOURNAL_CRITICAL, "",
 			  "%.450s", pool.health_text[0] ? pool.health_text : "the pool is well again");
 	e->health = pool.health;
+	e->alarm_percent = property_alarm_percent(e->options.service, &pool.settings);
 	look_at_partitions(e, pool.size_blocks);
 	look_at_engine(e);
 }

@@ -9,12 +9,13 @@
 #include <lcpfs/pool.h>
 
 #include "base/check.h"
+#include "control/property.h"
 
 struct events_options {
 	struct lcpfs_pool *pool; /* open until events_stop */
 	const char *pool_path;
 	const char *hook;        /* a program; NULL: none */
-	unsigned alarm_percent;  /* how full a partition or the pool may be */
+	const struct property_service *service;
 };
 
 

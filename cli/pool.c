@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "cli.h"
 #include "control/field.h"
+#include "control/property.h"
 #include "session.h"
 #include "show.h"
 #include "size.h"
@@ -255,16 +256,70 @@ static int tune(const struct cli *cli, const char *mode)
 	return run_call(cli, &call, show_mode, NULL);
 }
 
-/* Of the pool: without a name in between. */
+static void show_settings(struct json_object *result)
+{
+	uint64_t cache = field_count(result, "cache_bytes"), alarm = field_count(result, "alarm_percent");
+	const char *mode = field_text(result, "mode");
+	char size[SIZE_TEXT];
+
+	size_print(size, cache ? cache : PROPERTY_CACHE_BYTES);
+	show_dry_run(result);
+	printf("tune %s, cache %s, alarm %llu%%\n", mode ? mode : "", size,
+	       (unsigned long long)(alarm ? alarm : PROPERTY_ALARM_PERCENT));
+}
+
+/* Of the pool. 0 or CLI_USAGE. */
+static int set_pool_value(struct json_object *arguments, const char *assignment)
+{
+	const char *value = strchr(assignment, '=');
+	enum lcpfs_engine_mode mode;
+	unsigned percent = 0;
+	uint64_t bytes = 0;
+	const char *wrong;
+
+	value = value ? value + 1 : "";
+	if (!strncmp(assignment, "tune=", 5)) {
+		if (cli_mode(value, &mode))
+			return CLI_USAGE;
+		field_put_text(arguments, "mode", value);
+	} else if (!strncmp(assignment, "cache=", 6)) {
+		wrong = strcmp(value, "default") != 0 ? size_parse(value, &bytes) : NULL;
+		if (wrong)
+			return cli_usage("cache=%s %s", value, wrong);
+		field_put_count(arguments, "cache_bytes", bytes);
+	} else if (!strncmp(assignment, "alarm=", 6)) {
+		if (strcmp(value, "default") != 0 && !size_parse_alarm(value, &percent))
+			return cli_usage("alarm=%s is not a percentage from 10 to 100", value);
+		field_put_count(arguments, "alarm_percent", percent);
+	} else {
+		return cli_usage(
+			"%s: what can be set of the pool is tune=off, tune=observe or tune=on, cache=SIZE, "
+			"alarm=PERCENT; to set something of a partition, name it: lcpfs set POOL NAME "
+			"KEY=VALUE",
+			assignment);
+	}
+	return 0;
+}
+
+/* Without a name in between. */
 static int set_pool(const struct cli *cli)
 {
-	const char *assignment = cli->operands[1];
+	struct session_call call = {
+		.command = "tune", .only_asks = cli_flag(cli, "dry-run"), .arguments = json_object_new_object()};
+	int error = 0;
 
-	if (strncmp(assignment, "tune=", 5) != 0 || cli->operands[2])
-		return cli_usage("%s: what can be set of the pool is tune=off, tune=observe or tune=on; to set "
-				 "something of a partition, name it: lcpfs set POOL NAME KEY=VALUE",
-				 cli->operands[2] ? cli->operands[2] : assignment);
-	return tune(cli, assignment + 5);
+	if (!strncmp(cli->operands[1], "tune=", 5) && !cli->operands[2]) {
+		json_object_put(call.arguments);
+		return tune(cli, cli->operands[1] + 5);
+	}
+	for (int i = 1; i < CLI_OPERANDS_MAX && cli->operands[i] && !error; i++)
+		error = set_pool_value(call.arguments, cli->operands[i]);
+	if (error) {
+		json_object_put(call.arguments);
+		return error;
+	}
+	take_dry_run(cli, call.arguments);
+	return run_call(cli, &call, show_settings, NULL);
 }
 
 int pool_set(const struct cli *cli)

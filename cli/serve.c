@@ -13,8 +13,7 @@
 #include "journal.h"
 #include "serve/listeners.h"
 #include "serve/run.h"
-
-enum { CACHE_BYTES = 256 << 20 }; /* what the pool takes where nobody says how much */
+#include "size.h"
 
 struct paths {
 	char pool[PATH_MAX], socket[PATH_MAX], control[PATH_MAX];
@@ -101,32 +100,21 @@ struct extras {
 	const char *pool_path;
 	struct exporter *exporter;
 	struct events *events;
-	unsigned alarm_percent;
+	struct property_service service;
 };
 
-static int find_alarm(const struct cli *cli, unsigned *percent)
+static int find_service(const struct cli *cli, const struct lcpfs_open_options *open,
+			struct property_service *service)
 {
-	const char *text = cli_value(cli, "alarm");
-	char *end;
-	unsigned long number = strtoul(text ? text : "90", &end, 10);
-	if (text && (*text < '0' || *text > '9' || (*end && strcmp(end, "%") != 0) || number < 10 || number > 100))
-		return cli_usage("--alarm %s is not a percentage from 10 to 100", text);
-	*percent = (unsigned)number;
+	const char *alarm = cli_value(cli, "alarm");
+
+	*service = (struct property_service){.cache_bytes = open->cache_bytes};
+	if (alarm && !size_parse_alarm(alarm, &service->alarm_percent))
+		return cli_usage("--alarm %s is not a percentage from 10 to 100", alarm);
 	return 0;
 }
 
-static struct property_service find_service(const struct cli *cli, const struct lcpfs_open_options *open,
-					    const struct extras *extras)
-{
-	return (struct property_service){
-		.cache_bytes = open->cache_bytes ? open->cache_bytes : CACHE_BYTES,
-		.cache_given = cli_flag(cli, "cache"),
-		.alarm_percent = extras->alarm_percent,
-		.alarm_given = cli_flag(cli, "alarm"),
-	};
-}
-
-static int check_extras(const struct cli *cli, struct extras *extras)
+static int check_extras(const struct cli *cli)
 {
 	const char *address = cli_value(cli, "metrics"), *hook = cli_value(cli, "hook");
 	if (address && !exporter_is_address(address))
@@ -136,7 +124,7 @@ static int check_extras(const struct cli *cli, struct extras *extras)
 	if (hook && (*hook != '/' || access(hook, X_OK)))
 		return cli_usage("--hook %s: %s", hook,
 				 *hook == '/' ? strerror(errno) : "name the program from the root on");
-	return find_alarm(cli, &extras->alarm_percent);
+	return 0;
 }
 
 static int start_extras(void *context, struct lcpfs_pool *pool, struct lcpfs_failure *failure)
@@ -147,7 +135,7 @@ static int start_extras(void *context, struct lcpfs_pool *pool, struct lcpfs_fai
 		.pool = pool,
 		.pool_path = extras->pool_path,
 		.hook = cli_value(extras->cli, "hook"),
-		.alarm_percent = extras->alarm_percent,
+		.service = &extras->service,
 	};
 	int error = address ? exporter_start(address, pool, extras->pool_path, &extras->exporter, failure) : 0;
 	if (!error && (options.hook || journal_is_there()))
@@ -176,8 +164,10 @@ int serve_command(const struct cli *cli)
 	if (!status)
 		status = find_tls(cli, &options);
 	if (!status)
-		status = check_extras(cli, &extras);
-	options.service = find_service(cli, &options.open, &extras);
+		status = check_extras(cli);
+	if (!status)
+		status = find_service(cli, &options.open, &extras.service);
+	options.service = extras.service;
 	if (!status)
 		status = find_paths(cli, &paths, &options);
 	if (status)

@@ -2,11 +2,13 @@
 #include "size.h"
 
 #include <ctype.h>
-#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <lcpfs/pool.h>
+
+#include "control/property.h"
 
 static const char units[] = "KMGT";
 
@@ -49,6 +51,16 @@ const char *size_parse(const char *text, uint64_t *bytes)
 		return "must be more than 0";
 	*bytes = n << shift;
 	return NULL;
+}
+
+bool size_parse_alarm(const char *text, unsigned *percent)
+{
+	char *end;
+	unsigned long number = strtoul(text, &end, 10);
+
+	*percent = (unsigned)number;
+	return isdigit((unsigned char)*text) && (!*end || !strcmp(end, "%")) && number >= PROPERTY_ALARM_LEAST &&
+	       number <= 100;
 }
 
 void size_print(char text[SIZE_TEXT], uint64_t bytes)

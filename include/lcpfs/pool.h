@@ -54,10 +54,16 @@ enum lcpfs_notice {
 	LCPFS_NOTICE_HOST_SPACE, /* it has some again */
 };
 
+/* Kept in the pool, for whoever serves it and is told nothing else; 0: not given. */
+struct lcpfs_pool_settings {
+	uint64_t cache_bytes;   /* for tables, all partitions together; from the next opening on */
+	uint32_t alarm_percent; /* how full something may be before somebody should hear of it; at most 100 */
+};
+
 struct lcpfs_open_options {
 	bool read_only;      /* nothing is written, not even recovery */
 	bool background;     /* cleaning and the engine run in threads of the pool; else only as a side of calls */
-	size_t cache_bytes;  /* for tables, all partitions together; 0 = 256 MiB */
+	size_t cache_bytes;  /* for tables, all partitions together; 0 = as kept in the pool, else 256 MiB */
 	bool no_uring;
 	bool no_wait;        /* one that is in use is BUSY at once; else its lock may take a moment to be gone */
 	bool tune_given;     /* take `tune`, and keep it in the pool */
@@ -513,6 +519,7 @@ struct lcpfs_pool_info {
 	uint64_t last_scrub_s; /* when it ended; 0 = there was none */
 	uint64_t last_scrub_damaged, last_scrub_errors; /* places that it found, and those it could not repair */
 	uint64_t read_errors; /* users' reads that failed since then */
+	struct lcpfs_pool_settings settings;
 	struct lcpfs_engine_statistics engine;
 	uint32_t half_received; /* partitions that have received a part of a snapshot (INTERRUPTED) */
 };
@@ -520,6 +527,9 @@ struct lcpfs_pool_info {
 int lcpfs_pool_get_info(struct lcpfs_pool *pool, struct lcpfs_pool_info *info);
 
 int lcpfs_pool_set_tune(struct lcpfs_pool *pool, enum lcpfs_engine_mode mode, struct lcpfs_failure *failure);
+/* INVALID: a percentage above 100. */
+int lcpfs_pool_set_settings(struct lcpfs_pool *pool, const struct lcpfs_pool_settings *settings,
+			    struct lcpfs_failure *failure);
 /* name NULL: the whole pool. */
 int lcpfs_pool_explain(struct lcpfs_pool *pool, const char *name, struct lcpfs_engine_decision *decision,
 		       struct lcpfs_failure *failure);

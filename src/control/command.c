@@ -209,26 +209,48 @@ static int run_grow(struct command_call *call)
 	return 0;
 }
 
-static int run_tune(struct command_call *call)
+/* What is not given stays. */
+static int take_settings(struct command_call *call, struct lcpfs_pool_settings *settings,
+			 enum lcpfs_engine_mode *mode)
 {
 	const char *name = field_text(call->arguments, "mode");
+	uint64_t percent = field_count(call->arguments, "alarm_percent");
+
+	if (name && !describe_mode_parse(name, mode))
+		return failure_set(call->failure, LCPFS_E_INVALID, "no such mode: %s; it is off, observe or on",
+				   name);
+	if (percent && (percent < PROPERTY_ALARM_LEAST || percent > 100))
+		return failure_set(call->failure, LCPFS_E_INVALID, "alarm: it is a percentage from %d to 100",
+				   PROPERTY_ALARM_LEAST);
+	if (field_get(call->arguments, "alarm_percent"))
+		settings->alarm_percent = (uint32_t)percent;
+	if (field_get(call->arguments, "cache_bytes"))
+		settings->cache_bytes = field_count(call->arguments, "cache_bytes");
+	return 0;
+}
+
+static int run_tune(struct command_call *call)
+{
 	bool is_dry = field_flag(call->arguments, "dry_run");
 	enum lcpfs_engine_mode mode;
 	struct lcpfs_pool_info info;
-	int error;
+	int error = lcpfs_pool_get_info(call->pool, &info);
 
-	if (name) {
-		if (!describe_mode_parse(name, &mode))
-			return failure_set(call->failure, LCPFS_E_INVALID,
-					   "no such mode: %s; it is off, observe or on", name);
-		error = is_dry ? 0 : lcpfs_pool_set_tune(call->pool, mode, call->failure);
-		if (error)
-			return error;
-	}
-	error = lcpfs_pool_get_info(call->pool, &info);
-	field_put_text(call->result, "mode", is_dry && name ? name : describe_mode_name(info.engine.mode));
+	if (error)
+		return without_sentence(call, error);
+	mode = info.engine.mode;
+	error = take_settings(call, &info.settings, &mode);
+	if (!error && !is_dry)
+		error = lcpfs_pool_set_settings(call->pool, &info.settings, call->failure);
+	if (!error && !is_dry && mode != info.engine.mode)
+		error = lcpfs_pool_set_tune(call->pool, mode, call->failure);
+	if (error)
+		return error;
+	field_put_text(call->result, "mode", describe_mode_name(mode));
+	field_put_count(call->result, "cache_bytes", info.settings.cache_bytes);
+	field_put_count(call->result, "alarm_percent", info.settings.alarm_percent);
 	field_put_flag(call->result, "dry_run", is_dry);
-	return without_sentence(call, error);
+	return 0;
 }
 
 /* The snapshot that would give most: 0 and no name where none can be measured. */
@@ -801,7 +823,13 @@ static const struct command commands[] = {
 	  {"of_space", COMMAND_FLAG, false},
 	  {"dry_run", COMMAND_FLAG, false}}},
 	{"grow", true, run_grow, {{"size_bytes", COMMAND_COUNT, false}, {"dry_run", COMMAND_FLAG, false}}},
-	{"tune", true, run_tune, {{"mode", COMMAND_TEXT, false}, {"dry_run", COMMAND_FLAG, false}}},
+	{"tune",
+	 true,
+	 run_tune,
+	 {{"mode", COMMAND_TEXT, false},
+	  {"cache_bytes", COMMAND_COUNT, false},
+	  {"alarm_percent", COMMAND_COUNT, false},
+	  {"dry_run", COMMAND_FLAG, false}}},
 	{"explain", false, run_explain, {{"name", COMMAND_TEXT, false}, {"brief", COMMAND_FLAG, false}}},
 	{"log", false, run_log, {{"after", COMMAND_COUNT, false}, {"limit", COMMAND_COUNT, false}}},
 	{"report", false, run_report, {{0}}},

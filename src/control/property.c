@@ -162,13 +162,27 @@ static const char *source_of_mode(enum lcpfs_engine_mode mode)
 	return mode == LCPFS_ENGINE_OBSERVE ? standard : given;
 }
 
-static void put_service(const struct list *list, const struct property_service *s, const char *source)
+unsigned property_alarm_percent(const struct property_service *service, const struct lcpfs_pool_settings *kept)
 {
-	if (!s)
-		return;
-	put_bytes(list, "cache", s->cache_bytes, source ? source : s->cache_given ? given : standard);
-	put(list, "alarm", json_object_new_int64(s->alarm_percent),
-	    source ? source : s->alarm_given ? given : standard);
+	if (service && service->alarm_percent)
+		return service->alarm_percent;
+	return kept->alarm_percent ? kept->alarm_percent : PROPERTY_ALARM_PERCENT;
+}
+
+static void put_service(const struct list *list, const struct property_service *s,
+			const struct lcpfs_pool_settings *kept, const char *source)
+{
+	uint64_t cache_bytes = s && s->cache_bytes ? s->cache_bytes : kept->cache_bytes;
+	bool alarm_given = (s && s->alarm_percent) || kept->alarm_percent;
+
+	put_bytes(list, "cache", cache_bytes ? cache_bytes : PROPERTY_CACHE_BYTES,
+		  source        ? source
+		  : cache_bytes ? given
+				: standard);
+	put(list, "alarm", json_object_new_int64(property_alarm_percent(s, kept)),
+	    source        ? source
+	    : alarm_given ? given
+			  : standard);
 }
 
 struct json_object *property_describe_pool(const struct lcpfs_pool_info *info,
@@ -190,7 +204,7 @@ struct json_object *property_describe_pool(const struct lcpfs_pool_info *info,
 	put_time(&list, "last-scrub", info->last_scrub_s);
 	put_blocks(&list, "metaslab", info->metaslab_blocks, NULL);
 	put_text(&list, "tune", describe_mode_name(info->engine.mode), source_of_mode(info->engine.mode));
-	put_service(&list, service, NULL);
+	put_service(&list, service, &info->settings, NULL);
 	return list.object;
 }
 
@@ -236,6 +250,6 @@ struct json_object *property_describe_partition(const struct lcpfs_partition_inf
 	put_space(&list, info);
 	put_blocks(&list, "metaslab", pool->metaslab_blocks, inherited);
 	put_text(&list, "tune", describe_mode_name(pool->engine.mode), inherited);
-	put_service(&list, service, inherited);
+	put_service(&list, service, &pool->settings, inherited);
 	return list.object;
 }

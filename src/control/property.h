@@ -40,13 +40,16 @@ const struct property *property_find(const char *name); /* NULL: none */
  */
 int property_check(const char *wanted, unsigned of, struct lcpfs_failure *failure) MUST_CHECK;
 
-/* How a pool is served: what whoever started its server gave, or what stands for it. */
+enum { PROPERTY_CACHE_BYTES = 256 << 20, PROPERTY_ALARM_PERCENT = 90, PROPERTY_ALARM_LEAST = 10 };
+
+/* How a pool is served: what whoever started its server gave, instead of what the pool keeps; 0: nothing. */
 struct property_service {
 	uint64_t cache_bytes;
-	bool cache_given;
 	unsigned alarm_percent;
-	bool alarm_given;
 };
+
+/* How full something may be before somebody should hear of it. */
+unsigned property_alarm_percent(const struct property_service *service, const struct lcpfs_pool_settings *kept);
 
 /*
  * A new object, {"min":{"value":…,"source":…},…}. `wanted` as above, checked already. The source is given,

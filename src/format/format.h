@@ -167,7 +167,10 @@ struct fmt_uberblock {
 	le64 scrub_found;  /* places that it found damaged */
 	le64 scrub_repaired; /* of these */
 	le64 read_errors;    /* users' reads that failed since */
-	uint8_t zero[2048 - 32 - 72];
+	/* What a server goes by that was told nothing else; 0: not given. */
+	le64 cache_bytes;
+	le32 alarm_percent;
+	uint8_t zero[2048 - 32 - 84];
 	uint8_t slot_map[2048]; /* bit p: which slot of pool page p is current */
 };
 static_assert(sizeof(struct fmt_uberblock) == BLOCK_SIZE, "uberblock");

@@ -115,6 +115,8 @@ static void uberblock_text(const struct fmt_uberblock *u, struct text *out)
 	number(out, "scrub_found", le64_get(u->scrub_found));
 	number(out, "scrub_repaired", le64_get(u->scrub_repaired));
 	number(out, "read_errors", le64_get(u->read_errors));
+	number(out, "cache_bytes", le64_get(u->cache_bytes));
+	number(out, "alarm_percent", le32_get(u->alarm_percent));
 	text_append(out, "slot_map:");
 	for (uint32_t i = 0; i < DIV_UP(pages, 8); i++)
 		text_append(out, "%s%02x", i % 32 ? "" : " ", u->slot_map[i]);

@@ -266,7 +266,11 @@ int lcpfs_pool_get_info(struct lcpfs_pool *pool, struct lcpfs_pool_info *info)
 		.last_scrub_s = le64_get(pool->uberblock.scrub_s),
 		.last_scrub_damaged = le64_get(pool->uberblock.scrub_found),
 		.read_errors = pool->read_errors,
+		.settings.cache_bytes = le64_get(pool->uberblock.cache_bytes),
+		.settings.alarm_percent = le32_get(pool->uberblock.alarm_percent),
 	};
+	if (info->settings.alarm_percent > 100)
+		info->settings.alarm_percent = 0;
 	info->last_scrub_errors = info->last_scrub_damaged -
 				  MIN_OF(le64_get(pool->uberblock.scrub_repaired), info->last_scrub_damaged);
 	for (uint32_t slot = 0; slot < l->partition_slots; slot++)

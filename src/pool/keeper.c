@@ -661,3 +661,23 @@ int lcpfs_pool_set_tune(struct lcpfs_pool *pool, enum lcpfs_engine_mode mode, st
 	pthread_mutex_unlock(&pool->lock);
 	return error;
 }
+
+int lcpfs_pool_set_settings(struct lcpfs_pool *pool, const struct lcpfs_pool_settings *settings,
+			    struct lcpfs_failure *failure)
+{
+	struct txg txg;
+	int error = 0;
+
+	if (settings->alarm_percent > 100)
+		return failure_set(failure, LCPFS_E_INVALID, "nothing is fuller than 100 percent");
+	pthread_mutex_lock(&pool->lock);
+	if (le64_get(pool->uberblock.cache_bytes) != settings->cache_bytes ||
+	    le32_get(pool->uberblock.alarm_percent) != settings->alarm_percent) {
+		txg_begin(pool, &txg);
+		txg.uberblock.cache_bytes = le64_of(settings->cache_bytes);
+		txg.uberblock.alarm_percent = le32_of(settings->alarm_percent);
+		error = txg_commit(&txg, failure);
+	}
+	pthread_mutex_unlock(&pool->lock);
+	return error;
+}

@@ -160,7 +160,10 @@ static int check_map_is_there(const struct lcpfs_pool *pool, struct lcpfs_failur
 /* All share the cache; what is over is for partitions to come. */
 static void open_stores(struct lcpfs_pool *pool)
 {
-	size_t total = pool->options.cache_bytes ? pool->options.cache_bytes : CACHE_BYTES_DEFAULT;
+	uint64_t kept = le64_get(pool->uberblock.cache_bytes);
+	size_t total = pool->options.cache_bytes      ? pool->options.cache_bytes
+		       : kept && kept <= SIZE_MAX / 2 ? (size_t)kept
+						      : CACHE_BYTES_DEFAULT;
 	uint32_t count = 0;
 
 	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++)

@@ -85,7 +85,7 @@ expect 0 lcpfs get "$POOL" --json
 cp out unserved
 serve "$POOL"
 expect 0 lcpfs get "$POOL" --json
-[ "$(sed 's/,"cache":{[^}]*},"alarm":{[^}]*}//g' out)" = "$(cat unserved)" ] ||
+[ "$(cat out)" = "$(cat unserved)" ] ||
 	fail "served: $(cat out) but $(cat unserved)"
 is "db cache 256M $from,db alarm 90% $from" -H db cache alarm
 journey
@@ -108,6 +108,9 @@ expect 0 lcpfs set "$POOL" tune=observe
 is observe -Hpo value db tune
 expect 2 lcpfs set "$POOL" tune=x
 expect 2 lcpfs set "$POOL" max=20M
+for wrong in cache=x cache=0 alarm=9 alarm=101 alarm= alarm=9x tune=on,cache=1M; do
+	expect 2 lcpfs set "$POOL" "$wrong"
+done
 expect 2 lcpfs set "$POOL" db
 serve "$POOL" --cache 64M --alarm 80
 is "db cache 67108864 $from,db alarm 80 $from" -Hp db cache alarm
@@ -115,6 +118,23 @@ lcpfs get "$POOL" -H cache alarm | tr '\t\n' ' ,' >out
 grep -q '^- cache 64.0M given,- alarm 80% given,db ' out || fail "$(cat out)"
 expect 0 lcpfs set "$POOL" tune=on
 is "on" -Ho value db tune
+
+# What the pool keeps holds where the server was told nothing else.
+expect 0 lcpfs set "$POOL" cache=32M alarm=70 --dry-run
+[ "$(cat out)" = "would be: tune on, cache 32.0M, alarm 70%" ] || fail "$(cat out)"
+expect 0 lcpfs set "$POOL" cache=32M tune=off
+[ "$(cat out)" = "tune off, cache 32.0M, alarm 90%" ] || fail "$(cat out)"
+expect 0 lcpfs set "$POOL" alarm=70% --json
+grep -qx '{"mode":"off","cache_bytes":33554432,"alarm_percent":70,"dry_run":false}' out || fail "$(cat out)"
+is "db cache 67108864 $from,db alarm 80 $from" -Hp db cache alarm
+unserve
+lcpfs get "$POOL" -H tune cache alarm | grep '^-' | tr '\t\n' ' ,' >out
+[ "$(cat out)" = "- tune off given,- cache 32.0M given,- alarm 70% given," ] || fail "$(cat out)"
+serve "$POOL"
+is "db cache 33554432 $from,db alarm 70 $from" -Hp db cache alarm
+expect 0 lcpfs set "$POOL" cache=default alarm=default
+is "db cache 268435456 $from,db alarm 90 $from" -Hp db cache alarm
+lcpfs get "$POOL" -H cache alarm | grep -q '^-.alarm.90%.default' || fail "no default"
 
 # All stand in the documents.
 lcpfs get "$POOL" -Ho property | sort -u >names

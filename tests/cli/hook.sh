@@ -56,7 +56,8 @@ PYTHON
 
 # By the alarm level, once, until it was below.
 : >told
-serve "$POOL" --hook "$T/hook" --alarm 60%
+lcpfs set "$POOL" alarm=60% >/dev/null
+serve "$POOL" --hook "$T/hook"
 told full db && fail "it is empty"
 /usr/bin/python3 -c 'import nbd, sys, time
 h = nbd.NBD()

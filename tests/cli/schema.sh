@@ -56,6 +56,7 @@ everything() {
 	valid remove remove "$POOL" db --dry-run --json
 	valid set set "$POOL" db max=40M --dry-run --json
 	valid set set "$POOL" tune=observe --json
+	valid set set "$POOL" cache=64M alarm=default --json
 	valid set set "$POOL" db max=40M name=other --json
 	valid snapshot snapshot "$POOL" other@x small@x other@y --json
 	valid hold hold "$POOL" other@x --json

@@ -143,6 +143,13 @@ static void fill_uberblock(union block *b, struct values *v)
 	u->slot_map[2047] = 0x80;
 }
 
+static void fill_uberblock_with_settings(union block *b, struct values *v)
+{
+	fill_uberblock(b, v);
+	b->uberblock.cache_bytes = next64(v);
+	b->uberblock.alarm_percent = next32(v);
+}
+
 static void fill_pool_page(struct fmt_pool_page *p, struct values *v)
 {
 	p->txg = next64(v);
@@ -487,6 +494,7 @@ static const struct vector {
 	{"record_clones", FMT_RECORD, fill_record_of_clones, CLONE_WORDS},
 	{"root_clones", FMT_ROOT, fill_root_with_clones, COUNT},
 	{"partition_promoting", FMT_PARTITION, fill_partition_that_is_promoted, COUNT},
+	{"uberblock_settings", FMT_UBERBLOCK, fill_uberblock_with_settings, COUNT},
 };
 
 static void make(const struct vector *vector, union block *block)
