@@ -643,12 +643,13 @@ static int refuse_use(struct attachment *a)
 			   a->device, *where ? ", mounted at " : "", where);
 }
 
-/* The kernel lets a device that is mounted, or has one laid over it, be opened by nobody else exclusively. */
+/*
+ * The kernel lets a device that is mounted, or has one laid over it, be opened by nobody else exclusively. Not for
+ * writing: when such a one is closed, udev looks at the device, which is gone by then.
+ */
 static int hold(struct attachment *a)
 {
-	a->held_fd = open(a->device, (a->is_read_only ? O_RDONLY : O_RDWR) | O_EXCL | O_CLOEXEC);
-	if (a->held_fd < 0 && errno == EROFS)
-		a->held_fd = open(a->device, O_RDONLY | O_EXCL | O_CLOEXEC);
+	a->held_fd = open(a->device, O_RDONLY | O_EXCL | O_CLOEXEC);
 	return a->held_fd < 0 ? errno : 0;
 }
 

@@ -70,7 +70,7 @@ cmp -n 20000000 /srv/data /srv/again
 # Gone, but for what is the administrator's.
 export DEBIAN_FRONTEND=noninteractive
 dpkg --purge lcpfs nbdkit-plugin-lcpfs liblcpfs-dev liblcpfs0
-! systemctl is-active lcpfs@data.service
+if systemctl is-active lcpfs@data.service; then exit 1; fi
 [ -z "$(find /proc/[0-9]*/exe -lname "*/lcpfs*" 2>/dev/null)" ]
 [ ! -e /run/lcpfs ]
 [ ! -e /usr/bin/lcpfs ]
