@@ -141,8 +141,13 @@ static void with_snapshots(struct run *r, uint64_t ops)
 		sim_begin_op(++r->op);
 		if (run_random(r, 3) == 0)
 			snaps_take(r);
-		for (unsigned k = 0; k < 20; k++)
+		if (clones_used(r) && run_random(r, 2) == 0)
+			clones_op(r);
+		for (unsigned k = 0; k < 20; k++) {
 			(void)!write_one(r, (uint32_t)run_random(r, r->model.blocks));
+			if (clones_used(r) && run_random(r, 2))
+				(void)!clones_change(r);
+		}
 		if (run_random(r, 3) == 0)
 			snaps_give_up(r);
 		must(store_step(r->store), "background work");
