@@ -64,7 +64,6 @@ struct method {
 static const char *nbd_missing(void)
 {
 	static const char *const modprobe[] = {"modprobe", "-q", "nbd", NULL};
-
 	if (access("/sys/module/nbd", F_OK) && program_run(modprobe, NULL, 0, NULL))
 		return "the kernel has no nbd";
 	return NULL;
@@ -81,7 +80,6 @@ static void release_held(struct attachment *a)
 static void open_once(const char *device)
 {
 	int fd = open(device, O_RDONLY | O_CLOEXEC);
-
 	if (fd >= 0)
 		close(fd);
 }
@@ -91,7 +89,6 @@ static int nbd_follow(struct attachment *a, struct follow *f)
 	char log_path[PATH_MAX + 8];
 	struct lcpfs_failure ignored;
 	int error = nbd_device_connect(&f->device, &f->link, &a->failure);
-
 	if (error)
 		return error;
 	a->nbd = f->device;
@@ -108,12 +105,10 @@ static int nbd_attach(struct attachment *a)
 {
 	struct follow f = {.guid = a->seen.identity.guid, .name = a->name, .device = a->nbd};
 	uint64_t number;
-	int error;
-
 	CHECK(getrandom(&number, sizeof(number), 0) == sizeof(number));
 	snprintf(f.device.owner, sizeof(f.device.owner), "lcpfs-%016" PRIx64 "-%016" PRIx64, f.guid, number);
 	snprintf(f.pool_path, sizeof(f.pool_path), "%s", a->pool_path);
-	error = nbd_link_open(a->seen.nbd_path, a->seen.owner_uid, a->name, &f.link, &a->failure);
+	int error = nbd_link_open(a->seen.nbd_path, a->seen.owner_uid, a->name, &f.link, &a->failure);
 	if (error)
 		return error;
 	error = follow_begin(&f, &a->failure);
@@ -128,7 +123,6 @@ static int nbd_detach(struct attachment *a)
 {
 	struct timespec pause = {.tv_nsec = 50 * 1000 * 1000};
 	int error = nbd_device_disconnect(&a->nbd, &a->failure);
-
 	/* Not before: closing it writes back, and waits for a server that may be gone. */
 	release_held(a);
 	for (int i = 0; !error && nbd_device_is_connected(&a->nbd) && i < 100; i++)
@@ -158,7 +152,6 @@ static const char *fuse_missing(void)
 static bool fuse_is_mounted(const struct attachment *a)
 {
 	struct statfs about;
-
 	return statfs(a->folder, &about) ? errno == ENOTCONN : about.f_type == FUSE_MAGIC;
 }
 
@@ -168,7 +161,6 @@ static int fuse_unmount(struct attachment *a)
 	const char *unmount[] = {"umount", a->folder, NULL};
 	struct timespec pause = {.tv_nsec = 50 * 1000 * 1000};
 	int error = 0;
-
 	for (int i = 0; i < 100 && fuse_is_mounted(a); i++) {
 		if (i)
 			nanosleep(&pause, NULL);
@@ -212,7 +204,6 @@ static int check_server(struct attachment *a)
 {
 	struct nbd_link link;
 	int error = nbd_link_open(a->seen.nbd_path, a->seen.owner_uid, a->name, &link, &a->failure);
-
 	if (!error)
 		nbd_link_close(&link);
 	return error;
@@ -224,7 +215,6 @@ static int fuse_attach(struct attachment *a)
 	const char *loop[] = {"losetup", "--find", "--show", "--sector-size", "4096", file,
 			      a->is_read_only ? "--read-only" : NULL, NULL};
 	int error = check_server(a);
-
 	if (!error)
 		error = fuse_mount(a);
 	snprintf(file, sizeof(file), "%s/nbd", a->folder);
@@ -241,10 +231,8 @@ static int fuse_attach(struct attachment *a)
 static int fuse_detach(struct attachment *a)
 {
 	const char *arguments[] = {"losetup", "--detach", a->device, NULL};
-	int error;
-
 	release_held(a);
-	error = program_run(arguments, NULL, 0, &a->failure);
+	int error = program_run(arguments, NULL, 0, &a->failure);
 	return error ? error : fuse_unmount(a);
 }
 
@@ -284,7 +272,6 @@ static const struct method *method_named(const char *name)
 static const struct method *find_method(struct attachment *a)
 {
 	const char *wanted = cli_value(a->cli, "method"), *why[ARRAY_LENGTH(methods)];
-
 	for (size_t i = 0; i < ARRAY_LENGTH(methods); i++) {
 		why[i] = wanted && strcmp(wanted, methods[i].name) != 0 ? "not asked for" : methods[i].missing();
 		if (!why[i])
@@ -299,10 +286,8 @@ static const struct method *find_method(struct attachment *a)
 
 static int lock_run(struct attachment *a)
 {
-	int fd;
-
 	mkdir(RUN, 0700);
-	fd = open(RUN "/attach.lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	int fd = open(RUN "/attach.lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0 || flock(fd, LOCK_EX))
 		return failure_set(&a->failure, LCPFS_E_SYSTEM, RUN "/attach.lock: %s", strerrordesc_np(errno));
 	return 0; /* held until the end of the process */
@@ -338,15 +323,13 @@ static int write_record(struct attachment *a, const struct method *method)
 
 static void show_device(struct attachment *a, const struct method *method)
 {
-	struct json_object *object;
-
 	if (!cli_flag(a->cli, "json")) {
 		printf("%s\n", a->device);
 		if (isatty(STDERR_FILENO))
 			fprintf(stderr, "lcpfs: %s is %s, by %s\n", a->name, a->device, method->words);
 		return;
 	}
-	object = json_object_new_object();
+	struct json_object *object = json_object_new_object();
 	field_put_text(object, "name", a->name);
 	field_put_text(object, "device", a->device);
 	field_put_text(object, "method", method->name);
@@ -359,7 +342,6 @@ static void show_device(struct attachment *a, const struct method *method)
 static bool has_unit(void)
 {
 	static const char *const arguments[] = {"systemctl", "cat", "lcpfs@.service", NULL};
-
 	return !access("/run/systemd/system", F_OK) && program_exists("systemctl") &&
 	       !program_run(arguments, NULL, 0, NULL);
 }
@@ -370,7 +352,6 @@ static int start_unit(struct attachment *a)
 	char unit[PATH_MAX];
 	const char *start[] = {"systemctl", "start", unit, NULL};
 	int error = program_run(escape, unit, sizeof(unit), &a->failure);
-
 	return error ? error : program_run(start, NULL, 0, &a->failure);
 }
 
@@ -378,7 +359,6 @@ static int start_by_hand(struct attachment *a)
 {
 	char socket_path[64], log_path[64], self[PATH_MAX] = "";
 	const char *arguments[] = {self, "serve", a->pool_path, "--socket", socket_path, NULL};
-
 	if (readlink("/proc/self/exe", self, sizeof(self) - 1) <= 0)
 		snprintf(self, sizeof(self), "lcpfs");
 	snprintf(socket_path, sizeof(socket_path), RUN "/%016" PRIx64 ".sock", a->seen.identity.guid);
@@ -396,7 +376,6 @@ static struct json_object *partition_argument(const struct attachment *a)
 {
 	struct json_object *arguments = json_object_new_object();
 	char name[LCPFS_NAME_MAX + 1] = "";
-
 	memcpy(name, a->name, MIN_OF(strcspn(a->name, "@"), (size_t)LCPFS_NAME_MAX));
 	field_put_text(arguments, "name", name);
 	return arguments;
@@ -406,7 +385,6 @@ static struct json_object *partition_argument(const struct attachment *a)
 static int check_snapshot(struct attachment *a, struct json_object *result)
 {
 	struct json_object *snapshots = field_get(result, "snapshots");
-
 	for (size_t i = 0; i < field_length(snapshots); i++) {
 		const char *name = field_text(json_object_array_get_idx(snapshots, i), "name");
 		if (name && !strcmp(name, a->name))
@@ -418,7 +396,6 @@ static int check_snapshot(struct attachment *a, struct json_object *result)
 static bool has_clone(const struct attachment *a, struct json_object *list)
 {
 	struct json_object *clones = field_get(list, "clones");
-
 	for (size_t i = 0; i < field_length(clones); i++) {
 		const char *name = field_text(json_object_array_get_idx(clones, i), "name");
 		if (name && !strcmp(name, a->name))
@@ -432,7 +409,6 @@ static int ask_for_clone(struct attachment *a, struct session_watch *watch, int 
 {
 	struct json_object *list = NULL;
 	struct lcpfs_failure failure;
-
 	if (error != -LCPFS_E_NOT_FOUND || is_snapshot(a) || !watch->is_connected)
 		return error;
 	if (!session_watch_call(watch, "list", NULL, &list, &failure) && has_clone(a, list))
@@ -448,7 +424,6 @@ static int ask_server(struct attachment *a, bool *is_served)
 	struct json_object *result;
 	int error = session_watch_call(&watch, is_snapshot(a) ? "snapshots" : "iostat", partition_argument(a),
 				       &result, &a->failure);
-
 	*is_served = !error || watch.is_connected || a->failure.code != LCPFS_E_NOT_FOUND;
 	error = ask_for_clone(a, &watch, error);
 	session_watch_close(&watch);
@@ -462,7 +437,6 @@ static int need_server(struct attachment *a)
 {
 	bool is_served;
 	int error = ask_server(a, &is_served);
-
 	if (error && !is_served) {
 		error = has_unit() ? start_unit(a) : start_by_hand(a);
 		if (!error)
@@ -480,8 +454,6 @@ static int need_server(struct attachment *a)
 
 static int begin(struct attachment *a)
 {
-	int error;
-
 	if (geteuid() != 0)
 		return failure_set(&a->failure, LCPFS_E_SYSTEM, "%s: block devices are the kernel's: be root",
 				   a->cli->command->name);
@@ -491,7 +463,7 @@ static int begin(struct attachment *a)
 	if (strcspn(a->name, "@") > LCPFS_NAME_MAX || strlen(a->name) > 2 * LCPFS_NAME_MAX + 1 ||
 	    strchr(a->name, '/'))
 		return failure_set(&a->failure, LCPFS_E_NOT_FOUND, "there is no partition %s", a->name);
-	error = pool_look(a->pool_path, &a->seen, &a->failure);
+	int error = pool_look(a->pool_path, &a->seen, &a->failure);
 	if (error)
 		return error;
 	snprintf(a->record_path, sizeof(a->record_path), RUN "/%016" PRIx64 ".%s", a->seen.identity.guid, a->name);
@@ -508,7 +480,6 @@ static int check_partition(struct attachment *a, bool *is_served)
 	struct session_call call = {.pool_path = a->pool_path, .command = is_snapshot(a) ? "snapshots" : "get"};
 	struct json_object *result = NULL;
 	int error = ask_server(a, is_served);
-
 	if (!error || *is_served)
 		return error;
 	call.arguments = partition_argument(a);
@@ -529,13 +500,11 @@ static int check_partition(struct attachment *a, bool *is_served)
 
 static void show_foreseen(const struct attachment *a, const struct method *method, const char *text)
 {
-	struct json_object *object;
-
 	if (!cli_flag(a->cli, "json")) {
 		printf("would be: %s: %s\n", a->name, text);
 		return;
 	}
-	object = json_object_new_object();
+	struct json_object *object = json_object_new_object();
 	field_put_text(object, "name", a->name);
 	field_put(object, "device", *a->device ? json_object_new_string(a->device) : NULL);
 	field_put_text(object, "method", method->name);
@@ -548,13 +517,11 @@ static int foresee_attaching(struct attachment *a, const struct method *method)
 {
 	bool is_served = true, is_there = method != NULL;
 	char text[128];
-	int error;
-
 	if (!is_there) {
 		a->device[0] = '\0';
 		method = find_method(a);
 	}
-	error = method ? 0 : -a->failure.code;
+	int error = method ? 0 : -a->failure.code;
 	if (!error && !is_there)
 		error = check_partition(a, &is_served);
 	if (error)
@@ -570,12 +537,10 @@ static int foresee_attaching(struct attachment *a, const struct method *method)
 
 static int attach_new(struct attachment *a, const struct method **method)
 {
-	int error;
-
 	*method = find_method(a);
 	if (!*method)
 		return -a->failure.code;
-	error = need_server(a);
+	int error = need_server(a);
 	if (!error)
 		error = (*method)->attach(a);
 	return error ? error : write_record(a, *method);
@@ -586,7 +551,6 @@ static int take_wait(const struct cli *cli, unsigned *seconds)
 	const char *text = cli_value(cli, "wait");
 	unsigned long n = WAIT_S;
 	char *end = "";
-
 	if (text)
 		n = strtoul(text, &end, 10);
 	if (text && (*text < '0' || *text > '9' || *end || n > WAIT_S_MAX))
@@ -599,17 +563,14 @@ int attach_command(const struct cli *cli)
 {
 	struct attachment a = {.cli = cli, .name = cli->operands[1], .held_fd = -1};
 	const char *wanted = cli_value(cli, "method");
-	const struct method *method;
-	int error;
-
 	a.is_read_only = a.nbd.is_read_only = cli_flag(cli, "read-only") || is_snapshot(&a);
 	if (wanted && !method_named(wanted))
 		return cli_usage("--method %s: it is nbd or fuse", wanted);
-	error = take_wait(cli, &a.nbd.wait_s);
+	int error = take_wait(cli, &a.nbd.wait_s);
 	if (error)
 		return error;
 	error = begin(&a);
-	method = error ? NULL : find_attached(&a);
+	const struct method *method = error ? NULL : find_attached(&a);
 	if (!error && cli_flag(cli, "dry-run"))
 		return foresee_attaching(&a, method);
 	if (!error)
@@ -637,7 +598,6 @@ static void find_mount(const char *device, char where[PATH_MAX])
 static int refuse_use(struct attachment *a)
 {
 	char where[PATH_MAX];
-
 	find_mount(a->device, where);
 	return failure_set(&a->failure, LCPFS_E_BUSY, "%s, which is %s, is in use%s%s: unmount it first", a->name,
 			   a->device, *where ? ", mounted at " : "", where);
@@ -656,7 +616,6 @@ static int hold(struct attachment *a)
 static int write_back(struct attachment *a)
 {
 	int error = hold(a);
-
 	if (error == EBUSY)
 		return refuse_use(a);
 	if (!error && !cli_flag(a->cli, "dry-run") && fsync(a->held_fd))
@@ -673,7 +632,6 @@ static int write_back(struct attachment *a)
 static int without_server(struct attachment *a)
 {
 	char where[PATH_MAX];
-
 	find_mount(a->device, where);
 	if (*where)
 		return refuse_use(a);
@@ -690,7 +648,6 @@ static int end_use(struct attachment *a, const struct method *method)
 {
 	bool is_served = true;
 	struct lcpfs_failure asked = a->failure;
-
 	if (method->waits)
 		(void)!ask_server(a, &is_served);
 	a->failure = asked;
@@ -700,10 +657,8 @@ static int end_use(struct attachment *a, const struct method *method)
 int detach_command(const struct cli *cli)
 {
 	struct attachment a = {.cli = cli, .name = cli->operands[1], .held_fd = -1};
-	const struct method *method;
 	int error = begin(&a);
-
-	method = error ? NULL : find_attached(&a);
+	const struct method *method = error ? NULL : find_attached(&a);
 	if (!error && !method)
 		error = failure_set(&a.failure, LCPFS_E_NOT_FOUND, "%s is not attached", a.name);
 	if (!error)

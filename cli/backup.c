@@ -30,7 +30,6 @@ struct comparison {
 static void print_head(struct comparison *c, struct json_object *result)
 {
 	struct json_object *head = json_object_new_object();
-
 	if (!cli_flag(c->cli, "json")) {
 		printf("%18s %18s KIND\n", "OFFSET", "LENGTH");
 	} else {
@@ -46,7 +45,6 @@ static void print_ranges(struct comparison *c, struct json_object *ranges)
 	for (size_t i = 0; i < field_length(ranges); i++) {
 		struct json_object *range = json_object_array_get_idx(ranges, i);
 		const char *kind = field_text(range, "kind");
-
 		if (cli_flag(c->cli, "json"))
 			printf("%s%s", c->begun ? "," : "", field_line(range));
 		else
@@ -63,13 +61,11 @@ static int compare_some(struct comparison *c)
 	struct session_call call = {
 		.command = "diff", .arguments = arguments, .progress = cli_progress, .context = &c->progress};
 	bool is_first = !c->next;
-	int error;
-
 	field_put_text(arguments, "from", c->cli->operands[1]);
 	if (c->cli->operands[2])
 		field_put_text(arguments, "to", c->cli->operands[2]);
 	field_put_count(arguments, "offset", c->next);
-	error = session_ask(&c->session, &call, &result, &c->failure);
+	int error = session_ask(&c->session, &call, &result, &c->failure);
 	if (error)
 		return error;
 	if (is_first)
@@ -85,7 +81,6 @@ int diff_command(const struct cli *cli)
 {
 	struct comparison c = {.cli = cli};
 	int error = session_open(&c.session, cli->operands[0], true, &c.failure);
-
 	if (error)
 		return cli_failure(&c.failure);
 	cli_progress_start(&c.progress, cli);
@@ -117,7 +112,6 @@ static bool write_out(const char *data, size_t length)
 {
 	while (length) {
 		ssize_t n = write(STDOUT_FILENO, data, length);
-
 		if (n < 0 && errno != EINTR)
 			return false;
 		data += n > 0 ? n : 0;
@@ -131,7 +125,6 @@ static void *run_pump(void *context)
 	static char data[PUMP_BYTES];
 	struct pump *pump = context;
 	ssize_t n;
-
 	while ((n = read(pump->from, data, sizeof(data))) > 0 && !pump->error) {
 		if (!write_out(data, (size_t)n))
 			pump->error = errno;
@@ -145,7 +138,6 @@ static int start_pump(struct pump *pump, int *to)
 {
 	sigset_t all, before;
 	int ends[2], error;
-
 	if (pipe2(ends, O_CLOEXEC))
 		return errno;
 	(void)!fcntl(ends[1], F_SETPIPE_SZ, PIPE_BYTES); /* else it is just slower */
@@ -161,7 +153,6 @@ static int start_pump(struct pump *pump, int *to)
 static struct json_object *send_arguments(const struct cli *cli)
 {
 	struct json_object *arguments = json_object_new_object();
-
 	field_put_text(arguments, "name", cli->operands[1]);
 	if (cli_flag(cli, "from"))
 		field_put_text(arguments, "from", cli_value(cli, "from"));
@@ -173,14 +164,12 @@ static struct json_object *send_arguments(const struct cli *cli)
 static const char *text_of(struct json_object *result, const char *key)
 {
 	const char *text = field_text(result, key);
-
 	return text ? text : "";
 }
 
 static void show_stream(struct json_object *result, const char *name, const char *what)
 {
 	char size[SIZE_TEXT];
-
 	size_print(size, field_count(result, "stream_bytes"));
 	printf("%s%s@%s: %s, %s", field_flag(result, "dry_run") ? "would be: " : "", name,
 	       text_of(result, "snapshot"), what, size);
@@ -198,10 +187,8 @@ static int send_for(const struct cli *cli, struct cli_progress *progress, const 
 				    .progress = cli_progress,
 				    .context = progress,
 				    .fd = fd};
-	int error;
-
 	cli_progress_start(progress, cli);
-	error = session_run(&call, result, failure);
+	int error = session_run(&call, result, failure);
 	cli_progress_end(progress, !error);
 	return error;
 }
@@ -211,7 +198,6 @@ static int send_dry(const struct cli *cli)
 	struct cli_progress progress;
 	struct lcpfs_failure failure = {0};
 	struct json_object *result;
-
 	if (send_for(cli, &progress, NULL, &result, &failure))
 		return cli_failure(&failure);
 	if (cli_flag(cli, "json"))
@@ -228,14 +214,13 @@ int send_command(const struct cli *cli)
 	struct lcpfs_failure failure = {0};
 	struct pump pump = {.error = 0};
 	struct json_object *result;
-	int to, error;
-
+	int to;
 	if (cli_flag(cli, "dry-run"))
 		return send_dry(cli);
 	if (isatty(STDOUT_FILENO))
 		return cli_usage("a stream is not for a terminal: lcpfs send … > FILE, or | lcpfs receive …");
 	signal(SIGPIPE, SIG_IGN);
-	error = start_pump(&pump, &to);
+	int error = start_pump(&pump, &to);
 	if (error)
 		return cli_failed("no pipe: %s", strerrordesc_np(error));
 	error = send_for(cli, &progress, &to, &result, &failure);
@@ -265,8 +250,6 @@ int receive_command(const struct cli *cli)
 				    .fd = cli_flag(cli, "abort") ? NULL : &from};
 	struct lcpfs_failure failure = {0};
 	struct json_object *result;
-	int error;
-
 	if (cli_flag(cli, "abort") && (cli_flag(cli, "resume") || cli_flag(cli, "force")))
 		return json_object_put(call.arguments),
 		       cli_usage("--abort goes with neither --resume nor --force");
@@ -280,7 +263,7 @@ int receive_command(const struct cli *cli)
 	}
 	(void)!fcntl(STDIN_FILENO, F_SETPIPE_SZ, PIPE_BYTES); /* else it is just slower */
 	cli_progress_start(&progress, cli);
-	error = session_run(&call, &result, &failure);
+	int error = session_run(&call, &result, &failure);
 	cli_progress_end(&progress, !error);
 	if (error)
 		return cli_failure(&failure);

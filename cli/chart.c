@@ -62,21 +62,17 @@ void chart_escape(struct text *out, const char *text)
 const char *chart_series(size_t index)
 {
 	static const char *const names[SERIES] = {"s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8"};
-
 	return names[index % SERIES];
 }
 
 /* Without zeros that say nothing: "64M", "1.5G". */
 static const char *short_blocks(char text[WORDS_ROOM], double blocks)
 {
-	char *end;
-
 	words_blocks(text, blocks);
-	end = text + strcspn(text, "KMGTP");
+	char *end = text + strcspn(text, "KMGTP");
 	if (strchr(text, '.') && end > text) {
 		char unit[8];
 		char *last = end;
-
 		snprintf(unit, sizeof(unit), "%s", end);
 		while (last[-1] == '0')
 			last--;
@@ -98,7 +94,6 @@ static const char *short_value(char text[WORDS_ROOM], double value, char unit)
 const char *chart_mark_class(const struct past_mark *mark)
 {
 	const char *kind = field_text(mark->event, "kind"), *reason = field_text(mark->event, "reason");
-
 	if (strcmp(kind, "moved") != 0)
 		return strcmp(kind, "emergency") && strcmp(kind, "resized") ? "other" : kind;
 	if (!mark->outcome && reason && (!strcmp(reason, "undo") || !strcmp(reason, "retreat")))
@@ -112,7 +107,6 @@ void chart_mark_words(struct text *out, const struct past *past, const struct pa
 	struct json_object *e = mark->event;
 	const char *kind = field_text(e, "kind"), *reason = field_text(e, "reason"), *text = field_text(e, "text");
 	char when[TIME_TEXT], blocks[WORDS_ROOM];
-
 	chart_escape(out, show_time(mark->time_s, when));
 	text_append(out, ": %s", kind);
 	if (!strcmp(kind, "moved") || !strcmp(kind, "emergency")) {
@@ -139,14 +133,12 @@ static double x_of(const struct frame *f, double time_s)
 {
 	double from = (double)f->past->from_s, to = (double)f->past->to_s,
 	       at = to > from ? (time_s - from) / (to - from) : 1;
-
 	return f->left + MIN_OF(MAX_OF(at, 0.0), 1.0) * (f->right - f->left);
 }
 
 static double y_of(const struct panel *p, double value)
 {
 	double at = p->high > 0 ? value / p->high : 0;
-
 	return p->top + p->height * (1 - MIN_OF(MAX_OF(at, 0.0), 1.0));
 }
 
@@ -154,7 +146,6 @@ static double y_of(const struct panel *p, double value)
 static double nice_step(double high, unsigned steps, char unit)
 {
 	double wanted = high / steps, power;
-
 	if (!(wanted > 0))
 		return 1;
 	if (unit == 'B')
@@ -170,7 +161,6 @@ static void value_axis(const struct frame *f, const struct panel *p, unsigned st
 {
 	double step = nice_step(p->high, steps, p->unit);
 	char text[WORDS_ROOM];
-
 	for (double value = 0; value <= p->high * 1.0001; value += step)
 		text_append(f->out,
 			    "<path class=\"grid\" d=\"M%.1f %.1fH%.1f\"/>"
@@ -184,7 +174,6 @@ static uint64_t time_step(uint64_t span_s, unsigned most)
 	static const uint32_t steps[] = {5,         10,    15,        30,        60,        120,       300,
 					 600,       1200,  1800,      3600,      2 * 3600,  4 * 3600,  6 * 3600,
 					 12 * 3600, DAY_S, 2 * DAY_S, 4 * DAY_S, 7 * DAY_S, 14 * DAY_S};
-
 	for (size_t i = 0; i < ARRAY_LENGTH(steps); i++)
 		if (span_s / steps[i] <= most)
 			return steps[i];
@@ -195,7 +184,6 @@ static void time_label(const struct frame *f, double y, time_t when, uint64_t st
 {
 	char clock[16], day[16];
 	struct tm local;
-
 	localtime_r(&when, &local);
 	strftime(clock, sizeof(clock), step < 60 ? "%H:%M:%S" : "%H:%M", &local);
 	strftime(day, sizeof(day), step < 28 * DAY_S ? "%d %b" : "%b %Y", &local);
@@ -215,13 +203,11 @@ static void time_axis(const struct frame *f, const struct panel *p, bool with_la
 	double bottom = p->top + p->height;
 	struct tm local;
 	int day = -1;
-
 	localtime_r(&from, &local);
 	for (uint64_t at = (f->past->from_s + (uint64_t)local.tm_gmtoff + step - 1) / step * step -
 			   (uint64_t)local.tm_gmtoff;
 	     at <= f->past->to_s; at += step) {
 		time_t when = (time_t)at;
-
 		text_append(f->out, "<path class=\"grid\" d=\"M%.1f %.1fV%.1f\"/>\n", x_of(f, (double)at), p->top,
 			    bottom);
 		localtime_r(&when, &local);
@@ -247,7 +233,6 @@ struct columns {
 static int compare_times(const void *a, const void *b)
 {
 	const uint64_t *x = a, *y = b;
-
 	return *x < *y ? -1 : *x > *y;
 }
 
@@ -255,7 +240,6 @@ static struct columns make_columns(const struct past *past, size_t regular)
 {
 	size_t room = regular + 2 + past->pool_count, kept = 0;
 	struct columns c = {0};
-
 	for (size_t i = 0; i < past->partition_count; i++)
 		room += past->partitions[i].size_count;
 	c.list = calloc(room, sizeof(*c.list));
@@ -303,7 +287,6 @@ static void band_label(const struct frame *f, const struct panel *p, size_t inde
 	const struct past_partition *partition = &f->past->partitions[index];
 	double y = (y_of(p, low) + y_of(p, high)) / 2, height = y_of(p, low) - y_of(p, high);
 	char size[WORDS_ROOM];
-
 	if (height < ROW_HEIGHT || (f->is_narrow && strlen(partition->name) > 12))
 		return;
 	text_append(f->out, "<text class=\"label %s\" x=\"%.1f\" y=\"%.1f\">", f->is_narrow ? "end" : "",
@@ -315,7 +298,6 @@ static void band_label(const struct frame *f, const struct panel *p, size_t inde
 static void free_label(const struct frame *f, const struct panel *p, double low)
 {
 	char size[WORDS_ROOM];
-
 	if (y_of(p, low) - p->top >= ROW_HEIGHT)
 		text_append(f->out, "<text class=\"label quiet %s\" x=\"%.1f\" y=\"%.1f\">nobody's %s</text>\n",
 			    f->is_narrow ? "end" : "", f->is_narrow ? f->right - 5 : f->right + 8,
@@ -328,7 +310,6 @@ static void stack(const struct frame *f, const struct panel *p)
 	struct columns c = make_columns(past, BINS_MAX);
 	double *low = calloc(c.count, sizeof(*low)), *high = calloc(c.count, sizeof(*high));
 	double *live = calloc(c.count, sizeof(*live));
-
 	CHECK(low && high && live);
 	for (size_t i = 0; i < past->partition_count; i++) {
 		for (size_t k = 0; k < c.count; k++) {
@@ -363,7 +344,6 @@ void chart_sign(struct text *out, const char *class)
 		{"emergency", "M-1.5 -5H1.5V-1.5H5V1.5H1.5V5H-1.5V1.5H-5V-1.5H-1.5Z"},
 		{"resized", "M-4 -4H4V4H-4Z"},
 	};
-
 	for (size_t i = 0; i < ARRAY_LENGTH(signs); i++)
 		if (!strcmp(signs[i].class, class)) {
 			text_append(out, "<path class=\"sign\" d=\"%s\"/>", signs[i].path);
@@ -381,7 +361,6 @@ struct rows {
 static unsigned row_for(struct rows *rows, double x)
 {
 	unsigned best = 0;
-
 	for (unsigned i = 0; i < ROWS_MAX; i++) {
 		if (i == rows->used || x - rows->last[i] >= MARK_WIDTH) {
 			best = i;
@@ -397,7 +376,6 @@ static unsigned row_for(struct rows *rows, double x)
 static unsigned rows_needed(const struct frame *f)
 {
 	struct rows rows = {.used = 0};
-
 	for (size_t i = 0; i < f->past->mark_count; i++)
 		row_for(&rows, x_of(f, (double)f->past->marks[i].time_s));
 	return rows.used;
@@ -409,7 +387,6 @@ static void hint(const struct frame *f, const struct past_mark *m)
 	const char *reason = field_text(m->event, "reason"), *kind = field_text(m->event, "kind");
 	const char *verdict = m->outcome ? field_text(m->outcome, "verdict") : NULL;
 	char blocks[WORDS_ROOM];
-
 	if (f->is_narrow)
 		return;
 	text_append(f->out, "<text class=\"hint end\" x=\"%.1f\" y=\"14\">%s %s, ", f->width - 4, kind,
@@ -426,12 +403,10 @@ static void marks(const struct frame *f, double top, double bottom)
 {
 	unsigned needed = rows_needed(f);
 	struct rows rows = {.used = 0};
-
 	for (size_t i = 0; i < f->past->mark_count; i++) {
 		const struct past_mark *m = &f->past->marks[i];
 		double x = x_of(f, (double)m->time_s);
 		double y = top + (needed - 1 - row_for(&rows, x)) * ROW_HEIGHT + 6;
-
 		text_append(f->out, "<a class=\"mark %s\" href=\"#event-%llu\"><title>", chart_mark_class(m),
 			    (unsigned long long)m->number);
 		chart_mark_words(f->out, f->past, m);
@@ -462,12 +437,10 @@ static void add_sample(const struct past *past, struct bins *b, const struct pas
 	double begin = (double)s->time_s - (double)s->span_s - (double)past->from_s,
 	       end = begin + (double)s->span_s;
 	size_t first = begin > 0 ? (size_t)(begin / b->width_s) : 0;
-
 	for (size_t i = first; i < b->count && (double)i * b->width_s < end; i++) {
 		double from = MAX_OF(begin, (double)i * b->width_s),
 		       to = MIN_OF(end, (double)(i + 1) * b->width_s);
 		double share = MAX_OF(to - from, 0.0) / (double)s->span_s;
-
 		b->list[i].written += share * s->written;
 		b->list[i].device += share * s->device;
 		b->list[i].epsilon += s->epsilon * MAX_OF(to - from, 0.0);
@@ -479,7 +452,6 @@ static void add_sample(const struct past *past, struct bins *b, const struct pas
 static void fill_bins(const struct frame *f, struct bins *b, const struct past_partition *p)
 {
 	double span_s = MAX_OF((double)(f->past->to_s - f->past->from_s), 1.0);
-
 	*b = (struct bins){
 		.count = (size_t)MIN_OF(MAX_OF(span_s / 10, 1.0), f->is_narrow ? 100.0 : (double)BINS_MAX)};
 	b->width_s = span_s / (double)b->count;
@@ -512,7 +484,6 @@ typedef double bin_value(const struct bin *bin);
 static int compare_values(const void *a, const void *b)
 {
 	const double *x = a, *y = b;
-
 	return *x < *y ? -1 : *x > *y;
 }
 
@@ -522,7 +493,6 @@ static double high_of(const struct frame *f, bin_value *value)
 	size_t count = 0, room = f->past->partition_count * BINS_MAX + 1;
 	double *list = calloc(room, sizeof(*list)), high, most;
 	struct bins *b = malloc(sizeof(*b));
-
 	CHECK(list && b);
 	for (size_t i = 0; i < f->past->partition_count; i++) {
 		fill_bins(f, b, &f->past->partitions[i]);
@@ -543,12 +513,10 @@ static void line(const struct frame *f, const struct panel *p, const struct bins
 		 size_t index)
 {
 	size_t last = SIZE_MAX;
-
 	text_append(f->out, "<path class=\"line %s\" d=\"", chart_series(index));
 	for (size_t i = 0; i < b->count; i++) {
 		double v = value(&b->list[i]), middle = (double)f->past->from_s + ((double)i + 0.5) * b->width_s;
 		bool goes_on = last != SIZE_MAX && i - last <= GAP_MAX;
-
 		if (v < 0)
 			continue;
 		text_append(f->out, "%s%.1f %.1f%s", goes_on ? "L" : "M", x_of(f, middle), y_of(p, v),
@@ -566,7 +534,6 @@ struct line_end {
 static int compare_ends(const void *a, const void *b)
 {
 	const struct line_end *x = a, *y = b;
-
 	return x->y < y->y ? -1 : x->y > y->y;
 }
 
@@ -574,7 +541,6 @@ static int compare_ends(const void *a, const void *b)
 static void line_labels(const struct frame *f, const struct panel *p, struct line_end *ends, size_t count)
 {
 	double least = p->top - 100, bottom = p->top + p->height;
-
 	if (f->is_narrow || count * ROW_HEIGHT > (size_t)p->height + ROW_HEIGHT)
 		return;
 	qsort(ends, count, sizeof(*ends), compare_ends);
@@ -595,11 +561,9 @@ static void lines(const struct frame *f, const struct panel *p, bin_value *value
 	struct line_end ends[LINES_MAX];
 	struct bins *b = malloc(sizeof(*b));
 	size_t count = 0;
-
 	CHECK(b);
 	for (size_t i = 0; i < f->past->partition_count; i++) {
 		double last = -1;
-
 		fill_bins(f, b, &f->past->partitions[i]);
 		for (size_t k = 0; k < b->count; k++)
 			last = value(&b->list[k]) >= 0 ? value(&b->list[k]) : last;
@@ -641,7 +605,6 @@ void chart_boundaries(struct text *out, const struct past *past, enum chart_shap
 	struct panel wa = {sizes.top + sizes.height + 62, f.is_narrow ? 90 : 110, high_of(&f, bin_wa), 0};
 	struct panel epsilon = {wa.top + wa.height + 40, wa.height, high_of(&f, bin_epsilon), 0};
 	double bottom = epsilon.top + epsilon.height;
-
 	begin(&f, bottom + 36, "boundaries, write amplification and epsilon over time");
 	text_append(out, "<text class=\"title\" x=\"%.1f\" y=\"14\">Space%s</text>\n", f.left,
 		    f.is_narrow ? ": live data dark, spare light"
@@ -668,7 +631,6 @@ void chart_boundaries(struct text *out, const struct past *past, enum chart_shap
 static double threshold_high(const struct past *past, size_t which)
 {
 	double high = 0;
-
 	for (size_t i = 0; i < past->learned_count; i++)
 		high = MAX_OF(high, past->learned[i].value[which]);
 	return high > 0 ? high * 1.15 : 1;
@@ -679,7 +641,6 @@ static void steps(const struct frame *f, const struct panel *p, const double *va
 {
 	const struct past *past = f->past;
 	size_t stride = sizeof(*past->learned) / sizeof(*values);
-
 	text_append(f->out, "<path class=\"%s\" d=\"M%.1f %.1f", class, x_of(f, (double)past->learned[0].time_s),
 		    y_of(p, values[0]));
 	for (size_t i = 1; i < past->learned_count; i++)
@@ -694,7 +655,6 @@ static void threshold(struct frame *f, double top, size_t which)
 	struct panel value = {top + 24, 80, threshold_high(f->past, which), 0};
 	struct panel confidence = {value.top + value.height + 12, 24, 1, 0};
 	char text[WORDS_ROOM];
-
 	text_append(f->out,
 		    "<text class=\"title\" x=\"%.1f\" y=\"%.1f\">%s: <tspan class=\"strong\">%s</tspan></text>\n",
 		    f->left, top + 14, past_threshold_names[which], words_number(text, last->value[which]));
@@ -716,11 +676,9 @@ void chart_thresholds(struct text *out, const struct past *past, enum chart_shap
 {
 	struct frame f = frame_of(out, past, shape);
 	unsigned across = f.is_narrow ? 1 : 2;
-
 	begin(&f, THRESHOLD_HEIGHT * (PAST_THRESHOLDS / across), "thresholds as they were learned");
 	for (size_t i = 0; i < PAST_THRESHOLDS; i++) {
 		struct frame part = f;
-
 		if (!f.is_narrow) {
 			part.left = i % 2 ? 540 : 60;
 			part.right = i % 2 ? 940 : 460;

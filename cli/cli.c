@@ -291,7 +291,6 @@ static void complain(const char *name, const char *format, va_list arguments)
 int cli_failed(const char *format, ...)
 {
 	va_list arguments;
-
 	va_start(arguments, format);
 	complain("FAILED", format, arguments);
 	va_end(arguments);
@@ -301,7 +300,6 @@ int cli_failed(const char *format, ...)
 static void PRINTF_LIKE(2, 3) complain_of(const char *name, const char *format, ...)
 {
 	va_list arguments;
-
 	va_start(arguments, format);
 	complain(name, format, arguments);
 	va_end(arguments);
@@ -316,7 +314,6 @@ int cli_failure(const struct lcpfs_failure *failure)
 int cli_usage(const char *format, ...)
 {
 	va_list arguments;
-
 	va_start(arguments, format);
 	complain("USAGE", format, arguments);
 	va_end(arguments);
@@ -348,7 +345,6 @@ bool cli_flag(const struct cli *cli, const char *option)
 int cli_size(const struct cli *cli, const char *option, uint64_t *bytes)
 {
 	const char *text = cli_value(cli, option), *wrong;
-
 	if (!text)
 		return 0;
 	wrong = size_parse(text, bytes);
@@ -358,7 +354,6 @@ int cli_size(const struct cli *cli, const char *option, uint64_t *bytes)
 static int find_column(const char *const *names, int all, const char *name, size_t length)
 {
 	int i = 0;
-
 	while (i < all && (strlen(names[i]) != length || strncmp(names[i], name, length) != 0))
 		i++;
 	return i;
@@ -367,7 +362,6 @@ static int find_column(const char *const *names, int all, const char *name, size
 static int bad_columns(const struct cli *cli, const char *const *names, int all)
 {
 	struct text list = TEXT_INIT;
-
 	for (int i = 0; i < all; i++)
 		text_append(&list, "%s%s", i ? ", " : "", names[i]);
 	int code = cli_usage("--columns %s: up to %d of %s, separated by commas", cli_value(cli, "columns"), all,
@@ -379,7 +373,6 @@ static int bad_columns(const struct cli *cli, const char *const *names, int all)
 int cli_columns(const struct cli *cli, const char *const *names, int all, int *columns, int *count)
 {
 	const char *text = cli_value(cli, "columns");
-
 	for (*count = 0; !text && *count < all; ++*count)
 		columns[*count] = *count;
 	for (size_t length; text; text = text[length] ? text + length + 1 : NULL) {
@@ -413,7 +406,6 @@ enum { OPTION_HELP = 1000 };
 static void fill_options(const struct cli_command *command, struct option *long_options, char *letters)
 {
 	int n = 0;
-
 	letters = stpcpy(letters, ":h");
 	for (const struct cli_option *o = command->options; o && o->name; o++, n++) {
 		CHECK(n < CLI_OPTIONS_MAX);
@@ -429,7 +421,6 @@ static void fill_options(const struct cli_command *command, struct option *long_
 static int option_index(const struct cli_command *command, int answer)
 {
 	int n = 0;
-
 	while (answer >= CLI_OPTIONS_MAX && command->options[n].letter != answer)
 		n++;
 	return answer < CLI_OPTIONS_MAX ? answer : n;
@@ -438,7 +429,6 @@ static int option_index(const struct cli_command *command, int answer)
 static int count_of(const char *text, char wanted)
 {
 	int count = 0;
-
 	for (; *text; text++)
 		count += *text == wanted;
 	return count;
@@ -451,7 +441,6 @@ static int take_operands(struct cli *cli, char **operands, int count)
 	bool more = strstr(names, "...");
 	int named = 1 + count_of(names, ' ') - more, least = named - count_of(names, '[');
 	int most = more ? CLI_OPERANDS_MAX : named;
-
 	if (count > most)
 		return cli_usage("%s: too much: %s; see lcpfs help %s", cli->command->name, operands[most],
 				 cli->command->name);
@@ -474,8 +463,7 @@ static int run_command(const struct cli_command *command, int argc, char **argv)
 	struct option long_options[CLI_OPTIONS_MAX + 2];
 	char letters[2 * CLI_OPTIONS_MAX + 3];
 	struct cli cli = {.command = command};
-	int answer, error;
-
+	int answer;
 	fill_options(command, long_options, letters);
 	while ((answer = getopt_long(argc, argv, letters, long_options, NULL)) != -1) {
 		if (answer == 'h' || answer == OPTION_HELP)
@@ -484,7 +472,7 @@ static int run_command(const struct cli_command *command, int argc, char **argv)
 			return wrong_option(command, answer, argv, optind);
 		cli.values[option_index(command, answer)] = optarg ? optarg : "";
 	}
-	error = take_operands(&cli, argv + optind, argc - optind);
+	int error = take_operands(&cli, argv + optind, argc - optind);
 	if (error)
 		return error;
 	error = command->run(&cli);
@@ -494,7 +482,6 @@ static int run_command(const struct cli_command *command, int argc, char **argv)
 static int simulate(int argc, char **argv)
 {
 	int status = simulate_main(argc, argv);
-
 	return status ? status : cli_finish_output();
 }
 
@@ -514,8 +501,6 @@ static int help(int argc, char **argv)
 
 int cli_main(int argc, char **argv)
 {
-	const struct cli_command *command;
-
 	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
 		complains_in_json |= !strcmp(argv[i], "--json");
 	descriptor_fill_standard();
@@ -529,7 +514,7 @@ int cli_main(int argc, char **argv)
 	}
 	if (is_help(argv[1]))
 		return help(argc - 1, argv + 1);
-	command = command_by_name(argv[1]);
+	const struct cli_command *command = command_by_name(argv[1]);
 	if (!command)
 		return cli_usage("no such command: %s; see lcpfs help", argv[1]);
 	return command->run ? run_command(command, argc - 1, argv + 1) : simulate(argc - 1, argv + 1);

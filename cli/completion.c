@@ -115,7 +115,6 @@ static void print_operand(const char *command, int place, const char *name, size
 static void print_operands(const struct cli_command *command)
 {
 	const char *at = command->operands;
-
 	for (int place = 1; *at; place++) {
 		at += strspn(at, " []");
 		size_t length = strcspn(at, " []");
@@ -216,7 +215,6 @@ int completion_command(const struct cli *cli)
 {
 	size_t count;
 	const struct cli_command *commands = cli_commands(&count);
-
 	if (strcmp(cli->operands[0], "bash") != 0)
 		return cli_usage("completion: %s is not known; bash is", cli->operands[0]);
 	fputs(head, stdout);

@@ -77,7 +77,6 @@ struct events {
 static struct told *told_of(struct events *e, const char *what, const char *partition)
 {
 	struct told *oldest = &e->told[0];
-
 	for (size_t i = 0; i < e->told_count; i++) {
 		if (!strcmp(e->told[i].what, what) && !strcmp(e->told[i].partition, partition))
 			return &e->told[i];
@@ -96,7 +95,6 @@ static struct told *told_of(struct events *e, const char *what, const char *part
 static bool is_due(struct told *told)
 {
 	uint64_t now_us = clock_us(&clock_system);
-
 	if (told->when_us && now_us - told->when_us < PAUSE_S * UINT64_C(1000000)) {
 		told->held_back++;
 		return false;
@@ -132,11 +130,12 @@ static void tell_journal(const struct events *e, const struct event *event)
 {
 	char guid[17];
 	struct journal_field fields[] = {
-		{"LCPFS_EVENT", event->what},      {"LCPFS_POOL", e->options.pool_path},
-		{"LCPFS_GUID", guid},              {"LCPFS_PARTITION", event->partition},
+		{"LCPFS_EVENT", event->what},
+		{"LCPFS_POOL", e->options.pool_path},
+		{"LCPFS_GUID", guid},
+		{"LCPFS_PARTITION", event->partition},
 		{NULL, NULL},
 	};
-
 	snprintf(guid, sizeof(guid), "%016llx", (unsigned long long)e->identity.guid);
 	if (journal_is_there())
 		journal_send(event->priority, event->text, fields);
@@ -145,14 +144,12 @@ static void tell_journal(const struct events *e, const struct event *event)
 static void tell(struct events *e, const struct event *event)
 {
 	struct told *told = told_of(e, event->what, event->partition);
-	struct json_object *object;
-
 	if (!is_due(told)) {
 		json_object_put(event->history);
 		return;
 	}
 	tell_journal(e, event);
-	object = json_object_new_object();
+	struct json_object *object = json_object_new_object();
 	field_put_text(object, "event", event->what);
 	field_put_count(object, "time_s", (uint64_t)time(NULL));
 	field_put_text(object, "pool", e->options.pool_path);
@@ -175,7 +172,6 @@ static void PRINTF_LIKE(5, 6) tell_text(struct events *e, const char *what, int 
 	struct event event = {.what = what, .priority = priority, .partition = partition};
 	char text[512];
 	va_list arguments;
-
 	va_start(arguments, format);
 	vsnprintf(text, sizeof(text), format, arguments);
 	va_end(arguments);
@@ -206,7 +202,6 @@ static const char *history_event(const struct lcpfs_event *event, int *priority)
 static void tell_history(struct events *e, const struct lcpfs_event *h)
 {
 	struct event event = {.partition = h->to_name[0] ? h->to_name : h->from_name, .text = h->text};
-
 	event.what = history_event(h, &event.priority);
 	if (!event.what)
 		return;
@@ -218,7 +213,6 @@ static void look_at_history(struct events *e)
 {
 	struct lcpfs_event list[EVENTS_AT_ONCE];
 	size_t count;
-
 	if (lcpfs_pool_events(e->options.pool, e->history, list, EVENTS_AT_ONCE, &count))
 		return;
 	for (size_t i = 0; i < count; i++) {
@@ -229,12 +223,10 @@ static void look_at_history(struct events *e)
 
 static struct seen *seen_of(struct events *e, uint32_t id)
 {
-	struct seen *longer;
-
 	for (size_t i = 0; i < e->seen_count; i++)
 		if (e->seen[i].id == id)
 			return &e->seen[i];
-	longer = realloc(e->seen, (e->seen_count + 1) * sizeof(*longer));
+	struct seen *longer = realloc(e->seen, (e->seen_count + 1) * sizeof(*longer));
 	CHECK(longer);
 	e->seen = longer;
 	e->seen[e->seen_count] = (struct seen){.id = id};
@@ -246,7 +238,6 @@ static bool gets_full(const struct events *e, uint64_t used, uint64_t room, bool
 {
 	double percent = room ? 100 * (double)used / (double)room : 0;
 	bool was_full = *is_full;
-
 	*is_full = percent >= e->alarm_percent - (was_full ? CALM_PERCENT : 0);
 	return *is_full && !was_full;
 }
@@ -255,7 +246,6 @@ static void look_at_errors(struct events *e, const struct lcpfs_partition_info *
 {
 	struct lcpfs_iostat io;
 	uint64_t no_space = 0, errors = 0;
-
 	if (lcpfs_partition_get_iostat(e->options.pool, p->name, &io, NULL))
 		return;
 	for (unsigned i = 0; i < LCPFS_OPERATIONS; i++) {
@@ -275,7 +265,6 @@ static void look_at_partitions(struct events *e, uint64_t pool_blocks)
 {
 	struct describe_partitions partitions;
 	uint64_t live = 0;
-
 	if (describe_partitions_load(&partitions, e->options.pool))
 		return;
 	for (size_t i = 0; i < partitions.count; i++) {
@@ -297,7 +286,6 @@ static void look_at_engine(struct events *e)
 {
 	struct lcpfs_engine_decision d;
 	bool was_stuck = e->is_stuck;
-
 	if (lcpfs_pool_explain(e->options.pool, NULL, &d, NULL))
 		return;
 	e->is_stuck = d.mode == LCPFS_ENGINE_ON && d.reason == LCPFS_ENGINE_NO_ROOM &&
@@ -309,7 +297,6 @@ static void look_at_engine(struct events *e)
 static void look(struct events *e)
 {
 	struct lcpfs_pool_info pool;
-
 	look_at_history(e);
 	if (lcpfs_pool_get_info(e->options.pool, &pool))
 		return;
@@ -326,7 +313,6 @@ static void *looker_main(void *context)
 {
 	struct events *e = context;
 	struct timespec until;
-
 	pthread_mutex_lock(&e->lock);
 	while (!e->looking_ends) {
 		pthread_mutex_unlock(&e->lock);
@@ -349,7 +335,6 @@ static void run_hook(struct events *e, struct json_object *object)
 {
 	struct lcpfs_failure failure;
 	char *line;
-
 	CHECK(asprintf(&line, "%s\n", field_line(object)) >= 0);
 	if (program_feed(e->options.hook, line, HOOK_S_MAX, e->stop_fd, &failure))
 		fprintf(stderr, "lcpfs: hook: %s\n", failure.message);
@@ -361,7 +346,6 @@ static void run_hook(struct events *e, struct json_object *object)
 static void *runner_main(void *context)
 {
 	struct events *e = context;
-
 	pthread_mutex_lock(&e->lock);
 	while (!e->running_ends || e->queued) {
 		if (!e->queued) {
@@ -385,7 +369,6 @@ static void skip_history(struct events *e)
 {
 	struct lcpfs_event last;
 	size_t count;
-
 	if (!lcpfs_pool_events(e->options.pool, 0, &last, 1, &count) && count)
 		e->history = last.number;
 }
@@ -393,7 +376,6 @@ static void skip_history(struct events *e)
 int events_start(const struct events_options *options, struct events **events, struct lcpfs_failure *failure)
 {
 	struct events *e = calloc(1, sizeof(*e));
-
 	*events = e;
 	if (!e)
 		return failure_set(failure, LCPFS_E_NOMEM, "%s", lcpfs_error_sentence(LCPFS_E_NOMEM));

@@ -35,14 +35,12 @@ static enum MHD_Result answer(struct MHD_Connection *connection, unsigned status
 			      enum MHD_ResponseMemoryMode mode)
 {
 	struct MHD_Response *response = MHD_create_response_from_buffer(strlen(text), text, mode);
-	enum MHD_Result result;
-
 	if (!response)
 		return MHD_NO;
 	MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
 	if (status == MHD_HTTP_METHOD_NOT_ALLOWED)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, "GET, HEAD");
-	result = MHD_queue_response(connection, status, response);
+	enum MHD_Result result = MHD_queue_response(connection, status, response);
 	MHD_destroy_response(response);
 	return result;
 }
@@ -63,7 +61,6 @@ static enum MHD_Result answer_metrics(struct exporter *exporter, struct MHD_Conn
 											      : METRICS_PROMETHEUS;
 	struct lcpfs_failure failure;
 	char *text;
-
 	if (metrics_text(exporter->pool, exporter->pool_path, format, &text, &failure))
 		return answer_text(connection, MHD_HTTP_INTERNAL_SERVER_ERROR, failure.message);
 	return answer(connection, MHD_HTTP_OK, types[format], text, MHD_RESPMEM_MUST_FREE);
@@ -93,7 +90,6 @@ static bool parse_address(const char *text, union address *address)
 	char host[INET6_ADDRSTRLEN + 2] = "127.0.0.1", *end;
 	size_t length = colon ? (size_t)(colon - text) : 0;
 	unsigned long number = strtoul(port, &end, 10);
-
 	if (*port < '0' || *port > '9' || *end || !number || number > 65535 || length >= sizeof(host))
 		return false;
 	if (colon)
@@ -110,7 +106,6 @@ static bool parse_address(const char *text, union address *address)
 bool exporter_is_address(const char *text)
 {
 	union address address;
-
 	return parse_address(text, &address);
 }
 
@@ -124,7 +119,6 @@ static int listen_at(struct exporter *exporter, const char *text, const union ad
 		     struct lcpfs_failure *failure)
 {
 	unsigned flags = MHD_USE_AUTO_INTERNAL_THREAD | (address->any.sa_family == AF_INET6 ? MHD_USE_IPv6 : 0);
-
 	errno = 0;
 	exporter->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_request, exporter, MHD_OPTION_SOCK_ADDR,
 					    &address->any, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX,
@@ -143,15 +137,13 @@ int exporter_start(const char *text, struct lcpfs_pool *pool, const char *pool_p
 		   struct lcpfs_failure *failure)
 {
 	union address address;
-	int error;
-
 	CHECK(parse_address(text, &address));
 	*exporter = calloc(1, sizeof(**exporter));
 	if (!*exporter)
 		return failure_set(failure, LCPFS_E_NOMEM, "%s", lcpfs_error_sentence(LCPFS_E_NOMEM));
 	(*exporter)->pool = pool;
 	(*exporter)->pool_path = pool_path;
-	error = listen_at(*exporter, text, &address, failure);
+	int error = listen_at(*exporter, text, &address, failure);
 	if (error) {
 		free(*exporter);
 		*exporter = NULL;

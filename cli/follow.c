@@ -34,7 +34,6 @@ static bool is_snapshot(const struct follow *f)
 static struct json_object *find_named(struct json_object *result, const char *list_key, const char *name)
 {
 	struct json_object *list = field_get(result, list_key);
-
 	for (size_t i = 0; i < field_length(list); i++) {
 		struct json_object *item = json_object_array_get_idx(list, i);
 		const char *found = field_text(item, "name");
@@ -48,7 +47,6 @@ static struct json_object *arguments_of(const struct follow *f)
 {
 	struct json_object *arguments = json_object_new_object();
 	char name[LCPFS_NAME_MAX + 1] = "";
-
 	memcpy(name, f->name, MIN_OF(strcspn(f->name, "@"), (size_t)LCPFS_NAME_MAX));
 	field_put_text(arguments, "name", name);
 	return arguments;
@@ -62,10 +60,9 @@ static uint64_t property(struct json_object *partition, const char *name)
 static int look_at_snapshot(struct session_watch *watch, const struct follow *f, struct follow_state *state,
 			    struct lcpfs_failure *failure)
 {
-	struct json_object *result, *found;
+	struct json_object *result;
 	int error = session_watch_call(watch, "snapshots", arguments_of(f), &result, failure);
-
-	found = error ? NULL : find_named(result, "snapshots", f->name);
+	struct json_object *found = error ? NULL : find_named(result, "snapshots", f->name);
 	if (found)
 		state->created_s = field_count(found, "created_s");
 	else if (!error)
@@ -78,10 +75,8 @@ static int look_at_partition(struct session_watch *watch, const struct follow *f
 			     struct lcpfs_failure *failure)
 {
 	struct json_object *arguments = arguments_of(f), *result, *found;
-	int error;
-
 	field_put_text(arguments, "property", "id,volume,recoveries");
-	error = session_watch_call(watch, "get", arguments, &result, failure);
+	int error = session_watch_call(watch, "get", arguments, &result, failure);
 	found = error ? NULL : find_named(result, "partitions", f->name);
 	if (found) {
 		state->id = property(found, "id");
@@ -108,12 +103,10 @@ static int look_at_events(struct session_watch *watch, const struct follow *f, s
 {
 	struct json_object *arguments = json_object_new_object(), *result, *events;
 	uint64_t expected = f->state.event + 1;
-	int error;
-
 	state->event = f->state.event;
 	field_put_count(arguments, "after", f->state.event);
 	field_put_count(arguments, "limit", f->state.event ? EVENTS_MAX : 1);
-	error = session_watch_call(watch, "log", arguments, &result, failure);
+	int error = session_watch_call(watch, "log", arguments, &result, failure);
 	events = field_get(result, "events");
 	for (size_t i = 0; i < field_length(events); i++) {
 		struct json_object *e = json_object_array_get_idx(events, i);
@@ -132,7 +125,6 @@ int follow_begin(struct follow *f, struct lcpfs_failure *failure)
 	struct session_watch watch = {.pool_path = f->pool_path};
 	bool ignored = false;
 	int error = look(&watch, f, &f->state, failure);
-
 	if (!error && !is_snapshot(f))
 		error = look_at_events(&watch, f, &f->state, &ignored, failure);
 	session_watch_close(&watch);
@@ -146,7 +138,6 @@ static int check_state(struct session_watch *watch, struct follow *f, struct lcp
 	const char *why = NULL;
 	bool went_back = false;
 	int error = look(watch, f, &now, failure);
-
 	if (!error && !is_snapshot(f))
 		error = look_at_events(watch, f, &now, &went_back, failure);
 	if (error)
@@ -172,7 +163,6 @@ static int connect_again(struct follow *f, struct session_watch *watch, struct l
 	struct nbd_link link;
 	struct pool_seen seen;
 	int error = pool_look(f->pool_path, &seen, failure);
-
 	if (!error && (seen.identity.guid != f->guid || !seen.nbd_path[0]))
 		error = failure_set(failure, LCPFS_E_NOT_FOUND, "it is not served at a Unix socket");
 	if (!error)
@@ -211,7 +201,6 @@ static void give_up(struct follow *f, const char *why)
 static uint64_t now_ms(void)
 {
 	struct timespec now;
-
 	clock_gettime(CLOCK_BOOTTIME, &now);
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
@@ -223,7 +212,6 @@ static bool wait_for_server(struct follow *f, struct session_watch *watch)
 	uint64_t end_ms = now_ms() + f->device.wait_s * UINT64_C(1000);
 	struct lcpfs_failure failure = {0};
 	int error = -LCPFS_E_AGAIN;
-
 	while (error && error != -LCPFS_E_STOPPED && now_ms() <= end_ms) {
 		nanosleep(&pause, NULL); /* the kernel has to notice, too */
 		if (!nbd_device_is_connected(&f->device))
@@ -243,7 +231,6 @@ static void look_for_growth(struct follow *f, struct session_watch *watch)
 {
 	struct lcpfs_failure failure;
 	struct follow_state now;
-
 	if (!look(watch, f, &now, &failure) && now.id == f->state.id && now.volume_bytes > f->state.volume_bytes)
 		shutdown(f->link.fd, SHUT_RDWR);
 }
@@ -252,7 +239,6 @@ static void stay(struct follow *f)
 {
 	struct session_watch watch = {.pool_path = f->pool_path};
 	struct lcpfs_failure failure;
-
 	while (nbd_device_is_connected(&f->device)) {
 		struct pollfd link = {.fd = f->link.fd, .events = POLLRDHUP};
 		if (poll(&link, 1, LOOK_MS) > 0) {
@@ -270,7 +256,6 @@ static void stay(struct follow *f)
 static bool let_go(const struct follow *f, int log_fd)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
 	if (null < 0 || setsid() < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0)
 		return false;
 	if (!journal_is_there() && dup2(log_fd, STDERR_FILENO) < 0)
@@ -284,12 +269,10 @@ static bool let_go(const struct follow *f, int log_fd)
 int follow_start(struct follow *f, const char *log_path, struct lcpfs_failure *failure)
 {
 	int log_fd = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-	pid_t pid;
-
 	if (log_fd < 0)
 		return failure_set(failure, LCPFS_E_SYSTEM, "%s: %s", log_path, strerrordesc_np(errno));
 	fflush(NULL);
-	pid = fork();
+	pid_t pid = fork();
 	if (!pid) {
 		if (let_go(f, log_fd))
 			stay(f);

@@ -32,7 +32,6 @@ static char *join(const struct cli *cli, int first)
 {
 	struct text all = TEXT_INIT;
 	char *copy = NULL;
-
 	for (int i = first; i < CLI_OPERANDS_MAX && cli->operands[i]; i++)
 		text_append(&all, "%s%s", i > first ? "," : "", cli->operands[i]);
 	if (cli->operands[first])
@@ -44,7 +43,6 @@ static char *join(const struct cli *cli, int first)
 static int check_names(const char *names, unsigned of)
 {
 	struct lcpfs_failure failure;
-
 	return property_check(names, of, &failure) ? cli_usage("%s; see lcpfs help get", failure.message) : 0;
 }
 
@@ -53,7 +51,6 @@ static int ask(const struct cli *cli, const char *partition, const char *names, 
 {
 	struct session_call call = {
 		.pool_path = cli->operands[0], .command = "get", .arguments = json_object_new_object()};
-
 	if (partition)
 		field_put_text(call.arguments, "name", partition);
 	if (names)
@@ -67,7 +64,6 @@ static int ask_either(const struct cli *cli, struct json_object **result, struct
 	const unsigned any = PROPERTY_OF_POOL | PROPERTY_OF_PARTITION;
 	char *all = join(cli, 1), *rest = all ? join(cli, 2) : NULL;
 	int error = ask(cli, cli->operands[1], rest, result, failure);
-
 	if (error == -LCPFS_E_NOT_FOUND && all && !property_check(all, any, NULL))
 		error = ask(cli, NULL, all, result, failure);
 	free(all);
@@ -82,7 +78,6 @@ static void value_text(const struct getting *g, const char *name, struct json_ob
 	const struct property *property = property_find(name);
 	enum property_kind kind = property ? property->kind : PROPERTY_TEXT;
 	bool is_exact = cli_flag(g->cli, "parsable");
-
 	if (!value)
 		snprintf(text, CELL, kind == PROPERTY_TIME ? "never" : "-");
 	else if (kind == PROPERTY_SWITCH)
@@ -100,7 +95,6 @@ static void value_text(const struct getting *g, const char *name, struct json_ob
 static const char *source_text(struct json_object *property)
 {
 	const char *source = field_text(property, "source");
-
 	if (!source)
 		return "-";
 	return strcmp(source, "inherited") != 0 ? source : "inherited from the pool";
@@ -109,7 +103,6 @@ static const char *source_text(struct json_object *property)
 static void show_property(struct getting *g, const char *partition, const char *name, struct json_object *property)
 {
 	char value[CELL];
-
 	value_text(g, name, field_get(property, "value"), value);
 	const char *const cells[COLUMNS] = {partition, name, value, source_text(property)};
 	if (g->table)
@@ -128,7 +121,6 @@ static void show_property(struct getting *g, const char *partition, const char *
 static void show_object(struct getting *g, const char *partition, struct json_object *object)
 {
 	struct json_object *properties = field_get(object, "properties");
-
 	if (!json_object_is_type(properties, json_type_object))
 		return;
 	json_object_object_foreach(properties, name, property)
@@ -141,7 +133,6 @@ static void show_all(struct getting *g, struct json_object *result)
 {
 	struct json_object *partitions = field_get(result, "partitions");
 	const char *titles[COLUMNS + 1] = {NULL};
-
 	for (int i = 0; i < g->count; i++)
 		titles[i] = column_titles[g->columns[i]];
 	g->table = cli_flag(g->cli, "script") ? NULL : table_new(titles);
@@ -162,7 +153,6 @@ int get_command(const struct cli *cli)
 	struct json_object *result;
 	char *names = cli->operands[1] ? join(cli, 2) : NULL;
 	int error = check_names(names, PROPERTY_OF_POOL | PROPERTY_OF_PARTITION);
-
 	free(names);
 	if (!error)
 		error = cli_columns(cli, column_names, COLUMNS, getting.columns, &getting.count);

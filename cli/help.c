@@ -18,7 +18,6 @@ int help_list(void)
 	size_t count;
 	const struct cli_command *commands = cli_commands(&count);
 	char left[64];
-
 	printf("lcpfs: a storage pool whose partition boundaries move by themselves\n\n");
 	printf("usage: lcpfs COMMAND …    lcpfs help COMMAND    lcpfs --version\n\n");
 	for (size_t i = 0; i < count; i++) {
@@ -34,7 +33,6 @@ int help_usage(const struct cli_command *command)
 {
 	const struct cli_option *option = command->options;
 	char left[64];
-
 	printf("usage: lcpfs %s %s%s\n\n%s\n", command->name, command->operands, option ? " [OPTIONS]" : "",
 	       command->help);
 	if (option)
@@ -56,7 +54,6 @@ int help_usage(const struct cli_command *command)
 static const char *page_text(const char *name)
 {
 	const struct help_page *page = help_pages;
-
 	while (page->name && strcmp(page->name, name) != 0)
 		page++;
 	return page->text;
@@ -82,7 +79,6 @@ static void print_page(FILE *to, const char *text, bool is_plain)
 static FILE *open_pager(void)
 {
 	const char *pager = getenv("PAGER");
-
 	if (!pager)
 		pager = program_exists("less") ? "less" : "";
 	if (!*pager || !strcmp(pager, "cat"))

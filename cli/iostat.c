@@ -37,7 +37,6 @@ static struct json_object *operation_object(const struct rates_row *row, unsigne
 {
 	const struct lcpfs_operation_stats *stats = &row->operation[kind];
 	struct json_object *object = json_object_new_object();
-
 	field_put_count(object, "ops", stats->ops);
 	field_put_number(object, "ops_per_s", rates_per_second(row, (double)stats->ops));
 	field_put_number(object, "bytes_per_s", rates_per_second(row, (double)stats->bytes));
@@ -54,7 +53,6 @@ static struct json_object *operation_object(const struct rates_row *row, unsigne
 static struct json_object *row_object(const struct rates_row *row)
 {
 	struct json_object *object = json_object_new_object();
-
 	field_put_text(object, "name", row->name);
 	field_put_count(object, "id", row->id);
 	field_put_number(object, "interval_s", row->seconds);
@@ -70,7 +68,6 @@ static struct json_object *row_object(const struct rates_row *row)
 static void print_json(const struct rates_row *rows, size_t count)
 {
 	struct json_object *object = json_object_new_object(), *array = json_object_new_array();
-
 	field_put_count(object, "time_s", (uint64_t)time(NULL));
 	for (size_t i = 0; i < count; i++)
 		json_object_array_add(array, row_object(&rows[i]));
@@ -86,7 +83,6 @@ enum { COLUMN = 7, NAME_MIN = 10 };
 static int name_width(const struct rates_row *rows, size_t count)
 {
 	size_t width = NAME_MIN;
-
 	for (size_t i = 0; i < count; i++)
 		width = MAX_OF(width, strlen(rows[i].name));
 	return (int)width;
@@ -103,7 +99,6 @@ static void print_cell(const struct watching *w, const char *text)
 static void cell_number(const struct watching *w, double number)
 {
 	char text[NUMBER_TEXT];
-
 	if (cli_flag(w->cli, "parsable"))
 		snprintf(text, sizeof(text), isfinite(number) ? "%.2f" : "-", number);
 	else
@@ -114,7 +109,6 @@ static void cell_number(const struct watching *w, double number)
 static void cell_bytes(const struct watching *w, double bytes)
 {
 	char text[SIZE_TEXT];
-
 	if (cli_flag(w->cli, "parsable"))
 		snprintf(text, sizeof(text), "%.0f", bytes);
 	else
@@ -125,7 +119,6 @@ static void cell_bytes(const struct watching *w, double bytes)
 static void cell_us(const struct watching *w, double us)
 {
 	char text[NUMBER_TEXT];
-
 	if (cli_flag(w->cli, "parsable"))
 		snprintf(text, sizeof(text), isfinite(us) ? "%.0f" : "-", us);
 	else
@@ -136,7 +129,6 @@ static void cell_us(const struct watching *w, double us)
 static void print_latencies(const struct watching *w, const struct rates_row *row)
 {
 	static const enum lcpfs_operation shown[] = {LCPFS_READ, LCPFS_WRITE, LCPFS_FLUSH};
-
 	for (size_t k = 0; k < ARRAY_LENGTH(shown); k++) {
 		const struct lcpfs_operation_stats *stats = &row->operation[shown[k]];
 		cell_us(w, iostat_percentile(stats->latency, 0.5));
@@ -164,7 +156,6 @@ static void print_titles(struct watching *w, int width)
 	static const char *const latencies[] = {
 		"P50", "P99", "P99.9", "P50", "P99", "P99.9", "P50", "P99", "P99.9", NULL};
 	bool latency = cli_flag(w->cli, "latency");
-
 	printf("%-*s%s\n", width, "",
 	       latency ? "         READ                WRITE                FLUSH"
 		       : "                        operations/s        bytes/s");
@@ -180,7 +171,6 @@ static void print_titles(struct watching *w, int width)
 static bool wants_titles(const struct watching *w, size_t rows)
 {
 	struct winsize size = {0};
-
 	if (cli_flag(w->cli, "script"))
 		return false;
 	if (!w->has_titles)
@@ -207,7 +197,6 @@ static void print_columns(struct watching *w, const struct rates_row *rows, size
 {
 	struct rates_row total = {.name = "TOTAL"};
 	int width = name_width(rows, count);
-
 	if (wants_titles(w, count + 1))
 		print_titles(w, width);
 	for (size_t i = 0; i < count; i++) {
@@ -223,7 +212,6 @@ static void print_columns(struct watching *w, const struct rates_row *rows, size
 static unsigned octave_of(unsigned bucket)
 {
 	uint64_t us = lcpfs_latency_bucket_us(bucket);
-
 	return us ? 64 - (unsigned)__builtin_clzll(us) : 0;
 }
 
@@ -233,7 +221,6 @@ static void print_octave(const struct watching *w, unsigned octave, const uint64
 {
 	char text[NUMBER_TEXT];
 	double low = octave ? ldexp(1, (int)octave - 1) : 0;
-
 	if (cli_flag(w->cli, "parsable"))
 		snprintf(text, sizeof(text), "%.0f", low);
 	else
@@ -251,7 +238,6 @@ static void print_histogram(const struct watching *w, const struct rates_row *ro
 {
 	uint64_t ops[OCTAVES][LCPFS_OPERATIONS] = {{0}};
 	unsigned first = OCTAVES, last = 0;
-
 	for (unsigned k = 0; k < LCPFS_OPERATIONS; k++) {
 		for (unsigned i = 0; i < LCPFS_LATENCY_BUCKETS; i++) {
 			uint64_t here = row->operation[k].latency[i];
@@ -276,7 +262,6 @@ static void print_time(const struct watching *w)
 	time_t now = time(NULL);
 	struct tm local;
 	char text[64];
-
 	if (!cli_flag(w->cli, "time") || cli_flag(w->cli, "json"))
 		return;
 	if (localtime_r(&now, &local) && strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S %z", &local))
@@ -301,10 +286,8 @@ static int report(struct watching *w, struct json_object *result)
 {
 	bool is_first = !w->before.list, is_shown = !is_first || !cli_flag(w->cli, "skip-first");
 	struct rates now;
-	struct rates_row *rows;
-
 	rates_read(&now, result);
-	rows = calloc(now.count + 1, sizeof(*rows));
+	struct rates_row *rows = calloc(now.count + 1, sizeof(*rows));
 	CHECK(rows);
 	for (size_t i = 0; i < now.count; i++)
 		rows[i] = rates_since(&now.list[i], &w->before);
@@ -323,7 +306,6 @@ static int report(struct watching *w, struct json_object *result)
 static struct json_object *arguments_of(const struct watching *w)
 {
 	struct json_object *arguments = json_object_new_object();
-
 	if (w->name)
 		field_put_text(arguments, "name", w->name);
 	return arguments;
@@ -335,7 +317,6 @@ static int report_once(struct watching *w)
 		.pool_path = w->cli->operands[0], .command = "iostat", .arguments = arguments_of(w)};
 	struct lcpfs_failure failure = {0};
 	struct json_object *result;
-
 	if (session_run(&call, &result, &failure))
 		return cli_failure(&failure);
 	return report(w, result);
@@ -348,7 +329,6 @@ static int watch(struct watching *w)
 	struct json_object *result;
 	struct timespec next;
 	int status = CLI_DONE;
-
 	clock_gettime(CLOCK_MONOTONIC, &next);
 	while (!status && w->count) {
 		if (!session_watch_call(&session, "iostat", arguments_of(w), &result, &failure))
@@ -366,7 +346,6 @@ static int watch(struct watching *w)
 static bool parse_interval(const char *text, double *seconds)
 {
 	char *end;
-
 	if (strspn(text, "0123456789.") != strlen(text))
 		return false;
 	*seconds = strtod(text, &end);
@@ -376,7 +355,6 @@ static bool parse_interval(const char *text, double *seconds)
 static int parse_count(const char *text, uint64_t *count)
 {
 	char *end;
-
 	errno = 0;
 	*count = strtoull(text, &end, 10);
 	if (*text < '0' || *text > '9' || *end || errno || !*count || *count == UINT64_MAX)
@@ -389,7 +367,6 @@ static int take_operands(struct watching *w)
 {
 	const char *const *operand = w->cli->operands + 1;
 	double number;
-
 	if (*operand && !parse_interval(*operand, &number))
 		w->name = *operand++;
 	w->count = 1;
@@ -410,7 +387,6 @@ int iostat_command(const struct cli *cli)
 {
 	struct watching w = {.cli = cli};
 	int status = take_operands(&w);
-
 	if (status)
 		return status;
 	if (cli_flag(cli, "skip-first") && !w.interval_s)

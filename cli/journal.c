@@ -23,7 +23,6 @@ bool journal_is_there(void)
 static void set_address(struct sockaddr_un *address)
 {
 	const char *other = getenv("LCPFS_JOURNAL_SOCKET");
-
 	*address = (struct sockaddr_un){.sun_family = AF_UNIX};
 	snprintf(address->sun_path, sizeof(address->sun_path), "%s",
 		 other ? other : "/run/systemd/journal/socket");

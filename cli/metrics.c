@@ -12,7 +12,6 @@
 static void print_lines(void *result, FILE *out)
 {
 	struct json_object *lines = field_get(result, "lines");
-
 	for (size_t i = 0; i < field_length(lines); i++)
 		fprintf(out, "%s\n", json_object_get_string(json_object_array_get_idx(lines, i)));
 }
@@ -26,7 +25,6 @@ int metrics_command(const struct cli *cli)
 	struct lcpfs_failure failure = {0};
 	struct json_object *result;
 	int status = CLI_DONE;
-
 	field_put_text(call.arguments, "path", realpath(cli->operands[0], path) ? path : cli->operands[0]);
 	if (format)
 		field_put_text(call.arguments, "format", format);

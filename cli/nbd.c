@@ -52,7 +52,6 @@ static void put(uint8_t **at, uint64_t value, unsigned bytes)
 static uint64_t get(const uint8_t *at, unsigned bytes)
 {
 	uint64_t value = 0;
-
 	for (unsigned i = 0; i < bytes; i++)
 		value = value << 8 | at[i];
 	return value;
@@ -71,7 +70,6 @@ static bool send_all(int fd, const void *bytes, size_t length)
 static bool greet(int fd)
 {
 	uint8_t greeting[18], answer[4], *at = answer;
-
 	if (!read_all(fd, greeting, sizeof(greeting)) || get(greeting, 8) != NBD_MAGIC ||
 	    get(greeting + 8, 8) != OPTION_MAGIC || !(get(greeting + 16, 2) & FIXED_NEWSTYLE))
 		return false;
@@ -83,7 +81,6 @@ static bool ask_to_go(int fd, const char *name)
 {
 	uint8_t option[16 + 4 + NAME_BYTES_MAX + 2], *at = option;
 	size_t length = strlen(name);
-
 	if (length > NAME_BYTES_MAX)
 		return false;
 	put(&at, OPTION_MAGIC, 8);
@@ -104,7 +101,6 @@ struct reply {
 static bool read_reply(int fd, struct reply *reply)
 {
 	uint8_t head[20];
-
 	if (!read_all(fd, head, sizeof(head)) || get(head, 8) != REPLY_MAGIC || get(head + 8, 4) != OPTION_GO)
 		return false;
 	reply->type = (uint32_t)get(head + 12, 4);
@@ -120,7 +116,6 @@ static int go(struct nbd_link *link, const char *name, struct lcpfs_failure *fai
 {
 	struct reply reply = {0};
 	bool is_good = greet(link->fd) && ask_to_go(link->fd, name), is_told = false;
-
 	while (is_good && (is_good = read_reply(link->fd, &reply)) && reply.type == REPLY_INFO) {
 		if (reply.length != INFO_EXPORT_BYTES || get(reply.data, 2) != INFO_EXPORT)
 			continue;
@@ -142,7 +137,6 @@ static int check_peer(const struct nbd_link *link, const char *socket_path, uid_
 {
 	struct ucred peer = {.uid = (uid_t)-1};
 	socklen_t length = sizeof(peer);
-
 	if (!getsockopt(link->fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) && (!peer.uid || peer.uid == owner))
 		return 0;
 	return failure_set(failure, LCPFS_E_BUSY, "whoever listens at %s is not the owner of the pool",
@@ -152,7 +146,6 @@ static int check_peer(const struct nbd_link *link, const char *socket_path, uid_
 static int set_patience(const struct nbd_link *link, unsigned seconds, struct lcpfs_failure *failure)
 {
 	struct timeval limit = {.tv_sec = seconds};
-
 	if (!setsockopt(link->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)))
 		return 0;
 	return failure_set(failure, LCPFS_E_SYSTEM, "a socket: %s", strerrordesc_np(errno));
@@ -162,7 +155,6 @@ int nbd_link_open(const char *socket_path, uid_t owner, const char *export_name,
 		  struct lcpfs_failure *failure)
 {
 	int error = socket_connect(socket_path, &link->fd, failure);
-
 	if (error)
 		return error;
 	error = check_peer(link, socket_path, owner, failure);
@@ -199,11 +191,9 @@ static struct nlmsghdr *head_of(struct message *m)
 
 static void begin(struct message *m, uint16_t family, uint8_t command, uint8_t version)
 {
-	struct genlmsghdr *about;
-
 	memset(m, 0, sizeof(*m));
 	*head_of(m) = (struct nlmsghdr){.nlmsg_type = family, .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK};
-	about = NLMSG_DATA(head_of(m));
+	struct genlmsghdr *about = NLMSG_DATA(head_of(m));
 	*about = (struct genlmsghdr){.cmd = command, .version = version};
 	m->length = NLMSG_HDRLEN + GENL_HDRLEN;
 }
@@ -213,7 +203,6 @@ static size_t add(struct message *m, uint16_t type, const void *value, size_t le
 {
 	struct nlattr *attribute = (struct nlattr *)(m->bytes + m->length);
 	size_t at = m->length;
-
 	CHECK(m->length + NLA_HDRLEN + NLA_ALIGN(length) <= sizeof(m->bytes));
 	*attribute = (struct nlattr){.nla_type = type, .nla_len = (uint16_t)(NLA_HDRLEN + length)};
 	if (length)
@@ -246,7 +235,6 @@ static void group_end(struct message *m, size_t at)
 static const void *attribute_of(const struct message *m, uint16_t type)
 {
 	size_t at = NLMSG_HDRLEN + GENL_HDRLEN;
-
 	while (at + NLA_HDRLEN <= m->length) {
 		const struct nlattr *a = (const struct nlattr *)(m->bytes + at);
 		if (a->nla_len < NLA_HDRLEN || at + a->nla_len > m->length)
@@ -269,7 +257,6 @@ static int exchange(int fd, struct message *m)
 	for (;;) {
 		ssize_t length = recv(fd, answer, sizeof(answer), 0);
 		const struct nlmsghdr *head = (const struct nlmsghdr *)answer;
-
 		if (length < 0)
 			return errno;
 		for (size_t left = (size_t)length; NLMSG_OK(head, left); head = NLMSG_NEXT(head, left)) {
@@ -285,13 +272,10 @@ static int exchange(int fd, struct message *m)
 static int find_family(int fd, uint16_t *family)
 {
 	struct message m;
-	const void *found;
-	int error;
-
 	begin(&m, GENL_ID_CTRL, CTRL_CMD_GETFAMILY, 1);
 	add(&m, CTRL_ATTR_FAMILY_NAME, NBD_GENL_FAMILY_NAME, sizeof(NBD_GENL_FAMILY_NAME));
-	error = exchange(fd, &m);
-	found = error ? NULL : attribute_of(&m, CTRL_ATTR_FAMILY_ID);
+	int error = exchange(fd, &m);
+	const void *found = error ? NULL : attribute_of(&m, CTRL_ATTR_FAMILY_ID);
 	if (!error && !found)
 		return EPROTO;
 	if (!error)
@@ -306,7 +290,6 @@ static int tell_kernel(uint8_t command,
 {
 	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_GENERIC), error;
 	uint16_t family = 0;
-
 	if (fd < 0)
 		return errno;
 	error = find_family(fd, &family);
@@ -321,13 +304,11 @@ static int tell_kernel(uint8_t command,
 
 static void fill_connection(struct message *m, const struct nbd_device *device, const struct nbd_link *link)
 {
-	size_t sockets, item;
-
 	add_u64(m, NBD_ATTR_SIZE_BYTES, link->bytes / SECTOR_BYTES * SECTOR_BYTES);
 	add_u64(m, NBD_ATTR_DEAD_CONN_TIMEOUT, device->wait_s);
 	add(m, NBD_ATTR_BACKEND_IDENTIFIER, device->owner, strlen(device->owner) + 1);
-	sockets = group(m, NBD_ATTR_SOCKETS);
-	item = group(m, NBD_SOCK_ITEM);
+	size_t sockets = group(m, NBD_ATTR_SOCKETS);
+	size_t item = group(m, NBD_SOCK_ITEM);
 	add_u32(m, NBD_SOCK_FD, (uint32_t)link->fd);
 	group_end(m, item);
 	group_end(m, sockets);
@@ -375,7 +356,6 @@ int nbd_device_connect(struct nbd_device *device, const struct nbd_link *link, s
 	struct message m;
 	int error = tell_kernel(NBD_CMD_CONNECT, fill_new, device, link, &m);
 	const void *index = error ? NULL : attribute_of(&m, NBD_ATTR_INDEX);
-
 	if (!error && !index)
 		error = EPROTO;
 	if (error)
@@ -389,7 +369,6 @@ int nbd_device_reconnect(const struct nbd_device *device, const struct nbd_link 
 			 struct lcpfs_failure *failure)
 {
 	struct message m;
-
 	return refused("another connection", tell_kernel(NBD_CMD_RECONFIGURE, fill_known, device, link, &m),
 		       failure);
 }
@@ -397,7 +376,6 @@ int nbd_device_reconnect(const struct nbd_device *device, const struct nbd_link 
 int nbd_device_disconnect(const struct nbd_device *device, struct lcpfs_failure *failure)
 {
 	struct message m;
-
 	return refused("to take the device away", tell_kernel(NBD_CMD_DISCONNECT, fill_known, device, NULL, &m),
 		       failure);
 }

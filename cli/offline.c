@@ -14,7 +14,6 @@ static int show_would_create(const char *path, const struct lcpfs_create_options
 {
 	struct lcpfs_create_options careful = *options;
 	struct lcpfs_failure failure;
-
 	careful.force = false;
 	if (lcpfs_pool_create(path, &careful, &failure) && failure.code == LCPFS_E_EXISTS)
 		printf("would be: %s: created; what is there would be lost\n", path);
@@ -28,7 +27,6 @@ int offline_create(const struct cli *cli)
 	struct lcpfs_create_options options = {.force = cli_flag(cli, "force"),
 					       .dry_run = cli_flag(cli, "dry-run")};
 	struct lcpfs_failure failure;
-
 	if (cli_size(cli, "size", &options.size_bytes) || cli_size(cli, "metaslab", &options.metaslab_bytes))
 		return CLI_USAGE;
 	if (lcpfs_pool_create(cli->operands[0], &options, &failure))
@@ -55,7 +53,6 @@ struct checking {
 static void found(void *context, const struct lcpfs_finding *finding)
 {
 	struct checking *checking = context;
-
 	if (field_length(checking->findings) < FINDINGS_MAX)
 		json_object_array_add(checking->findings, describe_finding(finding));
 }
@@ -63,14 +60,12 @@ static void found(void *context, const struct lcpfs_finding *finding)
 static bool go_on(void *context, uint64_t done, uint64_t total)
 {
 	struct checking *checking = context;
-
 	return cli_progress(&checking->progress, done, total);
 }
 
 static struct json_object *check_result(const struct lcpfs_care *care, struct json_object *findings)
 {
 	struct json_object *result = json_object_new_object();
-
 	field_put_flag(result, "clean", care->damaged == 0);
 	field_put_count(result, "checked_blocks", care->checked_blocks);
 	field_put_count(result, "damaged", care->damaged);
@@ -82,7 +77,6 @@ static int show_check(const struct cli *cli, const struct lcpfs_care *care, stru
 {
 	char checked[SIZE_TEXT];
 	struct json_object *result;
-
 	size_print_blocks(checked, care->checked_blocks);
 	if (cli_flag(cli, "json")) {
 		result = check_result(care, findings);
@@ -108,10 +102,8 @@ int offline_check(const struct cli *cli)
 	struct lcpfs_care care = {
 		.found = found, .progress = go_on, .context = &checking, .data = cli_flag(cli, "data")};
 	struct lcpfs_failure failure;
-	int status;
-
 	cli_progress_start(&checking.progress, cli);
-	status = lcpfs_pool_check(cli->operands[0], &care, &failure);
+	int status = lcpfs_pool_check(cli->operands[0], &care, &failure);
 	cli_progress_end(&checking.progress, status == 0);
 	if (status) {
 		cli_failure(&failure);
@@ -127,13 +119,11 @@ int offline_check(const struct cli *cli)
 
 static void show_dump(const struct cli *cli, const char *text)
 {
-	struct json_object *result;
-
 	if (!cli_flag(cli, "json")) {
 		fputs(text, stdout);
 		return;
 	}
-	result = json_object_new_object();
+	struct json_object *result = json_object_new_object();
 	field_put_text(result, "text", text);
 	show_json(result);
 	json_object_put(result);
@@ -144,7 +134,6 @@ int offline_dump(const struct cli *cli)
 	const char *kind = cli->operands[1], *name = cli->operands[2];
 	struct lcpfs_failure failure;
 	char what[128], *text;
-
 	snprintf(what, sizeof(what), "%s%s%s", kind ? kind : "", name ? " " : "", name ? name : "");
 	if (lcpfs_pool_dump(cli->operands[0], kind ? what : NULL, &text, &failure))
 		return cli_failure(&failure);

@@ -53,7 +53,6 @@ static struct past_partition *find(const struct past *past, uint32_t id)
 static void meet(struct past *past, uint32_t id, const char *name, struct json_object *now)
 {
 	struct past_partition *p = id ? find(past, id) : NULL;
-
 	if (!id || p)
 		return;
 	p = ADD(past->partitions, past->partition_count);
@@ -67,7 +66,6 @@ static void meet(struct past *past, uint32_t id, const char *name, struct json_o
 static int compare_partitions(const void *a, const void *b)
 {
 	const struct past_partition *x = a, *y = b;
-
 	return x->id < y->id ? -1 : x->id > y->id;
 }
 
@@ -75,7 +73,6 @@ static bool is_change(struct json_object *event)
 {
 	static const char *const kinds[] = {"moved", "resized", "emergency", "added", "removed", "grown"};
 	const char *kind = field_text(event, "kind");
-
 	for (size_t i = 0; kind && i < ARRAY_LENGTH(kinds); i++)
 		if (!strcmp(kind, kinds[i]))
 			return true;
@@ -86,7 +83,6 @@ static void meet_all(struct past *past)
 {
 	struct json_object *now = field_get(past->result, "partitions");
 	struct json_object *samples = field_get(past->result, "samples");
-
 	for (size_t i = 0; i < field_length(now); i++)
 		meet(past, (uint32_t)field_count(item(now, i), "id"), field_text(item(now, i), "name"),
 		     item(now, i));
@@ -103,7 +99,6 @@ static void meet_all(struct past *past)
 const char *past_side(const struct past *past, struct json_object *event, const char *key)
 {
 	const struct past_partition *p = find(past, (uint32_t)field_count(event, key));
-
 	return p ? p->name : "free space";
 }
 
@@ -112,7 +107,6 @@ const char *past_side(const struct past *past, struct json_object *event, const 
 static double amount(struct json_object *object, const char *key)
 {
 	double number = field_number(object, key);
-
 	return number > 0 && number < 1e18 ? number : 0;
 }
 
@@ -120,15 +114,12 @@ static double amount(struct json_object *object, const char *key)
 static void take_samples(struct past *past)
 {
 	struct json_object *samples = field_get(past->result, "samples");
-
 	for (size_t i = 0; i < field_length(samples); i++) {
 		struct json_object *s = item(samples, i);
 		struct past_partition *p = find(past, (uint32_t)field_count(s, "id"));
-		struct past_sample *place;
-
 		if (!p || field_count(s, "time_s") < past->from_s)
 			continue;
-		place = ADD(p->samples, p->sample_count);
+		struct past_sample *place = ADD(p->samples, p->sample_count);
 		*place = (struct past_sample){
 			.time_s = field_count(s, "time_s"),
 			.span_s = MAX_OF(field_count(s, "span_s"), UINT64_C(1)),
@@ -146,7 +137,6 @@ double past_live_at(const struct past_partition *p, uint64_t time_s)
 	double size = past_size_at(p->sizes, p->size_count, time_s),
 	       live = p->sample_count ? p->samples[0].live : 0;
 	size_t low = 0, high = p->sample_count;
-
 	while (low < high) { /* the first that is later */
 		size_t middle = (low + high) / 2;
 
@@ -169,10 +159,8 @@ static struct json_object *outcome_of(struct json_object *events, size_t from)
 {
 	struct json_object *moved = item(events, from);
 	uint64_t sequence = field_count(moved, "sequence");
-
 	for (size_t i = from + 1; i < field_length(events) && sequence; i++) {
 		struct json_object *e = item(events, i);
-
 		if (!strcmp(field_text(e, "kind"), "outcome") && field_count(e, "sequence") == sequence &&
 		    field_count(e, "from_id") == field_count(moved, "from_id") &&
 		    field_count(e, "to_id") == field_count(moved, "to_id"))
@@ -184,14 +172,11 @@ static struct json_object *outcome_of(struct json_object *events, size_t from)
 static void take_marks(struct past *past)
 {
 	struct json_object *events = field_get(past->result, "events");
-
 	for (size_t i = 0; i < field_length(events); i++) {
 		struct json_object *e = item(events, i);
-		struct past_mark *mark;
-
 		if (!is_change(e) || field_count(e, "time_s") < past->from_s)
 			continue;
-		mark = ADD(past->marks, past->mark_count);
+		struct past_mark *mark = ADD(past->marks, past->mark_count);
 		*mark = (struct past_mark){
 			.event = e,
 			.number = field_count(e, "number"),
@@ -213,7 +198,6 @@ struct backwards {
 static void step_back(struct backwards *b, uint64_t time_s, double after, double before)
 {
 	struct past_size *place;
-
 	if (after != before) {
 		place = ADD(b->list, b->count);
 		*place = (struct past_size){time_s, after};
@@ -224,11 +208,9 @@ static void step_back(struct backwards *b, uint64_t time_s, double after, double
 static void end_back(struct backwards *b, uint64_t from_s, struct past_size **sizes, size_t *count)
 {
 	struct past_size *place = ADD(b->list, b->count);
-
 	*place = (struct past_size){from_s, b->blocks};
 	for (size_t i = 0; i < b->count / 2; i++) {
 		struct past_size other = b->list[i];
-
 		b->list[i] = b->list[b->count - 1 - i];
 		b->list[b->count - 1 - i] = other;
 	}
@@ -250,7 +232,6 @@ static void step_back_event(struct backwards *b, const struct past_partition *p,
 	const char *kind = field_text(e, "kind");
 	bool gives = field_count(e, "from_id") == p->id, gets = field_count(e, "to_id") == p->id;
 	double blocks = amount(e, "blocks");
-
 	if (!gives && !gets)
 		return;
 	if (!strcmp(kind, "added"))
@@ -269,7 +250,6 @@ static void follow_sizes(struct past *past, struct past_partition *p)
 {
 	struct backwards b = {.blocks = p->now ? amount(p->now, "size_blocks") : 0};
 	size_t s = p->sample_count, m = past->mark_count;
-
 	while (s || m) {
 		if (s && (!m || p->samples[s - 1].time_s >= past->marks[m - 1].time_s)) {
 			s--;
@@ -284,11 +264,9 @@ static void follow_sizes(struct past *past, struct past_partition *p)
 static void follow_pool(struct past *past)
 {
 	struct backwards b = {.blocks = amount(field_get(past->result, "pool"), "size_blocks")};
-
 	past->pool_blocks_max = b.blocks;
 	for (size_t m = past->mark_count; m > 0; m--) {
 		struct json_object *e = past->marks[m - 1].event;
-
 		if (!strcmp(field_text(e, "kind"), "grown"))
 			step_back(&b, past->marks[m - 1].time_s, b.blocks,
 				  MAX_OF(b.blocks - amount(e, "blocks"), 0.0));
@@ -299,10 +277,8 @@ static void follow_pool(struct past *past)
 double past_size_at(const struct past_size *sizes, size_t count, uint64_t time_s)
 {
 	size_t low = 0, high = count;
-
 	while (low < high) {
 		size_t middle = (low + high) / 2;
-
 		if (sizes[middle].time_s <= time_s)
 			low = middle + 1;
 		else
@@ -316,7 +292,6 @@ double past_size_at(const struct past_size *sizes, size_t count, uint64_t time_s
 static void take_threshold(struct past *past, uint64_t time_s, struct json_object *thresholds)
 {
 	struct past_learned *l = ADD(past->learned, past->learned_count);
-
 	*l = (struct past_learned){.time_s = time_s};
 	for (size_t i = 0; i < PAST_THRESHOLDS; i++) {
 		l->value[i] = amount(field_get(thresholds, past_threshold_keys[i]), "value");
@@ -329,11 +304,9 @@ static void take_learned(struct past *past)
 {
 	struct json_object *events = field_get(past->result, "events"), *before = NULL;
 	struct json_object *engine = field_get(field_get(past->result, "pool"), "engine");
-
 	for (size_t i = 0; i < field_length(events); i++) {
 		struct json_object *thresholds = field_get(item(events, i), "thresholds");
 		uint64_t time_s = field_count(item(events, i), "time_s");
-
 		if (thresholds && time_s < past->from_s) {
 			before = thresholds;
 		} else if (thresholds) {
@@ -360,16 +333,13 @@ static void find_range(struct past *past, uint64_t last_s)
 {
 	struct json_object *samples = field_get(past->result, "samples");
 	struct json_object *events = field_get(past->result, "events");
-
 	past->from_s = UINT64_MAX;
 	for (size_t i = 0; i < field_length(samples); i++) {
 		uint64_t end_s = field_count(item(samples, i), "time_s");
-
 		note_time(past, end_s - MIN_OF(end_s, field_count(item(samples, i), "span_s")), end_s);
 	}
 	for (size_t i = 0; i < field_length(events); i++) {
 		uint64_t time_s = field_count(item(events, i), "time_s");
-
 		note_time(past, time_s, time_s);
 	}
 	if (past->made_s > past->to_s && past->made_s - past->to_s < FRESH_S)
@@ -397,7 +367,6 @@ static void free_partition(struct past_partition *p)
 static void leave_out_empty(struct past *past)
 {
 	size_t kept = 0;
-
 	for (size_t i = 0; i < past->partition_count; i++) {
 		if (past->partitions[i].now || has_size(&past->partitions[i]))
 			past->partitions[kept++] = past->partitions[i];

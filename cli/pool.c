@@ -26,11 +26,9 @@ static int run_call(const struct cli *cli, struct session_call *call, show *show
 {
 	struct lcpfs_failure failure = {0};
 	struct json_object *result;
-	int error;
-
 	call->pool_path = cli->operands[0];
 	call->command = call->command ? call->command : cli->command->name;
-	error = session_run(call, &result, &failure);
+	int error = session_run(call, &result, &failure);
 	if (call->progress)
 		cli_progress_end(call->context, !error);
 	if (error)
@@ -50,7 +48,6 @@ static int run_call(const struct cli *cli, struct session_call *call, show *show
 static bool take_dry_run(const struct cli *cli, struct json_object *arguments)
 {
 	bool is_dry = cli_flag(cli, "dry-run");
-
 	if (is_dry)
 		field_put_flag(arguments, "dry_run", true);
 	return is_dry;
@@ -59,7 +56,6 @@ static bool take_dry_run(const struct cli *cli, struct json_object *arguments)
 static int run(const struct cli *cli, struct json_object *arguments, show *show_text)
 {
 	struct session_call call = {.arguments = arguments, .only_asks = take_dry_run(cli, arguments)};
-
 	return run_call(cli, &call, show_text, NULL);
 }
 
@@ -72,7 +68,6 @@ static int run_long(const struct cli *cli, struct json_object *arguments, show *
 				    .only_asks = take_dry_run(cli, arguments),
 				    .progress = cli_progress,
 				    .context = &progress};
-
 	cli_progress_start(&progress, cli);
 	return run_call(cli, &call, show_text, kept);
 }
@@ -80,7 +75,6 @@ static int run_long(const struct cli *cli, struct json_object *arguments, show *
 static struct json_object *named(const char *name)
 {
 	struct json_object *arguments = json_object_new_object();
-
 	if (name)
 		field_put_text(arguments, "name", name);
 	return arguments;
@@ -113,7 +107,6 @@ static int add_size(const struct cli *cli, struct json_object *arguments, const 
 {
 	uint64_t bytes = 0;
 	int error = cli_size(cli, option, &bytes);
-
 	if (!error && bytes)
 		field_put_count(arguments, key, bytes);
 	return error;
@@ -123,15 +116,13 @@ static int add_size(const struct cli *cli, struct json_object *arguments, const 
 static const char *parse_when_full(const char *text, uint64_t *seconds)
 {
 	static const char wrong[] = "is neither error nor wait=TIME, as in wait=60s or wait=5m";
-	unsigned long long n;
 	char *end;
-
 	*seconds = 0;
 	if (!strcmp(text, "error"))
 		return NULL;
 	if (strncmp(text, "wait=", 5) != 0 || text[5] < '0' || text[5] > '9')
 		return wrong;
-	n = strtoull(text + 5, &end, 10);
+	unsigned long long n = strtoull(text + 5, &end, 10);
 	if (n > LCPFS_WAIT_S_MAX || (*end && (end[1] || !strchr("smh", *end))))
 		return wrong;
 	*seconds = n * (*end == 'h' ? 3600 : *end == 'm' ? 60 : 1);
@@ -141,7 +132,6 @@ static const char *parse_when_full(const char *text, uint64_t *seconds)
 static int add_schedule(struct json_object *arguments, const char *text)
 {
 	struct lcpfs_snapshot_schedule schedule;
-
 	if (lcpfs_snapshot_schedule_parse(text, &schedule))
 		return cli_usage(
 			"snapshots=%s: give off, or one or more of hourly:N,daily:N,weekly:N,monthly:N with "
@@ -155,7 +145,6 @@ static int add_when_full(struct json_object *arguments, const char *text)
 {
 	uint64_t seconds;
 	const char *wrong = parse_when_full(text, &seconds);
-
 	if (wrong)
 		return cli_usage("when-full: %s %s", text, wrong);
 	field_put_count(arguments, "when_full_wait_s", seconds);
@@ -172,12 +161,10 @@ int pool_add(const struct cli *cli)
 {
 	static const char *const sizes[][2] = {
 		{"min", "min_bytes"}, {"max", "max_bytes"}, {"size", "size_bytes"}, {"volume", "volume_bytes"}};
-	struct json_object *arguments;
 	int error = 0;
-
 	if (!cli_flag(cli, "min") || !cli_flag(cli, "max"))
 		return cli_usage("add needs --min SIZE and --max SIZE; see lcpfs help add");
-	arguments = named(cli->operands[1]);
+	struct json_object *arguments = named(cli->operands[1]);
 	for (size_t i = 0; i < ARRAY_LENGTH(sizes) && !error; i++)
 		error = add_size(cli, arguments, sizes[i][0], sizes[i][1]);
 	if (!error && cli_flag(cli, "thin"))
@@ -198,7 +185,6 @@ static int set_size(struct json_object *arguments, const char *key, const char *
 {
 	uint64_t bytes;
 	const char *wrong = size_parse(text, &bytes);
-
 	if (wrong)
 		return cli_usage("%s %s", text, wrong);
 	field_put_count(arguments, key, bytes);
@@ -212,7 +198,6 @@ static int set_value(struct json_object *arguments, const char *assignment)
 	const char *equals = strchr(assignment, '=');
 	size_t length = equals ? (size_t)(equals - assignment) : 0;
 	char key[16] = "";
-
 	if (length < sizeof(key))
 		memcpy(key, assignment, length);
 	for (size_t i = 0; i < ARRAY_LENGTH(sizes); i++) {
@@ -235,7 +220,6 @@ static int set_value(struct json_object *arguments, const char *assignment)
 static void show_mode(struct json_object *result)
 {
 	const char *mode = field_text(result, "mode");
-
 	show_dry_run(result);
 	printf("%s\n", mode ? mode : "");
 }
@@ -245,7 +229,6 @@ static int tune(const struct cli *cli, const char *mode)
 {
 	struct session_call call = {.command = "tune", .only_asks = !mode || cli_flag(cli, "dry-run")};
 	enum lcpfs_engine_mode checked;
-
 	if (mode) {
 		if (cli_mode(mode, &checked))
 			return CLI_USAGE;
@@ -261,7 +244,6 @@ static void show_settings(struct json_object *result)
 	uint64_t cache = field_count(result, "cache_bytes"), alarm = field_count(result, "alarm_percent");
 	const char *mode = field_text(result, "mode");
 	char size[SIZE_TEXT];
-
 	size_print(size, cache ? cache : PROPERTY_CACHE_BYTES);
 	show_dry_run(result);
 	printf("tune %s, cache %s, alarm %llu%%\n", mode ? mode : "", size,
@@ -276,7 +258,6 @@ static int set_pool_value(struct json_object *arguments, const char *assignment)
 	unsigned percent = 0;
 	uint64_t bytes = 0;
 	const char *wrong;
-
 	value = value ? value + 1 : "";
 	if (!strncmp(assignment, "tune=", 5)) {
 		if (cli_mode(value, &mode))
@@ -307,7 +288,6 @@ static int set_pool(const struct cli *cli)
 	struct session_call call = {
 		.command = "tune", .only_asks = cli_flag(cli, "dry-run"), .arguments = json_object_new_object()};
 	int error = 0;
-
 	if (!strncmp(cli->operands[1], "tune=", 5) && !cli->operands[2]) {
 		json_object_put(call.arguments);
 		return tune(cli, cli->operands[1] + 5);
@@ -324,14 +304,12 @@ static int set_pool(const struct cli *cli)
 
 int pool_set(const struct cli *cli)
 {
-	struct json_object *arguments;
 	int error = 0;
-
 	if (strchr(cli->operands[1], '='))
 		return set_pool(cli);
 	if (!cli->operands[2])
 		return cli_usage("set needs KEY=VALUE behind the name; see lcpfs help set");
-	arguments = named(cli->operands[1]);
+	struct json_object *arguments = named(cli->operands[1]);
 	for (int i = 2; i < CLI_OPERANDS_MAX && cli->operands[i] && !error; i++)
 		error = set_value(arguments, cli->operands[i]);
 	if (error) {
@@ -346,12 +324,10 @@ int pool_set(const struct cli *cli)
 int pool_resize(const struct cli *cli)
 {
 	uint64_t bytes;
-	struct json_object *arguments;
 	const char *wrong = size_parse(cli->operands[2], &bytes);
-
 	if (wrong)
 		return cli_usage("%s %s", cli->operands[2], wrong);
-	arguments = named(cli->operands[1]);
+	struct json_object *arguments = named(cli->operands[1]);
 	field_put_count(arguments, "size_bytes", bytes);
 	if (cli_flag(cli, "space"))
 		field_put_flag(arguments, "of_space", true);
@@ -362,7 +338,6 @@ static void show_growth(struct json_object *result)
 {
 	uint64_t before = field_count(result, "old_size_blocks"), after = field_count(result, "size_blocks");
 	char old[SIZE_TEXT], new[SIZE_TEXT], missing[SIZE_TEXT];
-
 	size_print_blocks(old, before);
 	size_print_blocks(new, after);
 	size_print_blocks(missing, field_count(result, "missing_blocks"));
@@ -379,7 +354,6 @@ int pool_grow(const struct cli *cli)
 {
 	struct json_object *arguments = json_object_new_object();
 	int error = add_size(cli, arguments, "size", "size_bytes");
-
 	if (!error)
 		return run(cli, arguments, show_growth);
 	json_object_put(arguments);
@@ -396,7 +370,6 @@ int pool_tune(const struct cli *cli)
 static void show_scrub(struct json_object *result)
 {
 	char read[SIZE_TEXT];
-
 	show_findings(field_get(result, "findings"));
 	size_print_blocks(read, field_count(result, "checked_blocks"));
 	printf("%s verified, %llu damaged, %llu repaired\n", read,
@@ -409,7 +382,6 @@ int pool_scrub(const struct cli *cli)
 	struct json_object *result;
 	uint64_t damaged, repaired;
 	int status = run_long(cli, NULL, show_scrub, &result);
-
 	if (status)
 		return status;
 	damaged = field_count(result, "damaged");
@@ -428,12 +400,10 @@ int pool_scrub(const struct cli *cli)
 static int parse_count(const struct cli *cli, const char *option, struct json_object *arguments, const char *key)
 {
 	const char *text = cli_value(cli, option);
-	unsigned long long n;
 	char *end;
-
 	if (!text)
 		return 0;
-	n = strtoull(text, &end, 10);
+	unsigned long long n = strtoull(text, &end, 10);
 	if (*text < '0' || *text > '9' || *end || n > INT32_MAX)
 		return cli_usage("--%s %s is not a whole number", option, text);
 	field_put_count(arguments, key, n);
@@ -444,7 +414,6 @@ static uint64_t last_number(struct json_object *result, uint64_t before)
 {
 	struct json_object *events = field_get(result, "events");
 	size_t count = field_length(events);
-
 	return count ? field_count(json_object_array_get_idx(events, count - 1), "number") : before;
 }
 
@@ -466,7 +435,6 @@ static int follow(const struct cli *cli, uint64_t after)
 	struct session_call call = {.pool_path = cli->operands[0], .command = "log"};
 	struct json_object *result = NULL; /* GCC at -O3 cannot see that session_run sets it */
 	struct lcpfs_failure failure;
-
 	while (nanosleep(&pause, NULL) == 0 && !cli_interrupted()) {
 		call.arguments = json_object_new_object();
 		field_put_count(call.arguments, "after", after);
@@ -486,7 +454,6 @@ int pool_log(const struct cli *cli)
 	struct json_object *result;
 	uint64_t after;
 	int status = parse_count(cli, "last", call.arguments, "limit");
-
 	if (!status)
 		status = parse_count(cli, "after", call.arguments, "after");
 	if (status) {
@@ -514,7 +481,6 @@ static struct json_object *snapshot_names(const struct cli *cli)
 {
 	struct json_object *arguments = json_object_new_object();
 	struct text names = TEXT_INIT;
-
 	for (int i = 1; i < CLI_OPERANDS_MAX && cli->operands[i]; i++)
 		text_append(&names, "%s%s", i > 1 ? "," : "", cli->operands[i]);
 	field_put_text(arguments, "names", text_get(&names));
@@ -525,7 +491,6 @@ static struct json_object *snapshot_names(const struct cli *cli)
 static void show_each(struct json_object *result, const char *key)
 {
 	struct json_object *names = field_get(result, key);
-
 	for (size_t i = 0; i < field_length(names); i++) {
 		show_dry_run(result);
 		printf("%s: %s\n", json_object_get_string(json_object_array_get_idx(names, i)), key);
@@ -540,7 +505,6 @@ static void show_created(struct json_object *result)
 static void show_destroyed(struct json_object *result)
 {
 	char size[SIZE_TEXT];
-
 	show_each(result, "destroyed");
 	if (!field_get(result, "freed_blocks"))
 		return;
@@ -561,7 +525,6 @@ static void show_released(struct json_object *result)
 static void show_rolled_back(struct json_object *result)
 {
 	const char *name = field_text(result, "rolled_back");
-
 	show_each(result, "destroyed");
 	show_dry_run(result);
 	printf("%.*s: rolled back to %s\n", (int)strcspn(name ? name : "", "@"), name ? name : "",
@@ -576,7 +539,6 @@ int pool_snapshot(const struct cli *cli)
 static void show_cloned(struct json_object *result)
 {
 	const char *name = field_text(result, "cloned"), *origin = field_text(result, "origin");
-
 	show_dry_run(result);
 	printf("%s: a clone of %s\n", name ? name : "", origin ? origin : "");
 }
@@ -584,7 +546,6 @@ static void show_cloned(struct json_object *result)
 int pool_clone(const struct cli *cli)
 {
 	struct json_object *arguments = named(cli->operands[2]);
-
 	field_put_text(arguments, "snapshot", cli->operands[1]);
 	return run(cli, arguments, show_cloned);
 }
@@ -592,7 +553,6 @@ int pool_clone(const struct cli *cli)
 static void show_promoted(struct json_object *result)
 {
 	const char *name = field_text(result, "promoted"), *clone = field_text(result, "clone");
-
 	show_dry_run(result);
 	printf("%s: promoted; %s is its clone now\n", name ? name : "", clone ? clone : "");
 }
@@ -620,7 +580,6 @@ int pool_release(const struct cli *cli)
 static void show_renamed(struct json_object *result)
 {
 	const char *name = field_text(result, "name"), *old = field_text(result, "renamed");
-
 	show_dry_run(result);
 	printf("%s: renamed, was %s\n", name ? name : "", old ? old : "");
 }
@@ -628,7 +587,6 @@ static void show_renamed(struct json_object *result)
 int pool_rename(const struct cli *cli)
 {
 	struct json_object *arguments = named(cli->operands[1]);
-
 	field_put_text(arguments, "new_name", cli->operands[2]);
 	return run(cli, arguments, show_renamed);
 }
@@ -636,7 +594,6 @@ int pool_rename(const struct cli *cli)
 static void show_bookmark(struct json_object *result)
 {
 	const char *name = field_text(result, "bookmark"), *of = field_text(result, "snapshot");
-
 	show_dry_run(result);
 	printf("%s: bookmark of %s\n", name ? name : "", of ? of : "");
 }
@@ -644,7 +601,6 @@ static void show_bookmark(struct json_object *result)
 int pool_bookmark(const struct cli *cli)
 {
 	struct json_object *arguments = named(cli->operands[1]);
-
 	field_put_text(arguments, "bookmark", cli->operands[2]);
 	return run(cli, arguments, show_bookmark);
 }
@@ -652,7 +608,6 @@ int pool_bookmark(const struct cli *cli)
 int pool_rollback(const struct cli *cli)
 {
 	struct json_object *arguments = named(cli->operands[1]);
-
 	if (cli_flag(cli, "force"))
 		field_put_flag(arguments, "force", true);
 	return run_long(cli, arguments, show_rolled_back, NULL);

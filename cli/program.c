@@ -25,7 +25,6 @@ void program_extend_path(void)
 {
 	const char *path = getenv("PATH");
 	char *longer;
-
 	CHECK(asprintf(&longer, "%s%s/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin", path ? path : "",
 		       path ? ":" : "") >= 0);
 	setenv("PATH", longer, 1);
@@ -37,7 +36,6 @@ bool program_exists(const char *name)
 	const char *path = getenv("PATH");
 	char *copy = strdup(path ? path : ""), *rest = copy, *folder, file[PATH_MAX];
 	bool found = false;
-
 	CHECK(copy);
 	while (!found && (folder = strsep(&rest, ":")))
 		found = snprintf(file, sizeof(file), "%s/%s", folder, name) < (int)sizeof(file) &&
@@ -57,8 +55,6 @@ static int spawn(const char *const *arguments, const struct plumbing *plumbing, 
 	posix_spawn_file_actions_t files;
 	posix_spawnattr_t attributes;
 	sigset_t none, all;
-	int error;
-
 	sigemptyset(&none);
 	sigfillset(&all);
 	posix_spawn_file_actions_init(&files);
@@ -73,7 +69,7 @@ static int spawn(const char *const *arguments, const struct plumbing *plumbing, 
 	posix_spawnattr_setsigdefault(&attributes, &all);
 	posix_spawnattr_setflags(&attributes, (short)(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
 						      (plumbing->own_session ? POSIX_SPAWN_SETSID : 0)));
-	error = posix_spawnp(pid, arguments[0], &files, &attributes, (char *const *)arguments, environ);
+	int error = posix_spawnp(pid, arguments[0], &files, &attributes, (char *const *)arguments, environ);
 	posix_spawn_file_actions_destroy(&files);
 	posix_spawnattr_destroy(&attributes);
 	return error;
@@ -93,7 +89,6 @@ static void cut_line_end(char *line)
 static void read_lines(FILE *from, char *first, size_t room, char last[LINE_MAX_BYTES])
 {
 	char line[LINE_MAX_BYTES];
-
 	first[0] = last[0] = '\0';
 	while (fgets(line, sizeof(line), from)) {
 		cut_line_end(line);
@@ -108,7 +103,6 @@ static void read_lines(FILE *from, char *first, size_t room, char last[LINE_MAX_
 static int result_of(const char *program, pid_t pid, const char *last, struct lcpfs_failure *failure)
 {
 	int status;
-
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
 	if (WIFEXITED(status) && !WEXITSTATUS(status))
@@ -125,7 +119,6 @@ int program_run(const char *const *arguments, char *output, size_t room, struct 
 	char first[LINE_MAX_BYTES], last[LINE_MAX_BYTES];
 	int pipe_fds[2], error;
 	pid_t pid;
-
 	if (pipe2(pipe_fds, O_CLOEXEC))
 		return cannot_run(arguments[0], errno, failure);
 	error = spawn(arguments, &(struct plumbing){-1, pipe_fds[1], pipe_fds[1], false}, &pid);
@@ -174,7 +167,6 @@ int program_start(const char *const *arguments, const char *ready, const char *l
 	int pipe_fds[2], error;
 	char last[LINE_MAX_BYTES];
 	pid_t pid;
-
 	if (log_fd < 0)
 		return cannot_run(log_path, errno, failure);
 	if (pipe2(pipe_fds, O_CLOEXEC)) {
@@ -203,7 +195,6 @@ static bool wait_or_kill(pid_t pid, unsigned timeout_s, int stop_fd)
 	struct pollfd fds[2] = {{.fd = pidfd_open(pid, 0), .events = POLLIN}, {.fd = stop_fd, .events = POLLIN}};
 	int ready = poll(fds, stop_fd < 0 ? 1 : 2, (int)timeout_s * 1000);
 	bool ended = ready > 0 && fds[0].revents;
-
 	if (ready > 0 && !ended) /* to be stopped: a moment is left to it */
 		ended = poll(fds, 1, STOP_MS) > 0;
 	if (!ended)
@@ -225,7 +216,6 @@ int program_feed(const char *path, const char *input, unsigned timeout_s, int st
 	const char *arguments[] = {path, NULL};
 	int ends[2], error;
 	pid_t pid;
-
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends))
 		return cannot_run(path, errno, failure);
 	error = spawn(arguments, &(struct plumbing){ends[1], STDERR_FILENO, STDERR_FILENO, true}, &pid);

@@ -25,7 +25,6 @@ bool cli_interrupted(void)
 static uint64_t now_ms(void)
 {
 	struct timespec now;
-
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
@@ -40,7 +39,6 @@ static uint64_t now_ms(void)
 static void arm(struct cli_progress *progress)
 {
 	struct sigaction action = {.sa_handler = interrupt, .sa_flags = (int)SA_RESETHAND | SA_RESTART};
-
 	if (progress->armed)
 		return;
 	progress->armed = true;
@@ -67,7 +65,6 @@ bool cli_progress(void *context, uint64_t done, uint64_t total)
 	struct cli_progress *progress = context;
 	uint64_t pause_ms = progress->terminal ? TERMINAL_MS : FILE_MS;
 	bool shown = progress->terminal || progress->asked;
-
 	arm(progress);
 	if (shown && total && !interrupted && now_ms() - progress->drawn_ms >= pause_ms)
 		draw(progress, done < total ? 100 * (double)done / (double)total : 100);

@@ -12,7 +12,6 @@ static void read_buckets(uint64_t buckets[LCPFS_LATENCY_BUCKETS], struct json_ob
 {
 	struct json_object *us = field_get(operation, "latency_us"), *ops = field_get(operation, "latency_ops");
 	size_t count = MIN_OF(field_length(us), field_length(ops));
-
 	for (size_t i = 0, bucket = 0; i < count; i++) {
 		uint64_t low = json_object_get_uint64(json_object_array_get_idx(us, i));
 		while (bucket < LCPFS_LATENCY_BUCKETS - 1 && lcpfs_latency_bucket_us((unsigned)bucket) < low)
@@ -36,7 +35,6 @@ static void read_operation(struct lcpfs_operation_stats *stats, struct json_obje
 static void read_row(struct rates_row *row, struct json_object *partition)
 {
 	const char *name = field_text(partition, "name");
-
 	*row = (struct rates_row){
 		.name = name ? name : "",
 		.id = field_count(partition, "id"),
@@ -54,7 +52,6 @@ static void read_row(struct rates_row *row, struct json_object *partition)
 void rates_read(struct rates *rows, struct json_object *result)
 {
 	struct json_object *partitions = field_get(result, "partitions");
-
 	rows->result = result;
 	rows->count = field_length(partitions);
 	rows->list = calloc(rows->count + 1, sizeof(*rows->list));
@@ -84,7 +81,6 @@ static void subtract_operation(struct lcpfs_operation_stats *now, const struct l
 struct rates_row rates_since(const struct rates_row *now, const struct rates *before)
 {
 	struct rates_row row = *now;
-
 	for (size_t i = 0; i < before->count; i++) {
 		const struct rates_row *old = &before->list[i];
 		if (old->id != now->id || old->since_us != now->since_us)
@@ -123,7 +119,6 @@ double rates_per_second(const struct rates_row *row, double count)
 double rates_queue(const struct rates_row *row)
 {
 	double us = 0;
-
 	for (unsigned k = 0; k < LCPFS_OPERATIONS; k++)
 		us += (double)row->operation[k].us;
 	return rates_per_second(row, us / 1e6);

@@ -24,7 +24,6 @@ static int ask(const struct cli *cli, bool only_empty, bool dry_run, struct json
 				    .command = "remove",
 				    .arguments = json_object_new_object(),
 				    .only_asks = dry_run};
-
 	field_put_text(call.arguments, "name", cli->operands[1]);
 	if (only_empty)
 		field_put_flag(call.arguments, "only_empty", true);
@@ -39,7 +38,6 @@ static char *read_answer(void)
 	char *line = NULL;
 	size_t room = 0;
 	ssize_t length = getline(&line, &room, stdin);
-
 	if (length < 0) {
 		fputc('\n', stderr);
 		free(line);
@@ -55,7 +53,6 @@ enum { SNAPSHOTS_TEXT = 48 };
 static void print_snapshots(char text[SNAPSHOTS_TEXT], struct json_object *result)
 {
 	uint64_t count = field_count(result, "snapshots");
-
 	text[0] = '\0';
 	if (count)
 		snprintf(text, SNAPSHOTS_TEXT, " and %llu snapshot%s", (unsigned long long)count,
@@ -69,8 +66,6 @@ static int confirm(const struct cli *cli)
 	struct lcpfs_failure failure = {0};
 	char data[SIZE_TEXT], snapshots[SNAPSHOTS_TEXT], *answer;
 	struct json_object *result;
-	bool is_meant;
-
 	if (ask(cli, false, true, &result, &failure))
 		return cli_failure(&failure);
 	size_print_blocks(data, field_count(result, "data_blocks"));
@@ -80,7 +75,7 @@ static int confirm(const struct cli *cli)
 		data, snapshots);
 	fprintf(stderr, "Its name, if that is meant: ");
 	answer = read_answer();
-	is_meant = answer && !strcmp(answer, name);
+	bool is_meant = answer && !strcmp(answer, name);
 	free(answer);
 	return is_meant ? 0 : cli_failed("partition %s was not removed: that was not its name", name);
 }
@@ -88,7 +83,6 @@ static int confirm(const struct cli *cli)
 static void show(const struct cli *cli, struct json_object *result)
 {
 	char data[SIZE_TEXT], space[SIZE_TEXT], snapshots[SNAPSHOTS_TEXT];
-
 	print_snapshots(snapshots, result);
 	size_print_blocks(data, field_count(result, "data_blocks"));
 	size_print_blocks(space, field_count(result, "size_blocks"));
@@ -107,7 +101,6 @@ int remove_command(const struct cli *cli)
 	struct lcpfs_failure failure = {0};
 	struct json_object *result;
 	int error = ask(cli, !force && !(dry_run && at_terminal()), dry_run, &result, &failure);
-
 	if (error == -LCPFS_E_NOT_EMPTY && at_terminal()) {
 		int status = confirm(cli);
 		if (status)

@@ -14,18 +14,17 @@
 int replace_file(const char *path, mode_t mode, void (*print)(void *context, FILE *out), void *context)
 {
 	char name[PATH_MAX];
-	int fd, failed;
 	FILE *file;
 
 	if (snprintf(name, sizeof(name), "%s.XXXXXX", path) >= (int)sizeof(name))
 		return cli_failed("%s: too long", path);
-	fd = mkostemp(name, O_CLOEXEC);
+	int fd = mkostemp(name, O_CLOEXEC);
 	if (fd < 0)
 		return cli_failed("%s: %s", path, strerror(errno));
 	file = fdopen(fd, "w");
 	CHECK(file);
 	print(context, file);
-	failed = ferror(file) | fchmod(fd, mode) | fflush(file);
+	int failed = ferror(file) | fchmod(fd, mode) | fflush(file);
 	failed |= fclose(file);
 	if (!failed && !rename(name, path))
 		return CLI_DONE;

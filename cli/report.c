@@ -28,28 +28,24 @@
 static void put_time(struct text *out, uint64_t time_s)
 {
 	char text[TIME_TEXT];
-
 	chart_escape(out, show_time(time_s, text));
 }
 
 static void put_field(struct text *out, struct json_object *object, const char *key)
 {
 	const char *text = field_text(object, key);
-
 	chart_escape(out, text ? text : "");
 }
 
 static void cell_number(struct text *out, double number)
 {
 	char text[WORDS_ROOM];
-
 	text_append(out, "<td class=\"number\">%s</td>", number >= 0 ? words_number(text, number) : "");
 }
 
 static void cell_blocks(struct text *out, double blocks)
 {
 	char text[WORDS_ROOM];
-
 	text_append(out, "<td class=\"number\">%s</td>", words_blocks(text, blocks));
 }
 
@@ -75,7 +71,6 @@ static void facts(struct text *out, struct json_object *pool)
 	double saved = field_number(engine, "saved_blocks"), written = field_number(engine, "written_blocks");
 	double share = written + saved > 0 ? 100 * saved / (written + saved) : 0;
 	char value[WORDS_ROOM], more[160], free_space[WORDS_ROOM];
-
 	snprintf(more, sizeof(more), "%s owned by nobody",
 		 words_blocks(free_space, (double)field_count(pool, "free_blocks")));
 	fact(out, "Size", words_blocks(value, (double)field_count(pool, "size_blocks")), more);
@@ -94,7 +89,6 @@ static void facts(struct text *out, struct json_object *pool)
 static void head(struct text *out, const struct past *past, const char *name)
 {
 	struct json_object *pool = field_get(past->result, "pool");
-
 	text_append(out, "<!DOCTYPE html>\n<html lang=\"en\" xmlns=\"http://www.w3.org/1999/xhtml\">\n<head>\n"
 			 "<meta charset=\"utf-8\"/>\n"
 			 "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n<title>");
@@ -130,7 +124,6 @@ static void legend_of_signs(struct text *out)
 		{"resized", "resized by hand"},
 		{"other", "added, removed, grown"},
 	};
-
 	text_append(out, "<ul class=\"legend\" aria-label=\"signs\">\n");
 	for (size_t i = 0; i < ARRAY_LENGTH(signs); i++) {
 		text_append(out, "<li class=\"%s\"><svg viewBox=\"-6 -6 12 12\" aria-hidden=\"true\">",
@@ -183,7 +176,6 @@ static void table_begin(struct text *out, const char *class, const char *const *
 	text_append(out, "<table class=\"%s\">\n<thead><tr>", class);
 	for (; *titles; titles++) {
 		bool is_number = **titles == '<';
-
 		text_append(out, "<th scope=\"col\"%s>%s</th>", is_number ? " class=\"number\"" : "",
 			    *titles + is_number);
 	}
@@ -199,14 +191,12 @@ static void table_of_partitions(struct text *out, const struct past *past)
 {
 	static const char *const titles[] = {"Partition",     "<Space", "<Least",   "<Most", "<Live",
 					     "<Operations/s", "<WA",    "<Epsilon", NULL};
-
 	text_append(
 		out,
 		"<section aria-labelledby=\"now\">\n<h2 id=\"now\">Partitions now</h2>\n<div class=\"scroll\">");
 	table_begin(out, "partitions", titles);
 	for (size_t i = 0; i < past->partition_count; i++) {
 		struct json_object *p = past->partitions[i].now;
-
 		if (!p)
 			continue;
 		text_append(out, "<tr><th scope=\"row\">");
@@ -229,7 +219,6 @@ static void cell_what(struct text *out, const struct past *past, struct json_obj
 {
 	const char *kind = field_text(e, "kind");
 	char blocks[WORDS_ROOM];
-
 	text_append(out, "<td><span class=\"kind\">%s</span>", kind);
 	if (strcmp(kind, "grown") != 0 && strcmp(kind, "added") != 0 && strcmp(kind, "removed") != 0) {
 		text_append(out, " ");
@@ -246,7 +235,6 @@ static void cell_what(struct text *out, const struct past *past, struct json_obj
 static void cell_verdict(struct text *out, const struct past_mark *mark)
 {
 	const char *class = chart_mark_class(mark);
-
 	text_append(out, "<td class=\"%s\"><svg viewBox=\"-6 -6 12 12\" aria-hidden=\"true\">", class);
 	chart_sign(out, class);
 	text_append(out, "</svg>");
@@ -265,7 +253,6 @@ static void cell_verdict(struct text *out, const struct past_mark *mark)
 static void mark_row(struct text *out, const struct past *past, const struct past_mark *mark)
 {
 	const char *reason = field_text(mark->event, "reason");
-
 	text_append(out, "<tr id=\"event-%" PRIu64 "\"><th scope=\"row\">", mark->number);
 	put_time(out, mark->time_s);
 	text_append(out, "</th>");
@@ -286,7 +273,6 @@ static void mark_row(struct text *out, const struct past *past, const struct pas
 static void table_of_marks(struct text *out, const struct past *past)
 {
 	static const char *const titles[] = {"Time", "What", "Why", "What came of it", NULL};
-
 	text_append(
 		out,
 		"<section aria-labelledby=\"moves\">\n<h2 id=\"moves\" tabindex=\"-1\">Moves and other changes of "
@@ -313,12 +299,10 @@ static void table_of_others(struct text *out, const struct past *past)
 {
 	static const char *const titles[] = {"Time", "What", "Text", NULL};
 	struct json_object *events = field_get(past->result, "events");
-
 	text_append(out, "<details>\n<summary>Everything else in the log</summary>\n");
 	table_begin(out, "events others", titles);
 	for (size_t i = field_length(events); i > 0; i--) {
 		struct json_object *e = json_object_array_get_idx(events, i - 1);
-
 		if (is_told_already(past, e))
 			continue;
 		text_append(out, "<tr id=\"event-%llu\"><th scope=\"row\">", count_of(e, "number"));
@@ -353,7 +337,6 @@ static void table_of_samples(struct text *out, const struct past *past)
 {
 	static const char *const titles[] = {"Partition", "Until",          "<Seconds", "<Space",   "<Live",
 					     "<Written",  "<To the device", "<WA",      "<Epsilon", NULL};
-
 	text_append(out, "<details>\n<summary>Measurements</summary>\n<div class=\"scroll\">");
 	table_begin(out, "samples", titles);
 	for (size_t i = 0; i < past->partition_count; i++)
@@ -393,7 +376,6 @@ static void table_of_learned(struct text *out, const struct past *past)
 static void page(struct text *out, struct json_object *result, const char *name, uint64_t last_s)
 {
 	struct past past;
-
 	past_load(&past, result, last_s);
 	head(out, &past, name);
 	pictures(out, &past);
@@ -418,13 +400,11 @@ static int take_last(const struct cli *cli, uint64_t *last_s)
 	} units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}, {'w', 7 * 86400}};
 	const char *text = cli_value(cli, "last");
 	char *end;
-
 	*last_s = 0;
 	if (!text)
 		return 0;
 	if (*text >= '0' && *text <= '9') {
 		unsigned long long n = strtoull(text, &end, 10);
-
 		for (size_t i = 0; i < ARRAY_LENGTH(units); i++)
 			if (*end == units[i].unit && !end[1] && n > 0 && n < UINT32_MAX)
 				*last_s = n * units[i].seconds;
@@ -443,7 +423,6 @@ static int write_page(const struct cli *cli, struct json_object *result, uint64_
 	struct text text = TEXT_INIT;
 	mode_t mask = umask(0);
 	int status = CLI_DONE;
-
 	umask(mask);
 	page(&text, result, cli->operands[0], last_s);
 	CHECK(!text.failed);
@@ -462,7 +441,6 @@ int report_command(const struct cli *cli)
 	struct json_object *result;
 	uint64_t last_s;
 	int status = take_last(cli, &last_s);
-
 	if (status)
 		return status;
 	if (!cli_flag(cli, "json") && !cli_value(cli, "output") && isatty(STDOUT_FILENO))

@@ -107,7 +107,6 @@ static int find_service(const struct cli *cli, const struct lcpfs_open_options *
 			struct property_service *service)
 {
 	const char *alarm = cli_value(cli, "alarm");
-
 	*service = (struct property_service){.cache_bytes = open->cache_bytes};
 	if (alarm && !size_parse_alarm(alarm, &service->alarm_percent))
 		return cli_usage("--alarm %s is not a percentage from 10 to 100", alarm);

@@ -40,7 +40,6 @@ static enum finding check_server(struct control_client *client, const char *pool
 				 const struct pool_seen *seen, struct lcpfs_failure *failure)
 {
 	struct lcpfs_failure why;
-
 	if (!control_client_peer_may_serve(client, seen->owner_uid)) {
 		failure_set(failure, LCPFS_E_BUSY,
 			    "%s is in use, and whoever listens at %.108s, where its lease leads, is not its owner",
@@ -65,12 +64,10 @@ static enum finding find_server(const char *pool_path, struct control_client *cl
 				struct lcpfs_failure *failure)
 {
 	struct lcpfs_failure why;
-	enum finding finding;
-	int fd, error;
-
+	int fd;
 	if (pool_look(pool_path, seen, NULL) || !seen->pid || !seen->control_path[0])
 		return SERVER_NOT_THERE;
-	error = socket_connect(seen->control_path, &fd, &why);
+	int error = socket_connect(seen->control_path, &fd, &why);
 	if (error == -LCPFS_E_STOPPED) {
 		failure_set(failure, LCPFS_E_STOPPED, "%s is in use by process %llu: %s", pool_path,
 			    (unsigned long long)seen->pid, why.message);
@@ -79,7 +76,7 @@ static enum finding find_server(const char *pool_path, struct control_client *cl
 	if (error)
 		return SERVER_NOT_THERE;
 	control_client_open(client, fd);
-	finding = check_server(client, pool_path, seen, failure);
+	enum finding finding = check_server(client, pool_path, seen, failure);
 	if (finding != SERVER_FOUND)
 		control_client_close(client);
 	return finding;
@@ -88,7 +85,6 @@ static enum finding find_server(const char *pool_path, struct control_client *cl
 static int open_here(struct session *session, bool read_only, bool no_wait, struct lcpfs_failure *failure)
 {
 	struct lcpfs_open_options options = {.read_only = read_only, .no_wait = no_wait, .notice = tell};
-
 	return lcpfs_pool_open(session->pool_path, &options, &session->pool, failure);
 }
 
@@ -98,7 +94,6 @@ int session_open(struct session *session, const char *pool_path, bool read_only,
 	enum finding finding = SERVER_NOT_THERE;
 	time_t end = time(NULL) + TRY_S_MAX;
 	int error = 0;
-
 	*session = (struct session){.pool_path = pool_path};
 	for (int i = 0; i < TRIES && finding == SERVER_NOT_THERE && (i == 0 || time(NULL) <= end); i++) {
 		error = open_here(session, read_only, i == 0, failure); /* mostly its server has it, and answers */
@@ -122,7 +117,6 @@ static int ask_served(struct session *session, const struct session_call *call, 
 				     .context = call->context,
 				     .fd = call->fd};
 	int error = control_client_call(&session->client, &asked, result, failure);
-
 	if (error == -LCPFS_E_STOPPED && failure && !(call->progress && cli_interrupted()))
 		failure_set(failure, LCPFS_E_STOPPED, "%s: %s (process %llu, control socket %.108s)",
 			    session->pool_path, failure->message, (unsigned long long)session->seen.pid,
@@ -133,13 +127,11 @@ static int ask_served(struct session *session, const struct session_call *call, 
 int session_ask(struct session *session, const struct session_call *call, struct json_object **result,
 		struct lcpfs_failure *failure)
 {
-	int error;
-
 	*result = NULL;
-	error = session->pool ? command_run(command_find(call->command), session->pool, NULL, call->arguments,
-					    call->progress, call->context, call->fd ? *call->fd : -1, result,
-					    failure)
-			      : ask_served(session, call, result, failure);
+	int error = session->pool ? command_run(command_find(call->command), session->pool, NULL, call->arguments,
+						call->progress, call->context, call->fd ? *call->fd : -1, result,
+						failure)
+				  : ask_served(session, call, result, failure);
 	json_object_put(call->arguments);
 	return error;
 }
@@ -157,7 +149,6 @@ int session_run(const struct session_call *call, struct json_object **result, st
 	bool read_only = !command_find(call->command)->changes || call->only_asks;
 	struct session session;
 	int error = session_open(&session, call->pool_path, read_only, failure), close_error;
-
 	*result = NULL;
 	if (error) {
 		json_object_put(call->arguments);
@@ -180,7 +171,6 @@ static int connect_watch(struct session_watch *watch, struct lcpfs_failure *fail
 	struct timespec pause = {.tv_nsec = TRY_MS * 1000000};
 	enum finding finding = SERVER_NOT_THERE;
 	struct pool_seen seen;
-
 	for (int i = 0; i < TRIES / 2 && finding == SERVER_NOT_THERE; i++) {
 		if (i)
 			nanosleep(&pause, NULL);
@@ -199,7 +189,6 @@ static int ask(struct session_watch *watch, const struct control_call *call, str
 	       struct lcpfs_failure *failure)
 {
 	int error = watch->is_connected ? 0 : connect_watch(watch, failure);
-
 	if (!error)
 		error = control_client_call(&watch->client, call, result, failure);
 	if (error == -LCPFS_E_STOPPED)
@@ -216,10 +205,8 @@ int session_watch_call(struct session_watch *watch, const char *command, struct 
 				    .progress = watch->progress,
 				    .context = watch->context};
 	bool was_connected = watch->is_connected;
-	int error;
-
 	*result = NULL;
-	error = ask(watch, &call, result, failure);
+	int error = ask(watch, &call, result, failure);
 	if (error == -LCPFS_E_STOPPED && was_connected)
 		error = ask(watch, &call, result, failure);
 	watch->is_waiting &= error != 0;
@@ -229,9 +216,8 @@ int session_watch_call(struct session_watch *watch, const char *command, struct 
 
 bool session_watch_goes_on(struct session_watch *watch, const struct lcpfs_failure *failure)
 {
-	bool may_come_back = !watch->is_connected &&
-			     (failure->code == LCPFS_E_STOPPED || failure->code == LCPFS_E_NOT_FOUND);
-
+	bool may_come_back =
+		!watch->is_connected && (failure->code == LCPFS_E_STOPPED || failure->code == LCPFS_E_NOT_FOUND);
 	if (may_come_back && !watch->is_waiting)
 		fprintf(stderr, "lcpfs: %s: its server ended; waiting for it\n", watch->pool_path);
 	watch->is_waiting = may_come_back;
@@ -249,7 +235,6 @@ void session_sleep(struct timespec *next, double interval_s)
 {
 	struct timespec now;
 	double end = (double)next->tv_sec + (double)next->tv_nsec / 1e9 + interval_s;
-
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	end = end < (double)now.tv_sec ? (double)now.tv_sec + (double)now.tv_nsec / 1e9 : end;
 	next->tv_sec = (time_t)end;

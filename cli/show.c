@@ -20,14 +20,12 @@
 static const char *text_of(struct json_object *object, const char *key)
 {
 	const char *text = field_text(object, key);
-
 	return text ? text : "";
 }
 
 static void cell_blocks(struct table *table, struct json_object *object, const char *key)
 {
 	char text[SIZE_TEXT];
-
 	size_print_blocks(text, field_count(object, key));
 	table_cell(table, "%s", text);
 }
@@ -36,21 +34,18 @@ static void cell_blocks(struct table *table, struct json_object *object, const c
 static uint64_t whole_blocks(struct json_object *object, const char *key)
 {
 	double blocks = field_number(object, key);
-
 	return blocks > 0 && blocks < 1e15 ? (uint64_t)blocks : 0;
 }
 
 static void cell_number(struct table *table, struct json_object *object, const char *key)
 {
 	char text[NUMBER_TEXT];
-
 	table_cell(table, "%s", number_print(text, field_number(object, key)));
 }
 
 static double finite_number(struct json_object *object, const char *key)
 {
 	double number = field_number(object, key);
-
 	return isfinite(number) ? number : 0;
 }
 
@@ -62,7 +57,6 @@ static void cell_percent(struct table *table, struct json_object *object, const 
 static void cell_us(struct table *table, struct json_object *object, const char *key)
 {
 	char text[NUMBER_TEXT];
-
 	table_cell(table, "%s", number_print_us(text, field_number(object, key)));
 }
 
@@ -74,7 +68,6 @@ enum { WIDTH_MIN = 40, WIDTH_MAX = 120, WIDTH = 80 };
 static int terminal_width(void)
 {
 	struct winsize size;
-
 	if (!isatty(STDOUT_FILENO))
 		return 0;
 	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) || !size.ws_col)
@@ -86,7 +79,6 @@ static int terminal_width(void)
 static int columns(const char *text, size_t length)
 {
 	int count = 0;
-
 	for (size_t i = 0; i < length; i++)
 		count += (text[i] & 0xc0) != 0x80;
 	return count;
@@ -96,11 +88,9 @@ static int columns(const char *text, size_t length)
 static void print_wrapped(const char *text, int indent, int width)
 {
 	int at = 0;
-
 	while (*text) {
 		size_t spaces = strspn(text, " "), word = strcspn(text + spaces, " ");
 		int wide = columns(text + spaces, word);
-
 		if (width && at > indent && at + (int)spaces + wide > width) {
 			printf("\n%*s%.*s", indent, "", (int)word, text + spaces);
 			at = indent + wide;
@@ -118,7 +108,6 @@ static void PRINTF_LIKE(2, 3) print_paragraph(int indent, const char *format, ..
 {
 	char *text;
 	va_list arguments;
-
 	va_start(arguments, format);
 	CHECK(vasprintf(&text, format, arguments) >= 0);
 	va_end(arguments);
@@ -151,7 +140,6 @@ static const char *state_of(struct json_object *partition, char text[STATE_TEXT]
 		!strcmp(receiving, "interrupted") ? "half-received" : NULL,
 	};
 	size_t length = 0;
-
 	if (field_flag(partition, "faulted"))
 		return "FAULTED";
 	text[0] = '\0';
@@ -171,7 +159,6 @@ static double share(uint64_t part, uint64_t all)
 static void list_row(struct table *table, struct json_object *partition)
 {
 	char state[STATE_TEXT];
-
 	table_row(table);
 	table_cell(table, "%s", text_of(partition, "name"));
 	cell_blocks(table, partition, "size_data_blocks");
@@ -193,7 +180,6 @@ static void list_row(struct table *table, struct json_object *partition)
 static void add_up(struct totals *t, struct json_object *partition)
 {
 	double operations = finite_number(partition, "access_frequency");
-
 	t->size += field_count(partition, "size_data_blocks");
 	t->min += field_count(partition, "min_data_blocks");
 	t->max += field_count(partition, "max_data_blocks");
@@ -208,7 +194,6 @@ static void add_up(struct totals *t, struct json_object *partition)
 static void cell_sum(struct table *table, uint64_t blocks)
 {
 	char text[SIZE_TEXT];
-
 	size_print_blocks(text, blocks);
 	table_cell(table, "%s", text);
 }
@@ -216,7 +201,6 @@ static void cell_sum(struct table *table, uint64_t blocks)
 static void total_row(struct table *table, const struct totals *t)
 {
 	char text[NUMBER_TEXT];
-
 	table_row(table);
 	table_cell(table, "TOTAL");
 	cell_sum(table, t->size);
@@ -244,7 +228,6 @@ static void show_legend(struct json_object *pool)
 {
 	const char *mode = text_of(field_get(pool, "engine"), "mode");
 	char size[SIZE_TEXT], free_space[SIZE_TEXT];
-
 	size_print_blocks(size, field_count(pool, "size_blocks"));
 	size_print_blocks(free_space, field_count(pool, "free_blocks"));
 	printf("\n");
@@ -260,7 +243,6 @@ static void show_legend(struct json_object *pool)
 static bool any_state(struct json_object *partitions)
 {
 	char state[STATE_TEXT];
-
 	for (size_t i = 0; i < field_length(partitions); i++)
 		if (*state_of(json_object_array_get_idx(partitions, i), state))
 			return true;
@@ -272,11 +254,9 @@ static void show_clones(struct json_object *clones)
 	static const char *const titles[] = {"<CLONE", "<OF", "LENGTH", "<CREATED", NULL};
 	char length[SIZE_TEXT], created[TIME_TEXT];
 	struct table *table = table_new(titles);
-
 	printf("\n");
 	for (size_t i = 0; i < field_length(clones); i++) {
 		struct json_object *clone = json_object_array_get_idx(clones, i);
-
 		table_row(table);
 		table_cell(table, "%s", text_of(clone, "name"));
 		table_cell(table, "%s", text_of(clone, "origin"));
@@ -296,7 +276,6 @@ void show_list(struct json_object *result)
 				      NULL};
 	struct table *table = table_new(titles);
 	struct totals totals = {0};
-
 	for (size_t i = 0; i < field_length(partitions); i++) {
 		list_row(table, json_object_array_get_idx(partitions, i));
 		add_up(&totals, json_object_array_get_idx(partitions, i));
@@ -315,7 +294,6 @@ enum { NOW_TEXT = 96 };
 static const char *side_name(struct json_object *side)
 {
 	const char *name = text_of(side, "name");
-
 	return *name ? name : field_count(side, "id") ? "(gone)" : "free space";
 }
 
@@ -325,7 +303,6 @@ static void pressure_now(struct json_object *d, double threshold, char text[NOW_
 	struct json_object *to = field_get(d, "to");
 	double pressure = field_number(to, "pressure");
 	char is[NUMBER_TEXT];
-
 	if (!field_count(d, "outcomes"))
 		snprintf(text, NOW_TEXT, "nothing: no move was judged yet");
 	else if (!field_count(to, "id"))
@@ -341,7 +318,6 @@ static void cooldown_now(struct json_object *d, char text[NOW_TEXT])
 {
 	struct json_object *to = field_get(d, "to");
 	const char *reason = text_of(d, "reason");
-
 	if (!strcmp(reason, "wait_effect") && !(field_number(to, "since_change_blocks") > 0))
 		snprintf(text, NOW_TEXT, "%s writes nothing: it is waited for", side_name(to));
 	else
@@ -355,7 +331,6 @@ static void step_now(struct json_object *d, const char *side_key, const char *st
 	struct json_object *side = field_get(d, side_key);
 	double most = field_number(d, step) * (1 + field_number(d, rate)) * field_number(side, "size_blocks");
 	char blocks[WORDS_ROOM];
-
 	if (!field_count(field_get(d, "to"), "id"))
 		snprintf(text, NOW_TEXT, "nothing: no move is weighed");
 	else if (!field_count(side, "id"))
@@ -387,7 +362,6 @@ static void show_thresholds(struct json_object *thresholds, struct json_object *
 	struct json_object *shrink = field_get(thresholds, "shrink_step");
 	struct table *table = table_new(titles);
 	char value[WORDS_ROOM], now[NOW_TEXT];
-
 	pressure_now(d, field_number(pressure, "value"), now);
 	threshold_row(table, "pressure", pressure, number_print(value, field_number(pressure, "value")), now);
 	cooldown_now(d, now);
@@ -406,7 +380,6 @@ const char *show_time(uint64_t time_s, char text[TIME_TEXT])
 {
 	time_t when = (time_t)time_s;
 	struct tm local;
-
 	if (!localtime_r(&when, &local) || !strftime(text, TIME_TEXT, "%Y-%m-%d %H:%M:%S %z", &local))
 		snprintf(text, TIME_TEXT, "(no time)");
 	return text;
@@ -424,7 +397,6 @@ static void show_promised(struct json_object *pool)
 {
 	uint64_t over = field_count(pool, "overcommitted_blocks");
 	char promised[SIZE_TEXT], by[SIZE_TEXT];
-
 	size_print_blocks(promised, field_count(pool, "promised_blocks"));
 	size_print_blocks(by, over);
 	if (over)
@@ -437,7 +409,6 @@ static void show_totals(struct json_object *pool)
 {
 	char size[SIZE_TEXT], free_space[SIZE_TEXT], metaslab[SIZE_TEXT], created[TIME_TEXT];
 	const char *why = text_of(pool, "health_text");
-
 	size_print_blocks(size, field_count(pool, "size_blocks"));
 	size_print_blocks(free_space, field_count(pool, "free_blocks"));
 	size_print_blocks(metaslab, field_count(pool, "metaslab_blocks"));
@@ -457,7 +428,6 @@ static void show_scrub_state(struct json_object *pool)
 	uint64_t when = field_count(pool, "last_scrub_s"), damaged = count_of(pool, "last_scrub_damaged");
 	uint64_t errors = count_of(pool, "last_scrub_errors");
 	char text[TIME_TEXT];
-
 	if (!when)
 		printf("scrub       never\n");
 	else if (!damaged)
@@ -473,7 +443,6 @@ static void show_saved(struct json_object *object, int width)
 {
 	double saved = field_number(object, "saved_blocks"), written = field_number(object, "written_blocks");
 	double share = written + saved > 0 ? 100 * saved / (written + saved) : 0;
-
 	if (share >= 0)
 		printf("%-*s%.1f %% of what would have been written without moves\n", width, "saved", share);
 	else
@@ -483,7 +452,6 @@ static void show_saved(struct json_object *object, int width)
 static void show_half_received(struct json_object *pool)
 {
 	unsigned long long count = count_of(pool, "half_received");
-
 	if (count)
 		print_paragraph(
 			STATUS_INDENT,
@@ -497,7 +465,6 @@ void show_status(struct json_object *result)
 	struct json_object *pool = field_get(result, "pool");
 	struct json_object *engine = field_get(pool, "engine");
 	char epsilon[NUMBER_TEXT];
-
 	show_totals(pool);
 	show_half_received(pool);
 	show_scrub_state(pool);
@@ -516,7 +483,6 @@ void show_status(struct json_object *result)
 const char *show_volume(struct json_object *p, char text[SIZE_TEXT])
 {
 	uint64_t bytes = field_count(p, "volume_bytes");
-
 	if (bytes % LCPFS_BLOCK_BYTES)
 		snprintf(text, SIZE_TEXT, "%llu bytes", (unsigned long long)bytes);
 	else
@@ -529,7 +495,6 @@ void show_partition(struct json_object *result)
 	struct json_object *p = field_get(result, "partition");
 	uint64_t wait_s = field_count(p, "when_full_wait_s");
 	char size[SIZE_TEXT], min[SIZE_TEXT], max[SIZE_TEXT], volume[SIZE_TEXT], space[SIZE_TEXT];
-
 	size_print_blocks(size, field_count(p, "size_data_blocks"));
 	size_print_blocks(min, field_count(p, "min_data_blocks"));
 	size_print_blocks(max, field_count(p, "max_data_blocks"));
@@ -550,7 +515,6 @@ struct side_line {
 static void cell_rate(struct table *table, struct json_object *object, const char *key)
 {
 	char text[WORDS_ROOM];
-
 	table_cell(table, "%s/s", words_blocks(text, field_number(object, key)));
 }
 
@@ -558,7 +522,6 @@ static void cell_rate(struct table *table, struct json_object *object, const cha
 static void cell_per_m(struct table *table, struct json_object *object, const char *key)
 {
 	char text[WORDS_ROOM];
-
 	table_cell(table, "%s", words_number(text, 256 * field_number(object, key)));
 }
 
@@ -584,11 +547,9 @@ static void show_sides(struct json_object *from, struct json_object *to)
 {
 	char from_title[128], to_title[128];
 	const char *titles[] = {"<", from_title, to_title, NULL};
-	struct table *table;
-
 	snprintf(from_title, sizeof(from_title), "FROM %s", side_name(from));
 	snprintf(to_title, sizeof(to_title), "TO %s", side_name(to));
-	table = table_new(titles);
+	struct table *table = table_new(titles);
 	for (size_t i = 0; i < ARRAY_LENGTH(side_lines); i++) {
 		table_row(table);
 		table_cell(table, "%s", side_lines[i].label);
@@ -601,7 +562,6 @@ static void show_sides(struct json_object *from, struct json_object *to)
 static void line_blocks(struct json_object *decision, const char *label, const char *key)
 {
 	char text[SIZE_TEXT];
-
 	size_print_blocks(text, whole_blocks(decision, key));
 	printf("%-26s%s\n", label, text);
 }
@@ -619,14 +579,12 @@ static void compare(struct table *table, const char *what, const char *is, const
 static void compare_blocks(struct table *table, const char *what, double is, double with, const char *which)
 {
 	char first[WORDS_ROOM], second[WORDS_ROOM];
-
 	compare(table, what, words_blocks(first, is), words_blocks(second, with), which);
 }
 
 static void compare_share(struct table *table, const char *what, double is, double with, const char *which)
 {
 	char first[NUMBER_TEXT], second[NUMBER_TEXT];
-
 	snprintf(first, sizeof(first), "%.1f%%", isfinite(is) ? is : 0);
 	snprintf(second, sizeof(second), "%.1f%%", isfinite(with) ? with : 0);
 	compare(table, what, first, second, which);
@@ -645,7 +603,6 @@ static void show_compared(struct json_object *d, struct json_object *from, struc
 	double blocks = (double)field_count(d, "blocks");
 	struct table *table = table_new(titles);
 	char is[NUMBER_TEXT], with[NUMBER_TEXT];
-
 	compare_share(table, "clients wait less by", percent_of(finite_number(d, "expected_gain"), epsilon),
 		      percent_of(finite_number(d, "expected_error"), epsilon), "its standard error");
 	compare_blocks(table, "writing saved",
@@ -679,7 +636,6 @@ static void explain_snapshots(struct json_object *p)
 {
 	uint64_t freed = field_count(p, "freed_blocks"), stored = field_count(p, "stored_blocks");
 	char all[SIZE_TEXT], of[SIZE_TEXT], most[SIZE_TEXT], *text;
-
 	if (!freed || freed < stored / 10)
 		return;
 	size_print_blocks(all, freed);
@@ -700,7 +656,6 @@ void show_explain(struct json_object *result)
 	struct json_object *from = field_get(d, "from"), *to = field_get(d, "to");
 	bool weighed = field_count(from, "id") || field_count(to, "id");
 	char *advice;
-
 	print_wrapped(text_of(d, "sentence"), 0, terminal_width());
 	CHECK(asprintf(&advice, "What you can do: %s", text_of(d, "advice")) >= 0);
 	print_wrapped(advice, 0, terminal_width());
@@ -724,7 +679,6 @@ static void print_subject(struct json_object *event, char *text, size_t room)
 	const char *kind = text_of(event, "kind"), *from = text_of(event, "from"), *to = text_of(event, "to");
 	char before[SIZE_TEXT], after[SIZE_TEXT];
 	bool grown = !*from;
-
 	text[0] = '\0';
 	if (!strcmp(kind, "resized")) {
 		size_print_blocks(before, whole_blocks(event, grown ? "to_old_blocks" : "from_old_blocks"));
@@ -744,7 +698,6 @@ static void show_event(struct json_object *event)
 {
 	char when[TIME_TEXT], subject[256], *text;
 	int width = terminal_width();
-
 	print_subject(event, subject, sizeof(subject));
 	CHECK(asprintf(&text, "%s  %-9s  %s%s", show_time(field_count(event, "time_s"), when),
 		       text_of(event, "kind"), subject, text_of(event, "text")) >= 0);
@@ -755,7 +708,6 @@ static void show_event(struct json_object *event)
 void show_events(struct json_object *result)
 {
 	struct json_object *events = field_get(result, "events");
-
 	for (size_t i = 0; i < field_length(events); i++)
 		show_event(json_object_array_get_idx(events, i));
 }
@@ -765,7 +717,6 @@ void show_findings(struct json_object *findings)
 	for (size_t i = 0; i < field_length(findings); i++) {
 		struct json_object *finding = json_object_array_get_idx(findings, i);
 		const char *partition = text_of(finding, "partition");
-
 		printf("%s: %s%s\n", *partition ? partition : "pool", text_of(finding, "text"),
 		       field_flag(finding, "repaired") ? " (repaired)" : "");
 	}

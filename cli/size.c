@@ -17,7 +17,6 @@ static int unit_shift(const char *text)
 {
 	const char *unit;
 	int shift = 0;
-
 	if (*text && *text != 'B') {
 		unit = strchr(units, toupper((unsigned char)*text));
 		if (!unit)
@@ -32,9 +31,7 @@ static int unit_shift(const char *text)
 const char *size_parse(const char *text, uint64_t *bytes)
 {
 	uint64_t n = 0;
-	int shift;
 	const char *p = text;
-
 	if (!isdigit((unsigned char)*p))
 		return "is not a size: a size is a whole number with K, M, G or T, as in 10G";
 	for (; isdigit((unsigned char)*p); p++)
@@ -42,7 +39,7 @@ const char *size_parse(const char *text, uint64_t *bytes)
 			return "is too large";
 	if (*p == '.' || *p == ',')
 		return "has a fraction: take a smaller unit, as 1536M for one and a half G";
-	shift = unit_shift(p);
+	int shift = unit_shift(p);
 	if (shift < 0)
 		return "has an unknown unit: a size is a whole number with K, M, G or T, as in 10G";
 	if (n > (uint64_t)INT64_MAX >> shift)
@@ -57,7 +54,6 @@ bool size_parse_alarm(const char *text, unsigned *percent)
 {
 	char *end;
 	unsigned long number = strtoul(text, &end, 10);
-
 	*percent = (unsigned)number;
 	return isdigit((unsigned char)*text) && (!*end || !strcmp(end, "%")) && number >= PROPERTY_ALARM_LEAST &&
 	       number <= 100;
@@ -67,7 +63,6 @@ void size_print(char text[SIZE_TEXT], uint64_t bytes)
 {
 	double n = (double)bytes;
 	int unit = -1;
-
 	while (n >= 999.5 && units[unit + 1]) {
 		n /= 1024;
 		unit++;

@@ -28,7 +28,6 @@ static void cell_text(struct json_object *snapshot, int column, char text[CELL])
 {
 	char size[SIZE_TEXT] = "-", time[TIME_TEXT];
 	const char *name = field_text(snapshot, "name");
-
 	if (size_keys[column]) { /* "-": a part of it cannot be read */
 		if (field_get(snapshot, size_keys[column]))
 			size_print_blocks(size, field_count(snapshot, size_keys[column]));
@@ -48,7 +47,6 @@ static void show(const struct listing *l, struct json_object *snapshots)
 {
 	const char *titles[COLUMNS + 1] = {NULL};
 	char text[CELL];
-
 	for (int i = 0; i < l->count; i++)
 		titles[i] = column_titles[l->columns[i]];
 	struct table *table = cli_flag(l->cli, "script") ? NULL : table_new(titles);
@@ -72,7 +70,6 @@ static int ask(struct listing *l, struct session_call *call, const char *key)
 	struct cli_progress progress;
 	struct lcpfs_failure failure = {0};
 	struct json_object *result;
-
 	call->pool_path = l->cli->operands[0];
 	call->progress = cli_progress;
 	call->context = &progress;
@@ -96,7 +93,6 @@ int bookmarks_list(const struct cli *cli)
 	struct session_call call = {.command = "bookmarks"};
 	struct listing l = {.cli = cli};
 	int error = cli_columns(cli, names, ARRAY_LENGTH(names), l.columns, &l.count);
-
 	for (int i = 0; i < l.count; i++)
 		l.columns[i] = columns[l.columns[i]];
 	return error ? error : ask(&l, &call, "bookmarks");
@@ -108,7 +104,6 @@ int snapshots_list(const struct cli *cli)
 	struct listing l = {.cli = cli};
 	bool sizes = false;
 	int error = cli_columns(cli, column_names, COLUMNS, l.columns, &l.count);
-
 	if (error)
 		return error;
 	for (int i = 0; i < l.count; i++)

@@ -17,7 +17,6 @@ struct table {
 struct table *table_new(const char *const *titles)
 {
 	struct table *table = calloc(1, sizeof(*table));
-
 	CHECK(table);
 	table->cols = scols_new_table();
 	CHECK(table->cols);
@@ -41,7 +40,6 @@ void table_cell(struct table *table, const char *format, ...)
 {
 	char *text = NULL;
 	va_list arguments;
-
 	va_start(arguments, format);
 	CHECK(vasprintf(&text, format, arguments) >= 0);
 	va_end(arguments);
@@ -61,7 +59,6 @@ const char *number_print(char text[NUMBER_TEXT], double number)
 	static const char units[] = "kMGTPE";
 	double size = fabs(number);
 	int unit = -1;
-
 	if (!isfinite(number)) {
 		snprintf(text, NUMBER_TEXT, "-");
 		return text;

@@ -67,7 +67,6 @@ static void on_end(int signal_number)
 static void on_crash(int signal_number)
 {
 	static const char reset[] = "\033[?1049l\033[?25h\033[0m\033[?1l\033>\r\n";
-
 	(void)!write(STDOUT_FILENO, reset, sizeof(reset) - 1);
 	(void)!system("stty sane </dev/tty 2>/dev/null");
 	raise(signal_number);
@@ -79,7 +78,6 @@ static void take_signals(void)
 	static const int crashes[] = {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL};
 	struct sigaction end = {.sa_handler = on_end};
 	struct sigaction crash = {.sa_handler = on_crash, .sa_flags = (int)(SA_RESETHAND | SA_NODEFER)};
-
 	for (size_t i = 0; i < ARRAY_LENGTH(ends); i++)
 		sigaction(ends[i], &end, NULL);
 	for (size_t i = 0; i < ARRAY_LENGTH(crashes); i++)
@@ -104,7 +102,6 @@ static int ask(struct top *top, const char *command, struct json_object *argumen
 static struct json_object *limit(unsigned count)
 {
 	struct json_object *arguments = json_object_new_object();
-
 	field_put_count(arguments, "limit", count);
 	return arguments;
 }
@@ -113,7 +110,6 @@ static struct json_object *limit(unsigned count)
 static struct json_object *brief(void)
 {
 	struct json_object *arguments = json_object_new_object();
-
 	field_put_flag(arguments, "brief", true);
 	return arguments;
 }
@@ -122,7 +118,6 @@ static struct json_object *brief(void)
 static void fill_line(struct line *line, const struct rates_row *rates)
 {
 	uint64_t all[LCPFS_LATENCY_BUCKETS] = {0};
-
 	line->rates = *rates;
 	line->ops = line->bytes = 0;
 	for (unsigned k = 0; k < LCPFS_OPERATIONS; k++) {
@@ -165,7 +160,6 @@ static double sort_value(const struct top *top, const struct line *line)
 static const char *name_of(const struct line *line)
 {
 	const char *name = field_text(line->partition, "name");
-
 	return name ? name : "";
 }
 
@@ -173,7 +167,6 @@ static int compare_lines(const void *a, const void *b, void *context)
 {
 	const struct line *x = a, *y = b;
 	double left = sort_value(context, x), right = sort_value(context, y);
-
 	return left > right ? -1 : left < right ? 1 : strcmp(name_of(x), name_of(y));
 }
 
@@ -181,7 +174,6 @@ static int compare_lines(const void *a, const void *b, void *context)
 static void sort_lines(struct top *top)
 {
 	uint64_t id = top->selected < top->count ? field_count(top->lines[top->selected].partition, "id") : 0;
-
 	qsort_r(top->lines, top->count, sizeof(*top->lines), compare_lines, top);
 	for (size_t i = 0; i < top->count; i++)
 		if (field_count(top->lines[i].partition, "id") == id)
@@ -195,7 +187,6 @@ static void fill_lines(struct top *top, struct json_object *iostat)
 	struct json_object *partitions = field_get(top->list, "partitions");
 	static const struct rates_row nothing;
 	struct rates now;
-
 	rates_read(&now, iostat);
 	top->count = field_length(partitions);
 	top->lines = realloc(top->lines, (top->count + 1) * sizeof(*top->lines));
@@ -216,7 +207,6 @@ static int look(struct top *top)
 {
 	struct json_object *iostat = NULL;
 	int error = ask(top, "list", NULL, &top->list);
-
 	top->count = 0; /* lines pointed into the list */
 	if (!error)
 		error = ask(top, "log", limit(EVENTS_KEPT), &top->events);
@@ -238,7 +228,6 @@ static void make_ascii(char *text)
 	static const char *const words[][2] = {
 		{"→", "->"}, {"±", "+-"}, {"ε", "e"}, {"·", "*"}, {"…", "..."}, {"×", "x"}};
 	char *to = text;
-
 	for (const char *from = text; *from;) {
 		size_t i = 0, length = 1;
 		while (i < ARRAY_LENGTH(words) && strncmp(from, words[i][0], strlen(words[i][0])) != 0)
@@ -262,7 +251,6 @@ static void PRINTF_LIKE(2, 3) put(const struct top *top, const char *format, ...
 	int y, x;
 	char *text;
 	va_list arguments;
-
 	va_start(arguments, format);
 	CHECK(vasprintf(&text, format, arguments) >= 0);
 	va_end(arguments);
@@ -280,7 +268,6 @@ static void PRINTF_LIKE(2, 3) put(const struct top *top, const char *format, ...
 static const char *text_of(struct json_object *object, const char *key)
 {
 	const char *text = field_text(object, key);
-
 	return text ? text : "";
 }
 
@@ -290,7 +277,6 @@ static void draw_head(const struct top *top)
 	char size[SIZE_TEXT], free_space[SIZE_TEXT], epsilon[NUMBER_TEXT], clock_text[16] = "";
 	time_t now = time(NULL);
 	struct tm local;
-
 	if (localtime_r(&now, &local))
 		strftime(clock_text, sizeof(clock_text), "%H:%M:%S", &local);
 	size_print_blocks(size, field_count(pool, "size_blocks"));
@@ -311,7 +297,6 @@ static void draw_head(const struct top *top)
 static double bar_scale(const struct top *top)
 {
 	double most = 1, pool = (double)field_count(field_get(top->list, "pool"), "size_blocks");
-
 	for (size_t i = 0; i < top->count; i++)
 		most = fmax(most, (double)field_count(top->lines[i].partition, "max_data_blocks"));
 	return pool > 0 ? fmin(most, pool) : most;
@@ -325,7 +310,6 @@ static void draw_bar(const struct line *line, double scale)
 	double min = (double)field_count(line->partition, "min_data_blocks") / scale * BAR;
 	double max = (double)field_count(line->partition, "max_data_blocks") / scale * BAR;
 	char bar[BAR + 1] = "";
-
 	for (int i = 0; i < BAR; i++)
 		bar[i] = i + 0.5 < live ? '#' : i + 0.5 < size ? '=' : i + 0.5 < max ? '.' : ' ';
 	bar[(int)fmin(fmax(min - 0.5, 0), BAR - 1)] = '|';
@@ -341,7 +325,6 @@ static void cell(const char *text)
 static void draw_line(const struct line *line, double scale)
 {
 	char text[NUMBER_TEXT], size[SIZE_TEXT];
-
 	printw("%-*.*s ", NAME, NAME, name_of(line));
 	draw_bar(line, scale);
 	size_print_blocks(size, field_count(line->partition, "size_data_blocks"));
@@ -361,7 +344,6 @@ static void draw_table(const struct top *top, int room)
 {
 	double scale = bar_scale(top);
 	size_t shown = (size_t)MAX_OF(room, 1), first = top->selected >= shown ? top->selected - shown + 1 : 0;
-
 	attron(A_REVERSE);
 	move(3, 0);
 	printw("%-*s %-*s%7s%7s%7s%7s%7s%6s%7s%5s", NAME, "NAME", BAR, "|min #data =max|", "SIZE", "OPS/S",
@@ -386,7 +368,6 @@ static void draw_events(const struct top *top, int y, int room, const char *name
 {
 	struct json_object *events = field_get(top->events, "events");
 	char when_text[16];
-
 	for (size_t i = field_length(events); i > 0 && room > 0; i--) {
 		struct json_object *event = json_object_array_get_idx(events, i - 1);
 		time_t when = (time_t)field_count(event, "time_s");
@@ -406,7 +387,6 @@ static void draw_sentence(const struct top *top, int y)
 {
 	const char *text = text_of(field_get(top->decision, "decision"), "sentence");
 	size_t first = strlen(text);
-
 	if (first > (size_t)COLS) {
 		first = (size_t)COLS;
 		while (first > 0 && text[first] != ' ')
@@ -435,7 +415,6 @@ static void draw(const struct top *top)
 	const char *name = top->count && top->shows_history ? name_of(&top->lines[top->selected]) : NULL;
 	int rows = MIN_OF((int)top->count, MAX_OF(LINES - 4 - LINES_BELOW, 1));
 	int below = 4 + rows + 1;
-
 	if (name)
 		below = 4 + (rows = MIN_OF(rows, 3)) + 1;
 	erase();
@@ -490,7 +469,6 @@ static void wait_for_keys(struct top *top)
 {
 	struct timespec begin, now;
 	double left_s = top->interval_s;
-
 	clock_gettime(CLOCK_MONOTONIC, &begin);
 	while (left_s > 0 && !top->ends && !ended_by) {
 		timeout((int)(left_s * 1000) + 1);
@@ -558,8 +536,6 @@ int top_command(const struct cli *cli)
 	struct top top = {.interval_s = 1};
 	const char *interval = cli->operands[1], *charset;
 	char *end;
-	int status;
-
 	top.session.pool_path = cli->operands[0];
 	top.session.progress = goes_on;
 	if (interval)
@@ -569,7 +545,7 @@ int top_command(const struct cli *cli)
 	setlocale(LC_CTYPE, "");
 	charset = nl_langinfo(CODESET);
 	top.is_ascii = strcmp(charset, "UTF-8") != 0;
-	status = with_screen(&top);
+	int status = with_screen(&top);
 	session_watch_close(&top.session);
 	rates_free(&top.before);
 	json_object_put(top.list);

@@ -18,7 +18,6 @@ static int complain(const struct lcpfs_failure *failure)
 static int write_and_flush(struct lcpfs_partition *db, const char *text, struct lcpfs_failure *failure)
 {
 	int error = lcpfs_volume_write(db, 0, text, strlen(text) + 1, false, failure);
-
 	return error ? error : lcpfs_volume_flush(db, failure);
 }
 
@@ -28,7 +27,6 @@ static int use(struct lcpfs_pool *pool, struct lcpfs_failure *failure)
 	struct lcpfs_partition *db;
 	char text[64] = "";
 	int error = lcpfs_partition_add(pool, &spec, failure);
-
 	if (!error)
 		error = lcpfs_partition_open(pool, "db", &db, failure);
 	if (error)
@@ -48,15 +46,13 @@ int main(int argc, char **argv)
 	const struct lcpfs_open_options open = {.background = true};
 	struct lcpfs_failure failure;
 	struct lcpfs_pool *pool;
-	int error;
-
 	if (argc != 2) {
 		fprintf(stderr, "usage: volume FILE\n");
 		return 2;
 	}
 	if (lcpfs_pool_create(argv[1], &create, &failure) || lcpfs_pool_open(argv[1], &open, &pool, &failure))
 		return complain(&failure);
-	error = use(pool, &failure);
+	int error = use(pool, &failure);
 	if (lcpfs_pool_close(pool, error ? NULL : &failure))
 		error = -1;
 	return error ? complain(&failure) : 0;

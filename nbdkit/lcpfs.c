@@ -44,7 +44,6 @@ static int take_mode(const char *value)
 		const char *name;
 		enum lcpfs_engine_mode mode;
 	} modes[] = {{"off", LCPFS_ENGINE_OFF}, {"observe", LCPFS_ENGINE_OBSERVE}, {"on", LCPFS_ENGINE_ON}};
-
 	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
 		if (strcmp(value, modes[i].name) != 0)
 			continue;
@@ -58,8 +57,6 @@ static int take_mode(const char *value)
 
 static int take_parameter(const char *key, const char *value)
 {
-	int64_t bytes;
-
 	if (!strcmp(key, "tune"))
 		return take_mode(value);
 	if (!strcmp(key, "pool")) {
@@ -71,7 +68,7 @@ static int take_parameter(const char *key, const char *value)
 		nbdkit_error("unknown parameter %s", key);
 		return -1;
 	}
-	bytes = nbdkit_parse_size(value);
+	int64_t bytes = nbdkit_parse_size(value);
 	if (bytes <= 0)
 		return -1;
 	options.cache_bytes = (size_t)bytes;
@@ -90,14 +87,12 @@ static int check_parameters(void)
 static int open_pool(void)
 {
 	struct lcpfs_failure failure;
-
 	return complain(lcpfs_pool_open(pool_path, &options, &pool, &failure), &failure);
 }
 
 static void close_pool(void)
 {
 	struct lcpfs_failure failure;
-
 	while (clients) { /* nobody is served any more */
 		struct client *next = clients->next;
 		lcpfs_partition_close(clients->volume);
@@ -120,10 +115,8 @@ static void unload(void)
 static long list_partitions(struct lcpfs_partition_info **list)
 {
 	size_t count = 0;
-	int error;
-
 	*list = calloc(PARTITIONS_MAX, sizeof(**list));
-	error = *list ? lcpfs_pool_list(pool, *list, PARTITIONS_MAX, &count) : -LCPFS_E_NOMEM;
+	int error = *list ? lcpfs_pool_list(pool, *list, PARTITIONS_MAX, &count) : -LCPFS_E_NOMEM;
 	if (!error)
 		return (long)count;
 	free(*list);
@@ -135,7 +128,6 @@ static int list_exports(int readonly, int is_tls, struct nbdkit_exports *exports
 	struct lcpfs_partition_info *list;
 	long count = list_partitions(&list);
 	int failed = count < 0;
-
 	(void)readonly, (void)is_tls;
 	for (long i = 0; i < count && i < PARTITIONS_MAX && !failed; i++)
 		failed = nbdkit_add_export(exports, list[i].name, NULL) != 0;
@@ -150,7 +142,6 @@ static const char *default_export(int readonly, int is_tls)
 	struct lcpfs_partition_info *list;
 	long count = list_partitions(&list);
 	const char *name = count == 1 ? nbdkit_strdup_intern(list[0].name) : NULL;
-
 	(void)readonly, (void)is_tls;
 	if (count >= 0)
 		free(list);
@@ -162,7 +153,6 @@ static void *open_volume(int readonly)
 	const char *name = nbdkit_export_name();
 	struct client *client = calloc(1, sizeof(*client));
 	struct lcpfs_failure failure;
-
 	(void)readonly; /* nbdkit refuses to write by itself then */
 	if (!name || !client || complain(lcpfs_partition_open(pool, name, &client->volume, &failure), &failure)) {
 		free(client);
@@ -178,7 +168,6 @@ static void *open_volume(int readonly)
 static void close_volume(void *handle)
 {
 	struct client **at = &clients, *client;
-
 	pthread_mutex_lock(&clients_lock);
 	while ((*at)->volume != handle)
 		at = &(*at)->next;
@@ -225,7 +214,6 @@ static int block_size(void *handle, uint32_t *minimum, uint32_t *preferred, uint
 static int read_volume(void *handle, void *buffer, uint32_t count, uint64_t offset, uint32_t flags)
 {
 	struct lcpfs_failure failure;
-
 	(void)flags;
 	return complain(lcpfs_volume_read(handle, offset, buffer, count, &failure), &failure);
 }
@@ -234,14 +222,12 @@ static int write_volume(void *handle, const void *buffer, uint32_t count, uint64
 {
 	struct lcpfs_failure failure;
 	bool fua = flags & NBDKIT_FLAG_FUA;
-
 	return complain(lcpfs_volume_write(handle, offset, buffer, count, fua, &failure), &failure);
 }
 
 static int trim_volume(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
 	struct lcpfs_failure failure;
-
 	return complain(lcpfs_volume_trim(handle, offset, count, flags & NBDKIT_FLAG_FUA, &failure), &failure);
 }
 
@@ -257,7 +243,6 @@ static int zero_volume(void *handle, uint32_t count, uint64_t offset, uint32_t f
 static int flush_volume(void *handle, uint32_t flags)
 {
 	struct lcpfs_failure failure;
-
 	(void)flags;
 	return complain(lcpfs_volume_flush(handle, &failure), &failure);
 }
@@ -266,11 +251,9 @@ static int extents_of_volume(void *handle, uint32_t count, uint64_t offset, uint
 			     struct nbdkit_extents *extents)
 {
 	uint64_t end = offset + count;
-
 	while (offset < end) {
 		uint64_t next = offset;
 		bool data = true;
-
 		if (complain(lcpfs_volume_extent(handle, offset, end - offset, &data, &next), NULL))
 			return -1;
 		if (nbdkit_add_extent(extents, offset, next - offset,

@@ -104,7 +104,6 @@ void model_table_mark_new(struct sim_log *log, uint32_t leaf);
 static inline void model_table_mark(struct sim_log *log, uint32_t id)
 {
 	uint32_t leaf = (id + 2) / TABLE_SLOTS; /* the first id is 2 */
-
 	if (log->table.pages && !log->table.dirty[leaf])
 		model_table_mark_new(log, leaf);
 }

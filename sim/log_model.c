@@ -36,7 +36,6 @@ static struct space_reserve reserve_of(const struct sim_log *log)
 	struct space_needs needs =
 		needs_of(&log->options, table_pages(log), log->table.region_shift, log->space.count);
 	struct plan_table t = {log->options.metaslab_blocks, table_pages(log), log->table.region_shift};
-
 	return plan_reserve(&log->space, &t, &needs);
 }
 

@@ -12,7 +12,6 @@ struct sim_random {
 static inline uint64_t sim_random_u64(struct sim_random *r)
 {
 	uint64_t z = (r->state += 0x9e3779b97f4a7c15u);
-
 	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
 	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
 	return z ^ z >> 31;

@@ -300,12 +300,10 @@ static int parse_prior(struct command *c, char *text)
 				  &p->curve_level, &p->curve_power,   &p->curve_scatter, &p->kept,
 				  &p->copy_share,  &p->latency_error, &p->trust,         &p->past};
 	char *equals = strchr(text, '=');
-	int i;
-
 	if (!equals)
 		return complain("--prior needs NAME=VALUE", text);
 	*equals = 0;
-	i = find_name(text, names, ARRAY_LENGTH(names));
+	int i = find_name(text, names, ARRAY_LENGTH(names));
 	if (i < 0 || !parse_plain(equals + 1, values[i]) || !(*values[i] > 0))
 		return complain("--prior: no such prior, or not above 0", text);
 	return 0;
@@ -390,7 +388,6 @@ static int parse_choice(struct command *c, int option, const char *value)
 {
 	static const char *const formats[] = {"vscsi", "msr", "csv"}, *const objectives[] = {"epsilon", "wa"};
 	int i;
-
 	switch (option) {
 	case O_POLICY:
 		i = find_name(value, sim_policy_names, SIM_POLICIES);

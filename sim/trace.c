@@ -303,14 +303,13 @@ static bool read_requests(const char *path, enum sim_trace_format format, struct
 	static void (*const readers[])(FILE *, struct requests *) = {read_vscsi, read_msr, read_csv};
 	const char *unit = format == SIM_VSCSI ? "record" : "line";
 	FILE *file = fopen(path, "rb");
-	bool failed;
 
 	if (!file) {
 		fprintf(stderr, "lcpfs simulate: cannot open the trace %s\n", path);
 		return false;
 	}
 	readers[format](file, requests);
-	failed = ferror(file);
+	bool failed = ferror(file);
 	fclose(file);
 	if (failed)
 		fprintf(stderr, "lcpfs simulate: cannot read the trace %s\n", path);

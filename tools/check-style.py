@@ -6,6 +6,7 @@
  - lines of at most 115 columns (tab = 8), no space at their end, a newline at the file's
  - C is indented with tabs
  - C functions of at most 80 lines, half of them of at most 15
+ - C variables are declared where they are first used: declarations.py
  - a file of ours that README or docs/ name is there
 
 The limits only go down: whoever gets below one for good may lower it here; nobody raises one.
@@ -17,11 +18,13 @@ import statistics
 import subprocess
 import sys
 
+import declarations
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 COLUMNS_MAX = 115
 FUNCTION_LINES_MAX = 80
 FUNCTION_LINES_MEDIAN_MAX = 15
-LONG_LINES_MAX = 139  # of all files together, left over from the first days: only ever fewer
+LONG_LINES_MAX = 135  # of all files together, left over from the first days: only ever fewer
 C_SUFFIXES = {".c", ".h"}
 CODE_SUFFIXES = C_SUFFIXES | {".py", ".sh", ".map", ".build"}
 FOLDERS = "src|include|cli|sim|tests|tools|bench|docs|man"
@@ -85,6 +88,7 @@ def complaints_of(path, text, lengths):
 			lengths.append(length)
 			if length > FUNCTION_LINES_MAX:
 				yield number, f"a function of {length} lines, more than {FUNCTION_LINES_MAX}"
+		yield from declarations.complaints(lines)
 
 
 def missing_files():

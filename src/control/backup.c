@@ -30,7 +30,6 @@ struct comparison {
 static void put_range(struct comparison *c)
 {
 	struct json_object *range = json_object_new_object();
-
 	field_put_count(range, "offset", c->last.offset);
 	field_put_count(range, "length", c->last.length);
 	field_put_text(range, "kind", c->last.data ? "data" : "hole");
@@ -49,11 +48,9 @@ static int compare(struct comparison *c)
 	uint64_t end = lcpfs_volume_bytes(c->to);
 	bool full = false;
 	int error = 0;
-
 	while (c->next < end && !full && !error) {
 		struct lcpfs_difference more;
 		struct command_call *call = c->call;
-
 		error = lcpfs_volume_difference(c->from, c->to, c->next, &more, call->failure);
 		if (error)
 			break;
@@ -78,18 +75,15 @@ static int compare(struct comparison *c)
 static void partition_of(const char *snapshot, char partition[LCPFS_NAME_MAX + 1])
 {
 	size_t length = strcspn(snapshot, "@");
-
 	snprintf(partition, LCPFS_NAME_MAX + 1, "%.*s", length > LCPFS_NAME_MAX ? 0 : (int)length, snapshot);
 }
 
 static int open_both(struct comparison *c, const char *from, const char *to)
 {
-	int error;
-
 	if (!strchr(from, '@'))
 		return failure_set(c->call->failure, LCPFS_E_INVALID, "%.200s names no snapshot: give NAME@SNAP",
 				   from);
-	error = lcpfs_partition_open(c->call->pool, from, &c->from, c->call->failure);
+	int error = lcpfs_partition_open(c->call->pool, from, &c->from, c->call->failure);
 	if (!error)
 		error = lcpfs_partition_open(c->call->pool, to, &c->to, c->call->failure);
 	return error;
@@ -108,11 +102,9 @@ int backup_diff(struct command_call *call)
 	const char *from = field_text(call->arguments, "from"), *to = field_text(call->arguments, "to");
 	struct comparison c = {.call = call, .next = field_count(call->arguments, "offset")};
 	char partition[LCPFS_NAME_MAX + 1];
-	int error;
-
 	partition_of(from, partition);
 	to = to ? to : partition;
-	error = open_both(&c, from, to);
+	int error = open_both(&c, from, to);
 	if (!error) {
 		c.ranges = json_object_new_array();
 		field_put_text(call->result, "from", from);
@@ -136,7 +128,6 @@ struct bulk {
 static bool bulk_progress(void *context, uint64_t done, uint64_t total)
 {
 	struct bulk *b = context;
-
 	b->done = done;
 	b->total = total;
 	return !b->call->progress || b->call->progress(b->call->context, done, total);
@@ -146,7 +137,6 @@ static bool bulk_progress(void *context, uint64_t done, uint64_t total)
 static int bulk_wait(struct bulk *b, short events, struct lcpfs_failure *failure)
 {
 	struct pollfd fd = {.fd = b->call->fd, .events = events};
-
 	while (poll(&fd, 1, WAIT_MS) <= 0) {
 		if (b->call->progress && !b->call->progress(b->call->context, b->done, MAX_OF(b->total, 1u)))
 			return failure_set(failure, LCPFS_E_STOPPED, "stopped");
@@ -159,7 +149,6 @@ static int bulk_write(void *context, const void *data, size_t length, struct lcp
 	struct bulk *b = context;
 	const char *at = data;
 	int error = 0;
-
 	while (length && !error) {
 		ssize_t n = write(b->call->fd, at, length);
 		if (n >= 0) {
@@ -181,7 +170,6 @@ static int bulk_read(void *context, void *buffer, size_t *length, struct lcpfs_f
 	size_t done = 0;
 	ssize_t n = 1;
 	int error = 0;
-
 	while (done < *length && n && !error) {
 		error = bulk_wait(b, POLLIN, failure);
 		n = error ? 0 : read(b->call->fd, (char *)buffer + done, *length - done);
@@ -222,7 +210,6 @@ static void put_stream(struct command_call *call, const struct lcpfs_stream *s)
 static int check_sink(struct command_call *call)
 {
 	struct stat st;
-
 	if (call->fd < 0 || fstat(call->fd, &st) || !S_ISFIFO(st.st_mode) ||
 	    fcntl(call->fd, F_SETFL, O_WRONLY | O_NONBLOCK))
 		return failure_set(call->failure, LCPFS_E_INVALID, "send needs a pipe to write to");
@@ -239,7 +226,6 @@ int backup_send(struct command_call *call)
 					     .context = &b};
 	struct lcpfs_stream stream;
 	int error = options.dry_run ? 0 : check_sink(call);
-
 	if (!error)
 		error = lcpfs_snapshot_send(call->pool, field_text(call->arguments, "name"), &options, &stream,
 					    call->failure);
@@ -260,7 +246,6 @@ int backup_receive(struct command_call *call)
 						.context = &b};
 	struct lcpfs_stream stream;
 	int error = 0;
-
 	if (call->fd < 0 && !options.abort)
 		return failure_set(call->failure, LCPFS_E_INVALID, "receive needs a descriptor to read from");
 	error = lcpfs_snapshot_receive(call->pool, field_text(call->arguments, "name"), &options, &stream,

@@ -33,7 +33,6 @@ struct call {
 void control_client_open(struct control_client *client, int fd)
 {
 	struct timeval limit = {.tv_sec = HELLO_S_MAX};
-
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
 	lines_open(&client->lines, fd, REPLY_BYTES_MAX);
 }
@@ -47,7 +46,6 @@ bool control_client_peer_may_serve(const struct control_client *client, uid_t ow
 {
 	struct ucred peer;
 	socklen_t length = sizeof(peer);
-
 	return !getsockopt(client->lines.fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) &&
 	       (peer.uid == 0 || peer.uid == geteuid() || peer.uid == owner);
 }
@@ -64,7 +62,6 @@ static int take_failure(struct call *call, struct json_object *reply)
 {
 	struct json_object *error = field_get(reply, "error");
 	const char *message = field_text(error, "message");
-
 	return failure_set(call->failure, (enum lcpfs_error)error_by_name(field_text(error, "name")), "%s",
 			   message ? message : "the server failed without a word");
 }
@@ -72,13 +69,11 @@ static int take_failure(struct call *call, struct json_object *reply)
 static int send_request(struct call *call)
 {
 	struct json_object *request = json_object_new_object(), *arguments = call->asked->arguments;
-	int error;
-
 	field_put_text(request, "command", call->asked->command);
 	if (arguments) {
 		json_object_object_foreach(arguments, key, value) field_put(request, key, json_object_get(value));
 	}
-	error = lines_send_passing(&call->client->lines, request, call->asked->fd ? *call->asked->fd : -1);
+	int error = lines_send_passing(&call->client->lines, request, call->asked->fd ? *call->asked->fd : -1);
 	json_object_put(request);
 	if (error)
 		return failure_set(call->failure, LCPFS_E_STOPPED, "the server closed the control connection");
@@ -91,7 +86,6 @@ static int take_reply(struct call *call, const char *line, bool *finished)
 	const char *reason;
 	struct json_object *reply = lines_parse(line, REPLY_MEMBERS_MAX, &reason), *progress;
 	int error = 0;
-
 	*finished = true;
 	if (!reply)
 		return failure_set(call->failure, LCPFS_E_SYSTEM, "the server's answer is not JSON: %s", reason);
@@ -113,7 +107,6 @@ static int take_reply(struct call *call, const char *line, bool *finished)
 static int check_time(const struct call *call)
 {
 	uint64_t now_us = clock_us(&clock_system);
-
 	if (now_us - call->heard_us > call->silence_s_max * UINT64_C(1000000))
 		return failure_set(call->failure, LCPFS_E_STOPPED, "the server does not answer");
 	if (call->total_s_max && now_us - call->began_us > call->total_s_max * UINT64_C(1000000))
@@ -125,7 +118,6 @@ static int receive_more(struct call *call)
 {
 	struct pollfd fd = {.fd = call->client->lines.fd, .events = POLLIN};
 	int ready = poll(&fd, 1, POLL_MS);
-
 	if (call->asked->progress && !call->asked->progress(call->asked->context, call->done, call->total))
 		return failure_set(call->failure, LCPFS_E_STOPPED, "stopped");
 	if (ready <= 0) /* interrupted, or nothing yet */
@@ -140,11 +132,9 @@ static int converse(struct call *call)
 {
 	bool finished = false;
 	char *line;
-	int error;
-
 	*call->result = NULL;
 	call->began_us = call->heard_us = clock_us(&clock_system);
-	error = send_request(call);
+	int error = send_request(call);
 	while (!error && !finished) {
 		if (lines_next(&call->client->lines, &line))
 			error = take_reply(call, line, &finished);
@@ -165,7 +155,6 @@ int control_client_call(struct control_client *client, const struct control_call
 		.result = result,
 		.failure = failure,
 	};
-
 	return converse(&call);
 }
 
@@ -183,12 +172,10 @@ int control_client_identify(struct control_client *client, const struct lcpfs_id
 		.failure = failure,
 	};
 	int error = converse(&call);
-	bool is_same;
-
 	if (error)
 		return error;
-	is_same = field_id(result, "guid") == wanted->guid && field_id(result, "device") == wanted->device &&
-		  field_id(result, "inode") == wanted->inode && field_id(result, "offset") == wanted->offset;
+	bool is_same = field_id(result, "guid") == wanted->guid && field_id(result, "device") == wanted->device &&
+		       field_id(result, "inode") == wanted->inode && field_id(result, "offset") == wanted->offset;
 	json_object_put(result);
 	return is_same ? 0 : failure_set(failure, LCPFS_E_BUSY, "the server there serves another pool");
 }

@@ -33,7 +33,6 @@ static int put_pool(struct command_call *call)
 {
 	struct lcpfs_pool_info info;
 	int error = lcpfs_pool_get_info(call->pool, &info);
-
 	if (error)
 		return without_sentence(call, error);
 	field_put(call->result, "pool", describe_pool(&info));
@@ -46,7 +45,6 @@ static int put_clones(struct command_call *call)
 	struct lcpfs_clone_info *list;
 	size_t count;
 	int error = describe_clones_load(&list, &count, call->pool, call->failure);
-
 	for (size_t i = 0; i < count && !error; i++)
 		json_object_array_add(array, describe_clone(&list[i]));
 	free(list);
@@ -58,12 +56,10 @@ static int put_clones(struct command_call *call)
 static int run_list(struct command_call *call)
 {
 	struct describe_partitions partitions;
-	struct json_object *array;
 	int error = describe_partitions_load(&partitions, call->pool);
-
 	if (error)
 		return without_sentence(call, error);
-	array = json_object_new_array();
+	struct json_object *array = json_object_new_array();
 	for (size_t i = 0; i < partitions.count; i++)
 		json_object_array_add(array, describe_partition(&partitions.list[i]));
 	field_put(call->result, "partitions", array);
@@ -77,7 +73,6 @@ static int put_partition(struct command_call *call, const char *name)
 {
 	struct lcpfs_partition_info info;
 	int error = lcpfs_partition_get_info(call->pool, name, &info, call->failure);
-
 	if (error)
 		return error;
 	field_put(call->result, "partition", describe_partition(&info));
@@ -113,7 +108,6 @@ static int run_add(struct command_call *call)
 	bool of_space = field_flag(call->arguments, "of_space");
 	struct lcpfs_partition_info info;
 	int error;
-
 	if (field_flag(call->arguments, "dry_run")) {
 		error = pool_try_add(call->pool, &spec, of_space, &info, call->failure);
 		return error ? error : put_foreseen(call, &info);
@@ -134,7 +128,6 @@ static int run_remove(struct command_call *call)
 	};
 	struct lcpfs_partition_info info;
 	int error = pool_remove(call->pool, name, &how, &info, call->failure);
-
 	if (error)
 		return error;
 	field_put_text(call->result, "removed", name);
@@ -153,7 +146,6 @@ static int run_resize(struct command_call *call)
 	bool of_space = field_flag(call->arguments, "of_space");
 	struct lcpfs_partition_info info;
 	int error;
-
 	if (field_flag(call->arguments, "dry_run")) {
 		error = pool_try_resize(call->pool, name, size_bytes, of_space, &info, call->failure);
 		return error ? error : put_foreseen(call, &info);
@@ -199,7 +191,6 @@ static int run_grow(struct command_call *call)
 	};
 	struct lcpfs_growth growth;
 	int error = lcpfs_pool_grow(call->pool, &options, &growth, call->failure);
-
 	if (error)
 		return error;
 	field_put_count(call->result, "old_size_blocks", growth.old_size_blocks);
@@ -215,7 +206,6 @@ static int take_settings(struct command_call *call, struct lcpfs_pool_settings *
 {
 	const char *name = field_text(call->arguments, "mode");
 	uint64_t percent = field_count(call->arguments, "alarm_percent");
-
 	if (name && !describe_mode_parse(name, mode))
 		return failure_set(call->failure, LCPFS_E_INVALID, "no such mode: %s; it is off, observe or on",
 				   name);
@@ -232,13 +222,11 @@ static int take_settings(struct command_call *call, struct lcpfs_pool_settings *
 static int run_tune(struct command_call *call)
 {
 	bool is_dry = field_flag(call->arguments, "dry_run");
-	enum lcpfs_engine_mode mode;
 	struct lcpfs_pool_info info;
 	int error = lcpfs_pool_get_info(call->pool, &info);
-
 	if (error)
 		return without_sentence(call, error);
-	mode = info.engine.mode;
+	enum lcpfs_engine_mode mode = info.engine.mode;
 	error = take_settings(call, &info.settings, &mode);
 	if (!error && !is_dry)
 		error = lcpfs_pool_set_settings(call->pool, &info.settings, call->failure);
@@ -259,7 +247,6 @@ static uint64_t largest_snapshot(struct command_call *call, const char *partitio
 {
 	struct lcpfs_snapshot_sizes sizes;
 	uint64_t most = 0;
-
 	for (size_t i = 0; i < count; i++) {
 		if (strcmp(list[i].partition, partition) != 0 ||
 		    lcpfs_snapshot_sizes(call->pool, list[i].name, &sizes, NULL) || sizes.used_blocks < most)
@@ -279,7 +266,6 @@ static struct json_object *held_by_snapshots(struct command_call *call, const st
 	const char *name = "";
 	uint64_t freed;
 	size_t count;
-
 	if (lcpfs_snapshots_freed(call->pool, info->name, &freed, NULL) ||
 	    describe_snapshots_load(&list, &count, call->pool, info->name, NULL))
 		goto out;
@@ -300,11 +286,9 @@ static struct json_object *explain_snapshots(struct command_call *call,
 {
 	const char *only = field_text(call->arguments, "name");
 	struct json_object *array = json_object_new_array();
-
 	for (size_t i = 0; i < partitions->count; i++) {
 		const struct lcpfs_partition_info *info = &partitions->list[i];
 		struct json_object *held = NULL;
-
 		if (info->snapshots && (!only || !strcmp(only, info->name)))
 			held = held_by_snapshots(call, info);
 		if (held)
@@ -317,9 +301,7 @@ static int run_explain(struct command_call *call)
 {
 	struct describe_partitions partitions;
 	struct lcpfs_engine_decision decision;
-	int error;
-
-	error = lcpfs_pool_explain(call->pool, field_text(call->arguments, "name"), &decision, call->failure);
+	int error = lcpfs_pool_explain(call->pool, field_text(call->arguments, "name"), &decision, call->failure);
 	if (error)
 		return error;
 	error = describe_partitions_load(&partitions, call->pool);
@@ -338,7 +320,6 @@ static int run_status(struct command_call *call)
 	struct describe_partitions partitions;
 	struct lcpfs_engine_decision decision;
 	int error = lcpfs_pool_explain(call->pool, NULL, &decision, call->failure);
-
 	if (error)
 		return without_sentence(call, error);
 	error = describe_partitions_load(&partitions, call->pool);
@@ -355,11 +336,9 @@ static int put_events(struct command_call *call, uint64_t after, size_t room)
 	struct lcpfs_event *events = calloc(room + 1, sizeof(*events));
 	struct json_object *array;
 	size_t count = 0;
-	int error;
-
 	if (!events)
 		return without_sentence(call, -LCPFS_E_NOMEM);
-	error = lcpfs_pool_events(call->pool, after, events, room, &count);
+	int error = lcpfs_pool_events(call->pool, after, events, room, &count);
 	if (!error) {
 		array = json_object_new_array();
 		for (size_t i = 0; i < MIN_OF(count, room); i++)
@@ -373,7 +352,6 @@ static int put_events(struct command_call *call, uint64_t after, size_t room)
 static int run_log(struct command_call *call)
 {
 	size_t room = EVENTS_DEFAULT;
-
 	if (field_get(call->arguments, "limit"))
 		room = (size_t)MIN_OF(field_count(call->arguments, "limit"), (uint64_t)EVENTS_MAX);
 	return put_events(call, field_count(call->arguments, "after"), room);
@@ -381,14 +359,12 @@ static int run_log(struct command_call *call)
 
 static int put_samples(struct command_call *call)
 {
-	struct json_object *array;
 	struct pool_sample *list;
 	size_t count;
 	int error = pool_samples(call->pool, SAMPLES_MAX, &list, &count);
-
 	if (error)
 		return without_sentence(call, error);
-	array = json_object_new_array();
+	struct json_object *array = json_object_new_array();
 	for (size_t i = 0; i < count; i++)
 		json_object_array_add(array, describe_sample(&list[i]));
 	field_put(call->result, "samples", array);
@@ -400,7 +376,6 @@ static int put_samples(struct command_call *call)
 static int run_report(struct command_call *call)
 {
 	int error = run_list(call);
-
 	if (!error)
 		error = put_samples(call);
 	return error ? error : put_events(call, 0, EVENTS_MAX);
@@ -410,7 +385,6 @@ static int run_iostat(struct command_call *call)
 {
 	struct json_object *partitions;
 	int error = iostat_describe(call->pool, field_text(call->arguments, "name"), &partitions, call->failure);
-
 	if (!error)
 		field_put(call->result, "partitions", partitions);
 	return error;
@@ -420,7 +394,6 @@ static void put_partition_properties(struct command_call *call, const struct lcp
 				     const struct lcpfs_pool_info *pool, const char *wanted)
 {
 	struct json_object *object, *properties = property_describe_partition(info, pool, call->service, wanted);
-
 	if (!json_object_object_length(properties)) { /* nothing that was asked for is a partition's */
 		json_object_put(properties);
 		return;
@@ -437,7 +410,6 @@ static int get_partition(struct command_call *call, const struct lcpfs_pool_info
 	const char *name = field_text(call->arguments, "name");
 	struct lcpfs_partition_info info;
 	int error = lcpfs_partition_get_info(call->pool, name, &info, call->failure);
-
 	if (!error)
 		error = property_check(wanted, PROPERTY_OF_PARTITION, call->failure);
 	if (!error)
@@ -449,9 +421,7 @@ static int get_partition(struct command_call *call, const struct lcpfs_pool_info
 static int get_all(struct command_call *call, const struct lcpfs_pool_info *pool, const char *wanted)
 {
 	struct describe_partitions partitions;
-	struct json_object *object;
 	int error = property_check(wanted, PROPERTY_OF_POOL | PROPERTY_OF_PARTITION, call->failure);
-
 	if (error)
 		return error;
 	error = describe_partitions_load(&partitions, call->pool);
@@ -460,7 +430,7 @@ static int get_all(struct command_call *call, const struct lcpfs_pool_info *pool
 	for (size_t i = 0; i < partitions.count; i++)
 		put_partition_properties(call, &partitions.list[i], pool, wanted);
 	describe_partitions_free(&partitions);
-	object = json_object_new_object();
+	struct json_object *object = json_object_new_object();
 	field_put(object, "properties", property_describe_pool(pool, call->service, wanted));
 	field_put(call->result, "pool", object);
 	return 0;
@@ -471,7 +441,6 @@ static int run_get(struct command_call *call)
 	const char *wanted = field_text(call->arguments, "property");
 	struct lcpfs_pool_info pool;
 	int error = lcpfs_pool_get_info(call->pool, &pool);
-
 	if (error)
 		return without_sentence(call, error);
 	field_put(call->result, "partitions", json_object_new_array());
@@ -483,7 +452,6 @@ static void put_lines(struct json_object *result, char *text)
 {
 	struct json_object *lines = json_object_new_array();
 	char *line;
-
 	while ((line = strsep(&text, "\n")))
 		if (*line)
 			json_object_array_add(lines, json_object_new_string(line));
@@ -495,13 +463,11 @@ static int run_metrics(struct command_call *call)
 	const char *path = field_text(call->arguments, "path"), *format = field_text(call->arguments, "format");
 	bool is_open = format && !strcmp(format, "openmetrics");
 	char *text;
-	int error;
-
 	if (format && !is_open && strcmp(format, "prometheus") != 0)
 		return failure_set(call->failure, LCPFS_E_INVALID,
 				   "no such format: %s; it is prometheus or openmetrics", format);
-	error = metrics_text(call->pool, path ? path : "", is_open ? METRICS_OPENMETRICS : METRICS_PROMETHEUS,
-			     &text, call->failure);
+	int error = metrics_text(call->pool, path ? path : "", is_open ? METRICS_OPENMETRICS : METRICS_PROMETHEUS,
+				 &text, call->failure);
 	if (error)
 		return error;
 	put_lines(call->result, text);
@@ -513,7 +479,6 @@ static void scrub_found(void *context, const struct lcpfs_finding *finding)
 {
 	struct command_call *call = context;
 	struct json_object *findings = field_get(call->result, "findings");
-
 	if (json_object_array_length(findings) < FINDINGS_MAX)
 		json_object_array_add(findings, describe_finding(finding));
 }
@@ -521,17 +486,14 @@ static void scrub_found(void *context, const struct lcpfs_finding *finding)
 static bool scrub_progress(void *context, uint64_t done, uint64_t total)
 {
 	struct command_call *call = context;
-
 	return !call->progress || call->progress(call->context, done, total);
 }
 
 static int run_scrub(struct command_call *call)
 {
 	struct lcpfs_care care = {.found = scrub_found, .progress = scrub_progress, .context = call};
-	int error;
-
 	field_put(call->result, "findings", json_object_new_array());
-	error = lcpfs_pool_scrub(call->pool, &care, call->failure);
+	int error = lcpfs_pool_scrub(call->pool, &care, call->failure);
 	if (error)
 		return error;
 	field_put_count(call->result, "checked_blocks", care.checked_blocks);
@@ -560,7 +522,6 @@ static int run_on_snapshots(struct command_call *call, change_snapshots *change,
 	struct snapshot_names names;
 	uint64_t freed_blocks = UINT64_MAX;
 	int error = snapshot_names_split(&names, call->pool, field_text(call->arguments, "names"), call->failure);
-
 	options.freed_blocks = &freed_blocks;
 	if (!error)
 		error = change(call->pool, (const char *const *)names.list, names.count, &options, call->failure);
@@ -596,7 +557,6 @@ static int destroy_bookmarks(struct command_call *call)
 	struct json_object *array = json_object_new_array();
 	char *copy = strdup(field_text(call->arguments, "names")), *rest = copy, *name;
 	int error = copy ? 0 : without_sentence(call, -LCPFS_E_NOMEM);
-
 	while (!error && (name = strsep(&rest, ","))) {
 		error = lcpfs_bookmark_destroy(call->pool, name, &options, call->failure);
 		if (!error)
@@ -612,12 +572,10 @@ static int destroy_clones(struct lcpfs_pool *pool, const char *const *names, siz
 			  const struct lcpfs_snapshot_options *options, struct lcpfs_failure *failure)
 {
 	int error = lcpfs_clone_destroy(pool, names, count, options->dry_run, failure);
-
 	if (options->dry_run && !error)
 		*options->freed_blocks = 0;
 	for (size_t i = 0; i < count && options->dry_run && !error; i++) {
 		uint64_t blocks = 0;
-
 		error = lcpfs_clone_used(pool, names[i], &blocks, failure);
 		*options->freed_blocks += blocks;
 	}
@@ -628,7 +586,6 @@ static int destroy_clones(struct lcpfs_pool *pool, const char *const *names, siz
 static int run_destroy(struct command_call *call)
 {
 	const char *names = field_text(call->arguments, "names");
-
 	if (strchr(names, '#'))
 		return destroy_bookmarks(call);
 	if (!memchr(names, '@', strcspn(names, ",")))
@@ -642,7 +599,6 @@ static int run_clone(struct command_call *call)
 		   *name = field_text(call->arguments, "name");
 	bool dry_run = field_flag(call->arguments, "dry_run");
 	int error = lcpfs_clone_create(call->pool, snapshot, name, dry_run, call->failure);
-
 	if (error)
 		return error;
 	field_put_text(call->result, "cloned", name);
@@ -657,7 +613,6 @@ static int run_promote(struct command_call *call)
 	bool dry_run = field_flag(call->arguments, "dry_run");
 	char partition[LCPFS_NAME_MAX + 1];
 	int error = lcpfs_clone_promote(call->pool, name, dry_run, partition, call->failure);
-
 	if (error)
 		return error;
 	field_put_text(call->result, "promoted", name);
@@ -671,7 +626,6 @@ static int add_sizes(struct command_call *call, const char *name, struct json_ob
 {
 	struct lcpfs_snapshot_sizes sizes;
 	int error = lcpfs_snapshot_sizes(call->pool, name, &sizes, NULL);
-
 	if (error)
 		return error != -LCPFS_E_NOT_FOUND;
 	field_put_count(object, "used_blocks", sizes.used_blocks);
@@ -688,7 +642,6 @@ static int run_snapshots(struct command_call *call)
 	size_t count;
 	int error = describe_snapshots_load(&list, &count, call->pool, field_text(call->arguments, "name"),
 					    call->failure);
-
 	for (size_t i = 0; i < count && !error; i++) {
 		struct json_object *object = describe_snapshot(&list[i]);
 		if (sizes && !add_sizes(call, list[i].name, object))
@@ -710,7 +663,6 @@ static struct json_object *younger_snapshots(struct command_call *call, const ch
 	struct json_object *array = json_object_new_array();
 	struct lcpfs_snapshot_info *list;
 	size_t count, length = strcspn(name, "@");
-
 	if (length < sizeof(partition))
 		memcpy(partition, name, length);
 	if (!describe_snapshots_load(&list, &count, call->pool, partition, NULL)) {
@@ -727,7 +679,6 @@ static int run_rollback(struct command_call *call)
 	struct lcpfs_snapshot_options options = snapshot_options(call);
 	struct json_object *younger = younger_snapshots(call, name);
 	int error = lcpfs_snapshot_rollback(call->pool, name, &options, call->failure);
-
 	field_put_text(call->result, "rolled_back", name);
 	field_put(call->result, "destroyed", younger);
 	field_put_flag(call->result, "dry_run", options.dry_run);
@@ -741,7 +692,6 @@ static int run_bookmark(struct command_call *call)
 	struct lcpfs_snapshot_options options = snapshot_options(call);
 	int error = lcpfs_bookmark_create(call->pool, name, mark, &options, call->failure);
 	struct text full = TEXT_INIT;
-
 	text_append(&full, "%.*s#%s", (int)strcspn(name, "@"), name, own ? own + 1 : mark);
 	field_put_text(call->result, "bookmark", text_get(&full));
 	field_put_text(call->result, "snapshot", name);
@@ -757,7 +707,6 @@ static int run_bookmarks(struct command_call *call)
 	size_t count;
 	int error = describe_bookmarks_load(&list, &count, call->pool, field_text(call->arguments, "name"),
 					    call->failure);
-
 	for (size_t i = 0; i < count && !error; i++)
 		json_object_array_add(array, describe_bookmark(&list[i]));
 	free(list);
@@ -774,7 +723,6 @@ static int run_rename(struct command_call *call)
 	struct lcpfs_snapshot_options options = snapshot_options(call);
 	int error = lcpfs_snapshot_rename(call->pool, name, new_name, &options, call->failure);
 	struct text full = TEXT_INIT;
-
 	text_append(&full, "%.*s@%s", (int)strcspn(name, "@"), name, snapshot ? snapshot + 1 : new_name);
 	field_put_text(call->result, "renamed", name);
 	field_put_text(call->result, "name", text_get(&full));
@@ -914,7 +862,6 @@ static int check_arguments(const struct command *command, struct json_object *ar
 			   struct lcpfs_failure *failure)
 {
 	const struct command_argument *a;
-
 	json_object_object_foreach(arguments, name, value)
 	{
 		a = argument_find(command, name);
@@ -944,7 +891,6 @@ int command_run(const struct command *command, struct lcpfs_pool *pool, const st
 				    .fd = fd,
 				    .failure = failure};
 	int error = 0;
-
 	*result = NULL;
 	if (arguments)
 		error = check_arguments(command, arguments, failure);

@@ -35,7 +35,6 @@ int describe_partitions_load(struct describe_partitions *partitions, struct lcpf
 {
 	size_t room;
 	int error;
-
 	memset(partitions, 0, sizeof(*partitions));
 	do { /* again if some were added in between */
 		room = partitions->count + 8;
@@ -61,7 +60,6 @@ int describe_snapshots_load(struct lcpfs_snapshot_info **list, size_t *count, st
 {
 	size_t room;
 	int error;
-
 	*list = NULL;
 	*count = 0;
 	do { /* again if some were taken in between */
@@ -80,7 +78,6 @@ int describe_clones_load(struct lcpfs_clone_info **list, size_t *count, struct l
 {
 	size_t room;
 	int error;
-
 	*list = NULL;
 	*count = 0;
 	do { /* again if some were made in between */
@@ -99,7 +96,6 @@ int describe_bookmarks_load(struct lcpfs_bookmark_info **list, size_t *count, st
 {
 	size_t room;
 	int error;
-
 	*list = NULL;
 	*count = 0;
 	do { /* as above */
@@ -116,7 +112,6 @@ int describe_bookmarks_load(struct lcpfs_bookmark_info **list, size_t *count, st
 struct json_object *describe_bookmark(const struct lcpfs_bookmark_info *info)
 {
 	struct json_object *object = json_object_new_object();
-
 	if (!object)
 		return NULL;
 	field_put_text(object, "name", info->name);
@@ -160,7 +155,6 @@ static void put_history(struct json_object *object, const struct lcpfs_partition
 static const char *receiving_name(enum lcpfs_receiving receiving)
 {
 	static const char *const names[] = {"none", "now", "interrupted"};
-
 	return (unsigned)receiving < ARRAY_LENGTH(names) ? names[receiving] : "unknown";
 }
 
@@ -168,7 +162,6 @@ struct json_object *describe_partition(const struct lcpfs_partition_info *info)
 {
 	char schedule[LCPFS_SNAPSHOT_SCHEDULE_TEXT];
 	struct json_object *object = json_object_new_object();
-
 	if (!object)
 		return NULL;
 	field_put_text(object, "name", info->name);
@@ -207,7 +200,6 @@ struct json_object *describe_partition(const struct lcpfs_partition_info *info)
 struct json_object *describe_snapshot(const struct lcpfs_snapshot_info *info)
 {
 	struct json_object *object = json_object_new_object();
-
 	if (!object)
 		return NULL;
 	field_put_text(object, "name", info->name);
@@ -223,7 +215,6 @@ struct json_object *describe_snapshot(const struct lcpfs_snapshot_info *info)
 struct json_object *describe_clone(const struct lcpfs_clone_info *info)
 {
 	struct json_object *object = json_object_new_object();
-
 	if (!object)
 		return NULL;
 	field_put_text(object, "name", info->name);
@@ -239,7 +230,6 @@ static void put_threshold(struct json_object *thresholds, const char *key, const
 			  double confidence)
 {
 	struct json_object *object = json_object_new_object();
-
 	if (!object)
 		return;
 	field_put_number(object, "value", t->value);
@@ -258,7 +248,6 @@ static struct json_object *engine_object(const struct lcpfs_engine_statistics *s
 {
 	struct json_object *object = json_object_new_object();
 	struct json_object *thresholds = json_object_new_object();
-
 	field_put_text(object, "mode", describe_mode_name(s->mode));
 	field_put_number(object, "epsilon", s->epsilon);
 	field_put_flag(object, "moving", s->moving);
@@ -281,14 +270,12 @@ static struct json_object *engine_object(const struct lcpfs_engine_statistics *s
 const char *describe_health_name(enum lcpfs_health health)
 {
 	static const char *const names[] = {"ONLINE", "DEGRADED", "FAULTED"};
-
 	return (unsigned)health < ARRAY_LENGTH(names) ? names[health] : "UNKNOWN";
 }
 
 struct json_object *describe_pool(const struct lcpfs_pool_info *info)
 {
 	struct json_object *object = json_object_new_object();
-
 	if (!object)
 		return NULL;
 	field_put_id(object, "guid", info->guid);
@@ -319,7 +306,6 @@ static struct json_object *side_object(const struct lcpfs_engine_side *side,
 				       const struct describe_partitions *partitions)
 {
 	struct json_object *object = json_object_new_object();
-
 	if (!object)
 		return NULL;
 	field_put_count(object, "id", side->id);
@@ -406,7 +392,6 @@ static void put_decision_results(struct json_object *object, const struct lcpfs_
 static const char *action_name(enum lcpfs_engine_action action)
 {
 	static const char *const names[] = {"none", "move", "would_move"};
-
 	return (unsigned)action < ARRAY_LENGTH(names) ? names[action] : "unknown";
 }
 
@@ -414,7 +399,6 @@ struct json_object *describe_decision(const struct lcpfs_engine_decision *d,
 				      const struct describe_partitions *partitions)
 {
 	struct json_object *object = json_object_new_object();
-
 	if (!object)
 		return NULL;
 	field_put_text(object, "sentence", d->sentence);
@@ -458,11 +442,10 @@ static void put_name_or_null(struct json_object *object, const char *key, const 
 static struct json_object *learned_object(const struct lcpfs_event *event)
 {
 	static const char *const names[] = {"pressure", "cooldown_s", "growth_step", "shrink_step"};
-	struct json_object *object, *thresholds;
-
+	struct json_object *object;
 	if (event->kind != LCPFS_EVENT_OUTCOME || !(event->learned[0] > 0))
 		return NULL;
-	thresholds = json_object_new_object();
+	struct json_object *thresholds = json_object_new_object();
 	for (size_t i = 0; i < ARRAY_LENGTH(names); i++) {
 		object = json_object_new_object();
 		field_put_number(object, "value", event->learned[i]);
@@ -477,7 +460,6 @@ struct json_object *describe_event(const struct lcpfs_event *event)
 	struct json_object *object = json_object_new_object();
 	const char *reason = event->reason >= 0 ? lcpfs_engine_reason_name(event->reason) : NULL;
 	const char *verdict = event->verdict >= 0 ? lcpfs_engine_verdict_name(event->verdict) : NULL;
-
 	if (!object)
 		return NULL;
 	field_put_count(object, "number", event->number);
@@ -499,7 +481,6 @@ struct json_object *describe_sample(const struct pool_sample *sample)
 {
 	struct json_object *object = json_object_new_object();
 	double written = sample->written_blocks;
-
 	if (!object)
 		return NULL;
 	field_put_count(object, "id", sample->id);
@@ -523,7 +504,6 @@ static void put_place(struct json_object *object, const char *key, uint64_t plac
 struct json_object *describe_finding(const struct lcpfs_finding *finding)
 {
 	struct json_object *object = json_object_new_object();
-
 	if (!object)
 		return NULL;
 	field_put_text(object, "text", finding->text);

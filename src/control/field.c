@@ -29,7 +29,6 @@ void field_put_count(struct json_object *object, const char *key, uint64_t count
 void field_put_id(struct json_object *object, const char *key, uint64_t id)
 {
 	char text[17];
-
 	snprintf(text, sizeof(text), "%016" PRIx64, id);
 	field_put_text(object, key, text);
 }
@@ -38,7 +37,6 @@ void field_put_number(struct json_object *object, const char *key, double number
 {
 	static const char format[] = "%.9g";
 	struct json_object *value = NULL;
-
 	if (isfinite(number)) {
 		value = json_object_new_double(number);
 		/* The library's own format prints 0.1 as 0.10000000000000001. It only reads the format. */
@@ -57,7 +55,6 @@ void field_put_flag(struct json_object *object, const char *key, bool flag)
 struct json_object *field_get(struct json_object *object, const char *key)
 {
 	struct json_object *value = NULL;
-
 	if (json_object_is_type(object, json_type_object))
 		json_object_object_get_ex(object, key, &value);
 	return value;
@@ -66,7 +63,6 @@ struct json_object *field_get(struct json_object *object, const char *key)
 const char *field_text(struct json_object *object, const char *key)
 {
 	struct json_object *value = field_get(object, key);
-
 	return json_object_is_type(value, json_type_string) ? json_object_get_string(value) : NULL;
 }
 
@@ -78,14 +74,12 @@ uint64_t field_count(struct json_object *object, const char *key)
 uint64_t field_id(struct json_object *object, const char *key)
 {
 	const char *text = field_text(object, key);
-
 	return text ? strtoull(text, NULL, 16) : 0;
 }
 
 double field_number(struct json_object *object, const char *key)
 {
 	struct json_object *value = field_get(object, key);
-
 	return value ? json_object_get_double(value) : INFINITY;
 }
 
@@ -102,7 +96,6 @@ size_t field_length(struct json_object *list)
 static void make_text_plain(struct json_object *value)
 {
 	const char *text = json_object_get_string(value);
-
 	if (plain_is(text) && strlen(text) == (size_t)json_object_get_string_len(value))
 		return;
 	char *copy = strdup(text);

@@ -10,14 +10,12 @@
 const char *iostat_operation_name(enum lcpfs_operation operation)
 {
 	static const char *const names[LCPFS_OPERATIONS] = {"read", "write", "trim", "flush"};
-
 	return names[operation];
 }
 
 double iostat_percentile(const uint64_t buckets[LCPFS_LATENCY_BUCKETS], double share)
 {
 	double all = 0, below = 0;
-
 	for (unsigned i = 0; i < LCPFS_LATENCY_BUCKETS; i++)
 		all += (double)buckets[i];
 	for (unsigned i = 0; i < LCPFS_LATENCY_BUCKETS; i++) {
@@ -32,7 +30,6 @@ double iostat_percentile(const uint64_t buckets[LCPFS_LATENCY_BUCKETS], double s
 void iostat_put_latency(struct json_object *object, const uint64_t buckets[LCPFS_LATENCY_BUCKETS])
 {
 	struct json_object *us = json_object_new_array(), *ops = json_object_new_array();
-
 	for (unsigned i = 0; i < LCPFS_LATENCY_BUCKETS; i++) {
 		if (!buckets[i])
 			continue;
@@ -46,7 +43,6 @@ void iostat_put_latency(struct json_object *object, const uint64_t buckets[LCPFS
 static struct json_object *describe_operation(const struct lcpfs_operation_stats *stats)
 {
 	struct json_object *object = json_object_new_object();
-
 	field_put_count(object, "ops", stats->ops);
 	field_put_count(object, "bytes", stats->bytes);
 	field_put_count(object, "us", stats->us);
@@ -59,7 +55,6 @@ static struct json_object *describe_operation(const struct lcpfs_operation_stats
 static struct json_object *describe_one(const struct lcpfs_partition_info *info, const struct lcpfs_iostat *io)
 {
 	struct json_object *object = json_object_new_object();
-
 	field_put_text(object, "name", info->name);
 	field_put_count(object, "id", info->id);
 	field_put_count(object, "size_data_blocks", info->size_data_blocks);
@@ -79,7 +74,6 @@ static int add_one(struct json_object *array, struct lcpfs_pool *pool, const str
 {
 	struct lcpfs_iostat io;
 	int error = lcpfs_partition_get_iostat(pool, info->name, &io, failure);
-
 	if (!error)
 		json_object_array_add(array, describe_one(info, &io));
 	return error;
@@ -90,7 +84,6 @@ static int add_all(struct json_object *array, struct lcpfs_pool *pool, struct lc
 {
 	struct describe_partitions partitions;
 	int error = describe_partitions_load(&partitions, pool);
-
 	if (error)
 		return failure_set(failure, (enum lcpfs_error) - error, "%s", lcpfs_error_sentence(error));
 	for (size_t i = 0; i < partitions.count && (!error || error == -LCPFS_E_NOT_FOUND); i++)
@@ -105,7 +98,6 @@ int iostat_describe(struct lcpfs_pool *pool, const char *name, struct json_objec
 	struct json_object *array = json_object_new_array();
 	struct lcpfs_partition_info info;
 	int error;
-
 	if (name) {
 		error = lcpfs_partition_get_info(pool, name, &info, failure);
 		if (!error)

@@ -43,11 +43,9 @@ static void drop_given_line(struct lines *lines)
 
 bool lines_next(struct lines *lines, char **line)
 {
-	char *end;
-
 	if (lines->line_length)
 		drop_given_line(lines);
-	end = lines->used ? memchr(lines->buffer, '\n', lines->used) : NULL;
+	char *end = lines->used ? memchr(lines->buffer, '\n', lines->used) : NULL;
 	if (!end)
 		return false;
 	*end = '\0';
@@ -59,14 +57,12 @@ bool lines_next(struct lines *lines, char **line)
 static int make_room(struct lines *lines)
 {
 	size_t room = lines->room ? lines->room * 2 : ROOM_FIRST;
-	char *buffer;
-
 	if (lines->used < lines->room)
 		return 0;
 	if (lines->room >= lines->room_max)
 		return -LCPFS_E_RANGE;
 	room = MIN_OF(room, lines->room_max);
-	buffer = realloc(lines->buffer, room);
+	char *buffer = realloc(lines->buffer, room);
 	if (!buffer)
 		return -LCPFS_E_NOMEM;
 	lines->buffer = buffer;
@@ -83,7 +79,6 @@ union passing {
 static void keep_passed(struct lines *lines, struct msghdr *message)
 {
 	struct cmsghdr *c = CMSG_FIRSTHDR(message);
-
 	if (!c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
 		return;
 	for (size_t at = 0; CMSG_LEN(at + sizeof(int)) <= c->cmsg_len; at += sizeof(int)) {
@@ -97,7 +92,6 @@ static void keep_passed(struct lines *lines, struct msghdr *message)
 int lines_take_passed(struct lines *lines)
 {
 	int fd = lines->passed;
-
 	lines->passed = -1;
 	return fd;
 }
@@ -107,7 +101,6 @@ int lines_receive(struct lines *lines)
 	union passing passing;
 	int error = make_room(lines);
 	ssize_t got;
-
 	if (error)
 		return error;
 	struct iovec part = {lines->buffer + lines->used, lines->room - lines->used};
@@ -148,7 +141,6 @@ int lines_send_passing(struct lines *lines, struct json_object *object, int fd)
 	struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
 	union passing passing;
 	ssize_t sent;
-
 	if (!text)
 		return -LCPFS_E_NOMEM;
 	if (fd >= 0)
@@ -175,7 +167,6 @@ int lines_send_passing(struct lines *lines, struct json_object *object, int fd)
 static bool is_too_much(const char *line, size_t members_max)
 {
 	size_t commas = 0, openings = 0;
-
 	for (; *line; line++) {
 		commas += *line == ',';
 		openings += *line == '{' || *line == '[';
@@ -185,21 +176,19 @@ static bool is_too_much(const char *line, size_t members_max)
 
 struct json_object *lines_parse(const char *line, size_t members_max, const char **reason)
 {
-	struct json_tokener *tokener;
-	struct json_object *object;
 	size_t length = strlen(line);
-
 	if (is_too_much(line, members_max)) {
 		*reason = "too much at once";
 		return NULL;
 	}
-	tokener = json_tokener_new_ex(DEPTH_MAX);
+	struct json_tokener *tokener = json_tokener_new_ex(DEPTH_MAX);
 	if (!tokener) {
 		*reason = lcpfs_error_sentence(LCPFS_E_NOMEM);
 		return NULL;
 	}
 	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
-	object = json_tokener_parse_ex(tokener, line, (int)length + 1); /* the NUL says that no more will come */
+	struct json_object *object =
+		json_tokener_parse_ex(tokener, line, (int)length + 1); /* the NUL says that no more will come */
 	*reason = json_tokener_error_desc(json_tokener_get_error(tokener));
 	if (object && json_tokener_get_parse_end(tokener) < length) {
 		*reason = "something follows the value";

@@ -31,7 +31,6 @@ static void family(struct metrics *m, const char *name, enum type type, const ch
 {
 	static const char *const types[] = {"gauge", "counter", "histogram"};
 	const char *suffix = type == COUNTER && m->format == METRICS_PROMETHEUS ? "_total" : "";
-
 	fprintf(m->out, "# HELP lcpfs_%s%s %s\n# TYPE lcpfs_%s%s %s\n", name, suffix, help, name, suffix,
 		types[type]);
 }
@@ -112,7 +111,6 @@ static void put_pool(struct metrics *m)
 {
 	static const char *const healths[] = {"ONLINE", "DEGRADED", "FAULTED"};
 	const struct lcpfs_pool_info *p = &m->pool;
-
 	family(m, "pool_info", GAUGE, "1; says where the pool lies and which version runs.");
 	begin_sample(m, "pool_info", "", NULL);
 	fprintf(m->out, ",version=\"%s\"", LCPFS_VERSION);
@@ -145,7 +143,6 @@ static void put_thresholds(struct metrics *m)
 		{"growth_step", e->growth_step.value, e->growth_confidence},
 		{"shrink_step", e->shrink_step.value, e->shrink_confidence},
 	};
-
 	family(m, "engine_threshold", GAUGE, "What the engine has learned.");
 	for (size_t i = 0; i < ARRAY_LENGTH(list); i++) {
 		begin_sample(m, "engine_threshold", "", NULL);
@@ -165,7 +162,6 @@ static void put_outcomes(struct metrics *m)
 		const char *verdict;
 		uint64_t count;
 	} list[] = {{"improved", e->improved}, {"hurt", e->hurt}, {"inconclusive", e->inconclusive}};
-
 	family(m, "engine_outcomes", COUNTER, "What came of boundary moves.");
 	for (size_t i = 0; i < ARRAY_LENGTH(list); i++) {
 		begin_sample(m, "engine_outcomes", "_total", NULL);
@@ -177,7 +173,6 @@ static void put_engine(struct metrics *m)
 {
 	static const char *const modes[] = {"off", "observe", "on"};
 	const struct lcpfs_engine_statistics *e = &m->pool.engine;
-
 	pool_state(m, "engine_mode", "mode", modes, ARRAY_LENGTH(modes), e->mode, "1 for the engine's mode.");
 	pool_number(m, "engine_epsilon", GAUGE, e->epsilon, "Epsilon of all partitions together.");
 	pool_number(m, "engine_moves", COUNTER, (double)e->moves, "Boundary moves.");
@@ -269,7 +264,6 @@ static void put_histogram(struct metrics *m, const struct lcpfs_partition_info *
 {
 	uint64_t le_us = LE_FIRST_US, below = 0;
 	unsigned bucket = 0;
-
 	for (unsigned i = 0; i < LE_COUNT; i++, le_us *= LE_FACTOR) {
 		for (; bucket < LCPFS_LATENCY_BUCKETS && lcpfs_latency_bucket_us(bucket) < le_us; bucket++)
 			below += stats->latency[bucket];
@@ -333,7 +327,6 @@ static void put_operations(struct metrics *m)
 static int load(struct metrics *m, struct lcpfs_pool *pool)
 {
 	int error = lcpfs_pool_get_info(pool, &m->pool);
-
 	if (!error)
 		error = describe_partitions_load(&m->partitions, pool);
 	if (error)
@@ -350,7 +343,6 @@ static int load(struct metrics *m, struct lcpfs_pool *pool)
 static int write_all(struct metrics *m, char **text)
 {
 	size_t length;
-
 	m->out = open_memstream(text, &length);
 	if (!m->out)
 		return -LCPFS_E_NOMEM;
@@ -372,7 +364,6 @@ int metrics_text(struct lcpfs_pool *pool, const char *path, enum metrics_format 
 {
 	struct metrics m = {.format = format, .path = path};
 	int error = load(&m, pool);
-
 	*text = NULL;
 	if (!error)
 		error = write_all(&m, text);

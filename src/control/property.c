@@ -70,7 +70,6 @@ static bool means_all(const char *name, size_t length)
 static int check_one(const char *name, size_t length, unsigned of, struct lcpfs_failure *failure)
 {
 	const struct property *p = find(name, length);
-
 	if (means_all(name, length) || (p && (p->of & of)))
 		return 0;
 	if (p)
@@ -83,7 +82,6 @@ static int check_one(const char *name, size_t length, unsigned of, struct lcpfs_
 int property_check(const char *wanted, unsigned of, struct lcpfs_failure *failure)
 {
 	int error = 0;
-
 	for (size_t length; wanted && !error; wanted = wanted[length] ? wanted + length + 1 : NULL) {
 		length = strcspn(wanted, ",");
 		error = check_one(wanted, length, of, failure);
@@ -113,14 +111,12 @@ struct list {
 /* Takes `value` over. source NULL: nobody sets it. */
 static void put(const struct list *list, const char *name, struct json_object *value, const char *source)
 {
-	struct json_object *property;
-
 	CHECK(property_find(name));
 	if (list->wanted && !is_wanted(list->wanted, name)) {
 		json_object_put(value);
 		return;
 	}
-	property = json_object_new_object();
+	struct json_object *property = json_object_new_object();
 	field_put(property, "value", value);
 	field_put(property, "source", source ? json_object_new_string(source) : NULL);
 	field_put(list->object, name, property);
@@ -174,7 +170,6 @@ static void put_service(const struct list *list, const struct property_service *
 {
 	uint64_t cache_bytes = s && s->cache_bytes ? s->cache_bytes : kept->cache_bytes;
 	bool alarm_given = (s && s->alarm_percent) || kept->alarm_percent;
-
 	put_bytes(list, "cache", cache_bytes ? cache_bytes : PROPERTY_CACHE_BYTES,
 		  source        ? source
 		  : cache_bytes ? given
@@ -190,7 +185,6 @@ struct json_object *property_describe_pool(const struct lcpfs_pool_info *info,
 {
 	const struct list list = {.object = json_object_new_object(), .wanted = wanted};
 	char guid[17];
-
 	snprintf(guid, sizeof(guid), "%016llx", (unsigned long long)info->guid);
 	put_text(&list, "guid", guid, NULL);
 	put_time(&list, "created", info->created_s);
@@ -221,7 +215,6 @@ static void put_space(const struct list *list, const struct lcpfs_partition_info
 static void put_when_full(const struct list *list, uint32_t wait_s)
 {
 	char text[32] = "error";
-
 	if (wait_s)
 		snprintf(text, sizeof(text), "wait=%us", (unsigned)wait_s);
 	put_text(list, "when-full", text, wait_s ? given : standard);
@@ -233,7 +226,6 @@ struct json_object *property_describe_partition(const struct lcpfs_partition_inf
 {
 	const struct list list = {.object = json_object_new_object(), .wanted = wanted};
 	char schedule[LCPFS_SNAPSHOT_SCHEDULE_TEXT];
-
 	put_text(&list, "name", info->name, given);
 	put_count(&list, "id", info->id);
 	put_switch(&list, "faulted", info->faulted, NULL);

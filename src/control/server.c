@@ -49,7 +49,6 @@ struct client {
 static int send_and_put(struct client *client, struct json_object *reply)
 {
 	int error = reply ? lines_send(&client->lines, reply) : -LCPFS_E_NOMEM;
-
 	json_object_put(reply);
 	return error;
 }
@@ -58,7 +57,6 @@ static int send_failure(struct client *client, const struct lcpfs_failure *failu
 {
 	struct json_object *reply = json_object_new_object();
 	struct json_object *error = json_object_new_object();
-
 	field_put_flag(reply, "ok", false);
 	field_put_text(error, "name", lcpfs_error_name(failure->code));
 	field_put_text(error, "message", failure->message);
@@ -69,7 +67,6 @@ static int send_failure(struct client *client, const struct lcpfs_failure *failu
 static int refuse(struct client *client, enum lcpfs_error code, const char *message)
 {
 	struct lcpfs_failure failure;
-
 	failure_set(&failure, code, "%s", message);
 	return send_failure(client, &failure);
 }
@@ -79,7 +76,6 @@ static bool wait_readable(int fd, int stop_fd, int timeout_ms)
 {
 	struct pollfd fds[2] = {{.fd = fd, .events = POLLIN}, {.fd = stop_fd, .events = POLLIN}};
 	int ready;
-
 	do
 		ready = poll(fds, 2, timeout_ms);
 	while (ready < 0 && errno == EINTR);
@@ -94,26 +90,22 @@ static bool is_wanted(struct client *client)
 {
 	struct pollfd fds[2] = {{.fd = client->lines.fd}, /* that it hung up is always reported */
 				{.fd = client->server->stop_fd, .events = POLLIN}};
-
 	return poll(fds, 2, 0) <= 0;
 }
 
 static bool client_progress(void *context, uint64_t done, uint64_t total)
 {
 	struct client *client = context;
-	struct json_object *reply, *progress;
-	uint64_t now_us;
-
 	if (!is_wanted(client))
 		return false;
 	if (!total) /* only asks; a lock may be held */
 		return true;
-	now_us = clock_us(&clock_system);
+	uint64_t now_us = clock_us(&clock_system);
 	if (client->progress_us && now_us - client->progress_us < PROGRESS_US)
 		return true;
 	client->progress_us = now_us;
-	reply = json_object_new_object();
-	progress = json_object_new_object();
+	struct json_object *reply = json_object_new_object();
+	struct json_object *progress = json_object_new_object();
 	field_put_count(progress, "done", done);
 	field_put_count(progress, "total", total);
 	field_put(reply, "progress", progress);
@@ -123,7 +115,6 @@ static bool client_progress(void *context, uint64_t done, uint64_t total)
 static int send_result(struct client *client, struct json_object *result)
 {
 	struct json_object *reply = json_object_new_object();
-
 	field_put_flag(reply, "ok", true);
 	field_put(reply, "result", result);
 	return send_and_put(client, reply);
@@ -134,7 +125,6 @@ static int answer_identify(struct client *client)
 {
 	struct json_object *result = json_object_new_object();
 	struct lcpfs_identity identity;
-
 	lcpfs_pool_get_identity(client->server->pool, &identity);
 	field_put_id(result, "guid", identity.guid);
 	field_put_id(result, "device", identity.device);
@@ -148,14 +138,12 @@ static int answer_command(struct client *client, const struct command *command, 
 {
 	struct lcpfs_failure failure = {0};
 	struct json_object *result;
-	int fd, error;
-
 	client->progress_us = 0;
 	if (command->changes && !is_wanted(client))
 		return -LCPFS_E_STOPPED;
-	fd = lines_take_passed(&client->lines);
-	error = command_run(command, client->server->pool, &client->server->service, arguments, client_progress,
-			    client, fd, &result, &failure);
+	int fd = lines_take_passed(&client->lines);
+	int error = command_run(command, client->server->pool, &client->server->service, arguments,
+				client_progress, client, fd, &result, &failure);
 	if (fd >= 0)
 		close(fd);
 	return error ? send_failure(client, &failure) : send_result(client, result);
@@ -166,7 +154,6 @@ static int answer_request(struct client *client, struct json_object *request)
 	const char *name = field_text(request, "command");
 	const struct command *command = name ? command_find(name) : NULL;
 	struct lcpfs_failure failure;
-
 	if (!json_object_is_type(request, json_type_object))
 		return refuse(client, LCPFS_E_INVALID, "a request is one JSON object on one line");
 	if (!name)
@@ -186,13 +173,11 @@ static int answer_line(struct client *client, const char *line)
 	const char *reason;
 	struct json_object *request = lines_parse(line, REQUEST_MEMBERS_MAX, &reason);
 	struct lcpfs_failure failure;
-	int error;
-
 	if (!request) {
 		failure_set(&failure, LCPFS_E_INVALID, "not a request in JSON: %s", reason);
 		return send_failure(client, &failure);
 	}
-	error = answer_request(client, request);
+	int error = answer_request(client, request);
 	json_object_put(request);
 	return error;
 }
@@ -201,7 +186,6 @@ static void serve_client(struct client *client)
 {
 	char *line;
 	int error = 0;
-
 	while (!error) {
 		if (lines_next(&client->lines, &line)) {
 			error = answer_line(client, line);
@@ -218,7 +202,6 @@ static void serve_client(struct client *client)
 static void client_open(struct client *client, struct control_server *server, int fd)
 {
 	struct timeval limit = {.tv_sec = SEND_S_MAX};
-
 	*client = (struct client){.server = server};
 	lines_open(&client->lines, fd, REQUEST_BYTES_MAX);
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
@@ -228,7 +211,6 @@ void control_serve(struct lcpfs_pool *pool, int fd)
 {
 	struct control_server server = {.pool = pool, .stop_fd = -1};
 	struct client client;
-
 	client_open(&client, &server, fd);
 	serve_client(&client);
 	lines_close(&client.lines);
@@ -238,7 +220,6 @@ static void *client_thread(void *context)
 {
 	struct client *client = context;
 	struct control_server *server = client->server;
-
 	serve_client(client);
 	lines_close(&client->lines);
 	free(client);
@@ -254,7 +235,6 @@ static bool peer_is_allowed(int fd)
 {
 	struct ucred peer;
 	socklen_t length = sizeof(peer);
-
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length))
 		return false;
 	return peer.uid == 0 || peer.uid == geteuid();
@@ -262,10 +242,8 @@ static bool peer_is_allowed(int fd)
 
 static bool count_client(struct control_server *server)
 {
-	bool room;
-
 	pthread_mutex_lock(&server->lock);
-	room = server->clients < CLIENTS_MAX;
+	bool room = server->clients < CLIENTS_MAX;
 	server->clients += room;
 	pthread_mutex_unlock(&server->lock);
 	return room;
@@ -274,12 +252,10 @@ static bool count_client(struct control_server *server)
 static int start_thread(pthread_t *thread, void *(*run)(void *), void *context)
 {
 	sigset_t all, before;
-	int err;
-
 	/* Signals belong to the program, not to a thread of ours. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	err = pthread_create(thread, NULL, run, context);
+	int err = pthread_create(thread, NULL, run, context);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return err;
 }
@@ -288,7 +264,6 @@ static void welcome(struct control_server *server, int fd)
 {
 	struct client *client = calloc(1, sizeof(*client));
 	pthread_t thread;
-
 	if (!client) {
 		close(fd);
 		return;
@@ -315,7 +290,6 @@ static void *acceptor_thread(void *context)
 	struct control_server *server = context;
 	struct timespec pause = {.tv_nsec = 10000000};
 	int fd;
-
 	while (wait_readable(server->listening.fd, server->stop_fd, -1)) {
 		fd = descriptor_keep_clear(accept4(server->listening.fd, NULL, NULL, SOCK_CLOEXEC));
 		if (fd >= 0)
@@ -341,7 +315,6 @@ int control_server_start(const char *path, struct lcpfs_pool *pool, const struct
 {
 	struct control_server *server = calloc(1, sizeof(*server));
 	int error, err;
-
 	*result = NULL;
 	if (!server)
 		return failure_set(failure, LCPFS_E_NOMEM, "%s", lcpfs_error_sentence(LCPFS_E_NOMEM));

@@ -16,7 +16,6 @@ enum { CONNECT_S_MAX = 4 };
 int socket_address_set(struct sockaddr_un *address, const char *path, struct lcpfs_failure *failure)
 {
 	size_t length = strlen(path);
-
 	if (length == 0 || length >= sizeof(address->sun_path))
 		return failure_set(failure, LCPFS_E_INVALID,
 				   "%s: a socket's path has 1 to %zu characters; choose a shorter one", path,
@@ -30,7 +29,6 @@ int socket_address_set(struct sockaddr_un *address, const char *path, struct lcp
 void socket_path_encode(const char *path, char *text)
 {
 	static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/";
-
 	for (; *path; path++)
 		text += sprintf(text, strchr(plain, *path) ? "%c" : "%%%02X", (unsigned char)*path);
 	*text = '\0';
@@ -39,7 +37,6 @@ void socket_path_encode(const char *path, char *text)
 static int failed(int fd, const char *path, struct lcpfs_failure *failure)
 {
 	int err = errno;
-
 	if (fd >= 0)
 		close(fd);
 	return failure_set(failure, LCPFS_E_SYSTEM, "%s: %s", path, strerror(err));
@@ -49,7 +46,6 @@ int socket_connect(const char *path, int *fd, struct lcpfs_failure *failure)
 {
 	struct sockaddr_un address;
 	int error = socket_address_set(&address, path, failure);
-
 	if (error)
 		return error;
 	*fd = descriptor_keep_clear(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));

@@ -14,10 +14,9 @@
 bool engine_point_of(struct engine_point *point, const struct engine_space *space, double copies, double error,
 		     double user)
 {
-	double resolution;
 	if (!(user > 0) || !isfinite(copies) || !isfinite(error) || !(space->live > 0))
 		return false;
-	resolution = 1 / user; /* none copied: fewer than one in so many */
+	double resolution = 1 / user; /* none copied: fewer than one in so many */
 	double seen = fmax(copies, resolution);
 	point->spare = (float)(space->size / space->live - 1);
 	point->measured = (float)log(seen);

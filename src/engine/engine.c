@@ -320,7 +320,6 @@ static double size_at_price(const struct engine_core *core, const struct engine_
 static double find_price(const struct engine_core *core)
 {
 	double low = -60, high = 60; /* powers of e */
-
 	if (core->count < 2)
 		return 0;
 	for (int i = 0; i < 20; i++) { /* to a ten-thousandth */

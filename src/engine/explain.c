@@ -34,7 +34,6 @@ const char *lcpfs_engine_reason_name(enum lcpfs_engine_reason reason)
 const char *lcpfs_engine_verdict_name(enum lcpfs_engine_verdict verdict)
 {
 	static const char *const names[] = {"inconclusive", "improved", "hurt", "not_judged"};
-
 	return (unsigned)verdict < ARRAY_LENGTH(names) ? names[verdict] : "unknown";
 }
 

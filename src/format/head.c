@@ -76,7 +76,6 @@ const char *fmt_verdict_text(enum fmt_verdict verdict)
 		[FMT_OLDER] = "of an older format",
 		[FMT_OTHER] = "of another kind, pool or partition",
 	};
-
 	return (unsigned)verdict < ARRAY_LENGTH(texts) ? texts[verdict] : "unknown";
 }
 
@@ -88,6 +87,5 @@ const char *fmt_kind_text(unsigned kind)
 		[FMT_ROOT] = "root",   [FMT_HISTORY] = "history",     [FMT_RECORD] = "record",
 		[FMT_PAGE] = "page",   [FMT_SNAPSHOTS] = "snapshots",
 	};
-
 	return kind < ARRAY_LENGTH(texts) && texts[kind] ? texts[kind] : "unknown";
 }

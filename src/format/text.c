@@ -307,7 +307,6 @@ static void entry_text(const struct entry *e, uint32_t index, struct text *out)
 	static const char *const kinds[ENTRY_KIND_END] = {"none",  "write",  "overwrite", "move",   "lost",
 							  "trim",  "free",   "page",      "vanish", "head",
 							  "leave", "volume", "drop",      "clone"};
-
 	text_append(out, "entry[%" PRIu32 "]: %s, id %" PRIu64 ", count %u", index, kinds[e->kind], e->id,
 		    e->count);
 	if (e->kind == ENTRY_WRITE || e->kind == ENTRY_TRIM)
@@ -389,7 +388,6 @@ static void slots_text(const struct fmt_page *p, struct text *out)
 static void page_text(const struct fmt_page *p, struct text *out)
 {
 	static const char *const trees[] = {"none", "table", "space"};
-
 	number(out, "generation", le64_get(p->generation));
 	text_append(out, "tree: %s\n", p->tree < ARRAY_LENGTH(trees) ? trees[p->tree] : "unknown");
 	number(out, "level", p->level);

@@ -45,7 +45,6 @@ static void plan_values(struct work *w)
 	const struct part *part = w->part;
 	struct part_plan *plan = &w->plan;
 	uint64_t metaslab_blocks = part->pool->layout.metaslab_blocks;
-
 	*plan = (struct part_plan){
 		.min = part->min_blocks / metaslab_blocks,
 		.max = part->max_blocks / metaslab_blocks,
@@ -77,7 +76,6 @@ static int check_values(const struct work *w)
 	const struct part_plan *plan = &w->plan;
 	const struct part *part = w->part;
 	int error = 0;
-
 	if (plan->min_data_blocks > plan->max_data_blocks)
 		return failure_set(w->failure, LCPFS_E_INVALID, "min is larger than max");
 	if (plan->when_full_wait_s > LCPFS_WAIT_S_MAX)
@@ -105,7 +103,6 @@ static int check_values(const struct work *w)
 static int refuse_data(const struct work *w, uint64_t offset)
 {
 	char at[WORDS_ROOM];
-
 	return failure_set(w->failure, LCPFS_E_TOO_SMALL,
 			   "partition %s has data beyond the new end of its volume, at byte %" PRIu64
 			   " (%s): trim that first",
@@ -127,7 +124,6 @@ static int check_cut_block(const struct work *w)
 	uint64_t end = w->plan.volume_bytes, rest = size_divide_up(end, BLOCK_SIZE) * BLOCK_SIZE - end;
 	uint8_t data[BLOCK_SIZE];
 	int error = rest ? store_read(w->part->store, end, data, rest, w->failure) : 0;
-
 	if (!error && memcmp(data, zeros, rest) != 0)
 		return refuse_data(w, end);
 	return error;
@@ -139,10 +135,8 @@ static int check_end(const struct work *w)
 	uint64_t end = store_volume_blocks(w->part->store) * BLOCK_SIZE;
 	int error = check_cut_block(w);
 	bool data = false;
-
 	while (!error && at < end) {
 		uint64_t from = at;
-
 		error = unreadable(w, store_extent(w->part->store, at, end - at, &data, &at));
 		if (!error && data)
 			return refuse_data(w, from);
@@ -157,7 +151,6 @@ static int await_alone(struct work *w)
 {
 	struct timespec pause = {.tv_nsec = HELD_US * 1000};
 	struct lcpfs_pool *pool = w->part->pool;
-
 	for (unsigned i = 0; w->part->users > 1; i++) {
 		if (i == HELD_TRIES)
 			return failure_set(w->failure, LCPFS_E_BUSY,
@@ -174,7 +167,6 @@ static int await_alone(struct work *w)
 static int commit(struct work *w, const struct part *values)
 {
 	struct txg txg;
-
 	txg_begin(w->part->pool, &txg);
 	part_fill_page(&txg, values);
 	return txg_commit(&txg, w->failure);
@@ -183,7 +175,6 @@ static int commit(struct work *w, const struct part *values)
 static void take_values(struct part *part, const struct part *values)
 {
 	struct lcpfs_pool *pool = part->pool;
-
 	memcpy(part->name, values->name, sizeof(part->name));
 	part->min_blocks = values->min_blocks;
 	part->max_blocks = values->max_blocks;
@@ -204,11 +195,9 @@ static void take_values(struct part *part, const struct part *values)
 static int commit_limits(struct work *w, uint64_t min_blocks, uint64_t max_blocks)
 {
 	struct part values = *w->part;
-	int error;
-
 	values.min_blocks = min_blocks;
 	values.max_blocks = max_blocks;
-	error = commit(w, &values);
+	int error = commit(w, &values);
 	if (!error)
 		take_values(w->part, &values);
 	return error;
@@ -226,7 +215,6 @@ static int widen(struct work *w)
 	uint64_t metaslab_blocks = w->part->pool->layout.metaslab_blocks;
 	uint64_t min = MIN_OF((uint64_t)w->part->min_blocks, w->plan.min * metaslab_blocks);
 	uint64_t max = MAX_OF(w->part->max_blocks, w->plan.max * metaslab_blocks);
-
 	return min == w->part->min_blocks && max == w->part->max_blocks ? 0 : commit_limits(w, min, max);
 }
 
@@ -239,10 +227,8 @@ static int resize_into(struct work *w)
 {
 	struct part *part = w->part;
 	uint64_t size = new_size(w);
-	int error;
-
 	pthread_mutex_unlock(&part->pool->lock);
-	error = part_resize_to(part, size, w->progress, w->context, w->failure);
+	int error = part_resize_to(part, size, w->progress, w->context, w->failure);
 	pthread_mutex_lock(&part->pool->lock);
 	return error;
 }
@@ -250,7 +236,6 @@ static int resize_into(struct work *w)
 static int fit_size(struct work *w)
 {
 	int error = size_fits(w->part, w->plan.min, w->plan.max) ? 0 : widen(w);
-
 	for (unsigned i = 0; !error && !size_fits(w->part, w->plan.min, w->plan.max); i++) {
 		if (i == ROUNDS_MAX)
 			return failure_set(w->failure, LCPFS_E_BUSY, "partition %s is being resized; try again",
@@ -264,7 +249,6 @@ static int fit_size(struct work *w)
 static int lengthen(struct work *w)
 {
 	int error = store_grow_volume(w->part->store, size_divide_up(w->plan.volume_bytes, BLOCK_SIZE));
-
 	return error ? failure_set(w->failure, (enum lcpfs_error) - error,
 				   "partition %s: making its volume longer failed: %s", w->part->name,
 				   lcpfs_error_sentence(error))
@@ -276,7 +260,6 @@ static int lengthen(struct work *w)
 static void say(struct text *out, const char *what, uint64_t before, uint64_t after)
 {
 	char was[WORDS_ROOM], is[WORDS_ROOM];
-
 	if (before != after)
 		text_append(out, ", %s %s → %s", what, words_blocks(was, (double)before),
 			    words_blocks(is, (double)after));
@@ -286,7 +269,6 @@ static void note(struct lcpfs_pool *pool, const struct part *before, const struc
 {
 	char schedule[LCPFS_SNAPSHOT_SCHEDULE_TEXT];
 	struct text out = TEXT_INIT;
-
 	text_append(&out, "%s", after->name);
 	if (strcmp(before->name, after->name) != 0)
 		text_append(&out, ", once %s", before->name);
@@ -309,7 +291,6 @@ static struct part values_of(const struct work *w)
 {
 	uint64_t metaslab_blocks = w->part->pool->layout.metaslab_blocks;
 	struct part values = *w->part;
-
 	snprintf(values.name, sizeof(values.name), "%s", w->name);
 	values.min_blocks = w->plan.min * metaslab_blocks;
 	values.max_blocks = w->plan.max * metaslab_blocks;
@@ -328,10 +309,8 @@ static int commit_all(struct work *w)
 	struct part before = *w->part, values = values_of(w);
 	struct lcpfs_pool *pool = w->part->pool;
 	uint32_t events = pool->pending.count;
-	int error;
-
 	note(pool, &before, &values);
-	error = commit(w, &values);
+	int error = commit(w, &values);
 	if (error) {
 		pool->pending.count = MIN_OF(pool->pending.count, events);
 		return error;
@@ -349,7 +328,6 @@ static int carry_out(struct work *w)
 	uint64_t min = part->min_blocks, max = part->max_blocks,
 		 metaslab_blocks = part->pool->layout.metaslab_blocks;
 	int error = fit_size(w);
-
 	if (!error && w->lengthens) {
 		pthread_mutex_unlock(&part->pool->lock);
 		error = lengthen(w);
@@ -368,7 +346,6 @@ static int carry_out(struct work *w)
 	if (error && (part->min_blocks != min || part->max_blocks != max) &&
 	    size_fits(part, min / metaslab_blocks, max / metaslab_blocks)) {
 		struct lcpfs_failure *why = w->failure;
-
 		w->failure = NULL;
 		may_fail(commit_limits(w, min, max));
 		w->failure = why;
@@ -381,7 +358,6 @@ static void foresee(const struct work *w, struct lcpfs_partition_info *info)
 {
 	struct part values = values_of(w);
 	uint64_t size = new_size(w);
-
 	memcpy(info->name, values.name, sizeof(info->name));
 	info->size_blocks = size * values.pool->layout.metaslab_blocks;
 	info->size_data_blocks = size_data_in(values.pool, size);
@@ -403,7 +379,6 @@ static int check_all(struct work *w)
 	uint64_t least = store_size_least(part->store);
 	int error = check_values(w);
 	char needs[WORDS_ROOM];
-
 	if (!error && least > w->plan.max)
 		error = failure_set(w->failure, LCPFS_E_TOO_SMALL,
 				    "partition %s cannot get that small: with what it holds it needs %s",
@@ -420,11 +395,9 @@ static int check_all(struct work *w)
 
 static int set(struct work *w)
 {
-	int error;
-
 	plan_values(w);
 	w->part->closed_to_clients = w->renames || w->shortens;
-	error = check_all(w);
+	int error = check_all(w);
 	if (!error && !w->change->dry_run)
 		error = carry_out(w);
 	w->part->closed_to_clients = false;
@@ -436,16 +409,13 @@ int lcpfs_partition_set(struct lcpfs_pool *pool, const char *name, const struct 
 			struct lcpfs_failure *failure)
 {
 	struct work w = {.change = change, .progress = progress, .context = context, .failure = failure};
-	uint32_t before;
-	int error;
-
 	pthread_mutex_lock(&pool->lock);
-	error = part_begin_resize(pool, name, change->dry_run, &w.part, failure);
+	int error = part_begin_resize(pool, name, change->dry_run, &w.part, failure);
 	if (error) {
 		pthread_mutex_unlock(&pool->lock);
 		return error;
 	}
-	before = w.part->metaslabs;
+	uint32_t before = w.part->metaslabs;
 	error = set(&w);
 	part_end_resize(w.part, before); /* it is still there: the lock was not let go */
 	if (!error)

@@ -41,7 +41,6 @@ static void found_in_pool(void *context, uint64_t block, bool repaired, const ch
 {
 	struct check *check = context;
 	struct lcpfs_finding finding = {.repaired = repaired, .block = block, .address = UINT64_MAX};
-
 	if (check->part)
 		memcpy(finding.partition, check->part->name, sizeof(finding.partition));
 	snprintf(finding.text, sizeof(finding.text), "%s", text);
@@ -52,7 +51,6 @@ static void found_in_store(void *context, const struct store_finding *f)
 {
 	struct check *check = context;
 	struct lcpfs_finding finding = {.data = f->data, .block = f->block, .address = f->address};
-
 	memcpy(finding.partition, check->part->name, sizeof(finding.partition));
 	snprintf(finding.text, sizeof(finding.text), "%s", f->text);
 	found(check, &finding);
@@ -61,7 +59,6 @@ static void found_in_store(void *context, const struct store_finding *f)
 static bool tell_progress(const struct check *check, uint64_t done)
 {
 	const struct lcpfs_care *care = check->care;
-
 	return !care->progress || care->progress(care->context, done, check->total);
 }
 
@@ -69,7 +66,6 @@ static bool progress(void *context, uint64_t done, uint64_t total)
 {
 	const struct check *check = context;
 	double share = total ? (double)done / (double)total : 1;
-
 	return tell_progress(check, check->done + (uint64_t)(share * (double)part_size_blocks(check->part)));
 }
 
@@ -85,7 +81,6 @@ static bool make_bitmap(struct check *check)
 {
 	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
 	void *map = mmap(NULL, bitmap_bytes(check->pool), PROT_READ | PROT_WRITE, flags, -1, 0);
-
 	check->used = map == MAP_FAILED ? NULL : map;
 	check->marks = calloc(check->pool->layout.metaslab_count, sizeof(*check->marks));
 	return check->used && check->marks;
@@ -102,7 +97,6 @@ static void free_bitmap(struct check *check)
 static uint64_t count_marks(const struct check *check, uint64_t block, uint64_t blocks)
 {
 	uint64_t sum = 0;
-
 	for (uint64_t i = block / 8; i < (block + blocks) / 8; i++)
 		sum += (unsigned)__builtin_popcount(check->used[i]);
 	return sum;
@@ -114,7 +108,6 @@ static void verify_marks(struct check *check, struct report *report)
 	uint64_t end = layout_metaslab_block(l, l->metaslab_count);
 	uint64_t outside =
 		count_marks(check, 0, l->metaslab_base) + count_marks(check, end, l->device_blocks - end);
-
 	if (outside != check->outside)
 		report_found(report, UINT64_MAX, false, "%" PRIu64 " of its blocks lie outside of all metaslabs",
 			     outside - check->outside);
@@ -122,7 +115,6 @@ static void verify_marks(struct check *check, struct report *report)
 	for (uint32_t m = 0; m < l->metaslab_count; m++) {
 		uint64_t marks = count_marks(check, layout_metaslab_block(l, m), l->metaslab_blocks);
 		uint32_t owner = map_owner(check->pool, m);
-
 		if (marks != check->marks[m] && owner != check->part->id)
 			report_found(report, layout_metaslab_block(l, m), false,
 				     "%" PRIu64 " of its blocks lie in "
@@ -137,7 +129,6 @@ static void verify_marks(struct check *check, struct report *report)
 static void verify_stats(struct check *check, struct report *report)
 {
 	struct store_stats stats;
-
 	store_stats(check->part->store, &stats);
 	if (stats.live_blocks > part_size_blocks(check->part))
 		report_found(report, UINT64_MAX, false, "%" PRIu64 " blocks are live in a size of %" PRIu64,
@@ -154,7 +145,6 @@ static int check_store(struct check *check, struct report *report, struct lcpfs_
 		.after_crash = check->pool->was_open,
 	};
 	int error = store_check(check->part->store, check->used, &walk);
-
 	check->care->checked_blocks += walk.checked_blocks;
 	if (error)
 		return failure_set(failure, (enum lcpfs_error) - error, "partition %s could not be checked: %s",
@@ -167,10 +157,8 @@ static int check_store(struct check *check, struct report *report, struct lcpfs_
 static int check_part(struct check *check, struct part *part, struct report *report, struct lcpfs_failure *failure)
 {
 	struct lcpfs_failure why = {0};
-	int error;
-
 	check->part = part;
-	error = part_open_store(part, CACHE_BYTES, &why);
+	int error = part_open_store(part, CACHE_BYTES, &why);
 	if (error == -LCPFS_E_NOMEM)
 		return failure_set(failure, LCPFS_E_NOMEM, "%s", why.message);
 	if (error) {
@@ -190,13 +178,10 @@ static void verify_history(struct lcpfs_pool *pool, struct report *report)
 {
 	uint64_t next = le64_get(pool->uberblock.history_next);
 	uint32_t capacity = pool->layout.history_pages * HISTORY_ENTRIES;
-
 	for (uint64_t n = next - MIN_OF(next, (uint64_t)capacity); n < next; n++) {
 		uint32_t place = (uint32_t)(n % capacity), page = place / HISTORY_ENTRIES;
-		const struct fmt_history *h;
-
 		page += layout_history_page(&pool->layout);
-		h = txg_current(pool, page);
+		const struct fmt_history *h = txg_current(pool, page);
 		if (!pool->lost[page] && le64_get(h->entry[place % HISTORY_ENTRIES].number) != n + 1)
 			report_found(report, UINT64_MAX, false, "history entry %" PRIu64 " is not in its place",
 				     n + 1);
@@ -212,7 +197,6 @@ static int check_pool(struct check *check, struct report *report, struct lcpfs_f
 {
 	struct lcpfs_pool *pool = check->pool;
 	int error = 0;
-
 	if (!make_bitmap(check))
 		error = failure_set(failure, LCPFS_E_NOMEM, "%s: out of memory", pool->device->name);
 	if (!error) {
@@ -241,10 +225,8 @@ int pool_check_vdev(struct vdev *vdev, const struct clock *clock, struct lcpfs_c
 	struct check check = {.care = care};
 	struct report report = {.found = found_in_pool, .context = &check};
 	struct lcpfs_failure why = {0};
-	int error;
-
 	care->checked_blocks = care->damaged = care->repaired = 0;
-	error = pool_new(vdev, clock, &options, NULL, &report, &check.pool, &why);
+	int error = pool_new(vdev, clock, &options, NULL, &report, &check.pool, &why);
 	if (error == -LCPFS_E_CORRUPT) {
 		report_found(&report, UINT64_MAX, false, "%s", why.message);
 		return 0;
@@ -264,7 +246,6 @@ int lcpfs_pool_check(const char *path, struct lcpfs_care *care, struct lcpfs_fai
 	static const struct lcpfs_open_options plain = {.read_only = true};
 	struct vdev *vdev;
 	int error = lease_open_device(path, VDEV_OPEN_READ_ONLY, 0, &vdev, failure);
-
 	if (error)
 		return error;
 	error = claimant_look(vdev, &plain, failure);

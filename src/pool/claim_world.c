@@ -31,11 +31,11 @@ static void sleep_for(void *context, uint64_t us)
 
 static void fill_random(void *context, uint8_t bytes[16])
 {
-	uint64_t word;
 	(void)context;
 	if (getrandom(bytes, 16, 0) == 16)
 		return;
-	word = boot_us(NULL) ^ (uint64_t)getpid() << 40; /* the only source of it failing: as good as can be */
+	uint64_t word = boot_us(NULL) ^ (uint64_t)getpid()
+						<< 40; /* the only source of it failing: as good as can be */
 	memcpy(bytes, &word, sizeof(word));
 }
 

@@ -22,10 +22,8 @@ enum { CHUNK_BLOCKS = 256, MIB = 1 << 20 };
 static int zero_blocks(struct vdev *vdev, uint64_t block, uint64_t count, uint8_t *chunk)
 {
 	int error = 0;
-
 	while (count && !error) {
 		size_t length = (size_t)MIN_OF(count, (uint64_t)CHUNK_BLOCKS) * BLOCK_SIZE;
-
 		error = vdev_read(vdev, block * BLOCK_SIZE, chunk, length);
 		if (!error && (chunk[0] || memcmp(chunk, chunk + 1, length - 1))) {
 			memset(chunk, 0, length);
@@ -40,7 +38,6 @@ static int zero_blocks(struct vdev *vdev, uint64_t block, uint64_t count, uint8_
 static int zero_areas(struct vdev *vdev, const struct layout *l, uint8_t *chunk)
 {
 	int error = 0;
-
 	for (unsigned copy = 0; copy < COPIES && !error; copy++)
 		error = zero_blocks(vdev, layout_area_block(l, copy, 0), l->area_blocks, chunk);
 	return error ? error : vdev_flush(vdev);
@@ -49,7 +46,6 @@ static int zero_areas(struct vdev *vdev, const struct layout *l, uint8_t *chunk)
 static int write_both(struct vdev *vdev, const struct layout *l, uint64_t area_block, void *block)
 {
 	int error = 0;
-
 	for (unsigned copy = 0; copy < COPIES && !error; copy++)
 		error = vdev_write(vdev, layout_area_block(l, copy, area_block) * BLOCK_SIZE, block, BLOCK_SIZE);
 	return error;
@@ -59,7 +55,6 @@ static int write_both(struct vdev *vdev, const struct layout *l, uint64_t area_b
 static int write_pages(struct vdev *vdev, const struct layout *l)
 {
 	int error = 0;
-
 	for (uint32_t page = 0; page < layout_page_count(l) && !error; page++) {
 		enum fmt_kind kind = layout_page_kind(l, page);
 		union {
@@ -87,20 +82,16 @@ static int write_uberblock(struct vdev *vdev, const struct layout *l, bool open)
 		.tune_mode = le32_of(LCPFS_ENGINE_OBSERVE),
 		.open = le32_of(open),
 	};
-	int error;
-
 	fmt_seal(&u, FMT_UBERBLOCK, l->guid, 0, 0);
-	error = write_both(vdev, l, AREA_UBERBLOCKS + 1 % UBERBLOCK_SLOTS, &u);
+	int error = write_both(vdev, l, AREA_UBERBLOCKS + 1 % UBERBLOCK_SLOTS, &u);
 	return error ? error : vdev_flush(vdev);
 }
 
 static int write_label(struct vdev *vdev, const struct layout *l)
 {
 	struct fmt_label label;
-	int error;
-
 	layout_to_label(l, &label);
-	error = write_both(vdev, l, AREA_LABEL, &label);
+	int error = write_both(vdev, l, AREA_LABEL, &label);
 	return error ? error : vdev_flush(vdev);
 }
 
@@ -108,7 +99,6 @@ static int write_pool(struct vdev *vdev, const struct layout *l, const struct la
 {
 	uint8_t *chunk = malloc((size_t)CHUNK_BLOCKS * BLOCK_SIZE);
 	int error = chunk ? 0 : -LCPFS_E_NOMEM;
-
 	if (!error && old)
 		error = zero_areas(vdev, old, chunk);
 	if (!error)
@@ -137,18 +127,15 @@ int pool_create_vdev(struct vdev *vdev, const struct clock *clock, const struct 
 		     uint64_t guid, struct lcpfs_failure *failure)
 {
 	struct layout layout, old;
-	bool has_old;
-	int error;
-
 	if (!options->force && layout_is_pool(vdev))
 		return refuse_pool(vdev->name, failure);
-	error = layout_plan(vdev->size_bytes, options->size_bytes, options->metaslab_bytes, &layout, failure);
+	int error = layout_plan(vdev->size_bytes, options->size_bytes, options->metaslab_bytes, &layout, failure);
 	if (error)
 		return error;
 	layout.guid = guid;
 	layout.device_guid = hash_mix(guid) | 1; /* as random as that one */
 	layout.created_s = clock->wall_s(clock->context);
-	has_old = layout_find(vdev, &old);
+	bool has_old = layout_find(vdev, &old);
 	error = write_pool(vdev, &layout, has_old ? &old : NULL);
 	if (error)
 		return failure_set(failure, (enum lcpfs_error) - error, "%s: writing the new pool failed: %s",
@@ -168,7 +155,6 @@ static uint64_t file_size_for(uint64_t bytes)
 static int check_plan(const struct lcpfs_create_options *options, struct lcpfs_failure *failure)
 {
 	struct layout layout;
-
 	if (!options->size_bytes)
 		return 0; /* that of what is there */
 	return layout_plan(file_size_for(options->size_bytes), 0, options->metaslab_bytes, &layout, failure);
@@ -177,7 +163,6 @@ static int check_plan(const struct lcpfs_create_options *options, struct lcpfs_f
 static int check_contents(struct vdev *vdev, struct lcpfs_failure *failure)
 {
 	char what[160];
-
 	if (layout_is_pool(vdev))
 		return refuse_pool(vdev->name, failure);
 	if (signature_find(vdev_file_descriptor(vdev), what, sizeof(what)))
@@ -189,14 +174,12 @@ static int check_contents(struct vdev *vdev, struct lcpfs_failure *failure)
 static int set_file_size(struct vdev *vdev, uint64_t bytes, struct lcpfs_failure *failure)
 {
 	struct layout old;
-
 	if (vdev->size_bytes == bytes)
 		return 0;
 	/* An old pool's back area must not be found any more, should the file become longer. */
 	if (layout_find(vdev, &old)) {
 		uint8_t *chunk = malloc((size_t)CHUNK_BLOCKS * BLOCK_SIZE);
 		int error = chunk ? zero_areas(vdev, &old, chunk) : -LCPFS_E_NOMEM;
-
 		free(chunk);
 		if (error)
 			return failure_set(failure, (enum lcpfs_error) - error, "%s: wiping the old pool failed",
@@ -208,7 +191,6 @@ static int set_file_size(struct vdev *vdev, uint64_t bytes, struct lcpfs_failure
 static uint64_t random_guid(void)
 {
 	uint64_t guid = 0;
-
 	while (!guid) {
 		if (getrandom(&guid, sizeof(guid), 0) != sizeof(guid))
 			guid = clock_us(&clock_system) ^ (uint64_t)getpid() << 40;
@@ -223,7 +205,6 @@ static int create_on(struct vdev *vdev, const struct lcpfs_create_options *optio
 	bool sets_size = vdev_file_is_regular(vdev) && options->size_bytes;
 	struct layout layout;
 	int error = 0;
-
 	if (!sets_size && options->size_bytes > vdev->size_bytes)
 		return failure_set(failure, LCPFS_E_INVALID, "%s has only %" PRIu64 " bytes", vdev->name,
 				   vdev->size_bytes);
@@ -249,7 +230,6 @@ static int check_folder(const char *path, struct lcpfs_failure *failure)
 {
 	char *copy = strdup(path);
 	int error = 0;
-
 	if (!copy)
 		return failure_set(failure, LCPFS_E_NOMEM, "out of memory");
 	if (access(dirname(copy), W_OK | X_OK))
@@ -264,7 +244,6 @@ int lcpfs_pool_create(const char *path, const struct lcpfs_create_options *optio
 	const struct lcpfs_create_options *o = options ? options : &defaults;
 	struct vdev *vdev;
 	int error = check_plan(o, failure);
-
 	if (error)
 		return error;
 	if (o->dry_run && o->size_bytes && access(path, F_OK) && errno == ENOENT)

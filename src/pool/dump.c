@@ -15,7 +15,6 @@ static void title(struct text *out, const char *what, uint64_t block)
 static void dump_block(struct vdev *vdev, const char *what, uint64_t block, struct text *out)
 {
 	uint8_t bytes[BLOCK_SIZE];
-
 	title(out, what, block);
 	if (block >= vdev->size_bytes / BLOCK_SIZE)
 		text_append(out, "state: outside of the device\n");
@@ -40,7 +39,6 @@ static void dump_uberblocks(struct vdev *vdev, const struct layout *l, struct te
 	for (unsigned i = 0; i < UBERBLOCK_SLOTS * COPIES; i++) {
 		unsigned copy = i % COPIES, place = i / COPIES;
 		char what[48];
-
 		snprintf(what, sizeof(what), "uberblock %u, %s", place, copy ? "back" : "front");
 		dump_block(vdev, what, layout_area_block(l, copy, AREA_UBERBLOCKS + place), out);
 	}
@@ -59,7 +57,6 @@ static void dump_roots(struct lcpfs_pool *pool, const struct part *part, struct 
 	for (unsigned i = 0; i < 2 * COPIES; i++) {
 		unsigned copy = i % COPIES, slot = i / COPIES;
 		char what[48];
-
 		snprintf(what, sizeof(what), "root %u, %s", slot, copy ? "back" : "front");
 		dump_block(pool->device, what, layout_root_block(&pool->layout, copy, part->slot, slot), out);
 	}
@@ -70,7 +67,6 @@ static int dump_partition(struct lcpfs_pool *pool, const char *name, struct text
 {
 	struct part *part = part_named(pool, name);
 	struct lcpfs_failure why = {0};
-
 	if (!part)
 		return failure_set(failure, LCPFS_E_NOT_FOUND, "there is no partition %s", name);
 	text_append(out, "-- partition page, slot %" PRIu32 "\n", part->slot);
@@ -91,7 +87,6 @@ static int dump_partition(struct lcpfs_pool *pool, const char *name, struct text
 static void dump_overview(struct lcpfs_pool *pool, struct text *out)
 {
 	struct fmt_label label;
-
 	layout_to_label(&pool->layout, &label);
 	text_append(out, "-- label\n");
 	fmt_to_text(&label, out);
@@ -100,7 +95,6 @@ static void dump_overview(struct lcpfs_pool *pool, struct text *out)
 	text_append(out, "\n-- partitions\n");
 	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
 		const struct part *part = pool->parts[slot];
-
 		if (part)
 			text_append(out, "slot %" PRIu32 ": id %" PRIu32 ", %s, %" PRIu32 " metaslabs\n", slot,
 				    part->id, part->name, part->metaslabs);
@@ -117,7 +111,6 @@ static void dump_overview(struct lcpfs_pool *pool, struct text *out)
 static bool parse_block(const char *what, uint64_t *block)
 {
 	char *end;
-
 	if (strncmp(what, "block ", 6) != 0 || what[6] < '0' || what[6] > '9')
 		return false;
 	*block = strtoull(what + 6, &end, 10);
@@ -130,7 +123,6 @@ static int dump_from_pool(struct vdev *vdev, const char *what, struct text *out,
 	struct report silent = {0};
 	struct lcpfs_pool *pool;
 	int error = pool_new(vdev, &clock_system, &options, NULL, &silent, &pool, failure);
-
 	if (error)
 		return error;
 	if (!what)
@@ -154,15 +146,13 @@ int pool_dump_vdev(struct vdev *vdev, const char *what, struct text *out, struct
 	bool labels = what && strcmp(what, "label") == 0, uberblocks = what && strcmp(what, "uberblocks") == 0;
 	struct layout layout;
 	uint64_t block;
-	int error;
-
 	if (what && parse_block(what, &block)) {
 		dump_block(vdev, "block", block, out);
 		return 0;
 	}
 	if (!labels && !uberblocks)
 		return dump_from_pool(vdev, what, out, failure);
-	error = layout_read(vdev, &layout, failure);
+	int error = layout_read(vdev, &layout, failure);
 	if (!error && labels)
 		dump_labels(vdev, &layout, out);
 	if (!error && uberblocks)
@@ -175,7 +165,6 @@ int lcpfs_pool_dump(const char *path, const char *what, char **text, struct lcpf
 	struct text out = TEXT_INIT;
 	struct vdev *vdev;
 	int error = lease_open_device(path, VDEV_OPEN_READ_ONLY, 0, &vdev, failure);
-
 	*text = NULL;
 	if (error)
 		return error;

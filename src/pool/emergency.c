@@ -31,7 +31,6 @@ enum {
 static bool is_below_max(const struct part *part)
 {
 	uint64_t has = (uint64_t)part->metaslabs + part->incoming;
-
 	return (has + 1) * part->pool->layout.metaslab_blocks <= part->max_blocks;
 }
 
@@ -48,7 +47,6 @@ static bool await_other(struct part *part)
 {
 	uint64_t before = part->emergencies;
 	uint32_t had = part->metaslabs;
-
 	while (part->wants_space || (part->incoming && !is_below_max(part)))
 		pthread_cond_wait(&part->pool->changed, &part->pool->lock);
 	return part->emergencies > before || part->metaslabs > had;
@@ -64,7 +62,6 @@ static uint32_t share_of(const struct part *part)
 static uint32_t take_free(struct part *part)
 {
 	struct move move = {.to = part, .wanted = share_of(part)};
-
 	if (move_run(&move, NULL) && !move.moved) {
 		map_discard(part->pool, move.wanted);
 		may_fail(move_run(&move, NULL));
@@ -77,7 +74,6 @@ static uint32_t take_free(struct part *part)
 static bool may_give(const struct part *part, const struct part *to)
 {
 	uint64_t left = (uint64_t)part->metaslabs - part->releasing;
-
 	return part != to && part->store && !part->removing && left > STORE_METASLABS_MIN &&
 	       (left - 1) * part->pool->layout.metaslab_blocks >= part->min_blocks &&
 	       (!part->wants_space || left > store_size_least(part->store) + 1);
@@ -92,7 +88,6 @@ static uint32_t take_proposed(struct part *to, const struct lcpfs_engine_decisio
 	struct lcpfs_pool *pool = to->pool;
 	struct move move = {.to = to, .wanted = 1, .by_engine = true};
 	struct lcpfs_engine_moved moved = {.copied_blocks = UINT64_MAX};
-
 	pthread_mutex_lock(&pool->lock);
 	move.from = part_find(pool, d->from_id);
 	if (move.from && !may_give(move.from, to))
@@ -115,7 +110,6 @@ static uint32_t take_by_engine(struct part *to, uint32_t *from_id)
 	struct lcpfs_pool *pool = to->pool;
 	struct lcpfs_engine_decision d;
 	uint32_t got = 0;
-
 	if (pthread_mutex_trylock(&pool->round))
 		return 0;
 	CHECK(!lcpfs_engine_call_back(pool->engine, clock_us(&pool->clock), pool->layout.metaslab_blocks, to->id,
@@ -134,11 +128,9 @@ static struct part *next_giver(const struct part *to, uint64_t round, uint32_t *
 {
 	const struct lcpfs_pool *pool = to->pool;
 	struct part *best = NULL;
-
 	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
 		struct part *part = pool->parts[slot];
 		struct store_stats stats;
-
 		if (!part || part->tried == round || !may_give(part, to))
 			continue;
 		store_stats(part->store, &stats);
@@ -153,10 +145,8 @@ static struct part *next_giver(const struct part *to, uint64_t round, uint32_t *
 static struct part *hold_next_giver(struct part *to, uint64_t round, uint32_t *wanted)
 {
 	uint32_t empty = 0;
-	struct part *giver;
-
 	pthread_mutex_lock(&to->pool->lock);
-	giver = next_giver(to, round, &empty);
+	struct part *giver = next_giver(to, round, &empty);
 	if (giver) {
 		giver->tried = round;
 		part_hold(giver);
@@ -169,10 +159,8 @@ static struct part *hold_next_giver(struct part *to, uint64_t round, uint32_t *w
 static uint32_t take_from_others(struct part *to, uint32_t *from_id)
 {
 	struct move move = {.to = to};
-	uint64_t round;
-
 	pthread_mutex_lock(&to->pool->lock);
-	round = ++to->pool->emergency_rounds;
+	uint64_t round = ++to->pool->emergency_rounds;
 	pthread_mutex_unlock(&to->pool->lock);
 	while (!move.moved && (move.from = hold_next_giver(to, round, &move.wanted))) {
 		*from_id = move.from->id;
@@ -188,7 +176,6 @@ static uint32_t take_from_others(struct part *to, uint32_t *from_id)
 static bool is_under_way(const struct lcpfs_pool *pool)
 {
 	bool moves = pool->blocked_count > 0;
-
 	for (uint32_t slot = 0; slot < pool->layout.partition_slots && !moves; slot++)
 		moves = pool->parts[slot] && (pool->parts[slot]->releasing || pool->parts[slot]->incoming);
 	return moves;
@@ -198,22 +185,18 @@ static bool is_under_way(const struct lcpfs_pool *pool)
 static bool await_moves(struct part *part, uint64_t seen)
 {
 	struct lcpfs_pool *pool = part->pool;
-	bool changed;
-
 	pthread_mutex_lock(&pool->lock);
 	while (pool->changes == seen && is_under_way(pool))
 		pthread_cond_wait(&pool->changed, &pool->lock);
-	changed = pool->changes != seen && may_grow(part);
+	bool changed = pool->changes != seen && may_grow(part);
 	pthread_mutex_unlock(&pool->lock);
 	return changed;
 }
 
 static uint64_t changes_of(struct lcpfs_pool *pool)
 {
-	uint64_t changes;
-
 	pthread_mutex_lock(&pool->lock);
-	changes = pool->changes;
+	uint64_t changes = pool->changes;
 	pthread_mutex_unlock(&pool->lock);
 	return changes;
 }
@@ -223,7 +206,6 @@ static uint32_t take_any(struct part *part, uint32_t *from_id)
 	struct lcpfs_pool *pool = part->pool;
 	uint64_t seen;
 	uint32_t got;
-
 	do {
 		seen = changes_of(pool);
 		*from_id = LCPFS_ENGINE_FREE;
@@ -243,7 +225,6 @@ static void note(struct part *part)
 	struct lcpfs_pool *pool = part->pool;
 	const struct part *from = part->granted_by ? part_find(pool, part->granted_by) : NULL;
 	char size[WORDS_ROOM];
-
 	history_note(pool, LCPFS_EVENT_EMERGENCY, part->granted_by, part->id, part->granted,
 		     "a writer of %s had no room left, and got %s from %s", part->name,
 		     words_blocks(size, (double)part->granted * pool->layout.metaslab_blocks),
@@ -256,10 +237,8 @@ static void note(struct part *part)
 void emergency_note_due(struct lcpfs_pool *pool, bool all)
 {
 	uint64_t now_us = clock_us(&pool->clock);
-
 	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
 		struct part *part = pool->parts[slot];
-
 		if (part && part->granted && (all || now_us - part->noted_us >= NOTE_US))
 			note(part);
 	}
@@ -282,15 +261,13 @@ bool emergency_need_space(void *context, uint32_t metaslabs)
 	struct part *part = context;
 	struct lcpfs_pool *pool = part->pool;
 	struct store_stats stats;
-	uint32_t got, from_id;
-
+	uint32_t from_id;
 	store_stats(part->store, &stats);
 	if (stats.raw) /* what it has has no place behind it: more of that would not help */
 		return host_call_back(part) > 0;
 	pthread_mutex_lock(&pool->lock);
 	if (part->wants_space || !may_grow(part)) {
 		bool granted = await_other(part);
-
 		pthread_mutex_unlock(&pool->lock);
 		return granted;
 	}
@@ -303,7 +280,7 @@ bool emergency_need_space(void *context, uint32_t metaslabs)
 	part_hold(part);
 	pthread_mutex_unlock(&pool->lock);
 
-	got = take_any(part, &from_id);
+	uint32_t got = take_any(part, &from_id);
 	pthread_mutex_lock(&pool->lock);
 	if (got)
 		count(part, from_id, got);

@@ -58,13 +58,11 @@ static int read_copies(struct grow *g, uint64_t area_block, struct copies *copie
 	const struct layout *l = &g->pool->layout;
 	int error = 0;
 	bool any = false;
-
 	for (unsigned copy = 0; copy < COPIES; copy++) {
 		uint8_t *block = copies->block[copy];
 		int failed = vdev_read(g->pool->vdev, layout_area_block(l, copy, area_block) * BLOCK_SIZE, block,
 				       BLOCK_SIZE);
 		unsigned kind = le16_get(((struct fmt_head *)block)->kind);
-
 		copies->good[copy] = !failed && fmt_verify(block, kind, l->guid, UINT32_MAX) == FMT_GOOD;
 		error = failed ? failed : error;
 		any |= !failed;
@@ -76,7 +74,6 @@ static int read_copies(struct grow *g, uint64_t area_block, struct copies *copie
 static unsigned better_of(const struct copies *copies)
 {
 	const struct fmt_root *a = (const void *)copies->block[0], *b = (const void *)copies->block[1];
-
 	if (!copies->good[0] || !copies->good[1])
 		return copies->good[1];
 	return le16_get(a->head.kind) == FMT_ROOT && le16_get(b->head.kind) == FMT_ROOT &&
@@ -87,7 +84,6 @@ static unsigned better_of(const struct copies *copies)
 static const void *known(const struct lcpfs_pool *pool, uint64_t area_block)
 {
 	uint64_t page = (area_block - AREA_PAGES) / 2, slot = (area_block - AREA_PAGES) % 2;
-
 	if (area_block == AREA_UBERBLOCKS + le64_get(pool->uberblock.txg) % UBERBLOCK_SLOTS)
 		return &pool->uberblock;
 	if (area_block < AREA_PAGES || page >= layout_page_count(&pool->layout) || pool->lost[page] ||
@@ -101,7 +97,6 @@ static int fill_block(struct grow *g, uint64_t area_block, uint8_t *out)
 	const void *wanted = known(g->pool, area_block);
 	struct copies copies;
 	int error = 0;
-
 	memset(out, 0, BLOCK_SIZE);
 	if (area_block == AREA_LABEL)
 		return 0;
@@ -127,7 +122,6 @@ static int write_area(struct grow *g)
 {
 	uint64_t blocks = g->to.area_blocks, used = layout_root_block(&g->to, 0, g->to.partition_slots, 0);
 	int error = 0;
-
 	for (uint64_t at = 0; at < blocks && !error; at += CHUNK_BLOCKS) { /* areas are whole MiB */
 		memset(g->chunk, 0, (size_t)CHUNK_BLOCKS * BLOCK_SIZE);
 		for (uint64_t i = at; i < MIN_OF(at + CHUNK_BLOCKS, used) && !error; i++)
@@ -143,11 +137,9 @@ static int write_area(struct grow *g)
 static int write_label(struct grow *g, const struct layout *l, unsigned copy)
 {
 	struct fmt_label label;
-	int error;
-
 	layout_to_label(l, &label);
-	error = vdev_write(g->pool->vdev, layout_area_block(l, copy, AREA_LABEL) * BLOCK_SIZE, &label,
-			   sizeof(label));
+	int error = vdev_write(g->pool->vdev, layout_area_block(l, copy, AREA_LABEL) * BLOCK_SIZE, &label,
+			       sizeof(label));
 	return error ? error : vdev_flush(g->pool->vdev);
 }
 
@@ -156,7 +148,6 @@ static int write_front(struct grow *g)
 {
 	struct lcpfs_pool *pool = g->pool;
 	int error = write_label(g, &g->to, 0);
-
 	if (!error)
 		return 0;
 	if (write_label(g, &pool->layout, 0) == 0)
@@ -168,7 +159,6 @@ static int write_front(struct grow *g)
 static void wipe_old_label(struct grow *g)
 {
 	static const uint8_t zeros[BLOCK_SIZE];
-
 	may_fail(vdev_write(g->pool->vdev, layout_area_block(&g->pool->layout, 1, AREA_LABEL) * BLOCK_SIZE, zeros,
 			    sizeof(zeros)));
 }
@@ -179,7 +169,6 @@ static void let_go(struct grow *g, bool moved)
 {
 	for (uint32_t i = 0; i < g->held_count; i++) {
 		uint64_t second[2];
-
 		for (unsigned slot = 0; slot < 2; slot++)
 			second[slot] = layout_root_block(&g->to, 1, g->held[i]->slot, slot);
 		store_let_roots(g->held[i]->store, moved ? second : NULL);
@@ -192,7 +181,6 @@ static void let_go(struct grow *g, bool moved)
 static bool all_are_held(const struct grow *g)
 {
 	uint32_t stores = 0;
-
 	for (uint32_t slot = 0; slot < g->pool->layout.partition_slots; slot++)
 		stores += g->pool->parts[slot] && g->pool->parts[slot]->store;
 	return stores == g->held_count; /* those that are held cannot go */
@@ -203,7 +191,6 @@ static bool try_hold(struct grow *g)
 {
 	struct part *part;
 	uint32_t slot = 0;
-
 	while ((part = part_hold_next(g->pool, &slot))) {
 		store_hold_roots(part->store);
 		g->held[g->held_count++] = part;
@@ -233,7 +220,6 @@ static int free_new_entries(struct grow *g)
 {
 	const struct layout *l = &g->pool->layout;
 	struct txg txg;
-
 	txg_begin(g->pool, &txg);
 	for (uint32_t m = l->metaslab_count; m < layout_metaslabs_max(l); m++) {
 		if (map_owner(g->pool, m) != NO_PARTITION)
@@ -251,7 +237,6 @@ static void take_over(struct grow *g)
 	struct lcpfs_pool *pool = g->pool;
 	uint32_t gained = g->to.metaslab_count - pool->layout.metaslab_count;
 	char before[WORDS_ROOM], after[WORDS_ROOM];
-
 	words_blocks(before, (double)layout_pool_blocks(&pool->layout));
 	words_blocks(after, (double)layout_pool_blocks(&g->to));
 	/* Field by field: the others are read without the lock. */
@@ -269,7 +254,6 @@ static void take_over(struct grow *g)
 static int grow_held(struct grow *g, bool *grown)
 {
 	int error = txg_refuse(g->pool, g->failure);
-
 	if (!error)
 		error = free_new_entries(g);
 	if (!error)
@@ -295,7 +279,6 @@ static int zero_gained(struct grow *g)
 	uint64_t from = layout_area_block(&g->pool->layout, 1, 0) + g->pool->layout.area_blocks;
 	uint64_t end = layout_area_block(&g->to, 1, 0), step = (uint64_t)64 * MIB / BLOCK_SIZE;
 	int error = 0;
-
 	for (uint64_t at = from; at < end && !error; at += step)
 		error = vdev_zero(g->pool->vdev, at * BLOCK_SIZE, MIN_OF(step, end - at) * BLOCK_SIZE);
 	return error;
@@ -306,10 +289,8 @@ static int grow_to(struct grow *g)
 	struct lcpfs_pool *pool = g->pool;
 	uint64_t area = layout_area_block(&g->to, 1, 0) * BLOCK_SIZE;
 	bool grown = false;
-	int error;
-
 	guard_set_size(pool->vdev, pool->device->size_bytes);
-	error = fail(g, zero_gained(g), "what was gained could not be zeroed");
+	int error = fail(g, zero_gained(g), "what was gained could not be zeroed");
 	if (!error)
 		error = fail(g, vdev_reserve(pool->vdev, area, g->to.area_blocks * BLOCK_SIZE),
 			     "there is no place for the new back area");
@@ -331,7 +312,6 @@ static int grow_with_memory(struct lcpfs_pool *pool, const struct layout *to, st
 {
 	struct grow g = {.pool = pool, .to = *to, .failure = failure};
 	int error;
-
 	g.chunk = malloc((size_t)CHUNK_BLOCKS * BLOCK_SIZE);
 	g.held = calloc(to->partition_slots, sizeof(struct part *));
 	if (g.chunk && g.held)
@@ -349,7 +329,6 @@ static int grow_with_memory(struct lcpfs_pool *pool, const struct layout *to, st
 static int find_size(struct lcpfs_pool *pool, uint64_t wanted_bytes, uint64_t *bytes, struct lcpfs_failure *failure)
 {
 	const char *name = pool->device->name;
-
 	if (pool->owns_device)
 		vdev_file_look_again(pool->device);
 	*bytes = pool->device->size_bytes;
@@ -371,7 +350,6 @@ static int grow_by(struct lcpfs_pool *pool, const struct layout *to, uint64_t by
 	uint64_t before = pool->device->size_bytes;
 	bool resizes = bytes > before;
 	int error = resizes ? vdev_file_resize(pool->device, bytes, failure) : 0;
-
 	if (!error)
 		error = grow_with_memory(pool, to, failure);
 	if (error && resizes && !pool->suspended && pool->layout.device_blocks != to->device_blocks)
@@ -383,7 +361,6 @@ static int plan(struct lcpfs_pool *pool, const struct lcpfs_grow_options *option
 		struct lcpfs_growth *growth, struct lcpfs_failure *failure)
 {
 	int error = (options->dry_run ? txg_refuse_trying : txg_refuse)(pool, failure);
-
 	if (!error)
 		error = find_size(pool, options->size_bytes, bytes, failure);
 	if (!error)
@@ -402,12 +379,10 @@ int lcpfs_pool_grow(struct lcpfs_pool *pool, const struct lcpfs_grow_options *op
 	const struct lcpfs_grow_options *o = options ? options : &defaults;
 	struct layout to;
 	uint64_t bytes = 0;
-	int error;
-
 	memset(growth, 0, sizeof(*growth));
 	pthread_mutex_lock(&pool->lock);
-	error = pool->growing ? failure_set(failure, LCPFS_E_BUSY, "%s is growing already", pool->device->name)
-			      : plan(pool, o, &to, &bytes, growth, failure);
+	int error = pool->growing ? failure_set(failure, LCPFS_E_BUSY, "%s is growing already", pool->device->name)
+				  : plan(pool, o, &to, &bytes, growth, failure);
 	if (error || growth->missing_blocks || o->dry_run) {
 		pthread_mutex_unlock(&pool->lock);
 		return error;

@@ -69,7 +69,6 @@ static void guard_submit(struct vdev *vdev, struct vdev_io *ios, unsigned count)
 {
 	struct guard *guard = (struct guard *)vdev;
 	int error = ask_claim(guard, ios, count);
-
 	if (!error)
 		guard->inner->ops->submit(guard->inner, ios, count);
 	for (unsigned i = 0; error && i < count; i++)
@@ -84,11 +83,9 @@ static void guard_submit(struct vdev *vdev, struct vdev_io *ios, unsigned count)
 /* Called and left with the lock, while no flush runs and none has failed. */
 static void run_flush(struct guard *guard)
 {
-	int error;
-
 	guard->started++;
 	pthread_mutex_unlock(&guard->lock);
-	error = vdev_flush(guard->inner);
+	int error = vdev_flush(guard->inner);
 	if (!error && guard->claim)
 		error = claim_confirm(guard->claim);
 	pthread_mutex_lock(&guard->lock);
@@ -100,18 +97,15 @@ static void run_flush(struct guard *guard)
 static int guard_flush(struct vdev *vdev)
 {
 	struct guard *guard = (struct guard *)vdev;
-	uint64_t want;
-	int error;
-
 	pthread_mutex_lock(&guard->lock);
-	want = guard->started + 1;
+	uint64_t want = guard->started + 1;
 	while (guard->ended < want && !guard->failed) {
 		if (guard->started == guard->ended)
 			run_flush(guard);
 		else
 			pthread_cond_wait(&guard->ended_one, &guard->lock);
 	}
-	error = guard->failed;
+	int error = guard->failed;
 	pthread_mutex_unlock(&guard->lock);
 	return error;
 }
@@ -120,7 +114,6 @@ static int guard_discard(struct vdev *vdev, uint64_t offset, uint64_t length)
 {
 	struct guard *guard = (struct guard *)vdev;
 	int error = guard->claim ? claim_may_write(guard->claim) : 0;
-
 	if (!error)
 		error = vdev_discard(guard->inner, offset, length);
 	atomic_store(&guard->gave_back, true);
@@ -131,12 +124,10 @@ static int guard_discard(struct vdev *vdev, uint64_t offset, uint64_t length)
 static bool may_ask(struct guard *guard)
 {
 	uint64_t now_us = clock_us(guard->clock);
-	bool may;
-
 	if (!atomic_load(&guard->vdev.is_full))
 		return true;
 	pthread_mutex_lock(&guard->lock);
-	may = atomic_exchange(&guard->gave_back, false) || now_us - guard->asked_us >= ASK_US;
+	bool may = atomic_exchange(&guard->gave_back, false) || now_us - guard->asked_us >= ASK_US;
 	if (may)
 		guard->asked_us = now_us;
 	pthread_mutex_unlock(&guard->lock);
@@ -148,7 +139,6 @@ static int guard_reserve(struct vdev *vdev, uint64_t offset, uint64_t length, bo
 	struct guard *guard = (struct guard *)vdev;
 	bool may = may_take && may_ask(guard);
 	int error = guard->claim ? claim_may_write(guard->claim) : 0;
-
 	if (error)
 		return error;
 	error = guard->inner->ops->reserve(guard->inner, offset, length, may);
@@ -162,7 +152,6 @@ static int guard_reserve(struct vdev *vdev, uint64_t offset, uint64_t length, bo
 static void guard_close(struct vdev *vdev)
 {
 	struct guard *guard = (struct guard *)vdev;
-
 	pthread_cond_destroy(&guard->ended_one);
 	pthread_mutex_destroy(&guard->lock);
 	free(guard);
@@ -173,7 +162,6 @@ static int guard_writev(struct vdev *vdev, uint64_t offset, const struct iovec *
 	struct guard *guard = (struct guard *)vdev;
 	int error = guard->claim ? claim_may_write(guard->claim) : 0;
 	uint64_t length = 0;
-
 	if (!error)
 		error = vdev_writev(guard->inner, offset, iov, count);
 	for (unsigned i = 0; i < count; i++)
@@ -187,7 +175,6 @@ static int guard_zero(struct vdev *vdev, uint64_t offset, uint64_t length)
 {
 	struct guard *guard = (struct guard *)vdev;
 	int error = guard->claim ? claim_may_write(guard->claim) : 0;
-
 	return error ? error : vdev_zero(guard->inner, offset, length);
 }
 
@@ -201,7 +188,6 @@ struct vdev *guard_new(struct vdev *inner, struct claim *claim, const struct clo
 		       void (*refused)(void *context), void *context)
 {
 	struct guard *guard = calloc(1, sizeof(*guard));
-
 	if (!guard)
 		return NULL;
 	guard->vdev = (struct vdev){
@@ -227,10 +213,8 @@ void guard_set_size(struct vdev *vdev, uint64_t size_bytes)
 bool guard_has_failed(struct vdev *vdev)
 {
 	struct guard *guard = (struct guard *)vdev;
-	bool failed;
-
 	pthread_mutex_lock(&guard->lock);
-	failed = guard->failed != 0;
+	bool failed = guard->failed != 0;
 	pthread_mutex_unlock(&guard->lock);
 	return failed;
 }
@@ -238,10 +222,8 @@ bool guard_has_failed(struct vdev *vdev)
 bool guard_host_is_full(struct vdev *vdev, uint64_t *refused_us)
 {
 	struct guard *guard = (struct guard *)vdev;
-	bool is_full;
-
 	pthread_mutex_lock(&guard->lock);
-	is_full = atomic_load(&vdev->is_full);
+	bool is_full = atomic_load(&vdev->is_full);
 	*refused_us = guard->refused_us;
 	pthread_mutex_unlock(&guard->lock);
 	return is_full;
@@ -250,13 +232,11 @@ bool guard_host_is_full(struct vdev *vdev, uint64_t *refused_us)
 void guard_ask_again(struct vdev *vdev)
 {
 	struct guard *guard = (struct guard *)vdev;
-	uint64_t offset, length;
-
 	if (!atomic_load(&vdev->is_full))
 		return;
 	pthread_mutex_lock(&guard->lock);
-	offset = guard->refused_offset;
-	length = guard->refused_length;
+	uint64_t offset = guard->refused_offset;
+	uint64_t length = guard->refused_length;
 	pthread_mutex_unlock(&guard->lock);
 	if (vdev_is_sparse(vdev) && guard_reserve(vdev, offset, length, true) == 0)
 		host_gave(guard); /* it was a write that was refused, or somebody else got a place for it */

@@ -19,7 +19,6 @@ struct seed {
 static uint64_t guid_from(const struct seed *seed)
 {
 	struct hash128 h = hash128(seed, sizeof(*seed));
-
 	return h.low ? h.low : 1;
 }
 
@@ -50,7 +49,6 @@ uint64_t guid_new(const struct part *part, const char *snapshot)
 uint64_t guid_of(const struct part *part, const struct store_snapshot *snapshot)
 {
 	struct seed seed;
-
 	if (snapshot->guid)
 		return snapshot->guid;
 	begin(&seed, part);

@@ -50,14 +50,12 @@ const char *lcpfs_event_kind_name(enum lcpfs_event_kind kind)
 		[LCPFS_EVENT_CLONED] = "cloned",       [LCPFS_EVENT_PROMOTED] = "promoted",
 		[LCPFS_EVENT_BOOKMARK] = "bookmark",
 	};
-
 	return (unsigned)kind < ARRAY_LENGTH(names) && names[kind] ? names[kind] : "unknown";
 }
 
 static le64 value_of(double value)
 {
 	uint64_t bits;
-
 	memcpy(&bits, &value, sizeof(bits));
 	return le64_of(bits);
 }
@@ -66,7 +64,6 @@ static double double_of(le64 field)
 {
 	uint64_t bits = le64_get(field);
 	double value;
-
 	memcpy(&value, &bits, sizeof(value));
 	return value;
 }
@@ -89,7 +86,6 @@ static size_t text_room(uint32_t kind)
 static void put_learned(const struct lcpfs_event *event, struct fmt_history_entry *e)
 {
 	le64 learned[HISTORY_LEARNED];
-
 	for (unsigned i = 0; i < HISTORY_LEARNED; i++)
 		learned[i] = value_of((i % 2 ? event->learned_confidence : event->learned)[i / 2]);
 	memcpy(e->text + HISTORY_LEARNED_AT, learned, sizeof(learned));
@@ -98,7 +94,6 @@ static void put_learned(const struct lcpfs_event *event, struct fmt_history_entr
 static void get_learned(const struct fmt_history_entry *e, struct lcpfs_event *event)
 {
 	le64 learned[HISTORY_LEARNED];
-
 	memcpy(learned, e->text + HISTORY_LEARNED_AT, sizeof(learned));
 	for (unsigned i = 0; i < HISTORY_LEARNED; i++)
 		(i % 2 ? event->learned_confidence : event->learned)[i / 2] = double_of(learned[i]);
@@ -136,7 +131,6 @@ static void event_to_entry(const struct lcpfs_pool *pool, const struct lcpfs_eve
 static void copy_name(const struct lcpfs_pool *pool, uint32_t id, char *name)
 {
 	const struct part *part = id ? part_find(pool, id) : NULL;
-
 	snprintf(name, LCPFS_NAME_MAX + 1, "%s", part ? part->name : "");
 }
 
@@ -144,7 +138,6 @@ static void copy_name(const struct lcpfs_pool *pool, uint32_t id, char *name)
 static void copy_text(const uint8_t *from, char *to, size_t room)
 {
 	size_t length = strnlen((const char *)from, room - 1);
-
 	memcpy(to, from, length);
 	to[length] = '\0';
 	plain_text(to);
@@ -154,7 +147,6 @@ static void copy_text(const uint8_t *from, char *to, size_t room)
 static uint64_t time_of(const struct fmt_history_entry *e)
 {
 	uint64_t time_s = le64_get(e->time_s);
-
 	return time_s > INT64_MAX ? 0 : time_s;
 }
 
@@ -167,7 +159,6 @@ static void entry_to_event(const struct lcpfs_pool *pool, const struct fmt_histo
 			   struct lcpfs_event *event)
 {
 	unsigned codes = (unsigned)in_range(value_get(e, VALUE_VERDICT_REASON), 0, 65535);
-
 	*event = (struct lcpfs_event){
 		.number = le64_get(e->number),
 		.time_s = time_of(e),
@@ -203,7 +194,6 @@ static struct fmt_history_entry *pending_room(struct event_list *pending)
 {
 	uint32_t room = pending->room ? pending->room * 2 : 16;
 	struct fmt_history_entry *list;
-
 	if (pending->count < pending->room)
 		return &pending->list[pending->count];
 	if (room > PENDING_MAX || !(list = realloc(pending->list, room * sizeof(*list))))
@@ -217,7 +207,6 @@ void history_add(struct lcpfs_pool *pool, const struct lcpfs_event *event)
 {
 	struct fmt_history_entry *e = pool->options.read_only ? NULL : pending_room(&pool->pending);
 	struct lcpfs_event numbered = *event;
-
 	if (!e)
 		return;
 	if (pool->pending.count == 0)
@@ -240,7 +229,6 @@ void history_note(struct lcpfs_pool *pool, enum lcpfs_event_kind kind, uint32_t 
 		.reason = -1,
 	};
 	va_list args;
-
 	va_start(args, format);
 	vsnprintf(event.text, sizeof(event.text), format, args);
 	va_end(args);
@@ -256,12 +244,10 @@ void history_into(struct txg *txg)
 {
 	const struct lcpfs_pool *pool = txg->pool;
 	uint64_t next = le64_get(pool->uberblock.history_next);
-
 	for (uint32_t i = 0; i < pool->pending.count; i++, next++) {
 		uint32_t place = (uint32_t)(next % capacity(pool));
 		struct fmt_history *page =
 			txg_change(txg, layout_history_page(&pool->layout) + place / HISTORY_ENTRIES);
-
 		page->entry[place % HISTORY_ENTRIES] = pool->pending.list[i];
 	}
 	txg->uberblock.history_next = le64_of(next);
@@ -277,7 +263,6 @@ void history_written(struct lcpfs_pool *pool, const struct txg *txg)
 int history_flush(struct lcpfs_pool *pool)
 {
 	struct txg txg;
-
 	if (pool->pending.count == 0)
 		return 0;
 	txg_begin(pool, &txg);
@@ -291,26 +276,22 @@ static const struct fmt_history_entry *entry_numbered(const struct lcpfs_pool *p
 {
 	uint64_t written = le64_get(pool->uberblock.history_next);
 	uint32_t place = (uint32_t)((number - 1) % capacity(pool));
-	const struct fmt_history_entry *e;
-	const struct fmt_history *page;
-
 	if (number > written)
 		return &pool->pending.list[number - written - 1];
-	page = txg_current(pool, layout_history_page(&pool->layout) + place / HISTORY_ENTRIES);
-	e = &page->entry[place % HISTORY_ENTRIES];
+	const struct fmt_history *page =
+		txg_current(pool, layout_history_page(&pool->layout) + place / HISTORY_ENTRIES);
+	const struct fmt_history_entry *e = &page->entry[place % HISTORY_ENTRIES];
 	return le64_get(e->number) == number ? e : NULL;
 }
 
 int lcpfs_pool_events(struct lcpfs_pool *pool, uint64_t after, struct lcpfs_event *list, size_t room,
 		      size_t *count)
 {
-	uint64_t newest, oldest;
-
 	*count = 0;
 	pthread_mutex_lock(&pool->lock);
 	host_look(pool);
-	newest = le64_get(pool->uberblock.history_next) + pool->pending.count;
-	oldest = newest - MIN_OF(newest, (uint64_t)capacity(pool) + pool->pending.count) + 1;
+	uint64_t newest = le64_get(pool->uberblock.history_next) + pool->pending.count;
+	uint64_t oldest = newest - MIN_OF(newest, (uint64_t)capacity(pool) + pool->pending.count) + 1;
 	oldest = MAX_OF(oldest, newest - MIN_OF(newest, room) + 1);
 	if (after < newest)
 		oldest = MAX_OF(oldest, after + 1);
@@ -318,7 +299,6 @@ int lcpfs_pool_events(struct lcpfs_pool *pool, uint64_t after, struct lcpfs_even
 		oldest = newest + 1;
 	for (uint64_t n = oldest; n - 1 < newest; n++) {
 		const struct fmt_history_entry *e = entry_numbered(pool, n);
-
 		if (e)
 			entry_to_event(pool, e, &list[(*count)++]);
 	}

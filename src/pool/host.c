@@ -20,7 +20,6 @@ enum { SETTLED_US = 2 * 1000000 };
 static void host_words(const struct lcpfs_pool *pool, bool full, char *text, size_t room)
 {
 	char host[200] = "";
-
 	if (pool->device->place.device) /* it is a file */
 		vdev_file_host(pool->device, host, sizeof(host));
 	snprintf(text, room,
@@ -33,7 +32,6 @@ static void host_words(const struct lcpfs_pool *pool, bool full, char *text, siz
 static void tell(const struct lcpfs_pool *pool, bool full)
 {
 	char text[400];
-
 	if (!pool->options.notice)
 		return;
 	host_words(pool, full, text, sizeof(text));
@@ -44,7 +42,6 @@ static void tell(const struct lcpfs_pool *pool, bool full)
 void host_refused(void *context)
 {
 	struct lcpfs_pool *pool = context;
-
 	if (atomic_exchange(&pool->host.is_full, true))
 		return;
 	tell(pool, true);
@@ -54,7 +51,6 @@ void host_refused(void *context)
 static void note(struct lcpfs_pool *pool, bool full)
 {
 	char text[400];
-
 	host_words(pool, full, text, sizeof(text));
 	history_note(pool, LCPFS_EVENT_HOST, 0, 0, 0, "%.360s", text);
 }
@@ -63,7 +59,6 @@ void host_look(struct lcpfs_pool *pool)
 {
 	uint64_t refused_us;
 	bool refuses = guard_host_is_full(pool->vdev, &refused_us);
-
 	if (atomic_exchange(&pool->host.unnoted, false))
 		note(pool, true);
 	if (refuses || !atomic_load(&pool->host.is_full) || clock_us(&pool->clock) - refused_us < SETTLED_US)
@@ -87,7 +82,6 @@ uint32_t host_call_back(struct part *part)
 {
 	struct part *other;
 	uint32_t given = 0, slot = 0;
-
 	while ((other = part_hold_next(part->pool, &slot))) {
 		if (other != part)
 			given += store_give_back(other->store);

@@ -33,7 +33,6 @@ static void fill_counters(struct lcpfs_partition_info *info, const struct store_
 static void fill_from_store(struct lcpfs_partition_info *info, struct part *part)
 {
 	struct store_stats stats;
-
 	store_stats(part->store, &stats);
 	fill_counters(info, &stats.counters);
 	info->background_units = stats.background.units;
@@ -89,7 +88,6 @@ static void fill_info(struct lcpfs_partition_info *info, struct part *part)
 static int compare_ids(const void *a, const void *b)
 {
 	const struct lcpfs_partition_info *x = a, *y = b;
-
 	return x->id < y->id ? -1 : x->id > y->id;
 }
 
@@ -98,7 +96,6 @@ static void fill_all_from_engine(struct lcpfs_pool *pool, struct lcpfs_partition
 {
 	struct lcpfs_engine_partition *known = calloc(count + 1, sizeof(*known));
 	size_t found = known ? lcpfs_engine_get_partitions(pool->engine, known, count) : 0;
-
 	for (size_t i = 0, k = 0; i < count; i++) {
 		while (k < MIN_OF(found, count) && known[k].id < list[i].id)
 			k++;
@@ -111,7 +108,6 @@ static void fill_all_from_engine(struct lcpfs_pool *pool, struct lcpfs_partition
 static size_t fill_all(struct lcpfs_pool *pool, struct lcpfs_partition_info *list)
 {
 	size_t count = 0;
-
 	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
 		if (pool->parts[slot])
 			fill_info(&list[count++], pool->parts[slot]);
@@ -124,7 +120,6 @@ static size_t fill_all(struct lcpfs_pool *pool, struct lcpfs_partition_info *lis
 int lcpfs_pool_list(struct lcpfs_pool *pool, struct lcpfs_partition_info *list, size_t room, size_t *count)
 {
 	struct lcpfs_partition_info *all = calloc(pool->layout.partition_slots, sizeof(*all));
-
 	*count = 0;
 	if (!all)
 		return -LCPFS_E_NOMEM;
@@ -140,7 +135,6 @@ int lcpfs_pool_list(struct lcpfs_pool *pool, struct lcpfs_partition_info *list, 
 void info_of_part(struct lcpfs_partition_info *info, struct part *part)
 {
 	struct lcpfs_engine_partition known;
-
 	fill_info(info, part);
 	if (lcpfs_engine_get_partition(part->pool->engine, part->id, &known) == 0)
 		fill_from_engine(info, &known);
@@ -154,10 +148,8 @@ static int no_partition(const char *name, struct lcpfs_failure *failure)
 int lcpfs_partition_get_info(struct lcpfs_pool *pool, const char *name, struct lcpfs_partition_info *info,
 			     struct lcpfs_failure *failure)
 {
-	struct part *part;
-
 	pthread_mutex_lock(&pool->lock);
-	part = part_named(pool, name);
+	struct part *part = part_named(pool, name);
 	if (part)
 		info_of_part(info, part);
 	pthread_mutex_unlock(&pool->lock);
@@ -184,7 +176,6 @@ int lcpfs_partition_get_iostat(struct lcpfs_pool *pool, const char *name, struct
 static const char *why_faulted(const struct part *part)
 {
 	struct store_stats stats;
-
 	if (!part->store)
 		return part->fault;
 	store_stats(part->store, &stats);
@@ -205,7 +196,6 @@ static void set_health(struct lcpfs_pool_info *info, enum lcpfs_health health, c
 static void fill_health(struct lcpfs_pool *pool, struct lcpfs_pool_info *info)
 {
 	char text[400];
-
 	info->health = LCPFS_HEALTH_ONLINE;
 	if (pool->suspended)
 		set_health(info, LCPFS_HEALTH_FAULTED, "",
@@ -219,7 +209,6 @@ static void fill_health(struct lcpfs_pool *pool, struct lcpfs_pool_info *info)
 		set_health(info, LCPFS_HEALTH_DEGRADED, "", text);
 	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
 		const char *why = pool->parts[slot] ? why_faulted(pool->parts[slot]) : NULL;
-
 		if (why)
 			set_health(info, LCPFS_HEALTH_DEGRADED, pool->parts[slot]->name, why);
 	}
@@ -252,7 +241,6 @@ static void count_part(struct lcpfs_pool_info *info, const struct part *part)
 int lcpfs_pool_get_info(struct lcpfs_pool *pool, struct lcpfs_pool_info *info)
 {
 	const struct layout *l = &pool->layout;
-
 	pthread_mutex_lock(&pool->lock);
 	*info = (struct lcpfs_pool_info){
 		.guid = l->guid,
@@ -287,11 +275,9 @@ static int explain_part(struct lcpfs_pool *pool, const char *name, struct lcpfs_
 			struct lcpfs_failure *failure)
 {
 	char why[200] = "";
-	struct part *part;
 	uint32_t id = 0;
-
 	pthread_mutex_lock(&pool->lock);
-	part = part_named(pool, name);
+	struct part *part = part_named(pool, name);
 	if (part)
 		id = part->id;
 	if (part && !part->store)
@@ -314,7 +300,6 @@ static void mention_fault(struct lcpfs_pool *pool, struct lcpfs_engine_decision 
 	pthread_mutex_lock(&pool->lock);
 	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
 		const struct part *part = pool->parts[slot];
-
 		if (!part || part->store)
 			continue;
 		snprintf(decision->advice, sizeof(decision->advice),
@@ -328,11 +313,9 @@ static void mention_fault(struct lcpfs_pool *pool, struct lcpfs_engine_decision 
 int lcpfs_pool_explain(struct lcpfs_pool *pool, const char *name, struct lcpfs_engine_decision *decision,
 		       struct lcpfs_failure *failure)
 {
-	int error;
-
 	if (name)
 		return explain_part(pool, name, decision, failure);
-	error = lcpfs_engine_explain(pool->engine, 0, decision);
+	int error = lcpfs_engine_explain(pool->engine, 0, decision);
 	if (!error)
 		mention_fault(pool, decision);
 	return error;

@@ -35,7 +35,6 @@ enum {
 static struct lcpfs_engine_spec spec_of(const struct part *part)
 {
 	uint64_t size = part_size_blocks(part);
-
 	return (struct lcpfs_engine_spec){
 		.id = part->id,
 		.name = part->name,
@@ -54,7 +53,6 @@ int keeper_add_part(struct lcpfs_pool *pool, const struct part *part)
 {
 	struct lcpfs_engine_spec spec = spec_of(part), nothing = spec;
 	int error = lcpfs_engine_add(pool->engine, &spec, NULL);
-
 	if (error != -LCPFS_E_NOSPC)
 		return error;
 	nothing.size_blocks = nothing.min_size_blocks = 0;
@@ -67,7 +65,6 @@ int keeper_add_part(struct lcpfs_pool *pool, const struct part *part)
 void keeper_fix_size(struct lcpfs_pool *pool, const struct part *part)
 {
 	uint64_t size = part_size_blocks(part);
-
 	may_fail(lcpfs_engine_set_limits(pool->engine, part->id, size, size));
 }
 
@@ -83,11 +80,9 @@ static uint64_t told_size(const struct part *part)
 void keeper_tell_sizes(struct lcpfs_pool *pool, enum lcpfs_engine_cause cause)
 {
 	uint64_t now_us = clock_us(&pool->clock);
-
 	for (unsigned pass = 0; pass < 2; pass++) {
 		for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
 			const struct part *part = pool->parts[slot];
-
 			if (part)
 				may_fail(lcpfs_engine_resized(pool->engine, part->id, now_us, told_size(part),
 							      cause));
@@ -97,11 +92,9 @@ void keeper_tell_sizes(struct lcpfs_pool *pool, enum lcpfs_engine_cause cause)
 
 static void measure_part(struct lcpfs_pool *pool, struct part *part, uint64_t now_us)
 {
-	struct lcpfs_engine_counters counters;
 	struct store_stats s;
-
 	store_stats(part->store, &s);
-	counters = (struct lcpfs_engine_counters){
+	struct lcpfs_engine_counters counters = {
 		.read_ops = s.counters.reads,
 		.write_ops = s.counters.writes,
 		.read_latency_us = (double)s.counters.read_us,
@@ -118,7 +111,6 @@ static void measure_part(struct lcpfs_pool *pool, struct part *part, uint64_t no
 static void measure(struct lcpfs_pool *pool, bool only_if_due)
 {
 	uint64_t now_us = clock_us(&pool->clock);
-
 	pthread_mutex_lock(&pool->lock);
 	if (!only_if_due || now_us - pool->keeper.measured_us >= ROUND_US) {
 		pool->keeper.measured_us = now_us;
@@ -141,7 +133,6 @@ void keeper_measure(struct lcpfs_pool *pool)
 static struct part *hold(struct lcpfs_pool *pool, uint32_t id)
 {
 	struct part *part = id ? part_find(pool, id) : NULL;
-
 	if (!part || part->removing)
 		return NULL;
 	part_hold(part);
@@ -152,7 +143,6 @@ static struct part *hold(struct lcpfs_pool *pool, uint32_t id)
 static uint64_t copied_blocks(const struct part *part)
 {
 	struct store_stats stats;
-
 	if (!part || !part->store)
 		return 0;
 	store_stats(part->store, &stats);
@@ -185,7 +175,6 @@ static struct lcpfs_event event_of(const struct lcpfs_engine_decision *d, enum l
 		.verdict = -1,
 		.reason = (int)d->reason,
 	};
-
 	snprintf(event.text, sizeof(event.text), "%.*s", (int)sizeof(event.text) - 1, d->sentence);
 	return event;
 }
@@ -200,7 +189,6 @@ static void note_move(struct lcpfs_pool *pool, const struct lcpfs_engine_decisio
 {
 	struct lcpfs_event event = event_of(d, LCPFS_EVENT_MOVED);
 	char size[WORDS_ROOM];
-
 	event.blocks = moved->blocks;
 	event.duration_us = moved->duration_us;
 	event.from_new_blocks = size_or_free(pool, move->from);
@@ -237,7 +225,6 @@ struct purse {
 static bool within_cost(void *context, uint64_t done, uint64_t total)
 {
 	const struct purse *purse = context;
-
 	(void)done;
 	(void)total;
 	return !(purse->most > 0) || (double)(copied_blocks(purse->from) - purse->before) < purse->most;
@@ -249,7 +236,6 @@ uint64_t keeper_carry_out(struct lcpfs_pool *pool, const struct lcpfs_engine_dec
 	struct lcpfs_engine_moved moved = {0};
 	struct purse purse = {.most = d->cost_limit_blocks};
 	uint64_t begin_us = clock_us(&pool->clock);
-
 	pthread_mutex_lock(&pool->lock);
 	move.from = hold(pool, d->from_id);
 	move.to = hold(pool, d->to_id);
@@ -301,10 +287,8 @@ static bool worth_noting(const struct lcpfs_pool *pool, const struct lcpfs_engin
 static void note_decision(struct lcpfs_pool *pool, const struct lcpfs_engine_decision *d)
 {
 	uint64_t now_us = clock_us(&pool->clock);
-
 	if (worth_noting(pool, d, now_us)) {
 		struct lcpfs_event event = event_of(d, LCPFS_EVENT_DECISION);
-
 		history_add(pool, &event);
 		pool->keeper.decision_us = pool->keeper.reason_us[d->reason] = now_us;
 		pool->keeper.decision_sequence = d->sequence;
@@ -322,7 +306,6 @@ static void say_outcome(const struct lcpfs_engine_outcome *o, struct lcpfs_event
 {
 	double less = percent_less(o, o->epsilon_before - o->epsilon_after);
 	char came[WORDS_ROOM], error[WORDS_ROOM], expected[WORDS_ROOM];
-
 	words_number(came, less < 0 ? -less : less);
 	words_number(error, percent_less(o, o->standard_error));
 	words_number(expected, percent_less(o, o->expected_gain));
@@ -344,7 +327,6 @@ static void put_learned(struct lcpfs_event *event, const struct lcpfs_engine_sta
 				  s->shrink_step.value};
 	const double confidence[] = {s->pressure_confidence, s->cooldown_confidence, s->growth_confidence,
 				     s->shrink_confidence};
-
 	static_assert(sizeof(learned) == sizeof(event->learned), "thresholds");
 	memcpy(event->learned, learned, sizeof(learned));
 	memcpy(event->learned_confidence, confidence, sizeof(confidence));
@@ -373,7 +355,6 @@ static void note_outcome(struct lcpfs_pool *pool, const struct lcpfs_engine_outc
 		.verdict = (int)o->verdict,
 		.reason = (int)o->reason,
 	};
-
 	say_outcome(o, &event);
 	if (!lcpfs_engine_get_statistics(pool->engine, &s))
 		put_learned(&event, &s);
@@ -395,11 +376,10 @@ static void remember_newest(struct lcpfs_pool *pool, const struct lcpfs_engine_o
 static bool note_outcomes(struct lcpfs_pool *pool, bool quietly)
 {
 	struct lcpfs_engine_outcome *list = calloc(LCPFS_ENGINE_OUTCOMES_MAX, sizeof(*list));
-	size_t count, first;
-
+	size_t first;
 	if (!list)
 		return false;
-	count = lcpfs_engine_get_outcomes(pool->engine, list, LCPFS_ENGINE_OUTCOMES_MAX);
+	size_t count = lcpfs_engine_get_outcomes(pool->engine, list, LCPFS_ENGINE_OUTCOMES_MAX);
 	for (first = count; first > 0 && !is_newest_known(pool, &list[first - 1]); first--)
 		;
 	for (size_t i = first; i < count && !quietly; i++)
@@ -420,17 +400,14 @@ static size_t blob_room(const struct lcpfs_pool *pool)
 static bool blob_differs(const struct lcpfs_pool *pool, uint32_t i, const uint8_t *bytes, size_t length)
 {
 	const struct fmt_blob *page = txg_current(pool, layout_engine_page(&pool->layout) + i);
-
 	return le32_get(page->page.head.count) != length || memcmp(page->bytes, bytes, length) != 0;
 }
 
 static void save_page(struct txg *txg, uint32_t i, const uint8_t *bytes, size_t length)
 {
-	struct fmt_blob *page;
-
 	if (!blob_differs(txg->pool, i, bytes, length))
 		return;
-	page = txg_change(txg, layout_engine_page(&txg->pool->layout) + i);
+	struct fmt_blob *page = txg_change(txg, layout_engine_page(&txg->pool->layout) + i);
 	memset(page->bytes, 0, sizeof(page->bytes));
 	memcpy(page->bytes, bytes, length);
 	page->page.head.count = le32_of((uint32_t)length);
@@ -441,12 +418,10 @@ void keeper_save(struct txg *txg)
 	struct lcpfs_pool *pool = txg->pool;
 	uint8_t *bytes = malloc(blob_room(pool) + 1);
 	size_t length = bytes ? lcpfs_engine_save(pool->engine, bytes, blob_room(pool)) : 0;
-
 	sample_into(txg);
 	/* What does not fit is not kept: the pool works without, and learns it again. */
 	for (uint32_t i = 0; length && length <= blob_room(pool) && i < pool->layout.engine_pages; i++) {
 		size_t at = MIN_OF((size_t)i * BLOB_BYTES, length);
-
 		save_page(txg, i, bytes + at, MIN_OF(length - at, (size_t)BLOB_BYTES));
 	}
 	free(bytes);
@@ -459,13 +434,11 @@ static int load(struct lcpfs_pool *pool)
 	uint8_t *bytes = malloc(blob_room(pool) + 1);
 	size_t length = 0;
 	int error = 0;
-
 	if (!bytes)
 		return -LCPFS_E_NOMEM;
 	for (uint32_t i = 0; i < pool->layout.engine_pages; i++) {
 		const struct fmt_blob *page = txg_current(pool, layout_engine_page(&pool->layout) + i);
 		size_t part = MIN_OF(le32_get(page->page.head.count), (uint32_t)BLOB_BYTES);
-
 		memcpy(bytes + length, page->bytes, part);
 		length += part;
 	}
@@ -478,10 +451,8 @@ static int load(struct lcpfs_pool *pool)
 static struct part *next_id(const struct lcpfs_pool *pool, uint32_t after)
 {
 	struct part *next = NULL;
-
 	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
 		struct part *part = pool->parts[slot];
-
 		if (part && part->id > after && (!next || part->id < next->id))
 			next = part;
 	}
@@ -491,7 +462,6 @@ static struct part *next_id(const struct lcpfs_pool *pool, uint32_t after)
 static int load_part(struct lcpfs_pool *pool, const struct part *part)
 {
 	struct lcpfs_engine_spec spec = spec_of(part);
-
 	return lcpfs_engine_add(pool->engine, &spec, NULL);
 }
 
@@ -503,7 +473,6 @@ int keeper_start_engine(struct lcpfs_pool *pool)
 		.mode = (enum lcpfs_engine_mode)le32_get(pool->uberblock.tune_mode),
 	};
 	int error = lcpfs_engine_create(&options, &pool->engine);
-
 	/* One that the engine does not take is one of a damaged pool: it is not moved then. */
 	for (struct part *part = next_id(pool, 0); part && !error; part = next_id(pool, part->id))
 		error = load_part(pool, part) == -LCPFS_E_NOMEM ? -LCPFS_E_NOMEM : 0;
@@ -525,7 +494,6 @@ static void write_down(struct lcpfs_pool *pool, bool outcomes)
 	bool events = pool->pending.count >= EVENTS_PENDING_MAX ||
 		      (pool->pending.count && now_us - pool->keeper.events_us >= EVENTS_US_MAX);
 	struct txg txg;
-
 	if (txg_refuse(pool, NULL) || !(save || events))
 		return;
 	txg_begin(pool, &txg);
@@ -540,10 +508,8 @@ static void write_down(struct lcpfs_pool *pool, bool outcomes)
 /* Deciding judges, too: what came of the last move is told before the next one is made. */
 static bool note_answer(struct lcpfs_pool *pool, const struct lcpfs_engine_decision *d)
 {
-	bool outcomes;
-
 	pthread_mutex_lock(&pool->lock);
-	outcomes = note_outcomes(pool, false);
+	bool outcomes = note_outcomes(pool, false);
 	note_decision(pool, d);
 	pthread_mutex_unlock(&pool->lock);
 	return outcomes;
@@ -552,12 +518,10 @@ static bool note_answer(struct lcpfs_pool *pool, const struct lcpfs_engine_decis
 void pool_tick(struct lcpfs_pool *pool)
 {
 	struct lcpfs_engine_decision d = {0};
-	bool outcomes;
-
 	pthread_mutex_lock(&pool->round);
 	measure(pool, false);
 	may_fail(lcpfs_engine_decide(pool->engine, clock_us(&pool->clock), &d));
-	outcomes = note_answer(pool, &d);
+	bool outcomes = note_answer(pool, &d);
 	if (d.action == LCPFS_ENGINE_MOVE)
 		keeper_carry_out(pool, &d);
 	pthread_mutex_lock(&pool->lock);
@@ -574,14 +538,12 @@ void pool_tick(struct lcpfs_pool *pool)
 static bool wait_for_next(struct lcpfs_pool *pool)
 {
 	struct timespec until;
-	bool stopping;
-
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += ROUND_US / 1000000;
 	pthread_mutex_lock(&pool->lock);
 	while (!pool->stopping && pthread_cond_timedwait(&pool->changed, &pool->lock, &until) == 0)
 		;
-	stopping = pool->stopping;
+	bool stopping = pool->stopping;
 	pthread_mutex_unlock(&pool->lock);
 	return !stopping;
 }
@@ -627,7 +589,6 @@ unsigned pool_step(struct lcpfs_pool *pool)
 	struct part *part;
 	unsigned busy = 0;
 	uint32_t slot = 0;
-
 	while ((part = part_hold_next(pool, &slot))) {
 		busy += store_step(part->store) > 0;
 		part_let_go(part);
@@ -639,8 +600,6 @@ int lcpfs_pool_set_tune(struct lcpfs_pool *pool, enum lcpfs_engine_mode mode, st
 {
 	static const char *const names[] = {"off", "observe", "on"};
 	struct txg txg;
-	int error;
-
 	if ((unsigned)mode > LCPFS_ENGINE_ON)
 		return failure_set(failure, LCPFS_E_INVALID, "the mode is off, observe or on");
 	pthread_mutex_lock(&pool->lock);
@@ -653,7 +612,7 @@ int lcpfs_pool_set_tune(struct lcpfs_pool *pool, enum lcpfs_engine_mode mode, st
 		     names[le32_get(pool->uberblock.tune_mode)]);
 	txg_begin(pool, &txg);
 	txg.uberblock.tune_mode = le32_of(mode);
-	error = txg_commit(&txg, failure);
+	int error = txg_commit(&txg, failure);
 	if (!error)
 		error = lcpfs_engine_set_mode(pool->engine, mode);
 	else
@@ -667,7 +626,6 @@ int lcpfs_pool_set_settings(struct lcpfs_pool *pool, const struct lcpfs_pool_set
 {
 	struct txg txg;
 	int error = 0;
-
 	if (settings->alarm_percent > 100)
 		return failure_set(failure, LCPFS_E_INVALID, "nothing is fuller than 100 percent");
 	pthread_mutex_lock(&pool->lock);

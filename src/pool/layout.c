@@ -61,7 +61,6 @@ uint64_t layout_page_block(const struct layout *l, unsigned copy, uint32_t page,
 uint64_t layout_root_block(const struct layout *l, unsigned copy, uint32_t partition_slot, unsigned slot)
 {
 	uint64_t roots = AREA_PAGES + 2 * (uint64_t)layout_page_count(l);
-
 	return layout_area_block(l, copy, roots + 2 * (uint64_t)partition_slot + slot);
 }
 
@@ -73,7 +72,6 @@ uint64_t layout_metaslab_block(const struct layout *l, uint32_t metaslab)
 int layout_reserve(struct vdev *vdev, const struct layout *l)
 {
 	int error = 0;
-
 	for (unsigned copy = 0; copy < COPIES && !error; copy++)
 		error = vdev_reserve(vdev, layout_area_block(l, copy, 0) * BLOCK_SIZE,
 				     l->area_blocks * BLOCK_SIZE);
@@ -83,7 +81,6 @@ int layout_reserve(struct vdev *vdev, const struct layout *l)
 static uint64_t area_blocks_needed(const struct layout *l)
 {
 	uint64_t used = AREA_PAGES + 2 * (uint64_t)layout_page_count(l) + 2 * (uint64_t)l->partition_slots;
-
 	return DIV_UP(used, (uint64_t)AREA_ALIGN_BLOCKS) * AREA_ALIGN_BLOCKS;
 }
 
@@ -98,7 +95,6 @@ static uint64_t usable_blocks(uint64_t device_bytes)
 static uint64_t default_metaslab_blocks(uint64_t device_blocks)
 {
 	uint64_t blocks = METASLAB_BLOCKS_MIN;
-
 	while (blocks < METASLAB_BLOCKS_MAX && device_blocks / blocks > METASLABS_WANTED_MAX)
 		blocks *= 2;
 	return blocks;
@@ -123,13 +119,11 @@ static void plan_counts(struct layout *l, uint64_t limit_blocks)
 {
 	uint64_t blocks = MIN_OF(l->device_blocks, limit_blocks);
 	uint64_t count = blocks / l->metaslab_blocks;
-	uint32_t further;
-
 	/* A first guess a little too high only makes the areas a little too large. */
 	l->map_pages = (uint32_t)DIV_UP(MIN_OF(GROWS_BY * count, (uint64_t)METASLABS_MAX), MAP_ENTRIES);
 	l->partition_slots = (uint32_t)MIN_OF(count / 8, (uint64_t)PARTITION_SLOTS_DEFAULT_MAX);
 	l->partition_slots = MAX_OF(l->partition_slots, (uint32_t)PARTITION_SLOTS_LEAST);
-	further = l->partition_slots - PARTITION_SLOTS_LEAST;
+	uint32_t further = l->partition_slots - PARTITION_SLOTS_LEAST;
 	l->engine_pages = ENGINE_PAGES + further / SLOTS_PER_ENGINE_PAGE;
 	l->history_pages = HISTORY_PAGES + further / SLOTS_PER_HISTORY_PAGE;
 	l->area_blocks = area_blocks_needed(l);
@@ -142,7 +136,6 @@ int layout_plan(uint64_t device_bytes, uint64_t limit_bytes, uint64_t metaslab_b
 {
 	uint64_t limit = limit_bytes ? limit_bytes : device_bytes;
 	int error = check_metaslab_bytes(metaslab_bytes, failure);
-
 	if (error)
 		return error;
 	if (MIN_OF(device_bytes, limit) < DEVICE_BYTES_MIN)
@@ -176,7 +169,6 @@ static uint64_t missing_blocks(const struct layout *l, uint64_t device_blocks)
 	uint64_t more = layout_metaslab_block(l, l->metaslab_count + 1) + l->area_blocks;
 	uint64_t least = DIV_UP(MAX_OF(more, l->device_blocks + l->area_blocks), (uint64_t)AREA_ALIGN_BLOCKS) *
 			 AREA_ALIGN_BLOCKS;
-
 	return least - MIN_OF(least, device_blocks);
 }
 
@@ -185,7 +177,6 @@ int layout_grow(const struct layout *from, uint64_t device_bytes, struct layout 
 {
 	uint64_t blocks = MIN_OF(usable_blocks(device_bytes), DEVICE_BLOCKS_MAX), max = layout_metaslabs_max(from);
 	uint64_t most = layout_metaslab_block(from, (uint32_t)max) + from->area_blocks;
-
 	*to = *from;
 	*missing = missing_blocks(from, blocks);
 	if (*missing)
@@ -204,7 +195,6 @@ int layout_grow(const struct layout *from, uint64_t device_bytes, struct layout 
 static void fill_partition_table(const struct layout *l, struct fmt_label *label)
 {
 	uint64_t sectors = l->device_blocks * BLOCK_SECTORS - 1;
-
 	memset(label->mbr, 0, sizeof(label->mbr));
 	label->mbr[0] = (struct fmt_mbr_partition){
 		.first_chs = {0, 2, 0},
@@ -294,7 +284,6 @@ static bool layout_is_sane(const struct layout *l)
 static bool devices_are_sane(const struct fmt_label *label)
 {
 	static const struct fmt_device none[LABEL_DEVICES];
-
 	return !le32_get(label->device_index) && le32_get(label->device_count) == 1 &&
 	       !le32_get(label->metaslab_first) && !memcmp(label->device, none, sizeof(none));
 }
@@ -326,7 +315,6 @@ static enum label_state judge_label(struct vdev *vdev, const struct fmt_label *l
 static enum label_state read_label(struct vdev *vdev, uint64_t block, struct layout *l)
 {
 	struct fmt_label label;
-
 	if (vdev_read(vdev, block * BLOCK_SIZE, &label, sizeof(label)))
 		return LABEL_UNREAD;
 	return judge_label(vdev, &label, l);
@@ -339,7 +327,6 @@ static bool find_back_label(struct vdev *vdev, struct layout *l)
 	uint64_t area_max = DIV_UP(AREA_PAGES + 2 * (uint64_t)(POOL_PAGES_MAX + PARTITION_SLOTS_MAX),
 				   (uint64_t)AREA_ALIGN_BLOCKS) *
 			    AREA_ALIGN_BLOCKS;
-
 	for (uint64_t back = AREA_ALIGN_BLOCKS; back <= MIN_OF(end, area_max); back += AREA_ALIGN_BLOCKS) {
 		if (read_label(vdev, end - back, l) == LABEL_GOOD && l->area_blocks == back &&
 		    l->device_blocks == end)
@@ -355,12 +342,10 @@ bool layout_find(struct vdev *vdev, struct layout *l)
 
 bool layout_is_pool(struct vdev *vdev)
 {
-	enum label_state front;
 	struct layout l;
-
 	if (vdev->size_bytes < BLOCK_SIZE)
 		return false;
-	front = read_label(vdev, 0, &l);
+	enum label_state front = read_label(vdev, 0, &l);
 	return (front != LABEL_NONE && front != LABEL_UNREAD) || find_back_label(vdev, &l);
 }
 
@@ -407,10 +392,8 @@ int layout_refuse_writing(const struct layout *l, const char *name, struct lcpfs
 static bool is_cut_off(const struct fmt_label *found, const struct fmt_label *wanted)
 {
 	static const uint8_t zeros[VDEV_SECTOR];
-
 	for (size_t at = 0; at < sizeof(*found); at += VDEV_SECTOR) {
 		const uint8_t *sector = (const uint8_t *)found + at;
-
 		if (memcmp(sector, zeros, VDEV_SECTOR) != 0 &&
 		    memcmp(sector, (const uint8_t *)wanted + at, VDEV_SECTOR) != 0)
 			return false;
@@ -424,14 +407,12 @@ static void verify_copy(struct vdev *vdev, const struct layout *l, unsigned copy
 	bool may_be_cut_off = crash == LAYOUT_BOTH || (crash == LAYOUT_BACK && copy == 1), unread;
 	uint64_t block = layout_area_block(l, copy, AREA_LABEL);
 	struct fmt_label wanted, found = {0};
-	bool repaired;
-
 	layout_to_label(l, &wanted);
 	report->checked_blocks++;
 	unread = vdev_read(vdev, block * BLOCK_SIZE, &found, sizeof(found)) != 0;
 	if (!unread && !memcmp(&wanted, &found, sizeof(wanted)))
 		return;
-	repaired = report->repair && !vdev_write(vdev, block * BLOCK_SIZE, &wanted, sizeof(wanted));
+	bool repaired = report->repair && !vdev_write(vdev, block * BLOCK_SIZE, &wanted, sizeof(wanted));
 	if (unread || !may_be_cut_off || !is_cut_off(&found, &wanted))
 		report_found(report, block, repaired,
 			     "the label's copy %u differs from the other one or is damaged", copy);
@@ -445,11 +426,9 @@ void layout_verify(struct vdev *vdev, const struct layout *l, enum layout_crash 
 
 int layout_read(struct vdev *vdev, struct layout *l, struct lcpfs_failure *failure)
 {
-	enum label_state front;
-
 	if (vdev->size_bytes < BLOCK_SIZE)
 		return refuse(vdev, LABEL_NONE, l, failure);
-	front = read_label(vdev, 0, l);
+	enum label_state front = read_label(vdev, 0, l);
 	/* A front label that is whole is believed: an old back one must not open a pool of another format. */
 	if (front == LABEL_TRUNCATED || front == LABEL_NEWER || front == LABEL_FEATURE || front == LABEL_OLDER)
 		return refuse(vdev, front, l, failure);

@@ -19,7 +19,6 @@ int lease_write(struct vdev *vdev, const struct layout *layout, uint64_t pid, co
 {
 	struct fmt_lease lease = {.pid = le64_of(pid)};
 	int error = 0;
-
 	if (strlen(control_path) >= sizeof(lease.control_path) || strlen(nbd_path) >= sizeof(lease.nbd_path))
 		return -LCPFS_E_INVALID;
 	memcpy(lease.control_path, control_path, strlen(control_path));
@@ -27,7 +26,6 @@ int lease_write(struct vdev *vdev, const struct layout *layout, uint64_t pid, co
 	fmt_seal(&lease, FMT_LEASE, layout->guid, 0, 0);
 	for (unsigned copy = 0; copy < COPIES && !error; copy++) {
 		uint64_t block = layout_area_block(layout, copy, AREA_LEASE);
-
 		error = vdev_write(vdev, block * BLOCK_SIZE, &lease, sizeof(lease));
 		if (!error)
 			error = vdev_flush(vdev);
@@ -45,13 +43,12 @@ static enum fmt_verdict read_copy(struct vdev *vdev, const struct layout *layout
 				  struct fmt_lease *lease)
 {
 	_Alignas(BLOCK_SIZE) struct fmt_lease block;
-	enum fmt_verdict verdict;
 
 	if (vdev_read_direct(vdev, layout_area_block(layout, copy, AREA_LEASE) * BLOCK_SIZE, &block,
 			     sizeof(block)))
 		return FMT_DAMAGED;
 	*lease = block;
-	verdict = fmt_verify(lease, FMT_LEASE, layout->guid, 0);
+	enum fmt_verdict verdict = fmt_verify(lease, FMT_LEASE, layout->guid, 0);
 	if (verdict == FMT_GOOD && !(ends(lease->control_path, sizeof(lease->control_path)) &&
 				     ends(lease->nbd_path, sizeof(lease->nbd_path))))
 		return FMT_DAMAGED;
@@ -62,7 +59,6 @@ static enum fmt_verdict read_copy(struct vdev *vdev, const struct layout *layout
 static bool rewrite(struct lcpfs_pool *pool, const struct fmt_lease *good)
 {
 	const struct layout *l = &pool->layout;
-
 	if (pool->claimant)
 		return !claim_rewrite(claimant_claim(pool->claimant));
 	if (!pool->lease_set || !good)
@@ -81,7 +77,6 @@ void lease_verify(struct lcpfs_pool *pool, struct report *report)
 	enum fmt_verdict verdict[COPIES];
 	const struct fmt_lease *good = NULL;
 	bool stale = false, in_flux = pool->was_open, damaged[COPIES], repaired = false;
-
 	if (pool->claimant)
 		claim_lock(claimant_claim(pool->claimant)); /* or it could be read half written */
 	for (unsigned copy = 0; copy < COPIES; copy++) {
@@ -109,7 +104,6 @@ void lease_verify(struct lcpfs_pool *pool, struct report *report)
 int lcpfs_pool_set_lease(struct lcpfs_pool *pool, const char *control_path, const char *nbd_path)
 {
 	int error;
-
 	if (pool->options.read_only)
 		return -LCPFS_E_READ_ONLY;
 	pthread_mutex_lock(&pool->lock);
@@ -129,7 +123,6 @@ static void look_at(struct vdev *vdev, const struct layout *layout, struct pool_
 {
 	struct fmt_lease lease;
 	struct stat status;
-
 	seen->owner_uid = fstat(vdev_file_descriptor(vdev), &status) ? 0 : status.st_uid;
 	seen->identity =
 		(struct lcpfs_identity){layout->guid, vdev->place.device, vdev->place.inode, vdev->place.offset};
@@ -149,7 +142,6 @@ int pool_look(const char *path, struct pool_seen *seen, struct lcpfs_failure *fa
 	struct vdev *vdev;
 	int error =
 		vdev_file_open(path, VDEV_OPEN_READ_ONLY | VDEV_OPEN_PEEK | VDEV_OPEN_NO_URING, 0, &vdev, failure);
-
 	memset(seen, 0, sizeof(*seen));
 	if (error)
 		return error;
@@ -164,7 +156,6 @@ int pool_look(const char *path, struct pool_seen *seen, struct lcpfs_failure *fa
 static void explain_busy(const char *path, struct lcpfs_failure *failure)
 {
 	struct pool_seen seen;
-
 	if (!failure || pool_look(path, &seen, NULL) || !seen.pid || !seen.control_path[0])
 		return;
 	failure_set(failure, LCPFS_E_BUSY, "%s (served at %.108s by process %" PRIu64 ", control socket %.108s)",
@@ -175,7 +166,6 @@ int lease_open_device(const char *path, unsigned flags, uint64_t size_bytes, str
 		      struct lcpfs_failure *failure)
 {
 	int error = vdev_file_open(path, flags, size_bytes, vdev, failure);
-
 	if (error == -LCPFS_E_BUSY)
 		explain_busy(path, failure);
 	return error;
@@ -186,7 +176,6 @@ int lcpfs_pool_read_lease(const char *path, char *control_path, char *nbd_path, 
 {
 	struct pool_seen seen;
 	int error = pool_look(path, &seen, failure);
-
 	if (!error && !seen.pid)
 		error = failure_set(failure, LCPFS_E_NOT_FOUND, "%s is not served", path);
 	if (error)
@@ -200,6 +189,5 @@ int lcpfs_pool_read_lease(const char *path, char *control_path, char *nbd_path, 
 void lcpfs_pool_get_identity(const struct lcpfs_pool *pool, struct lcpfs_identity *identity)
 {
 	const struct vdev_place *place = &pool->device->place;
-
 	*identity = (struct lcpfs_identity){pool->layout.guid, place->device, place->inode, place->offset};
 }

@@ -27,7 +27,6 @@ uint32_t map_owner(const struct lcpfs_pool *pool, uint32_t metaslab)
 void map_set(struct txg *txg, uint32_t metaslab, uint32_t owner)
 {
 	struct fmt_map *map = txg_change(txg, metaslab / MAP_ENTRIES);
-
 	CHECK(metaslab < txg->pool->layout.metaslab_count);
 	map->owner[metaslab % MAP_ENTRIES] = le32_of(owner);
 }
@@ -42,7 +41,6 @@ static bool is_available(const struct lcpfs_pool *pool, uint32_t metaslab)
 uint32_t map_pick_free(const struct lcpfs_pool *pool, uint32_t *list, uint32_t count)
 {
 	uint32_t found = 0;
-
 	for (uint32_t m = 0; m < pool->layout.metaslab_count && found < count; m++) {
 		if (is_available(pool, m))
 			list[found++] = m;
@@ -53,7 +51,6 @@ uint32_t map_pick_free(const struct lcpfs_pool *pool, uint32_t *list, uint32_t c
 void map_list(const struct part *part, uint32_t *list)
 {
 	uint32_t found = 0;
-
 	for (uint32_t m = 0; m < part->pool->layout.metaslab_count; m++) {
 		if (map_owner(part->pool, m) != part->id)
 			continue;
@@ -66,7 +63,6 @@ void map_list(const struct part *part, uint32_t *list)
 static void count_owner(struct lcpfs_pool *pool, uint32_t owner, int by)
 {
 	struct part *part = owner ? part_find(pool, owner) : NULL;
-
 	if (part)
 		part->metaslabs += (uint32_t)by;
 	else if (owner == NO_PARTITION)
@@ -90,7 +86,6 @@ void map_page_changed(struct lcpfs_pool *pool, uint32_t page, const struct fmt_m
 {
 	const struct fmt_map *after = txg_current(pool, page);
 	uint32_t first = page * MAP_ENTRIES;
-
 	for (uint32_t i = 0; i < MAP_ENTRIES && first + i < pool->layout.metaslab_count; i++) {
 		if (entry_of(before, i) == entry_of(after, i))
 			continue;
@@ -104,10 +99,8 @@ void map_page_changed(struct lcpfs_pool *pool, uint32_t page, const struct fmt_m
 static void verify_owners(struct lcpfs_pool *pool, struct report *report)
 {
 	uint32_t reported = 0;
-
 	for (uint32_t m = 0; m < pool->layout.metaslab_count; m++) {
 		uint32_t owner = map_owner(pool, m);
-
 		if (owner == NO_PARTITION || part_find(pool, owner) || owner == reported)
 			continue;
 		report_found(report, UINT64_MAX, false,
@@ -130,7 +123,6 @@ static void verify_owners(struct lcpfs_pool *pool, struct report *report)
 static void verify_part(struct lcpfs_pool *pool, const struct part *part, struct report *report)
 {
 	uint64_t size = part_size_blocks(part);
-
 	if (size < part->min_blocks || size > part->max_blocks)
 		report_found(report, UINT64_MAX, false,
 			     "partition %s has %" PRIu64 " blocks, not between its min of %" PRIu64
@@ -145,11 +137,9 @@ static void verify_part(struct lcpfs_pool *pool, const struct part *part, struct
 void map_verify(struct lcpfs_pool *pool, struct report *report)
 {
 	uint64_t min_sum = 0, size_sum = pool->free_metaslabs;
-
 	verify_owners(pool, report);
 	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
 		const struct part *part = pool->parts[slot];
-
 		if (!part)
 			continue;
 		verify_part(pool, part, report);
@@ -170,7 +160,6 @@ void map_verify(struct lcpfs_pool *pool, struct report *report)
 static uint32_t next_run(const struct lcpfs_pool *pool, uint32_t most, uint32_t *first)
 {
 	uint32_t m = 0, count = 0;
-
 	for (; !pool->blocked[m]; m++)
 		CHECK(m + 1 < pool->layout.metaslab_count);
 	*first = m;
@@ -183,7 +172,6 @@ void map_discard(struct lcpfs_pool *pool, uint32_t metaslabs)
 {
 	uint64_t metaslab_bytes = (uint64_t)pool->layout.metaslab_blocks * BLOCK_SIZE;
 	uint32_t first, count;
-
 	pthread_mutex_lock(&pool->lock);
 	while (pool->discarding_count)
 		pthread_cond_wait(&pool->changed, &pool->lock);

@@ -37,7 +37,6 @@ static uint64_t least_mib(struct part *part)
 	const struct lcpfs_pool *pool = part->pool;
 	uint64_t fits = size_data_in(pool, part_least_blocks(part) / pool->layout.metaslab_blocks);
 	struct store_stats stats;
-
 	store_stats(part->store, &stats);
 	return DIV_UP(MAX_OF(fits, stats.data_blocks), (UINT64_C(1) << 20) / BLOCK_SIZE);
 }
@@ -49,7 +48,6 @@ static uint64_t spare_above_min(const struct part *part)
 {
 	uint64_t min = part->min_blocks / part->pool->layout.metaslab_blocks;
 	uint64_t left = (uint64_t)part->metaslabs - part->releasing;
-
 	min = MAX_OF(min, (uint64_t)STORE_METASLABS_MIN);
 	return left - MIN_OF(left, min);
 }
@@ -59,7 +57,6 @@ static uint64_t room_below_max(const struct part *part)
 {
 	uint64_t max = part->max_blocks / part->pool->layout.metaslab_blocks;
 	uint64_t has = (uint64_t)part->metaslabs + part->incoming;
-
 	return max - MIN_OF(max, has);
 }
 
@@ -73,7 +70,6 @@ static int check_step(const struct move *move, struct lcpfs_failure *failure)
 {
 	const struct lcpfs_pool *pool = pool_of(move);
 	int error = txg_refuse(pool, failure);
-
 	if (!error && move->from)
 		error = part_refuse(move->from, failure);
 	if (!error && move->to)
@@ -107,7 +103,6 @@ static int commit_owner(struct lcpfs_pool *pool, const uint32_t *metaslabs, uint
 			struct lcpfs_failure *failure)
 {
 	struct txg txg;
-
 	txg_begin(pool, &txg);
 	for (uint32_t i = 0; i < count; i++)
 		map_set(&txg, metaslabs[i], to ? to->id : NO_PARTITION);
@@ -117,7 +112,6 @@ static int commit_owner(struct lcpfs_pool *pool, const uint32_t *metaslabs, uint
 static int hand_to(struct part *to, const uint32_t *metaslabs, uint32_t count, struct lcpfs_failure *failure)
 {
 	int error = store_add(to->store, metaslabs, count);
-
 	if (error)
 		failure_set(failure, (enum lcpfs_error) - error,
 			    "partition %s owns %" PRIu32 " metaslabs more, but will "
@@ -129,7 +123,6 @@ static int hand_to(struct part *to, const uint32_t *metaslabs, uint32_t count, s
 static int release(struct part *from, uint32_t *metaslab, struct lcpfs_failure *failure)
 {
 	int error = store_release(from->store, metaslab);
-
 	if (error == -LCPFS_E_TOO_SMALL)
 		failure_set(failure, LCPFS_E_TOO_SMALL,
 			    "partition %s cannot give more: with what it holds it needs %" PRIu64 "M", from->name,
@@ -160,11 +153,9 @@ static int fill_batch(struct move *move, struct batch *batch, struct lcpfs_failu
 	const struct lcpfs_pool *pool = move->from->pool;
 	const struct layout *l = &pool->layout;
 	uint64_t end_us = clock_us(&pool->clock) + BATCH_US;
-
 	do {
 		uint32_t *metaslab = &batch->list[batch->count];
 		int error = release(move->from, metaslab, failure);
-
 		if (error)
 			return error;
 		batch->count++;
@@ -183,18 +174,15 @@ static int fill_batch(struct move *move, struct batch *batch, struct lcpfs_failu
 static int pass_on(struct move *move, struct batch *batch, struct lcpfs_failure *failure)
 {
 	struct lcpfs_pool *pool = move->from->pool;
-	bool give_back;
-	int error;
-
 	if (!batch->count)
 		return 0;
 	pthread_mutex_lock(&pool->lock);
-	error = commit_owner(pool, batch->list, batch->count, move->to, failure);
+	int error = commit_owner(pool, batch->list, batch->count, move->to, failure);
 	batch->passed = !error;
 	if (!error)
 		count_moved(move, batch->count);
 	/* Suspended, nobody knows whose they are: then nobody uses them. */
-	give_back = error && !pool->suspended;
+	bool give_back = error && !pool->suspended;
 	pthread_mutex_unlock(&pool->lock);
 	if (give_back)
 		may_fail(hand_to(move->from, batch->list, batch->count, NULL));
@@ -205,7 +193,6 @@ static int pass_on(struct move *move, struct batch *batch, struct lcpfs_failure 
 static int begin_batch(struct move *move, struct batch *batch, struct lcpfs_failure *failure)
 {
 	int error = check_step(move, failure);
-
 	if (error)
 		return error;
 	if (!move->moved)
@@ -233,15 +220,13 @@ static int move_batch(struct move *move, struct lcpfs_failure *failure)
 {
 	struct lcpfs_pool *pool = move->from->pool;
 	struct batch batch = {.count = 0};
-	int error, passed;
-
 	pthread_mutex_lock(&pool->lock);
-	error = begin_batch(move, &batch, failure);
+	int error = begin_batch(move, &batch, failure);
 	pthread_mutex_unlock(&pool->lock);
 	if (error)
 		return error;
 	error = fill_batch(move, &batch, failure);
-	passed = pass_on(move, &batch, error ? NULL : failure);
+	int passed = pass_on(move, &batch, error ? NULL : failure);
 	pthread_mutex_lock(&pool->lock);
 	end_batch(move, &batch);
 	pthread_mutex_unlock(&pool->lock);
@@ -253,10 +238,8 @@ static int move_from_free(struct move *move, struct lcpfs_failure *failure)
 {
 	struct lcpfs_pool *pool = move->to->pool;
 	uint32_t count = 0, *list = NULL;
-	int error;
-
 	pthread_mutex_lock(&pool->lock);
-	error = check_step(move, failure);
+	int error = check_step(move, failure);
 	if (!error) {
 		count = (uint32_t)MIN_OF(room_below_max(move->to), (uint64_t)(move->wanted - move->moved));
 		count = MIN_OF(count, map_available(pool));
@@ -283,7 +266,6 @@ int move_run(struct move *move, struct lcpfs_failure *failure)
 {
 	struct lcpfs_pool *pool = pool_of(move);
 	int error = 0;
-
 	CHECK(move->from != move->to);
 	while (!error && move->moved < move->wanted) {
 		error = move->from ? move_batch(move, failure) : move_from_free(move, failure);
@@ -296,20 +278,16 @@ int move_run(struct move *move, struct lcpfs_failure *failure)
 
 static uint64_t available(struct lcpfs_pool *pool)
 {
-	uint64_t metaslabs;
-
 	pthread_mutex_lock(&pool->lock);
-	metaslabs = map_available(pool);
+	uint64_t metaslabs = map_available(pool);
 	pthread_mutex_unlock(&pool->lock);
 	return metaslabs;
 }
 
 static bool never_fits(struct lcpfs_pool *pool, uint64_t missing)
 {
-	bool never;
-
 	pthread_mutex_lock(&pool->lock);
-	never = missing > pool->layout.metaslab_count;
+	bool never = missing > pool->layout.metaslab_count;
 	pthread_mutex_unlock(&pool->lock);
 	return never;
 }
@@ -317,7 +295,6 @@ static bool never_fits(struct lcpfs_pool *pool, uint64_t missing)
 void move_make_room(struct lcpfs_pool *pool, uint64_t missing, uint32_t but_not)
 {
 	uint64_t target = available(pool) + missing, has;
-
 	map_discard(pool, UINT32_MAX);
 	if (never_fits(pool, missing) || lcpfs_engine_get_mode(pool->engine) != LCPFS_ENGINE_ON)
 		return;
@@ -325,7 +302,6 @@ void move_make_room(struct lcpfs_pool *pool, uint64_t missing, uint32_t but_not)
 	while ((has = available(pool)) < target) {
 		struct lcpfs_engine_decision d;
 		uint64_t blocks = (target - has) * pool->layout.metaslab_blocks;
-
 		CHECK(!lcpfs_engine_call_back(pool->engine, clock_us(&pool->clock), blocks, but_not, &d));
 		if (d.action != LCPFS_ENGINE_MOVE || keeper_carry_out(pool, &d) == 0)
 			break;
@@ -339,7 +315,6 @@ int part_begin_resize(struct lcpfs_pool *pool, const char *name, bool tries, str
 		      struct lcpfs_failure *failure)
 {
 	int error = (tries ? txg_refuse_trying : txg_refuse)(pool, failure);
-
 	if (error)
 		return error;
 	*part = part_named(pool, name);
@@ -374,7 +349,6 @@ void part_end_resize(struct part *part, uint32_t before)
 		.reason = -1,
 		.text = "of the pool, by hand",
 	};
-
 	part->resizing = false;
 	if (by) {
 		keeper_tell_sizes(pool, LCPFS_ENGINE_BY_HAND);
@@ -407,7 +381,6 @@ static int grow(struct part *part, uint64_t by, lcpfs_progress *progress, void *
 	struct lcpfs_pool *pool = part->pool;
 	struct move move = {.to = part, .wanted = (uint32_t)by, .progress = progress, .context = context};
 	uint64_t has = available(pool);
-
 	if (has < by)
 		move_make_room(pool, by - has, part->id);
 	has = available(pool);
@@ -421,7 +394,6 @@ static int shrink(struct part *part, uint64_t size, uint64_t by, lcpfs_progress 
 {
 	struct lcpfs_pool *pool = part->pool;
 	struct move move = {.from = part, .wanted = (uint32_t)by, .progress = progress, .context = context};
-
 	if (part_least_blocks(part) > size * pool->layout.metaslab_blocks)
 		return refuse_shrinking(part, failure);
 	return move_run(&move, failure);
@@ -429,10 +401,8 @@ static int shrink(struct part *part, uint64_t size, uint64_t by, lcpfs_progress 
 
 static uint32_t metaslabs_of(struct part *part)
 {
-	uint32_t count;
-
 	pthread_mutex_lock(&part->pool->lock);
-	count = part->metaslabs;
+	uint32_t count = part->metaslabs;
 	pthread_mutex_unlock(&part->pool->lock);
 	return count;
 }
@@ -441,7 +411,6 @@ static int check_limits(const struct part *part, uint64_t size, struct lcpfs_fai
 {
 	uint64_t metaslab_blocks = part->pool->layout.metaslab_blocks;
 	char limit[WORDS_ROOM];
-
 	if (size > part->max_blocks / metaslab_blocks)
 		return failure_set(failure, LCPFS_E_INVALID, "partition %s has a max of %s", part->name,
 				   words_blocks(limit, (double)part->max_data_blocks));
@@ -457,7 +426,6 @@ int part_resize_to(struct part *part, uint64_t size, lcpfs_progress *progress, v
 {
 	uint32_t before = metaslabs_of(part);
 	int error = check_limits(part, size, failure);
-
 	if (error)
 		return error;
 	if (size > before)
@@ -481,7 +449,6 @@ int part_check_resize(struct part *part, uint64_t size, struct lcpfs_failure *fa
 {
 	const struct lcpfs_pool *pool = part->pool;
 	uint64_t has = pool->free_metaslabs, by = size - MIN_OF(size, (uint64_t)part->metaslabs);
-
 	if (size < part->metaslabs && store_size_least(part->store) > size)
 		return refuse_shrinking(part, failure);
 	if (has < by)
@@ -496,10 +463,8 @@ int pool_try_resize(struct lcpfs_pool *pool, const char *name, uint64_t size_byt
 	uint64_t size = of_space ? size_divide_up(size_bytes, metaslab_bytes)
 				 : size_for_data(pool, size_divide_up(size_bytes, BLOCK_SIZE));
 	struct part *part;
-	int error;
-
 	pthread_mutex_lock(&pool->lock);
-	error = part_begin_resize(pool, name, true, &part, failure);
+	int error = part_begin_resize(pool, name, true, &part, failure);
 	if (!error) {
 		error = check_limits(part, size, failure);
 		if (!error)
@@ -520,10 +485,8 @@ static int resize(struct lcpfs_pool *pool, const char *name, uint64_t size, lcpf
 {
 	struct part *part = NULL;
 	uint32_t before = 0;
-	int error;
-
 	pthread_mutex_lock(&pool->lock);
-	error = part_begin_resize(pool, name, false, &part, failure);
+	int error = part_begin_resize(pool, name, false, &part, failure);
 	if (!error)
 		before = part->metaslabs;
 	pthread_mutex_unlock(&pool->lock);
@@ -540,7 +503,6 @@ int lcpfs_partition_resize(struct lcpfs_pool *pool, const char *name, uint64_t s
 			   lcpfs_progress *progress, void *context, struct lcpfs_failure *failure)
 {
 	uint64_t size = size_for_data(pool, size_divide_up(size_bytes, BLOCK_SIZE));
-
 	return resize(pool, name, size, progress, context, failure);
 }
 
@@ -548,6 +510,5 @@ int pool_resize_to_space(struct lcpfs_pool *pool, const char *name, uint64_t siz
 			 void *context, struct lcpfs_failure *failure)
 {
 	uint64_t size = size_divide_up(size_bytes, (uint64_t)pool->layout.metaslab_blocks * BLOCK_SIZE);
-
 	return resize(pool, name, size, progress, context, failure);
 }

@@ -26,7 +26,6 @@ enum {
 static bool allocate(struct lcpfs_pool *pool)
 {
 	const struct layout *l = &pool->layout;
-
 	pool->pages = calloc(layout_page_count(l), BLOCK_SIZE);
 	pool->lost = calloc(layout_page_count(l), sizeof(*pool->lost));
 	pool->scratch = malloc(BLOCK_SIZE);
@@ -39,7 +38,6 @@ static bool allocate(struct lcpfs_pool *pool)
 static void init_locks(struct lcpfs_pool *pool)
 {
 	pthread_condattr_t attributes;
-
 	pthread_mutex_init(&pool->lock, NULL);
 	pthread_mutex_init(&pool->round, NULL);
 	pthread_condattr_init(&attributes);
@@ -82,8 +80,6 @@ int pool_new(struct vdev *vdev, const struct clock *clock, const struct lcpfs_op
 	     struct lcpfs_failure *failure)
 {
 	struct lcpfs_pool *pool = calloc(1, sizeof(*pool));
-	int error;
-
 	*out = NULL;
 	if (!pool)
 		return failure_set(failure, LCPFS_E_NOMEM, "%s: out of memory", vdev->name);
@@ -95,7 +91,7 @@ int pool_new(struct vdev *vdev, const struct clock *clock, const struct lcpfs_op
 	pool->mark_bytes = MARK_BYTES;
 	atomic_init(&pool->host.is_full, false);
 	atomic_init(&pool->host.unnoted, false);
-	error = layout_read(vdev, &pool->layout, failure);
+	int error = layout_read(vdev, &pool->layout, failure);
 	if (!error && !options->read_only)
 		error = layout_refuse_writing(&pool->layout, vdev->name, failure);
 	if (!error && !allocate(pool))
@@ -126,7 +122,6 @@ struct notes { /* of damage, before there is a pool to keep them */
 static void note_damage(void *context, uint64_t block, bool repaired, const char *text)
 {
 	struct notes *notes = context;
-
 	(void)block;
 	notes->damaged++;
 	notes->repaired += repaired;
@@ -165,7 +160,6 @@ static void open_stores(struct lcpfs_pool *pool)
 		       : kept && kept <= SIZE_MAX / 2 ? (size_t)kept
 						      : CACHE_BYTES_DEFAULT;
 	uint32_t count = 0;
-
 	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++)
 		count += pool->parts[slot] != NULL;
 	pool->cache_left = total;
@@ -173,7 +167,6 @@ static void open_stores(struct lcpfs_pool *pool)
 		size_t share = (total - total / CACHE_NEWCOMERS) / MAX_OF(count, 1u);
 		struct part *part = pool->parts[slot];
 		struct lcpfs_failure why = {0};
-
 		if (!part)
 			continue;
 		pool->cache_left -= share;
@@ -198,7 +191,6 @@ static void start_threads(struct lcpfs_pool *pool)
 static int bring_up(struct lcpfs_pool *pool, struct lcpfs_failure *failure)
 {
 	int error = check_map_is_there(pool, failure);
-
 	if (error)
 		return error;
 	error = keeper_start_engine(pool);
@@ -207,7 +199,6 @@ static int bring_up(struct lcpfs_pool *pool, struct lcpfs_failure *failure)
 				   pool->device->name, lcpfs_error_sentence(error));
 	if (!pool->options.read_only) {
 		struct report quiet = {.repair = true};
-
 		lease_verify(pool, &quiet);
 	}
 	open_stores(pool);
@@ -222,7 +213,6 @@ static int open_claimed(struct vdev *vdev, const struct clock *clock, const stru
 	struct notes notes = {0};
 	struct report report = {.found = note_damage, .context = &notes, .repair = !options->read_only};
 	int error = pool_new(vdev, clock, options, claimant, &report, pool, failure);
-
 	if (error)
 		return error;
 	keep_notes(*pool, &notes);
@@ -266,7 +256,6 @@ int lcpfs_pool_open(const char *path, const struct lcpfs_open_options *options, 
 	struct claimant *claimant = NULL;
 	struct vdev *vdev;
 	int error = lease_open_device(path, flags, 0, &vdev, failure);
-
 	*pool = NULL;
 	if (error)
 		return error;
@@ -287,16 +276,13 @@ int lcpfs_pool_open(const char *path, const struct lcpfs_open_options *options, 
 static int close_stores(struct lcpfs_pool *pool, struct lcpfs_failure *failure)
 {
 	int first = 0;
-
 	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
 		struct part *part = pool->parts[slot];
-		int error;
-
 		if (!part || !part->store)
 			continue;
 		CHECK(!part->clients); /* handles are closed before */
 		part_stop_service(part);
-		error = store_close(part->store);
+		int error = store_close(part->store);
 		part->store = NULL;
 		if (error && !first)
 			first = failure_set(failure, (enum lcpfs_error) - error,
@@ -310,7 +296,6 @@ static int last_words(struct lcpfs_pool *pool, struct lcpfs_failure *failure)
 {
 	struct txg txg;
 	int error = 0;
-
 	if (pool->lease_set && !pool->claimant)
 		error = lease_write(pool->vdev, &pool->layout, 0, "", "");
 	if (error)
@@ -334,8 +319,6 @@ static int last_words(struct lcpfs_pool *pool, struct lcpfs_failure *failure)
 
 int lcpfs_pool_close(struct lcpfs_pool *pool, struct lcpfs_failure *failure)
 {
-	int error;
-
 	if (!pool)
 		return 0;
 	keeper_stop(pool);
@@ -343,7 +326,7 @@ int lcpfs_pool_close(struct lcpfs_pool *pool, struct lcpfs_failure *failure)
 		map_discard(pool, UINT32_MAX);
 		keeper_measure(pool);
 	}
-	error = close_stores(pool, failure);
+	int error = close_stores(pool, failure);
 	/* Without this the next opening takes it for a crash, which is right when something went wrong. */
 	if (!error && !txg_refuse(pool, NULL))
 		error = last_words(pool, failure);
@@ -361,7 +344,6 @@ void pool_abandon(struct lcpfs_pool *pool)
 	keeper_stop(pool);
 	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
 		struct part *part = pool->parts[slot];
-
 		if (!part || !part->store)
 			continue;
 		part_stop_service(part);

@@ -45,7 +45,6 @@ bool part_name_is_valid(const char *name)
 {
 	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
 	size_t length = name ? strlen(name) : 0;
-
 	return length > 0 && length <= LCPFS_NAME_MAX && strspn(name, allowed) == length && name[0] != '.' &&
 	       name[0] != '-';
 }
@@ -58,7 +57,6 @@ uint64_t part_size_blocks(const struct part *part)
 uint64_t part_least_blocks(struct part *part)
 {
 	uint64_t least = part->store ? store_size_least(part->store) : STORE_METASLABS_MIN;
-
 	return MAX_OF(least * part->pool->layout.metaslab_blocks, part->min_blocks);
 }
 
@@ -94,7 +92,6 @@ void part_let_go(struct part *part)
 struct part *part_hold_next(struct lcpfs_pool *pool, uint32_t *slot)
 {
 	struct part *part = NULL;
-
 	pthread_mutex_lock(&pool->lock);
 	for (; !part && *slot < pool->layout.partition_slots; ++*slot) {
 		if (pool->parts[*slot] && pool->parts[*slot]->store && !pool->parts[*slot]->removing)
@@ -111,7 +108,6 @@ struct part *part_hold_next(struct lcpfs_pool *pool, uint32_t *slot)
 static struct part *part_new(struct lcpfs_pool *pool, uint32_t slot, uint32_t id)
 {
 	struct part *part = calloc(1, sizeof(*part));
-
 	if (!part)
 		return NULL;
 	part->pool = pool;
@@ -147,7 +143,6 @@ static void take_fields(struct part *part, const struct fmt_partition *page)
 static void derive_fields(struct part *part)
 {
 	const struct lcpfs_pool *pool = part->pool;
-
 	if (part->volume_bytes)
 		return;
 	part->volume_bytes = part->volume_blocks * BLOCK_SIZE;
@@ -159,7 +154,6 @@ static void derive_fields(struct part *part)
 static const char *why_not_sane(const struct part *part, const struct fmt_partition *page)
 {
 	const uint32_t metaslab_blocks = part->pool->layout.metaslab_blocks;
-
 	if (!memchr(page->name, 0, sizeof(page->name)) || !part_name_is_valid((const char *)page->name))
 		return "its name is not acceptable";
 	if (part_named(part->pool, (const char *)page->name))
@@ -194,9 +188,6 @@ static int load_one(struct lcpfs_pool *pool, uint32_t slot, struct report *repor
 	uint32_t number = layout_partition_page(&pool->layout, slot);
 	const struct fmt_partition *page = txg_current(pool, number);
 	uint32_t id = le32_get(page->page.head.partition);
-	struct part *part;
-	const char *why;
-
 	if (pool->lost[number] || id == NO_PARTITION)
 		return 0;
 	if (part_find(pool, id)) {
@@ -204,11 +195,11 @@ static int load_one(struct lcpfs_pool *pool, uint32_t slot, struct report *repor
 		pool->lost[number] = true; /* so that it is not overwritten */
 		return 0;
 	}
-	part = part_new(pool, slot, id);
+	struct part *part = part_new(pool, slot, id);
 	if (!part)
 		return -LCPFS_E_NOMEM;
 	take_fields(part, page);
-	why = why_not_sane(part, page);
+	const char *why = why_not_sane(part, page);
 	if (why) {
 		snprintf(part->name, sizeof(part->name), "damaged.%" PRIu32, id);
 		snprintf(part->fault, sizeof(part->fault), "%s", why);
@@ -226,7 +217,6 @@ static int load_one(struct lcpfs_pool *pool, uint32_t slot, struct report *repor
 int part_load_all(struct lcpfs_pool *pool, struct report *report)
 {
 	int error = 0;
-
 	for (uint32_t slot = 0; !error && slot < pool->layout.partition_slots; slot++)
 		error = load_one(pool, slot, report);
 	map_count(pool);
@@ -253,7 +243,6 @@ static struct store_config config_of(struct part *part)
 		.need_space = pool->options.read_only ? NULL : emergency_need_space,
 		.context = part,
 	};
-
 	for (unsigned slot = 0; slot < 2; slot++) {
 		for (unsigned copy = 0; copy < COPIES; copy++)
 			config.root_block[slot][copy] = layout_root_block(&pool->layout, copy, part->slot, slot);
@@ -264,7 +253,6 @@ static struct store_config config_of(struct part *part)
 static uint32_t *list_metaslabs(const struct part *part)
 {
 	uint32_t *list = malloc((part->metaslabs + 1) * sizeof(*list));
-
 	if (list)
 		map_list(part, list);
 	return list;
@@ -282,11 +270,9 @@ static int open_store(struct part *part, struct lcpfs_failure *why)
 {
 	struct store_config config = config_of(part);
 	uint32_t *metaslabs = list_metaslabs(part);
-	int error;
-
 	if (!metaslabs)
 		return failure_set(why, LCPFS_E_NOMEM, "partition %s: out of memory", part->name);
-	error = store_open(&config, metaslabs, part->metaslabs, &part->store, why);
+	int error = store_open(&config, metaslabs, part->metaslabs, &part->store, why);
 	free(metaslabs);
 	if (!error && store_volume_blocks(part->store) < part->volume_blocks) {
 		store_abandon(part->store);
@@ -301,7 +287,6 @@ static int open_store(struct part *part, struct lcpfs_failure *why)
 int part_open_store(struct part *part, size_t cache_bytes, struct lcpfs_failure *failure)
 {
 	struct lcpfs_failure why = {0};
-
 	if (part->fault[0]) /* its page makes no sense */
 		return failure_set(failure, LCPFS_E_CORRUPT, "partition %s: %s", part->name, part->fault);
 	if (part->metaslabs < STORE_METASLABS_MIN)
@@ -350,7 +335,6 @@ int part_check_volume(const struct part_plan *plan, struct lcpfs_failure *failur
 {
 	uint64_t blocks = size_divide_up(plan->volume_bytes, BLOCK_SIZE);
 	char volume[WORDS_ROOM], max[WORDS_ROOM];
-
 	if (blocks > VOLUME_BLOCKS_MAX)
 		return failure_set(failure, LCPFS_E_INVALID, "the volume is too large: it can have up to 4 PiB");
 	if (blocks <= plan->max_data_blocks || plan->may_be_thin)
@@ -368,7 +352,6 @@ static int plan_of_data(const struct lcpfs_pool *pool, const struct lcpfs_partit
 {
 	uint64_t size_bytes = spec->size_bytes ? spec->size_bytes : spec->min_bytes;
 	int error = check_order(spec->min_bytes, spec->max_bytes, size_bytes, failure);
-
 	*plan = (struct part_plan){
 		.min_data_blocks = size_divide_up(spec->min_bytes, BLOCK_SIZE),
 		.max_data_blocks = size_divide_up(spec->max_bytes, BLOCK_SIZE),
@@ -391,7 +374,6 @@ static int plan_of_data(const struct lcpfs_pool *pool, const struct lcpfs_partit
 static int refuse_small_min(const struct lcpfs_pool *pool, struct lcpfs_failure *failure)
 {
 	uint64_t least = (uint64_t)STORE_METASLABS_MIN * pool->layout.metaslab_blocks * BLOCK_SIZE >> 20;
-
 	return failure_set(failure, LCPFS_E_INVALID,
 			   "min is too small: a partition of this pool has at least %" PRIu64 "M (%d metaslabs)",
 			   least, STORE_METASLABS_MIN);
@@ -404,7 +386,6 @@ static int plan_of_space(const struct lcpfs_pool *pool, const struct lcpfs_parti
 	uint64_t metaslab_bytes = (uint64_t)pool->layout.metaslab_blocks * BLOCK_SIZE;
 	uint64_t size_bytes = spec->size_bytes ? spec->size_bytes : spec->min_bytes;
 	int error = check_order(spec->min_bytes, spec->max_bytes, size_bytes, failure);
-
 	if (error)
 		return error;
 	*plan = (struct part_plan){
@@ -455,7 +436,6 @@ int part_check_min_sum(const struct lcpfs_pool *pool, uint64_t min, const struct
 {
 	uint64_t sum = 0, total = layout_pool_blocks(&pool->layout);
 	uint32_t metaslab_blocks = pool->layout.metaslab_blocks;
-
 	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
 		if (pool->parts[slot] && pool->parts[slot] != but)
 			sum += MIN_OF(pool->parts[slot]->min_blocks, total);
@@ -472,7 +452,6 @@ int part_check_min_sum(const struct lcpfs_pool *pool, uint64_t min, const struct
 static int check_free(const struct lcpfs_pool *pool, struct part_plan *plan, struct lcpfs_failure *failure)
 {
 	uint64_t metaslab_bytes = (uint64_t)pool->layout.metaslab_blocks * BLOCK_SIZE;
-
 	plan->missing = plan->size - MIN_OF(plan->size, (uint64_t)map_available(pool));
 	if (!plan->missing)
 		return 0;
@@ -486,7 +465,6 @@ static int check_free(const struct lcpfs_pool *pool, struct part_plan *plan, str
 void part_fill_page(struct txg *txg, const struct part *part)
 {
 	struct fmt_partition *page = txg_change(txg, layout_partition_page(&part->pool->layout, part->slot));
-
 	if (le32_get(page->page.head.partition) != part->id) /* else what others wrote there is kept */
 		memset(page, 0, sizeof(*page));
 	page->page.head.partition = le32_of(part->id);
@@ -508,7 +486,6 @@ static int format_store(struct part *part, const uint32_t *metaslabs, uint32_t c
 {
 	struct store_config config = config_of(part);
 	int error = store_format(&config, part->volume_blocks, metaslabs, count);
-
 	if (error)
 		failure_set(failure, (enum lcpfs_error) - error, "partition %s: writing its roots failed: %s",
 			    part->name, lcpfs_error_sentence(error));
@@ -521,8 +498,6 @@ static int commit_part(struct part *part, const uint32_t *metaslabs, uint32_t co
 	uint32_t events = pool->pending.count;
 	char size[WORDS_ROOM], min[WORDS_ROOM], max[WORDS_ROOM];
 	struct txg txg;
-	int error;
-
 	pool->parts[part->slot] = part; /* so that its metaslabs are counted */
 	words_blocks(size, (double)count * pool->layout.metaslab_blocks);
 	words_blocks(min, (double)part->min_data_blocks);
@@ -534,7 +509,7 @@ static int commit_part(struct part *part, const uint32_t *metaslabs, uint32_t co
 	for (uint32_t i = 0; i < count; i++)
 		map_set(&txg, metaslabs[i], part->id);
 	txg.uberblock.partition_next = le32_of(part->id + 1);
-	error = txg_commit(&txg, failure);
+	int error = txg_commit(&txg, failure);
 	if (error) {
 		pool->parts[part->slot] = NULL;
 		pool->pending.count = MIN_OF(pool->pending.count, events);
@@ -548,7 +523,6 @@ static int bring_up(struct part *part, struct lcpfs_failure *failure)
 	struct lcpfs_pool *pool = part->pool;
 	size_t cache_bytes = pool->cache_left / 2;
 	int error = keeper_add_part(pool, part);
-
 	if (error)
 		return failure_set(failure, (enum lcpfs_error) - error,
 				   "partition %s was added, but the engine does not "
@@ -568,7 +542,6 @@ static int bring_up(struct part *part, struct lcpfs_failure *failure)
 static uint32_t unused_id(const struct lcpfs_pool *pool)
 {
 	uint32_t id = le32_get(pool->uberblock.partition_next);
-
 	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
 		if (pool->parts[slot] && pool->parts[slot]->id >= id)
 			id = pool->parts[slot]->id + (pool->parts[slot]->id < UINT32_MAX);
@@ -583,7 +556,6 @@ static uint32_t unused_id(const struct lcpfs_pool *pool)
 static void take_plan(struct part *part, const char *name, const struct part_plan *plan)
 {
 	uint32_t metaslab_blocks = part->pool->layout.metaslab_blocks;
-
 	snprintf(part->name, sizeof(part->name), "%s", name);
 	part->min_blocks = plan->min * metaslab_blocks;
 	part->max_blocks = plan->max * metaslab_blocks;
@@ -601,7 +573,6 @@ static int add_planned(struct lcpfs_pool *pool, const char *name, const struct p
 	struct part *part = part_new(pool, slot, unused_id(pool));
 	uint32_t *metaslabs = malloc(count * sizeof(*metaslabs));
 	int error = 0;
-
 	if (!part || !metaslabs) {
 		free(metaslabs);
 		part_free(part);
@@ -625,7 +596,6 @@ static int check_plan(struct lcpfs_pool *pool, const char *name, struct part_pla
 		      struct lcpfs_failure *failure)
 {
 	int error = part_check_name(pool, name, failure);
-
 	if (!error)
 		error = free_slot(pool, slot, failure);
 	if (!error && unused_id(pool) == UINT32_MAX)
@@ -642,7 +612,6 @@ static int add_locked(struct lcpfs_pool *pool, const char *name, struct part_pla
 {
 	uint32_t slot = 0;
 	int error = txg_refuse(pool, failure);
-
 	if (!error)
 		error = check_plan(pool, name, plan, &slot, failure);
 	return error ? error : add_planned(pool, name, plan, slot, failure);
@@ -650,10 +619,8 @@ static int add_locked(struct lcpfs_pool *pool, const char *name, struct part_pla
 
 static int add(struct lcpfs_pool *pool, const char *name, struct part_plan *plan, struct lcpfs_failure *failure)
 {
-	int error;
-
 	pthread_mutex_lock(&pool->lock);
-	error = add_locked(pool, name, plan, failure);
+	int error = add_locked(pool, name, plan, failure);
 	pthread_mutex_unlock(&pool->lock);
 	return error;
 }
@@ -662,7 +629,6 @@ static int add_making_room(struct lcpfs_pool *pool, const char *name, struct par
 			   struct lcpfs_failure *failure)
 {
 	int error = add(pool, name, plan, failure);
-
 	if (!error || !plan->missing)
 		return error;
 	move_make_room(pool, plan->missing, LCPFS_ENGINE_FREE);
@@ -674,7 +640,6 @@ int lcpfs_partition_add(struct lcpfs_pool *pool, const struct lcpfs_partition_sp
 {
 	struct part_plan plan;
 	int error = plan_of_data(pool, spec, &plan, failure);
-
 	return error ? error : add_making_room(pool, spec->name, &plan, failure);
 }
 
@@ -683,7 +648,6 @@ int pool_add_of_space(struct lcpfs_pool *pool, const struct lcpfs_partition_spec
 {
 	struct part_plan plan;
 	int error = plan_of_space(pool, spec, &plan, failure);
-
 	return error ? error : add_making_room(pool, spec->name, &plan, failure);
 }
 
@@ -701,7 +665,6 @@ static void foresee_added(struct lcpfs_pool *pool, const char *name, const struc
 			  struct lcpfs_partition_info *info)
 {
 	struct part part = {.pool = pool, .id = unused_id(pool), .metaslabs = (uint32_t)plan->size};
-
 	take_plan(&part, name, plan);
 	info_of_part(info, &part);
 	info->faulted = false;
@@ -713,7 +676,6 @@ int pool_try_add(struct lcpfs_pool *pool, const struct lcpfs_partition_spec *spe
 	struct part_plan plan;
 	uint32_t slot;
 	int error = (of_space ? plan_of_space : plan_of_data)(pool, spec, &plan, failure);
-
 	if (error)
 		return error;
 	pthread_mutex_lock(&pool->lock);
@@ -744,7 +706,6 @@ static int await_unused(struct part *part, const struct pool_removal *how, struc
 	struct timespec pause = {.tv_nsec = WISH_US * 1000};
 	struct lcpfs_pool *pool = part->pool;
 	int error = 0;
-
 	while (part->users && !error) {
 		if (!how->wanted) {
 			pthread_cond_wait(&pool->changed, &pool->lock);
@@ -762,7 +723,6 @@ static int check_empty(const struct part *part, const struct lcpfs_partition_inf
 		       struct lcpfs_failure *failure)
 {
 	char data[WORDS_ROOM], snapshots[200], clones[100];
-
 	if (info->faulted)
 		return failure_set(failure, LCPFS_E_NOT_EMPTY,
 				   "partition %s is faulted, and may hold data; --force removes it all the same",
@@ -809,10 +769,8 @@ static int check_removal(struct part *part, const struct pool_removal *how,
 static int begin_removing(struct part *part, const struct pool_removal *how, struct lcpfs_partition_info *info,
 			  struct lcpfs_failure *failure)
 {
-	int error;
-
 	info_of_part(info, part);
-	error = check_removal(part, how, info, failure);
+	int error = check_removal(part, how, info, failure);
 	if (error || how->dry_run)
 		return error;
 	part->removing = true;
@@ -830,15 +788,13 @@ static int commit_removal(struct part *part, const uint32_t *metaslabs, uint32_t
 	uint32_t events = pool->pending.count;
 	char size[WORDS_ROOM];
 	struct txg txg;
-	int error;
-
 	history_note(pool, LCPFS_EVENT_REMOVED, part->id, LCPFS_ENGINE_FREE, count, "%s, whose %s are free now",
 		     part->name, words_blocks(size, (double)count * pool->layout.metaslab_blocks));
 	txg_begin(pool, &txg);
 	memset(txg_change(&txg, layout_partition_page(&pool->layout, part->slot)), 0, BLOCK_SIZE);
 	for (uint32_t i = 0; i < count; i++)
 		map_set(&txg, metaslabs[i], NO_PARTITION);
-	error = txg_commit(&txg, failure);
+	int error = txg_commit(&txg, failure);
 	if (error) {
 		pool->pending.count = MIN_OF(pool->pending.count, events);
 		return error;
@@ -854,11 +810,9 @@ static int remove_quiet(struct part *part, struct lcpfs_failure *failure)
 {
 	struct lcpfs_pool *pool = part->pool;
 	uint32_t *metaslabs = list_metaslabs(part);
-	int error;
-
 	if (!metaslabs)
 		return failure_set(failure, LCPFS_E_NOMEM, "out of memory");
-	error = commit_removal(part, metaslabs, part->metaslabs, failure);
+	int error = commit_removal(part, metaslabs, part->metaslabs, failure);
 	free(metaslabs);
 	if (error)
 		return error;
@@ -877,7 +831,6 @@ static int find_to_remove(struct lcpfs_pool *pool, const char *name, const struc
 			  struct part **part, struct lcpfs_partition_info *info, struct lcpfs_failure *failure)
 {
 	int error = (how->dry_run ? txg_refuse_trying : txg_refuse)(pool, failure);
-
 	if (error)
 		return error;
 	struct store_clone clone;
@@ -893,11 +846,9 @@ static int find_to_remove(struct lcpfs_pool *pool, const char *name, const struc
 static int remove_begun(struct part *part, const struct pool_removal *how, struct lcpfs_failure *failure)
 {
 	struct lcpfs_pool *pool = part->pool;
-	int error;
-
 	part_stop_service(part); /* not under the lock: it may be waiting for space */
 	pthread_mutex_lock(&pool->lock);
-	error = check_wish(how, failure); /* the last moment */
+	int error = check_wish(how, failure); /* the last moment */
 	if (!error)
 		error = remove_quiet(part, failure);
 	if (error) {
@@ -915,10 +866,8 @@ int pool_remove(struct lcpfs_pool *pool, const char *name, const struct pool_rem
 {
 	struct lcpfs_partition_info unasked;
 	struct part *part;
-	int error;
-
 	pthread_mutex_lock(&pool->lock);
-	error = find_to_remove(pool, name, how, &part, info ? info : &unasked, failure);
+	int error = find_to_remove(pool, name, how, &part, info ? info : &unasked, failure);
 	pthread_mutex_unlock(&pool->lock);
 	return error || how->dry_run ? error : remove_begun(part, how, failure);
 }

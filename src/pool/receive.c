@@ -53,7 +53,6 @@ static const struct fmt_receive *mark_of(const struct part *part)
 {
 	const struct fmt_partition *page =
 		txg_current(part->pool, layout_partition_page(&part->pool->layout, part->slot));
-
 	return &page->receive;
 }
 
@@ -67,7 +66,6 @@ static bool youngest(const struct part *part, struct store_snapshot *found)
 	unsigned room = store_snapshots(part->store, NULL, 0);
 	struct store_snapshot *list = calloc(room + 1, sizeof(*list));
 	unsigned count = list ? store_snapshots(part->store, list, room) : 0;
-
 	count = MIN_OF(count, room);
 	if (count)
 		*found = list[count - 1];
@@ -78,7 +76,6 @@ static bool youngest(const struct part *part, struct store_snapshot *found)
 static bool is_done(const struct part *part)
 {
 	struct store_snapshot found;
-
 	return youngest(part, &found) && found.guid == le64_get(mark_of(part)->guid);
 }
 
@@ -89,7 +86,6 @@ static int put_mark(struct part *part, const struct fmt_receive *mark, struct lc
 	struct lcpfs_pool *pool = part->pool;
 	uint64_t bits = PARTITION_RECEIVING | PARTITION_SNAPSHOTS;
 	struct txg txg;
-
 	txg_begin(pool, &txg);
 	struct fmt_partition *page = txg_change(&txg, layout_partition_page(&pool->layout, part->slot));
 	uint64_t had = le64_get(page->features.incompatible);
@@ -121,7 +117,6 @@ enum lcpfs_receiving receive_state(const struct part *part)
 int receive_clear(struct part *part, struct lcpfs_failure *failure)
 {
 	int error = receive_refuse(part, failure);
-
 	if (!error && is_marked(part)) {
 		error = store_flush(part->store, failure); /* done durably, too? */
 		if (!error)
@@ -146,7 +141,6 @@ static int save(struct receiver *r, struct lcpfs_failure *failure)
 				   .records = le64_of(r->done.records),
 				   .check = {le64_of(r->done.check.low), le64_of(r->done.check.high)}};
 	int error = store_flush(r->part->store, failure);
-
 	r->saved_bytes = r->done.data_bytes;
 	return error ? error : write_mark(r->part, &mark, failure);
 }
@@ -157,7 +151,6 @@ static int save(struct receiver *r, struct lcpfs_failure *failure)
 static void finish_freeing(struct part *part)
 {
 	bool more = !part->pool->options.background;
-
 	while (more && store_snapshots_pending(part->store))
 		more = store_step(part->store) > 0;
 }
@@ -168,7 +161,6 @@ static int empty(struct receiver *r, struct lcpfs_failure *failure)
 	struct part *part = r->part;
 	uint64_t end = store_volume_blocks(part->store) * BLOCK_SIZE, length;
 	int error = 0;
-
 	for (uint64_t at = 0; at < end && !error; at += length) {
 		length = MIN_OF(end - at, r->pool->mark_bytes);
 		error = store_trim(part->store, at, length, false, failure);
@@ -182,15 +174,13 @@ static int reset(struct receiver *r, uint64_t from, struct lcpfs_failure *failur
 {
 	struct part *part = r->part;
 	struct store_snapshot base;
-	int error;
-
 	if (!from)
 		return empty(r, failure);
 	if (!youngest(part, &base) || guid_of(part, &base) != from)
 		return failure_set(failure, LCPFS_E_CORRUPT,
 				   "partition %s: the snapshot that its youngest goes on from is not there",
 				   part->name);
-	error = store_rollback(part->store, base.name);
+	int error = store_rollback(part->store, base.name);
 	if (error)
 		return failure_set(failure, (enum lcpfs_error) - error, "partition %s was not rolled back: %s",
 				   part->name, lcpfs_error_sentence(error));
@@ -201,7 +191,6 @@ static int reset(struct receiver *r, uint64_t from, struct lcpfs_failure *failur
 static int give_up(struct receiver *r, struct lcpfs_failure *failure)
 {
 	struct part *part = r->part;
-
 	pthread_mutex_lock(&part->pool->lock);
 	uint64_t from = le64_get(mark_of(part)->from);
 	bool done = is_done(part);
@@ -223,7 +212,6 @@ static int read_bytes(struct receiver *r, void *buffer, size_t length)
 {
 	size_t got = length;
 	int error = r->options->read(r->options->context, buffer, &got, r->failure);
-
 	return error ? error : got < length ? ends_early(r) : 0;
 }
 
@@ -231,7 +219,6 @@ static int read_record(struct receiver *r)
 {
 	size_t payload = 0;
 	int error = read_bytes(r, &r->header, sizeof(r->header));
-
 	if (!error)
 		error = stream_check_header(&r->at, r->about.volume_bytes, &r->header, &payload, r->failure);
 	if (!error && payload)
@@ -243,7 +230,6 @@ static int read_begin(struct receiver *r)
 {
 	struct stream_begin begin;
 	int error = read_record(r);
-
 	if (error)
 		return error;
 	memcpy(&begin, r->payload, sizeof(begin));
@@ -255,7 +241,6 @@ static int read_begin(struct receiver *r)
 static int check_length(struct receiver *r)
 {
 	uint64_t bytes = size_divide_up(r->part->volume_bytes, BLOCK_SIZE) * BLOCK_SIZE;
-
 	if (r->about.volume_bytes <= bytes)
 		return 0;
 	return failure_set(r->failure, LCPFS_E_TOO_SMALL,
@@ -268,7 +253,6 @@ static int check_base(struct receiver *r, bool has, const struct store_snapshot 
 {
 	const struct part *part = r->part;
 	struct store_snapshot there;
-
 	if (has && guid_of(part, base) == r->about.guid)
 		return failure_set(r->failure, LCPFS_E_EXISTS, "%s@%s is that snapshot already", part->name,
 				   base->name);
@@ -294,7 +278,6 @@ static int check_unchanged(struct receiver *r, bool has, const struct store_snap
 {
 	struct store_difference run = {0};
 	int error = 0;
-
 	while (!error && !run.count && run.first != UINT64_MAX)
 		error = store_difference(r->part->store, has ? base->number : 0, 0, run.first, &run);
 	if (error)
@@ -315,7 +298,6 @@ static int check_target(struct receiver *r)
 	struct store_snapshot base = {0};
 	bool has = youngest(r->part, &base);
 	int error = check_length(r);
-
 	if (!error)
 		error = check_base(r, has, &base);
 	return error ? error : check_unchanged(r, has, &base);
@@ -335,7 +317,6 @@ static int another_stream(struct receiver *r)
 static int check_mark(struct receiver *r, const struct fmt_receive *mark)
 {
 	bool same = le64_get(mark->guid) == r->about.guid && le64_get(mark->from) == r->about.from;
-
 	return same ? 0 : another_stream(r);
 }
 
@@ -344,7 +325,6 @@ static int skip(struct receiver *r, const struct fmt_receive *mark)
 {
 	uint64_t records = le64_get(mark->records);
 	int error = 0;
-
 	while (r->at.records < records && !error) {
 		error = read_record(r);
 		if (!error && stream_kind(&r->header) == STREAM_END)
@@ -379,7 +359,6 @@ static int take_up(struct receiver *r)
 static int begin_new(struct receiver *r)
 {
 	int error = check_target(r);
-
 	if (!error && r->options->force) {
 		error = read_record(r);
 		r->ahead = true;
@@ -399,7 +378,6 @@ static int check_beyond(struct receiver *r, uint64_t offset, uint64_t length)
 {
 	static const uint8_t zeros[BLOCK_SIZE];
 	uint64_t end = r->part->volume_bytes;
-
 	if (offset + length <= end || memcmp(r->payload + (end - offset), zeros, offset + length - end) == 0)
 		return 0;
 	return failure_set(
@@ -411,7 +389,6 @@ static int check_beyond(struct receiver *r, uint64_t offset, uint64_t length)
 static int apply(struct receiver *r)
 {
 	uint64_t offset = le64_get(r->header.offset), length = le64_get(r->header.length);
-
 	if (stream_kind(&r->header) == STREAM_HOLE)
 		return store_trim(r->part->store, offset, length, false, r->failure);
 	int error = check_beyond(r, offset, length);
@@ -421,7 +398,6 @@ static int apply(struct receiver *r)
 static int apply_all(struct receiver *r)
 {
 	int error = 0;
-
 	while (!error) {
 		error = r->ahead ? 0 : read_record(r);
 		r->ahead = false;
@@ -442,7 +418,6 @@ static int finish(struct receiver *r)
 {
 	struct part *part = r->part;
 	int error = store_snapshot_as(part->store, r->about.snapshot, r->about.created_s, r->about.guid);
-
 	if (error)
 		return failure_set(r->failure, (enum lcpfs_error) - error, "snapshot %s@%s was not taken: %s",
 				   part->name, r->about.snapshot, lcpfs_error_sentence(error));
@@ -457,7 +432,6 @@ static int finish(struct receiver *r)
 static int settle(struct receiver *r, int error)
 {
 	struct lcpfs_failure why = {0};
-
 	if (r->options->resume) {
 		if (r->done.records > 1 && save(r, &why))
 			return error;
@@ -474,7 +448,6 @@ static int settle(struct receiver *r, int error)
 static int try_to_receive(struct receiver *r, bool marked)
 {
 	int error = marked ? check_length(r) : check_target(r);
-
 	pthread_mutex_lock(&r->pool->lock);
 	const struct fmt_receive mark = *mark_of(r->part);
 	pthread_mutex_unlock(&r->pool->lock);
@@ -487,19 +460,17 @@ static int try_to_receive(struct receiver *r, bool marked)
 
 static int receive(struct receiver *r)
 {
-	bool marked, begun;
 	int error = read_begin(r);
-
 	if (error)
 		return error;
 	r->done = r->at;
 	pthread_mutex_lock(&r->pool->lock);
-	marked = is_marked(r->part) && !is_done(r->part);
+	bool marked = is_marked(r->part) && !is_done(r->part);
 	pthread_mutex_unlock(&r->pool->lock);
 	if (r->options->dry_run)
 		return try_to_receive(r, marked);
 	error = marked ? take_up(r) : begin_new(r);
-	begun = !error;
+	bool begun = !error;
 	if (!error)
 		error = apply_all(r);
 	if (!error)
@@ -517,7 +488,6 @@ static int receive(struct receiver *r)
 static int check_clients(const struct part *part, struct lcpfs_failure *failure)
 {
 	uint32_t clients = part->clients - part->readers;
-
 	if (part->closed_to_clients)
 		return failure_set(failure, LCPFS_E_BUSY, "partition %s is being changed; try again", part->name);
 	if (!clients)
@@ -540,7 +510,6 @@ static int take_part(struct lcpfs_pool *pool, const char *name, const struct lcp
 		     struct part **part, struct lcpfs_failure *failure)
 {
 	int error = (options->dry_run ? txg_refuse_trying : txg_refuse)(pool, failure);
-
 	if (!error)
 		error = find_part(pool, name, part, failure);
 	while (!error && (*part)->snapshot_work && !(*part)->receiving) {
@@ -565,7 +534,6 @@ static int take_part(struct lcpfs_pool *pool, const char *name, const struct lcp
 static void let_part(struct part *part)
 {
 	struct lcpfs_pool *pool = part->pool;
-
 	pthread_mutex_lock(&pool->lock);
 	part->receiving = part->snapshot_work = false;
 	part->clients--;
@@ -581,7 +549,6 @@ int lcpfs_snapshot_receive(struct lcpfs_pool *pool, const char *partition,
 	struct receiver r = {
 		.pool = pool, .options = options, .failure = failure, .payload = malloc(STREAM_PAYLOAD_MAX)};
 	int error = r.payload ? 0 : failure_set(failure, LCPFS_E_NOMEM, "out of memory");
-
 	if (!error) {
 		pthread_mutex_lock(&pool->lock);
 		error = take_part(pool, partition, options, &r.part, failure);

@@ -8,7 +8,6 @@ void report_found(const struct report *report, uint64_t block, bool repaired, co
 {
 	char text[300];
 	va_list args;
-
 	if (!report->found)
 		return;
 	va_start(args, format);

@@ -35,7 +35,6 @@ static le32 float_put(double value)
 {
 	float number = (float)value;
 	uint32_t bits;
-
 	memcpy(&bits, &number, sizeof(bits));
 	return le32_of(bits);
 }
@@ -45,7 +44,6 @@ static double float_get(le32 field)
 {
 	uint32_t bits = le32_get(field);
 	float number;
-
 	memcpy(&number, &bits, sizeof(number));
 	return number >= 0 && isfinite(number) ? (double)number : 0;
 }
@@ -68,7 +66,6 @@ static void sample_decode(const struct lcpfs_pool *pool, const struct fmt_sample
 {
 	uint32_t metaslabs = MIN_OF(le32_get(from->metaslabs), pool->layout.metaslab_count);
 	uint64_t time_s = le64_get(from->time_s);
-
 	*s = (struct pool_sample){
 		.id = le32_get(from->partition),
 		.span_s = MAX_OF(le32_get(from->span_s), 1u),
@@ -87,7 +84,6 @@ static struct fmt_sample *pending_room(struct lcpfs_pool *pool)
 {
 	uint32_t room = pool->samples.room ? pool->samples.room * 2 : 16;
 	struct fmt_sample *list;
-
 	if (pool->samples.count < pool->samples.room)
 		return &pool->samples.list[pool->samples.count];
 	if (room > PENDING_MAX || !(list = realloc(pool->samples.list, room * sizeof(*list))))
@@ -107,16 +103,13 @@ static double epsilon_of(double latency_us, double live, double size, double spa
 static bool sample_of(struct part *part, uint32_t span_s, struct pool_sample *s)
 {
 	const struct clock *clock = &part->pool->clock;
-	uint64_t operations, latency_us;
 	struct store_stats stats;
-	bool has_changed;
-
 	store_stats(part->store, &stats);
-	operations = stats.counters.reads + stats.counters.writes + stats.counters.trims;
-	latency_us = stats.counters.read_us + stats.counters.write_us;
-	has_changed = part->sampled.begun && (operations != part->sampled.operations ||
-					      stats.counters.device_blocks != part->sampled.device ||
-					      part->metaslabs != part->sampled.metaslabs);
+	uint64_t operations = stats.counters.reads + stats.counters.writes + stats.counters.trims;
+	uint64_t latency_us = stats.counters.read_us + stats.counters.write_us;
+	bool has_changed = part->sampled.begun && (operations != part->sampled.operations ||
+						   stats.counters.device_blocks != part->sampled.device ||
+						   part->metaslabs != part->sampled.metaslabs);
 	*s = (struct pool_sample){
 		.id = part->id,
 		.span_s = span_s,
@@ -141,7 +134,6 @@ static void take_part(struct part *part, uint32_t span_s)
 {
 	struct fmt_sample *place;
 	struct pool_sample s;
-
 	if (!sample_of(part, span_s, &s) || !(place = pending_room(part->pool)))
 		return;
 	sample_encode(part->pool, &s, place);
@@ -151,7 +143,6 @@ static void take_part(struct part *part, uint32_t span_s)
 void sample_take(struct lcpfs_pool *pool)
 {
 	uint64_t now_us = clock_us(&pool->clock), span_us = now_us - pool->samples.taken_us;
-
 	if (span_us < TAKE_US && pool->samples.taken_us)
 		return;
 	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
@@ -167,7 +158,6 @@ void sample_take(struct lcpfs_pool *pool)
 static const struct fmt_samples *page_of_samples(const struct lcpfs_pool *pool, uint32_t i)
 {
 	const struct fmt_samples *page = txg_current(pool, layout_engine_page(&pool->layout) + i);
-
 	return le32_get(page->page.head.count) ? NULL : page;
 }
 
@@ -180,7 +170,6 @@ static uint32_t count_in(const struct fmt_samples *page)
 static uint32_t first_page(const struct lcpfs_pool *pool)
 {
 	uint32_t used = pool->layout.engine_pages;
-
 	while (used > 0 && page_of_samples(pool, used - 1))
 		used--;
 	return MIN_OF(used + SPARE_PAGES, pool->layout.engine_pages);
@@ -200,10 +189,8 @@ static void empty_page(struct fmt_samples *page)
 static size_t gather(const struct lcpfs_pool *pool, struct pool_sample *list)
 {
 	size_t count = 0;
-
 	for (uint32_t i = 0; i < pool->layout.engine_pages; i++) {
 		const struct fmt_samples *page = page_of_samples(pool, i);
-
 		for (uint32_t k = 0; k < count_in(page); k++)
 			sample_decode(pool, &page->sample[k], &list[count++]);
 	}
@@ -223,7 +210,6 @@ static struct pool_sample *gather_room(const struct lcpfs_pool *pool)
 static int compare_samples(const void *a, const void *b)
 {
 	const struct pool_sample *x = a, *y = b;
-
 	if (x->id != y->id)
 		return x->id < y->id ? -1 : 1;
 	return x->time_s < y->time_s ? -1 : x->time_s > y->time_s;
@@ -232,7 +218,6 @@ static int compare_samples(const void *a, const void *b)
 static int compare_ages(const void *a, const void *b)
 {
 	const struct pool_sample *x = a, *y = b;
-
 	return x->time_s > y->time_s ? -1 : x->time_s < y->time_s;
 }
 
@@ -245,7 +230,6 @@ static uint64_t age_of(const struct pool_sample *s, uint64_t now_s)
 static uint64_t span_allowed(const struct pool_sample *s, uint64_t now_s, uint64_t coarser)
 {
 	uint64_t span_s = age_of(s, now_s) / AGE_PER_SPAN;
-
 	return MIN_OF(MAX_OF(span_s, (uint64_t)SPAN_S_MIN), (uint64_t)SPAN_S_MAX) * coarser;
 }
 
@@ -259,7 +243,6 @@ static uint64_t joint_span(const struct pool_sample *first, const struct pool_sa
 static void merge(struct pool_sample *first, const struct pool_sample *second)
 {
 	double span_s = (double)joint_span(first, second), both;
-
 	both = first->epsilon * first->span_s + second->epsilon * second->span_s;
 	first->epsilon = both / MAX_OF(span_s, (double)first->span_s + second->span_s);
 	first->span_s = (uint32_t)span_s;
@@ -273,10 +256,8 @@ static void merge(struct pool_sample *first, const struct pool_sample *second)
 static size_t merge_neighbours(struct pool_sample *list, size_t count, uint64_t now_s, uint64_t coarser)
 {
 	size_t kept = 0;
-
 	for (size_t i = 0; i < count; i++) {
 		struct pool_sample *last = kept ? &list[kept - 1] : NULL;
-
 		if (last && last->id == list[i].id &&
 		    joint_span(last, &list[i]) <= span_allowed(&list[i], now_s, coarser))
 			merge(last, &list[i]);
@@ -289,7 +270,6 @@ static size_t merge_neighbours(struct pool_sample *list, size_t count, uint64_t 
 static size_t drop_old(struct pool_sample *list, size_t count, uint64_t now_s)
 {
 	size_t kept = 0;
-
 	for (size_t i = 0; i < count; i++) {
 		if (age_of(&list[i], now_s) <= AGE_S_MAX)
 			list[kept++] = list[i];
@@ -314,7 +294,6 @@ size_t sample_thin(struct pool_sample *list, size_t count, size_t most, uint64_t
 static uint32_t room_left(const struct lcpfs_pool *pool)
 {
 	uint32_t room = 0;
-
 	for (uint32_t i = first_page(pool); i < pool->layout.engine_pages; i++)
 		room += SAMPLES - count_in(page_of_samples(pool, i));
 	return room;
@@ -323,12 +302,10 @@ static uint32_t room_left(const struct lcpfs_pool *pool)
 static void append(struct txg *txg, uint32_t first, const struct fmt_sample *list, uint32_t count)
 {
 	for (uint32_t i = first; i < txg->pool->layout.engine_pages && count; i++) {
-		struct fmt_samples *page;
 		uint32_t used = count_in(page_of_samples(txg->pool, i)), take = MIN_OF(SAMPLES - used, count);
-
 		if (!take)
 			continue;
-		page = change_page(txg, i);
+		struct fmt_samples *page = change_page(txg, i);
 		memcpy(&page->sample[used], list, take * sizeof(*list));
 		page->count = le32_of(used + take);
 		list += take;
@@ -341,7 +318,6 @@ static void write_anew(struct txg *txg, const struct pool_sample *list, size_t c
 	struct lcpfs_pool *pool = txg->pool;
 	uint32_t first = first_page(pool);
 	size_t done = 0;
-
 	for (uint32_t i = 0; i < first; i++) {
 		if (count_in(page_of_samples(pool, i)))
 			empty_page(change_page(txg, i));
@@ -349,7 +325,6 @@ static void write_anew(struct txg *txg, const struct pool_sample *list, size_t c
 	for (uint32_t i = first; i < pool->layout.engine_pages; i++) {
 		struct fmt_samples *page = change_page(txg, i);
 		uint32_t take = (uint32_t)MIN_OF(count - done, (size_t)SAMPLES);
-
 		empty_page(page);
 		for (uint32_t k = 0; k < take; k++)
 			sample_encode(pool, &list[done + k], &page->sample[k]);
@@ -363,7 +338,6 @@ static void thin_out(struct txg *txg)
 	struct lcpfs_pool *pool = txg->pool;
 	size_t most = (size_t)(pool->layout.engine_pages - first_page(pool)) * SAMPLES * 3 / 4, count;
 	struct pool_sample *list = gather_room(pool);
-
 	if (!list)
 		return; /* the next transaction tries again */
 	count = sample_thin(list, gather(pool, list), most, pool->clock.wall_s(pool->clock.context));
@@ -375,7 +349,6 @@ static void thin_out(struct txg *txg)
 void sample_into(struct txg *txg)
 {
 	struct lcpfs_pool *pool = txg->pool;
-
 	if (!pool->samples.count)
 		return;
 	if (pool->samples.count > room_left(pool)) {
@@ -398,7 +371,6 @@ void sample_written(struct lcpfs_pool *pool, const struct txg *txg)
 static void name_them(const struct lcpfs_pool *pool, struct pool_sample *list, size_t count)
 {
 	const struct part *part = NULL;
-
 	for (size_t i = 0; i < count; i++) {
 		if (i == 0 || list[i].id != list[i - 1].id)
 			part = part_find(pool, list[i].id);
@@ -426,7 +398,6 @@ int pool_samples(struct lcpfs_pool *pool, size_t most, struct pool_sample **list
 static bool makes_sense(const struct lcpfs_pool *pool, const struct fmt_sample *s)
 {
 	uint32_t id = le32_get(s->partition);
-
 	return id > 0 && id < le32_get(pool->uberblock.partition_next) && le32_get(s->span_s) > 0 &&
 	       le32_get(s->metaslabs) <= pool->layout.metaslab_count;
 }
@@ -436,7 +407,6 @@ void sample_verify(struct lcpfs_pool *pool, struct report *report)
 	for (uint32_t i = 0; i < pool->layout.engine_pages; i++) {
 		const struct fmt_samples *page = page_of_samples(pool, i);
 		bool good = !page || le32_get(page->count) <= SAMPLES;
-
 		for (uint32_t k = 0; k < count_in(page) && good; k++)
 			good = makes_sense(pool, &page->sample[k]);
 		if (!good)

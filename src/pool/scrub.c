@@ -32,7 +32,6 @@ struct scrub {
 static void tell(struct scrub *scrub, const struct lcpfs_finding *finding)
 {
 	struct lcpfs_care *care = scrub->care;
-
 	care->damaged++;
 	care->repaired += finding->repaired;
 	if (care->found)
@@ -57,11 +56,9 @@ static void note(struct scrub *scrub, const char *text)
 static bool make_room(struct scrub *scrub)
 {
 	size_t room = scrub->found_room ? 2 * scrub->found_room : 16;
-	struct lcpfs_finding *list;
-
 	if (scrub->found_count < scrub->found_room)
 		return true;
-	list = realloc(scrub->found, room * sizeof(*list));
+	struct lcpfs_finding *list = realloc(scrub->found, room * sizeof(*list));
 	if (!list)
 		return false;
 	scrub->found = list;
@@ -74,7 +71,6 @@ static void found_in_pool(void *context, uint64_t block, bool repaired, const ch
 {
 	struct scrub *scrub = context;
 	struct lcpfs_finding finding = {.repaired = repaired, .block = block, .address = UINT64_MAX};
-
 	snprintf(finding.text, sizeof(finding.text), "%s", text);
 	note(scrub, text);
 	if (make_room(scrub)) {
@@ -94,7 +90,6 @@ static void found_in_store(void *context, const struct store_finding *f)
 		.block = f->block,
 		.address = f->address,
 	};
-
 	memcpy(finding.partition, scrub->part->name, sizeof(finding.partition));
 	snprintf(finding.text, sizeof(finding.text), "%s", f->text);
 	pthread_mutex_lock(&scrub->pool->lock);
@@ -109,10 +104,8 @@ static bool progress(void *context, uint64_t done, uint64_t total)
 	struct scrub *scrub = context;
 	struct lcpfs_care *care = scrub->care;
 	double share = total ? (double)done / (double)total : 1;
-	bool removing;
-
 	pthread_mutex_lock(&scrub->pool->lock);
-	removing = scrub->part->removing || scrub->pool->stopping;
+	bool removing = scrub->part->removing || scrub->pool->stopping;
 	pthread_mutex_unlock(&scrub->pool->lock);
 	if (care->progress && !care->progress(care->context, scrub->done + (uint64_t)(share * (double)scrub->live),
 					      scrub->total))
@@ -124,12 +117,10 @@ static int scrub_pool(struct scrub *scrub, struct lcpfs_failure *failure)
 {
 	struct lcpfs_pool *pool = scrub->pool;
 	struct report report = {.found = found_in_pool, .context = scrub, .repair = !pool->options.read_only};
-	int error;
-
 	pthread_mutex_lock(&pool->lock);
 	report.repair = report.repair && !pool->suspended;
 	layout_verify(pool->vdev, &pool->layout, LAYOUT_CLOSED, &report);
-	error = txg_verify_uberblocks(pool, &report);
+	int error = txg_verify_uberblocks(pool, &report);
 	lease_verify(pool, &report);
 	pthread_mutex_unlock(&pool->lock);
 	tell_all(scrub);
@@ -148,7 +139,6 @@ static int scrub_pool(struct scrub *scrub, struct lcpfs_failure *failure)
 static uint64_t live_blocks(const struct part *part)
 {
 	struct store_stats stats;
-
 	store_stats(part->store, &stats);
 	return stats.live_blocks;
 }
@@ -156,7 +146,6 @@ static uint64_t live_blocks(const struct part *part)
 static uint64_t all_live_blocks(struct lcpfs_pool *pool)
 {
 	uint64_t sum = 0;
-
 	pthread_mutex_lock(&pool->lock);
 	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++)
 		sum += pool->parts[slot] && pool->parts[slot]->store ? live_blocks(pool->parts[slot]) : 0;
@@ -174,12 +163,10 @@ static int scrub_part(struct scrub *scrub, struct part *part, struct lcpfs_failu
 		.repair = !pool->options.read_only,
 		.data = true,
 	};
-	int error;
-
 	scrub->part = part;
 	scrub->live = live_blocks(part);
 	scrub->total = MAX_OF(scrub->total, scrub->done + scrub->live);
-	error = store_scrub(part->store, &walk);
+	int error = store_scrub(part->store, &walk);
 	scrub->done += scrub->live;
 	scrub->care->checked_blocks += walk.checked_blocks;
 	if (error == -LCPFS_E_STOPPED && !scrub->stopped)
@@ -197,7 +184,6 @@ static void keep_result(struct scrub *scrub)
 	struct lcpfs_pool *pool = scrub->pool;
 	uint64_t read_errors = pool->read_errors;
 	struct txg txg;
-
 	pool->read_errors = 0;
 	txg_begin(pool, &txg);
 	txg.uberblock.scrub_s = le64_of(pool->clock.wall_s(pool->clock.context));
@@ -212,7 +198,6 @@ static void remember(struct scrub *scrub, bool ended)
 	const struct lcpfs_care *care = scrub->care;
 	struct lcpfs_pool *pool = scrub->pool;
 	char read[WORDS_ROOM];
-
 	pthread_mutex_lock(&pool->lock);
 	if (!txg_refuse(pool, NULL)) {
 		history_note(pool, LCPFS_EVENT_SCRUB, 0, 0, 0,
@@ -233,10 +218,8 @@ int lcpfs_pool_scrub(struct lcpfs_pool *pool, struct lcpfs_care *care, struct lc
 	struct scrub scrub = {.pool = pool, .care = care, .total = all_live_blocks(pool)};
 	struct part *part;
 	uint32_t slot = 0;
-	int error;
-
 	care->checked_blocks = care->damaged = care->repaired = 0;
-	error = scrub_pool(&scrub, failure);
+	int error = scrub_pool(&scrub, failure);
 	while (!error && (part = part_hold_next(pool, &slot))) {
 		error = scrub_part(&scrub, part, failure);
 		part_let_go(part);
@@ -252,7 +235,6 @@ int lcpfs_pool_scrub(struct lcpfs_pool *pool, struct lcpfs_care *care, struct lc
 void scrub_note_read_error(struct part *part, uint64_t offset, int error)
 {
 	struct lcpfs_pool *pool = part->pool;
-
 	pthread_mutex_lock(&pool->lock);
 	pool->read_errors++;
 	if (pool->read_events++ < EVENTS_MAX)

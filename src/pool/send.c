@@ -28,7 +28,6 @@ static void name_from(const char *name, const char *from, char full[2 * LCPFS_NA
 {
 	const char *snapshot;
 	size_t length = snapshot_split(name, &snapshot);
-
 	if (strchr(from, '@') && *from != '@')
 		snprintf(full, 2 * LCPFS_NAME_MAX + 2, "%s", from);
 	else
@@ -40,12 +39,10 @@ static int open_snapshot(struct lcpfs_pool *pool, const char *name, struct lcpfs
 			 struct store_snapshot *found, struct lcpfs_failure *failure)
 {
 	const char *snapshot;
-	int error;
-
 	snapshot_split(name, &snapshot);
 	if (!snapshot)
 		return failure_set(failure, LCPFS_E_INVALID, "%.200s names no snapshot: give NAME@SNAP", name);
-	error = lcpfs_partition_open(pool, name, partition, failure);
+	int error = lcpfs_partition_open(pool, name, partition, failure);
 	if (!error && !store_snapshot_find(volume_part(*partition)->store, snapshot, found))
 		error = failure_set(failure, LCPFS_E_NOT_FOUND, "there is no snapshot %.200s", name);
 	return error;
@@ -57,7 +54,6 @@ static int find_bookmark(struct sender *s, const char *name)
 	const struct part *part = volume_part(s->to);
 	const char *from = s->options->from, *mark = strchr(from, '#') + 1;
 	size_t length = (size_t)(mark - 1 - from);
-
 	if (length && (strncmp(from, part->name, length) != 0 || part->name[length]))
 		return failure_set(s->failure, LCPFS_E_INVALID, "%.100s and %s are of two partitions", from, name);
 	if (!store_bookmark_find(part->store, mark, &s->from_found))
@@ -74,7 +70,6 @@ static int open_both(struct sender *s, struct lcpfs_pool *pool, const char *name
 {
 	char from[2 * LCPFS_NAME_MAX + 2];
 	int error = open_snapshot(pool, name, &s->to, &s->to_found, s->failure);
-
 	if (error || !s->options->from)
 		return error;
 	if (strchr(s->options->from, '#'))
@@ -96,7 +91,6 @@ static struct stream_about about(const struct sender *s)
 				 .from = s->from || s->since ? guid_of(part, &s->from_found) : 0,
 				 .created_s = s->to_found.created_s,
 				 .volume_bytes = lcpfs_volume_bytes(s->to)};
-
 	memcpy(a.partition, part->name, sizeof(part->name));
 	memcpy(a.snapshot, s->to_found.name, sizeof(a.snapshot));
 	memcpy(a.from_name, s->from_found.name, sizeof(a.from_name));
@@ -114,14 +108,12 @@ static int put(struct sender *s, const void *data, size_t length)
 static int put_record(struct sender *s, const struct stream_header *header, const void *payload)
 {
 	int error = put(s, header, sizeof(*header));
-
 	return error ? error : put(s, payload, le32_get(header->payload));
 }
 
 static int goes_on(struct sender *s, uint64_t done)
 {
 	const struct lcpfs_send_options *o = s->options;
-
 	if (!o->progress || o->progress(o->context, done, lcpfs_volume_bytes(s->to)))
 		return 0;
 	return failure_set(s->failure, LCPFS_E_STOPPED, "stopped");
@@ -131,12 +123,10 @@ static int goes_on(struct sender *s, uint64_t done)
 static int send_data(struct sender *s, uint64_t offset, uint64_t length)
 {
 	int error = 0;
-
 	for (uint64_t end = offset + length; offset < end && !error;) {
 		struct stream_header header;
 		uint64_t border = (offset / STREAM_PAYLOAD_MAX + 1) * STREAM_PAYLOAD_MAX;
 		size_t piece = (size_t)(MIN_OF(border, end) - offset);
-
 		if (!s->options->dry_run)
 			error = lcpfs_volume_read(s->to, offset, s->data, piece, s->failure);
 		if (error)
@@ -153,7 +143,6 @@ static int send_data(struct sender *s, uint64_t offset, uint64_t length)
 static int send_hole(struct sender *s, uint64_t offset, uint64_t length)
 {
 	struct stream_header header;
-
 	stream_put_hole(&s->at, offset, length, &header);
 	return put_record(s, &header, NULL);
 }
@@ -162,10 +151,8 @@ static int send_changes(struct sender *s)
 {
 	uint64_t next = 0, end = lcpfs_volume_bytes(s->to);
 	int error = 0;
-
 	while (next < end && !error) {
 		struct lcpfs_difference d;
-
 		error = s->since ? volume_difference_since(s->to, s->from_found.number, next, &d, s->failure)
 				 : lcpfs_volume_difference(s->from, s->to, next, &d, s->failure);
 		if (!error && d.length)
@@ -182,10 +169,8 @@ static int send_all(struct sender *s, const struct stream_about *a)
 	struct stream_header header;
 	struct stream_begin begin;
 	struct stream_end end;
-	int error;
-
 	stream_put_begin(&s->at, a, &header, &begin);
-	error = put_record(s, &header, &begin);
+	int error = put_record(s, &header, &begin);
 	if (!error)
 		error = send_changes(s);
 	if (error)
@@ -213,7 +198,6 @@ int lcpfs_snapshot_send(struct lcpfs_pool *pool, const char *name, const struct 
 {
 	struct sender s = {.options = options, .failure = failure, .data = malloc(STREAM_PAYLOAD_MAX)};
 	int error = s.data ? 0 : failure_set(failure, LCPFS_E_NOMEM, "out of memory");
-
 	if (!error)
 		error = open_both(&s, pool, name);
 	if (!error) {

@@ -17,7 +17,6 @@ enum { CHUNK_BYTES = 1 << 16 };
 static bool look_up(blkid_probe probe, const char *name, const char *format, char *text, size_t room)
 {
 	const char *value = NULL;
-
 	if (blkid_probe_lookup_value(probe, name, &value, NULL) || !value)
 		return false;
 	snprintf(text, room, format, value);
@@ -26,12 +25,10 @@ static bool look_up(blkid_probe probe, const char *name, const char *format, cha
 
 static int probe_all(blkid_probe probe, char *text, size_t room)
 {
-	int found;
-
 	blkid_probe_enable_superblocks(probe, 1);
 	blkid_probe_set_superblocks_flags(probe, BLKID_SUBLKS_TYPE);
 	blkid_probe_enable_partitions(probe, 1);
-	found = blkid_do_safeprobe(probe);
+	int found = blkid_do_safeprobe(probe);
 	if (found == 1)
 		return 0;
 	if (found == 0 && (look_up(probe, "TYPE", "a file system or volume of type %s", text, room) ||
@@ -50,10 +47,8 @@ static bool is_zero(const char *bytes, size_t length)
 static bool range_is_zero(int fd, off_t begin, off_t end)
 {
 	char bytes[CHUNK_BYTES];
-
 	while (begin < end) {
 		ssize_t n = pread(fd, bytes, (size_t)MIN_OF(end - begin, (off_t)sizeof(bytes)), begin);
-
 		if (n <= 0 || !is_zero(bytes, (size_t)n))
 			return false;
 		begin += n;
@@ -65,10 +60,8 @@ static bool range_is_zero(int fd, off_t begin, off_t end)
 static bool file_is_zero(int fd, off_t size)
 {
 	off_t begin = 0;
-
 	while (begin < size) {
 		off_t data = lseek(fd, begin, SEEK_DATA), hole;
-
 		if (data < 0)
 			return errno == ENXIO || range_is_zero(fd, begin, size);
 		hole = lseek(fd, data, SEEK_HOLE);
@@ -85,7 +78,6 @@ int signature_find(int fd, char *text, size_t room)
 	int found = 1;
 	blkid_probe probe = blkid_new_probe();
 	struct stat status;
-
 	snprintf(text, room, "something that cannot be read");
 	if (!fstat(fd, &status) && S_ISREG(status.st_mode) && file_is_zero(fd, status.st_size)) {
 		found = 0;

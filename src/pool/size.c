@@ -15,17 +15,14 @@ uint64_t size_divide_up(uint64_t bytes, uint64_t unit)
 uint64_t size_for_data(const struct lcpfs_pool *pool, uint64_t data_blocks)
 {
 	struct store_config config = {.metaslab_blocks = pool->layout.metaslab_blocks};
-
 	return store_metaslabs_for(&config, data_blocks);
 }
 
 uint64_t size_data_in(const struct lcpfs_pool *pool, uint64_t metaslabs)
 {
 	uint64_t low = 0, high = metaslabs * pool->layout.metaslab_blocks;
-
 	while (low < high) {
 		uint64_t middle = high - (high - low) / 2;
-
 		if (size_for_data(pool, middle) <= metaslabs)
 			low = middle;
 		else
@@ -43,7 +40,6 @@ bool size_is_thin(const struct part *part)
 uint64_t size_promised_blocks(const struct lcpfs_pool *pool)
 {
 	uint64_t metaslabs = 0;
-
 	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
 		if (pool->parts[slot] && pool->parts[slot]->store)
 			metaslabs += size_for_data(pool, pool->parts[slot]->volume_blocks);

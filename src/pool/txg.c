@@ -63,16 +63,13 @@ void txg_abort(struct txg *txg)
 static bool make_room(struct txg *txg)
 {
 	uint32_t room = txg->room ? txg->room * 2 : 8;
-	struct txg_page *list;
-	struct vdev_io *ios;
-
 	if (txg->count < txg->room)
 		return true;
-	list = realloc(txg->list, room * sizeof(*list));
+	struct txg_page *list = realloc(txg->list, room * sizeof(*list));
 	if (!list)
 		return false;
 	txg->list = list;
-	ios = realloc(txg->ios, (size_t)room * COPIES * sizeof(*ios));
+	struct vdev_io *ios = realloc(txg->ios, (size_t)room * COPIES * sizeof(*ios));
 	if (!ios)
 		return false;
 	txg->ios = ios;
@@ -82,14 +79,12 @@ static bool make_room(struct txg *txg)
 
 void *txg_change(struct txg *txg, uint32_t page)
 {
-	uint8_t *block;
-
 	CHECK(page < layout_page_count(&txg->pool->layout));
 	for (uint32_t i = 0; i < txg->count; i++) {
 		if (txg->list[i].page == page)
 			return txg->list[i].block;
 	}
-	block = malloc(BLOCK_SIZE);
+	uint8_t *block = malloc(BLOCK_SIZE);
 	if (!block || !make_room(txg)) {
 		free(block);
 		txg->error = -LCPFS_E_NOMEM;
@@ -104,7 +99,6 @@ static void seal_page(struct txg *txg, const struct txg_page *p, uint64_t number
 {
 	struct fmt_pool_page *page = (struct fmt_pool_page *)p->block;
 	const struct layout *l = &txg->pool->layout;
-
 	page->txg = le64_of(number);
 	page->page = le32_of(p->page);
 	fmt_seal(page, layout_page_kind(l, p->page), l->guid, le32_get(page->head.partition),
@@ -116,18 +110,15 @@ static int write_pages(struct txg *txg)
 	struct lcpfs_pool *pool = txg->pool;
 	uint64_t number = le64_get(pool->uberblock.txg) + 1;
 	unsigned count = 0;
-	int error;
-
 	for (uint32_t i = 0; i < txg->count; i++) {
 		const struct txg_page *p = &txg->list[i];
 		unsigned slot = !slot_of(&pool->uberblock, p->page);
-
 		seal_page(txg, p, number);
 		for (unsigned copy = 0; copy < COPIES; copy++)
 			txg->ios[count++] = block_io(
 				VDEV_WRITE, layout_page_block(&pool->layout, copy, p->page, slot), p->block);
 	}
-	error = vdev_submit(pool->vdev, txg->ios, count);
+	int error = vdev_submit(pool->vdev, txg->ios, count);
 	return error ? error : vdev_flush(pool->vdev);
 }
 
@@ -135,12 +126,10 @@ static int write_uberblock(struct lcpfs_pool *pool, struct fmt_uberblock *u)
 {
 	uint64_t txg = le64_get(u->txg);
 	struct vdev_io ios[COPIES];
-	int error;
-
 	fmt_seal(u, FMT_UBERBLOCK, pool->layout.guid, 0, 0);
 	for (unsigned copy = 0; copy < COPIES; copy++)
 		ios[copy] = block_io(VDEV_WRITE, ring_block(&pool->layout, copy, txg), u);
-	error = vdev_submit(pool->vdev, ios, COPIES);
+	int error = vdev_submit(pool->vdev, ios, COPIES);
 	return error ? error : vdev_flush(pool->vdev);
 }
 
@@ -148,7 +137,6 @@ static void fill_uberblock(struct txg *txg)
 {
 	struct fmt_uberblock *u = &txg->uberblock;
 	const struct clock *clock = &txg->pool->clock;
-
 	u->txg = le64_of(le64_get(u->txg) + 1);
 	u->time_s = le64_of(clock->wall_s(clock->context));
 	for (uint32_t i = 0; i < txg->count; i++)
@@ -159,12 +147,10 @@ static void fill_uberblock(struct txg *txg)
 static void take_over(struct txg *txg)
 {
 	struct lcpfs_pool *pool = txg->pool;
-
 	pool->uberblock = txg->uberblock;
 	for (uint32_t i = 0; i < txg->count; i++) {
 		uint8_t *current = txg_current(pool, txg->list[i].page);
 		uint8_t before[BLOCK_SIZE];
-
 		memcpy(before, current, BLOCK_SIZE);
 		memcpy(current, txg->list[i].block, BLOCK_SIZE);
 		pool->lost[txg->list[i].page] = false;
@@ -181,7 +167,6 @@ static int commit(struct txg *txg, struct lcpfs_failure *failure)
 {
 	struct lcpfs_pool *pool = txg->pool;
 	int error = txg_refuse(pool, failure);
-
 	if (error)
 		return error;
 	history_into(txg);
@@ -210,7 +195,6 @@ static int commit(struct txg *txg, struct lcpfs_failure *failure)
 int txg_commit(struct txg *txg, struct lcpfs_failure *failure)
 {
 	int error = commit(txg, failure);
-
 	txg_abort(txg);
 	return error;
 }
@@ -235,10 +219,8 @@ int txg_refuse_trying(const struct lcpfs_pool *pool, struct lcpfs_failure *failu
 int txg_mark_open(struct lcpfs_pool *pool, bool open)
 {
 	struct fmt_uberblock u = pool->uberblock;
-	int error;
-
 	u.open = le32_of(open);
-	error = write_uberblock(pool, &u);
+	int error = write_uberblock(pool, &u);
 	if (error)
 		pool->suspended = true;
 	else
@@ -257,7 +239,6 @@ struct ring {
 static bool uberblock_is_sane(const struct lcpfs_pool *pool, const struct fmt_uberblock *u, unsigned place)
 {
 	const uint64_t most = UINT64_C(1) << 62; /* nothing that counts gets there; so nothing overflows */
-
 	return le64_get(u->txg) > 0 && le64_get(u->txg) < most && le64_get(u->txg) % UBERBLOCK_SLOTS == place &&
 	       le64_get(u->history_next) < most && le32_get(u->page_count) == layout_page_count(&pool->layout) &&
 	       le32_get(u->partition_next) > 0 && le32_get(u->tune_mode) <= LCPFS_ENGINE_ON;
@@ -271,7 +252,6 @@ static void read_ring(struct lcpfs_pool *pool, struct ring *ring)
 			struct vdev_io io = block_io(VDEV_READ, ring_block(&pool->layout, copy, i), u);
 			enum fmt_verdict *verdict = &ring->verdict[copy][i];
 			bool unread = vdev_submit(pool->vdev, &io, 1) != 0;
-
 			ring->unread[i] = unread || (copy > 0 && ring->unread[i]);
 			*verdict = unread ? FMT_DAMAGED : fmt_verify(u, FMT_UBERBLOCK, pool->layout.guid, 0);
 			if (*verdict == FMT_GOOD && !uberblock_is_sane(pool, u, i))
@@ -283,11 +263,9 @@ static void read_ring(struct lcpfs_pool *pool, struct ring *ring)
 static const struct fmt_uberblock *newest(const struct ring *ring)
 {
 	const struct fmt_uberblock *best = NULL;
-
 	for (unsigned i = 0; i < COPIES * UBERBLOCK_SLOTS; i++) {
 		const struct fmt_uberblock *u = &ring->block[i / UBERBLOCK_SLOTS][i % UBERBLOCK_SLOTS];
 		bool good = ring->verdict[i / UBERBLOCK_SLOTS][i % UBERBLOCK_SLOTS] == FMT_GOOD;
-
 		if (good && (!best || le64_get(u->txg) > le64_get(best->txg)))
 			best = u;
 	}
@@ -297,7 +275,6 @@ static const struct fmt_uberblock *newest(const struct ring *ring)
 static bool same(const struct fmt_uberblock *a, const struct fmt_uberblock *b)
 {
 	struct fmt_uberblock x = *a, y = *b;
-
 	/* The flag is written to both copies in one go; a crash may leave them apart in it. */
 	x.open = y.open = le32_of(0);
 	x.head.checksum = y.head.checksum = le64_of(0);
@@ -308,7 +285,6 @@ static bool same(const struct fmt_uberblock *a, const struct fmt_uberblock *b)
 static bool may_be_torn(const struct lcpfs_pool *pool, unsigned place)
 {
 	uint64_t txg = le64_get(pool->uberblock.txg);
-
 	return pool->was_open && (place == txg % UBERBLOCK_SLOTS || place == (txg + 1) % UBERBLOCK_SLOTS);
 }
 
@@ -316,7 +292,6 @@ static bool may_be_torn(const struct lcpfs_pool *pool, unsigned place)
 static const void *wanted_in(const struct lcpfs_pool *pool, const struct ring *ring, unsigned place)
 {
 	static const struct fmt_uberblock blank;
-
 	if (place == le64_get(pool->uberblock.txg) % UBERBLOCK_SLOTS)
 		return &pool->uberblock;
 	for (unsigned copy = 0; copy < COPIES; copy++) {
@@ -329,17 +304,14 @@ static const void *wanted_in(const struct lcpfs_pool *pool, const struct ring *r
 static void verify_place(struct lcpfs_pool *pool, const struct ring *ring, unsigned place, struct report *report)
 {
 	const void *wanted = wanted_in(pool, ring, place);
-
 	for (unsigned copy = 0; copy < COPIES; copy++) {
 		uint64_t block = ring_block(&pool->layout, copy, place);
 		struct vdev_io io = block_io(VDEV_WRITE, block, (void *)wanted);
 		enum fmt_verdict verdict = ring->verdict[copy][place];
-		bool repaired;
-
 		report->checked_blocks++;
 		if (same(wanted, &ring->block[copy][place]) && (verdict == FMT_GOOD || verdict == FMT_BLANK))
 			continue;
-		repaired = report->repair && !vdev_submit(pool->vdev, &io, 1);
+		bool repaired = report->repair && !vdev_submit(pool->vdev, &io, 1);
 		if (!may_be_torn(pool, place))
 			report_found(report, block, repaired, "uberblock ring place %u, copy %u: %s", place, copy,
 				     verdict == FMT_GOOD ? "older than the other copy"
@@ -350,7 +322,6 @@ static void verify_place(struct lcpfs_pool *pool, const struct ring *ring, unsig
 int txg_verify_uberblocks(struct lcpfs_pool *pool, struct report *report)
 {
 	struct ring *ring = malloc(sizeof(*ring));
-
 	if (!ring)
 		return -LCPFS_E_NOMEM;
 	read_ring(pool, ring);
@@ -364,10 +335,8 @@ int txg_verify_uberblocks(struct lcpfs_pool *pool, struct report *report)
 static bool is_marked_open(const struct ring *ring, const struct fmt_uberblock *newest)
 {
 	unsigned place = le64_get(newest->txg) % UBERBLOCK_SLOTS;
-
 	for (unsigned copy = 0; copy < COPIES; copy++) {
 		const struct fmt_uberblock *u = &ring->block[copy][place];
-
 		if (ring->verdict[copy][place] == FMT_GOOD && same(u, newest) && !le32_get(u->open))
 			return false;
 	}
@@ -386,15 +355,12 @@ static bool may_be_unread(const struct ring *ring)
 
 static int load_uberblock(struct lcpfs_pool *pool, struct lcpfs_failure *failure)
 {
-	bool unread;
 	struct ring *ring = malloc(sizeof(*ring));
-	const struct fmt_uberblock *u;
-
 	if (!ring)
 		return failure_set(failure, LCPFS_E_NOMEM, "%s: out of memory", pool->device->name);
 	read_ring(pool, ring);
-	u = newest(ring);
-	unread = may_be_unread(ring);
+	const struct fmt_uberblock *u = newest(ring);
+	bool unread = may_be_unread(ring);
 	if (u) {
 		pool->uberblock = *u;
 		pool->was_open = is_marked_open(ring, u);
@@ -417,7 +383,6 @@ static enum fmt_verdict page_verdict(const struct lcpfs_pool *pool, uint32_t num
 	const struct fmt_pool_page *page = (const struct fmt_pool_page *)block;
 	enum fmt_verdict verdict =
 		fmt_verify(block, layout_page_kind(&pool->layout, number), pool->layout.guid, UINT32_MAX);
-
 	if (verdict == FMT_GOOD &&
 	    (le32_get(page->page) != number || le64_get(page->txg) > le64_get(pool->uberblock.txg)))
 		return FMT_OTHER;
@@ -439,7 +404,6 @@ static void read_copies(struct lcpfs_pool *pool, uint32_t page, struct page_copi
 {
 	unsigned slot = slot_of(&pool->uberblock, page);
 	struct vdev_io ios[COPIES];
-
 	for (unsigned copy = 0; copy < COPIES; copy++)
 		ios[copy] = block_io(VDEV_READ, layout_page_block(&pool->layout, copy, page, slot),
 				     copies->block[copy]);
@@ -464,12 +428,10 @@ static void verify_copies(struct lcpfs_pool *pool, uint32_t page, const struct p
 			  const uint8_t *wanted, struct report *report)
 {
 	const char *kind = fmt_kind_text(layout_page_kind(&pool->layout, page));
-
 	for (unsigned copy = 0; copy < COPIES; copy++) {
 		uint64_t block = layout_page_block(&pool->layout, copy, page, slot_of(&pool->uberblock, page));
 		struct vdev_io io = block_io(VDEV_WRITE, block, (void *)wanted);
 		bool repaired = false;
-
 		report->checked_blocks++;
 		if (wanted && memcmp(wanted, copies->block[copy], BLOCK_SIZE) == 0)
 			continue;
@@ -484,10 +446,8 @@ static void verify_copies(struct lcpfs_pool *pool, uint32_t page, const struct p
 static void load_page(struct lcpfs_pool *pool, uint32_t page, struct report *report)
 {
 	struct page_copies copies;
-	const uint8_t *best;
-
 	read_copies(pool, page, &copies);
-	best = copies.best < 0 ? NULL : copies.block[copies.best];
+	const uint8_t *best = copies.best < 0 ? NULL : copies.block[copies.best];
 	if (best)
 		memcpy(txg_current(pool, page), best, BLOCK_SIZE);
 	else
@@ -499,7 +459,6 @@ static void load_page(struct lcpfs_pool *pool, uint32_t page, struct report *rep
 void txg_verify_page(struct lcpfs_pool *pool, uint32_t page, struct report *report)
 {
 	struct page_copies copies;
-
 	read_copies(pool, page, &copies);
 	verify_copies(pool, page, &copies, pool->lost[page] ? NULL : txg_current(pool, page), report);
 }
@@ -507,7 +466,6 @@ void txg_verify_page(struct lcpfs_pool *pool, uint32_t page, struct report *repo
 int txg_load(struct lcpfs_pool *pool, struct report *report, struct lcpfs_failure *failure)
 {
 	int error = load_uberblock(pool, failure);
-
 	if (error)
 		return error;
 	if (txg_verify_uberblocks(pool, report))

@@ -35,7 +35,6 @@ static int find_clone(struct lcpfs_pool *pool, const char *name, struct lcpfs_pa
 {
 	struct store_clone found;
 	struct part *part = clone_find(pool, name, &found);
-
 	if (!part)
 		return failure_set(failure, LCPFS_E_NOT_FOUND, "there is no partition %.200s", name);
 	if (found.number == part->doomed)
@@ -56,18 +55,15 @@ static int find_volume(struct lcpfs_pool *pool, const char *name, struct lcpfs_p
 	const char *snapshot = NULL;
 	size_t length = name ? snapshot_split(name, &snapshot) : 0;
 	struct store_snapshot found = {0};
-	struct part *part;
-	int error;
-
 	if (length < sizeof(of))
 		memcpy(of, name ? name : "", length);
-	part = part_named(pool, of);
+	struct part *part = part_named(pool, of);
 	if (!part && !snapshot)
 		return find_clone(pool, of, handle, failure);
 	if (!part)
 		return failure_set(failure, LCPFS_E_NOT_FOUND, "there is no partition %.*s",
 				   (int)MIN_OF(length, 200u), name ? name : "");
-	error = part_refuse(part, failure);
+	int error = part_refuse(part, failure);
 	if (!error && part->closed_to_clients)
 		error = failure_set(failure, LCPFS_E_BUSY, "partition %s is being changed; try again", of);
 	if (!error && !snapshot)
@@ -86,7 +82,6 @@ static int find_volume(struct lcpfs_pool *pool, const char *name, struct lcpfs_p
 static void hold_client(struct lcpfs_partition *handle)
 {
 	struct part *part = handle->part;
-
 	part->clients++;
 	part_hold(part);
 	if (is_own(handle))
@@ -99,7 +94,6 @@ static void hold_client(struct lcpfs_partition *handle)
 static void drop_client(struct lcpfs_partition *handle)
 {
 	struct lcpfs_partition **link = &handle->part->first_reader;
-
 	handle->part->clients--;
 	if (!is_own(handle)) {
 		while (*link != handle)
@@ -113,7 +107,6 @@ static void drop_client(struct lcpfs_partition *handle)
 uint32_t volume_readers(const struct part *part, uint32_t number)
 {
 	uint32_t count = 0;
-
 	for (const struct lcpfs_partition *p = part->first_reader; p; p = p->next)
 		count += p->snapshot == number || p->clone == number;
 	return count;
@@ -123,13 +116,11 @@ int lcpfs_partition_open(struct lcpfs_pool *pool, const char *name, struct lcpfs
 			 struct lcpfs_failure *failure)
 {
 	struct lcpfs_partition *handle = malloc(sizeof(*handle));
-	int error;
-
 	*partition = NULL;
 	if (!handle)
 		return failure_set(failure, LCPFS_E_NOMEM, "out of memory");
 	pthread_mutex_lock(&pool->lock);
-	error = find_volume(pool, name, handle, failure);
+	int error = find_volume(pool, name, handle, failure);
 	if (!error)
 		hold_client(handle);
 	pthread_mutex_unlock(&pool->lock);
@@ -143,11 +134,9 @@ int lcpfs_partition_open(struct lcpfs_pool *pool, const char *name, struct lcpfs
 
 void lcpfs_partition_close(struct lcpfs_partition *partition)
 {
-	struct lcpfs_pool *pool;
-
 	if (!partition)
 		return;
-	pool = partition->part->pool;
+	struct lcpfs_pool *pool = partition->part->pool;
 	pthread_mutex_lock(&pool->lock);
 	drop_client(partition);
 	pthread_mutex_unlock(&pool->lock);
@@ -206,7 +195,6 @@ int lcpfs_volume_read(struct lcpfs_partition *partition, uint64_t offset, void *
 {
 	uint64_t begin_us = now_us(partition);
 	int error = check_range(partition, offset, length, failure);
-
 	if (error)
 		return error;
 	error = partition->snapshot ? store_snapshot_read(partition->store, partition->snapshot, offset, buffer,
@@ -224,11 +212,9 @@ static int write_pieces(struct lcpfs_partition *partition, uint64_t offset, cons
 			bool fua, struct lcpfs_write_wait *wait, struct lcpfs_failure *failure)
 {
 	int error = 0;
-
 	do {
 		size_t left = length - wait->done,
 		       piece = wait->since_us ? MIN_OF(left, (size_t)WAITING_PIECE) : left;
-
 		error = store_volume_write(partition->store, volume_of(partition), offset + wait->done,
 					   buffer + wait->done, piece, fua && piece == left, failure);
 		wait->done += error ? 0 : piece;
@@ -241,7 +227,6 @@ int lcpfs_volume_write_some(struct lcpfs_partition *partition, uint64_t offset, 
 {
 	uint64_t begin_us = wait->since_us ? wait->since_us : now_us(partition);
 	int error = check_change(partition, offset, length, failure);
-
 	if (error)
 		return error;
 	if (wait->since_us && !wait_moment(partition->part, wait))
@@ -260,7 +245,6 @@ int lcpfs_volume_write(struct lcpfs_partition *partition, uint64_t offset, const
 {
 	struct lcpfs_write_wait wait = {0};
 	int error;
-
 	do
 		error = lcpfs_volume_write_some(partition, offset, buffer, length, fua, &wait, failure);
 	while (error == -LCPFS_E_AGAIN);
@@ -272,7 +256,6 @@ int lcpfs_volume_trim(struct lcpfs_partition *partition, uint64_t offset, uint64
 {
 	uint64_t begin_us = now_us(partition);
 	int error = check_change(partition, offset, length, failure);
-
 	if (error)
 		return error;
 	snapshot_enter(partition->part);
@@ -289,7 +272,6 @@ int lcpfs_volume_try_read(struct lcpfs_partition *partition, uint64_t offset, vo
 	int error = partition->snapshot ? -LCPFS_E_AGAIN
 					: store_volume_try_read(partition->store, volume_of(partition), offset,
 								buffer, length);
-
 	if (!error)
 		count(partition, LCPFS_READ, begin_us, length, 0);
 	return error;
@@ -299,14 +281,12 @@ int lcpfs_volume_try_write(struct lcpfs_partition *partition, uint64_t offset, c
 			   size_t *done, bool *unsettled)
 {
 	uint64_t begin_us = now_us(partition);
-	int error;
-
 	*done = 0;
 	*unsettled = false;
 	if (partition->snapshot || !snapshot_try_enter(partition->part))
 		return partition->snapshot ? -LCPFS_E_READ_ONLY : -LCPFS_E_AGAIN;
-	error = store_volume_try_write(partition->store, volume_of(partition), offset, buffer, length, done,
-				       unsettled);
+	int error = store_volume_try_write(partition->store, volume_of(partition), offset, buffer, length, done,
+					   unsettled);
 	snapshot_leave(partition->part);
 	if (!error)
 		count(partition, LCPFS_WRITE, begin_us, length, 0);
@@ -324,7 +304,6 @@ int lcpfs_volume_flush(struct lcpfs_partition *partition, struct lcpfs_failure *
 {
 	uint64_t begin_us = now_us(partition);
 	int error = partition->snapshot ? 0 : store_flush(partition->store, failure); /* a snapshot is durable */
-
 	count(partition, LCPFS_FLUSH, begin_us, 0, error);
 	return error;
 }
@@ -333,7 +312,6 @@ int lcpfs_volume_extent(struct lcpfs_partition *partition, uint64_t offset, uint
 			uint64_t *end)
 {
 	int error = check_range(partition, offset, length, NULL);
-
 	if (error)
 		return error;
 	return partition->snapshot
@@ -374,7 +352,6 @@ int lcpfs_volume_difference(struct lcpfs_partition *from, struct lcpfs_partition
 {
 	struct store_difference run = {0};
 	int error = check_comparable(from, to, failure);
-
 	if (error)
 		return error;
 	error = store_difference(to->store, from ? from->snapshot : 0, to->clone ? to->clone : to->snapshot,
@@ -387,6 +364,5 @@ int volume_difference_since(struct lcpfs_partition *to, uint32_t number, uint64_
 {
 	struct store_difference run = {0};
 	int error = store_difference_since(to->store, number, to->snapshot, offset / BLOCK_SIZE, &run);
-
 	return put_difference(to, offset, error, &run, difference, failure);
 }

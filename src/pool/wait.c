@@ -21,7 +21,6 @@ enum {
 static uint64_t mark_of(const struct part *part)
 {
 	struct store_stats stats;
-
 	store_stats(part->store, &stats);
 	return hash_mix(stats.counters.trimmed_blocks) ^
 	       hash_mix(stats.metaslabs + UINT64_C(1000003) * stats.raw) ^
@@ -32,7 +31,6 @@ bool wait_begin(struct part *part, struct lcpfs_write_wait *wait)
 {
 	struct lcpfs_pool *pool = part->pool;
 	uint64_t now_us = clock_us(&pool->clock), wait_us = UINT64_C(1000000) * part->when_full_wait_s, full_us;
-
 	if (!wait_us)
 		return false;
 	pthread_mutex_lock(&pool->lock);
@@ -53,11 +51,9 @@ bool wait_moment(struct part *part, const struct lcpfs_write_wait *wait)
 {
 	struct timespec pause = {.tv_nsec = LOOK_US * 1000};
 	struct lcpfs_pool *pool = part->pool;
-	bool changed;
-
 	nanosleep(&pause, NULL);
 	pthread_mutex_lock(&pool->lock);
-	changed = mark_of(part) != wait->mark;
+	bool changed = mark_of(part) != wait->mark;
 	pthread_mutex_unlock(&pool->lock);
 	return changed || clock_us(&pool->clock) - wait->tried_us >= TRY_US;
 }

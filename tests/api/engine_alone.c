@@ -37,7 +37,6 @@ static void live(struct store *store)
 	uint64_t n = store->writes_per_s;
 	uint64_t spare_blocks = store->size_blocks - store->live_blocks;
 	double wa = lcpfs_engine_uniform_wa((double)store->live_blocks, (double)spare_blocks);
-
 	store->counters.write_ops += n;
 	store->counters.user_blocks += n;
 	store->counters.copied_blocks += (uint64_t)((wa - 1) * (double)n);
@@ -67,7 +66,6 @@ static void add(struct lcpfs_engine *engine, struct store *store)
 		.min_size_blocks = store->live_blocks + STEP,
 		.max_size_blocks = POOL,
 	};
-
 	expect(lcpfs_engine_add(engine, &spec, &store->id) == 0, "adding a partition");
 }
 
@@ -77,14 +75,12 @@ int main(void)
 	struct lcpfs_engine_statistics statistics;
 	struct lcpfs_engine *engine;
 	unsigned moves = 0;
-
 	expect(lcpfs_engine_create(&options, &engine) == 0, "creating an engine");
 	for (unsigned i = 0; i < PARTITIONS; i++)
 		add(engine, &stores[i]);
 	for (uint64_t s = 1; s <= SECONDS; s++) {
 		for (unsigned i = 0; i < PARTITIONS; i++) {
 			struct store *store = &stores[i];
-
 			live(store);
 			expect(lcpfs_engine_update(engine, store->id, s * 1000000, &store->counters) == 0,
 			       "update");

@@ -86,7 +86,6 @@ int __wrap_posix_memalign(void **memory, size_t alignment, size_t size)
 static bool pause_failing(void)
 {
 	bool armed = state.armed;
-
 	state.armed = false;
 	return armed;
 }
@@ -95,7 +94,6 @@ static void front_submit(struct vdev *vdev, struct vdev_io *ios, unsigned count)
 {
 	struct vdev *behind = ((struct alloc_front *)vdev)->behind;
 	bool armed = pause_failing();
-
 	behind->ops->submit(behind, ios, count);
 	state.armed = armed;
 }
@@ -105,7 +103,6 @@ static int front_flush(struct vdev *vdev)
 	struct vdev *behind = ((struct alloc_front *)vdev)->behind;
 	bool armed = pause_failing();
 	int error = behind->ops->flush(behind);
-
 	state.armed = armed;
 	return error;
 }
@@ -115,7 +112,6 @@ static int front_discard(struct vdev *vdev, uint64_t offset, uint64_t length)
 	struct vdev *behind = ((struct alloc_front *)vdev)->behind;
 	bool armed = pause_failing();
 	int error = behind->ops->discard(behind, offset, length);
-
 	state.armed = armed;
 	return error;
 }
@@ -128,7 +124,6 @@ static void front_close(struct vdev *vdev)
 void alloc_front_init(struct alloc_front *front, struct vdev *behind)
 {
 	static const struct vdev_ops ops = {front_submit, front_flush, front_discard, front_close};
-
 	front->vdev = (struct vdev){.ops = &ops, .size_bytes = behind->size_bytes, .name = behind->name};
 	front->behind = behind;
 }

@@ -15,7 +15,6 @@ enum { BYTES = 4096, WORDS = BYTES / 8 };
 void content_fill(uint8_t *data, uint32_t block, uint32_t version)
 {
 	uint64_t name = (uint64_t)block << 32 | version;
-
 	if (!version) {
 		memset(data, 0, BYTES);
 		return;
@@ -33,7 +32,6 @@ static bool is_content(const uint8_t *data, uint64_t name)
 int64_t content_version(const uint8_t *data, uint32_t block)
 {
 	uint64_t name;
-
 	memcpy(&name, data, sizeof(name));
 	if (name && (name >> 32 != block || (uint32_t)name == 0))
 		return -1;
@@ -62,7 +60,6 @@ void model_free(struct model *m)
 void model_copy(struct model *to, const struct model *from)
 {
 	struct model old = *from;
-
 	model_init(to, old.blocks);
 	memcpy(to->durable, old.durable, old.blocks * sizeof(*to->durable));
 	memcpy(to->current, old.current, old.blocks * sizeof(*to->current));
@@ -85,7 +82,6 @@ void model_change(struct model *m, uint32_t block, uint32_t version)
 void model_flushed(struct model *m)
 {
 	uint32_t kept = 0;
-
 	for (uint32_t i = 0; i < m->journal_count && m->any_unsure; i++) {
 		if (m->unsure[m->journal[i].block])
 			m->journal[kept++] = m->journal[i];
@@ -106,7 +102,6 @@ void model_be_unsure(struct model *m, uint32_t block)
 bool model_may_be_left(const struct model *m, uint32_t block, uint32_t version)
 {
 	bool found = m->durable[block] == version;
-
 	for (uint32_t i = 0; i < m->journal_count && !found; i++)
 		found = m->journal[i].block == block && m->journal[i].version == version;
 	return found;
@@ -134,13 +129,11 @@ static bool is_loose_match(const struct model *m, const uint32_t *seen)
 static bool is_prefix(struct model *m, const uint32_t *seen)
 {
 	uint32_t *state = m->current, wrong = 0, k = 0;
-
 	memcpy(state, m->durable, m->blocks * sizeof(*state));
 	for (uint32_t b = 0; b < m->blocks; b++)
 		wrong += state[b] != seen[b];
 	for (; wrong && k < m->journal_count; k++) {
 		const struct change *c = &m->journal[k];
-
 		wrong -= state[c->block] != seen[c->block];
 		state[c->block] = c->version;
 		wrong += state[c->block] != seen[c->block];

@@ -19,13 +19,11 @@ static const struct simdisk_fault ways[] = {
 static void fault_is_gone(struct pool_run *r)
 {
 	static const enum simdisk_fate_kind kinds[] = {SIMDISK_ALL, SIMDISK_NONE, SIMDISK_SCATTER};
-
 	pool_faults_end(r);
 	pool_verify(r); /* still faulty: what a failed flush has lost may not be readable */
 	for (unsigned i = 0; i < ARRAY_LENGTH(kinds); i++) {
-		struct simimage *image = simdisk_image(r->disk, &(struct simdisk_fate){.kind = kinds[i],
-				.seed = r->seed});
-
+		struct simimage *image =
+			simdisk_image(r->disk, &(struct simdisk_fate){.kind = kinds[i], .seed = r->seed});
 		pool_look_at(r, image, 1 + i, 2);
 		simimage_free(image);
 	}
@@ -34,7 +32,6 @@ static void fault_is_gone(struct pool_run *r)
 static bool workload(const struct sim_options *options, uint64_t seed, const struct simdisk_fault *fault)
 {
 	struct pool_run r;
-
 	pool_run_init(&r, options, seed);
 	r.faulty = true;
 	simdisk_add_fault(r.disk, fault);
@@ -51,10 +48,8 @@ void pool_errors_run(const struct sim_options *options, uint64_t seed)
 {
 	for (unsigned way = 0; way < ARRAY_LENGTH(ways); way++) {
 		bool met = true;
-
 		for (uint64_t at = 0; met; at += options->cut_every) {
 			struct simdisk_fault fault = ways[way];
-
 			fault.at = at;
 			fault.effect = SIMDISK_FAILS;
 			if (options->verbose)
@@ -84,7 +79,6 @@ static void memory_is_back(struct pool_run *r)
 static uint64_t without_memory(const struct sim_options *options, uint64_t seed, uint64_t at, bool forever)
 {
 	struct pool_run r;
-
 	pool_run_init(&r, options, seed);
 	alloc_work();
 	r.faulty = at != UINT64_MAX;
@@ -113,7 +107,6 @@ static int try_check(struct pool_run *r)
 {
 	struct lcpfs_care care = {0};
 	int error = ALLOC_ARMED(pool_check_vdev(r->vdev, &r->clock, &care, &r->failure));
-
 	if (!error && care.damaged != 1)
 		sim_fail("check finds %" PRIu64 " where 1 is damaged, and says nothing of memory", care.damaged);
 	return error;
@@ -122,7 +115,6 @@ static int try_check(struct pool_run *r)
 static int try_scrub(struct pool_run *r)
 {
 	struct lcpfs_care care = {0};
-
 	struct lcpfs_open_options options = {.cache_bytes = 1 << 20, .read_only = true};
 	CHECK(!pool_open_vdev(r->vdev, &r->clock, &options, &r->pool, &r->failure));
 	int error = ALLOC_ARMED(lcpfs_pool_scrub(r->pool, &care, &r->failure));
@@ -134,7 +126,6 @@ static int try_scrub(struct pool_run *r)
 static int try_create(struct pool_run *r)
 {
 	struct lcpfs_create_options create = {.force = true};
-
 	return ALLOC_ARMED(pool_create_vdev(r->vdev, &r->clock, &create, r->seed + 1, &r->failure));
 }
 
@@ -143,7 +134,6 @@ static bool attempt_without_memory(const struct pool_run *from, const struct sim
 				   uint64_t at)
 {
 	struct pool_run r;
-
 	pool_run_fork(&r, from, image, at);
 	r.failure = (struct lcpfs_failure){0};
 	alloc_fail(at, false);
@@ -167,7 +157,6 @@ static void attempts(const struct sim_options *options, uint64_t seed)
 {
 	static attempt *const list[] = {try_open, try_check, try_scrub, try_create};
 	struct pool_run r;
-
 	pool_run_init(&r, options, seed);
 	while (r.op < options->ops)
 		pool_op(&r);
@@ -192,7 +181,6 @@ static void attempts(const struct sim_options *options, uint64_t seed)
 void pool_memory_run(const struct sim_options *options, uint64_t seed)
 {
 	uint64_t allocations = without_memory(options, seed, UINT64_MAX, false);
-
 	attempts(options, seed);
 	for (uint64_t at = 0; at < allocations; at += options->cut_every) {
 		for (unsigned forever = 0; forever < 2; forever++) {

@@ -55,7 +55,6 @@ void pool_run_init(struct pool_run *r, const struct sim_options *options, uint64
 {
 	struct simimage *image = simimage_new(DISK_MB * MB);
 	struct lcpfs_create_options create = {0};
-
 	*r = (struct pool_run){.options = options,
 			       .seed = seed,
 			       .random = hash_mix(seed),
@@ -103,7 +102,6 @@ void pool_run_done(struct pool_run *r)
 int pool_run_open(struct pool_run *r)
 {
 	struct lcpfs_open_options options = {.cache_bytes = 4 * MB};
-
 	r->failure = (struct lcpfs_failure){0};
 	return ALLOC_ARMED(pool_open_vdev(r->vdev, &r->clock, &options, &r->pool, &r->failure));
 }
@@ -117,7 +115,6 @@ void pool_must_open(struct pool_run *r)
 int pool_run_close(struct pool_run *r)
 {
 	struct lcpfs_pool *pool = r->pool;
-
 	r->pool = NULL;
 	return ALLOC_ARMED(lcpfs_pool_close(pool, &r->failure));
 }
@@ -133,7 +130,6 @@ void pool_must_be_clean(struct pool_run *r, bool data)
 {
 	struct lcpfs_care care = {.data = data, .found = print_finding};
 	int error = pool_check_vdev(r->vdev, &r->clock, &care, &r->failure);
-
 	if (error)
 		sim_fail("check did not run: %s", r->failure.message);
 	if (care.damaged)
@@ -152,7 +148,6 @@ static int read_blocks(struct pool_run *r, struct lcpfs_partition *handle, uint3
 {
 	int error = ALLOC_ARMED(lcpfs_volume_read(handle, (uint64_t)first * BLOCK_SIZE, data,
 						  (size_t)count * BLOCK_SIZE, &r->failure));
-
 	r->noticed += error != 0;
 	return error;
 }
@@ -160,7 +155,6 @@ static int read_blocks(struct pool_run *r, struct lcpfs_partition *handle, uint3
 static int64_t read_block(struct pool_run *r, struct lcpfs_partition *handle, uint32_t block)
 {
 	uint8_t data[BLOCK_SIZE];
-
 	return read_blocks(r, handle, block, 1, data) ? -1 : sim_version(data, block);
 }
 
@@ -172,7 +166,6 @@ static int read_extent(struct pool_run *r, struct lcpfs_partition *handle, uint3
 	uint64_t at = (uint64_t)first * BLOCK_SIZE, most = (uint64_t)*count * BLOCK_SIZE, end;
 	bool is_data;
 	int error = ALLOC_ARMED(lcpfs_volume_extent(handle, at, most, &is_data, &end));
-
 	r->noticed += error != 0;
 	if (error)
 		return error;
@@ -189,7 +182,6 @@ static int read_extent(struct pool_run *r, struct lcpfs_partition *handle, uint3
 static uint32_t read_some(struct pool_run *r, struct lcpfs_partition *handle, uint32_t first, int64_t *version)
 {
 	uint32_t count = MIN_OF(VOLUME_BLOCKS - first, (uint32_t)READ_BLOCKS);
-
 	if ((r->seed + r->op) % 8 && !read_extent(r, handle, first, &count, version))
 		return count;
 	for (uint32_t i = 0; i < count; i++)
@@ -200,7 +192,6 @@ static uint32_t read_some(struct pool_run *r, struct lcpfs_partition *handle, ui
 static struct lcpfs_partition *open_part(struct pool_run *r, struct sim_part *p)
 {
 	struct lcpfs_partition *handle = NULL;
-
 	if (ALLOC_ARMED(lcpfs_partition_open(r->pool, p->name, &handle, &r->failure)) == 0)
 		return handle;
 	r->noticed++;
@@ -215,7 +206,6 @@ static void verify_invariants(struct pool_run *r)
 	struct lcpfs_pool_info info;
 	uint64_t sum, min_sum = 0;
 	size_t count;
-
 	if (lcpfs_pool_get_info(r->pool, &info) || lcpfs_pool_list(r->pool, list, PARTS, &count) || count > PARTS)
 		sim_fail("the pool cannot be listed");
 	sum = info.free_blocks;
@@ -244,7 +234,6 @@ static bool reads_may_fail(const struct pool_run *r)
 static void verify_part(struct pool_run *r, struct sim_part *p, struct lcpfs_partition *handle)
 {
 	int64_t version[READ_BLOCKS];
-
 	for (uint32_t b = 0, count; b < VOLUME_BLOCKS; b += count) {
 		count = read_some(r, handle, b, version);
 		for (uint32_t i = 0; i < count; i++) {
@@ -265,7 +254,6 @@ void pool_verify(struct pool_run *r)
 	for (unsigned i = 0; i < PARTS; i++) {
 		struct sim_part *p = &r->part[i];
 		struct lcpfs_partition *handle = p->presence == PRESENT ? open_part(r, p) : NULL;
-
 		if (handle)
 			verify_part(r, p, handle);
 		lcpfs_partition_close(handle);
@@ -288,13 +276,11 @@ static void settle_part(struct pool_run *r, struct sim_part *p)
 {
 	uint32_t seen[VOLUME_BLOCKS];
 	int64_t version[READ_BLOCKS];
-	struct lcpfs_partition *handle;
 	bool there = lcpfs_partition_get_info(r->pool, p->name, &(struct lcpfs_partition_info){0}, NULL) == 0;
-
 	if ((p->presence == PRESENT && !there) || (p->presence == ABSENT && there))
 		sim_fail("partition %s is %s", p->name, there ? "there" : "gone");
 	p->presence = there ? PRESENT : ABSENT;
-	handle = there ? open_part(r, p) : NULL;
+	struct lcpfs_partition *handle = there ? open_part(r, p) : NULL;
 	if (!there || !handle)
 		return;
 	for (uint32_t b = 0, count; b < VOLUME_BLOCKS; b += count) {
@@ -333,7 +319,6 @@ static void look_at_failed(struct pool_run *r, struct sim_part *p, struct lcpfs_
 	for (uint32_t i = 0; i < count && !is_stopped(r); i++) {
 		uint32_t block = first + i, wanted = p->model.current[block];
 		int64_t version = read_block(r, handle, block);
-
 		if (version < 0 && reads_may_fail(r))
 			model_be_unsure(&p->model, block);
 		else if (p->model.unsure[block] && model_allows(&p->model, block, (uint32_t)version))
@@ -353,18 +338,15 @@ static void op_write(struct pool_run *r, struct sim_part *p, struct lcpfs_partit
 	uint32_t first = (uint32_t)pool_random(r, VOLUME_BLOCKS - count);
 	uint64_t offset = (uint64_t)first * BLOCK_SIZE, length = (uint64_t)count * BLOCK_SIZE;
 	bool fua = pool_random(r, 8) == 0;
-	int error;
-
 	CHECK(data);
 	for (uint32_t i = 0; i < count; i++) {
 		uint32_t version = trim ? 0 : p->model.next_version++;
-
 		before[i] = p->model.current[first + i];
 		content_fill(data + (size_t)i * BLOCK_SIZE, first + i, version);
 		model_change(&p->model, first + i, version);
 	}
-	error = ALLOC_ARMED(trim ? lcpfs_volume_trim(handle, offset, length, fua, &r->failure) :
-				   lcpfs_volume_write(handle, offset, data, length, fua, &r->failure));
+	int error = ALLOC_ARMED(trim ? lcpfs_volume_trim(handle, offset, length, fua, &r->failure)
+				     : lcpfs_volume_write(handle, offset, data, length, fua, &r->failure));
 	if (trim && !r->faulty && (error == -LCPFS_E_NOSPC || (r->host && error == -LCPFS_E_DEVICE_FULL)))
 		sim_fail("trim does not work on a full partition");
 	free(data);
@@ -377,7 +359,6 @@ static void op_write(struct pool_run *r, struct sim_part *p, struct lcpfs_partit
 static void op_flush(struct pool_run *r, struct sim_part *p, struct lcpfs_partition *handle)
 {
 	int error = ALLOC_ARMED(lcpfs_volume_flush(handle, &r->failure));
-
 	if (r->host && error == -LCPFS_E_DEVICE_FULL)
 		sim_fail("flush does not work while the host is full");
 	if (worked(r, error))
@@ -387,7 +368,6 @@ static void op_flush(struct pool_run *r, struct sim_part *p, struct lcpfs_partit
 static void op_io(struct pool_run *r, struct sim_part *p, uint64_t what)
 {
 	struct lcpfs_partition *handle = open_part(r, p);
-
 	if (!handle)
 		return;
 	if (what < 32)
@@ -402,10 +382,12 @@ static void op_io(struct pool_run *r, struct sim_part *p, uint64_t what)
 static void op_add(struct pool_run *r, struct sim_part *p)
 {
 	uint64_t min = STORE_METASLABS_MIN + pool_random(r, 2), max = min + pool_random(r, 8);
-	struct lcpfs_partition_spec spec = {.name = p->name, .thin = true, .min_bytes = min * MB, .max_bytes = max * MB,
+	struct lcpfs_partition_spec spec = {.name = p->name,
+					    .thin = true,
+					    .min_bytes = min * MB,
+					    .max_bytes = max * MB,
 					    .size_bytes = (min + pool_random(r, max - min + 1)) * MB,
 					    .volume_bytes = VOLUME_BLOCKS * BLOCK_SIZE};
-
 	model_free(&p->model);
 	model_init(&p->model, VOLUME_BLOCKS);
 	p->presence = MAYBE;
@@ -426,7 +408,6 @@ static void op_remove(struct pool_run *r, struct sim_part *p)
 static void op_resize(struct pool_run *r, struct sim_part *p)
 {
 	uint64_t bytes = (STORE_METASLABS_MIN + pool_random(r, 12)) * MB;
-
 	(void)worked(r, ALLOC_ARMED(pool_resize_to_space(r->pool, p->name, bytes, NULL, NULL, &r->failure)));
 }
 
@@ -443,7 +424,6 @@ static void op_set(struct pool_run *r, struct sim_part *p)
 	};
 	struct lcpfs_partition_info info;
 	int error = ALLOC_ARMED(lcpfs_partition_set(r->pool, p->name, &change, NULL, NULL, &info, &r->failure));
-
 	if (worked(r, error) && change.volume_bytes && info.volume_bytes != change.volume_bytes)
 		sim_fail("%s has a volume of %" PRIu64 " bytes", p->name, info.volume_bytes);
 }
@@ -451,9 +431,8 @@ static void op_set(struct pool_run *r, struct sim_part *p)
 /* What the engine does when it decides to. */
 static void op_move(struct pool_run *r, struct sim_part *from, struct sim_part *to)
 {
-	struct move move = {.from = part_named(r->pool, from->name), .to = part_named(r->pool, to->name),
-			.wanted = 2};
-
+	struct move move = {
+		.from = part_named(r->pool, from->name), .to = part_named(r->pool, to->name), .wanted = 2};
 	if (!move.from || !move.to || from == to)
 		return;
 	part_hold(move.from);
@@ -467,7 +446,6 @@ static void op_move(struct pool_run *r, struct sim_part *from, struct sim_part *
 static void op_grow(struct pool_run *r)
 {
 	struct lcpfs_growth growth;
-
 	r->device_bytes = MIN_OF(r->device_bytes + pool_random(r, 3) * MB, DISK_MB * MB);
 	r->vdev->size_bytes = r->device_bytes;
 	if (!worked(r, ALLOC_ARMED(lcpfs_pool_grow(r->pool, NULL, &growth, &r->failure))))
@@ -480,7 +458,6 @@ static void op_grow(struct pool_run *r)
 static void op_tune(struct pool_run *r)
 {
 	enum lcpfs_engine_mode mode = pool_random(r, 3) ? LCPFS_ENGINE_ON : LCPFS_ENGINE_OBSERVE;
-
 	(void)worked(r, ALLOC_ARMED(lcpfs_pool_set_tune(r->pool, mode, &r->failure)));
 }
 
@@ -488,7 +465,6 @@ bool pool_is_degraded(struct pool_run *r)
 {
 	struct lcpfs_partition_info info;
 	bool degraded = r->pool->damaged > r->pool->repaired;
-
 	for (unsigned i = 0; i < PARTS; i++)
 		degraded |= lcpfs_partition_get_info(r->pool, r->part[i].name, &info, NULL) == 0 && info.faulted;
 	return degraded;
@@ -498,7 +474,6 @@ static void op_reopen(struct pool_run *r)
 {
 	int error = pool_run_close(r);
 	bool durable = worked(r, error);
-
 	if (r->host && !is_stopped(r) && (error == -LCPFS_E_DEVICE_FULL || error == -LCPFS_E_NOSPC))
 		sim_fail("it cannot be closed while the host is full: %s", r->failure.message);
 	if (is_stopped(r))
@@ -559,7 +534,6 @@ static void op_pool(struct pool_run *r, struct sim_part *p, uint64_t what)
 static void change_host(struct pool_run *r)
 {
 	uint64_t room = pool_random(r, 3) ? pool_random(r, 3 * MB / BLOCK_SIZE) : 0;
-
 	r->sparse.free_blocks = pool_random(r, 6) ? room : POOL_MB * MB / BLOCK_SIZE;
 }
 
@@ -567,7 +541,6 @@ void pool_op(struct pool_run *r)
 {
 	uint64_t what = pool_random(r, 100);
 	struct sim_part *p = &r->part[pool_random(r, PARTS)];
-
 	r->op++;
 	if (!r->after_cut)
 		sim_begin_op(r->op);

@@ -19,7 +19,6 @@
 static uint64_t promise_of(const struct pool_run *r)
 {
 	uint64_t promise = 0;
-
 	for (unsigned i = 0; i < PARTS; i++)
 		promise = hash_mix(promise + r->part[i].model.flushes * 4 + r->part[i].presence);
 	return promise;
@@ -28,7 +27,6 @@ static uint64_t promise_of(const struct pool_run *r)
 static void cut_again(struct pool_run *r)
 {
 	struct lcpfs_open_options options = {.cache_bytes = 1 << 20};
-
 	sim_counts->second_cuts++;
 	simdisk_stop_at(r->disk, pool_random(r, 60));
 	if (!pool_open_vdev(r->vdev, &r->clock, &options, &r->pool, NULL))
@@ -43,7 +41,6 @@ static void cut_again(struct pool_run *r)
 void pool_look_at(const struct pool_run *from, const struct simimage *image, uint64_t seed, unsigned ops)
 {
 	struct pool_run r;
-
 	pool_run_fork(&r, from, image, seed);
 	r.faulty = false;
 	if (pool_random(&r, 8) == 0)
@@ -67,7 +64,6 @@ void pool_look_at(const struct pool_run *from, const struct simimage *image, uin
 static void on_change(void *context, struct simdisk *disk, uint64_t change)
 {
 	struct pool_run *r = context;
-
 	if (change % r->options->cut_every)
 		return;
 	sim_counts->cuts++;
@@ -75,7 +71,6 @@ static void on_change(void *context, struct simdisk *disk, uint64_t change)
 		struct simdisk_fate fate = {.kind = i == 0 ? SIMDISK_NONE : i == 1 ? SIMDISK_ALL : SIMDISK_SCATTER,
 					    .seed = hash_mix(r->seed * 1000003 + change * 1024 + i)};
 		struct simimage *image = simdisk_image(disk, &fate);
-
 		if (sim_new_state(image, promise_of(r)))
 			pool_look_at(r, image, hash_mix(fate.seed), 3);
 		simimage_free(image);
@@ -85,7 +80,6 @@ static void on_change(void *context, struct simdisk *disk, uint64_t change)
 static void cuts_run(const struct sim_options *options, uint64_t seed)
 {
 	struct pool_run r;
-
 	pool_run_init(&r, options, seed);
 	simdisk_on_change(r.disk, on_change, &r);
 	while (r.op < options->ops)
@@ -119,6 +113,5 @@ int main(int argc, char **argv)
 {
 	static const struct sim sim = {
 		.name = "poolsim", .modes = "cuts host errors memory", .ops = 60, .run = run};
-
 	return sim_main(&sim, argc, argv);
 }

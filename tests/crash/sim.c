@@ -52,7 +52,6 @@ void sim_note_fault(bool met, bool noticed)
 void sim_fail(const char *format, ...)
 {
 	va_list args;
-
 	fprintf(stderr, "  seed %" PRIu64 ", operation %" PRIu64 "%s%s: ", my_seed, mine->op, *sim_stage ?
 			", " : "",
 		sim_stage);
@@ -90,7 +89,6 @@ static bool set_add(struct set *set, uint64_t hash)
 static void set_grow(struct set *set)
 {
 	struct set larger = {.room = set->room ? 2 * set->room : 1024};
-
 	larger.slot = calloc(larger.room, sizeof(*larger.slot));
 	CHECK(larger.slot);
 	for (size_t i = 0; i < set->room; i++) {
@@ -104,7 +102,6 @@ static void set_grow(struct set *set)
 int64_t sim_version(const uint8_t *data, uint32_t block)
 {
 	int64_t version = content_version(data, block);
-
 	sim_counts->compared_blocks++;
 	if (version < 0)
 		sim_fail("block %" PRIu32 " has content that was never written there", block);
@@ -115,7 +112,6 @@ bool sim_new_state(const struct simimage *image, uint64_t promise)
 {
 	static struct set images, promises;
 	uint64_t hash = simimage_hash(image);
-
 	sim_counts->states++;
 	sim_counts->distinct += set_add(&images, hash);
 	return set_add(&promises, hash_mix(hash) + promise);
@@ -125,9 +121,8 @@ bool sim_new_state(const struct simimage *image, uint64_t promise)
 
 static struct shared *share(void)
 {
-	void *memory = mmap(NULL, sizeof(struct shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
-			0);
-
+	void *memory =
+		mmap(NULL, sizeof(struct shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	CHECK(memory != MAP_FAILED);
 	return memory;
 }
@@ -153,7 +148,6 @@ static bool fails(const struct sim *sim, const struct sim_options *options, uint
 	struct sim_options shorter = *options;
 	struct shared *shared = share();
 	int status;
-
 	shorter.ops = ops;
 	pid_t pid = start(sim, &shorter, seed, shared);
 	CHECK(waitpid(pid, &status, 0) == pid);
@@ -166,12 +160,10 @@ static void explain(const struct sim *sim, const struct sim_options *options, co
 {
 	uint64_t low = 0, high = job->shared->op ? job->shared->op : options->ops;
 	bool quiet = freopen("/dev/null", "w", stderr) != NULL;
-
 	if (!quiet || !fails(sim, options, job->seed, high))
 		high = options->ops;
 	while (quiet && low + 1 < high) {
 		uint64_t middle = low + (high - low) / 2;
-
 		if (fails(sim, options, job->seed, middle))
 			high = middle;
 		else
@@ -186,7 +178,6 @@ static void add_counts(struct sim_counts *total, const struct sim_counts *more)
 {
 	uint64_t *to = (uint64_t *)total;
 	const uint64_t *from = (const uint64_t *)more;
-
 	for (size_t i = 0; i < sizeof(*total) / sizeof(*to); i++)
 		to[i] += from[i];
 }
@@ -197,7 +188,6 @@ static void reap(const struct sim *sim, const struct sim_options *options, struc
 {
 	int status;
 	pid_t pid = wait(&status);
-
 	for (unsigned i = 0; i < options->jobs; i++) {
 		if (jobs[i].pid != pid)
 			continue;
@@ -215,7 +205,6 @@ static void run_all(const struct sim *sim, const struct sim_options *options, st
 {
 	struct job jobs[JOBS_MAX] = {0};
 	unsigned running = 0;
-
 	for (uint64_t i = 0; i < options->seeds || running; i++) {
 		if (running == options->jobs || i >= options->seeds) {
 			reap(sim, options, jobs, total);
@@ -258,7 +247,6 @@ static void print_counts(const struct sim *sim, const struct sim_options *option
 static bool knows_mode(const struct sim *sim, const char *mode)
 {
 	size_t length = strlen(mode);
-
 	for (const char *at = sim->modes; (at = strstr(at, mode)); at += length) {
 		if ((at == sim->modes || at[-1] == ' ') && (at[length] == 0 || at[length] == ' '))
 			return true;
@@ -283,12 +271,10 @@ int sim_main(const struct sim *sim, int argc, char **argv)
 			.jobs = 1};
 	char first[32] = {0};
 	int option;
-
 	memcpy(first, sim->modes, strcspn(sim->modes, " "));
 	options.mode = first;
 	while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
 		uint64_t n = optarg ? strtoull(optarg, NULL, 0) : 0;
-
 		options.mode = option == 'm' ? optarg : options.mode;
 		options.seed = option == 's' ? n : options.seed;
 		options.seeds = option == 'n' ? n : options.seeds;

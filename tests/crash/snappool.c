@@ -69,7 +69,6 @@ static void must(bool good, const char *what, const struct lcpfs_failure *failur
 static void leave_image(struct world *w, const struct simimage *image)
 {
 	char path[300];
-
 	snprintf(path, sizeof(path), "%s/%u.pool", w->folder, w->images++);
 	must(simimage_save(image, path) == 0, path, NULL);
 }
@@ -78,7 +77,6 @@ static void content(uint32_t address, uint32_t version, uint8_t *data)
 {
 	for (unsigned i = 0; i < BLOCK_SIZE; i += 8) {
 		uint64_t word = hash_mix(((uint64_t)version << 32 | address) + i);
-
 		memcpy(data + i, &word, sizeof(word));
 	}
 }
@@ -86,7 +84,6 @@ static void content(uint32_t address, uint32_t version, uint8_t *data)
 static void tell_held(const struct world *w, FILE *out, const char *name, const uint32_t *version)
 {
 	uint8_t data[BLOCK_SIZE];
-
 	for (uint32_t a = 0; a < w->blocks; a++) {
 		if (!version[a])
 			continue;
@@ -124,7 +121,6 @@ static void leave_held(struct world *w, const struct simimage *image)
 static void on_change(void *context, struct simdisk *disk, uint64_t change)
 {
 	struct world *w = context;
-
 	if (change != w->next_cut || w->cuts == CUTS_MAX)
 		return;
 	struct simdisk_fate fate = {.kind = SIMDISK_SCATTER, .seed = chance(w, UINT64_MAX)};
@@ -149,7 +145,6 @@ static void open_pool(struct world *w)
 {
 	struct lcpfs_open_options options = {.cache_bytes = 4 * MB};
 	struct lcpfs_failure failure = {0};
-
 	must(!pool_open_vdev(simdisk_vdev(w->disk), &w->clock, &options, &w->pool, &failure), "open", &failure);
 	struct part *part = part_named(w->pool, "db");
 	w->store = part ? part->store : NULL;
@@ -161,7 +156,6 @@ static void set_feature(struct world *w)
 	struct lcpfs_failure failure = {0};
 	const struct part *part = part_named(w->pool, "db");
 	struct txg txg;
-
 	txg_begin(w->pool, &txg);
 	struct fmt_partition *page = txg_change(&txg, layout_partition_page(&w->pool->layout, part->slot));
 	page->features.incompatible = le64_of(PARTITION_SNAPSHOTS | PARTITION_CLONES | PARTITION_BOOKMARKS);
@@ -177,7 +171,6 @@ static void make_pool(struct world *w, uint64_t seed)
 					    .size_bytes = (seed % 2 ? 16 : 6) * MB,
 					    .volume_bytes = (uint64_t)w->blocks << BLOCK_SHIFT};
 	struct simimage *image = simimage_new(24 * MB);
-
 	use_disk(w, image);
 	simimage_free(image);
 	w->next_cut = UINT64_MAX;
@@ -202,7 +195,6 @@ static uint32_t any_volume(struct world *w, uint32_t **version)
 {
 	unsigned i = (unsigned)chance(w, 2 * CLONES);
 	struct store_clone found;
-
 	*version = w->version;
 	if (i >= w->clones)
 		return STORE_OWN_VOLUME;
@@ -217,7 +209,6 @@ static void op_write(struct world *w)
 	uint32_t count = counts[chance(w, 5)], first = any_address(w, count);
 	uint32_t *version, volume = any_volume(w, &version);
 	uint8_t data[BLOCK_SIZE];
-
 	for (uint32_t a = first; a < first + count; a++) {
 		content(a, ++w->versions, data);
 		int error = store_volume_write(w->store, volume, (uint64_t)a << BLOCK_SHIFT, data, BLOCK_SIZE,
@@ -237,12 +228,10 @@ static void op_trim(struct world *w)
 	uint64_t from = (uint64_t)first << BLOCK_SHIFT;
 	int error = store_volume_trim(w->store, volume, from, (uint64_t)count << BLOCK_SHIFT, false, NULL);
 	bool data = false;
-
 	must(!error || error == -LCPFS_E_NOSPC, "trim", NULL);
 	/* Some of it, where there was no room to say so of all. */
 	for (uint32_t a = first; a < first + count; a++) {
 		uint64_t offset = (uint64_t)a << BLOCK_SHIFT, end;
-
 		must(!error || !store_volume_extent(w->store, volume, offset, BLOCK_SIZE, &data, &end), "extent",
 		     NULL);
 		version[a] = data ? version[a] : 0;
@@ -253,7 +242,6 @@ static void op_snapshot(struct world *w)
 {
 	struct held *h = &w->snap[w->snaps];
 	size_t bytes = w->blocks * sizeof(*w->version);
-
 	if (w->snaps == SNAPS_MAX)
 		return;
 	snprintf(h->name, sizeof(h->name), "s%u", ++w->names);
@@ -286,7 +274,6 @@ static void op_clone(struct world *w)
 {
 	struct held *h = &w->clone[w->clones];
 	size_t bytes = w->blocks * sizeof(*w->version);
-
 	if (w->clones == CLONES || !w->snaps)
 		return;
 	const struct held *of = &w->snap[chance(w, w->snaps)];
@@ -346,7 +333,6 @@ static void op_rollback(struct world *w)
 static void op_rename(struct world *w)
 {
 	char name[16];
-
 	if (!w->snaps)
 		return;
 	struct held *h = &w->snap[chance(w, w->snaps)];
@@ -363,7 +349,6 @@ static void op_bookmark(struct world *w)
 	struct store_snapshot list[8];
 	unsigned count = store_bookmarks(w->store, list, 8);
 	char name[16];
-
 	if (count && (count == 8 || chance(w, 3) == 0)) {
 		int error = store_bookmark_destroy(w->store, list[chance(w, count)].name);
 		must(!error || error == -LCPFS_E_NOSPC, "destroy bookmark", NULL);
@@ -377,7 +362,6 @@ static void op_bookmark(struct world *w)
 static void op_close(struct world *w)
 {
 	struct lcpfs_failure failure = {0};
-
 	must(!lcpfs_pool_close(w->pool, &failure), "close", &failure);
 	leave_held(w, simdisk_content(w->disk));
 	open_pool(w);
@@ -387,7 +371,6 @@ static void op_close(struct world *w)
 static void op_cut(struct world *w)
 {
 	struct simdisk_fate fate = {.kind = SIMDISK_SCATTER, .seed = chance(w, UINT64_MAX)};
-
 	must(!store_flush(w->store, NULL), "flush", NULL);
 	simdisk_on_change(w->disk, NULL, NULL);
 	simdisk_stop_at(w->disk, simdisk_counts(w->disk)->changes + chance(w, 60));
@@ -407,7 +390,6 @@ static void op_cut(struct world *w)
 static void op(struct world *w)
 {
 	uint64_t what = chance(w, 1000);
-
 	if (what < 700)
 		op_write(w);
 	else if (what < 800)

@@ -22,7 +22,6 @@ static void check_write(struct sparse *s, const struct vdev_io *io)
 static void sparse_submit(struct vdev *vdev, struct vdev_io *ios, unsigned count)
 {
 	struct sparse *s = sparse_of(vdev);
-
 	for (unsigned i = 0; i < count; i++) {
 		if (ios[i].op == VDEV_WRITE)
 			check_write(s, &ios[i]);
@@ -48,7 +47,6 @@ static int sparse_discard(struct vdev *vdev, uint64_t offset, uint64_t length)
 {
 	struct sparse *s = sparse_of(vdev);
 	int error = s->behind->ops->discard(s->behind, offset, length);
-
 	give_up(s, offset, length);
 	return error;
 }
@@ -57,7 +55,6 @@ static int sparse_discard(struct vdev *vdev, uint64_t offset, uint64_t length)
 static int sparse_zero(struct vdev *vdev, uint64_t offset, uint64_t length)
 {
 	struct sparse *s = sparse_of(vdev);
-
 	give_up(s, offset, length);
 	return vdev_zero(s->behind, offset, length);
 }
@@ -71,7 +68,6 @@ static int sparse_reserve(struct vdev *vdev, uint64_t offset, uint64_t length, b
 {
 	struct sparse *s = sparse_of(vdev);
 	uint64_t first = offset >> BLOCK_SHIFT, end = DIV_UP(offset + length, (uint64_t)BLOCK_SIZE), missing = 0;
-
 	if (s->step)
 		s->step();
 	for (uint64_t b = first; b < end; b++)
@@ -92,10 +88,13 @@ static int sparse_reserve(struct vdev *vdev, uint64_t offset, uint64_t length, b
 void sparse_init(struct sparse *s, struct vdev *behind, uint64_t free_blocks)
 {
 	static const struct vdev_ops ops = {
-		.submit = sparse_submit, .flush = sparse_flush, .discard = sparse_discard, .close = sparse_close,
-		.reserve = sparse_reserve, .zero = sparse_zero,
+		.submit = sparse_submit,
+		.flush = sparse_flush,
+		.discard = sparse_discard,
+		.close = sparse_close,
+		.reserve = sparse_reserve,
+		.zero = sparse_zero,
 	};
-
 	*s = (struct sparse){.vdev = {.ops = &ops, .size_bytes = behind->size_bytes, .name = "sparse"},
 			     .behind = behind,
 			     .blocks = behind->size_bytes >> BLOCK_SHIFT,

@@ -31,7 +31,6 @@ static void drop(struct run *r, unsigned i)
 static uint32_t *copy_of(const uint32_t *list, size_t bytes)
 {
 	uint32_t *copy = malloc(bytes);
-
 	CHECK(copy);
 	memcpy(copy, list, bytes);
 	return copy;
@@ -40,7 +39,6 @@ static uint32_t *copy_of(const uint32_t *list, size_t bytes)
 void clones_copy(struct run *to, const struct run *from)
 {
 	size_t bytes = from->model.blocks * sizeof(uint32_t);
-
 	for (unsigned i = 0; i < from->clones; i++)
 		model_copy(&to->clone[i].model, &from->clone[i].model);
 	for (unsigned i = 0; i < 2 && from->promoting[0]; i++)
@@ -68,7 +66,6 @@ static uint32_t number_of(struct run *r, const struct clone *c)
 {
 	struct store_clone found;
 	char name[16];
-
 	name_of(c, name);
 	return store_clone_find(r->store, name, &found) ? found.number : 0;
 }
@@ -76,7 +73,6 @@ static uint32_t number_of(struct run *r, const struct clone *c)
 static void must_be_listed(struct run *r)
 {
 	unsigned count = store_clones(r->store, NULL, 0), listed = 0;
-
 	for (unsigned i = 0; i < r->clones; i++) {
 		listed += r->clone[i].listed;
 		if ((number_of(r, &r->clone[i]) != 0) != r->clone[i].listed)
@@ -98,10 +94,8 @@ bool clones_have(const struct run *r, unsigned snap)
 static struct clone *any(struct run *r)
 {
 	unsigned at = (unsigned)run_random(r, CLONES_SIM_MAX);
-
 	for (unsigned i = 0; i < r->clones; i++) {
 		struct clone *c = &r->clone[(at + i) % r->clones];
-
 		if (c->listed)
 			return c;
 	}
@@ -116,7 +110,6 @@ static int read_extent(struct run *r, uint32_t number, uint32_t first, uint32_t 
 	uint64_t at = run_offset(r, first), end, most = (uint64_t)*count * BLOCK_SIZE;
 	bool is_data;
 	int error = ALLOC_ARMED(store_volume_extent(r->store, number, at, most, &is_data, &end));
-
 	if (!error)
 		*count = (uint32_t)((end - at) >> BLOCK_SHIFT);
 	if (!error && is_data && !store_volume_try_read(r->store, number, at, data, (size_t)(end - at)))
@@ -133,7 +126,6 @@ static int64_t read_one(struct run *r, const struct clone *c, uint32_t block)
 {
 	int64_t version;
 	uint32_t count = 1;
-
 	if (!read_extent(r, number_of(r, c), block, &count, &version))
 		return version;
 	r->noticed++;
@@ -144,7 +136,6 @@ static int64_t read_one(struct run *r, const struct clone *c, uint32_t block)
 static void read_all(struct run *r, const struct clone *c, int64_t *version)
 {
 	uint32_t number = number_of(r, c), most = r->stride == 1 ? READ_BLOCKS : 1;
-
 	for (uint32_t b = 0, count; b < c->model.blocks; b += count) {
 		count = MIN_OF(c->model.blocks - b, most);
 		if (!read_extent(r, number, b, &count, version + b))
@@ -158,7 +149,6 @@ static void read_all(struct run *r, const struct clone *c, int64_t *version)
 static void verify(struct run *r, const struct clone *c)
 {
 	int64_t *version = malloc(c->model.blocks * sizeof(*version));
-
 	CHECK(version);
 	read_all(r, c, version);
 	for (uint32_t b = 0; b < c->model.blocks; b++) {
@@ -190,7 +180,6 @@ static void settle(struct run *r, struct clone *c)
 {
 	int64_t *version = malloc(c->model.blocks * sizeof(*version));
 	uint32_t *seen = malloc(c->model.blocks * sizeof(*seen));
-
 	CHECK(version && seen);
 	read_all(r, c, version);
 	for (uint32_t b = 0; b < c->model.blocks; b++) {
@@ -214,7 +203,6 @@ void clones_settle(struct run *r)
 	for (unsigned i = r->clones; i-- > 0;) {
 		struct clone *c = &r->clone[i];
 		bool there = number_of(r, c);
-
 		if (c->durable && there != c->listed)
 			sim_fail("clone c%u is %s after a crash", c->name, there ? "back" : "gone");
 		c->listed = there;
@@ -254,7 +242,6 @@ static void op_clone(struct run *r)
 	struct clone *c = &r->clone[r->clones];
 	const struct snap *base = snaps_any(r);
 	char name[16], of[16];
-
 	if (r->clones == CLONES_SIM_MAX || !base)
 		return;
 	*c = (struct clone){.name = ++r->clone_names, .snap = base->name};
@@ -279,7 +266,6 @@ static void op_destroy(struct run *r)
 {
 	struct clone *c = any(r);
 	char name[16];
-
 	if (!c)
 		return;
 	bool durable = c->durable;
@@ -306,7 +292,6 @@ static void look_at_failed(struct run *r, struct clone *c, uint32_t first, uint3
 	for (uint32_t i = 0; i < count && !simdisk_is_stopped(r->disk); i++) {
 		uint32_t wanted = c->model.current[first + i];
 		int64_t version = read_one(r, c, first + i);
-
 		if (version < 0 && run_may_fail(r))
 			model_be_unsure(&c->model, first + i);
 		else if (c->model.unsure[first + i] && model_allows(&c->model, first + i, (uint32_t)version))
@@ -325,7 +310,6 @@ static int write_blocks(struct run *r, uint32_t number, uint32_t first, const ui
 	uint64_t offset = run_offset(r, first);
 	size_t done = 0;
 	bool unsettled;
-
 	if (r->op % 2)
 		(void)!store_volume_try_write(r->store, number, offset, data, length, &done, &unsettled);
 	return done == length ? 0
@@ -341,11 +325,9 @@ static void op_write(struct run *r, struct clone *c)
 	uint32_t first = (uint32_t)run_random(r, c->model.blocks - count);
 	uint32_t piece = r->stride == 1 ? count : 1;
 	int error = 0;
-
 	CHECK(data);
 	for (uint32_t i = 0; i < count; i++) {
 		uint32_t version = r->model.next_version++;
-
 		before[i] = c->model.current[first + i];
 		content_fill(data + (size_t)i * BLOCK_SIZE, first + i, version);
 		model_change(&c->model, first + i, version);
@@ -363,7 +345,6 @@ static void op_trim(struct run *r, struct clone *c)
 	uint32_t count = 1 + (uint32_t)run_random(r, run_random(r, 8) ? RANGE_MAX : c->model.blocks / 2);
 	uint32_t first = (uint32_t)run_random(r, c->model.blocks - count);
 	uint32_t *before = malloc(count * sizeof(*before));
-
 	CHECK(before);
 	memcpy(before, c->model.current + first, count * sizeof(*before));
 	for (uint32_t i = 0; i < count; i++) {
@@ -387,7 +368,6 @@ static void exchange_models(struct run *r, struct clone *c)
 bool clones_were_exchanged(struct run *r, const uint32_t *seen)
 {
 	bool done = r->promoting[0] && memcmp(seen, r->promoting[1], r->model.blocks * sizeof(*seen)) == 0;
-
 	if (done)
 		exchange_models(r, &r->clone[r->promoted]);
 	end_promoting(r);
@@ -399,7 +379,6 @@ static void look_at_exchanged(struct run *r, struct clone *c)
 {
 	const uint32_t *head = r->promoting[0], *clone = r->promoting[1];
 	uint32_t b = 0;
-
 	while (b < r->model.blocks && head[b] == clone[b])
 		b++;
 	int64_t version = b < r->model.blocks ? run_read(r, b) : 0;
@@ -423,7 +402,6 @@ static void op_promote(struct run *r)
 	struct clone *c = any(r);
 	size_t bytes = r->model.blocks * sizeof(uint32_t);
 	char name[16];
-
 	if (!c || c->model.any_unsure || r->model.any_unsure || ALLOC_ARMED(store_flush(r->store, NULL)))
 		return;
 	run_flushed(r);
@@ -456,7 +434,6 @@ static void op_promote(struct run *r)
 bool clones_change(struct run *r)
 {
 	struct clone *c = any(r);
-
 	if (!c)
 		return false;
 	if (run_random(r, 6))
@@ -474,7 +451,6 @@ void clones_give_up(struct run *r)
 void clones_op(struct run *r)
 {
 	uint64_t what = run_random(r, 6);
-
 	if (what < 3)
 		op_clone(r);
 	else if (what < 5)

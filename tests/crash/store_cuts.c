@@ -28,7 +28,6 @@ static void cut_now(struct run *r)
 static void cut_while_opening(struct run *r)
 {
 	struct store *store;
-
 	simdisk_stop_at(r->disk, run_random(r, 40));
 	int error = store_open(&r->config, r->metaslab, r->owned, &store, NULL);
 	for (int i = 0; !error && i < 3; i++)
@@ -69,10 +68,8 @@ static void go_on(struct run *r)
 static void after_cut(const struct run *from, const struct simdisk_fate *fate)
 {
 	struct simimage *image = simdisk_image(from->disk, fate);
-
 	if (sim_new_state(image, from->model.flushes)) {
 		struct run r;
-
 		run_fork(&r, from, image, hash_mix(fate->seed + 1));
 		if (run_random(&r, 8) == 0)
 			cut_while_opening(&r);
@@ -85,7 +82,6 @@ static void after_cut(const struct run *from, const struct simdisk_fate *fate)
 static void on_change(void *context, struct simdisk *disk, uint64_t change)
 {
 	struct run *r = context;
-
 	(void)disk;
 	if (change % r->options->cut_every)
 		return;
@@ -100,12 +96,10 @@ static void on_change(void *context, struct simdisk *disk, uint64_t change)
 static void tear(struct run *r, unsigned index, uint64_t mask, uint64_t seed)
 {
 	uint64_t sectors = simdisk_cached(r->disk, index).length / VDEV_SECTOR;
-
 	/* Torn in front, in the back, or with a hole, in the first sectors: headers and the first block. */
 	for (uint64_t at = 1; at < MIN_OF(sectors, (uint64_t)TEARS_MAX); at++) {
 		uint64_t head = (UINT64_C(1) << at) - 1;
 		uint64_t torn[3] = {head, ~head, ~(UINT64_C(1) << at)};
-
 		for (unsigned i = 0; i < ARRAY_LENGTH(torn); i++) {
 			struct simdisk_fate fate = {.kind = SIMDISK_MASK, .mask = mask, .has_torn = true,
 					.torn_index = index,
@@ -121,7 +115,6 @@ static void on_change_all(void *context, struct simdisk *disk, uint64_t change)
 	unsigned cached = simdisk_cached_count(disk), few = MIN_OF(cached, (unsigned)SUBSET_WRITES_MAX);
 	uint64_t seed = hash_mix(r->seed * 1000003 + change * 1024);
 	uint64_t older = cached > few ? (UINT64_C(1) << (cached - few)) - 1 : 0;
-
 	sim_counts->cuts++;
 	if (cached > 60) {
 		on_change(context, disk, change);
@@ -145,7 +138,6 @@ static void on_change_all(void *context, struct simdisk *disk, uint64_t change)
 static void run_with(const struct sim_options *options, uint64_t seed, simdisk_hook hook)
 {
 	struct run r;
-
 	run_init(&r, options, seed, 0, 0);
 	simdisk_on_change(r.disk, hook, &r);
 	while (r.op < options->ops)

@@ -26,7 +26,6 @@ static void reopen_on(const struct run *from, const struct simdisk_fate *fate)
 {
 	struct simimage *image = simdisk_image(from->disk, fate);
 	struct run r;
-
 	run_fork(&r, from, image, fate->seed);
 	r.faulty = false;
 	simimage_free(image);
@@ -63,10 +62,8 @@ static void fault_is_gone(struct run *r)
 static uint64_t workload(const struct sim_options *options, uint64_t seed, const struct simdisk_fault *fault)
 {
 	struct run r;
-	struct simdisk_counts before;
-
 	run_init(&r, options, seed, 0, 0);
-	before = *simdisk_counts(r.disk);
+	struct simdisk_counts before = *simdisk_counts(r.disk);
 	r.faulty = fault != NULL;
 	if (fault)
 		simdisk_add_fault(r.disk, fault);
@@ -90,7 +87,6 @@ static bool open_faulty(const struct run *from, const struct simimage *image, co
 {
 	struct lcpfs_failure failure = {0};
 	struct run r;
-
 	run_fork(&r, from, image, at);
 	if (fault)
 		simdisk_add_fault(r.disk, fault);
@@ -115,7 +111,6 @@ static void open_in_all_ways(const struct sim_options *options, uint64_t seed, c
 			     unsigned count)
 {
 	struct run r;
-
 	run_init(&r, options, seed, 0, 0);
 	while (r.op < options->ops)
 		run_op(&r);
@@ -123,7 +118,6 @@ static void open_in_all_ways(const struct sim_options *options, uint64_t seed, c
 	sim_stage = "opened with a fault";
 	for (unsigned way = 0; way < count; way++) {
 		struct simdisk_fault fault = faults ? faults[way] : (struct simdisk_fault){0};
-
 		fault.effect = SIMDISK_FAILS;
 		for (fault.at = 0; open_faulty(&r, image, faults ? &fault : NULL, fault.at);
 		     fault.at += options->cut_every)
@@ -137,16 +131,13 @@ static void open_in_all_ways(const struct sim_options *options, uint64_t seed, c
 void errors_run(const struct sim_options *options, uint64_t seed)
 {
 	uint64_t operations = workload(options, seed, NULL);
-
 	open_in_all_ways(options, seed, ways, ARRAY_LENGTH(ways));
 	for (unsigned way = 0; way < ARRAY_LENGTH(ways); way++) {
 		uint64_t met = UINT64_MAX;
-
 		for (uint64_t at = 0; at < operations && met != sim_counts->faults_met; at += options->cut_every) {
 			met = sim_counts->faults_met; /* no more met: there are no more operations of this kind */
 			for (unsigned forever = 0; forever < 2; forever++) {
 				struct simdisk_fault fault = ways[way];
-
 				fault.at = at;
 				fault.forever = forever;
 				fault.effect = SIMDISK_FAILS;
@@ -164,7 +155,6 @@ void errors_run(const struct sim_options *options, uint64_t seed)
 static uint64_t without_memory(const struct sim_options *options, uint64_t seed, uint64_t at, bool forever)
 {
 	struct run r;
-
 	run_init(&r, options, seed, 0, 0);
 	alloc_work();
 	r.faulty = at != UINT64_MAX;
@@ -184,7 +174,6 @@ static uint64_t without_memory(const struct sim_options *options, uint64_t seed,
 void memory_run(const struct sim_options *options, uint64_t seed)
 {
 	uint64_t allocations = without_memory(options, seed, UINT64_MAX, false);
-
 	open_in_all_ways(options, seed, NULL, 1);
 	for (uint64_t at = 0; at < allocations; at += options->cut_every) {
 		for (unsigned forever = 0; forever < 2; forever++) {

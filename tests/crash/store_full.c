@@ -15,7 +15,6 @@ static int write_one(struct run *r, uint32_t block)
 {
 	uint8_t data[BLOCK_SIZE];
 	uint32_t version = r->model.next_version++;
-
 	content_fill(data, block, version);
 	int error = store_write(r->store, run_offset(r, block), data, BLOCK_SIZE, false, NULL);
 	if (error && error != -LCPFS_E_NOSPC)
@@ -32,7 +31,6 @@ static uint64_t fill_up(struct run *r)
 {
 	uint64_t written = 0;
 	unsigned refused = 0;
-
 	for (uint32_t b = 0; b < r->model.blocks && refused < 20; b++) {
 		if (r->model.current[b])
 			continue;
@@ -51,7 +49,6 @@ static uint64_t fill_up(struct run *r)
 static void trim(struct run *r, uint32_t first, uint32_t count)
 {
 	int error = store_trim(r->store, run_offset(r, first), run_offset(r, count), false, NULL);
-
 	if (error)
 		sim_fail("trim of a full partition: %s", lcpfs_error_sentence(error));
 	for (uint32_t b = first; b < first + count; b++) {
@@ -72,7 +69,6 @@ static void hand_over(struct run *r)
 {
 	uint32_t metaslab;
 	int error = store_release(r->store, &metaslab);
-
 	if (error == -LCPFS_E_TOO_SMALL)
 		return;
 	must(error, "release");
@@ -91,7 +87,6 @@ static void reopen(struct run *r)
 static void live_there(struct run *r)
 {
 	uint32_t block = (uint32_t)run_random(r, r->model.blocks);
-
 	switch (run_random(r, 16)) {
 	case 0:
 		trim(r, (uint32_t)run_random(r, r->model.blocks - 16), 1 + (uint32_t)run_random(r, 16));
@@ -125,7 +120,6 @@ static void live_there(struct run *r)
 static void must_be_empty(struct run *r)
 {
 	struct store_stats stats;
-
 	must(store_checkpoint(r->store), "checkpoint");
 	store_stats(r->store, &stats);
 	if (stats.data_blocks || stats.page_blocks)
@@ -162,11 +156,9 @@ void full_run(const struct sim_options *options, uint64_t seed)
 	uint32_t metaslabs = STORE_METASLABS_MIN + (uint32_t)(seed % 12);
 	uint64_t first = 0;
 	struct run r;
-
 	run_init(&r, options, seed, metaslabs, metaslabs * METASLAB_BLOCKS);
 	for (unsigned cycle = 0; cycle < CYCLES; cycle++) {
 		uint64_t written = fill_up(&r);
-
 		if (options->verbose)
 			fprintf(stderr, "cycle %u: %" PRIu64 " blocks of %u\n", cycle, written,
 					metaslabs * METASLAB_BLOCKS);

@@ -30,7 +30,6 @@ static void drop(struct run *r, unsigned i)
 void marks_copy(struct run *to, const struct run *from)
 {
 	size_t bytes = from->model.blocks * sizeof(uint32_t);
-
 	for (unsigned i = 0; i < from->marks; i++) {
 		to->mark[i].version = malloc(bytes);
 		CHECK(to->mark[i].version);
@@ -48,7 +47,6 @@ static uint32_t number_of(struct run *r, const struct mark *m)
 {
 	struct store_snapshot found;
 	char name[16];
-
 	name_of(m, name);
 	return store_bookmark_find(r->store, name, &found) ? found.number : 0;
 }
@@ -58,7 +56,6 @@ static uint32_t number_of(struct run *r, const struct mark *m)
 static void must_be_same(struct run *r, uint32_t from, uint32_t to, const struct store_difference *told)
 {
 	struct store_difference run;
-
 	if (!told->data || ALLOC_ARMED(store_difference(r->store, from, to, told->first, &run)))
 		return;
 	if (run.first != told->first || !run.count || !run.data)
@@ -72,12 +69,10 @@ static void verify_since(struct run *r, const struct mark *m, const struct snap 
 	struct store_snapshot found;
 	uint32_t number = number_of(r, m), b = 0;
 	char name[16];
-
 	snprintf(name, sizeof(name), "s%u", m->label);
 	bool known = store_snapshot_find(r->store, name, &found) && found.number == number;
 	while (run.first != UINT64_MAX) {
 		int error = ALLOC_ARMED(store_difference_since(r->store, number, to, run.first, &run));
-
 		if (error && run_may_fail(r))
 			return;
 		if (error)
@@ -108,16 +103,13 @@ void marks_verify(struct run *r)
 	unsigned count = store_bookmarks(r->store, NULL, 0), listed = 0;
 	struct store_snapshot found;
 	char name[16];
-
 	for (unsigned i = 0; i < r->marks; i++) {
 		const struct mark *m = &r->mark[i];
-
 		listed += m->listed;
 		if ((number_of(r, m) != 0) != m->listed)
 			sim_fail("bookmark m%u is %slisted", m->name, m->listed ? "not " : "");
 		for (unsigned k = 0; m->listed && k < r->snaps; k++) {
 			const struct snap *n = &r->snap[k];
-
 			snprintf(name, sizeof(name), "s%u", n->label);
 			if (n->listed && n->name > m->snap && store_snapshot_find(r->store, name, &found))
 				verify_since(r, m, n, found.number);
@@ -134,7 +126,6 @@ void marks_settle(struct run *r)
 	for (unsigned i = r->marks; i-- > 0;) {
 		struct mark *m = &r->mark[i];
 		bool there = number_of(r, m);
-
 		if (m->durable && there != m->listed)
 			sim_fail("bookmark m%u is %s after a crash", m->name, there ? "back" : "gone");
 		m->listed = there;
@@ -168,7 +159,6 @@ void marks_went_back(struct run *r, const struct snap *to, bool done)
 {
 	for (unsigned i = 0; i < r->marks; i++) {
 		struct mark *m = &r->mark[i];
-
 		if (!is_behind(m, to))
 			continue;
 		m->listed = number_of(r, m);
@@ -202,7 +192,6 @@ static void take(struct run *r)
 	struct mark *m = &r->mark[r->marks];
 	size_t bytes = r->model.blocks * sizeof(uint32_t);
 	char name[16], snapshot[16];
-
 	if (!of)
 		return;
 	*m = (struct mark){
@@ -229,7 +218,6 @@ static void destroy(struct run *r)
 	struct mark *m = &r->mark[run_random(r, r->marks)];
 	bool durable = m->durable;
 	char name[16];
-
 	if (!m->listed)
 		return;
 	name_of(m, name);

@@ -70,12 +70,10 @@ static void add_pointer(struct rot *rot, enum target_kind kind, const struct fmt
 static void add_table(struct rot *rot, struct store *s)
 {
 	bool found = true;
-
 	store_lock(s);
 	for (unsigned level = 0; level < s->table.levels; level++, found = true) {
 		for (uint64_t index = 0; found; index++) {
 			struct fmt_pointer at = {0};
-
 			CHECK(!table_next(s, level, &index, &found));
 			if (found)
 				CHECK(!table_pointer(s, level, index, &at));
@@ -91,7 +89,6 @@ static int entry_at(struct store *s, void *context, struct need *need)
 	struct page *leaf;
 	uint64_t id = le64_get(e->place);
 	int error = table_leaf(s, id, need, &leaf);
-
 	if (!error)
 		*e = leaf ? *table_entry(leaf, id) : (struct fmt_block){.kind = 0};
 	return error;
@@ -100,7 +97,6 @@ static int entry_at(struct store *s, void *context, struct need *need)
 static void add_twin(struct rot *rot, struct store *s, uint64_t id)
 {
 	struct fmt_block e[2] = {{.place = le64_of(id)}, {.place = le64_of(id + 1)}};
-
 	for (int i = 0; i < 2; i++)
 		CHECK(!attempt(s, entry_at, &e[i]) && e[i].kind == BLOCK_VOLUME_PAGE);
 	add(rot, TREE_PAGE, block_of_place(e[0].place), block_of_place(e[1].place), 0, false);
@@ -109,12 +105,10 @@ static void add_twin(struct rot *rot, struct store *s, uint64_t id)
 static void add_tree(struct rot *rot, struct store *s, uint32_t volume)
 {
 	bool found = true;
-
 	store_lock(s);
 	for (unsigned level = 0; level < tree_volume(s, volume)->levels; level++, found = true) {
 		for (uint64_t index = 0; found; index++) {
 			struct page *p = NULL;
-
 			CHECK(!tree_next(s, volume, level, &index, &found));
 			struct page_key key = tree_key(volume, level, index);
 			if (found)
@@ -133,7 +127,6 @@ static void add_clones(struct rot *rot, struct store *s)
 {
 	struct store_clone list[CLONES_SIM_MAX];
 	unsigned count = store_clones(s, list, CLONES_SIM_MAX);
-
 	for (unsigned i = 0; i < count; i++)
 		add_tree(rot, s, list[i].number);
 }
@@ -152,7 +145,6 @@ static void add_headers(struct rot *rot, struct store *s, const struct metaslab 
 	struct record_walk walk = {.metaslab = m->index};
 	struct fmt_record header;
 	uint64_t last = 0;
-
 	if (m->class == CLASS_TABLE || (!m->live && m->last <= s->space.redo))
 		return;
 	while (record_next(s, &walk, &header) && le64_get(header.seq) > last &&
@@ -174,17 +166,14 @@ struct asked {
 static int look_up(struct store *s, void *context, struct need *need)
 {
 	struct asked *a = context;
-
 	return map_lookup(s, VOLUME_HEAD, a->address, need, &a->mapping);
 }
 
 static void add_data(struct rot *rot, struct store *s)
 {
 	uint64_t step = MAX_OF(s->data_blocks / DATA_MAX, (uint64_t)1), seen = 0;
-
 	for (uint64_t a = 0; a < store_volume_blocks(s); a += rot->run->stride) {
 		struct asked asked = {.address = a};
-
 		store_lock(s);
 		CHECK(!attempt(s, look_up, &asked));
 		store_unlock(s);
@@ -197,7 +186,6 @@ static uint64_t epoch_of_older(const struct rot *rot, const struct store *s)
 {
 	uint64_t block = s->config.root_block[1 - s->checkpoint.root_slot][0];
 	struct fmt_root root;
-
 	simimage_read(rot->image, block << BLOCK_SHIFT, &root, sizeof(root));
 	bool good = fmt_verify(&root, FMT_ROOT, s->config.guid, s->config.partition) == FMT_GOOD;
 	return good ? le64_get(root.epoch) : UINT64_MAX;
@@ -206,7 +194,6 @@ static uint64_t epoch_of_older(const struct rot *rot, const struct store *s)
 static void find_targets(struct rot *rot, bool all)
 {
 	struct run r;
-
 	run_fork(&r, rot->run, rot->image, 0);
 	r.config.read_only = true;
 	run_must_open(&r);
@@ -239,10 +226,11 @@ static bool may_swap(const struct rot *rot, const struct target *t, uint64_t oth
 static struct simimage_damage damage_of(const struct rot *rot, const struct target *t, unsigned copy,
 		uint64_t roll)
 {
-	struct simimage_damage damage = {.kind = (enum simimage_damage_kind)(roll % WAYS), .bit = roll / 8 % 8,
-					 .offset = t->block[copy] << BLOCK_SHIFT, .length = BLOCK_SIZE,
-					.old = rot->old};
-
+	struct simimage_damage damage = {.kind = (enum simimage_damage_kind)(roll % WAYS),
+					 .bit = roll / 8 % 8,
+					 .offset = t->block[copy] << BLOCK_SHIFT,
+					 .length = BLOCK_SIZE,
+					 .old = rot->old};
 	roll = hash_mix(roll);
 	do {
 		roll++;
@@ -259,7 +247,6 @@ static struct simimage *damaged_image(const struct rot *rot, const struct target
 				      bool *swapped, bool *stale)
 {
 	struct simimage *image = simimage_clone(rot->image);
-
 	*swapped = false;
 	*stale = true;
 	for (unsigned copy = 0; copy < 2; copy++) {
@@ -291,7 +278,6 @@ static void scrub(struct run *r)
 {
 	struct store_walk walk = {.repair = true, .data = true};
 	int error = store_scrub(r->store, &walk);
-
 	if (error)
 		sim_fail("scrub: %s", lcpfs_error_sentence(error));
 }
@@ -300,10 +286,8 @@ static void scrub(struct run *r)
 static uint64_t count_unreadable(struct run *r)
 {
 	uint64_t failed = 0;
-
 	for (uint32_t b = 0; b < r->model.blocks; b++) {
 		int64_t version = run_read(r, b);
-
 		failed += version < 0;
 		if (version >= 0 && !model_allows(&r->model, b, (uint32_t)version))
 			sim_fail("block %" PRIu32 ": read %" PRId64 ", written %" PRIu32, b, version,
@@ -316,10 +300,8 @@ static uint64_t count_unreadable(struct run *r)
 static void clean_everything(struct run *r)
 {
 	struct store *s = r->store;
-
 	for (uint32_t i = 0; i < r->owned; i++) {
 		struct metaslab *m = space_find(&s->space, r->metaslab[i]);
-
 		if (!m || m->state != SPACE_CLOSED || m->class == CLASS_TABLE)
 			continue;
 		pthread_mutex_lock(&s->work);
@@ -337,7 +319,6 @@ static void work_on(struct run *r)
 	clean_everything(r);
 	for (int i = 0; i < 6; i++) {
 		uint32_t metaslab;
-
 		(void)!store_step(r->store);
 		(void)!store_checkpoint(r->store);
 		if (store_release(r->store, &metaslab) == 0 && store_add(r->store, &metaslab, 1))
@@ -349,7 +330,6 @@ static void one_copy(struct run *r, const struct target *t)
 {
 	bool counts = !(r->after_cut && t->excused);
 	int64_t found = run_check(r, false);
-
 	sim_counts->metadata_injected += counts;
 	sim_counts->metadata_found += counts && found > 0;
 	if (counts && found <= 0)
@@ -371,13 +351,12 @@ static void both_copies(struct run *r, const struct target *t, bool stale)
 	/* the other root of a closed store says the same */
 	bool counts = !(t->excused && (r->after_cut || stale));
 	int64_t found = run_check(r, false);
-	int error;
 
 	sim_counts->twice_injected += counts;
 	sim_counts->twice_found += counts && found != 0;
 	if (!found && counts)
 		sim_fail("check does not find it");
-	error = run_open(r, NULL);
+	int error = run_open(r, NULL);
 	if (error && error != -LCPFS_E_CORRUPT)
 		sim_fail("opening says: %s", lcpfs_error_sentence(error));
 	if (error)
@@ -392,7 +371,6 @@ static void both_copies(struct run *r, const struct target *t, bool stale)
 static void data(struct run *r, const struct target *t, bool swapped)
 {
 	int64_t found = run_check(r, false);
-
 	sim_counts->data_injected++;
 	sim_counts->data_found += found > 0;
 	if (found <= 0)
@@ -414,7 +392,6 @@ static void damage_one(const struct rot *rot, const struct target *t, unsigned c
 	struct simimage *image = damaged_image(rot, t, copies, roll, &swapped, &stale);
 	char stage[120];
 	struct run r;
-
 	if (image && t->kind == ROOT && copies == 3 && stale && rot->run->after_cut) {
 		simimage_free(image); /* a device that loses both, acknowledged: see docs/reliability.md */
 		return;
@@ -440,12 +417,10 @@ static void damage_one(const struct rot *rot, const struct target *t, unsigned c
 static void damage_all(struct rot *rot)
 {
 	unsigned headers = 0;
-
 	find_targets(rot, true);
 	for (unsigned i = 0; i < rot->count; i++) {
 		const struct target *t = &rot->list[i];
 		uint64_t roll = hash_mix(rot->run->seed * 7919 + i * 64);
-
 		if (t->kind == HEADER && headers++ > HEADERS_MAX)
 			continue;
 		for (unsigned n = 0; n < (t->kind == ROOT ? 4 * WAYS : 1); n++) {
@@ -466,7 +441,6 @@ void rot_run(const struct sim_options *options, uint64_t seed)
 {
 	struct run r;
 	struct rot rot = {.run = &r};
-
 	run_init(&r, options, seed, 0, 0);
 	while (r.op < options->ops / 2)
 		run_op(&r);
@@ -499,7 +473,6 @@ enum { ROTTEN_CUT_EVERY = 16 }; /* but for when the older root leads to what is 
 static bool is_unsure(const struct rot *rot, const struct target *t)
 {
 	bool unsure = rot->unsure == UNSURE_MAX;
-
 	for (unsigned i = 0; i < rot->unsure; i++) {
 		for (unsigned copy = 0; copy < 2; copy++)
 			unsure |= t->block[copy] >= rot->unsure_from[i] && t->block[copy] < rot->unsure_end[i];
@@ -512,7 +485,6 @@ static void settle_rotten(struct run *r, bool may_lose)
 {
 	for (uint32_t b = 0; b < r->model.blocks; b++) {
 		int64_t version = run_read(r, b);
-
 		if (version < 0 && !may_lose)
 			sim_fail("block %" PRIu32 " cannot be read: %s", b, r->failure.message);
 		if (version >= 0 && !model_may_be_left(&r->model, b, (uint32_t)version))
@@ -544,7 +516,6 @@ static void rot_one(const struct rot *rot, const struct target *t, unsigned copi
 	struct simimage *image = damaged_image(rot, t, copies, roll, &swapped, &stale);
 	char stage[120];
 	struct run r;
-
 	if (!image || swapped || (t->kind == ROOT && copies == 3 && stale)) {
 		simimage_free(image);
 		return;
@@ -568,7 +539,6 @@ static void rot_one(const struct rot *rot, const struct target *t, unsigned copi
 static void rot_some(struct rot *rot, uint64_t roll, uint64_t fates)
 {
 	const struct target *root = &rot->list[0];
-
 	CHECK(root->kind == ROOT);
 	if (rot->run->store && (rot->outlived || rot->told >= rot->run->store->log.durable))
 		rot_one(rot, root, 3, roll * 8);
@@ -589,7 +559,6 @@ static void rot_after_cut(void *context, struct simdisk *disk, uint64_t change)
 	struct simdisk_fate fate = {.kind = (enum simdisk_fate_kind[]){SIMDISK_NONE, SIMDISK_ALL, SIMDISK_SCATTER,
 								       SIMDISK_SCATTER}[roll % 4],
 				    .seed = roll};
-
 	if (change % (rot->run->options->cut_every * (rot->run->turning ? 1 : ROTTEN_CUT_EVERY)))
 		return;
 	sim_counts->cuts++;
@@ -614,7 +583,6 @@ void rotcuts_run(const struct sim_options *options, uint64_t seed)
 {
 	struct run r;
 	struct rot rot = {.run = &r};
-
 	/* Mostly with one head: then fewer places tell. */
 	run_init(&r, options, seed, seed % 4 ? 8 + seed % 8 : 0, 0);
 	rot.old = simimage_clone(simdisk_content(r.disk));

@@ -119,7 +119,6 @@ static bool as_served(const struct run *r)
 static int read_blocks(struct run *r, uint32_t first, uint32_t count, uint8_t *data)
 {
 	size_t length = (size_t)count * BLOCK_SIZE;
-
 	if (as_served(r) && !store_try_read(r->store, run_offset(r, first), data, length))
 		return 0;
 	return store_read(r->store, run_offset(r, first), data, length, &r->failure);
@@ -128,7 +127,6 @@ static int read_blocks(struct run *r, uint32_t first, uint32_t count, uint8_t *d
 int64_t run_read(struct run *r, uint32_t block)
 {
 	uint8_t data[BLOCK_SIZE];
-
 	if (ALLOC_ARMED(read_blocks(r, block, 1, data))) {
 		r->noticed++;
 		return -1;
@@ -144,7 +142,6 @@ static int read_extent(struct run *r, uint32_t first, uint32_t *count, int64_t *
 	bool is_data;
 	uint64_t most = (uint64_t)*count * BLOCK_SIZE;
 	int error = ALLOC_ARMED(store_extent(r->store, run_offset(r, first), most, &is_data, &end));
-
 	if (!error)
 		*count = (uint32_t)(end >> BLOCK_SHIFT) - first;
 	if (!error && is_data)
@@ -159,7 +156,6 @@ static int read_extent(struct run *r, uint32_t first, uint32_t *count, int64_t *
 static uint32_t read_some(struct run *r, uint32_t first, int64_t *version)
 {
 	uint32_t count = MIN_OF(r->model.blocks - first, (uint32_t)READ_BLOCKS);
-
 	if (r->stride == 1 && (r->seed + r->op) % 8) {
 		if (!read_extent(r, first, &count, version))
 			return count;
@@ -194,7 +190,6 @@ static void verify_one(struct run *r, uint32_t block)
 void run_verify(struct run *r)
 {
 	int64_t version[READ_BLOCKS];
-
 	for (uint32_t b = 0, count; b < r->model.blocks; b += count) {
 		count = read_some(r, b, version);
 		for (uint32_t i = 0; i < count; i++)
@@ -220,7 +215,6 @@ void run_settle(struct run *r)
 {
 	uint32_t *seen = calloc(r->model.blocks, sizeof(*seen));
 	int64_t version[READ_BLOCKS];
-
 	CHECK(seen);
 	for (uint32_t b = 0, count; b < r->model.blocks; b += count) {
 		count = read_some(r, b, version);
@@ -275,7 +269,6 @@ int64_t run_check(struct run *r, bool print)
 void run_must_be_clean(struct run *r)
 {
 	int64_t damaged = run_check(r, true);
-
 	if (damaged)
 		sim_fail("check: %" PRId64, damaged);
 }
@@ -289,7 +282,6 @@ void run_must_open(struct run *r)
 {
 	struct lcpfs_failure failure = {0};
 	int error = run_open(r, &failure);
-
 	if (error)
 		sim_fail("it does not open: %s", failure.message);
 }
@@ -321,7 +313,6 @@ static void look_at_failed(struct run *r, uint32_t first, uint32_t count, const 
 	for (uint32_t i = 0; i < count && !simdisk_is_stopped(r->disk); i++) {
 		uint32_t wanted = r->model.current[first + i];
 		int64_t version = run_read(r, first + i);
-
 		if (version < 0 && r->faulty)
 			model_be_unsure(&r->model, first + i);
 		else if (r->model.unsure[first + i] && model_allows(&r->model, first + i, (uint32_t)version))
@@ -339,7 +330,6 @@ static int write_blocks(struct run *r, uint32_t first, const uint8_t *data, size
 	uint64_t offset = run_offset(r, first);
 	size_t done = 0;
 	bool unsettled = false;
-
 	if (as_served(r))
 		(void)!store_try_write(r->store, offset, data, length, &done, &unsettled);
 	if (unsettled && r->op % 3)
@@ -356,13 +346,11 @@ static void op_write(struct run *r)
 	uint32_t count = 1 + (uint32_t)run_random(r, run_random(r, 4) ? 4 : RANGE_MAX);
 	uint32_t first = (uint32_t)run_random(r, r->model.blocks - count);
 	bool fua = run_random(r, 8) == 0;
-
 	CHECK(data);
 	if (run_random(r, 2)) /* a hot part */
 		first = (uint32_t)run_random(r, (r->model.blocks - count) / 8 + 1);
 	for (uint32_t i = 0; i < count; i++) {
 		uint32_t version = r->model.next_version++;
-
 		before[i] = r->model.current[first + i];
 		content_fill(data + (size_t)i * BLOCK_SIZE, first + i, version);
 		model_change(&r->model, first + i, version);
@@ -384,8 +372,8 @@ static void op_write_part(struct run *r)
 {
 	uint8_t data[BLOCK_SIZE];
 	uint32_t block = (uint32_t)run_random(r, r->model.blocks), version = r->model.current[block];
-	uint32_t from = (uint32_t)run_random(r, BLOCK_SIZE - 1), length = 1 + (uint32_t)run_random(r, BLOCK_SIZE - 1 - from);
-
+	uint32_t from = (uint32_t)run_random(r, BLOCK_SIZE - 1),
+		 length = 1 + (uint32_t)run_random(r, BLOCK_SIZE - 1 - from);
 	if (!version || r->model.unsure[block])
 		return;
 	content_fill(data, block, version);
@@ -398,7 +386,6 @@ static void op_trim(struct run *r)
 	uint32_t count = 1 + (uint32_t)run_random(r, run_random(r, 8) ? RANGE_MAX : r->model.blocks / 2);
 	uint32_t first = (uint32_t)run_random(r, r->model.blocks - count);
 	uint32_t *before = malloc(count * sizeof(*before));
-
 	CHECK(before);
 	memcpy(before, r->model.current + first, count * sizeof(*before));
 	for (uint32_t i = 0; i < count; i++) {
@@ -423,7 +410,6 @@ static void op_release(struct run *r)
 {
 	uint32_t metaslab, i = 0;
 	int error = ALLOC_ARMED(store_release(r->store, &metaslab));
-
 	if (error == -LCPFS_E_TOO_SMALL || !worked(r, error))
 		return;
 	while (r->metaslab[i] != metaslab)
@@ -466,7 +452,6 @@ static void op_reopen(struct run *r)
 {
 	bool whole = !r->store->faulted;
 	int error = ALLOC_ARMED(store_close(r->store));
-
 	r->store = NULL;
 	if (simdisk_is_stopped(r->disk))
 		return;
@@ -488,7 +473,6 @@ static void op_reopen(struct run *r)
 void run_op(struct run *r)
 {
 	uint64_t what = run_random(r, 100);
-
 	r->op++;
 	if (!r->after_cut)
 		sim_begin_op(r->op);
@@ -535,10 +519,8 @@ static void confirm(struct run *r)
 static void clean_some(struct run *r)
 {
 	struct store *s = r->store;
-
 	for (uint32_t i = 0; i < r->owned; i++) {
 		const struct metaslab *m = space_find(&s->space, r->metaslab[i]);
-
 		if (m->state != SPACE_CLOSED || m->class == CLASS_TABLE || m->last > s->space.redo)
 			continue;
 		pthread_mutex_lock(&s->work);
@@ -558,7 +540,6 @@ void run_turn_over(struct run *r)
 {
 	uint32_t blocks = r->config.metaslab_blocks;
 	uint64_t until = r->store->counters.written_blocks + blocks / 2 + run_random(r, blocks);
-
 	while (r->spares)
 		op_add(r);
 	for (unsigned i = 0; i < blocks && r->store->counters.written_blocks < until; i++)

@@ -30,7 +30,6 @@ static void drop(struct run *r, unsigned i)
 void snaps_copy(struct run *to, const struct run *from)
 {
 	size_t bytes = from->model.blocks * sizeof(uint32_t);
-
 	for (unsigned i = 0; i < from->snaps; i++) {
 		to->snap[i].version = malloc(bytes);
 		CHECK(to->snap[i].version);
@@ -53,7 +52,6 @@ static uint32_t number_of(struct run *r, const struct snap *n)
 	struct store_snapshot list[SNAPS_MAX + 2];
 	unsigned count = store_snapshots(r->store, list, SNAPS_MAX + 2);
 	char name[16];
-
 	name_of(n, name);
 	for (unsigned i = 0; i < MIN_OF(count, SNAPS_MAX + 2u); i++) {
 		if (strcmp(list[i].name, name) == 0)
@@ -65,7 +63,6 @@ static uint32_t number_of(struct run *r, const struct snap *n)
 static unsigned listed(const struct run *r)
 {
 	unsigned count = 0;
-
 	for (unsigned i = 0; i < r->snaps; i++)
 		count += r->snap[i].listed;
 	return count;
@@ -74,7 +71,6 @@ static unsigned listed(const struct run *r)
 static void must_be_listed(struct run *r)
 {
 	unsigned count = store_snapshots(r->store, NULL, 0);
-
 	if (count != listed(r))
 		sim_fail("%u snapshots are listed, not %u", count, listed(r));
 	for (unsigned i = 0; i < r->snaps; i++) {
@@ -91,7 +87,6 @@ static int read_extent(struct run *r, uint32_t number, uint32_t first, uint32_t 
 	uint64_t at = run_offset(r, first), end, most = (uint64_t)*count * BLOCK_SIZE;
 	bool is_data;
 	int error = ALLOC_ARMED(store_snapshot_extent(r->store, number, at, most, &is_data, &end));
-
 	if (!error)
 		*count = (uint32_t)((end - at) >> BLOCK_SHIFT);
 	if (!error && is_data)
@@ -106,7 +101,6 @@ static void verify_snap(struct run *r, const struct snap *n)
 {
 	int64_t version[READ_BLOCKS];
 	uint32_t number = number_of(r, n), most = r->stride == 1 ? READ_BLOCKS : 1;
-
 	for (uint32_t b = 0, count; b < r->model.blocks; b += count) {
 		count = MIN_OF(r->model.blocks - b, most);
 		if (read_extent(r, number, b, &count, version)) {
@@ -129,10 +123,8 @@ static void verify_difference(struct run *r, const struct snap *from, uint32_t o
 {
 	struct store_difference run = {0};
 	uint32_t number = number_of(r, from), b = 0;
-
 	while (run.first != UINT64_MAX) {
 		int error = ALLOC_ARMED(store_difference(r->store, number, other, run.first, &run));
-
 		if (error && run_may_fail(r))
 			return;
 		if (error)
@@ -162,7 +154,6 @@ void snaps_compare(struct run *r, unsigned snap, uint32_t number, const uint32_t
 bool snaps_is_youngest(const struct run *r, unsigned snap)
 {
 	unsigned i = r->snaps;
-
 	while (i > 0 && !r->snap[i - 1].listed)
 		i--;
 	return i && r->snap[i - 1].name == snap;
@@ -171,7 +162,6 @@ bool snaps_is_youngest(const struct run *r, unsigned snap)
 const struct snap *snaps_any(struct run *r)
 {
 	unsigned at = (unsigned)run_random(r, SNAPS_MAX);
-
 	for (unsigned i = 0; i < r->snaps; i++) {
 		if (r->snap[(at + i) % r->snaps].listed)
 			return &r->snap[(at + i) % r->snaps];
@@ -182,7 +172,6 @@ const struct snap *snaps_any(struct run *r)
 void snaps_verify(struct run *r)
 {
 	const struct snap *before = NULL;
-
 	must_be_listed(r);
 	for (unsigned i = 0; i < r->snaps; i++) {
 		if (!r->snap[i].listed)
@@ -249,7 +238,6 @@ void snaps_take(struct run *r)
 	struct snap *n = &r->snap[r->snaps];
 	size_t bytes = r->model.blocks * sizeof(uint32_t);
 	char name[16];
-
 	if (r->snaps == SNAPS_MAX || r->model.any_unsure)
 		return;
 	*n = (struct snap){.name = ++r->snap_names, .label = r->snap_names, .version = malloc(bytes)};
@@ -275,7 +263,6 @@ static void op_destroy(struct run *r)
 	struct snap *n = &r->snap[i];
 	bool durable = n->durable;
 	char name[16];
-
 	if (!n->listed)
 		return;
 	name_of(n, name);
@@ -305,7 +292,6 @@ static void op_rename(struct run *r)
 {
 	struct snap *n = &r->snap[run_random(r, r->snaps)];
 	char name[16], new_name[16];
-
 	if (!n->listed || n->was)
 		return;
 	name_of(n, name);
@@ -355,7 +341,6 @@ static void op_rollback(struct run *r)
 	size_t bytes = r->model.blocks * sizeof(uint32_t);
 	unsigned i = r->snaps;
 	char name[16];
-
 	while (i > 0 && !r->snap[i - 1].listed)
 		i--;
 	if (!i || r->model.any_unsure)

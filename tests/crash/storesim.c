@@ -21,8 +21,9 @@ static void run(const struct sim_options *options, uint64_t seed)
 
 int main(int argc, char **argv)
 {
-	static const struct sim sim = {.name = "storesim", .modes = "cuts subsets errors memory rot rotcuts full", .ops = 100,
-			.run = run};
-
+	static const struct sim sim = {.name = "storesim",
+				       .modes = "cuts subsets errors memory rot rotcuts full",
+				       .ops = 100,
+				       .run = run};
 	return sim_main(&sim, argc, argv);
 }

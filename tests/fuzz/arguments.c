@@ -195,7 +195,6 @@ bool WRAP(sim_report_plot_possible)(const char *path)
 static void quiet(void)
 {
 	static bool done;
-
 	if (done)
 		return;
 	done = true;
@@ -208,7 +207,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 {
 	char *text = malloc(length + 1), *next = text, *arguments[ARGUMENTS_MAX + 2] = {(char[]){"lcpfs"}};
 	int count = 1;
-
 	CHECK(text);
 	memcpy(text, bytes, length);
 	text[length] = 0;

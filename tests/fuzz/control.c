@@ -45,7 +45,6 @@ static void fill(struct client *c, const uint8_t *bytes, size_t length)
 	for (size_t i = 0; i < length && c->length < SENT_MAX; i++) {
 		if (bytes[i] == RUN && i + 2 < length && bytes[i + 2] != '\n') {
 			size_t run = MIN_OF((size_t)bytes[i + 1] * 1024, SENT_MAX - c->length);
-
 			memset(c->bytes + c->length, bytes[i + 2], run);
 			c->length += run;
 			i += 2;
@@ -79,7 +78,6 @@ static bool receive(struct client *c)
 {
 	char bytes[4096];
 	ssize_t got = recv(c->fd, bytes, sizeof(bytes), MSG_DONTWAIT);
-
 	for (ssize_t i = 0; i < got; i++) {
 		if (bytes[i] == '\n')
 			take_end_of_line(c);
@@ -95,7 +93,6 @@ static bool send_piece(struct client *c)
 {
 	size_t piece = MIN_OF(c->piece, c->length - c->sent);
 	ssize_t sent = send(c->fd, c->bytes + c->sent, piece, MSG_DONTWAIT | MSG_NOSIGNAL);
-
 	c->sent += sent > 0 ? (size_t)sent : 0;
 	if (c->sent == c->length && c->hangs_up)
 		shutdown(c->fd, SHUT_WR);
@@ -106,12 +103,10 @@ static void *client_thread(void *context)
 {
 	struct client *c = context;
 	bool open = true;
-
 	if (c->hangs_up && !c->length)
 		shutdown(c->fd, SHUT_WR);
 	while (open && (c->sent < c->length || c->hangs_up || c->too_long || c->answered < c->asked)) {
 		struct pollfd fd = {.fd = c->fd, .events = POLLIN | (c->sent < c->length ? POLLOUT : 0)};
-
 		poll(&fd, 1, -1);
 		if (fd.revents & POLLOUT)
 			open = send_piece(c);
@@ -130,7 +125,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 	struct lcpfs_pool *pool;
 	pthread_t thread;
 	int ends[2];
-
 	if (length < 2)
 		return 0;
 	struct client client = {.hangs_up = bytes[0] % 2};

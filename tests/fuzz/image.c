@@ -27,12 +27,11 @@ static void use_partition(struct lcpfs_pool *pool, const char *name)
 {
 	uint8_t bytes[4 * BLOCK_SIZE];
 	struct lcpfs_partition *partition;
-	uint64_t end, volume;
+	uint64_t end;
 	bool data;
-
 	if (lcpfs_partition_open(pool, name, &partition, NULL))
 		return;
-	volume = lcpfs_volume_bytes(partition);
+	uint64_t volume = lcpfs_volume_bytes(partition);
 	for (unsigned i = 0; i < READS; i++)
 		(void)!lcpfs_volume_read(partition, images_written(name, i) * BLOCK_SIZE % volume, bytes,
 					 BLOCK_SIZE, NULL);
@@ -47,9 +46,11 @@ static void use_partition(struct lcpfs_pool *pool, const char *name)
 
 static void move_boundaries(struct lcpfs_pool *pool)
 {
-	struct lcpfs_partition_spec spec = {.thin = true, .name = "new", .min_bytes = STORE_METASLABS_MIN * MIB,
-					    .max_bytes = STORE_METASLABS_MIN * MIB, .volume_bytes = 3 * MIB};
-
+	struct lcpfs_partition_spec spec = {.thin = true,
+					    .name = "new",
+					    .min_bytes = STORE_METASLABS_MIN * MIB,
+					    .max_bytes = STORE_METASLABS_MIN * MIB,
+					    .volume_bytes = 3 * MIB};
 	(void)!pool_resize_to_space(pool, "a", STORE_METASLABS_MIN * MIB + MIB, NULL, NULL, NULL);
 	for (unsigned i = 0; i < 3; i++) {
 		images_pass_us(1000000);
@@ -69,7 +70,6 @@ static void use_pool(struct vdev *vdev, unsigned what)
 	struct lcpfs_event events[4];
 	struct lcpfs_pool *pool;
 	size_t count;
-
 	if (pool_open_vdev(vdev, &fuzz_clock, &options, &pool, NULL))
 		return;
 	use_partition(pool, "a");
@@ -91,7 +91,6 @@ static void dump(struct vdev *vdev, unsigned which)
 {
 	static const char *const what[] = {NULL, "label", "uberblocks", "map", "partition a", "partition b"};
 	struct text text = TEXT_INIT;
-
 	(void)!pool_dump_vdev(vdev, what[which % ARRAY_LENGTH(what)], &text, NULL);
 	text_free(&text);
 }

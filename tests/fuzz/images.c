@@ -85,11 +85,11 @@ uint64_t images_written(const char *partition, unsigned i)
 
 static void add(struct lcpfs_pool *pool, const char *name, unsigned min_mib, uint64_t volume_blocks)
 {
-	struct lcpfs_partition_spec spec = {.thin = true, .name = name,
+	struct lcpfs_partition_spec spec = {.thin = true,
+					    .name = name,
 					    .min_bytes = min_mib * MIB,
 					    .max_bytes = (min_mib + 4) * MIB,
 					    .volume_bytes = volume_blocks * BLOCK_SIZE};
-
 	CHECK(!pool_add_of_space(pool, &spec, NULL));
 }
 
@@ -97,7 +97,6 @@ static void fill(struct lcpfs_pool *pool, const char *name, unsigned rounds)
 {
 	uint8_t bytes[WRITE_BLOCKS * BLOCK_SIZE];
 	struct lcpfs_partition *partition;
-
 	CHECK(!lcpfs_partition_open(pool, name, &partition, NULL));
 	for (unsigned i = 0; i < rounds * WRITES; i++) {
 		memset(bytes, (int)i + 1, sizeof(bytes));
@@ -115,11 +114,9 @@ static void wear(struct lcpfs_pool *pool, const char *name, unsigned from, unsig
 {
 	uint8_t bytes[BLOCK_SIZE];
 	struct lcpfs_partition *partition;
-
 	CHECK(!lcpfs_partition_open(pool, name, &partition, NULL));
 	for (unsigned i = from; i < to; i++) {
 		uint64_t block = i < SMALL_BLOCKS ? i : hash_mix(i) % SMALL_BLOCKS;
-
 		memset(bytes, (int)i, sizeof(bytes));
 		CHECK(!lcpfs_volume_write(partition, block * BLOCK_SIZE, bytes, sizeof(bytes), i % 64 == 0, NULL));
 		if (i % 8 == 0)
@@ -168,7 +165,6 @@ static void create_pool(struct vdev *vdev)
 	};
 	struct fmt_uberblock u = {.txg = le64_of(1), .partition_next = le32_of(1)};
 	struct fmt_label label;
-
 	u.page_count = le32_of(layout_page_count(&l));
 	fmt_seal(&u, FMT_UBERBLOCK, l.guid, 0, 0);
 	layout_to_label(&l, &label);
@@ -176,7 +172,6 @@ static void create_pool(struct vdev *vdev)
 		for (uint32_t p = 0; p < layout_page_count(&l); p++) {
 			uint8_t block[BLOCK_SIZE] = {0};
 			struct fmt_pool_page *page = (struct fmt_pool_page *)block;
-
 			page->txg = le64_of(1);
 			page->page = le32_of(p);
 			fmt_seal(page, layout_page_kind(&l, p), l.guid, 0, p ? 0 : MAP_ENTRIES);
@@ -195,7 +190,6 @@ static void make(unsigned which)
 	struct lcpfs_open_options open = {.cache_bytes = MIB};
 	struct lcpfs_pool *pool;
 	struct vdev *vdev = &disk->vdev;
-
 	vdev->size_bytes = POOL_MIB * MIB;
 	create_pool(vdev);
 	CHECK(!pool_open_vdev(vdev, &fuzz_clock, &open, &pool, NULL));
@@ -226,7 +220,6 @@ struct sums {
 static bool has_head(const uint8_t *block)
 {
 	const struct fmt_head *head = (const struct fmt_head *)block;
-
 	return le32_get(head->magic) == FMT_MAGIC && le16_get(head->kind) < FMT_KIND_END;
 }
 
@@ -238,7 +231,6 @@ static struct sums sums_of(const uint8_t *block, bool head)
 static unsigned kind_of(const struct image *of, uint32_t block)
 {
 	const struct fmt_head *head = (const struct fmt_head *)(of->bytes + (size_t)block * BLOCK_SIZE);
-
 	return of->is_volume_page[block] ? KIND_VOLUME_PAGE : le16_get(head->kind);
 }
 
@@ -253,7 +245,6 @@ static const struct image *sorting;
 static uint64_t sum_of(const struct image *of, uint32_t block)
 {
 	const uint8_t *bytes = of->bytes + (size_t)block * BLOCK_SIZE;
-
 	return of->is_volume_page[block] ? hash64(bytes, BLOCK_SIZE) : fmt_checksum_of(bytes);
 }
 
@@ -262,7 +253,6 @@ static int by_kind_and_sum(const void *a, const void *b)
 	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
 	unsigned kind_x = kind_of(sorting, x), kind_y = kind_of(sorting, y);
 	uint64_t sum_x = sum_of(sorting, x), sum_y = sum_of(sorting, y);
-
 	if (kind_x != kind_y)
 		return kind_x < kind_y ? -1 : 1;
 	return (sum_x > sum_y) - (sum_x < sum_y);
@@ -274,7 +264,6 @@ static void note_volume_pages(struct image *of, uint32_t block)
 	const struct fmt_record *r = (const struct fmt_record *)(of->bytes + (size_t)block * BLOCK_SIZE);
 	uint64_t first = le64_get(r->place) / BLOCK_SECTORS + RECORD_HEADERS;
 	struct entry e;
-
 	for (unsigned at = 0; fmt_entry_next(r, &at, &e); first += e.blocks) {
 		if (e.kind == ENTRY_PAGE && first < BLOCKS && !has_head(of->bytes + first * BLOCK_SIZE))
 			of->is_volume_page[first] = 1;
@@ -288,7 +277,6 @@ static void find_blocks(struct image *of)
 	CHECK(of->block && of->is_volume_page);
 	for (uint32_t b = 0; b < BLOCKS; b++) {
 		const uint8_t *bytes = of->bytes + (size_t)b * BLOCK_SIZE;
-
 		if (has_head(bytes) && le16_get(((const struct fmt_head *)bytes)->kind) == FMT_RECORD)
 			note_volume_pages(of, b);
 	}
@@ -307,7 +295,6 @@ static void find_groups(struct image *of)
 	for (uint32_t i = 0; i < of->block_count; i++) {
 		struct group *last = of->groups + of->group_count - (of->group_count > 0);
 		unsigned kind = kind_of(of, of->block[i]);
-
 		if (of->group_count && !by_kind_and_sum(&of->block[last->first], &of->block[i])) {
 			last->count++;
 			continue;
@@ -331,7 +318,6 @@ struct sum {
 static int by_sum(const void *a, const void *b)
 {
 	uint64_t x = ((const struct sum *)a)->sum, y = ((const struct sum *)b)->sum;
-
 	return (x > y) - (x < y);
 }
 
@@ -352,7 +338,6 @@ static void find_carried(struct image *of, uint32_t group, const struct sum *sum
 {
 	for (uint32_t at = sizeof(struct fmt_head); at < BLOCK_SIZE && group_has_head(of, group); at += 8) {
 		struct sum word = {0}, *found;
-
 		memcpy(&word.sum, content_of(of, group) + at, 8);
 		found = word.sum ? bsearch(&word, sums, count, sizeof(*sums), by_sum) : NULL;
 		if (found && found->bytes <= BLOCK_SIZE - at)
@@ -364,11 +349,9 @@ static void find_carriers(struct image *of)
 {
 	size_t count = 0;
 	struct sum *sums = calloc(2 * of->group_count + 1, sizeof(*sums));
-
 	CHECK(sums);
 	for (uint32_t g = 0; g < of->group_count; g++) {
 		struct sums s = sums_of(content_of(of, g), group_has_head(of, g));
-
 		sums[count++] = (struct sum){s.check.low, g, CHECK_BYTES};
 		if (s.seal)
 			sums[count++] = (struct sum){s.seal, g, SEAL_BYTES};
@@ -405,7 +388,6 @@ struct vdev *images_start(unsigned which)
 static void reseal(uint8_t *block)
 {
 	struct fmt_head *head = (struct fmt_head *)block;
-
 	head->checksum = le64_of(0);
 	head->checksum = le64_of(hash64(block, BLOCK_SIZE));
 }
@@ -421,7 +403,6 @@ static void spread(uint32_t group, const struct sums *old, unsigned *left)
 	const struct group *g = &image->groups[group];
 	uint8_t *first = change_copy(group, 0);
 	bool head = group_has_head(image, group);
-
 	if (head)
 		reseal(first);
 	struct sums new = sums_of(first, head);
@@ -432,7 +413,6 @@ static void spread(uint32_t group, const struct sums *old, unsigned *left)
 		bool check = p->bytes == CHECK_BYTES;
 		uint8_t *carrier = change_copy(p->group, 0);
 		struct sums before = sums_of(carrier, true);
-
 		if (memcmp(carrier + p->at, check ? (const void *)&old->check : &old->seal, p->bytes) != 0)
 			continue;
 		memcpy(carrier + p->at, check ? (const void *)&new.check : &new.seal, p->bytes);
@@ -453,7 +433,6 @@ static uint32_t pick_group(const struct edit *e)
 {
 	unsigned kind = 1 + e->kind % (KINDS - 1), index = e->index[0] | e->index[1] << 8;
 	uint32_t begin = image->kind_begin[kind], count = image->kind_begin[kind + 1] - begin;
-
 	return count ? begin + index % count : index % image->group_count;
 }
 
@@ -462,7 +441,6 @@ static uint64_t pick_value(const struct edit *e, const uint8_t *old)
 {
 	const uint8_t *v = e->value;
 	uint64_t n = v[1] | v[2] << 8, was;
-
 	memcpy(&was, old, 8);
 	switch (v[0] % 8) {
 	case 0:
@@ -489,7 +467,6 @@ static void change_bytes(uint8_t *block, const struct edit *e)
 	unsigned at = (e->at[0] | e->at[1] << 8) % (e->how & NEAR ? NEAR_BYTES : BLOCK_SIZE);
 	unsigned length = e->how & ALIGNED ? 1u << e->length % 4 : 1u + e->length % 8;
 	uint64_t value, was;
-
 	if (e->how & ALIGNED)
 		at -= at % length;
 	at = MIN_OF(at, BLOCK_SIZE - 8u);
@@ -507,7 +484,6 @@ static void change_bytes(uint8_t *block, const struct edit *e)
 static void edit_device(const struct edit *e)
 {
 	uint64_t block = (e->index[0] | e->index[1] << 8) % (disk->room_bytes / BLOCK_SIZE);
-
 	if (e->how & OTHER)
 		disk->vdev.size_bytes = block * BLOCK_SIZE + (uint64_t)(e->length % 8) * VDEV_SECTOR;
 	else
@@ -522,7 +498,6 @@ static void edit_group(const struct edit *e)
 	unsigned left = RESEALS_MAX;
 	bool head = group_has_head(image, group);
 	struct sums old = sums_of(block, head);
-
 	if (e->how % 8 == HOW_WIPE) {
 		memset(block, e->how & OTHER ? 0xa5 : 0, BLOCK_SIZE);
 	} else if (e->how % 8 == HOW_REPLACE) {
@@ -540,7 +515,6 @@ static void edit_group(const struct edit *e)
 void images_edit(const uint8_t *bytes, size_t length)
 {
 	struct edit edit = {0};
-
 	memcpy(&edit, bytes, MIN_OF(length, sizeof(edit)));
 	if (edit.how % 8 == HOW_DEVICE)
 		edit_device(&edit);

@@ -32,7 +32,6 @@ static int transfer(struct overlay *o, const struct vdev_io *io)
 		uint64_t at = io->offset + done;
 		size_t start = at % BLOCK_SIZE;
 		uint8_t *bytes = (uint8_t *)io->buffer + done;
-
 		part = MIN_OF(io->length - done, BLOCK_SIZE - start);
 		if (io->op == VDEV_READ)
 			memcpy(bytes, overlay_look(o, (uint32_t)(at / BLOCK_SIZE)) + start, part);
@@ -70,7 +69,6 @@ struct overlay *overlay_new(uint64_t room_bytes)
 	static const struct vdev_ops ops = {overlay_submit, overlay_flush, overlay_discard, overlay_close};
 	struct overlay *o = must(calloc(1, sizeof(*o)));
 	size_t blocks = room_bytes / BLOCK_SIZE;
-
 	o->vdev.ops = &ops;
 	o->vdev.name = "image";
 	o->vdev.size_bytes = o->room_bytes = room_bytes;
@@ -85,7 +83,6 @@ void overlay_reset(struct overlay *o, const uint8_t *image, uint64_t size_bytes)
 {
 	for (; o->changed_count; o->changed_count--) {
 		uint32_t block = o->changed[o->changed_count - 1];
-
 		o->unused[o->unused_count++] = o->block[block];
 		o->block[block] = NULL;
 	}
@@ -97,7 +94,6 @@ void overlay_reset(struct overlay *o, const uint8_t *image, uint64_t size_bytes)
 uint8_t *overlay_copy(const struct overlay *o)
 {
 	uint8_t *image = must(calloc(o->room_bytes, 1));
-
 	for (uint32_t b = 0; b < o->room_bytes / BLOCK_SIZE; b++)
 		if (o->block[b]) /* what was never written stays unwritten memory, too */
 			memcpy(image + (size_t)b * BLOCK_SIZE, o->block[b], BLOCK_SIZE);

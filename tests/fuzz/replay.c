@@ -22,7 +22,6 @@ static void replay_file(const char *path, uint8_t *bytes)
 static void replay_random(uint64_t seed, uint8_t *bytes)
 {
 	size_t length = hash_mix(seed) % RANDOM_MAX;
-
 	for (size_t i = 0; i < length; i++)
 		bytes[i] = (uint8_t)hash_mix(seed * RANDOM_MAX + i);
 	LLVMFuzzerTestOneInput(bytes, length);
@@ -32,7 +31,6 @@ int main(int argc, char **argv)
 {
 	uint64_t random = argc > 1 ? strtoull(argv[1], NULL, 0) : 0;
 	uint8_t *bytes = malloc(BYTES_MAX);
-
 	CHECK(bytes);
 	for (int i = 2; i < argc; i++)
 		replay_file(argv[i], bytes);

@@ -29,7 +29,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 	struct json_object *result;
 	struct control_client client;
 	int ends[2];
-
 	if (length < 2 || length > ANSWER_MAX)
 		return 0;
 	if (!stdout || fileno(stdout) == STDOUT_FILENO)

@@ -17,7 +17,6 @@ struct input {
 static const void *take(struct input *in, size_t length)
 {
 	const void *taken = in->bytes + in->at;
-
 	if (length > in->length - in->at)
 		return NULL;
 	in->at += length;
@@ -31,7 +30,6 @@ static void mend(const struct stream_position *at, struct stream_header *header,
 	struct hash128 h = hash128(payload, le32_get(header->payload));
 	uint8_t summed[96] = {0};
 	le64 words[4] = {le64_of(copy.check.low), le64_of(copy.check.high), le64_of(h.low), le64_of(h.high)};
-
 	memset(&header->check, 0, sizeof(header->check));
 	memcpy(summed, words, 16);
 	memcpy(summed + 16, header, sizeof(*header));
@@ -55,13 +53,11 @@ static void read_stream(const uint8_t *bytes, size_t length, bool mends)
 	struct stream_position at = {0};
 	struct stream_about about = {0};
 	struct stream_header header = {.kind = le16_of(STREAM_BEGIN)};
-
 	while (stream_kind(&header) != STREAM_END) {
 		struct lcpfs_failure failure;
 		struct stream_position before = at;
 		const void *payload, *from = take(&in, sizeof(header));
 		size_t size = 0;
-
 		if (!from)
 			return;
 		memcpy(&header, from, sizeof(header));
@@ -77,7 +73,6 @@ static void read_stream(const uint8_t *bytes, size_t length, bool mends)
 			return;
 		if (stream_kind(&header) == STREAM_BEGIN) {
 			struct stream_begin begin;
-
 			memcpy(&begin, payload, sizeof(begin));
 			if (stream_read_begin(&begin, &about, &failure))
 				return;

@@ -13,7 +13,6 @@ static void block_as_text(const uint8_t *bytes, size_t length, bool seal)
 	uint8_t block[BLOCK_SIZE] = {0};
 	struct fmt_head head;
 	struct text text = {0};
-
 	memcpy(block, bytes, MIN_OF(length, (size_t)BLOCK_SIZE));
 	memcpy(&head, block, sizeof(head));
 	if (seal)
@@ -27,7 +26,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 {
 	char *word = malloc(length + 1);
 	uint64_t size;
-
 	CHECK(word);
 	memcpy(word, bytes, length);
 	word[length] = 0;

@@ -19,7 +19,6 @@ static void use(const struct sim_trace *trace)
 	struct sim_tenant *tenants = sim_trace_tenants(trace, &count);
 	uint64_t time_us = 0;
 	struct sim_op op;
-
 	for (uint64_t i = 0; i < OPS_MAX && sim_trace_next(trace, REPEAT, i, &op); i++) {
 		CHECK(op.tenant < count && op.blocks &&
 		      (uint64_t)op.block + op.blocks <= tenants[op.tenant].live_blocks);
@@ -32,11 +31,9 @@ static void use(const struct sim_trace *trace)
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 {
 	char path[32];
-	int fd;
-
 	if (length < 1)
 		return 0;
-	fd = memfd_create("trace", MFD_CLOEXEC);
+	int fd = memfd_create("trace", MFD_CLOEXEC);
 	CHECK(fd >= 0 && write(fd, bytes + 1, length - 1) == (ssize_t)length - 1);
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	struct sim_trace *trace = sim_trace_load(path, (enum sim_trace_format)(bytes[0] % 3),

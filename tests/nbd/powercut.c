@@ -49,7 +49,6 @@ static struct {
 static long number_in(const char *name)
 {
 	const char *text = getenv(name);
-
 	return text ? atol(text) : 0;
 }
 
@@ -57,7 +56,6 @@ __attribute__((constructor)) static void begin(void)
 {
 	const char *path = getenv("POWERCUT_FILE"), *log = getenv("POWERCUT_LOG");
 	struct stat status;
-
 	if (!path || !log || stat(path, &status))
 		return;
 	cut.device = status.st_dev;
@@ -75,7 +73,6 @@ __attribute__((constructor)) static void begin(void)
 static bool is_ours(int fd)
 {
 	struct stat status;
-
 	return cut.log >= 0 && fstat(fd, &status) == 0 && status.st_dev == cut.device &&
 	       status.st_ino == cut.inode;
 }
@@ -86,7 +83,6 @@ static void note(enum kind kind, uint64_t number, uint64_t offset, const struct 
 	struct entry entry = {0x7463u, kind, number, offset, 0};
 	struct iovec list[PARTS_MAX + 1] = {{&entry, sizeof(entry)}};
 	size_t whole = sizeof(entry);
-
 	if (count > PARTS_MAX)
 		abort();
 	for (int i = 0; i < count; i++) {
@@ -101,7 +97,6 @@ static void note(enum kind kind, uint64_t number, uint64_t offset, const struct 
 static void note_range(enum kind kind, uint64_t number, uint64_t offset, uint64_t length)
 {
 	struct entry entry = {0x7463u, kind, number, offset, length};
-
 	if (write(cut.log, &entry, sizeof(entry)) != sizeof(entry))
 		abort();
 }
@@ -114,7 +109,6 @@ static uint64_t new_number(void)
 static void take_time(uint64_t number)
 {
 	uint64_t mixed = number * UINT64_C(0x9e3779b97f4a7c15);
-
 	if (cut.delay_us)
 		usleep((useconds_t)((mixed >> 32) % (cut.delay_us + 1)));
 }
@@ -122,7 +116,6 @@ static void take_time(uint64_t number)
 static bool fails_now(atomic_long *until)
 {
 	bool armed = atomic_load(until) > 0 && cut.armed && access(cut.armed, F_OK) == 0;
-
 	return armed && atomic_fetch_sub(until, 1) == 1;
 }
 
@@ -159,7 +152,6 @@ ssize_t pwritev64(int fd, const struct iovec *data, int count, off64_t offset)
 ssize_t pwrite64(int fd, const void *data, size_t length, off64_t offset)
 {
 	struct iovec part = {(void *)data, length};
-
 	return write_noted(fd, &part, 1, offset);
 }
 
@@ -230,7 +222,6 @@ int io_uring_submit_and_wait(struct io_uring *ring, unsigned least)
 	for (unsigned i = 0; i < queued && i < RING_MAX; i++) {
 		const struct io_uring_sqe *sqe = &sq->sqes[(sq->sqe_head + i) & *sq->kring_mask];
 		struct iovec data = {(void *)(uintptr_t)sqe->addr, sqe->len};
-
 		if (sqe->opcode != IORING_OP_WRITE || !is_ours(sqe->fd))
 			continue;
 		list[writes] = *sqe;

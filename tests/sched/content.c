@@ -30,7 +30,6 @@ void content_copy(struct content *to, const struct content *from)
 	for (uint32_t b = 0; b < from->blocks; b++) {
 		const struct block_history *old = &from->block[b];
 		struct block_history *h = &to->block[b];
-
 		if (!old->version)
 			continue;
 		h->count = h->room = old->count - old->durable;
@@ -61,7 +60,6 @@ static void append(struct block_history *h, uint32_t version)
 uint32_t content_begin(struct content *c, uint32_t block, bool trim)
 {
 	uint32_t version = trim ? 0 : c->next_version++;
-
 	append(&c->block[block], version);
 	return version;
 }
@@ -74,7 +72,6 @@ void content_answered(struct content *c, uint32_t block)
 bool content_failed(struct content *c, uint32_t block, uint32_t seen)
 {
 	struct block_history *h = &c->block[block];
-
 	if (!content_may_be_read(c, block, seen))
 		return false;
 	append(h, seen); /* this is the state from which it goes on */
@@ -85,7 +82,6 @@ bool content_failed(struct content *c, uint32_t block, uint32_t seen)
 uint32_t *content_flush_begins(const struct content *c)
 {
 	uint32_t *covered = malloc(c->blocks * sizeof(*covered));
-
 	CHECK(covered);
 	for (uint32_t b = 0; b < c->blocks; b++)
 		covered[b] = c->block[b].answered;

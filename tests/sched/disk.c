@@ -41,7 +41,6 @@ static int write_part(const struct operation *o, uint64_t from, uint64_t length)
 static void fire_half(struct operation *o)
 {
 	uint64_t half = o->io->length / VDEV_SECTOR / 2 * VDEV_SECTOR;
-
 	o->in_two = false;
 	o->io->result = write_part(o, 0, half);
 	if (o->io->result) {
@@ -55,7 +54,6 @@ static void fire_half(struct operation *o)
 static void fire_io(struct operation *o)
 {
 	struct vdev *behind = simdisk_vdev(o->disk->behind);
-
 	if (o->in_two) {
 		fire_half(o);
 		return;
@@ -71,7 +69,6 @@ static void fire(struct sched_event *event)
 {
 	struct operation *o = (struct operation *)event;
 	struct vdev *behind = simdisk_vdev(o->disk->behind);
-
 	if (o->kind == OPERATION_IO) {
 		fire_io(o);
 		return;
@@ -87,7 +84,6 @@ static struct simimage *image_of(const struct vdev_io *io, const struct iovec *i
 {
 	uint64_t at = start_of(io);
 	struct simimage *data = simimage_new(at + io->length);
-
 	for (unsigned i = 0; i < count; at += iov[i++].iov_len)
 		simimage_write(data, at, iov[i].iov_base, iov[i].iov_len);
 	return data;
@@ -97,7 +93,6 @@ static struct operation operation_of(struct slow_disk *disk, struct vdev_io *io,
 				     unsigned *left)
 {
 	bool in_two = data && io->length > VDEV_SECTOR && slow_random(disk, 4) == 0;
-
 	return (struct operation){.event = {.fire = fire},
 				  .disk = disk,
 				  .kind = OPERATION_IO,
@@ -112,7 +107,6 @@ static void slow_submit(struct vdev *vdev, struct vdev_io *ios, unsigned count)
 	struct slow_disk *disk = (struct slow_disk *)vdev;
 	struct vdev *behind = simdisk_vdev(disk->behind);
 	unsigned left = count;
-
 	if (!sched_is_running()) {
 		behind->ops->submit(behind, ios, count);
 		return;
@@ -139,7 +133,6 @@ static int slow_writev(struct vdev *vdev, uint64_t offset, const struct iovec *i
 	struct slow_disk *disk = (struct slow_disk *)vdev;
 	struct vdev_io io = {.op = VDEV_WRITE, .offset = offset};
 	unsigned left = 1;
-
 	for (unsigned i = 0; i < count; i++)
 		io.length += iov[i].iov_len;
 	struct operation o = operation_of(disk, &io, image_of(&io, iov, count), &left);
@@ -156,7 +149,6 @@ static int slow_writev(struct vdev *vdev, uint64_t offset, const struct iovec *i
 static int slow_other(struct slow_disk *disk, struct operation o)
 {
 	unsigned left = 1;
-
 	o.event.fire = fire;
 	o.disk = disk;
 	o.left = &left;
@@ -169,7 +161,6 @@ static int slow_flush(struct vdev *vdev)
 {
 	struct slow_disk *disk = (struct slow_disk *)vdev;
 	struct vdev *behind = simdisk_vdev(disk->behind);
-
 	if (!sched_is_running())
 		return behind->ops->flush(behind);
 	disk->flushing++;
@@ -183,7 +174,6 @@ static int slow_discard(struct vdev *vdev, uint64_t offset, uint64_t length)
 {
 	struct slow_disk *disk = (struct slow_disk *)vdev;
 	struct vdev *behind = simdisk_vdev(disk->behind);
-
 	if (!sched_is_running())
 		return behind->ops->discard(behind, offset, length);
 	return slow_other(disk, (struct operation){.kind = OPERATION_DISCARD, .offset = offset, .length = length});
@@ -198,7 +188,6 @@ void slow_disk_init(struct slow_disk *disk, struct simdisk *behind, uint64_t see
 {
 	static const struct vdev_ops ops = {slow_submit, slow_flush, slow_discard, slow_close,
 					    .writev = slow_writev};
-
 	*disk = (struct slow_disk){
 		.vdev = {.ops = &ops, .size_bytes = simdisk_vdev(behind)->size_bytes, .name = "slow disk"},
 		.behind = behind,
@@ -209,7 +198,6 @@ static void apply_in_flight(const struct operation *o, uint64_t seed, struct sim
 {
 	const struct vdev_io *io = o->io;
 	uint64_t fate = hash_mix(seed) % 3;
-
 	for (uint64_t at = o->offset; at < io->length && fate; at += VDEV_SECTOR) {
 		if (fate == 1 || hash_mix(seed + at) % 2)
 			simimage_copy(image, io->offset + at, o->data, start_of(io) + at, VDEV_SECTOR);
@@ -223,10 +211,8 @@ struct simimage *slow_disk_cut(struct slow_disk *disk, uint64_t seed)
 							    : SIMDISK_SCATTER,
 				    .seed = hash_mix(seed)};
 	struct simimage *image = simdisk_image(disk->behind, &fate);
-
 	for (struct sched_event *e = sched_events(); e; e = e->next) {
 		const struct operation *o = (const struct operation *)e;
-
 		if (e->fire == fire && o->disk == disk && o->kind == OPERATION_IO && o->io->op == VDEV_WRITE)
 			apply_in_flight(o, hash_mix(seed + e->number), image);
 	}

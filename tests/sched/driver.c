@@ -51,7 +51,6 @@ static struct shared *mine;
 void sched_fail(const char *format, ...)
 {
 	va_list args;
-
 	va_start(args, format);
 	vsnprintf(mine->message, sizeof(mine->message), format, args);
 	va_end(args);
@@ -86,7 +85,6 @@ static bool set_add(struct set *set, uint64_t hash)
 static void set_grow(struct set *set)
 {
 	struct set larger = {.room = set->room ? 2 * set->room : 1024};
-
 	larger.slot = calloc(larger.room, sizeof(*larger.slot));
 	CHECK(larger.slot);
 	for (size_t i = 0; i < set->room; i++) {
@@ -105,7 +103,6 @@ static struct sched_plan drawn_plan(uint64_t seed, uint64_t index, uint64_t step
 {
 	static const unsigned stay[] = {980, 900, 600, 990};
 	struct sched_plan plan = {.seed = seed, .steps_max = STEPS_MAX, .steps_guess = steps};
-
 	plan.kind = index == 0 ? SCHED_GIVEN : index % 3 == 1 ? SCHED_PCT : SCHED_RANDOM;
 	plan.changes = 1 + (unsigned)(index / 3 % 5);
 	plan.stay_permille = stay[index / 3 % ARRAY_LENGTH(stay)];
@@ -120,7 +117,6 @@ static void run_schedule(const struct work *work, void *prepared, uint64_t index
 				    .seed = seed,
 				    .cut_step = UINT64_MAX,
 				    .trace = &mine->trace};
-
 	if (index % 2)
 		schedule.cut_step = hash_mix(seed + 77) % steps;
 	if (deviation) {
@@ -146,7 +142,6 @@ static uint64_t measure(const struct work *work, void *prepared)
 static void run_drawn(const struct work *work, void *prepared, uint64_t steps)
 {
 	struct set seen = {0};
-
 	for (uint64_t i = 1; i < work->options->schedules; i++) {
 		run_schedule(work, prepared, i, NULL, 0, steps);
 		sched_counts->distinct += set_add(&seen, mine->trace.hash);
@@ -164,7 +159,6 @@ static void run_all_of(const struct work *work, void *prepared, uint64_t steps)
 	unsigned depth = MIN_OF(work->options->preemptions, (unsigned)ARRAY_LENGTH(list));
 	struct set seen = {0};
 	uint64_t left = work->options->schedules;
-
 	for (unsigned used = 1; used <= depth; used++) {
 		for (unsigned i = 0; i < used; i++)
 			list[i] = (struct sched_deviation){i, 1};
@@ -174,7 +168,6 @@ static void run_all_of(const struct work *work, void *prepared, uint64_t steps)
 			unsigned at = used; /* the next combination: picks count up, then steps */
 			while (at-- > 0) {
 				uint32_t end = at + 1 < used ? list[at + 1].step : (uint32_t)steps;
-
 				if (++list[at].pick <= 2)
 					break;
 				list[at].pick = 1;
@@ -193,7 +186,6 @@ static void run_all_of(const struct work *work, void *prepared, uint64_t steps)
 static void do_work(const struct work *work)
 {
 	void *prepared = work->test->prepare(work->options, work->seed);
-
 	uint64_t steps = measure(work, prepared);
 	sched_counts->distinct = 1;
 	if (work->one && (work->index || work->deviation))
@@ -210,7 +202,6 @@ static struct shared *share(void)
 {
 	void *memory =
 		mmap(NULL, sizeof(struct shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-
 	CHECK(memory != MAP_FAILED);
 	return memory;
 }
@@ -233,7 +224,6 @@ static pid_t start(const struct work *work, struct shared *shared)
 static bool fails(const struct work *work, struct shared *shared)
 {
 	int status, saved = dup(STDERR_FILENO);
-
 	CHECK(freopen("/dev/null", "w", stderr));
 	shared->message[0] = 0;
 	pid_t pid = start(work, shared);
@@ -249,13 +239,11 @@ static size_t shrink(struct work *work, struct sched_deviation *list, size_t cou
 {
 	struct sched_deviation *tried = malloc((count + 1) * sizeof(*tried));
 	unsigned tries = 0;
-
 	CHECK(tried);
 	work->deviation = tried;
 	for (size_t piece = count; piece && tries < SHRINKS_MAX; piece /= 2) {
 		for (size_t from = 0; from < count && tries < SHRINKS_MAX; tries++) {
 			size_t taken = MIN_OF(piece, count - from);
-
 			memcpy(tried, list, from * sizeof(*list));
 			memcpy(tried + from, list + from + taken, (count - from - taken) * sizeof(*list));
 			work->deviations = count - taken;
@@ -290,7 +278,6 @@ static void explain(struct work *work, struct shared *shared)
 	size_t count = shared->trace.deviations;
 	struct sched_deviation *list = malloc((count + 1) * sizeof(*list));
 	struct shared *scratch = share();
-
 	CHECK(list);
 	work->one = true;
 	work->index = shared->index;
@@ -311,7 +298,6 @@ static void add_counts(struct sched_counts *total, const struct sched_counts *mo
 {
 	uint64_t *to = (uint64_t *)total;
 	const uint64_t *from = (const uint64_t *)more;
-
 	for (size_t i = 0; i < sizeof(*total) / sizeof(*to); i++)
 		to[i] += from[i];
 }
@@ -321,13 +307,11 @@ static void reap(const struct work *work, struct job *jobs, struct sched_counts 
 {
 	int status;
 	pid_t pid = wait(&status);
-
 	for (unsigned i = 0; i < work->options->jobs; i++) {
 		if (jobs[i].pid != pid)
 			continue;
 		if (status) {
 			struct work failed = *work;
-
 			failed.seed = jobs[i].seed;
 			explain(&failed, jobs[i].shared);
 			exit(1);
@@ -343,7 +327,6 @@ static void run_all(const struct work *work, struct sched_counts *total)
 	const struct sched_options *options = work->options;
 	struct job jobs[JOBS_MAX] = {0};
 	unsigned running = 0;
-
 	for (uint64_t i = 0; i < options->seeds || running;) {
 		if (running == options->jobs || i >= options->seeds) {
 			reap(work, jobs, total);
@@ -365,7 +348,6 @@ static void run_all(const struct work *work, struct sched_counts *total)
 static void print_counts(const struct work *work, const struct sched_counts *c)
 {
 	const struct sched_options *options = work->options;
-
 	printf("%s %s: seeds %" PRIu64 "..%" PRIu64 ", %" PRIu64 " schedules (%" PRIu64 " distinct) of %" PRIu64
 	       " steps on average, %" PRIu64 " changes of thread, %" PRIu64 " operations, %" PRIu64
 	       " power cuts, %" PRIu64 " faults, %" PRIu64 " writes refused, %" PRIu64
@@ -378,7 +360,6 @@ static void print_counts(const struct work *work, const struct sched_counts *c)
 static bool knows_mode(const struct sched_test *test, const char *mode)
 {
 	size_t length = strlen(mode);
-
 	for (const char *at = test->modes; (at = strstr(at, mode)); at += length) {
 		if ((at == test->modes || at[-1] == ' ') && (at[length] == 0 || at[length] == ' '))
 			return true;
@@ -400,7 +381,6 @@ static size_t parse_order(const char *text, struct sched_deviation *list)
 {
 	size_t count = 0;
 	char *end;
-
 	while (text && *text && count < DEVIATIONS_MAX) {
 		list[count].step = (uint32_t)strtoul(text, &end, 10);
 		if (*end != ':')
@@ -423,7 +403,6 @@ int sched_main(const struct sched_test *test, int argc, char **argv)
 	struct work work = {.test = test, .options = &options};
 	char first[32] = {0};
 	int option;
-
 	memcpy(first, test->modes, strcspn(test->modes, " "));
 	options.mode = first;
 	/* What a schedule needs is freed after it: the next one gets the same, without new pages. */
@@ -431,7 +410,6 @@ int sched_main(const struct sched_test *test, int argc, char **argv)
 	mallopt(M_TRIM_THRESHOLD, 1 << 30);
 	while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
 		uint64_t n = optarg ? strtoull(optarg, NULL, 0) : 0;
-
 		options.mode = option == 'm' ? optarg : options.mode;
 		options.seed = option == 's' ? n : options.seed;
 		options.seeds = option == 'n' ? n : options.seeds;

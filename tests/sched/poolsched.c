@@ -64,7 +64,6 @@ static uint64_t next_random(uint64_t *random, uint64_t below)
 static uint64_t world_now_us(void *context)
 {
 	struct world *w = context;
-
 	if (!sched_is_running())
 		return ++w->offline_us;
 	sched_point();
@@ -96,19 +95,18 @@ static void must_open(struct world *w, bool background)
 	struct lcpfs_open_options options = {
 		.background = background, .cache_bytes = 4 * MB, .tune_given = true, .tune = w->tune};
 	struct lcpfs_failure failure = {0};
-
 	if (pool_open_vdev(&w->slow.vdev, &w->clock, &options, &w->pool, &failure))
 		sched_fail("it does not open: %s", failure.message);
 }
 
 static int add_part(struct world *w, const struct sched_part *p, struct lcpfs_failure *failure)
 {
-	struct lcpfs_partition_spec spec = {.thin = true, .name = p->name,
+	struct lcpfs_partition_spec spec = {.thin = true,
+					    .name = p->name,
 					    .min_bytes = p->min * MB,
 					    .max_bytes = p->max * MB,
 					    .size_bytes = p->size * MB,
 					    .volume_bytes = (uint64_t)p->blocks * BLOCK_SIZE};
-
 	return pool_add_of_space(w->pool, &spec, failure);
 }
 
@@ -116,14 +114,12 @@ static int write_new(struct world *w, struct sched_part *p, struct lcpfs_partiti
 		     uint32_t count, struct lcpfs_failure *failure)
 {
 	uint8_t *data = malloc(count * (size_t)BLOCK_SIZE);
-	int error;
-
 	(void)w;
 	CHECK(data);
 	for (uint32_t i = 0; i < count; i++)
 		content_fill(data + (size_t)i * BLOCK_SIZE, first + i, 1);
-	error = lcpfs_volume_write(handle, (uint64_t)first * BLOCK_SIZE, data, (size_t)count * BLOCK_SIZE, false,
-				   failure);
+	int error = lcpfs_volume_write(handle, (uint64_t)first * BLOCK_SIZE, data, (size_t)count * BLOCK_SIZE,
+				       false, failure);
 	free(data);
 	for (uint32_t i = 0; i < count; i++)
 		p->version[first + i] = error ? 2 : 1; /* 2: the old or the new one */
@@ -134,7 +130,6 @@ static struct lcpfs_partition *handle_of(struct world *w, const struct sched_par
 {
 	struct lcpfs_partition *handle = NULL;
 	struct lcpfs_failure failure;
-
 	if (lcpfs_partition_open(w->pool, p->name, &handle, &failure) && !w->moves && !is_over(w))
 		sched_fail("%s: %s", p->name, failure.message);
 	return handle;
@@ -144,14 +139,12 @@ static struct lcpfs_partition *handle_of(struct world *w, const struct sched_par
 static void draw_parts(struct world *w, uint64_t *random, uint32_t metaslabs)
 {
 	uint32_t left = metaslabs;
-
 	w->parts = 2 + (unsigned)next_random(random, PARTS_MAX - 1);
 	w->parts = MIN_OF(w->parts, metaslabs / (STORE_METASLABS_MIN + 1));
 	for (unsigned i = 0; i < w->parts; i++) {
 		struct sched_part *p = &w->part[i];
 		uint32_t others = (w->parts - i - 1) * STORE_METASLABS_MIN;
 		uint32_t most = MIN_OF(left - others, 2 * metaslabs / w->parts);
-
 		snprintf(p->name, sizeof(p->name), "p%u", i);
 		p->size = STORE_METASLABS_MIN + (uint32_t)next_random(random, most - STORE_METASLABS_MIN + 1);
 		p->min = STORE_METASLABS_MIN + (uint32_t)next_random(random, p->size - STORE_METASLABS_MIN + 1);
@@ -170,7 +163,6 @@ static void hold_some(struct world *w, struct sched_part *p)
 {
 	struct lcpfs_partition *handle = handle_of(w, p);
 	bool full = false;
-
 	for (uint32_t b = 0; b + CHUNK <= p->held && !full; b += CHUNK)
 		full = write_new(w, p, handle, b, CHUNK, NULL) != 0;
 	if (lcpfs_volume_flush(handle, NULL))
@@ -185,7 +177,6 @@ static void *prepare(const struct sched_options *options, uint64_t seed)
 	uint32_t metaslabs = 24 + (uint32_t)next_random(&random, 24);
 	struct lcpfs_create_options create = {.metaslab_bytes = MB};
 	struct lcpfs_failure failure = {0};
-
 	CHECK(w);
 	w->seed = seed;
 	w->moves = strcmp(options->mode, "moves") == 0;
@@ -215,7 +206,6 @@ static void *prepare(const struct sched_options *options, uint64_t seed)
 static bool could_give(const struct part *part)
 {
 	uint64_t left = (uint64_t)part->metaslabs - 1;
-
 	return left >= STORE_METASLABS_MIN && left * METASLAB >= part->min_blocks &&
 	       store_size_least(part->store) <= left;
 }
@@ -227,7 +217,6 @@ static bool could_give(const struct part *part)
 static void check_refusal(struct world *w, const struct sched_part *p)
 {
 	struct lcpfs_pool *pool = w->pool;
-
 	sched_counts->refused++;
 	if (w->moves || is_over(w))
 		return;
@@ -238,7 +227,6 @@ static void check_refusal(struct world *w, const struct sched_part *p)
 		sched_fail("%s is refused with %" PRIu32 " metaslabs free", p->name, pool->free_metaslabs);
 	for (unsigned i = 0; i < w->parts && !at_max; i++) {
 		const struct part *other = part_named(pool, w->part[i].name);
-
 		if (other != part && !w->part[i].writers && could_give(other))
 			sched_fail("%s is refused while %s has %" PRIu32 " metaslabs, and needs %" PRIu32, p->name,
 				   other->name, other->metaslabs, store_size_least(other->store));
@@ -257,7 +245,6 @@ static void check_refusal(struct world *w, const struct sched_part *p)
 static void trim_some(struct writer *t, struct lcpfs_partition *handle, uint32_t first, uint32_t end)
 {
 	uint32_t at = first + (uint32_t)next_random(&t->random, end - first - CHUNK);
-
 	if (lcpfs_volume_trim(handle, (uint64_t)at * BLOCK_SIZE, CHUNK * BLOCK_SIZE, false, NULL) &&
 	    !is_over(t->world))
 		sched_fail("trim");
@@ -275,11 +262,9 @@ static void run_writer(void *context)
 	uint32_t share = (p->blocks - p->held) / p->writers / CHUNK * CHUNK;
 	uint32_t first = p->held + t->number * share, left = 40 + (uint32_t)next_random(&t->random, 100);
 	int error = 0;
-
 	for (uint32_t b = first; handle && b + CHUNK <= first + share && left && !error && !is_over(w);
 	     b += CHUNK, left--) {
 		struct lcpfs_failure failure = {0};
-
 		sched_counts->operations++;
 		error = write_new(w, p, handle, b, CHUNK, &failure);
 		if (error && error != -LCPFS_E_NOSPC && !is_over(w))
@@ -301,13 +286,11 @@ static void run_resizes(void *context)
 {
 	struct world *w = context;
 	uint64_t random = hash_mix(w->seed + 5);
-
 	for (int i = 0; i < 6 && !is_over(w); i++) {
 		struct sched_part *p = &w->part[next_random(&random, w->parts)];
 		uint64_t bytes = (p->min + next_random(&random, p->max - p->min + 1)) * MB;
 		struct lcpfs_failure failure = {0};
 		int error = pool_resize_to_space(w->pool, p->name, bytes, NULL, NULL, &failure);
-
 		if (error && error != -LCPFS_E_NOSPC && error != -LCPFS_E_TOO_SMALL && error != -LCPFS_E_BUSY &&
 		    error != -LCPFS_E_INVALID && !is_over(w))
 			sched_fail("resize: %s", failure.message);
@@ -319,11 +302,9 @@ static void run_visitor(void *context)
 	struct world *w = context;
 	struct sched_part p = {
 		.name = "visit", .min = STORE_METASLABS_MIN, .max = 12, .size = 8, .blocks = 12 * METASLAB};
-
 	for (int i = 0; i < 3 && !is_over(w); i++) {
 		struct lcpfs_failure failure = {0};
 		int error = add_part(w, &p, &failure);
-
 		if (error && error != -LCPFS_E_NOSPC && !is_over(w))
 			sched_fail("add: %s", failure.message);
 		if (!error && lcpfs_partition_remove(w->pool, p.name, &failure) && !is_over(w))
@@ -341,7 +322,6 @@ static void stuck(const char *text)
 static void at_step(void *context, uint64_t step)
 {
 	struct world *w = context;
-
 	if (step < w->cut_step || !w->pool || w->cut)
 		return;
 	w->cut = slow_disk_cut(&w->slow, w->cut_seed);
@@ -355,7 +335,6 @@ static void run_all(void *context)
 	struct sched_fiber *fiber[PARTS_MAX * WRITERS_MAX + 2];
 	unsigned writers = 0, fibers = 0;
 	struct lcpfs_failure failure = {0};
-
 	must_open(w, true);
 	for (unsigned i = 0; i < w->parts; i++) {
 		for (unsigned k = 0; k < w->part[i].writers; k++, writers++) {
@@ -388,7 +367,6 @@ static void must_be_clean(struct world *w)
 {
 	struct lcpfs_care care = {.data = true, .found = print_finding};
 	struct lcpfs_failure failure = {0};
-
 	if (pool_check_vdev(&w->slow.vdev, &w->clock, &care, &failure))
 		sched_fail("check did not run: %s", failure.message);
 	if (care.damaged)
@@ -410,7 +388,6 @@ static uint32_t compare_extent(struct sched_part *p, struct lcpfs_partition *han
 	uint64_t at = (uint64_t)first * BLOCK_SIZE, end;
 	uint64_t most = MIN_OF(p->blocks - first, (uint32_t)COMPARED_BLOCKS) * (uint64_t)BLOCK_SIZE;
 	bool is_data;
-
 	if (lcpfs_volume_extent(handle, at, most, &is_data, &end) ||
 	    (is_data && lcpfs_volume_read(handle, at, data, (size_t)(end - at), NULL)))
 		sched_fail("%s: block %" PRIu32 " or one behind it cannot be read", p->name, first);
@@ -424,7 +401,6 @@ static uint32_t compare_extent(struct sched_part *p, struct lcpfs_partition *han
 static void compare_part(struct world *w, struct sched_part *p)
 {
 	struct lcpfs_partition *handle = handle_of(w, p);
-
 	for (uint32_t b = 0; b < p->blocks;)
 		b += compare_extent(p, handle, b);
 	lcpfs_partition_close(handle);
@@ -434,12 +410,10 @@ static void check_sizes(struct world *w)
 {
 	struct lcpfs_partition_info list[PARTS_MAX + 1];
 	struct lcpfs_pool_info info;
-	uint64_t sum;
 	size_t count;
-
 	if (lcpfs_pool_get_info(w->pool, &info) || lcpfs_pool_list(w->pool, list, PARTS_MAX + 1, &count))
 		sched_fail("it cannot be listed");
-	sum = info.free_blocks;
+	uint64_t sum = info.free_blocks;
 	for (size_t i = 0; i < count; i++) {
 		sum += list[i].size_blocks;
 		if (list[i].size_blocks < list[i].min_size_blocks ||
@@ -464,7 +438,6 @@ static void copy_versions(struct world *to, const struct world *from)
 {
 	for (unsigned i = 0; i < from->parts; i++) {
 		size_t bytes = from->part[i].blocks * sizeof(uint32_t);
-
 		to->part[i].version = malloc(bytes);
 		CHECK(to->part[i].version);
 		memcpy(to->part[i].version, from->part[i].version, bytes);
@@ -476,7 +449,6 @@ static void run(void *prepared, const struct schedule *schedule)
 	const struct world *start = prepared;
 	struct world w = *start;
 	struct sched_plan plan = schedule->plan;
-
 	copy_versions(&w, start);
 	bind(&w, simdisk_new(simdisk_content(start->disk), SIMDISK_DISCARD_GARBAGE), schedule->seed);
 	w.cut_step = schedule->cut_step;
@@ -503,6 +475,5 @@ int main(int argc, char **argv)
 {
 	static const struct sched_test test = {
 		.name = "poolsched", .modes = "need moves", .prepare = prepare, .run = run};
-
 	return sched_main(&test, argc, argv);
 }

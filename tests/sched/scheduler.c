@@ -103,10 +103,8 @@ static uint64_t draw(uint64_t below)
 static struct mutex *mutex_of(const void *address)
 {
 	size_t at = hash_mix((uintptr_t)address) & (MUTEXES - 1);
-
 	for (unsigned tries = 0; tries < MUTEXES; tries++, at = (at + 1) & (MUTEXES - 1)) {
 		struct mutex *m = &S.mutex[at];
-
 		if (m->address == address)
 			return m;
 		if (!m->address) {
@@ -139,11 +137,9 @@ static void describe_stuck(char *text, size_t room)
 	static const char *const what[] = {"can go on", "waits for a mutex",  "waits for a condition",
 					   "joins",     "waits for a device", "has ended"};
 	size_t used = 0;
-
 	for (unsigned i = 0; i < S.fibers && used < room; i++) {
 		const struct sched_fiber *f = &S.fiber[i];
 		int owner = f->state == FIBER_MUTEX && f->mutex->owner ? (int)f->mutex->owner->number : -1;
-
 		used += (size_t)snprintf(text + used, room - used, "%sthread %u %s", i ? ", " : "", i,
 					 what[f->state]);
 		if (owner >= 0 && used < room)
@@ -154,7 +150,6 @@ static void describe_stuck(char *text, size_t room)
 static void be_stuck(const char *why)
 {
 	char text[2048], threads[1800];
-
 	describe_stuck(threads, sizeof(threads));
 	snprintf(text, sizeof(text), "%s after %" PRIu64 " steps: %s", why, S.step, threads);
 	S.stuck(text);
@@ -177,10 +172,8 @@ static void add_agent(struct agents *a, enum agent_kind kind, struct sched_fiber
 static void add_timeouts(struct agents *a)
 {
 	unsigned first = a->count;
-
 	for (unsigned i = 0; i < S.fibers; i++) {
 		struct sched_fiber *f = &S.fiber[i];
-
 		if (f->state == FIBER_COND && f->timed)
 			add_agent(a, AGENT_TIMEOUT, f, NULL);
 	}
@@ -188,7 +181,6 @@ static void add_timeouts(struct agents *a)
 		for (unsigned j = i;
 		     j > first && a->list[j].fiber->deadline_us < a->list[j - 1].fiber->deadline_us; j--) {
 			struct agent t = a->list[j];
-
 			a->list[j] = a->list[j - 1];
 			a->list[j - 1] = t;
 		}
@@ -207,7 +199,6 @@ static void add_fibers(struct agents *a, unsigned from, unsigned end)
 static void list_agents(struct agents *a)
 {
 	bool tired = S.in_a_row >= QUANTUM;
-
 	a->count = 0;
 	if (S.current && can_go_on(S.current) && !tired)
 		add_agent(a, AGENT_FIBER, S.current, NULL);
@@ -224,7 +215,6 @@ static void list_agents(struct agents *a)
 static unsigned pick_given(const struct agents *a)
 {
 	const struct sched_plan *plan = S.plan;
-
 	while (S.next_deviation < plan->deviations && plan->deviation[S.next_deviation].step < S.step)
 		S.next_deviation++;
 	if (S.next_deviation == plan->deviations || plan->deviation[S.next_deviation].step != S.step)
@@ -237,14 +227,12 @@ static unsigned weight_of(const struct agent *agent)
 {
 	bool slow =
 		agent->kind == AGENT_TIMEOUT || (agent->kind == AGENT_EVENT && agent->event->priority % 4 == 0);
-
 	return slow ? 1 : 64;
 }
 
 static unsigned pick_random(const struct agents *a)
 {
 	unsigned sum = 0, i = 0;
-
 	if (a->list[0].fiber == S.current && a->list[0].kind == AGENT_FIBER && draw(1000) < S.plan->stay_permille)
 		return 0;
 	for (i = 0; i < a->count; i++)
@@ -272,12 +260,10 @@ static bool is_change_point(void)
 static unsigned pick_pct(const struct agents *a)
 {
 	unsigned best = 0;
-
 	if ((is_change_point() || S.in_a_row >= QUANTUM) && S.current)
 		S.current->priority = --S.lowest;
 	for (unsigned i = 1; i < a->count; i++) {
 		bool later = a->list[i].kind == AGENT_TIMEOUT, best_later = a->list[best].kind == AGENT_TIMEOUT;
-
 		if (later != best_later ? best_later : *priority_of(&a->list[i]) > *priority_of(&a->list[best]))
 			best = i;
 	}
@@ -291,7 +277,6 @@ static void note_pick(const struct agent *agent, unsigned pick)
 {
 	struct sched_trace *t = S.trace;
 	uint64_t who = agent->kind == AGENT_EVENT ? agent->event->number << 8 : agent->fiber->number + 1u;
-
 	t->hash = hash_mix(t->hash * 3 + who * 4 + (uint64_t)agent->kind);
 	t->switches += agent->fiber != S.current;
 	if (!pick)
@@ -304,7 +289,6 @@ static void note_pick(const struct agent *agent, unsigned pick)
 static struct agent choose(void)
 {
 	struct agents a;
-
 	if (S.plan->at_step)
 		S.plan->at_step(S.plan->context, S.step);
 	list_agents(&a);
@@ -326,7 +310,6 @@ static struct agent choose(void)
 static void switch_to(struct sched_fiber *next)
 {
 	struct sched_fiber *from = S.current;
-
 	S.in_a_row = from == next ? S.in_a_row + 1 : 0;
 	S.current = next;
 	if (next->state == FIBER_MUTEX) {
@@ -345,7 +328,6 @@ static void switch_to(struct sched_fiber *next)
 static void fire(struct sched_event *event)
 {
 	struct sched_event **link = &S.events;
-
 	while (*link != event)
 		link = &(*link)->next;
 	*link = event->next;
@@ -361,7 +343,6 @@ static void step(void)
 {
 	for (;;) {
 		struct agent agent = choose();
-
 		if (agent.kind == AGENT_EVENT) {
 			fire(agent.event);
 		} else if (agent.kind == AGENT_TIMEOUT) {
@@ -396,7 +377,6 @@ static void *take_stack(void)
 static void fiber_start(unsigned number)
 {
 	struct sched_fiber *f = &S.fiber[number];
-
 	if (f->thread)
 		f->thread(f->argument);
 	else
@@ -432,7 +412,6 @@ static struct sched_fiber *fiber_new(void (*run)(void *), void *(*thread)(void *
 struct sched_fiber *sched_spawn(void (*run)(void *context), void *context)
 {
 	struct sched_fiber *f = fiber_new(run, NULL, context);
-
 	step();
 	return f;
 }
@@ -583,7 +562,6 @@ static int cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, const struct 
 {
 	struct sched_fiber *f = S.current;
 	struct mutex *m = mutex_of(mutex);
-
 	CHECK(m->owner == f && m->depth == 1);
 	m->owner = NULL;
 	f->state = FIBER_COND;
@@ -624,7 +602,6 @@ int __wrap_pthread_cond_signal(pthread_cond_t *cond)
 
 	for (unsigned i = 0; i < S.fibers; i++) {
 		struct sched_fiber *f = &S.fiber[i];
-
 		if (f->state == FIBER_COND && f->cond == cond)
 			waiting[count++] = f;
 	}

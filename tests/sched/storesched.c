@@ -119,7 +119,6 @@ static int write_range(struct world *w, uint32_t first, uint32_t count, const ui
 {
 	uint32_t piece = w->stride == 1 ? count : 1;
 	int error = 0;
-
 	for (uint32_t i = 0; i < count && !error; i += piece)
 		error = store_write(w->store, offset_of(w, first + i), data + (size_t)i * BLOCK_SIZE,
 				    (size_t)piece * BLOCK_SIZE, fua, failure);
@@ -131,7 +130,6 @@ static int write_range(struct world *w, uint32_t first, uint32_t count, const ui
 static uint64_t world_now_us(void *context)
 {
 	struct world *w = context;
-
 	if (!sched_is_running())
 		return ++w->offline_us;
 	sched_point();
@@ -154,7 +152,6 @@ static uint64_t world_wall_s(void *context)
 static bool need_space(void *context, uint32_t metaslabs)
 {
 	struct world *w = context;
-
 	for (unsigned steps = 1 + w->seed % 32; steps; steps--) /* meanwhile others may make room */
 		sched_point();
 	if (w->granting) {
@@ -191,7 +188,6 @@ static void bind(struct world *w, struct simdisk *disk, uint64_t seed)
 static void must_open(struct world *w)
 {
 	struct lcpfs_failure failure = {0};
-
 	if (store_open(&w->config, w->owned, w->owned_count, &w->store, &failure))
 		sched_fail("it does not open: %s", failure.message);
 }
@@ -199,7 +195,6 @@ static void must_open(struct world *w)
 static bool write_blocks(struct world *w, uint32_t first, uint32_t count)
 {
 	uint8_t *data = calloc(count, BLOCK_SIZE);
-
 	CHECK(data);
 	for (uint32_t i = 0; i < count; i++)
 		content_fill(data + (size_t)i * BLOCK_SIZE, first + i,
@@ -215,7 +210,6 @@ static bool write_blocks(struct world *w, uint32_t first, uint32_t count)
 static void fill(struct world *w)
 {
 	uint32_t first = 0;
-
 	while (first + DENSE_PIECE < w->content.blocks && write_blocks(w, first, DENSE_PIECE))
 		first += DENSE_PIECE;
 }
@@ -224,11 +218,9 @@ static void fill(struct world *w)
 static void age(struct world *w, uint64_t *random, unsigned percent)
 {
 	uint64_t limit = limit_blocks(w) * percent / 100;
-
 	for (unsigned i = 0; i < (w->brief ? 40 : 400); i++) {
 		uint32_t count = 1 + (uint32_t)next_random(random, 16);
 		uint32_t first = (uint32_t)next_random(random, w->content.blocks - count);
-
 		if (live_blocks(w) + count > limit)
 			first = first % (w->content.blocks / 4);
 		if (live_blocks(w) + count > limit && !w->content.block[first].version)
@@ -241,7 +233,6 @@ static void age(struct world *w, uint64_t *random, unsigned percent)
 static void draw_shape(struct world *w, uint64_t *random)
 {
 	uint32_t total = STORE_METASLABS_MIN + 2 + (uint32_t)next_random(random, next_random(random, 2) ? 8 : 24);
-
 	w->metaslab_blocks = next_random(random, 8) ? 64 : 256;
 	w->owned_count = total;
 	w->spares = 1 + (uint32_t)next_random(random, 4);
@@ -304,7 +295,6 @@ static void draw_reuse(struct world *w, uint64_t *random)
 static void init_host(struct world *w)
 {
 	uint64_t blocks = w->slow.vdev.size_bytes >> BLOCK_SHIFT;
-
 	sparse_init(&w->sparse, &w->slow.vdev, w->dense ? (DENSE - 2) * (uint64_t)w->metaslab_blocks : blocks);
 	w->sparse.step = sched_point_if_running;
 	w->sparse.fail = sched_fail;
@@ -315,7 +305,6 @@ static void *prepare(const struct sched_options *options, uint64_t seed)
 {
 	struct world *w = calloc(1, sizeof(*w));
 	uint64_t random = hash_mix(seed) ^ 1;
-
 	CHECK(w);
 	w->options = options;
 	w->seed = seed;
@@ -400,7 +389,6 @@ static void read_and_compare(struct client *c, uint32_t block, bool own)
 	uint32_t before = w->content.block[block].answered;
 	struct lcpfs_failure failure = {0};
 	int error = store_read(w->store, offset_of(w, block), data, BLOCK_SIZE, &failure);
-
 	sched_counts->compared_blocks++;
 	if (error && !is_excused(w, error))
 		sched_fail("block %" PRIu32 " cannot be read: %s", block, failure.message);
@@ -421,11 +409,9 @@ static void look_at_failed(struct client *c, uint32_t first, uint32_t count)
 {
 	struct world *w = c->world;
 	uint8_t data[BLOCK_SIZE];
-
 	for (uint32_t i = 0; i < count && !is_over(w); i++) {
 		int error = store_read(w->store, offset_of(w, first + i), data, BLOCK_SIZE, NULL);
 		int64_t version = error ? -1 : content_version(data, first + i);
-
 		if (is_over(w) || (error && w->faults))
 			return;
 		if (version < 0 || !content_failed(&w->content, first + i, (uint32_t)version))
@@ -439,7 +425,6 @@ static uint32_t own_range(struct client *c, uint32_t *count)
 {
 	struct world *w = c->world;
 	uint32_t share = w->content.blocks / w->clients, used = MIN_OF(share, w->hot);
-
 	uint32_t most = next_random(&c->random, w->reuse ? 2 : 3) ? 4 : WRITE_MAX;
 	*count = 1 + (uint32_t)next_random(&c->random, MIN_OF(most, used - 1));
 	return c->number * share + (uint32_t)next_random(&c->random, used - *count);
@@ -449,7 +434,6 @@ static uint32_t range_to_write(struct client *c, uint32_t *count)
 {
 	uint32_t share = c->world->content.blocks / c->world->clients, used = MIN_OF(share, c->world->hot),
 		 at = c->next;
-
 	if (!c->world->in_order)
 		return own_range(c, count);
 	*count = MIN_OF(32u, used - at);
@@ -464,7 +448,6 @@ static uint32_t range_to_write(struct client *c, uint32_t *count)
 static void check_refusal(struct world *w, bool fresh, uint64_t refusals_before, uint64_t given_before)
 {
 	bool none_came = !w->resizes && w->store->backing.given == given_before; /* else raw may be new */
-
 	sched_counts->refused++;
 	if (w->host && !is_over(w) && none_came && space_raw(&w->store->space) && w->sparse.refusals == refusals_before)
 		sched_fail("refused, and the host was not asked");
@@ -489,11 +472,9 @@ static void client_write(struct client *c)
 	uint32_t count, first = range_to_write(c, &count);
 	bool fua = next_random(&c->random, 8) == 0, fresh = false;
 	uint8_t *data = calloc(count, BLOCK_SIZE);
-
 	CHECK(data);
 	for (uint32_t i = 0; i < count; i++) {
 		const struct block_history *h = &w->content.block[first + i];
-
 		fresh |= !h->version || h->version[h->answered] == 0;
 		content_fill(data + (size_t)i * BLOCK_SIZE, first + i,
 			     content_begin(&w->content, first + i, false));
@@ -520,7 +501,6 @@ static void client_trim(struct client *c)
 {
 	struct world *w = c->world;
 	uint32_t count, first = own_range(c, &count);
-
 	for (uint32_t i = 0; i < count; i++)
 		content_begin(&w->content, first + i, true);
 	struct lcpfs_failure failure = {0};
@@ -539,7 +519,6 @@ static void client_flush(struct client *c)
 	uint32_t *covered = content_flush_begins(&w->content);
 	struct lcpfs_failure failure = {0};
 	int error = store_flush(w->store, &failure);
-
 	if (error && (is_refusal(w, error) || !is_excused(w, error)))
 		sched_fail("flush: %s", failure.message);
 	if (!error)
@@ -555,7 +534,6 @@ static void client_extent(struct client *c)
 	bool data;
 	uint64_t end;
 	int error = store_extent(w->store, offset_of(w, first), offset_of(w, count), &data, &end);
-
 	if (error && !is_excused(w, error))
 		sched_fail("extent: %s", lcpfs_error_sentence(error));
 	if (w->stride > 1)
@@ -563,7 +541,6 @@ static void client_extent(struct client *c)
 	for (uint32_t b = first; !error && offset_of(w, b) < end; b++) {
 		const struct block_history *h = &w->content.block[b];
 		bool written = h->version && h->version[h->answered];
-
 		if (written != data && h->answered == h->count - 1)
 			sched_fail("block %" PRIu32 " is said to be %s", b, data ? "data" : "a hole");
 	}
@@ -574,7 +551,6 @@ static void client_extent(struct client *c)
 static uint32_t *indices(const struct world *w, bool newest)
 {
 	uint32_t *list = malloc(w->content.blocks * sizeof(*list));
-
 	CHECK(list);
 	for (uint32_t b = 0; b < w->content.blocks; b++)
 		list[b] = newest ? w->content.block[b].count - 1 : w->content.block[b].answered;
@@ -585,7 +561,6 @@ static uint32_t number_of(struct world *w, const struct snap *n)
 {
 	struct store_snapshot list[SNAPS_MAX];
 	unsigned count = store_snapshots(w->store, list, SNAPS_MAX);
-
 	if (count > SNAPS_MAX)
 		sched_fail("%u snapshots", count);
 	for (unsigned i = 0; i < count; i++) {
@@ -602,7 +577,6 @@ static void verify_snap_block(struct world *w, const struct snap *n, uint32_t nu
 	uint8_t data[BLOCK_SIZE];
 	int error = store_snapshot_read(w->store, number, offset_of(w, block), data, BLOCK_SIZE, &failure);
 	bool found = false;
-
 	sched_counts->compared_blocks++;
 	if (error == -LCPFS_E_NOT_FOUND && n->to_go)
 		return;
@@ -622,7 +596,6 @@ enum { CLONE_WRITES = 24, CLONE_VERSION = 1 << 30 }; /* versions that nobody els
 static uint32_t clone_number(struct world *w)
 {
 	struct store_clone found;
-
 	return store_clone_find(w->store, "clone", &found) ? found.number : 0;
 }
 
@@ -636,7 +609,6 @@ static void verify_clone_block(struct world *w, uint32_t number, uint32_t block,
 	uint8_t data[BLOCK_SIZE];
 	int error = store_volume_read(w->store, number, offset_of(w, block), data, BLOCK_SIZE, &failure);
 	bool own = c->wrote[block], found = false;
-
 	sched_counts->compared_blocks++;
 	if (error && !is_excused(w, error))
 		sched_fail("clone, block %" PRIu32 ": %s", block, failure.message);
@@ -652,7 +624,6 @@ static void verify_clone_block(struct world *w, uint32_t number, uint32_t block,
 static void write_clone_block(struct world *w, uint32_t number, uint32_t block, uint32_t version)
 {
 	uint8_t data[BLOCK_SIZE];
-
 	if (w->clone.wrote[block])
 		return;
 	content_fill(data, block, version);
@@ -666,10 +637,8 @@ static void write_clone_block(struct world *w, uint32_t number, uint32_t block, 
 static void write_clone(struct world *w, uint64_t *random)
 {
 	uint32_t number = clone_number(w);
-
 	for (unsigned i = 0; i < CLONE_WRITES && number && !is_over(w); i++) {
 		uint32_t block = (uint32_t)next_random(random, w->content.blocks);
-
 		write_clone_block(w, number, block, CLONE_VERSION + i);
 		verify_clone_block(w, number, i % 2 ? block : (uint32_t)next_random(random, w->content.blocks),
 				   !w->clone.failed && !is_over(w));
@@ -681,7 +650,6 @@ static void write_clone(struct world *w, uint64_t *random)
 static void run_clone(struct world *w, uint64_t *random)
 {
 	struct clone *c = &w->clone;
-
 	c->wrote = calloc(w->content.blocks, sizeof(*c->wrote));
 	CHECK(c->wrote);
 	c->began = true;
@@ -706,7 +674,6 @@ static void compare_clone(struct world *w)
 {
 	struct clone *c = &w->clone;
 	uint32_t number = c->began ? clone_number(w) : 0;
-
 	if (c->done && !c->to_go && !number)
 		sched_fail("the clone is not there");
 	if (c->gone && number)
@@ -723,7 +690,6 @@ static void client_read_snap(struct client *c)
 	struct world *w = c->world;
 	const struct snap *n = &w->snap[next_random(&c->random, SNAPS_MAX)];
 	uint32_t number = n->done ? number_of(w, n) : 0;
-
 	if (number)
 		verify_snap_block(w, n, number, (uint32_t)next_random(&c->random, w->content.blocks));
 }
@@ -732,10 +698,8 @@ static void run_client(void *context)
 {
 	struct client *c = context;
 	struct world *w = c->world;
-
 	for (unsigned i = 0; i < w->ops && !is_over(w); i++) {
 		uint64_t what = next_random(&c->random, 100);
-
 		sched_counts->operations++;
 		if (what < w->flush_percent)
 			client_flush(c);
@@ -765,7 +729,6 @@ static void *run_service(void *context)
 static void found(void *context, const struct store_finding *finding)
 {
 	struct world *w = context;
-
 	if (!is_over(w) && !w->faults)
 		sched_fail("scrub: %s", finding->text);
 }
@@ -774,10 +737,8 @@ static void run_scrub(void *context)
 {
 	struct world *w = context;
 	struct store_walk walk = {.found = found, .context = w, .repair = true, .data = w->stride == 1};
-
 	for (int i = 0; i < (w->reuse ? 8 : 2) && !is_over(w); i++) {
 		int error = store_scrub(w->store, &walk);
-
 		if (error && !is_excused(w, error))
 			sched_fail("scrub: %s", lcpfs_error_sentence(error));
 	}
@@ -786,10 +747,8 @@ static void run_scrub(void *context)
 static void run_checkpoints(void *context)
 {
 	struct world *w = context;
-
 	for (int i = 0; i < (w->reuse ? 12 : 3) && !is_over(w); i++) {
 		int error = store_checkpoint(w->store);
-
 		if (error && !is_excused(w, error))
 			sched_fail("checkpoint: %s", lcpfs_error_sentence(error));
 	}
@@ -801,13 +760,11 @@ static void run_resizes(void *context)
 	struct world *w = context;
 	size_t bytes = (size_t)w->metaslab_blocks << BLOCK_SHIFT;
 	uint8_t *junk = malloc(bytes);
-
 	CHECK(junk);
 	memset(junk, 0x5a, bytes);
 	for (int i = 0; i < 3 && !is_over(w); i++) {
 		uint32_t metaslab, at = 0;
 		int error = store_release(w->store, &metaslab);
-
 		if (error && error != -LCPFS_E_TOO_SMALL && !is_excused(w, error))
 			sched_fail("release: %s", lcpfs_error_sentence(error));
 		if (error || is_over(w))
@@ -847,10 +804,8 @@ static void run_snaps(void *context)
 {
 	struct world *w = context;
 	uint64_t random = hash_mix(w->seed ^ 78);
-
 	for (unsigned i = 0; i < SNAPS_MAX && !is_over(w); i++) {
 		struct snap *n = &w->snap[i];
-
 		snprintf(n->name, sizeof(n->name), "n%u", i);
 		take(w, n);
 		for (unsigned k = 0; n->done && k < 8 && !is_over(w); k++)
@@ -881,7 +836,6 @@ static void compare_snaps(struct world *w)
 	compare_clone(w);
 	for (struct snap *n = w->snap; n < w->snap + SNAPS_MAX; n++) {
 		uint32_t number = n->began ? number_of(w, n) : 0;
-
 		if (n->done && !n->to_go && !number)
 			sched_fail("snapshot %s is not there", n->name);
 		if (n->gone && number)
@@ -901,7 +855,6 @@ static void run_host(void *context)
 {
 	struct world *w = context;
 	uint64_t random = hash_mix(w->seed ^ 77);
-
 	for (int i = 0; i < 8 && !is_over(w); i++) {
 		for (uint64_t steps = next_random(&random, 120); steps && !is_over(w); steps--)
 			sched_point();
@@ -922,7 +875,6 @@ void __wrap_space_bare(struct space *space, uint32_t index);
 int __wrap_work_wait(struct store *s, enum room_user user, unsigned blocks)
 {
 	int error = __real_work_wait(s, user, blocks);
-
 	const struct world *w = s->config.context;
 	bool room = space_empty(&s->space) > room_kept(s, user) && (!blocks || room_fits(s, blocks));
 	bool steady = !w->trims && !w->resizes && !w->takes && !is_over(w);
@@ -937,7 +889,6 @@ int __wrap_work_wait(struct store *s, enum room_user user, unsigned blocks)
 int __wrap_clean_metaslab(struct store *s, uint32_t metaslab)
 {
 	int error = __real_clean_metaslab(s, metaslab);
-
 	store_lock(s);
 	const struct metaslab *m = space_find(&s->space, metaslab);
 	if (!m || (m->state != SPACE_CLOSED && m->state != SPACE_SPENT))
@@ -951,7 +902,6 @@ void __wrap_space_bare(struct space *space, uint32_t index)
 {
 	struct store *s = (struct store *)((char *)space - offsetof(struct store, space));
 	bool fitted = room_fits(s, 0);
-
 	__real_space_bare(space, index);
 	if (fitted && !room_fits(s, 0))
 		sched_fail("metaslab %" PRIu32 " is given back, and is needed", index);
@@ -960,7 +910,6 @@ void __wrap_space_bare(struct space *space, uint32_t index)
 static void must_be_durable(const struct simimage *durable, const struct fmt_pointer *at)
 {
 	uint8_t page[BLOCK_SIZE];
-
 	for (unsigned i = 0; i < 2 && !pointer_null(at); i++) {
 		simimage_read(durable, block_of_place(at->place[i]) << BLOCK_SHIFT, page, BLOCK_SIZE);
 		if (!fmt_check_fits(&at->check, page))
@@ -973,7 +922,6 @@ static void look_at_root(void *context, const struct vdev_io *io)
 	const struct world *w = context;
 	const struct fmt_root *root = io->buffer;
 	struct simdisk_fate fate = {.kind = SIMDISK_NONE};
-
 	if (io->offset >= BASE << BLOCK_SHIFT)
 		return;
 	struct simimage *durable = simdisk_image(w->disk, &fate);
@@ -992,7 +940,6 @@ static void stuck(const char *text)
 static void at_step(void *context, uint64_t step)
 {
 	struct world *w = context;
-
 	if (step < w->cut_step || !w->store || w->cut || (w->cut_in_flush && !w->slow.flushing))
 		return;
 	w->cut = slow_disk_cut(&w->slow, w->cut_seed);
@@ -1006,7 +953,6 @@ static void run_all(void *context)
 	struct sched_fiber *fiber[CLIENTS_MAX + 6];
 	unsigned fibers = 0;
 	pthread_t service;
-
 	if (!w->faults)
 		must_open(w);
 	else if (store_open(&w->config, w->owned, w->owned_count, &w->store, NULL))
@@ -1046,7 +992,6 @@ static void must_be_clean(struct world *w, bool after_crash)
 	struct store *store;
 	struct lcpfs_failure failure = {0};
 	uint8_t *used = calloc(1, config.vdev->size_bytes / BLOCK_SIZE / 8 + 1);
-
 	CHECK(used);
 	config.read_only = true;
 	if (store_open(&config, w->owned, w->owned_count, &store, &failure))
@@ -1075,7 +1020,6 @@ static uint32_t compare_extent(struct world *w, uint32_t first)
 	uint64_t at = offset_of(w, first), end;
 	bool is_data;
 	int error = store_extent(w->store, at, (uint64_t)most * BLOCK_SIZE, &is_data, &end);
-
 	if (!error && is_data)
 		error = store_read(w->store, at, data, (size_t)(end - at), &failure);
 	if (error)
@@ -1101,7 +1045,6 @@ static void end_whole(struct world *w)
 	if (!w->store->faulted) {
 		uint32_t *covered = content_flush_begins(&w->content);
 		int error = store_close(w->store);
-
 		if (!error)
 			content_flushed(&w->content, covered);
 		else if (!w->faults)
@@ -1126,7 +1069,6 @@ static void end_cut(struct world *w, uint64_t seed)
 static bool holds_data(struct world *w, uint32_t block)
 {
 	uint8_t data[BLOCK_SIZE];
-
 	if (store_read(w->store, offset_of(w, block), data, BLOCK_SIZE, NULL))
 		sched_fail("block %" PRIu32 " cannot be read while the host is full", block);
 	return content_version(data, block) > 0;
@@ -1163,7 +1105,6 @@ static void inject(struct world *w, uint64_t seed)
 				      .effect = SIMDISK_FAILS,
 				      .error = LCPFS_E_IO,
 				      .drop_seed = hash_mix(seed + 2) % 3};
-
 	simdisk_add_fault(w->disk, &fault);
 	sched_counts->faults++;
 }
@@ -1173,7 +1114,6 @@ static void run(void *prepared, const struct schedule *schedule)
 	struct world w = *(const struct world *)prepared;
 	const struct world *start = prepared;
 	struct sched_plan plan = schedule->plan;
-
 	content_copy(&w.content, &start->content);
 	bind(&w, simdisk_new(simdisk_content(start->disk), SIMDISK_DISCARD_GARBAGE), schedule->seed);
 	if (w.host)
@@ -1217,6 +1157,5 @@ int main(int argc, char **argv)
 {
 	static const struct sched_test test = {
 		.name = "storesched", .modes = "mix full faults host short reuse", .prepare = prepare, .run = run};
-
 	return sched_main(&test, argc, argv);
 }

@@ -50,12 +50,11 @@ static enum handshake_next option(uint32_t number, const void *data, size_t leng
 	be32_put(be32_put(be64_put(bytes, NBD_OPTION_MAGIC), number), (uint32_t)length);
 	if (length)
 		memcpy(bytes + 16, data, length);
-	enum handshake_next next;
 	for (size_t n = 0; n < 16 + length && n < 200; n++) { /* less than all of it: it asks for more */
 		assert_int_equal(handshake_step(&h, bytes, n, &used), HANDSHAKE_MORE);
 		assert_int_equal(used, 0);
 	}
-	next = handshake_step(&h, bytes, 16 + length, &used);
+	enum handshake_next next = handshake_step(&h, bytes, 16 + length, &used);
 	assert_int_equal(used, 16 + length);
 	free(bytes);
 	return next;
@@ -461,6 +460,5 @@ int main(void)
 		cmocka_unit_test(an_option_that_is_too_long_is_skipped),
 		cmocka_unit_test(a_long_name_is_unknown),
 	};
-
 	return cmocka_run_group_tests_name("handshake", tests, NULL, end);
 }

@@ -375,13 +375,12 @@ static void what_cannot_be_written_says_why(void **state)
 /* The part of the map that can be read is an answer; what cannot is no hole. */
 static void what_the_map_does_not_tell_is_not_told(void **state)
 {
-	const uint8_t *at;
 	(void)state;
 	begin_with(WIRE_STRUCTURED);
 	memset(w.volumes[0].written, true, 2);
 	w.volumes[0].lost_from = 5 * 4096;
 	send_raw(NBD_CMD_BLOCK_STATUS, 0, 0, 8 * 4096, 0);
-	at = take(20 + 4 + 2 * 8);
+	const uint8_t *at = take(20 + 4 + 2 * 8);
 	assert_int_equal(be32_get(at + 16), 4 + 2 * 8);
 	assert_int_equal(be32_get(at + 24), 2 * 4096);
 	assert_int_equal(be32_get(at + 28), 0);
@@ -556,6 +555,5 @@ int main(void)
 		cmocka_unit_test(who_sends_no_more_gets_all_answers),
 		cmocka_unit_test(what_a_turn_left_is_taken_before_what_comes),
 	};
-
 	return cmocka_run_group_tests_name("requests", tests, NULL, NULL);
 }

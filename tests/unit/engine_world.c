@@ -17,7 +17,6 @@ double uniform01(struct world *w)
 static double noisy(struct world *w, double spread)
 {
 	double sum = 0;
-
 	for (int i = 0; i < 12; i++)
 		sum += uniform01(w);
 	return fmax(1 + spread * (sum - 6), 0.01);
@@ -28,7 +27,6 @@ void world_init_with(struct world *w, uint64_t pool, enum lcpfs_engine_mode mode
 {
 	struct lcpfs_engine_options options = {
 		.pool_blocks = pool, .step_blocks = STEP, .mode = mode, .priors = *priors};
-
 	memset(w, 0, sizeof(*w));
 	w->seed = seed;
 	assert_int_equal(lcpfs_engine_create(&options, &w->engine), 0);
@@ -43,7 +41,6 @@ void world_add(struct world *w, uint64_t size, struct load load)
 {
 	struct lcpfs_engine_spec spec = {
 		.size_blocks = size, .min_size_blocks = STEP, .max_size_blocks = 1u << 30};
-
 	w->load[w->count] = load;
 	w->size[w->count] = size;
 	assert_int_equal(lcpfs_engine_add(w->engine, &spec, &w->id[w->count]), 0);
@@ -56,11 +53,9 @@ void world_live(struct world *w, size_t i, double seconds)
 	struct lcpfs_engine_counters *c = &w->counters[i];
 	double copies = load->copies * (lcpfs_engine_uniform_wa(load->live, (double)w->size[i] - load->live) - 1);
 	double writes = load->writes_s * seconds;
-	double latency;
-
 	copies = load->flat > 0 ? load->flat : copies;
 	copies = !load->cliff ? copies : w->size[i] < load->cliff ? 5 : 0;
-	latency = load->size_blind > 0 || load->flat > 0 ? 100 : 50 * (1 + copies);
+	double latency = load->size_blind > 0 || load->flat > 0 ? 100 : 50 * (1 + copies);
 	latency *= load->buffered > 0 ? 0 : 1;
 	c->write_ops += (uint64_t)writes;
 	c->user_blocks += (uint64_t)writes;
@@ -77,7 +72,6 @@ int world_move(void *context, const struct lcpfs_engine_decision *decision, stru
 {
 	struct world *w = context;
 	uint64_t blocks = decision->blocks;
-
 	for (size_t i = 0; i < w->count; i++) {
 		w->size[i] -= w->id[i] == decision->from_id ? blocks : 0;
 		w->size[i] += w->id[i] == decision->to_id ? blocks : 0;
@@ -95,7 +89,6 @@ void check_conservation(struct world *w)
 	struct lcpfs_engine_partition list[WORLD_MAX];
 	uint64_t sum = 0;
 	size_t count = lcpfs_engine_get_partitions(w->engine, list, WORLD_MAX);
-
 	assert_int_equal(lcpfs_engine_get_statistics(w->engine, &s), 0);
 	for (size_t i = 0; i < count; i++) {
 		sum += list[i].size_blocks;

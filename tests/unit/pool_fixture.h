@@ -58,7 +58,6 @@ static inline void fixture_done(struct fixture *f)
 static inline int fixture_open(struct fixture *f, bool read_only)
 {
 	struct lcpfs_open_options options = {.read_only = read_only, .cache_bytes = 4 * MB};
-
 	memset(&f->failure, 0, sizeof(f->failure));
 	return pool_open_vdev(f->vdev, &f->clock, &options, &f->pool, &f->failure);
 }
@@ -66,7 +65,6 @@ static inline int fixture_open(struct fixture *f, bool read_only)
 static inline int fixture_close(struct fixture *f)
 {
 	struct lcpfs_pool *pool = f->pool;
-
 	f->pool = NULL;
 	return lcpfs_pool_close(pool, &f->failure);
 }
@@ -76,7 +74,6 @@ static inline void fixture_new(struct fixture *f, uint64_t bytes)
 {
 	struct simimage *image = simimage_new(bytes);
 	struct lcpfs_create_options options = {0};
-
 	fixture_init(f, image);
 	simimage_free(image);
 	assert_int_equal(pool_create_vdev(f->vdev, &f->clock, &options, POOL_GUID, &f->failure), 0);
@@ -92,7 +89,6 @@ static inline int fixture_add(struct fixture *f, const char *name, uint64_t min,
 		.size_bytes = size,
 		.max_bytes = max,
 	};
-
 	memset(&f->failure, 0, sizeof(f->failure));
 	return pool_add_of_space(f->pool, &spec, &f->failure);
 }
@@ -106,7 +102,6 @@ static inline int fixture_resize(struct fixture *f, const char *name, uint64_t b
 static inline struct lcpfs_partition_info fixture_info(struct fixture *f, const char *name)
 {
 	struct lcpfs_partition_info info;
-
 	assert_int_equal(lcpfs_partition_get_info(f->pool, name, &info, NULL), 0);
 	return info;
 }
@@ -119,7 +114,6 @@ static inline uint64_t fixture_size(struct fixture *f, const char *name)
 static inline uint64_t fixture_free(struct fixture *f)
 {
 	struct lcpfs_pool_info info;
-
 	assert_int_equal(lcpfs_pool_get_info(f->pool, &info), 0);
 	return info.free_blocks * BLOCK_SIZE;
 }
@@ -128,7 +122,6 @@ static inline uint64_t fixture_free(struct fixture *f)
 static inline void fixture_pattern(uint64_t block, uint64_t generation, uint8_t *bytes)
 {
 	uint64_t word = hash_mix(block * 1000003 + generation * 7);
-
 	for (unsigned i = 0; i < BLOCK_SIZE; i += 8, word++)
 		memcpy(bytes + i, &word, 8);
 }
@@ -139,7 +132,6 @@ static inline int fixture_write(struct fixture *f, const char *name, uint64_t fi
 	struct lcpfs_partition *partition;
 	uint8_t bytes[BLOCK_SIZE];
 	int error = lcpfs_partition_open(f->pool, name, &partition, &f->failure);
-
 	for (uint64_t i = first; i < first + count && !error; i++) {
 		fixture_pattern(i, generation, bytes);
 		error = lcpfs_volume_write(partition, i * BLOCK_SIZE, bytes, BLOCK_SIZE, false, &f->failure);
@@ -155,7 +147,6 @@ static inline void fixture_expect(struct fixture *f, const char *name, uint64_t 
 {
 	struct lcpfs_partition *partition;
 	uint8_t wanted[BLOCK_SIZE], got[BLOCK_SIZE];
-
 	assert_int_equal(lcpfs_partition_open(f->pool, name, &partition, &f->failure), 0);
 	for (uint64_t i = first; i < first + count; i++) {
 		fixture_pattern(i, generation, wanted);
@@ -178,7 +169,6 @@ static inline uint64_t fixture_check(struct fixture *f, bool print)
 {
 	struct lcpfs_care care = {.data = true, .found = print ? fixture_print : NULL};
 	int error = pool_check_vdev(f->vdev, &f->clock, &care, &f->failure);
-
 	if (error)
 		fail_msg("check did not run: %s", f->failure.message);
 	return care.damaged;
@@ -190,7 +180,6 @@ static inline void fixture_books_agree(struct fixture *f)
 	for (uint32_t slot = 0; slot < f->pool->layout.partition_slots; slot++) {
 		const struct part *part = f->pool->parts[slot];
 		struct store_stats stats;
-
 		if (!part || !part->store)
 			continue;
 		store_stats(part->store, &stats);
@@ -209,7 +198,6 @@ static inline void fixture_invariants(struct fixture *f)
 	struct lcpfs_pool_info info;
 	uint64_t sum, min_sum = 0;
 	size_t count;
-
 	assert_int_equal(lcpfs_pool_get_info(f->pool, &info), 0);
 	assert_int_equal(lcpfs_pool_list(f->pool, list, 8, &count), 0);
 	sum = info.free_blocks;

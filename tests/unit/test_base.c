@@ -21,7 +21,6 @@ static void little_endian_fields_have_their_bytes_in_order(void **state)
 	le16 a = le16_of(0x1234);
 	le32 b = le32_of(0x12345678);
 	le64 c = le64_of(0x123456789abcdef0u);
-
 	(void)state;
 	assert_memory_equal(&a, "\x34\x12", 2);
 	assert_memory_equal(&b, "\x78\x56\x34\x12", 4);
@@ -53,7 +52,6 @@ static void every_error_has_a_name_an_errno_and_a_sentence(void **state)
 static void unknown_errors_are_named_so(void **state)
 {
 	static const int codes[] = {LCPFS_E_END, -LCPFS_E_END, INT_MAX, INT_MIN};
-
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LENGTH(codes); i++) {
 		assert_string_equal(lcpfs_error_sentence(codes[i]), "unknown error");
@@ -73,7 +71,6 @@ static void device_errnos_map_to_codes(void **state)
 static void a_failure_is_one_line_whatever_its_arguments(void **state)
 {
 	struct lcpfs_failure failure = {0};
-
 	(void)state;
 	assert_int_equal(failure_set(&failure, LCPFS_E_BUSY, "partition %s: %d", "a\nb\t\x7f", 7), -LCPFS_E_BUSY);
 	assert_int_equal(failure.code, LCPFS_E_BUSY);
@@ -86,7 +83,6 @@ static void a_failure_too_long_is_cut_between_characters(void **state)
 	struct lcpfs_failure failure = {0};
 	char name[600];
 	size_t length;
-
 	(void)state;
 	/* "é" is two bytes, so one of the two paddings puts the cut into the middle of one. */
 	for (int padding = 0; padding < 2; padding++) {
@@ -194,7 +190,6 @@ static void any_bytes_become_plain_and_no_longer(void **state)
 static void a_prefix_goes_before_what_was_said(void **state)
 {
 	struct lcpfs_failure failure = {0};
-
 	(void)state;
 	failure_set(&failure, LCPFS_E_IO, "block 9");
 	assert_int_equal(failure_prefix(&failure, -LCPFS_E_IO, "partition %s", "db"), -LCPFS_E_IO);
@@ -205,7 +200,6 @@ static void a_prefix_goes_before_what_was_said(void **state)
 static void a_prefix_alone_is_followed_by_the_codes_sentence(void **state)
 {
 	struct lcpfs_failure failure = {0};
-
 	(void)state;
 	assert_int_equal(failure_prefix(&failure, -LCPFS_E_NOSPC, "partition db"), -LCPFS_E_NOSPC);
 	assert_string_equal(failure.message, "partition db: no space left");
@@ -215,14 +209,12 @@ static void a_prefix_alone_is_followed_by_the_codes_sentence(void **state)
 static void text_grows_with_what_is_appended(void **state)
 {
 	struct text text = TEXT_INIT;
-	char *taken;
-
 	(void)state;
 	assert_string_equal(text_get(&text), "");
 	for (int i = 0; i < 1000; i++)
 		text_append(&text, "%03d,", i);
 	assert_int_equal(text.length, 4000);
-	taken = text_take(&text);
+	char *taken = text_take(&text);
 	assert_int_equal(strlen(taken), 4000);
 	assert_memory_equal(taken, "000,001,", 8);
 	assert_memory_equal(taken + 3992, "998,999,", 8);
@@ -234,7 +226,6 @@ static void text_taken_empty_is_an_empty_string(void **state)
 {
 	struct text text = TEXT_INIT;
 	char *taken = text_take(&text);
-
 	(void)state;
 	assert_non_null(taken);
 	assert_string_equal(taken, "");
@@ -244,7 +235,6 @@ static void text_taken_empty_is_an_empty_string(void **state)
 static void text_once_failed_stays_failed(void **state)
 {
 	struct text text = {.failed = 1};
-
 	(void)state;
 	text_append(&text, "lost");
 	assert_string_equal(text_get(&text), "");
@@ -269,7 +259,6 @@ static void the_mixer_matches_splitmix64(void **state)
 static void the_system_clock_goes_forward(void **state)
 {
 	uint64_t before_us = clock_us(&clock_system);
-
 	(void)state;
 	assert_true(clock_us(&clock_system) >= before_us);
 	assert_true(clock_system.wall_s(clock_system.context) > 1600000000);
@@ -296,6 +285,5 @@ int main(void)
 		cmocka_unit_test(the_mixer_matches_splitmix64),
 		cmocka_unit_test(the_system_clock_goes_forward),
 	};
-
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -449,6 +449,5 @@ int main(void)
 		cmocka_unit_test(who_is_overtaken_while_it_renews_writes_nothing),
 		cmocka_unit_test(an_old_label_claims_nothing),
 	};
-
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -48,7 +48,6 @@
 static void expect(struct json_object *object, const char *key, double wanted)
 {
 	struct json_object *field = field_get(object, key);
-
 	if (!field || json_object_get_double(field) != wanted)
 		fail_msg("%s: %s, not %g", key, field ? json_object_get_string(field) : "missing", wanted);
 }
@@ -57,7 +56,6 @@ static void a_partition_is_described_as_it_is(void **state)
 {
 	struct lcpfs_partition_info s = {.name = "db"};
 	unsigned number = 0;
-
 	(void)state;
 	PARTITION_FIELDS(SET)
 	struct json_object *object = describe_partition(&s);
@@ -70,7 +68,6 @@ static void a_pool_is_described_as_it_is(void **state)
 {
 	struct lcpfs_pool_info s = {.health = LCPFS_HEALTH_DEGRADED};
 	unsigned number = 0;
-
 	(void)state;
 	POOL_FIELDS(SET)
 	struct json_object *object = describe_pool(&s);
@@ -83,14 +80,12 @@ static void a_pool_is_described_as_it_is(void **state)
 static void expect_side(struct json_object *object, const struct lcpfs_engine_side *side)
 {
 	const struct lcpfs_engine_side s = *side;
-
 	SIDE_FIELDS(EXPECT)
 }
 
 static struct lcpfs_engine_side some_side(unsigned number)
 {
 	struct lcpfs_engine_side s = {0};
-
 	SIDE_FIELDS(SET)
 	return s;
 }
@@ -99,7 +94,6 @@ static void a_decision_is_described_as_it_is(void **state)
 {
 	struct lcpfs_engine_decision s = {.from = some_side(1000), .to = some_side(2000)};
 	unsigned number = 0;
-
 	(void)state;
 	DECISION_FIELDS(SET)
 	s.copying_budget = 3000;
@@ -123,6 +117,5 @@ int main(void)
 		cmocka_unit_test(a_pool_is_described_as_it_is),
 		cmocka_unit_test(a_decision_is_described_as_it_is),
 	};
-
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,7 +21,6 @@ static void starts_from_nothing_with_one_step(void **state)
 {
 	struct world w;
 	struct lcpfs_engine_outcome outcomes[100];
-
 	(void)state;
 	world_hot_and_cold(&w, LCPFS_ENGINE_ON, 1);
 	world_run(&w, 60);
@@ -42,12 +41,11 @@ static void hot_partition_reaches_the_best_split_within_a_minute(void **state)
 	(void)state;
 	for (uint64_t seed = 1; seed <= 10; seed++) {
 		struct world w;
-		double spare, best;
 		world_hot_and_cold(&w, LCPFS_ENGINE_ON, seed);
 		world_run(&w, 60);
 		/* s ∝ sqrt(f·U) */
-		spare = 12200 * sqrt(8 * 1) / (sqrt(8 * 1) + sqrt(1 * 2));
-		best = wa_at(10000, 10000 + spare);
+		double spare = 12200 * sqrt(8 * 1) / (sqrt(8 * 1) + sqrt(1 * 2));
+		double best = wa_at(10000, 10000 + spare);
 		assert_true(wa_at(10000, (double)w.size[0]) <= 1.5 * best);
 		check_conservation(&w);
 		world_done(&w);
@@ -65,13 +63,12 @@ static void wrong_priors_end_at_the_same_split(void **state)
 					&priors.curve_scatter, &priors.latency_error, &priors.copy_share,
 					&priors.trust,         &priors.past,          &priors.kept};
 		struct world w;
-		double share, best;
 		*each[which / 2] *= which % 2 ? 10 : 0.1;
 		world_init_with(&w, 10000 * 102 / 100 + 20000 * 160 / 100 + 16, LCPFS_ENGINE_ON, 30, &priors);
 		add_hot_and_cold(&w);
 		world_run(&w, 200);
-		share = sqrt(8 * 1) / (sqrt(8 * 1) + sqrt(1 * 2));
-		best = wa_at(10000, 10000 + 12200 * share);
+		double share = sqrt(8 * 1) / (sqrt(8 * 1) + sqrt(1 * 2));
+		double best = wa_at(10000, 10000 + 12200 * share);
 		assert_true(wa_at(10000, (double)w.size[0]) <= 1.1 * best);
 		world_done(&w);
 	}
@@ -82,7 +79,6 @@ static void learns_from_what_came_of_it(void **state)
 	struct world w;
 	struct lcpfs_engine_statistics s;
 	struct lcpfs_engine_outcome o[100];
-
 	(void)state;
 	world_hot_and_cold(&w, LCPFS_ENGINE_ON, 3);
 	world_run(&w, 100);
@@ -103,7 +99,6 @@ static void judges_at_constant_demand(void **state)
 	struct world w;
 	struct lcpfs_engine_outcome o[100];
 	unsigned t = 0;
-
 	(void)state;
 	world_hot_and_cold(&w, LCPFS_ENGINE_ON, 4);
 	while (!w.moves && t++ < 100)
@@ -119,7 +114,6 @@ static void judges_at_constant_demand(void **state)
 static void space_goes_where_it_gains_most(void **state)
 {
 	struct world w;
-
 	(void)state;
 	/* equal pressure would give spare in proportion to f; the optimum is sqrt(f·U): equal here */
 	world_init(&w, 44000, LCPFS_ENGINE_ON, 5);
@@ -133,7 +127,6 @@ static void space_goes_where_it_gains_most(void **state)
 static void a_log_gives_its_space_away(void **state)
 {
 	struct world w;
-
 	(void)state;
 	world_init(&w, 44000, LCPFS_ENGINE_ON, 6);
 	world_add(&w, 22000, (struct load){.live = 20000, .writes_s = 5000, .copies = 1, .noise = 0.02});
@@ -193,12 +186,10 @@ static void a_cliff_shows_in_blocks_where_latency_is_blind(void **state)
 	struct lcpfs_engine_decision list[LCPFS_ENGINE_DECISIONS_MAX];
 	unsigned undone = 0;
 	struct world w;
-	size_t n;
-
 	(void)state;
 	cliff_init(&w, &circle, 300);
 	world_run(&w, 2000);
-	n = lcpfs_engine_get_decisions(w.engine, list, LCPFS_ENGINE_DECISIONS_MAX);
+	size_t n = lcpfs_engine_get_decisions(w.engine, list, LCPFS_ENGINE_DECISIONS_MAX);
 	for (size_t i = 0; i < n; i++) {
 		assert_true(lcpfs_engine_decision_holds(&list[i]));
 		undone += list[i].reason == LCPFS_ENGINE_UNDO;
@@ -215,7 +206,6 @@ static int slow_move(void *context, const struct lcpfs_engine_decision *decision
 	struct world *w = context;
 	struct lcpfs_engine_counters *c = &w->counters[1];
 	uint64_t copied = 0;
-
 	world_move(w, decision, moved);
 	if (decision->from_id != 2)
 		return 0;
@@ -232,7 +222,6 @@ static void a_dear_move_is_no_credit_to_its_trial(void **state)
 	struct load circle = {.live = 18000, .writes_s = 300, .noise = 0.02, .cliff = 21980};
 	uint64_t copied = 0;
 	struct world w;
-
 	(void)state;
 	cliff_init(&w, &circle, 300);
 	while (!w.moves) {
@@ -253,7 +242,6 @@ static int refuse_back(void *context, const struct lcpfs_engine_decision *decisi
 		       struct lcpfs_engine_moved *moved)
 {
 	static unsigned refusals;
-
 	if (decision->from_id == 1 && refusals++ % 6 < 5) {
 		*moved = (struct lcpfs_engine_moved){0};
 		return 0;
@@ -266,7 +254,6 @@ static void what_has_to_go_back_stays_wanted(void **state)
 {
 	struct load circle = {.live = 18000, .writes_s = 300, .noise = 0.02, .cliff = 21800};
 	struct world w;
-
 	(void)state;
 	cliff_init(&w, &circle, 300);
 	for (int t = 0; t < 2000; t++) {
@@ -283,7 +270,6 @@ static void a_giver_that_falls_silent_gives_on(void **state)
 {
 	struct load log = {.live = 18000, .writes_s = 300, .noise = 0.02};
 	struct world w;
-
 	(void)state;
 	cliff_init(&w, &log, 3000);
 	while (!w.moves)
@@ -299,7 +285,6 @@ static void a_load_that_swings_too_fast_is_not_followed(void **state)
 {
 	struct world w;
 	unsigned before = 0;
-
 	(void)state;
 	world_init(&w, 22000, LCPFS_ENGINE_ON, 31);
 	world_add(&w, 11000, (struct load){.live = 10000, .copies = 1, .noise = 0.02});
@@ -328,7 +313,6 @@ static int dear_move(void *context, const struct lcpfs_engine_decision *decision
 	struct dear *dear = context;
 	struct lcpfs_engine_decision part = *decision;
 	uint64_t steps = 0, copied = 0;
-
 	while (steps * STEP < decision->blocks && (double)copied < decision->cost_limit_blocks) {
 		steps++;
 		copied += dear->w.moves < 2 ? 0 : 50 * STEP;
@@ -346,7 +330,6 @@ static void a_move_that_costs_too_much_is_cut_short(void **state)
 {
 	struct dear dear = {.worst = 0};
 	struct lcpfs_engine_decision d;
-
 	(void)state;
 	world_hot_and_cold(&dear.w, LCPFS_ENGINE_ON, 32);
 	for (int t = 0; t < 400; t++) {
@@ -370,7 +353,6 @@ static void latency_of_a_load_that_is_gone_is_forgotten(void **state)
 {
 	struct world w;
 	struct lcpfs_engine_decision d;
-
 	(void)state;
 	world_init(&w, 44000, LCPFS_ENGINE_OBSERVE, 19);
 	world_add(&w, 22000, (struct load){.live = 20000, .writes_s = 4000, .reads_s = 1000, .copies = 1});
@@ -391,7 +373,6 @@ static void free_space_is_put_to_use_and_called_back(void **state)
 	struct world w;
 	struct lcpfs_engine_decision d;
 	struct lcpfs_engine_statistics s;
-
 	(void)state;
 	world_init(&w, 44000, LCPFS_ENGINE_ON, 7);
 	world_add(&w, 11000, (struct load){.live = 10000, .writes_s = 5000, .copies = 1, .noise = 0.02});
@@ -417,11 +398,9 @@ static void a_move_that_hurts_is_taken_back(void **state)
 	struct world w;
 	struct lcpfs_engine_statistics s;
 	unsigned t = 0;
-	uint64_t before;
-
 	(void)state;
 	world_hot_and_cold(&w, LCPFS_ENGINE_ON, 8);
-	before = w.size[0];
+	uint64_t before = w.size[0];
 	while (!w.moves && t++ < 100)
 		world_run(&w, 1);
 	w.load[0].copies *= 5; /* by the world's whim it got worse, and stays so */
@@ -438,7 +417,6 @@ static void partitions_at_their_max_poison_nothing(void **state)
 {
 	struct world w;
 	struct lcpfs_engine_statistics s;
-
 	(void)state;
 	world_hot_and_cold(&w, LCPFS_ENGINE_ON, 9);
 	assert_int_equal(lcpfs_engine_set_limits(w.engine, w.id[0], STEP, 12000), 0);
@@ -468,7 +446,6 @@ static void nothing_to_gain_means_staying_put(void **state)
 static void pure_noise_moves_nothing(void **state)
 {
 	unsigned improved = 0, judged = 0;
-
 	(void)state;
 	for (uint64_t seed = 1; seed <= 50; seed++) {
 		struct world w;
@@ -496,7 +473,6 @@ static void promises_that_are_not_kept_stop_the_exploring(void **state)
 {
 	unsigned improved = 0, judged = 0;
 	double drift = 0;
-
 	(void)state;
 	for (uint64_t seed = 1; seed <= 20; seed++) {
 		struct world w;
@@ -519,7 +495,6 @@ static void promises_that_are_not_kept_stop_the_exploring(void **state)
 static void first_cooldown_is_not_waited_for(void **state)
 {
 	struct world w;
-
 	(void)state;
 	world_hot_and_cold(&w, LCPFS_ENGINE_ON, 10);
 	world_run(&w, 40); /* prior 300 s */
@@ -533,7 +508,6 @@ static void emergencies_are_not_outcomes(void **state)
 	struct lcpfs_engine_outcome o[100];
 	struct lcpfs_engine_statistics s;
 	unsigned t = 0;
-
 	(void)state;
 	world_init(&w, 43000, LCPFS_ENGINE_ON, 11);
 	world_add(&w, 10200, (struct load){.live = 10000, .writes_s = 8000, .copies = 1, .noise = 0.05});
@@ -556,14 +530,12 @@ static void observe_moves_nothing_and_says_what_it_would(void **state)
 {
 	struct world w;
 	struct lcpfs_engine_decision d[100];
-	size_t n;
 	bool would = false;
-
 	(void)state;
 	world_hot_and_cold(&w, LCPFS_ENGINE_OBSERVE, 1);
 	world_run(&w, 60);
 	assert_int_equal(w.moves, 0);
-	n = lcpfs_engine_get_decisions(w.engine, d, 100);
+	size_t n = lcpfs_engine_get_decisions(w.engine, d, 100);
 	for (size_t i = 0; i < n; i++)
 		would |= d[i].action == LCPFS_ENGINE_WOULD_MOVE && d[i].to_id == w.id[0] &&
 			 strlen(d[i].sentence) > 20;
@@ -575,7 +547,6 @@ static void off_decides_nothing(void **state)
 {
 	struct world w;
 	struct lcpfs_engine_decision d;
-
 	(void)state;
 	world_hot_and_cold(&w, LCPFS_ENGINE_OFF, 1);
 	world_run(&w, 60);
@@ -605,7 +576,6 @@ static int copy_in_vain(void *context, const struct lcpfs_engine_decision *decis
 			struct lcpfs_engine_moved *moved)
 {
 	struct vain *vain = context;
-
 	vain->tries++;
 	*moved = (struct lcpfs_engine_moved){.copied_blocks = 2 + (uint64_t)decision->cost_limit_blocks};
 	vain->copied += (double)moved->copied_blocks;
@@ -617,7 +587,6 @@ static void copying_in_vain_is_charged(void **state)
 {
 	struct vain vain = {.copied = 0};
 	struct lcpfs_engine_decision d;
-
 	(void)state;
 	world_hot_and_cold(&vain.w, LCPFS_ENGINE_ON, 12);
 	for (int t = 0; t < 100; t++) {
@@ -635,7 +604,6 @@ static void calling_back_waits_for_a_report(void **state)
 {
 	struct world w;
 	struct lcpfs_engine_decision d;
-
 	(void)state;
 	world_hot_and_cold(&w, LCPFS_ENGINE_ON, 12);
 	do {
@@ -653,7 +621,6 @@ static void a_refusal_is_remembered(void **state)
 {
 	struct world w;
 	unsigned asked = 0;
-
 	(void)state;
 	world_hot_and_cold(&w, LCPFS_ENGINE_ON, 12);
 	for (int t = 0; t < 100; t++) {
@@ -670,7 +637,6 @@ static void only_the_move_handed_out_can_be_reported_once(void **state)
 	struct world w;
 	struct lcpfs_engine_decision d, again;
 	struct lcpfs_engine_moved moved = {.blocks = STEP};
-
 	(void)state;
 	world_hot_and_cold(&w, LCPFS_ENGINE_ON, 13);
 	do {
@@ -693,7 +659,6 @@ static void only_the_move_handed_out_can_be_reported_once(void **state)
 static void idle_partitions_may_always_give(void **state)
 {
 	struct world w;
-
 	(void)state;
 	world_init(&w, 44000, LCPFS_ENGINE_ON, 14);
 	world_add(&w, 11000, (struct load){.live = 10000, .writes_s = 5000, .copies = 1, .noise = 0.02});
@@ -709,7 +674,6 @@ static void counters_may_begin_anew(void **state)
 {
 	struct lcpfs_engine_partition before, after;
 	struct world w;
-
 	(void)state;
 	world_hot_and_cold(&w, LCPFS_ENGINE_OFF, 5);
 	world_run(&w, 60);
@@ -762,6 +726,5 @@ int main(void)
 		cmocka_unit_test(idle_partitions_may_always_give),
 		cmocka_unit_test(counters_may_begin_anew),
 	};
-
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,7 +20,6 @@ static void ids_are_never_reused(void **state)
 	struct world w;
 	struct lcpfs_engine_spec spec = {.size_blocks = STEP, .max_size_blocks = 10 * STEP};
 	uint32_t id = 0, last = 0;
-
 	(void)state;
 	world_init(&w, 100 * STEP, LCPFS_ENGINE_ON, 1);
 	for (int i = 0; i < 50; i++) {
@@ -41,7 +40,6 @@ static void impossible_partitions_are_refused(void **state)
 {
 	struct world w;
 	struct lcpfs_engine_spec s = {.size_blocks = 10, .min_size_blocks = 20, .max_size_blocks = 30};
-
 	(void)state;
 	world_init(&w, 1000, LCPFS_ENGINE_ON, 1);
 	assert_int_equal(lcpfs_engine_add(w.engine, &s, NULL), -LCPFS_E_INVALID);
@@ -67,7 +65,6 @@ static void explaining_changes_nothing(void **state)
 {
 	struct world a, b;
 	struct lcpfs_engine_decision d;
-
 	(void)state;
 	world_hot_and_cold(&a, LCPFS_ENGINE_ON, 17);
 	world_hot_and_cold(&b, LCPFS_ENGINE_ON, 17);
@@ -93,14 +90,12 @@ static void same_inputs_give_the_same_decisions(void **state)
 {
 	struct world a, b;
 	struct lcpfs_engine_decision da[100], db[100];
-	size_t n;
-
 	(void)state;
 	world_hot_and_cold(&a, LCPFS_ENGINE_ON, 18);
 	world_hot_and_cold(&b, LCPFS_ENGINE_ON, 18);
 	world_run(&a, 200);
 	world_run(&b, 200);
-	n = lcpfs_engine_get_decisions(a.engine, da, 100);
+	size_t n = lcpfs_engine_get_decisions(a.engine, da, 100);
 	assert_int_equal(lcpfs_engine_get_decisions(b.engine, db, 100), n);
 	assert_memory_equal(da, db, n * sizeof(da[0]));
 	world_done(&a);
@@ -111,14 +106,12 @@ static double hostile(struct world *w)
 {
 	static const double values[] = {0, -1, 1e-300, 1, 1e300, 1e18, INFINITY, -INFINITY, NAN};
 	double pick = uniform01(w);
-
 	return pick < 0.5 ? values[(size_t)(pick * 2 * 9)] : pick * 1e6;
 }
 
 static uint64_t hostile_u64(struct world *w)
 {
 	double pick = uniform01(w);
-
 	if (pick < 0.1)
 		return UINT64_MAX - (uint64_t)(pick * 100);
 	return pick < 0.2 ? 0 : (uint64_t)(pick * 1e5);
@@ -131,7 +124,6 @@ static void check_finite(struct world *w)
 	struct lcpfs_engine_decision d;
 	size_t n = lcpfs_engine_get_partitions(w->engine, list, WORLD_MAX);
 	double epsilon;
-
 	for (size_t i = 0; i < n && i < WORLD_MAX; i++) {
 		double gain, error;
 		assert_true(isfinite(list[i].access_frequency) && isfinite(list[i].avg_latency_us));
@@ -150,11 +142,11 @@ static void check_finite(struct world *w)
 
 static void check_side_is_finite(const struct lcpfs_engine_side *s)
 {
-	const double numbers[] = {s->access_frequency, s->write_frequency, s->frequency_error, s->avg_latency_us,
-				  s->latency_error,    s->write_share,     s->utilization,     s->epsilon,
-				  s->cleaning_cost,    s->cleaning_error,  s->uniform_copies,  s->curve_power,
+	const double numbers[] = {s->access_frequency, s->write_frequency, s->frequency_error,
+				  s->avg_latency_us,   s->latency_error,   s->write_share,
+				  s->utilization,      s->epsilon,         s->cleaning_cost,
+				  s->cleaning_error,   s->uniform_copies,  s->curve_power,
 				  s->power_error,      s->since_change_s,  s->since_change_blocks};
-
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
 		if (!isfinite(numbers[i]))
 			fail_msg("number %zu of a side is %g", i, numbers[i]);
@@ -164,19 +156,29 @@ static void check_side_is_finite(const struct lcpfs_engine_side *s)
 static void check_decision_is_finite(const struct lcpfs_engine_decision *d)
 {
 	const double numbers[] = {
-		d->pressure_threshold, d->growth_step,
-		d->shrink_step,        d->cooldown_s,
-		d->trust,              d->past_ratio,
-		d->past_error,         d->expected_gain,
-		d->expected_error,     d->measurement_error,
-		d->cost_blocks,        d->copying_seen,
-		d->copying_expected,   d->balance_blocks,
-		d->horizon_s,          d->gains_most,
-		d->loses_least,        d->freedom,
-		d->expected_saving_blocks_s, d->cost_limit_blocks,
-		d->copying_budget, d->demand_turnovers,
+		d->pressure_threshold,
+		d->growth_step,
+		d->shrink_step,
+		d->cooldown_s,
+		d->trust,
+		d->past_ratio,
+		d->past_error,
+		d->expected_gain,
+		d->expected_error,
+		d->measurement_error,
+		d->cost_blocks,
+		d->copying_seen,
+		d->copying_expected,
+		d->balance_blocks,
+		d->horizon_s,
+		d->gains_most,
+		d->loses_least,
+		d->freedom,
+		d->expected_saving_blocks_s,
+		d->cost_limit_blocks,
+		d->copying_budget,
+		d->demand_turnovers,
 	};
-
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
 		if (!isfinite(numbers[i]))
 			fail_msg("number %zu of a decision is %g: %s", i, numbers[i], d->sentence);
@@ -200,7 +202,6 @@ static void hostile_add(struct siege *s)
 					 .min_size_blocks = hostile_u64(w) % 2000,
 					 .max_size_blocks = hostile_u64(w)};
 	uint32_t id = 0;
-
 	if (lcpfs_engine_add(w->engine, &spec, &id))
 		return;
 	assert_true(id > s->id_last);
@@ -217,7 +218,6 @@ static void hostile_act(struct siege *s)
 	uint32_t id = 1 + (uint32_t)(uniform01(w) * 12);
 	double pick = uniform01(w);
 	int refused = 0;
-
 	if (pick < 0.05)
 		hostile_add(s);
 	else if (pick < 0.07)
@@ -235,7 +235,6 @@ static void hostile_act(struct siege *s)
 static void check_limits(struct world *w, const struct lcpfs_engine_decision *d)
 {
 	struct lcpfs_engine_partition p;
-
 	assert_true(d->blocks > 0 && d->from_id != d->to_id);
 	if (!lcpfs_engine_get_partition(w->engine, d->from_id, &p))
 		assert_true(p.size_blocks >= d->blocks + (d->reason == LCPFS_ENGINE_UNDO
@@ -256,7 +255,6 @@ static void hostile_decide(struct siege *s, bool fire)
 	struct world *w = &s->w;
 	struct lcpfs_engine_decision d;
 	struct lcpfs_engine_moved moved = {hostile_u64(w), hostile_u64(w), hostile_u64(w)};
-
 	assert_int_equal(lcpfs_engine_decide(w->engine, fire ? hostile_u64(w) : w->now_us, &d), 0);
 	check_decision_is_finite(&d);
 	for (const char *c = d.sentence; *c; c++)
@@ -276,7 +274,6 @@ static void hostile_decide(struct siege *s, bool fire)
 static void besiege_once(struct siege *s, double fire)
 {
 	struct world *w = &s->w;
-
 	w->now_us += 1000000;
 	for (size_t i = 0; i < w->count && fire < 1; i++) {
 		world_live(w, i, 1);
@@ -293,7 +290,6 @@ static void check_sizes(struct world *w)
 	struct lcpfs_engine_partition list[64];
 	size_t n = lcpfs_engine_get_partitions(w->engine, list, 64);
 	uint64_t sum = 0;
-
 	for (size_t i = 0; i < n; i++)
 		sum += list[i].size_blocks;
 	lcpfs_engine_get_statistics(w->engine, &statistics);
@@ -307,7 +303,6 @@ static uint64_t besiege(uint64_t seed, unsigned *moves)
 	struct siege s = {.id_last = 2, .decisions_hash = 0xcbf29ce484222325u};
 	struct lcpfs_engine_statistics statistics;
 	double fire = seed % 3 ? 0.003 : 1;
-
 	world_hot_and_cold(&s.w, LCPFS_ENGINE_ON, seed);
 	/* limits within which it would not stay by itself */
 	assert_int_equal(lcpfs_engine_set_limits(s.w.engine, 1, STEP, seed % 2 ? 1u << 30 : 11000), 0);
@@ -327,7 +322,6 @@ static uint64_t besiege(uint64_t seed, unsigned *moves)
 static void whatever_comes_in_the_promises_hold(void **state)
 {
 	unsigned moves = 0;
-
 	(void)state;
 	for (uint64_t seed = 1; seed <= 30; seed++)
 		assert_int_equal(besiege(seed, &moves), besiege(seed, &moves));
@@ -341,7 +335,6 @@ static void time_never_runs_backwards(void **state)
 	struct world a, b;
 	struct lcpfs_engine_decision d;
 	struct lcpfs_engine_partition p;
-
 	(void)state;
 	world_hot_and_cold(&a, LCPFS_ENGINE_ON, 23);
 	world_hot_and_cold(&b, LCPFS_ENGINE_ON, 23);
@@ -364,7 +357,6 @@ static void time_never_runs_backwards(void **state)
 static uint64_t fnv1a(const uint8_t *bytes, size_t length)
 {
 	uint64_t hash = 0xcbf29ce484222325u;
-
 	for (size_t i = 0; i < length; i++)
 		hash = (hash ^ bytes[i]) * 0x100000001b3u;
 	return hash;
@@ -375,20 +367,17 @@ static void forged_state_does_no_harm(void **state)
 {
 	static uint8_t bytes[65536], copy[65536];
 	struct world w;
-	size_t length;
-
 	(void)state;
 	world_hot_and_cold(&w, LCPFS_ENGINE_ON, 22);
 	world_run(&w, 100);
-	length = lcpfs_engine_save(w.engine, bytes, sizeof(bytes));
+	size_t length = lcpfs_engine_save(w.engine, bytes, sizeof(bytes));
 	for (int i = 0; i < 2000; i++) {
-		uint64_t hash;
 		memcpy(copy, bytes, length);
 		for (int k = 0; k < 8; k++) {
 			size_t at = 24 + (size_t)(uniform01(&w) * (double)(length - 24)) / 8 * 8;
 			memset(copy + at, uniform01(&w) < 0.5 ? 0xff : (int)(uniform01(&w) * 256), 8);
 		}
-		hash = fnv1a(copy + 24, length - 24);
+		uint64_t hash = fnv1a(copy + 24, length - 24);
 		for (int k = 0; k < 8; k++)
 			copy[16 + k] = (uint8_t)(hash >> 8 * k);
 		(void)!lcpfs_engine_load(w.engine, copy, length);
@@ -410,6 +399,5 @@ int main(void)
 		cmocka_unit_test(whatever_comes_in_the_promises_hold),
 		cmocka_unit_test(time_never_runs_backwards),
 	};
-
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -24,7 +24,6 @@ struct twins {
 static void twins_init(struct twins *t, double spare, double busy, uint64_t seed)
 {
 	uint64_t size = (uint64_t)(10000 * (1 + spare)) / STEP * STEP;
-
 	*t = (struct twins){.worst = -1};
 	for (int i = 0; i < 2; i++) {
 		struct world *w = i ? &t->alone : &t->tuned;
@@ -40,13 +39,11 @@ static void twins_second(struct twins *t)
 {
 	struct world *a = &t->tuned, *b = &t->alone;
 	struct lcpfs_engine_decision d;
-	double user;
-
 	world_second(a);
 	assert_int_equal(lcpfs_engine_step(a->engine, a->now_us, world_move, a, &d), 0);
 	t->retreats += d.reason == LCPFS_ENGINE_RETREAT;
 	world_second(b);
-	user = (double)(a->counters[0].user_blocks + a->counters[1].user_blocks);
+	double user = (double)(a->counters[0].user_blocks + a->counters[1].user_blocks);
 	if (user < (double)(b->size[0] + b->size[1]) || a->written / b->written - 1 <= t->worst)
 		return;
 	t->worst = a->written / b->written - 1;
@@ -56,7 +53,6 @@ static void twins_second(struct twins *t)
 static void swap_loads(struct world *w)
 {
 	double writes = w->load[0].writes_s;
-
 	w->load[0].writes_s = w->load[1].writes_s;
 	w->load[1].writes_s = writes;
 }
@@ -66,7 +62,6 @@ static void loads_that_change_places_do_no_harm(void **state)
 {
 	static const double spares[] = {0.1, 0.2, 0.3}, shares[] = {0.8, 0.9, 0.95, 0.99};
 	unsigned retreats = 0;
-
 	(void)state;
 	for (int k = 0; k < 3 * 4 * 12; k++) {
 		double spare = spares[k % 3], busy = shares[k / 3 % 4];
@@ -96,7 +91,6 @@ static void what_was_saved_is_counted(void **state)
 	struct twins t;
 	struct lcpfs_engine_statistics s;
 	double total, saved_before = 0, total_before = 0;
-
 	(void)state;
 	twins_init(&t, 0.1, 0.9, 7);
 	for (int i = 0; i < 400; i++) {
@@ -122,7 +116,6 @@ static void what_was_saved_is_counted(void **state)
 static double saved_by(struct world *w)
 {
 	struct lcpfs_engine_statistics s;
-
 	lcpfs_engine_get_statistics(w->engine, &s);
 	return s.saved_blocks;
 }
@@ -131,7 +124,6 @@ static double saved_by(struct world *w)
 static uint64_t base_of(struct world *w, size_t i)
 {
 	struct lcpfs_engine_decision d;
-
 	assert_int_equal(lcpfs_engine_explain(w->engine, w->id[i], &d), 0);
 	return d.to.id == w->id[i] ? d.to.base_blocks : d.from.base_blocks;
 }
@@ -140,7 +132,6 @@ static uint64_t base_of(struct world *w, size_t i)
 static void a_base_size_follows_the_hand(void **state)
 {
 	struct world w;
-
 	(void)state;
 	world_init(&w, 44000, LCPFS_ENGINE_ON, 5);
 	world_add(&w, 12000, (struct load){.live = 10000, .writes_s = 4000, .copies = 1, .noise = 0.02});
@@ -170,7 +161,6 @@ static void a_base_size_follows_the_hand(void **state)
 static uint64_t all_bases(struct world *w)
 {
 	uint64_t sum = 0;
-
 	for (size_t i = 0; i < w->count; i++)
 		sum += base_of(w, i);
 	return sum;
@@ -182,9 +172,7 @@ static void base_sizes_fit_into_the_pool(void **state)
 	struct lcpfs_engine_statistics s;
 	struct lcpfs_engine_decision d;
 	struct lcpfs_engine_moved moved;
-	double saved;
 	struct world w;
-
 	(void)state;
 	world_init(&w, 32000, LCPFS_ENGINE_ON, 21);
 	world_add(&w, 20000, (struct load){.live = 15000, .writes_s = 50, .copies = 1, .noise = 0.02});
@@ -199,7 +187,7 @@ static void base_sizes_fit_into_the_pool(void **state)
 	world_add(&w, 3000, (struct load){.live = 2500, .writes_s = 2000, .copies = 1, .noise = 0.02});
 	world_run(&w, 1);
 	assert_true(all_bases(&w) <= 32000);
-	saved = saved_by(&w);
+	double saved = saved_by(&w);
 	w.moves = 0;
 	world_run(&w, 600);
 	assert_true(w.moves > 3 && saved_by(&w) > saved);
@@ -216,12 +204,10 @@ static void no_second_saves_more_than_it_could(void **state)
 	struct lcpfs_engine_spec spec = {
 		.size_blocks = 1280, .min_size_blocks = STEP, .max_size_blocks = 1u << 30};
 	struct world w;
-
 	(void)state;
 	world_init(&w, 262144, LCPFS_ENGINE_ON, 3);
 	assert_int_equal(lcpfs_engine_add(w.engine, &spec, &w.id[0]), 0);
 	for (int t = 1; t < 200; t++) {
-		struct lcpfs_engine_moved moved;
 		struct lcpfs_engine_decision d;
 		c.user_blocks += 2000;
 		c.write_ops += 2000;
@@ -231,7 +217,7 @@ static void no_second_saves_more_than_it_could(void **state)
 		w.now_us += 1000000;
 		assert_int_equal(lcpfs_engine_update(w.engine, w.id[0], w.now_us, &c), 0);
 		assert_int_equal(lcpfs_engine_decide(w.engine, w.now_us, &d), 0);
-		moved = (struct lcpfs_engine_moved){.blocks = d.blocks};
+		struct lcpfs_engine_moved moved = {.blocks = d.blocks};
 		if (d.action == LCPFS_ENGINE_MOVE)
 			assert_int_equal(lcpfs_engine_report(w.engine, w.now_us, d.sequence, &moved), 0);
 	}
@@ -243,7 +229,6 @@ static void no_second_saves_more_than_it_could(void **state)
 static void giver_writes(struct world *w, const struct lcpfs_engine_decision *d, uint64_t blocks, uint64_t all)
 {
 	struct lcpfs_engine_counters *c = &w->counters[d->from_id - 1];
-
 	w->now_us += 1000;
 	c->copied_blocks += blocks;
 	c->device_blocks += all;
@@ -262,13 +247,11 @@ static void giver_copies(struct world *w, const struct lcpfs_engine_decision *d,
 static void copying_for_a_move_is_counted_once(void **state)
 {
 	static const uint64_t cases[][3] = {{1000, 1000, 0}, {1000, 0, 1000}, {1000, 600, 400}, {400, 1000, 0}};
-
 	(void)state;
 	for (int i = 0; i < 4; i++) {
 		struct lcpfs_engine_decision d = {.action = LCPFS_ENGINE_NONE};
 		struct lcpfs_engine_moved moved = {.copied_blocks = cases[i][0]};
 		struct world w;
-		double saved, bar;
 		world_hot_and_cold(&w, LCPFS_ENGINE_ON, 9);
 		world_run(&w, 20);
 		while (d.action != LCPFS_ENGINE_MOVE) {
@@ -276,8 +259,8 @@ static void copying_for_a_move_is_counted_once(void **state)
 			assert_int_equal(lcpfs_engine_decide(w.engine, w.now_us, &d), 0);
 		}
 		assert_true(w.moves > 1 && d.from_id == w.id[1]);
-		saved = saved_by(&w) - (double)moved.copied_blocks;
-		bar = 1e-9 * fabs(saved);
+		double saved = saved_by(&w) - (double)moved.copied_blocks;
+		double bar = 1e-9 * fabs(saved);
 		moved.blocks = d.blocks;
 		giver_copies(&w, &d, cases[i][1]);
 		assert_int_equal(lcpfs_engine_report(w.engine, w.now_us, d.sequence, &moved), 0);
@@ -302,7 +285,6 @@ static void a_partition_removed_is_not_gone_back_for(void **state)
 {
 	struct world w;
 	struct lcpfs_engine_decision d;
-
 	(void)state;
 	world_hot_and_cold(&w, LCPFS_ENGINE_ON, 9);
 	world_run(&w, 100);
@@ -319,7 +301,6 @@ static void a_partition_removed_is_not_gone_back_for(void **state)
 static void a_bad_start_is_left_for_good(void **state)
 {
 	struct world w;
-
 	(void)state;
 	for (int hot = 0; hot < 2; hot++) {
 		uint64_t few = hot ? 2000 : 8000, many = 10000 - few, room = few + 2 * STEP;
@@ -342,12 +323,10 @@ static void a_ledger_survives_a_restart(void **state)
 {
 	static uint8_t bytes[65536];
 	struct world a, b;
-	size_t length;
-
 	(void)state;
 	world_hot_and_cold(&a, LCPFS_ENGINE_ON, 13);
 	world_run(&a, 100);
-	length = lcpfs_engine_save(a.engine, bytes, sizeof(bytes));
+	size_t length = lcpfs_engine_save(a.engine, bytes, sizeof(bytes));
 	world_init(&b, 42216, LCPFS_ENGINE_ON, 13);
 	world_add(&b, a.size[0], a.load[0]);
 	world_add(&b, a.size[1] - 2 * STEP, a.load[1]);
@@ -373,6 +352,5 @@ int main(void)
 		cmocka_unit_test(a_bad_start_is_left_for_good),
 		cmocka_unit_test(a_ledger_survives_a_restart),
 	};
-
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

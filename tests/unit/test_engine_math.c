@@ -79,7 +79,6 @@ static void t_quantiles_match_the_tables(void **state)
 static void threshold_starts_uninformed(void **state)
 {
 	struct lcpfs_engine_threshold t;
-
 	(void)state;
 	lcpfs_engine_threshold_init(&t, 100);
 	assert_near(t.value, 100, 0);
@@ -94,7 +93,6 @@ static void threshold_arithmetic(void **state)
 {
 	struct lcpfs_engine_threshold t;
 	double rate1 = 1 / 1.1, rate2 = 1 / (1 + 0.1 * sqrt(2)), value;
-
 	(void)state;
 	lcpfs_engine_threshold_init(&t, 100);
 	assert_true(lcpfs_engine_threshold_observe(&t, 200, -4)); /* rate 1: all the way */
@@ -122,7 +120,6 @@ static void threshold_arithmetic(void **state)
 static void threshold_learns_only_finite_things_and_stays_in_range(void **state)
 {
 	struct lcpfs_engine_threshold t;
-
 	(void)state;
 	lcpfs_engine_threshold_init(&t, 100);
 	assert_false(lcpfs_engine_threshold_observe(&t, INFINITY, -1));
@@ -138,8 +135,6 @@ static void threshold_learns_only_finite_things_and_stays_in_range(void **state)
 static void window_gives_ratio_and_its_error(void **state)
 {
 	struct engine_window w;
-	struct engine_mean mean;
-
 	(void)state;
 	engine_window_reset(&w);
 	for (int i = 0; i < 3; i++)
@@ -148,7 +143,7 @@ static void window_gives_ratio_and_its_error(void **state)
 	assert_true(isinf(engine_window_latency(&w).error));
 	engine_window_add(&w, &(struct engine_batch){.ops = 10, .latency_us = 140, .work = 10}, 1000);
 	assert_true(engine_window_ready(&w));
-	mean = engine_window_latency(&w);
+	struct engine_mean mean = engine_window_latency(&w);
 	assert_near(mean.value, 11, 1e-12);
 	/* offs −10, −10, −10, +30 around 110: s² = 1200/3 = 400; error = sqrt(400/4)/10 = 1 */
 	assert_near(mean.error, 1, 1e-12);
@@ -158,7 +153,6 @@ static void window_gives_ratio_and_its_error(void **state)
 static void window_spans_two_turnovers_and_forgets(void **state)
 {
 	struct engine_window w;
-
 	(void)state;
 	engine_window_reset(&w);
 	for (int i = 0; i < 10000; i++) {
@@ -175,11 +169,9 @@ static void window_error_covers_autocorrelation(void **state)
 {
 	uint64_t seed = 12345;
 	int outside = 0;
-
 	(void)state;
 	for (int run = 0; run < 400; run++) {
 		struct engine_window w;
-		struct engine_mean mean;
 		double wave = 0;
 		engine_window_reset(&w);
 		for (int i = 0; i < 1600; i++) {
@@ -188,7 +180,7 @@ static void window_error_covers_autocorrelation(void **state)
 			engine_window_add(&w, &(struct engine_batch){.ops = 1, .latency_us = 10 + wave, .work = 1},
 					  1e9);
 		}
-		mean = engine_window_latency(&w);
+		struct engine_mean mean = engine_window_latency(&w);
 		outside += fabs(mean.value - 10) > engine_t_quantile(0.025, mean.freedom) * mean.error;
 	}
 	assert_true(outside <=
@@ -207,7 +199,6 @@ static struct engine_fit fit_at(const struct engine_curve *curve, const struct e
 static struct engine_point point(double live, double spare, double copies)
 {
 	struct engine_point p;
-
 	assert_true(engine_point_of(&p, &(struct engine_space){live, live + spare, 0}, copies, copies * 0.001, 1e6));
 	return p;
 }
@@ -216,7 +207,6 @@ static void curve_without_points_is_uniform(void **state)
 {
 	struct engine_curve curve = {.count = 0};
 	struct engine_fit fit = fit_at(&curve, NULL, 1000, 100);
-
 	(void)state;
 	assert_near(fit.copies, lcpfs_engine_uniform_wa(1000, 100) - 1, 1e-9);
 	assert_near(fit.power, 1, 1e-9);
@@ -227,7 +217,6 @@ static void curve_believes_measurement_over_formula(void **state)
 {
 	struct engine_curve curve = {.count = 0};
 	double at[] = {50, 80, 130, 200, 320};
-
 	(void)state;
 	for (size_t i = 0; i < 5; i++) {
 		double uniform = lcpfs_engine_uniform_wa(1000, at[i]) - 1;
@@ -245,7 +234,6 @@ static void curve_of_a_log_is_flat_and_near_zero(void **state)
 	struct engine_curve curve = {.count = 0};
 	struct engine_space space = {1000, 1100, 0};
 	struct engine_point none;
-
 	(void)state;
 	assert_true(engine_point_of(&none, &space, 0, 0, 100000));
 	assert_true(fit_at(&curve, &none, 1000, 100).copies < 1e-2);
@@ -258,7 +246,6 @@ static void curve_learns_what_the_store_keeps(void **state)
 {
 	const double shares[] = {0.1, 0.9}, at[] = {150, 200, 280, 400};
 	double kept[2];
-
 	(void)state;
 	for (int k = 0; k < 2; k++) {
 		struct engine_curve curve = {.count = 0};
@@ -275,10 +262,15 @@ static void curve_learns_what_the_store_keeps(void **state)
 /* Who would lose beyond all numbers must not pass for one who loses nothing. */
 static void a_loss_beyond_all_numbers_is_not_none(void **state)
 {
-	struct lcpfs_engine_side side = {.id = 1, .size_blocks = 1001, .live_blocks = 1000, .access_frequency = 1,
-					 .avg_latency_us = 1, .write_share = 1, .cleaning_cost = 1,
-					 .uniform_copies = 1e-3, .curve_power = 1000};
-
+	struct lcpfs_engine_side side = {.id = 1,
+					 .size_blocks = 1001,
+					 .live_blocks = 1000,
+					 .access_frequency = 1,
+					 .avg_latency_us = 1,
+					 .write_share = 1,
+					 .cleaning_cost = 1,
+					 .uniform_copies = 1e-3,
+					 .curve_power = 1000};
 	(void)state;
 	assert_true(engine_weigh_fall(&side, -1) < -1e300);
 	assert_true(isfinite(engine_weigh_fall(&side, -1)) && isfinite(engine_weigh_fall(&side, 1)));
@@ -291,7 +283,6 @@ static void a_narrow_prior_gives_way_to_what_is_measured(void **state)
 	struct engine_space space = {1000, 1200, 0};
 	struct engine_curve curve = {.count = 0};
 	struct engine_point none;
-
 	(void)state;
 	narrow.curve_level = 0.05;
 	assert_true(engine_point_of(&none, &space, 0, 0, 10000));
@@ -306,7 +297,6 @@ static void a_width_is_learned_from_the_others(void **state)
 	struct engine_space space = {1000, 1200, 0};
 	struct engine_fit fit = engine_curve_fit(&curve, NULL, &priors, &space);
 	struct engine_point p = point(1000, 200, 2 * (lcpfs_engine_uniform_wa(1000, 200) - 1));
-
 	(void)state;
 	assert_near(engine_spread_width(&sum, &none, 10), 10, 1e-9);
 	engine_spread_replace(&sum, &own[0], &fit.level_spread); /* nothing measured, nothing said */
@@ -328,7 +318,6 @@ static void a_latency_is_as_sure_as_its_samples_are_alike(void **state)
 	const struct engine_batch steady = {.ops = 10, .latency_us = 1000};
 	const struct engine_batch twice = {.ops = 10, .latency_us = 2000};
 	struct engine_demand d = {0};
-
 	(void)state;
 	assert_near(engine_demand_latency_error(&d, 1), 1, 1e-9);
 	for (int i = 0; i < 99; i++)
@@ -344,7 +333,6 @@ static void demand_forgets_with_the_pools_turnover(void **state)
 {
 	const struct engine_batch busy = {.ops = 1000, .user = 500}, calm = {.ops = 100, .user = 50};
 	struct engine_demand d = {0};
-
 	(void)state;
 	for (int i = 0; i < 100; i++)
 		engine_demand_add(&d, &busy, 1, 0.01);
@@ -360,7 +348,6 @@ static void demand_forgets_with_the_pools_turnover(void **state)
 static void turn(struct engine_foresight *f, struct engine_demand *d, double share)
 {
 	double squares[ENGINE_MEMORIES] = {0};
-
 	for (int i = 0; i < 20; i++) {
 		struct engine_batch batch = {.ops = 50 * (i % 2 ? share : 1 - share), .user = 1};
 		engine_foresight_add(f, batch.ops, 0.05);
@@ -386,7 +373,6 @@ static void the_memory_that_foretells_best_is_believed(void **state)
 		struct engine_foresight f = {.quantile = 1.645};
 		struct engine_demand d[2] = {{.squares = 0}};
 		int longer = 0;
-
 		(void)state;
 		for (int t = 0; t < 400; t++) {
 			turn(&f, d, square_wave(t, period));
@@ -403,7 +389,6 @@ static void a_change_is_noticed_at_once(void **state)
 {
 	struct engine_foresight f = {.quantile = 1.645};
 	struct engine_demand d[2] = {{.squares = 0}};
-
 	(void)state;
 	for (int t = 0; t < 100; t++)
 		turn(&f, d, 0.5 + 0.05 * (t % 2 ? 1 : -1));
@@ -424,7 +409,6 @@ static void busy_core(struct engine_core *core)
 	struct lcpfs_engine_options options = {.pool_blocks = 30000, .step_blocks = 64, .mode = LCPFS_ENGINE_ON};
 	struct lcpfs_engine_counters c[3] = {{.read_ops = 0}};
 	struct lcpfs_engine_decision d;
-
 	assert_int_equal(engine_core_init(core, &options), 0);
 	for (int i = 0; i < 3; i++) {
 		struct lcpfs_engine_spec spec = {
@@ -461,12 +445,10 @@ static void the_pools_demand_is_that_of_its_partitions(void **state)
 {
 	static uint8_t bytes[1 << 16];
 	struct engine_core core, again;
-	size_t length;
-
 	(void)state;
 	busy_core(&core);
 	assert_shares_add_up(&core);
-	length = engine_state_save(&core, bytes, sizeof(bytes));
+	size_t length = engine_state_save(&core, bytes, sizeof(bytes));
 	assert_int_equal(engine_core_remove(&core, 3), 0);
 	assert_shares_add_up(&core);
 	busy_core(&again);
@@ -481,7 +463,6 @@ static void outcomes_of_another_clock_are_forgotten(void **state)
 {
 	struct engine_core core;
 	double ratio, error;
-
 	(void)state;
 	busy_core(&core);
 	core.outcomes[0] = (struct lcpfs_engine_outcome){.to_id = 1, .verdict = LCPFS_ENGINE_HURT, .epsilon_after = 1};
@@ -503,7 +484,6 @@ static void a_barrier_stands_as_long_after_a_restart(void **state)
 	static uint8_t bytes[1 << 16];
 	struct engine_core core, again;
 	size_t length;
-
 	(void)state;
 	for (int over = 0; over < 2; over++) {
 		busy_core(&core);
@@ -528,9 +508,8 @@ static void a_curve_through_one_exact_point_is_finite(void **state)
 		struct engine_space space = {1000, 1234.5678, 30};
 		struct engine_curve curve = {.count = 0};
 		struct engine_point now;
-		struct engine_fit fit;
 		assert_true(engine_point_of(&now, &space, copies, 0, 1e9));
-		fit = engine_curve_fit(&curve, &now, &priors, &space);
+		struct engine_fit fit = engine_curve_fit(&curve, &now, &priors, &space);
 		assert_true(isfinite(fit.copies) && isfinite(fit.copies_error) && isfinite(fit.power_error));
 		assert_true(fit.power < 10);
 	}
@@ -565,6 +544,5 @@ int main(void)
 		cmocka_unit_test(a_curve_through_one_exact_point_is_finite),
 		cmocka_unit_test(demand_forgets_with_the_pools_turnover),
 	};
-
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -24,7 +24,6 @@
 static double uniform_copies(double alpha)
 {
 	double low = 0, high = 1 - 1e-7;
-
 	for (int i = 0; i < 60; i++) {
 		double t = (low + high) / 2;
 		if (t < exp(-alpha * (1 - t)))
@@ -38,7 +37,6 @@ static double uniform_copies(double alpha)
 static double copies_at(const struct lcpfs_engine_side *s, double size)
 {
 	double formula = uniform_copies((size - s->kept_blocks) / (double)s->live_blocks) / s->uniform_copies;
-
 	return s->live_blocks ? s->cleaning_cost * pow(formula, s->curve_power) : 0;
 }
 
@@ -46,14 +44,12 @@ static double epsilon_at(const struct lcpfs_engine_side *s, double size)
 {
 	double grown = (1 + copies_at(s, size)) / (1 + s->cleaning_cost);
 	double latency = s->avg_latency_us * (1 - s->write_share + s->write_share * grown);
-
 	return s->access_frequency * latency * (double)s->live_blocks / size;
 }
 
 static double fall(const struct lcpfs_engine_side *s, double blocks)
 {
 	double size = (double)s->size_blocks;
-
 	if (!s->id || !(s->access_frequency > 0))
 		return 0;
 	return epsilon_at(s, size) - epsilon_at(s, size + blocks);
@@ -76,7 +72,6 @@ static void add_errors(const struct lcpfs_engine_side *s, double blocks, double 
 {
 	struct lcpfs_engine_side level = *s, power = *s;
 	double f = fall(s, blocks), known = s->measured;
-
 	level.cleaning_cost *= 1 + s->cleaning_error;
 	power.curve_power += s->power_error;
 	*measurement += pow(f * s->frequency_error, 2);
@@ -98,7 +93,6 @@ static double copying(const struct lcpfs_engine_decision *d, double blocks)
 	double tried = (double)d->copying_tried, step = copies * (double)d->step_blocks;
 	double prior = step > d->copying_expected ? step - d->copying_expected : 0;
 	double ratio = (prior * d->copying_prior + d->copying_seen) / (prior + d->copying_expected);
-
 	if (!(copies > 0))
 		return 0;
 	return copies * (blocks > tried ? ratio * tried + blocks - tried : ratio * blocks);
@@ -109,7 +103,6 @@ static double most(const struct lcpfs_engine_decision *d)
 {
 	double b = (double)d->blocks, tried = (double)d->copying_tried;
 	double untried = b > tried ? (b - tried) / b : 0;
-
 	return d->cost_blocks * (1 + Z * sqrt(pow(d->from.cleaning_error, 2) + pow(untried, 2)));
 }
 
@@ -117,7 +110,6 @@ static double most(const struct lcpfs_engine_decision *d)
 static double way_back_of(const struct lcpfs_engine_side *s, double size)
 {
 	double live = (double)s->live_blocks, above = fmax(size - (double)s->base_blocks, 0);
-
 	if (!s->id || !(above > 0))
 		return 0;
 	return above * fmin(copies_at(s, (double)s->base_blocks), live / fmax(size - live - s->kept_blocks, 1));
@@ -127,7 +119,6 @@ static double way_back_of(const struct lcpfs_engine_side *s, double size)
 static double longer_back(const struct lcpfs_engine_decision *d)
 {
 	double b = (double)d->blocks, to = (double)d->to.size_blocks, from = (double)d->from.size_blocks;
-
 	return way_back_of(&d->to, to + b) + way_back_of(&d->from, from - b) - way_back_of(&d->to, to) -
 	       way_back_of(&d->from, from);
 }
@@ -142,7 +133,6 @@ static void recompute_numbers(const struct lcpfs_engine_decision *d)
 {
 	double b = (double)d->blocks, f = both_fall(d, b), measurement = 0, ignorance = 0;
 	double scale = d->from.epsilon + d->to.epsilon;
-
 	add_errors(&d->to, b, &measurement, &ignorance);
 	add_errors(&d->from, -b, &measurement, &ignorance);
 	ignorance = ignorance * pow(d->past_ratio, 2) + pow(f * d->past_error, 2);
@@ -160,7 +150,6 @@ static struct lcpfs_engine_decision at_size(const struct lcpfs_engine_decision *
 {
 	struct lcpfs_engine_decision other = *d;
 	double b = steps * (double)d->step_blocks, f = both_fall(d, b), measurement = 0, ignorance = 0;
-
 	add_errors(&d->to, b, &measurement, &ignorance);
 	add_errors(&d->from, -b, &measurement, &ignorance);
 	other.blocks = (uint64_t)b;
@@ -177,7 +166,6 @@ static bool pays_back(const struct lcpfs_engine_decision *d)
 {
 	double saves = d->expected_saving_blocks_s * d->horizon_s;
 	bool first = d->copying_expected <= 0 && d->blocks == d->step_blocks && saves >= 1;
-
 	return (saves >= d->cost_blocks || first) && most(d) + longer_back(d) <= d->copying_budget;
 }
 
@@ -192,7 +180,6 @@ static double exploring_steps(const struct lcpfs_engine_decision *d, double bala
 {
 	double to = d->to.measured ? d->to.epsilon * d->to.latency_error : 0;
 	double from = d->from.measured ? d->from.epsilon * d->from.latency_error : 0, steps = 1;
-
 	while (d->outcomes && 2 * steps <= balance &&
 	       at_size(d, steps).expected_gain < Z * sqrt(2 * (to * to + from * from)))
 		steps *= 2;
@@ -207,11 +194,9 @@ static double right_steps(const struct lcpfs_engine_decision *d)
 	double shrink = d->shrink_step * (1 + d->shrink_rate) * (double)d->from.size_blocks;
 	double cap = fmax(ceil((d->from.id ? fmin(growth, shrink) : growth) / step), 1);
 	double explore = fmin(exploring_steps(d, balance), cap), steps = explore;
-	struct lcpfs_engine_decision weighed;
-
 	double pressed = fmin(d->to.pressure / (0.7 * d->pressure_threshold), 1);
 	steps = fmin(fmax(explore, floor(pressed * d->trust * balance)), cap);
-	weighed = at_size(d, steps);
+	struct lcpfs_engine_decision weighed = at_size(d, steps);
 	if (!is_sure(&weighed))
 		steps = fmin(steps, explore);
 	for (weighed = at_size(d, steps); steps > 1 && !pays_back(&weighed); weighed = at_size(d, steps))
@@ -229,7 +214,6 @@ static void recompute_weighing(const struct lcpfs_engine_decision *d)
 	bool get = d->to.size_blocks + d->step_blocks <= d->to.ceiling_blocks;
 	uint64_t room = MIN_OF(d->from.size_blocks - d->from.floor_blocks, d->from.give_blocks);
 	bool give = d->from.size_blocks >= d->from.floor_blocks && room >= d->step_blocks;
-
 	recompute_numbers(d);
 	assert_int_equal(d->reason == LCPFS_ENGINE_NO_ROOM, !(get && give));
 	if (d->reason == LCPFS_ENGINE_NO_ROOM)
@@ -273,7 +257,6 @@ static void recompute_retreat(const struct lcpfs_engine_decision *d)
 {
 	double looks = 1 + ceil(d->return_blocks / d->lately_blocks);
 	double room = (double)(d->to.base_blocks - d->to.size_blocks);
-
 	recompute_numbers(d);
 	assert_true(budget(d) <= d->lost_blocks * looks);
 	assert_true(d->lost_blocks / d->lately_blocks * (double)d->pool_blocks >= d->return_blocks);
@@ -295,7 +278,6 @@ static bool could_go_back(const struct lcpfs_engine_side *to, const struct lcpfs
 static bool had_to_go_back(const struct lcpfs_engine_decision *d)
 {
 	uint64_t step = d->step_blocks;
-
 	if (d->partitions != 2 || !d->to_id || !d->from_id || !(d->lost_blocks > 0) ||
 	    !(could_go_back(&d->to, &d->from, step) || could_go_back(&d->from, &d->to, step)))
 		return false;
@@ -306,7 +288,6 @@ static bool had_to_go_back(const struct lcpfs_engine_decision *d)
 static void recompute(const struct lcpfs_engine_decision *d)
 {
 	bool idle = d->free_blocks >= d->reserve_blocks + d->step_blocks;
-
 	assert_near(d->copying_budget, budget(d), d->written_blocks);
 	if (d->reason > LCPFS_ENGINE_WAIT_REPORT && d->reason < LCPFS_ENGINE_CALL_BACK)
 		assert_false(had_to_go_back(d));
@@ -339,7 +320,6 @@ static void recompute_log(struct world *w, struct seen *seen)
 {
 	struct lcpfs_engine_decision list[LCPFS_ENGINE_DECISIONS_MAX];
 	size_t n = lcpfs_engine_get_decisions(w->engine, list, LCPFS_ENGINE_DECISIONS_MAX);
-
 	for (size_t i = 0; i < n; i++) {
 		struct lcpfs_engine_decision off = list[i];
 		recompute(&list[i]);
@@ -362,7 +342,6 @@ static void log_of_hot_and_cold(struct seen *seen)
 {
 	struct world w;
 	struct lcpfs_engine_decision d;
-
 	world_hot_and_cold(&w, LCPFS_ENGINE_ON, 15);
 	world_run(&w, 200);
 	assert_int_equal(lcpfs_engine_call_back(w.engine, w.now_us, 640, 0, &d), 0);
@@ -380,7 +359,6 @@ static void log_of_hot_and_cold(struct seen *seen)
 static void log_without_room(struct seen *seen)
 {
 	struct world w;
-
 	world_hot_and_cold(&w, LCPFS_ENGINE_ON, 9);
 	world_run(&w, 1);
 	assert_int_equal(lcpfs_engine_set_limits(w.engine, w.id[0], STEP, 10200), 0);
@@ -397,7 +375,6 @@ static void log_without_room(struct seen *seen)
 static void log_of_noise(struct seen *seen)
 {
 	struct world w;
-
 	world_init(&w, 44000, LCPFS_ENGINE_ON, 3);
 	world_add(&w, 22000, (struct load){.live = 20000, .writes_s = 5000, .copies = 1, .noise = 2});
 	world_add(&w, 22000, (struct load){.live = 20000, .writes_s = 4000, .copies = 1, .noise = 2});
@@ -415,7 +392,6 @@ static void log_of_noise(struct seen *seen)
 static void log_without_payback(struct seen *seen)
 {
 	struct world w;
-
 	world_init(&w, 44000, LCPFS_ENGINE_ON, 4);
 	world_add(&w, 2200,
 		  (struct load){.live = 2000, .writes_s = 900, .reads_s = 40000, .copies = 1, .noise = 0.01});
@@ -429,7 +405,6 @@ static void log_without_payback(struct seen *seen)
 static void log_of_swapped_loads(struct seen *seen)
 {
 	struct world w;
-
 	world_init(&w, 22000, LCPFS_ENGINE_ON, 17);
 	world_add(&w, 11000, (struct load){.live = 10000, .writes_s = 396, .copies = 1, .noise = 0.02});
 	world_add(&w, 11000, (struct load){.live = 10000, .writes_s = 4, .copies = 1, .noise = 0.02});
@@ -443,7 +418,6 @@ static void log_of_swapped_loads(struct seen *seen)
 static void every_decision_follows_from_its_record(void **state)
 {
 	struct seen seen = {{0}};
-
 	(void)state;
 	log_of_hot_and_cold(&seen);
 	log_without_room(&seen);
@@ -473,7 +447,6 @@ struct crowd {
 static double work_of(const struct crowd *c)
 {
 	double work = -c->base;
-
 	for (size_t i = 0; i < c->w.count; i++)
 		work += (double)(c->w.counters[i].device_blocks + c->w.counters[i].read_ops);
 	return work;
@@ -482,7 +455,6 @@ static double work_of(const struct crowd *c)
 static void look_at_all(struct crowd *c)
 {
 	struct lcpfs_engine_decision e;
-
 	for (size_t i = 0; i < c->w.count; i++) {
 		assert_int_equal(lcpfs_engine_explain(c->w.engine, c->w.id[i], &e), 0);
 		c->side[i] = e.to.id == c->w.id[i] ? e.to : e.from;
@@ -497,7 +469,6 @@ static void forget_judged(struct crowd *c)
 {
 	struct lcpfs_engine_outcome o[LCPFS_ENGINE_OUTCOMES_MAX];
 	size_t n = lcpfs_engine_get_outcomes(c->w.engine, o, LCPFS_ENGINE_OUTCOMES_MAX);
-
 	for (size_t k = 0; k < n; k++)
 		for (size_t i = 0; i < c->w.count; i++)
 			if (c->awaited[i] == o[k].sequence)
@@ -507,7 +478,6 @@ static void forget_judged(struct crowd *c)
 static bool can_get(const struct crowd *c, size_t i)
 {
 	const struct lcpfs_engine_side *s = &c->side[i];
-
 	return !c->awaited[i] && s->measured && c->gain[i] > 0 && s->size_blocks + STEP <= s->ceiling_blocks;
 }
 
@@ -516,7 +486,6 @@ static bool can_give(const struct crowd *c, size_t i, double now)
 {
 	const struct lcpfs_engine_side *s = &c->side[i];
 	double pool = 60000;
-
 	if (c->awaited[i] && now - c->awaited_since[i] < pool)
 		return false;
 	return (s->measured || now - c->since[i] >= pool) && s->size_blocks >= s->floor_blocks + STEP;
@@ -525,7 +494,6 @@ static bool can_give(const struct crowd *c, size_t i, double now)
 static size_t index_of(const struct crowd *c, uint32_t id)
 {
 	size_t i = 0;
-
 	while (c->w.id[i] != id)
 		i++;
 	return i;
@@ -548,7 +516,6 @@ static void check_choice(const struct crowd *c, const struct lcpfs_engine_decisi
 {
 	size_t to = index_of(c, d->to_id), from = d->from_id ? index_of(c, d->from_id) : 0;
 	unsigned better = 0;
-
 	for (size_t i = 0; i < c->w.count; i++)
 		better += i != to && can_get(c, i) && c->gain[i] > c->gain[to] * (1 + NEAR);
 	assert_true(better < (d->action == LCPFS_ENGINE_MOVE ? 3 : 1));
@@ -576,7 +543,6 @@ static void check_ranking(const struct crowd *c, const struct lcpfs_engine_decis
 static void check_return(const struct crowd *c, const struct lcpfs_engine_decision *d)
 {
 	double below = 0, above = 0, copies = 0;
-
 	for (size_t i = 0; i < c->w.count; i++) {
 		const struct lcpfs_engine_side *s = &c->side[i];
 		double off = (double)s->size_blocks - (double)s->base_blocks;
@@ -592,7 +558,6 @@ static void note_move(struct crowd *c, const struct lcpfs_engine_decision *d)
 {
 	double now = work_of(c);
 	size_t to = index_of(c, d->to_id), from = d->from_id ? index_of(c, d->from_id) : to;
-
 	c->since[to] = c->since[from] = now;
 	c->awaited[from] = 0;
 	c->awaited[to] = d->reason == LCPFS_ENGINE_GAIN || d->reason == LCPFS_ENGINE_EXPLORE ? d->sequence : 0;
@@ -635,7 +600,6 @@ static void whom_it_chooses_follows_from_all_of_them(void **state)
 {
 	struct crowd c;
 	struct lcpfs_engine_decision d;
-
 	(void)state;
 	crowd_init(&c, 41);
 	for (int t = 0; t < 400; t++) {
@@ -654,7 +618,6 @@ static void whom_it_chooses_follows_from_all_of_them(void **state)
 static void swap_loads(struct world *w, size_t i, size_t j)
 {
 	double writes_s = w->load[i].writes_s, copies = w->load[i].copies;
-
 	w->load[i].writes_s = w->load[j].writes_s;
 	w->load[i].copies = w->load[j].copies * (uniform01(w) < 0.5 ? 1 : 4);
 	w->load[j].writes_s = writes_s;
@@ -665,7 +628,6 @@ static void swap_loads(struct world *w, size_t i, size_t j)
 static void whom_it_chooses_while_loads_change_places(void **state)
 {
 	unsigned chosen = 0, undone = 0;
-
 	(void)state;
 	for (uint64_t seed = 1; seed <= 12; seed++) {
 		struct crowd c;
@@ -689,7 +651,6 @@ static void every_answer_has_words_and_a_name(void **state)
 {
 	struct world w;
 	struct lcpfs_engine_decision d;
-
 	(void)state;
 	world_hot_and_cold(&w, LCPFS_ENGINE_ON, 16);
 	for (int t = 0; t < 100; t++) {
@@ -714,13 +675,11 @@ static void what_was_learned_survives_a_restart(void **state)
 	struct lcpfs_engine_statistics sa, sb;
 	struct lcpfs_engine_outcome oa[100], ob[100];
 	struct lcpfs_engine_decision d, da;
-	size_t length, n;
-
 	(void)state;
 	world_hot_and_cold(&a, LCPFS_ENGINE_ON, 19);
 	a.load[1].copies = 0; /* what it gives is a trial */
 	world_run(&a, 200);
-	length = lcpfs_engine_save(a.engine, bytes, sizeof(bytes));
+	size_t length = lcpfs_engine_save(a.engine, bytes, sizeof(bytes));
 	assert_true(length <= sizeof(bytes));
 	world_hot_and_cold(&b, LCPFS_ENGINE_ON, 19);
 	lcpfs_engine_resized(b.engine, 2, 0, a.size[1], LCPFS_ENGINE_BY_HAND);
@@ -739,7 +698,7 @@ static void what_was_learned_survives_a_restart(void **state)
 	assert_memory_equal(&sa.growth_step, &sb.growth_step, sizeof(sa.growth_step));
 	assert_memory_equal(&sa.shrink_step, &sb.shrink_step, sizeof(sa.shrink_step));
 	assert_int_equal(sa.improved, sb.improved);
-	n = lcpfs_engine_get_outcomes(a.engine, oa, 100);
+	size_t n = lcpfs_engine_get_outcomes(a.engine, oa, 100);
 	assert_int_equal(lcpfs_engine_get_outcomes(b.engine, ob, 100), n);
 	assert_true(n > 0);
 	for (size_t i = 0; i < n; i++) {
@@ -757,14 +716,12 @@ static void what_was_learned_survives_a_restart(void **state)
 static void a_restart_midway_ends_where_an_uninterrupted_run_ends(void **state)
 {
 	static uint8_t bytes[65536];
-	struct world a, b, c;
-	size_t length;
-
+	struct world a, c;
 	(void)state;
 	world_hot_and_cold(&a, LCPFS_ENGINE_ON, 20);
 	world_run(&a, 30);
-	length = lcpfs_engine_save(a.engine, bytes, sizeof(bytes));
-	b = a;
+	size_t length = lcpfs_engine_save(a.engine, bytes, sizeof(bytes));
+	struct world b = a;
 	world_hot_and_cold(&c, LCPFS_ENGINE_ON, 20); /* a fresh engine with the pool's sizes and counters */
 	b.engine = c.engine;
 	lcpfs_engine_resized(b.engine, 2, 0, a.size[1], LCPFS_ENGINE_BY_HAND);
@@ -783,8 +740,6 @@ static void a_trial_survives_a_restart(void **state)
 	struct load circle = {.live = 18000, .writes_s = 300, .noise = 0.02, .cliff = 21980};
 	static uint8_t bytes[65536];
 	struct world w, fresh;
-	size_t length;
-
 	(void)state;
 	for (int again = 0; again < 2; again++) {
 		world_init(again ? &fresh : &w, 32000, LCPFS_ENGINE_OBSERVE, 77);
@@ -796,7 +751,7 @@ static void a_trial_survives_a_restart(void **state)
 	lcpfs_engine_set_mode(w.engine, LCPFS_ENGINE_ON);
 	while (!w.moves)
 		world_run(&w, 1);
-	length = lcpfs_engine_save(w.engine, bytes, sizeof(bytes));
+	size_t length = lcpfs_engine_save(w.engine, bytes, sizeof(bytes));
 	world_done(&w);
 	w.engine = fresh.engine;
 	lcpfs_engine_resized(w.engine, 2, 0, w.size[1], LCPFS_ENGINE_BY_HAND);
@@ -813,7 +768,6 @@ static void that_nobody_can_be_called_back_holds(void **state)
 {
 	struct lcpfs_engine_decision d;
 	struct world w;
-
 	(void)state;
 	world_init(&w, 22000, LCPFS_ENGINE_ON, 3);
 	world_add(&w, 11000, (struct load){.live = 10970, .writes_s = 10, .copies = 1});
@@ -828,7 +782,6 @@ static void a_full_engine_fits_its_room(void **state)
 {
 	struct world w;
 	struct lcpfs_engine_spec spec = {.size_blocks = STEP, .max_size_blocks = 10 * STEP};
-
 	(void)state;
 	world_init(&w, 1000 * STEP, LCPFS_ENGINE_ON, 1);
 	for (int i = 0; i < 256; i++)
@@ -842,13 +795,11 @@ static void damaged_state_is_refused_whole(void **state)
 {
 	static uint8_t bytes[65536], copy[65536];
 	struct world w;
-	size_t length;
 	struct lcpfs_engine_statistics before, after;
-
 	(void)state;
 	world_hot_and_cold(&w, LCPFS_ENGINE_ON, 21);
 	world_run(&w, 100);
-	length = lcpfs_engine_save(w.engine, bytes, sizeof(bytes));
+	size_t length = lcpfs_engine_save(w.engine, bytes, sizeof(bytes));
 	lcpfs_engine_get_statistics(w.engine, &before);
 	for (size_t i = 0; i < length; i++) {
 		memcpy(copy, bytes, length);
@@ -880,6 +831,5 @@ int main(void)
 		cmocka_unit_test(a_full_engine_fits_its_room),
 		cmocka_unit_test(damaged_state_is_refused_whole),
 	};
-
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

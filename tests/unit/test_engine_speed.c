@@ -23,7 +23,6 @@
 static double cpu_us(void)
 {
 	struct timespec t;
-
 	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
 	return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
 }
@@ -34,7 +33,6 @@ static struct lcpfs_engine *engine_of(uint32_t partitions)
 		.pool_blocks = partitions * 12000ull, .step_blocks = 64, .mode = LCPFS_ENGINE_ON};
 	struct lcpfs_engine_spec spec = {.size_blocks = 11000, .max_size_blocks = 1u << 30};
 	struct lcpfs_engine *engine;
-
 	assert_int_equal(lcpfs_engine_create(&options, &engine), 0);
 	for (uint32_t i = 0; i < partitions; i++)
 		assert_int_equal(lcpfs_engine_add(engine, &spec, NULL), 0);
@@ -44,7 +42,6 @@ static struct lcpfs_engine *engine_of(uint32_t partitions)
 static void work(struct lcpfs_engine_counters *c, uint32_t i, uint32_t round)
 {
 	uint64_t writes = 1000 + i % 17 * 100 + round * 7 % 100;
-
 	c->write_ops += writes;
 	c->user_blocks += writes;
 	c->copied_blocks += 3 * writes;
@@ -56,7 +53,6 @@ static void work(struct lcpfs_engine_counters *c, uint32_t i, uint32_t round)
 static int ascending(const void *a, const void *b)
 {
 	double x = *(const double *)a, y = *(const double *)b;
-
 	return (x > y) - (x < y);
 }
 
@@ -64,7 +60,6 @@ static double decide_once(struct lcpfs_engine *engine, uint64_t now_us)
 {
 	struct lcpfs_engine_decision d;
 	double start = cpu_us(), taken;
-
 	assert_int_equal(lcpfs_engine_decide(engine, now_us, &d), 0);
 	taken = cpu_us() - start;
 	if (d.action == LCPFS_ENGINE_MOVE)
@@ -79,7 +74,6 @@ static void a_decision_among_a_thousand_is_measured(void **state)
 	struct lcpfs_engine *engine = engine_of(1000);
 	struct lcpfs_engine_counters *counters = calloc(1000, sizeof(*counters));
 	double taken[ROUNDS];
-
 	(void)state;
 	assert_non_null(counters);
 	for (uint32_t round = 0; round < ROUNDS; round++) {
@@ -100,7 +94,6 @@ static size_t bytes_of(uint32_t partitions)
 {
 	size_t before = mallinfo2().uordblks, used;
 	struct lcpfs_engine *engine = engine_of(partitions);
-
 	used = mallinfo2().uordblks - before;
 	lcpfs_engine_destroy(engine);
 	return used;
@@ -109,7 +102,6 @@ static size_t bytes_of(uint32_t partitions)
 static void memory_is_linear_in_partitions(void **state)
 {
 	size_t none = bytes_of(1), some = bytes_of(500), twice = bytes_of(1000);
-
 	(void)state;
 	print_message("# %zu bytes, and %zu for each partition\n", none, (twice - some) / 500);
 	assert_true(twice - none <= (some - none) * 23 / 10);
@@ -122,6 +114,5 @@ int main(void)
 		cmocka_unit_test(a_decision_among_a_thousand_is_measured),
 		cmocka_unit_test(memory_is_linear_in_partitions),
 	};
-
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -40,7 +40,6 @@ static void numbers_have_three_digits_and_no_exponents(void **state)
 		{61865984, "59.0M"}, {1610612736, "1.50G"}, {-4096, "-4.00K"},
 	};
 	char text[WORDS_ROOM], other[WORDS_ROOM];
-
 	(void)state;
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
 		assert_string_equal(words_number(text, numbers[i].number), numbers[i].text);
@@ -65,7 +64,6 @@ static void times_are_told_in_the_unit_that_people_think_in(void **state)
 		{6000, "2 h"}, {172800, "48 h"}, {180000, "2 days"}, {1e7, "116 days"}, {1e12, "years"},
 	};
 	char text[WORDS_ROOM];
-
 	(void)state;
 	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++)
 		assert_string_equal(words_duration(text, times[i].seconds), times[i].text);
@@ -89,25 +87,21 @@ static double number_after(const char *text, const char *before)
 	const char *at = strstr(text, before);
 	char digits[64];
 	size_t n = 0;
-	double value;
-
 	if (!at)
 		fail_msg("\"%s\" lacks \"%s\"", text, before);
 	for (at += strlen(before); *at == ',' || *at == '.' || *at == '-' || is_digit(*at); at++)
 		if (*at != ',')
 			digits[n++] = *at;
 	digits[n] = '\0';
-	value = atof(digits);
+	double value = atof(digits);
 	return *at == 'K' ? value / 4 : *at == 'M' ? value * M : *at == 'G' ? value * M * 1024 : value;
 }
 
 static bool matches(const char *text, const char *pattern)
 {
 	regex_t regex;
-	bool found;
-
 	assert_int_equal(regcomp(&regex, pattern, REG_EXTENDED | REG_NOSUB), 0);
-	found = regexec(&regex, text, 0, NULL, 0) == 0;
+	bool found = regexec(&regex, text, 0, NULL, 0) == 0;
 	regfree(&regex);
 	return found;
 }
@@ -124,7 +118,6 @@ static void check_style(const char *text, size_t most)
 {
 	static const char *const no_words[] = {"epsilon", "turnover", "nan", "inf ", " blocks", "  "};
 	bool bad = has_exponent(text) || strlen(text) > most;
-
 	for (size_t i = 0; i < sizeof(no_words) / sizeof(no_words[0]); i++)
 		bad |= strstr(text, no_words[i]) != NULL;
 	if (bad)
@@ -137,7 +130,6 @@ static void check_verb(const struct lcpfs_engine_decision *d)
 	bool says = begins(d->sentence, "moving") || begins(d->sentence, "to learn, moving") ||
 		    begins(d->sentence, "taking back") || begins(d->sentence, "going back");
 	bool does = d->action == LCPFS_ENGINE_MOVE && d->reason != LCPFS_ENGINE_CALL_BACK;
-
 	if (says != does || (d->action == LCPFS_ENGINE_WOULD_MOVE && !strstr(d->sentence, "would")))
 		fail_msg("action %d: %s", (int)d->action, d->sentence);
 }
@@ -151,7 +143,6 @@ static struct known known_of(const struct world *w, const char *name)
 {
 	struct lcpfs_engine_decision d;
 	struct known k;
-
 	for (size_t i = 0; i < w->count; i++) {
 		if (lcpfs_engine_get_partition(w->engine, w->id[i], &k.p) || strcmp(k.p.name, name))
 			continue;
@@ -170,10 +161,8 @@ static void check_limits(const struct world *w, const char *text, const char *wh
 		uint64_t limit = 0;
 		char size[WORDS_ROOM], told[WORDS_ROOM + 2];
 		bool found = false;
-
 		for (size_t i = 0; i < w->count; i++) {
 			struct lcpfs_engine_partition p;
-
 			if (lcpfs_engine_get_partition(w->engine, w->id[i], &p))
 				continue;
 			limit = max ? p.max_size_blocks : p.size_blocks;
@@ -192,7 +181,6 @@ static void check_share(const struct lcpfs_engine_decision *d, const char *befor
 {
 	double both = d->from.epsilon + d->to.epsilon, share = both > 0 ? 100 * epsilon / both : 0;
 	double told = number_after(d->sentence, before);
-
 	if (fabs(told - share) > 0.006 * fabs(share) + 1e-6)
 		fail_msg("%g, and not %g: %s", share, told, d->sentence);
 }
@@ -233,7 +221,6 @@ static void check_move(const struct lcpfs_engine_decision *d)
 {
 	double saving = d->expected_saving_blocks_s;
 	char time[WORDS_ROOM], told[64];
-
 	check_share(d, "should wait ", d->expected_gain);
 	if (strstr(d->sentence, "as much as now"))
 		assert_true(fabs(saving) < 1);
@@ -249,10 +236,8 @@ static void check_move(const struct lcpfs_engine_decision *d)
 static void check_nobody_gets(const struct world *w, const struct lcpfs_engine_decision *d)
 {
 	unsigned at_max = 0, told = 0;
-
 	for (size_t i = 0; i < w->count; i++) {
 		struct lcpfs_engine_partition p;
-
 		if (lcpfs_engine_get_partition(w->engine, w->id[i], &p) == 0)
 			at_max += p.size_blocks + STEP > p.max_size_blocks;
 	}
@@ -269,7 +254,6 @@ static void check_nobody_gives(const struct lcpfs_engine_decision *d)
 static void check_waiting(const struct world *w, const struct lcpfs_engine_decision *d)
 {
 	const char *name = NULL;
-
 	for (size_t i = 0; i < w->count && d->reason == LCPFS_ENGINE_WAIT_EFFECT; i++)
 		name = w->id[i] == d->to_id ? "to" : name;
 	if (name && strstr(d->sentence, "has written ") && !strstr(d->sentence, "nothing since"))
@@ -279,7 +263,6 @@ static void check_waiting(const struct world *w, const struct lcpfs_engine_decis
 	if (name && d->to.since_change_blocks > 0 && d->to.since_change_s > 0) {
 		double left = (double)d->to.size_blocks - d->to.since_change_blocks;
 		char time[WORDS_ROOM], told[64];
-
 		snprintf(told, sizeof(told), ", about %s more",
 			 words_duration(time, left * d->to.since_change_s / d->to.since_change_blocks));
 		if (!strstr(d->sentence, told))
@@ -330,7 +313,6 @@ static void add(struct world *w, struct limits limits, struct load load)
 					 .size_blocks = limits.size,
 					 .min_size_blocks = limits.min,
 					 .max_size_blocks = limits.max};
-
 	w->load[w->count] = load;
 	w->size[w->count] = limits.size;
 	assert_int_equal(lcpfs_engine_add(w->engine, &spec, &w->id[w->count]), 0);
@@ -341,7 +323,6 @@ static void add(struct world *w, struct limits limits, struct load load)
 static struct lcpfs_engine_decision second(struct world *w)
 {
 	struct lcpfs_engine_decision d, e;
-
 	world_second(w);
 	assert_int_equal(lcpfs_engine_step(w->engine, w->now_us, world_move, w, &d), 0);
 	check_words(w, &d);
@@ -368,7 +349,6 @@ static struct load slow(double live)
 static void expect_within(struct world *w, unsigned seconds, const char *pattern)
 {
 	struct lcpfs_engine_decision d = {0};
-
 	for (unsigned i = 0; i < seconds; i++) {
 		d = second(w);
 		if (matches(d.sentence, pattern))
@@ -381,7 +361,6 @@ static void expect_within(struct world *w, unsigned seconds, const char *pattern
 static void expect_advice(struct world *w, const char *advice)
 {
 	struct lcpfs_engine_decision d;
-
 	assert_int_equal(lcpfs_engine_explain(w->engine, 0, &d), 0);
 	assert_string_equal(d.advice, advice);
 }
@@ -391,7 +370,6 @@ static void expect_advice(struct world *w, const char *advice)
 static void idle_partitions_are_not_measured(void **state)
 {
 	struct world w;
-
 	(void)state;
 	world_init(&w, 20000, LCPFS_ENGINE_ON, 1);
 	w.now_us = UINT64_C(5000000) * 1000000; /* the clock has run for two months */
@@ -399,7 +377,6 @@ static void idle_partitions_are_not_measured(void **state)
 	add(&w, (struct limits){"log", STEP, 6400, 12800}, idle);
 	for (int i = 0; i < 20; i++) {
 		struct lcpfs_engine_decision d = second(&w);
-
 		assert_non_null(strstr(d.sentence, "nothing was written since the pool was opened"));
 		assert_non_null(strstr(d.ranking, "no partition is known to gain"));
 		assert_true(d.now_us - d.since_us <= 20 * 1000000); /* not since the clock began */
@@ -413,7 +390,6 @@ static void idle_partitions_are_not_measured(void **state)
 static void all_at_their_max_is_said(void **state)
 {
 	struct world w;
-
 	(void)state;
 	world_init(&w, 40000, LCPFS_ENGINE_ON, 2);
 	add(&w, (struct limits){"db", STEP, 6400, 6400}, busy(5000));
@@ -426,7 +402,6 @@ static void all_at_their_max_is_said(void **state)
 static void a_writer_at_its_max_is_named(void **state)
 {
 	struct world w;
-
 	(void)state;
 	world_init(&w, 40000, LCPFS_ENGINE_ON, 3);
 	add(&w, (struct limits){"db", STEP, 6400, 6400}, busy(5000));
@@ -439,7 +414,6 @@ static void a_writer_at_its_max_is_named(void **state)
 static void givers_at_their_min_are_named(void **state)
 {
 	struct world w;
-
 	(void)state;
 	world_init(&w, 12800 + STEP, LCPFS_ENGINE_ON, 4);
 	add(&w, (struct limits){"db", STEP, 6400, 12800}, busy(5000));
@@ -455,7 +429,6 @@ static void observing_says_would(void **state)
 {
 	struct world w;
 	struct lcpfs_engine_decision d;
-
 	(void)state;
 	world_hot_and_cold(&w, LCPFS_ENGINE_OBSERVE, 5);
 	expect_within(&w, 60,
@@ -474,7 +447,6 @@ static void off_says_off(void **state)
 {
 	struct world w;
 	struct lcpfs_engine_decision d;
-
 	(void)state;
 	world_hot_and_cold(&w, LCPFS_ENGINE_OFF, 6);
 	expect_within(&w, 30, "^the engine is switched off \\(mode off\\)");
@@ -488,12 +460,10 @@ static void noise_says_what_it_was_held_against(void **state)
 {
 	struct world w;
 	struct lcpfs_engine_decision d;
-
 	(void)state;
 	world_init(&w, 40000, LCPFS_ENGINE_ON, 7);
 	for (int i = 0; i < 3; i++) {
 		struct load load = busy(10000);
-
 		load.noise = 0.8;
 		load.size_blind = i == 1;
 		add(&w, (struct limits){(char *[]){"a", "b", "c"}[i], STEP, 13000, 40000}, load);
@@ -513,7 +483,6 @@ static void just_moved_says_what_is_awaited(void **state)
 	struct world w;
 	struct lcpfs_engine_decision d;
 	struct known hot;
-
 	(void)state;
 	world_init(&w, 46000, LCPFS_ENGINE_ON, 8);
 	add(&w, (struct limits){"hot", STEP, 11000, 40000}, slow(10000));
@@ -537,13 +506,11 @@ static void just_started_waits_for_a_round(void **state)
 {
 	struct world w;
 	uint8_t saved[64 * 1024];
-	size_t length;
-
 	(void)state;
 	world_init(&w, 40000, LCPFS_ENGINE_ON, 9);
 	add(&w, (struct limits){"hot", STEP, 11000, 40000}, slow(10000));
 	world_run(&w, 60);
-	length = lcpfs_engine_save(w.engine, saved, sizeof(saved));
+	size_t length = lcpfs_engine_save(w.engine, saved, sizeof(saved));
 	assert_true(length && length <= sizeof(saved));
 	world_done(&w);
 
@@ -559,7 +526,6 @@ static void just_started_waits_for_a_round(void **state)
 static void there_may_be_nobody_to_move_to(void **state)
 {
 	struct world w;
-
 	(void)state;
 	world_init(&w, 6400 + STEP, LCPFS_ENGINE_ON, 10);
 	expect_within(&w, 1, "^there are no partitions yet$");
@@ -589,7 +555,6 @@ static void add_drawn(struct world *w, uint64_t size)
 		.size_blind = uniform01(w) < 0.2,
 		.buffered = uniform01(w) < 0.1,
 	};
-
 	add(w,
 	    (struct limits){names[w->count], uniform01(w) < 0.3 ? size : STEP, size,
 			    uniform01(w) < 0.3 ? size : 2 * size},
@@ -600,7 +565,6 @@ static void change_something(struct world *w)
 {
 	size_t i = (size_t)(uniform01(w) * (double)w->count);
 	double what = uniform01(w);
-
 	if (what < 0.5)
 		w->load[i].writes_s = uniform01(w) < 0.3 ? 0 : drawn(w, 10, 8000);
 	else if (what < 0.6)
@@ -612,12 +576,10 @@ static void change_something(struct world *w)
 static void whatever_the_load_the_words_are_true(void **state)
 {
 	unsigned seen[LCPFS_ENGINE_REASON_END] = {0};
-
 	(void)state;
 	for (uint64_t seed = 1; seed <= 60; seed++) {
 		struct world w;
 		unsigned count = 1 + seed % 6;
-
 		world_init(&w, 60000, seed % 8 ? LCPFS_ENGINE_ON : LCPFS_ENGINE_OBSERVE, seed);
 		for (unsigned i = 0; i < count; i++)
 			add_drawn(&w, 60000 / count / STEP * STEP);
@@ -652,6 +614,5 @@ int main(void)
 		cmocka_unit_test(there_may_be_nobody_to_move_to),
 		cmocka_unit_test(whatever_the_load_the_words_are_true),
 	};
-
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

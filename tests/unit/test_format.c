@@ -64,14 +64,12 @@ static le16 next16(struct values *v)
 static struct fmt_features next_features(struct values *v)
 {
 	le64 first = next64(v), second = next64(v);
-
 	return (struct fmt_features){first, second, next64(v)};
 }
 
 static struct fmt_device next_device(struct values *v)
 {
 	struct fmt_device device = {.guid = next64(v)};
-
 	device.blocks = next64(v);
 	device.metaslab_first = next32(v);
 	device.metaslab_count = next32(v);
@@ -81,7 +79,6 @@ static struct fmt_device next_device(struct values *v)
 static void fill_label(union block *b, struct values *v)
 {
 	struct fmt_label *l = &b->label;
-
 	l->features = next_features(v);
 	l->device_blocks = next64(v);
 	l->area_blocks = next64(v);
@@ -126,7 +123,6 @@ static void fill_lease(union block *b, struct values *v)
 static void fill_uberblock(union block *b, struct values *v)
 {
 	struct fmt_uberblock *u = &b->uberblock;
-
 	u->txg = next64(v);
 	u->time_s = next64(v);
 	u->partition_next = next32(v);
@@ -167,7 +163,6 @@ static void fill_map(union block *b, struct values *v)
 static void fill_partition(union block *b, struct values *v)
 {
 	struct fmt_partition *p = &b->partition;
-
 	fill_pool_page(&p->page, v);
 	memset(p->name, 'n', PARTITION_NAME_MAX);
 	p->min_blocks = next64(v);
@@ -185,7 +180,6 @@ static void fill_partition(union block *b, struct values *v)
 static void fill_partition_that_receives(union block *b, struct values *v)
 {
 	struct fmt_partition *p = &b->partition;
-
 	fill_partition(b, v);
 	p->receive = (struct fmt_receive){next64(v), next64(v), next64(v), {next64(v), next64(v)}};
 }
@@ -193,7 +187,6 @@ static void fill_partition_that_receives(union block *b, struct values *v)
 static void fill_partition_that_is_promoted(union block *b, struct values *v)
 {
 	struct fmt_partition *p = &b->partition;
-
 	fill_partition(b, v);
 	p->promotion.clone = next32(v);
 	strcpy((char *)p->promotion.partition, "what-it-was");
@@ -211,13 +204,11 @@ static void fill_samples(union block *b, struct values *v)
 {
 	float value = 1.5;
 	uint32_t bits;
-
 	memcpy(&bits, &value, sizeof(bits));
 	fill_pool_page(&b->samples.page, v);
 	b->samples.count = le32_of(SAMPLES);
 	for (unsigned i = 0; i < SAMPLES; i += SAMPLES - 1) {
 		struct fmt_sample *s = &b->samples.sample[i];
-
 		s->time_s = next64(v);
 		s->span_s = next32(v);
 		s->partition = next32(v);
@@ -233,12 +224,10 @@ static void fill_history(union block *b, struct values *v)
 {
 	double value = 1.5;
 	uint64_t bits;
-
 	fill_pool_page(&b->history.page, v);
 	memcpy(&bits, &value, sizeof(bits));
 	for (unsigned i = 0; i < HISTORY_ENTRIES; i += HISTORY_ENTRIES - 1) {
 		struct fmt_history_entry *e = &b->history.entry[i];
-
 		e->time_s = next64(v);
 		e->number = next64(v);
 		e->kind = next32(v);
@@ -278,7 +267,6 @@ static void fill_volumes(struct fmt_root *r, struct values *v)
 {
 	for (unsigned i = 0; i < ROOT_VOLUMES; i++) {
 		struct fmt_volume *u = &r->volume[i];
-
 		u->root = next64(v);
 		u->levels = next32(v);
 		u->birth = next32(v);
@@ -300,7 +288,6 @@ static void fill_regions(struct fmt_root *r, struct values *v)
 static void fill_root(union block *b, struct values *v)
 {
 	struct fmt_root *r = &b->root;
-
 	r->generation = next64(v);
 	r->epoch = next64(v);
 	r->epoch_seq = next64(v);
@@ -373,7 +360,6 @@ static bool has_checks(const struct entry *e)
 static unsigned put_entry(struct fmt_record *r, unsigned at, const struct entry *e, struct values *v)
 {
 	le64 *w = fmt_entry_put(r, at, e);
-
 	for (unsigned i = 0; has_checks(e) && i < 2 * e->count; i++)
 		*w++ = next64(v);
 	assert_int_equal(w - &r->word[at], fmt_entry_words(e->kind, e->count));
@@ -383,7 +369,6 @@ static unsigned put_entry(struct fmt_record *r, unsigned at, const struct entry 
 static void fill_entries(struct fmt_record *r, size_t first, size_t end, unsigned wanted, struct values *v)
 {
 	unsigned words = 0;
-
 	fill_record_head(r, v);
 	for (size_t i = first; i < end; i++)
 		words = put_entry(r, words, &entries[i], v);
@@ -422,7 +407,6 @@ static void fill_snapshots(union block *b, struct values *v)
 	b->snapshots.index = next64(v);
 	for (unsigned i = 0; i < SNAPSHOT_SLOTS; i += SNAPSHOT_SLOTS - 1) {
 		struct fmt_snapshot *n = &b->snapshots.slot[i];
-
 		n->number = next32(v);
 		n->state = SNAPSHOT_DYING;
 		n->volume = (struct fmt_volume){next64(v), next32(v), next32(v), next64(v), next64(v)};
@@ -500,7 +484,6 @@ static const struct vector {
 static void make(const struct vector *vector, union block *block)
 {
 	struct values values = {0};
-
 	memset(block, 0, sizeof(*block));
 	vector->fill(block, &values);
 	fmt_seal(block, vector->kind, guid, GUID_PARTITION, vector->count);
@@ -523,7 +506,6 @@ static void compare(const char *name, const char *suffix, const void *bytes, siz
 {
 	static char wanted[1 << 16];
 	FILE *file;
-	size_t got;
 
 	if (getenv("LCPFS_GOLDEN_WRITE")) {
 		file = golden(name, suffix, "wb");
@@ -531,7 +513,7 @@ static void compare(const char *name, const char *suffix, const void *bytes, siz
 		fclose(file);
 	}
 	file = golden(name, suffix, "rb");
-	got = fread(wanted, 1, sizeof(wanted), file);
+	size_t got = fread(wanted, 1, sizeof(wanted), file);
 	fclose(file);
 	if (got != length || memcmp(wanted, bytes, length))
 		fail_msg("%s.%s differs from what is made today", name, suffix);
@@ -540,7 +522,6 @@ static void compare(const char *name, const char *suffix, const void *bytes, siz
 static void blocks_are_as_in_the_golden_vectors(void **state)
 {
 	union block block;
-
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LENGTH(vectors); i++) {
 		make(&vectors[i], &block);
@@ -551,11 +532,9 @@ static void blocks_are_as_in_the_golden_vectors(void **state)
 static void blocks_in_words_are_as_in_the_golden_vectors(void **state)
 {
 	union block block;
-
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LENGTH(vectors); i++) {
 		struct text text = TEXT_INIT;
-
 		make(&vectors[i], &block);
 		fmt_to_text(&block, &text);
 		compare(vectors[i].name, "txt", text_get(&text), strlen(text_get(&text)));
@@ -566,11 +545,9 @@ static void blocks_in_words_are_as_in_the_golden_vectors(void **state)
 static void sealed_blocks_are_good_for_whom_they_are_meant(void **state)
 {
 	union block block;
-
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LENGTH(vectors); i++) {
 		enum fmt_kind kind = vectors[i].kind, other = kind == FMT_LABEL ? FMT_ROOT : FMT_LABEL;
-
 		make(&vectors[i], &block);
 		assert_int_equal(fmt_verify(&block, kind, guid, GUID_PARTITION), FMT_GOOD);
 		assert_int_equal(fmt_verify(&block, kind, 0, UINT32_MAX), FMT_GOOD);
@@ -586,13 +563,11 @@ static void sealed_blocks_are_good_for_whom_they_are_meant(void **state)
 static void every_changed_byte_is_found(void **state)
 {
 	union block block;
-
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LENGTH(vectors); i++) {
 		make(&vectors[i], &block);
 		for (unsigned at = 0; at < BLOCK_SIZE; at++) {
 			uint8_t was = block.bytes[at];
-
 			block.bytes[at] ^= (uint8_t)(1u << at % 8);
 			assert_int_not_equal(fmt_verify(&block, vectors[i].kind, guid, GUID_PARTITION), FMT_GOOD);
 			block.bytes[at] = was;
@@ -605,15 +580,12 @@ static void every_changed_byte_is_found(void **state)
 static void hostile_blocks_can_be_put_in_words(void **state)
 {
 	union block block;
-
 	(void)state;
 	for (unsigned i = 0; i < 2000; i++) {
 		struct text text = TEXT_INIT;
 		uint64_t seed = hash_mix(i);
-
 		for (unsigned at = 0; at < BLOCK_SIZE; at += 8, seed = hash_mix(seed + 1)) {
 			uint64_t word = i % 2 ? seed : UINT64_MAX;
-
 			memcpy(block.bytes + at, &word, 8);
 		}
 		if (i % 8 < 6)
@@ -629,7 +601,6 @@ static void hostile_blocks_can_be_put_in_words(void **state)
 static void what_is_not_a_block_is_told_apart(void **state)
 {
 	union block block;
-
 	(void)state;
 	memset(&block, 0, sizeof(block));
 	assert_int_equal(fmt_verify(&block, FMT_LABEL, 0, 0), FMT_BLANK);
@@ -656,7 +627,6 @@ static void a_volume_page_is_nothing_but_ids(void **state)
 {
 	struct fmt_volume_page page = {0};
 	uint8_t bytes[BLOCK_SIZE] = {0x01, 0x02, 0x03, 0x04, 0x05, 0x06};
-
 	(void)state;
 	bytes[BLOCK_SIZE - 8] = 0xff;
 	page.id[0] = le64_of(0x060504030201);
@@ -685,7 +655,6 @@ static void entries_come_back_as_they_were_put(void **state)
 	struct values values = {0}, again = {0};
 	unsigned words = 0, at = 0;
 	struct entry e;
-
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LENGTH(entries); i++)
 		words = put_entry(&record, words, &entries[i], &values);
@@ -704,7 +673,6 @@ static void entries_come_back_as_they_were_put(void **state)
 static struct entry random_entry(uint64_t seed)
 {
 	struct entry e = entries[seed % ARRAY_LENGTH(entries)];
-
 	e.id = hash_mix(seed) & FMT_ID_MASK;
 	if (e.kind <= ENTRY_LOST || e.kind == ENTRY_FREE)
 		e.count = 1 + (unsigned)(seed >> 8) % 100;
@@ -724,13 +692,11 @@ static struct entry random_entry(uint64_t seed)
 static void a_record_of_any_entries_comes_back(void **state)
 {
 	struct entry put[RECORD_WORDS], e;
-
 	(void)state;
 	for (uint64_t round = 0; round < 2000; round++) {
 		struct fmt_record record = {0};
 		struct values values = {0};
 		unsigned words = 0, count = 0, at = 0;
-
 		for (uint64_t seed = hash_mix(round); words < RECORD_WORDS; seed = hash_mix(seed + 1)) {
 			e = random_entry(seed);
 			if (words + fmt_entry_words(e.kind, e.count) <= RECORD_WORDS)
@@ -781,14 +747,12 @@ static void entries_that_make_no_sense_are_refused(void **state)
 {
 	struct fmt_record record = {.head.count = le32_of(RECORD_WORDS)};
 	struct entry e;
-
 	(void)state;
 	for (unsigned kind = 0; kind <= UINT8_MAX; kind++) {
 		for (unsigned count = 0; count <= UINT8_MAX; count++) {
 			unsigned at = 0;
 			bool good = makes_sense(kind, count);
 			unsigned words = good ? fmt_entry_words((enum fmt_entry_kind)kind, count) : 0;
-
 			record.word[0] = first_word(kind, count);
 			assert_int_equal(fmt_entry_next(&record, &at, &e), good && words <= RECORD_WORDS);
 			assert_int_equal(at, words <= RECORD_WORDS ? words : 0);
@@ -802,14 +766,11 @@ static void entries_that_are_cut_off_are_refused(void **state)
 	struct fmt_record record = {0};
 	struct values values = {0};
 	struct entry e;
-
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LENGTH(entries); i++) {
 		unsigned words = put_entry(&record, 3, &entries[i], &values);
-
 		for (unsigned end = 0; end < words; end++) {
 			unsigned at = 3;
-
 			record.head.count = le32_of(end);
 			assert_false(fmt_entry_next(&record, &at, &e));
 			assert_int_equal(at, 3);
@@ -817,7 +778,6 @@ static void entries_that_are_cut_off_are_refused(void **state)
 	}
 	for (unsigned shift = 0; shift < 23; shift++) {
 		unsigned at = 0;
-
 		record.head.count = le32_of((RECORD_WORDS + 1) << shift);
 		record.word[0] = first_word(ENTRY_FREE, 1);
 		assert_false(fmt_entry_next(&record, &at, &e));
@@ -831,7 +791,6 @@ static void a_huge_level_does_not_wrap(void **state)
 	struct fmt_record record = {.head.count = le32_of(5)};
 	struct entry e;
 	unsigned at = 0;
-
 	(void)state;
 	record.word[0] = first_word(ENTRY_PAGE, 1);
 	record.word[2] = le64_of(UINT64_C(1) << 32);
@@ -846,14 +805,11 @@ static void hostile_entries_stay_within_their_record(void **state)
 {
 	struct fmt_record record = {0};
 	struct entry e;
-
 	(void)state;
 	for (uint64_t round = 0; round < 5000; round++) {
 		unsigned at = 0, words = (unsigned)(hash_mix(round) % (RECORD_WORDS + 1));
-
 		for (uint64_t i = 0; i < RECORD_WORDS; i++) {
 			uint64_t word = hash_mix(round * RECORD_WORDS + i);
-
 			record.word[i] = word % 3 ? first_word(word >> 8 & 15, word >> 16 & 7) : le64_of(word);
 		}
 		record.head.count = le32_of(words);
@@ -869,7 +825,6 @@ static void hostile_entries_stay_within_their_record(void **state)
 static void checks_are_the_same_or_not(void **state)
 {
 	struct fmt_check a = {le64_of(1), le64_of(2)}, b = a;
-
 	(void)state;
 	assert_true(fmt_check_same(&a, &b));
 	b.low = le64_of(3);
@@ -882,7 +837,6 @@ static void every_byte_of_a_block_counts(void **state)
 {
 	static uint8_t block[BLOCK_SIZE];
 	struct fmt_check check = fmt_check_of(block);
-
 	(void)state;
 	for (unsigned i = 0; i < BLOCK_SIZE; i++) {
 		block[i] = 1;
@@ -924,6 +878,5 @@ int main(void)
 		cmocka_unit_test(hostile_entries_stay_within_their_record),
 		cmocka_unit_test(checks_are_the_same_or_not),
 	};
-
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

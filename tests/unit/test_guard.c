@@ -31,7 +31,6 @@ struct device {
 static void *flush_late(void *context)
 {
 	struct device *device = context;
-
 	device->late_error = vdev_flush(device->guard);
 	return NULL;
 }
@@ -40,7 +39,6 @@ static int device_flush(struct vdev *vdev)
 {
 	struct device *device = (struct device *)vdev;
 	struct timespec pause = {.tv_nsec = 100 * 1000 * 1000};
-
 	if (device->flushes++ == 0 && device->has_latecomer) {
 		assert_int_equal(pthread_create(&device->latecomer, NULL, flush_late, device), 0);
 		nanosleep(&pause, NULL); /* it may come later than that: then it has one of its own all the same */
@@ -51,7 +49,6 @@ static int device_flush(struct vdev *vdev)
 static void device_submit(struct vdev *vdev, struct vdev_io *ios, unsigned count)
 {
 	struct device *device = (struct device *)vdev;
-
 	for (unsigned i = 0; i < count; i++) {
 		device->writes += ios[i].op == VDEV_WRITE;
 		ios[i].result = vdev_submit(device->memory, &ios[i], 1);
@@ -115,7 +112,6 @@ static void end(struct device *device)
 static void who_comes_amid_a_flush_gets_the_next(void **state)
 {
 	struct device device;
-
 	(void)state;
 	make(&device);
 	begin(&device, NULL);
@@ -131,7 +127,6 @@ static void who_comes_amid_a_flush_gets_the_next(void **state)
 static void after_a_failed_flush_none_succeeds(void **state)
 {
 	struct device device;
-
 	(void)state;
 	make(&device);
 	begin(&device, NULL);
@@ -165,7 +160,6 @@ static void take_over(struct vdev *memory, const struct layout *layout)
 	fmt_seal(&lease, FMT_LEASE, layout->guid, 0, 0);
 	for (unsigned copy = 0; copy < COPIES; copy++) {
 		uint64_t block = layout_area_block(layout, copy, AREA_LEASE);
-
 		assert_int_equal(vdev_write(memory, block * BLOCK_SIZE, &lease, sizeof(lease)), 0);
 	}
 }
@@ -175,7 +169,6 @@ static void nothing_is_changed(struct device *device)
 	static uint8_t block[BLOCK_SIZE];
 	struct iovec iov = {block, sizeof(block)};
 	unsigned before = device->writes;
-
 	assert_int_equal(vdev_write(device->guard, MIB, block, sizeof(block)), -LCPFS_E_TAKEN_OVER);
 	assert_int_equal(vdev_writev(device->guard, MIB, &iov, 1), -LCPFS_E_TAKEN_OVER);
 	assert_int_equal(vdev_discard(device->guard, MIB, MIB), -LCPFS_E_TAKEN_OVER);
@@ -195,7 +188,6 @@ static void a_lost_claim_ends_it(void **state)
 	struct device device;
 	struct layout layout;
 	struct claim *claim;
-
 	(void)state;
 	make(&device);
 	assert_int_equal(layout_plan(SIZE, 0, MIB, &layout, NULL), 0);
@@ -220,6 +212,5 @@ int main(void)
 		cmocka_unit_test(after_a_failed_flush_none_succeeds),
 		cmocka_unit_test(a_lost_claim_ends_it),
 	};
-
 	return cmocka_run_group_tests_name("guard", tests, NULL, NULL);
 }

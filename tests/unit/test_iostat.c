@@ -7,12 +7,10 @@
 static void buckets_cover_all_latencies_without_gaps(void **state)
 {
 	struct lcpfs_operation_stats stats[LCPFS_OPERATIONS];
-
 	(void)state;
 	for (unsigned i = 0; i + 1 < LCPFS_LATENCY_BUCKETS; i++) {
 		struct iostat io = {0};
 		uint64_t low = lcpfs_latency_bucket_us(i), high = lcpfs_latency_bucket_us(i + 1);
-
 		assert_true(low < high);
 		assert_true(low < 16 ? high == low + 1 : (high - low) * 8 <= low);
 		iostat_count(&io, LCPFS_READ, low, 0, 0);
@@ -27,7 +25,6 @@ static void the_longest_latency_is_in_the_last_bucket(void **state)
 {
 	struct lcpfs_operation_stats stats[LCPFS_OPERATIONS];
 	struct iostat io = {0};
-
 	(void)state;
 	iostat_count(&io, LCPFS_FLUSH, UINT64_MAX, 0, 0);
 	iostat_read(&io, stats);
@@ -38,7 +35,6 @@ static void failed_ones_are_errors_and_have_no_latency(void **state)
 {
 	struct lcpfs_operation_stats stats[LCPFS_OPERATIONS];
 	struct iostat io = {0};
-
 	(void)state;
 	iostat_count(&io, LCPFS_WRITE, 5, 4096, -LCPFS_E_IO);
 	iostat_count(&io, LCPFS_WRITE, 5, 4096, -LCPFS_E_NOSPC);
@@ -57,6 +53,5 @@ int main(void)
 		cmocka_unit_test(the_longest_latency_is_in_the_last_bucket),
 		cmocka_unit_test(failed_ones_are_errors_and_have_no_latency),
 	};
-
 	return cmocka_run_group_tests_name("iostat", tests, NULL, NULL);
 }

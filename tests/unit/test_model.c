@@ -58,7 +58,6 @@ static void open_store(struct pair *p, uint32_t volume_blocks, uint32_t count)
 	};
 	uint32_t *metaslabs = calloc(count, sizeof(*metaslabs));
 	struct lcpfs_failure failure;
-
 	assert_non_null(metaslabs);
 	for (uint32_t i = 0; i < count; i++)
 		metaslabs[i] = i;
@@ -72,7 +71,6 @@ static void write_to_store(struct pair *p, uint32_t block)
 {
 	static const uint8_t data[BLOCK_SIZE] = {1};
 	uint64_t offset = (uint64_t)block << BLOCK_SHIFT;
-
 	assert_int_equal(store_write(p->store, offset, data, sizeof(data), false, NULL), 0);
 	while (store_step(p->store) > 0)
 		;
@@ -81,7 +79,6 @@ static void write_to_store(struct pair *p, uint32_t block)
 static uint64_t device_blocks(struct pair *p)
 {
 	struct store_stats stats;
-
 	store_stats(p->store, &stats);
 	return stats.counters.device_blocks;
 }
@@ -97,7 +94,6 @@ static uint32_t pick(const struct scenario *s, struct sim_random *random, uint32
 static double run(struct pair *p, const struct scenario *s, struct sim_random *random, uint32_t writes)
 {
 	uint64_t store = device_blocks(p), model = sim_log_counts(p->log)->device;
-
 	for (uint32_t i = 1; i <= writes; i++) {
 		uint32_t block = pick(s, random, i);
 		write_to_store(p, block);
@@ -122,14 +118,12 @@ static void compare(const struct scenario *s)
 	uint32_t least = sim_log_metaslabs_min(&options, s->volume_blocks), count = least + s->metaslabs;
 	struct sim_random random = {1};
 	struct pair p;
-	double apart;
-
 	open_store(&p, s->volume_blocks, count);
 	for (uint32_t i = 0; i < s->volume_blocks; i++)
 		write_to_store(&p, i);
 	p.log = sim_log_new(&options, s->volume_blocks, count);
 	assert_int_equal(store_size_least(p.store), least);
-	apart = run(&p, s, &random, 12 * count * METASLAB_BLOCKS);
+	double apart = run(&p, s, &random, 12 * count * METASLAB_BLOCKS);
 	assert_true(apart < APART_MAX && apart > -APART_MAX);
 	sim_log_free(p.log);
 	store_abandon(p.store);
@@ -146,7 +140,6 @@ static void the_model_writes_what_the_store_writes(void **state)
 		{"few metaslabs, one head", 3 * MIB, 1, 3 * MIB, 0},
 		{"flushed every 8 blocks", 16 * MIB, 4, 16 * MIB, 8},
 	};
-
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LENGTH(scenarios); i++)
 		compare(&scenarios[i]);
@@ -155,6 +148,5 @@ static void the_model_writes_what_the_store_writes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(the_model_writes_what_the_store_writes)};
-
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -19,11 +19,9 @@ static void geometry_follows_from_the_size(void **state)
 		{UINT64_C(1) << 40, 64 * MB, 16380, 256},
 		{UINT64_C(60) << 40, 64 * MB, 980000, 256},
 	};
-
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
 		struct layout l;
-
 		assert_int_equal(layout_plan(cases[i].bytes, 0, 0, &l, NULL), 0);
 		assert_int_equal((uint64_t)l.metaslab_blocks * BLOCK_SIZE, cases[i].metaslab);
 		assert_true(l.metaslab_count >= cases[i].count_min);
@@ -39,7 +37,6 @@ static void impossible_geometry_is_refused(void **state)
 {
 	struct lcpfs_failure failure;
 	struct layout l;
-
 	(void)state;
 	assert_int_equal(layout_plan(16 * MB - 1, 0, 0, &l, &failure), -LCPFS_E_INVALID);
 	assert_non_null(strstr(failure.message, "16 MiB"));
@@ -58,7 +55,6 @@ static void a_pool_reopens_as_it_was_created(void **state)
 {
 	struct fixture f;
 	struct lcpfs_pool_info info;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(lcpfs_pool_get_info(f.pool, &info), 0);
@@ -79,7 +75,6 @@ static void creating_over_a_pool_needs_force(void **state)
 	struct lcpfs_create_options options = {0};
 	struct lcpfs_pool_info info;
 	struct fixture f;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, 0, 8 * MB), 0);
@@ -103,7 +98,6 @@ static void a_larger_pool_leaves_nothing_of_a_smaller_one(void **state)
 	struct lcpfs_create_options options = {.force = true};
 	uint8_t block[BLOCK_SIZE];
 	struct fixture f;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_close(&f), 0);
@@ -125,14 +119,12 @@ static void a_larger_pool_leaves_nothing_of_a_smaller_one(void **state)
 static void damage(struct fixture *f, uint64_t block, unsigned byte)
 {
 	struct simimage_damage flip = {.kind = SIMIMAGE_FLIP, .offset = block * BLOCK_SIZE + byte, .bit = 3};
-
 	simdisk_damage(f->disk, &flip);
 }
 
 static void either_label_is_enough(void **state)
 {
 	struct fixture f;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	struct layout l = f.pool->layout;
@@ -157,7 +149,6 @@ static void either_label_is_enough(void **state)
 static void write_label(struct fixture *f, struct fmt_label *label)
 {
 	uint64_t version = le16_get(label->head.version);
-
 	fmt_seal(label, FMT_LABEL, POOL_GUID, 0, 0);
 	if (version != FMT_VERSION) {
 		label->head.version = le16_of((uint16_t)version);
@@ -170,15 +161,14 @@ static void write_label(struct fixture *f, struct fmt_label *label)
 static void what_is_no_pool_of_ours_is_named(void **state)
 {
 	struct fixture f;
-	struct fmt_label label, good;
+	struct fmt_label good;
 	char text[BLOCK_SIZE];
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_close(&f), 0);
 	assert_int_equal(vdev_read(f.vdev, 0, &good, sizeof(good)), 0);
 
-	label = good;
+	struct fmt_label label = good;
 	label.head.version = le16_of(FMT_VERSION + 1);
 	write_label(&f, &label);
 	assert_int_equal(fixture_open(&f, false), -LCPFS_E_VERSION);
@@ -216,7 +206,6 @@ static void hostile_labels_are_refused(void **state)
 		0, 1, 255, 257, 65536, UINT32_MAX, UINT64_C(1) << 40, UINT64_MAX - 1, UINT64_MAX};
 	struct fixture f;
 	struct fmt_label good;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_close(&f), 0);
@@ -226,7 +215,6 @@ static void hostile_labels_are_refused(void **state)
 		for (size_t i = 0; i < ARRAY_LENGTH(values); i++) {
 			struct fmt_label label = good;
 			le64 value = le64_of(values[i]);
-
 			memcpy((uint8_t *)&label + at, &value, i % 2 ? 4 : 8);
 			write_label(&f, &label);
 			if (fixture_open(&f, true) == 0)
@@ -242,7 +230,6 @@ static void partitions_are_kept_over_a_restart(void **state)
 {
 	struct fixture f;
 	struct lcpfs_partition_info info;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, 6 * MB + 1, 9 * MB - 1), 0);
@@ -267,7 +254,6 @@ static void partitions_are_kept_over_a_restart(void **state)
 static void ids_are_never_used_again(void **state)
 {
 	struct fixture f;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, 0, 8 * MB), 0);
@@ -285,7 +271,6 @@ static void expect_refusal(struct fixture *f, const char *name, uint64_t min, ui
 			   int error, const char *words)
 {
 	uint64_t txg = le64_get(f->pool->uberblock.txg), free = fixture_free(f);
-
 	assert_int_equal(fixture_add(f, name, min, size, max), error);
 	if (!strstr(f->failure.message, words))
 		fail_msg("\"%s\" does not say \"%s\"", f->failure.message, words);
@@ -298,7 +283,6 @@ static void impossible_partitions_are_refused(void **state)
 	static const char *const names[] = {"", ".a", "-a", "a b", "a/b", "ä", "a\n"};
 	char name[66];
 	struct fixture f;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "a", 40 * MB, 0, 50 * MB), 0);
@@ -331,7 +315,6 @@ static void all_slots_can_be_used(void **state)
 {
 	struct fixture f;
 	char name[16];
-
 	(void)state;
 	fixture_new(&f, 128 * MB);
 	for (unsigned i = 0; i < 16; i++) {
@@ -351,7 +334,6 @@ static void a_partition_in_use_is_not_removed(void **state)
 {
 	struct lcpfs_partition *partition;
 	struct fixture f;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, 0, 8 * MB), 0);
@@ -371,12 +353,10 @@ static void a_partition_in_use_is_not_removed(void **state)
 static void removed_space_is_discarded(void **state)
 {
 	struct fixture f;
-	uint64_t before;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, 10 * MB, 10 * MB), 0);
-	before = simdisk_counts(f.disk)->discarded_bytes;
+	uint64_t before = simdisk_counts(f.disk)->discarded_bytes;
 	assert_int_equal(lcpfs_partition_remove(f.pool, "a", NULL), 0);
 	assert_int_equal(simdisk_counts(f.disk)->discarded_bytes - before, 10 * MB);
 	assert_int_equal(map_available(f.pool), 62);
@@ -392,7 +372,6 @@ static void ranges_outside_of_the_volume_are_refused(void **state)
 	struct fixture f;
 	bool data;
 	uint64_t end;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, 0, 8 * MB), 0);
@@ -415,7 +394,6 @@ static void a_write_in_pieces_is_durable_as_a_whole(void **state)
 	static uint8_t bytes[MB];
 	struct lcpfs_partition *p;
 	struct fixture f;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, 0, 8 * MB), 0);
@@ -435,7 +413,6 @@ static void a_write_in_pieces_is_durable_as_a_whole(void **state)
 static void resizing_keeps_the_data(void **state)
 {
 	struct fixture f;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, 20 * MB, 40 * MB), 0);
@@ -462,7 +439,6 @@ static void resizing_keeps_the_data(void **state)
 static void impossible_sizes_are_refused(void **state)
 {
 	struct fixture f;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, 20 * MB, 62 * MB), 0);
@@ -500,7 +476,6 @@ static bool stop_after_two(void *context, uint64_t done, uint64_t total)
 static void a_resize_can_be_stopped(void **state)
 {
 	struct fixture f;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, 20 * MB, 30 * MB), 0);
@@ -514,7 +489,6 @@ static void a_resize_can_be_stopped(void **state)
 static struct part *held(struct fixture *f, const char *name)
 {
 	struct part *part = part_named(f->pool, name);
-
 	assert_non_null(part);
 	part_hold(part);
 	return part;
@@ -524,7 +498,6 @@ static void metaslabs_move_between_partitions(void **state)
 {
 	struct fixture f;
 	struct move move;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "a", 8 * MB, 40 * MB, 40 * MB), 0);
@@ -556,7 +529,6 @@ static void moves_stop_at_the_min(void **state)
 {
 	struct fixture f;
 	struct move move;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "a", 10 * MB, 40 * MB, 40 * MB), 0);
@@ -582,14 +554,12 @@ static void a_full_writer_gets_free_space_up_to_its_max(void **state)
 	struct lcpfs_event events[8];
 	struct fixture f;
 	size_t count;
-	int error;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, LEAST, 20 * MB), 0);
 	assert_int_equal(fixture_write(&f, "a", 0, 2500, 1), 0);
 	assert_true(fixture_size(&f, "a") > 9 * MB);
-	error = fixture_write(&f, "a", 2500, 2600, 1);
+	int error = fixture_write(&f, "a", 2500, 2600, 1);
 	assert_int_equal(error, -LCPFS_E_NOSPC); /* its volume is as large as its max, so it cannot all fit */
 	assert_int_equal(fixture_size(&f, "a"), 20 * MB);
 	fixture_expect(&f, "a", 0, 2500, 1);
@@ -614,7 +584,6 @@ static void without_free_space_others_give_in_every_mode(void **state)
 	(void)state;
 	for (enum lcpfs_engine_mode mode = LCPFS_ENGINE_OFF; mode <= LCPFS_ENGINE_ON; mode++) {
 		struct fixture f;
-
 		fill_pool_but_for(&f, mode);
 		assert_int_equal(fixture_write(&f, "full", 0, 2500, 1), 0);
 		assert_true(fixture_size(&f, "full") > 9 * MB);
@@ -631,7 +600,6 @@ static void without_free_space_others_give_in_every_mode(void **state)
 static void every_giver_is_tried(void **state)
 {
 	struct fixture f;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "stuck", LEAST, 30 * MB, 30 * MB), 0);
@@ -655,7 +623,6 @@ static void every_giver_is_tried(void **state)
 static void nobody_is_taken_below_its_min(void **state)
 {
 	struct fixture f;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(lcpfs_pool_set_tune(f.pool, LCPFS_ENGINE_ON, NULL), 0);
@@ -671,7 +638,6 @@ static void nobody_is_taken_below_its_min(void **state)
 static void a_newcomer_is_made_room_in_mode_on(void **state)
 {
 	struct fixture f;
-
 	(void)state;
 	fill_pool_but_for(&f, LCPFS_ENGINE_OBSERVE);
 	expect_refusal(&f, "new", 8 * MB, 0, 8 * MB, -LCPFS_E_NOSPC, "only 0M");
@@ -697,8 +663,6 @@ static void the_mode_and_what_was_learned_survive(void **state)
 	struct fixture f;
 	struct lcpfs_pool_info before, after;
 	uint8_t *a = malloc(1 << 16), *b = malloc(1 << 16);
-	size_t length;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, 10 * MB, 40 * MB), 0);
@@ -709,7 +673,7 @@ static void the_mode_and_what_was_learned_survive(void **state)
 		rounds(&f, 1);
 	}
 	assert_int_equal(lcpfs_pool_get_info(f.pool, &before), 0);
-	length = lcpfs_engine_save(f.pool->engine, a, 1 << 16);
+	size_t length = lcpfs_engine_save(f.pool->engine, a, 1 << 16);
 	assert_int_equal(fixture_close(&f), 0);
 	assert_int_equal(fixture_open(&f, false), 0);
 	assert_int_equal(lcpfs_pool_get_info(f.pool, &after), 0);
@@ -728,7 +692,6 @@ static void events_are_a_ring_that_survives(void **state)
 	struct lcpfs_event *list = calloc(2000, sizeof(*list));
 	struct fixture f;
 	size_t count;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	for (unsigned i = 0; i < 1000; i++) {
@@ -744,7 +707,6 @@ static void events_are_a_ring_that_survives(void **state)
 	assert_true(count >= 512 && count <= 520);
 	for (size_t i = 0; i < count; i++) {
 		char text[32];
-
 		assert_int_equal(list[i].number, 1000 - count + i + 1);
 		snprintf(text, sizeof(text), "event %u", (unsigned)list[i].number);
 		assert_string_equal(list[i].text, text);
@@ -770,7 +732,6 @@ static size_t count_kind(struct fixture *f, enum lcpfs_event_kind kind)
 {
 	struct lcpfs_event *list = calloc(600, sizeof(*list));
 	size_t count, found = 0;
-
 	assert_int_equal(lcpfs_pool_events(f->pool, 0, list, 600, &count), 0);
 	for (size_t i = 0; i < count; i++)
 		found += list[i].kind == kind;
@@ -785,7 +746,6 @@ static void moves_tell_true_sizes(struct fixture *f)
 	struct lcpfs_partition_info hot = fixture_info(f, "hot"), cold = fixture_info(f, "cold");
 	bool is_newest = true;
 	size_t count;
-
 	assert_int_equal(lcpfs_pool_events(f->pool, 0, list, 600, &count), 0);
 	for (struct lcpfs_event *e = list + count; e-- > list;) {
 		if (e->kind != LCPFS_EVENT_MOVED)
@@ -805,7 +765,6 @@ static size_t outcomes_of(struct fixture *f)
 {
 	struct lcpfs_engine_outcome *list = calloc(LCPFS_ENGINE_OUTCOMES_MAX, sizeof(*list));
 	size_t count = lcpfs_engine_get_outcomes(f->pool->engine, list, LCPFS_ENGINE_OUTCOMES_MAX);
-
 	free(list);
 	return count;
 }
@@ -815,7 +774,6 @@ static void load_hot(struct fixture *f, unsigned seconds, uint64_t *seed)
 {
 	struct lcpfs_partition *hot, *cold;
 	uint8_t bytes[BLOCK_SIZE];
-
 	assert_int_equal(lcpfs_partition_open(f->pool, "hot", &hot, NULL), 0);
 	assert_int_equal(lcpfs_partition_open(f->pool, "cold", &cold, NULL), 0);
 	for (unsigned s = 0; s < seconds; s++) {
@@ -862,7 +820,6 @@ static void the_engine_moves_boundaries_in_mode_on(void **state)
 {
 	struct fixture f;
 	uint64_t seed = 1;
-
 	(void)state;
 	new_hot_and_cold(&f, LCPFS_ENGINE_ON);
 	for (unsigned i = 0; i < 40 && !count_kind(&f, LCPFS_EVENT_MOVED); i++)
@@ -891,7 +848,6 @@ static void copies_are_as_counted(struct fixture *f)
 	struct part *hot = part_named(f->pool, "hot");
 	struct lcpfs_engine_decision d;
 	struct store_stats stats;
-
 	store_stats(hot->store, &stats);
 	assert_int_equal(lcpfs_pool_explain(f->pool, "hot", &d, NULL), 0);
 	const struct lcpfs_engine_side *side = d.to.id == hot->id ? &d.to : &d.from;
@@ -904,7 +860,6 @@ static void the_engine_moves_nothing_in_mode_observe(void **state)
 {
 	struct fixture f;
 	uint64_t seed = 1;
-
 	(void)state;
 	new_hot_and_cold(&f, LCPFS_ENGINE_OBSERVE);
 	load_hot(&f, 150, &seed);
@@ -920,7 +875,6 @@ static void explain_names_the_partition(void **state)
 {
 	struct lcpfs_engine_decision d;
 	struct fixture f;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, 10 * MB, 40 * MB), 0);
@@ -936,14 +890,12 @@ static void a_read_only_pool_writes_nothing(void **state)
 {
 	struct lcpfs_partition *p;
 	struct fixture f;
-	uint64_t changes;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, 10 * MB, 40 * MB), 0);
 	assert_int_equal(fixture_write(&f, "a", 0, 100, 1), 0);
 	pool_abandon(f.pool); /* not closed: reading has to roll forward */
-	changes = simdisk_counts(f.disk)->changes;
+	uint64_t changes = simdisk_counts(f.disk)->changes;
 	assert_int_equal(fixture_open(&f, true), 0);
 	fixture_expect(&f, "a", 0, 100, 1);
 	assert_int_equal(fixture_add(&f, "b", LEAST, 0, 8 * MB), -LCPFS_E_READ_ONLY);
@@ -996,6 +948,5 @@ int main(void)
 		cmocka_unit_test(explain_names_the_partition),
 		cmocka_unit_test(a_read_only_pool_writes_nothing),
 	};
-
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

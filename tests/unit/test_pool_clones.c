@@ -28,7 +28,6 @@ static const char *names(struct fixture *f)
 	static char text[1000];
 	struct lcpfs_clone_info list[8];
 	size_t count, length = 0;
-
 	assert_int_equal(lcpfs_clone_list(f->pool, list, 8, &count), 0);
 	text[0] = '\0';
 	for (size_t i = 0; i < MIN_OF(count, (size_t)8); i++)
@@ -41,7 +40,6 @@ static uint64_t features(struct fixture *f, const char *name)
 {
 	uint32_t page = layout_partition_page(&f->pool->layout, part_named(f->pool, name)->slot);
 	const struct fmt_partition *p = txg_current(f->pool, page);
-
 	return le64_get(p->features.incompatible);
 }
 
@@ -70,7 +68,6 @@ static void a_clone_is_a_volume(void **state)
 	bool data, unsettled;
 	uint64_t end;
 	size_t done;
-
 	(void)state;
 	new_pool(&f);
 	assert_int_equal(features(&f, "a"), PARTITION_SNAPSHOTS);
@@ -127,7 +124,6 @@ static void names_are_of_one_pool(void **state)
 	struct lcpfs_partition_info info;
 	const char *twice[] = {"c", "c"}, *one_wrong[] = {"c", "d"}, *snapshot = "c@x";
 	struct fixture f;
-
 	(void)state;
 	new_pool(&f);
 	assert_int_equal(take(&f, "b@one"), 0);
@@ -161,7 +157,6 @@ static void what_is_in_use_stays(void **state)
 	struct lcpfs_snapshot_options force = {.force = true};
 	struct lcpfs_partition *c;
 	struct fixture f;
-
 	(void)state;
 	new_pool(&f);
 	assert_int_equal(make_clone(&f, "a@one", "c"), 0);
@@ -193,7 +188,6 @@ static void a_read_only_pool_has_them(void **state)
 	struct lcpfs_partition *c;
 	uint8_t block[BLOCK_SIZE] = {0};
 	struct fixture f;
-
 	(void)state;
 	new_pool(&f);
 	assert_int_equal(make_clone(&f, "a@one", "c"), 0);
@@ -217,12 +211,10 @@ static void a_schedule_leaves_what_is_cloned(void **state)
 	struct lcpfs_partition_info info;
 	struct fixture f;
 	size_t count;
-
 	(void)state;
 	new_pool(&f);
 	for (int i = 0; i < 4; i++) {
 		char name[64];
-
 		snprintf(name, sizeof(name), "a@hourly-2023-11-14_%02d:59", i);
 		assert_int_equal(take(&f, name), 0);
 	}
@@ -245,7 +237,6 @@ struct maker {
 static void *make_one(void *context)
 {
 	struct maker *m = context;
-
 	m->error = lcpfs_clone_create(m->pool, m->snapshot, "same", false, NULL);
 	return NULL;
 }
@@ -254,14 +245,12 @@ static void *make_one(void *context)
 static void two_want_one_name(void **state)
 {
 	struct fixture f;
-
 	(void)state;
 	new_pool(&f);
 	assert_int_equal(take(&f, "b@one"), 0);
 	for (int i = 0; i < 20; i++) {
 		struct maker maker[2] = {{f.pool, "a@one", 0}, {f.pool, "b@one", 0}};
 		pthread_t thread[2];
-
 		for (int k = 0; k < 2; k++)
 			assert_int_equal(pthread_create(&thread[k], NULL, make_one, &maker[k]), 0);
 		for (int k = 0; k < 2; k++)
@@ -275,7 +264,6 @@ static void two_want_one_name(void **state)
 static int promote(struct fixture *f, const char *name)
 {
 	char partition[LCPFS_NAME_MAX + 1];
-
 	return lcpfs_clone_promote(f->pool, name, false, partition, &f->failure);
 }
 
@@ -287,7 +275,6 @@ static void a_clone_takes_the_place(void **state)
 	struct lcpfs_partition_info info;
 	struct lcpfs_partition *p;
 	struct fixture f;
-
 	(void)state;
 	new_pool(&f);
 	assert_int_equal(make_clone(&f, "a@one", "c"), 0);
@@ -319,7 +306,6 @@ static void a_clone_takes_the_place(void **state)
 	assert_string_equal(names(&f), "c of a@one");
 	for (size_t i = 0; i < ARRAY_LENGTH(lengths); i++) {
 		struct lcpfs_partition_change change = {.volume_bytes = lengths[i], .thin = true};
-
 		assert_int_equal(lcpfs_partition_set(f.pool, "a", &change, NULL, NULL, &info, &f.failure), 0);
 		assert_int_equal(promote(&f, "c"), -LCPFS_E_RANGE);
 	}
@@ -350,14 +336,12 @@ static void must_be_whole(struct fixture *f, bool *promoted)
 
 static struct simimage *about_to_promote(void)
 {
-	struct simimage *image;
 	struct fixture f;
-
 	new_pool(&f);
 	assert_int_equal(make_clone(&f, "a@one", "c"), 0);
 	assert_int_equal(fixture_write(&f, "a", 0, 50, 2), 0);
 	assert_int_equal(fixture_write(&f, "c", 0, 50, 3), 0);
-	image = simimage_clone(simdisk_content(f.disk));
+	struct simimage *image = simimage_clone(simdisk_content(f.disk));
 	fixture_done(&f);
 	return image;
 }
@@ -368,7 +352,6 @@ static void a_cut_amid_promoting_leaves_it_done_or_not(void **state)
 	struct simimage *image = about_to_promote();
 	unsigned done = 0, not_done = 0;
 	bool stopped = true;
-
 	(void)state;
 	for (uint64_t at = 0; stopped; at++) {
 		for (unsigned fate = 0; fate < 4; fate++) {
@@ -376,7 +359,6 @@ static void a_cut_amid_promoting_leaves_it_done_or_not(void **state)
 								       SIMDISK_SCATTER};
 			struct fixture f;
 			bool promoted;
-
 			fixture_init(&f, image);
 			assert_int_equal(fixture_open(&f, false), 0);
 			simdisk_stop_at(f.disk, simdisk_counts(f.disk)->changes + at);
@@ -401,7 +383,6 @@ static void a_cut_amid_making_or_destroying_leaves_it_done_or_not(void **state)
 {
 	struct simimage *with = about_to_promote(), *without;
 	struct fixture f;
-
 	(void)state;
 	new_pool(&f);
 	assert_int_equal(fixture_write(&f, "a", 0, 50, 2), 0);
@@ -410,7 +391,6 @@ static void a_cut_amid_making_or_destroying_leaves_it_done_or_not(void **state)
 	for (unsigned making = 0; making < 2; making++) {
 		unsigned there = 0, gone = 0;
 		bool stopped = true;
-
 		for (uint64_t at = 0; stopped || at % 2; at++) {
 			fixture_init(&f, making ? without : with);
 			assert_int_equal(fixture_open(&f, false), 0);
@@ -445,11 +425,9 @@ static void a_fault_amid_promoting_leaves_it_done_or_not(void **state)
 {
 	static const enum simdisk_kind kinds[] = {SIMDISK_WRITE, SIMDISK_FLUSH};
 	struct simimage *image = about_to_promote();
-
 	(void)state;
 	for (unsigned way = 0; way < 4; way++) {
 		bool met = true;
-
 		for (uint64_t at = 0; met; at++) {
 			struct simdisk_fault fault = {.kind = kinds[way / 2],
 						      .error = LCPFS_E_IO,
@@ -458,7 +436,6 @@ static void a_fault_amid_promoting_leaves_it_done_or_not(void **state)
 						      .effect = SIMDISK_FAILS};
 			struct fixture f;
 			bool promoted;
-
 			fixture_init(&f, image);
 			assert_int_equal(fixture_open(&f, false), 0);
 			simdisk_add_fault(f.disk, &fault);
@@ -493,6 +470,5 @@ int main(void)
 		cmocka_unit_test(a_cut_amid_making_or_destroying_leaves_it_done_or_not),
 		cmocka_unit_test(a_fault_amid_promoting_leaves_it_done_or_not),
 	};
-
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -37,10 +37,8 @@ static void verify_partition(struct fixture *f, const char *name, bool must, boo
 static void verify_state(struct cuts *cuts, const struct simimage *image)
 {
 	struct fixture f;
-	int error;
-
 	fixture_init(&f, image);
-	error = fixture_open(&f, true);
+	int error = fixture_open(&f, true);
 	if (error) {
 		if (cuts->created)
 			fail_msg("it does not open: %s", f.failure.message);
@@ -65,7 +63,6 @@ static void verify_state(struct cuts *cuts, const struct simimage *image)
 static void cut_here(void *context, struct simdisk *disk, uint64_t change)
 {
 	struct cuts *cuts = context;
-
 	for (unsigned i = 0; i < 2 + SCATTERS; i++) {
 		struct simdisk_fate fate = {
 			.kind = i == 0   ? SIMDISK_NONE
@@ -74,7 +71,6 @@ static void cut_here(void *context, struct simdisk *disk, uint64_t change)
 			.seed = change * 31 + i,
 		};
 		struct simimage *image = simdisk_image(disk, &fate);
-
 		verify_state(cuts, image);
 		simimage_free(image);
 		cuts->states++;
@@ -84,7 +80,6 @@ static void cut_here(void *context, struct simdisk *disk, uint64_t change)
 static void begin(struct cuts *cuts, struct fixture *f)
 {
 	struct simimage *image = simimage_new(32 * MB);
-
 	memset(cuts, 0, sizeof(*cuts));
 	cuts->f = f;
 	fixture_init(f, image);
@@ -94,7 +89,6 @@ static void begin(struct cuts *cuts, struct fixture *f)
 static void create(struct fixture *f)
 {
 	struct lcpfs_create_options options = {0};
-
 	assert_int_equal(pool_create_vdev(f->vdev, &f->clock, &options, POOL_GUID, &f->failure), 0);
 }
 
@@ -102,7 +96,6 @@ static void creating_is_all_or_nothing(void **state)
 {
 	struct fixture f;
 	struct cuts cuts;
-
 	(void)state;
 	begin(&cuts, &f);
 	simdisk_on_change(f.disk, cut_here, &cuts);
@@ -117,7 +110,6 @@ static void a_pool_survives_power_cuts_everywhere(void **state)
 {
 	struct fixture f;
 	struct cuts cuts;
-
 	(void)state;
 	begin(&cuts, &f);
 	create(&f);
@@ -161,7 +153,6 @@ static void recovery_survives_power_cuts(void **state)
 	struct fixture f, again;
 	struct cuts cuts;
 	struct simimage *image;
-
 	(void)state;
 	begin(&cuts, &f);
 	create(&f);
@@ -190,14 +181,12 @@ static void recovery_survives_power_cuts(void **state)
 static uint64_t changes_of_opening(unsigned partitions)
 {
 	struct fixture f;
-	uint64_t before;
-
 	fixture_new(&f, 128 * MB);
 	for (unsigned i = 0; i < partitions; i++)
 		assert_int_equal(fixture_add(&f, (char[]){(char)('a' + i), 0}, LEAST, LEAST, 8 * MB), 0);
 	assert_int_equal(fixture_write(&f, "a", 0, 10, 1), 0);
 	assert_int_equal(fixture_close(&f), 0);
-	before = simdisk_counts(f.disk)->changes;
+	uint64_t before = simdisk_counts(f.disk)->changes;
 	assert_int_equal(fixture_open(&f, false), 0);
 	assert_int_equal(fixture_close(&f), 0);
 	before = simdisk_counts(f.disk)->changes - before;
@@ -218,24 +207,20 @@ static void opening_a_closed_pool_writes_to_no_partition(void **state)
 static void every_write_error_leaves_a_whole_pool(void **state)
 {
 	unsigned failed = 0, run = 0;
-
 	(void)state;
 	for (;; run++) {
 		struct simdisk_fault fault = {
 			.kind = SIMDISK_CHANGE, .at = run, .effect = SIMDISK_FAILS, .error = LCPFS_E_IO};
 		struct fixture f;
-		bool added, hit;
-		int error;
-
 		fixture_new(&f, 32 * MB);
 		assert_int_equal(fixture_add(&f, "a", LEAST, 9 * MB, 14 * MB), 0);
 		assert_int_equal(fixture_write(&f, "a", 0, 100, 1), 0);
 		simdisk_add_fault(f.disk, &fault);
-		added = fixture_add(&f, "b", LEAST, LEAST, 8 * MB) == 0;
-		error = fixture_resize(&f, "a", 11 * MB);
+		bool added = fixture_add(&f, "b", LEAST, LEAST, 8 * MB) == 0;
+		int error = fixture_resize(&f, "a", 11 * MB);
 		error |= fixture_resize(&f, "a", 8 * MB);
 		error |= added ? lcpfs_partition_remove(f.pool, "b", &f.failure) : 0;
-		hit = simdisk_fault_hits(f.disk) > 0;
+		bool hit = simdisk_fault_hits(f.disk) > 0;
 		error |= fixture_close(&f);
 		failed += error || !added;
 		simdisk_clear_faults(f.disk);
@@ -257,7 +242,6 @@ static void a_failed_uberblock_suspends_the_pool(void **state)
 {
 	struct fixture f;
 	struct lcpfs_pool_info info;
-
 	(void)state;
 	fixture_new(&f, 32 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, 9 * MB, 14 * MB), 0);
@@ -284,7 +268,6 @@ static void a_failed_uberblock_suspends_the_pool(void **state)
 static void a_failed_page_write_changes_nothing(void **state)
 {
 	struct fixture f;
-
 	(void)state;
 	fixture_new(&f, 32 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, 9 * MB, 14 * MB), 0);
@@ -316,7 +299,6 @@ static void a_failed_flush_reaches_everybody(void **state)
 {
 	struct lcpfs_pool_info info;
 	struct fixture f;
-
 	(void)state;
 	fixture_new(&f, 32 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, 6 * MB, 6 * MB), 0);
@@ -342,14 +324,12 @@ static void flip(struct fixture *f, uint64_t block)
 {
 	struct simimage_damage damage = {.kind = SIMIMAGE_FLIP,
 					 .offset = block * BLOCK_SIZE + hash_mix(block) % BLOCK_SIZE};
-
 	simdisk_damage(f->disk, &damage);
 }
 
 static bool is_blank(struct fixture *f, uint64_t block)
 {
 	uint8_t bytes[BLOCK_SIZE];
-
 	assert_int_equal(vdev_read(f->vdev, block * BLOCK_SIZE, bytes, BLOCK_SIZE), 0);
 	return bytes[0] == 0 && memcmp(bytes, bytes + 1, BLOCK_SIZE - 1) == 0;
 }
@@ -359,9 +339,11 @@ static bool damage(struct fixture *f, uint64_t block, enum simimage_damage_kind 
 		   const struct simimage *old)
 {
 	uint8_t before[BLOCK_SIZE], after[BLOCK_SIZE];
-	struct simimage_damage how = {.kind = kind, .offset = block * BLOCK_SIZE, .length = BLOCK_SIZE,
-				      .other = other * BLOCK_SIZE, .old = old};
-
+	struct simimage_damage how = {.kind = kind,
+				      .offset = block * BLOCK_SIZE,
+				      .length = BLOCK_SIZE,
+				      .other = other * BLOCK_SIZE,
+				      .old = old};
 	if (kind == SIMIMAGE_FLIP)
 		how.offset += hash_mix(block) % BLOCK_SIZE;
 	assert_int_equal(vdev_read(f->vdev, block * BLOCK_SIZE, before, BLOCK_SIZE), 0);
@@ -373,27 +355,23 @@ static bool damage(struct fixture *f, uint64_t block, enum simimage_damage_kind 
 /* Every block of an area that means anything, one at a time: check finds it, opening repairs it. */
 static void rot_of_any_pool_block_is_found_and_repaired(void **state)
 {
-	static const enum simimage_damage_kind kinds[] = {SIMIMAGE_FLIP, SIMIMAGE_ZERO, SIMIMAGE_REPEAT, SIMIMAGE_STALE};
-	struct simimage *old;
+	static const enum simimage_damage_kind kinds[] = {SIMIMAGE_FLIP, SIMIMAGE_ZERO, SIMIMAGE_REPEAT,
+							  SIMIMAGE_STALE};
 	struct fixture f;
-	struct layout l;
 	unsigned injected = 0, found = 0;
-
 	(void)state;
 	fixture_new(&f, 32 * MB);
-	old = simimage_clone(simdisk_content(f.disk));
+	struct simimage *old = simimage_clone(simdisk_content(f.disk));
 	assert_int_equal(fixture_add(&f, "a", LEAST, 9 * MB, 14 * MB), 0);
 	assert_int_equal(lcpfs_pool_set_lease(f.pool, "/c", "/n"), 0);
-	l = f.pool->layout;
+	struct layout l = f.pool->layout;
 	assert_int_equal(fixture_close(&f), 0);
 	assert_int_equal(fixture_check(&f, true), 0);
 	for (unsigned run = 0; run < COPIES * ARRAY_LENGTH(kinds); run++) {
 		enum simimage_damage_kind kind = kinds[run / COPIES];
 		unsigned copy = run % COPIES;
-
 		for (uint64_t i = 0; i < AREA_PAGES + 2 * (uint64_t)layout_page_count(&l); i++) {
 			uint64_t block = layout_area_block(&l, copy, i), damaged;
-
 			if (i >= AREA_PAGES) {
 				/* Only the current slot of a page means anything. */
 				uint32_t page = (uint32_t)(i - AREA_PAGES) / 2;
@@ -432,17 +410,14 @@ static void scrub_repairs_what_rots_meanwhile(void **state)
 {
 	struct lcpfs_care care = {0};
 	struct fixture f;
-	uint32_t pages;
-
 	(void)state;
 	fixture_new(&f, 32 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, 9 * MB, 14 * MB), 0);
 	assert_int_equal(lcpfs_pool_scrub(f.pool, &care, &f.failure), 0);
 	assert_int_equal(care.damaged, 0);
-	pages = layout_page_count(&f.pool->layout);
+	uint32_t pages = layout_page_count(&f.pool->layout);
 	for (uint32_t page = 0; page < pages; page++) {
 		unsigned slot = f.pool->uberblock.slot_map[page / 8] >> page % 8 & 1;
-
 		flip(&f, layout_page_block(&f.pool->layout, page % 2, page, slot));
 		if (page % 3 == 0) /* memory still has it */
 			flip(&f, layout_page_block(&f.pool->layout, 1 - page % 2, page, slot));
@@ -464,7 +439,6 @@ static void scrub_repairs_what_rots_meanwhile(void **state)
 static uint64_t place_of(struct fixture *f, uint64_t block, uint64_t generation)
 {
 	uint8_t wanted[BLOCK_SIZE], got[BLOCK_SIZE];
-
 	fixture_pattern(block, generation, wanted);
 	for (uint64_t b = 0; b < f->vdev->size_bytes / BLOCK_SIZE; b++) {
 		assert_int_equal(vdev_read(f->vdev, b * BLOCK_SIZE, got, BLOCK_SIZE), 0);
@@ -484,7 +458,6 @@ struct watch { /* how a scrub or check goes on */
 static bool watch_progress(void *context, uint64_t done, uint64_t total)
 {
 	struct watch *w = context;
-
 	assert_true(done >= w->last && done <= total && total >= w->total);
 	w->last = done;
 	w->total = total;
@@ -498,7 +471,6 @@ static void watch_found(void *context, const struct lcpfs_finding *finding)
 	struct lcpfs_partition_info list[4];
 	struct lcpfs_pool_info info;
 	size_t count;
-
 	memcpy(w->partition, finding->partition, sizeof(w->partition));
 	if (!w->pool)
 		return;
@@ -509,7 +481,6 @@ static void watch_found(void *context, const struct lcpfs_finding *finding)
 static struct lcpfs_care watched_scrub(struct fixture *f, struct watch *w)
 {
 	struct lcpfs_care care = {.found = watch_found, .progress = watch_progress, .context = w};
-
 	*w = (struct watch){.pool = f->pool};
 	assert_int_equal(lcpfs_pool_scrub(f->pool, &care, &f->failure), 0);
 	assert_true(w->calls > 0 && w->last == w->total);
@@ -519,7 +490,6 @@ static struct lcpfs_care watched_scrub(struct fixture *f, struct watch *w)
 static struct lcpfs_pool_info pool_info(struct fixture *f)
 {
 	struct lcpfs_pool_info info;
-
 	assert_int_equal(lcpfs_pool_get_info(f->pool, &info), 0);
 	return info;
 }
@@ -546,7 +516,6 @@ static void what_a_scrub_found_is_kept_until_the_next(void **state)
 	struct lcpfs_pool_info info;
 	struct fixture f;
 	struct watch w;
-
 	(void)state;
 	new_with_rot(&f);
 	assert_int_equal(pool_info(&f).last_scrub_s, 0);
@@ -579,7 +548,6 @@ static void a_read_that_met_damage_is_not_forgotten(void **state)
 	uint8_t bytes[BLOCK_SIZE];
 	struct fixture f;
 	struct watch w;
-
 	(void)state;
 	new_with_rot(&f);
 	reopen(&f, false); /* what was written is in the cache, and good there */
@@ -607,7 +575,6 @@ static void check_names_the_partition_and_comes_to_its_total(void **state)
 	struct watch w = {0};
 	struct lcpfs_care care = {.data = true, .found = watch_found, .progress = watch_progress, .context = &w};
 	struct fixture f;
-
 	(void)state;
 	new_with_rot(&f);
 	assert_int_equal(fixture_close(&f), 0);
@@ -623,7 +590,6 @@ static void what_scrub_finds_in_the_pool_is_told_without_its_lock(void **state)
 {
 	struct fixture f;
 	struct watch w;
-
 	(void)state;
 	fixture_new(&f, 32 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, 8 * MB, 8 * MB), 0);
@@ -636,13 +602,11 @@ static void what_scrub_finds_in_the_pool_is_told_without_its_lock(void **state)
 
 static void a_lost_partition_leaves_the_others_alone(void **state)
 {
-	struct lcpfs_partition_info info;
 	struct lcpfs_partition *partition;
 	struct lcpfs_pool_info pool_info;
 	struct lcpfs_engine_decision decision;
 	struct lcpfs_engine_partition known;
 	struct fixture f;
-
 	(void)state;
 	fixture_new(&f, 32 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, 6 * MB, 8 * MB), 0);
@@ -658,7 +622,7 @@ static void a_lost_partition_leaves_the_others_alone(void **state)
 	assert_int_equal(fixture_open(&f, false), 0);
 	assert_int_equal(lcpfs_pool_get_info(f.pool, &pool_info), 0);
 	assert_int_equal(pool_info.health, LCPFS_HEALTH_DEGRADED);
-	info = fixture_info(&f, "a");
+	struct lcpfs_partition_info info = fixture_info(&f, "a");
 	assert_true(info.faulted);
 	assert_int_equal(info.size_blocks, 6 * MB / BLOCK_SIZE);
 	assert_int_equal(lcpfs_pool_explain(f.pool, "a", &decision, &f.failure), 0);
@@ -686,13 +650,11 @@ static void a_lost_partition_leaves_the_others_alone(void **state)
 static void pages_lost_twice_are_told(void **state)
 {
 	struct fixture f;
-	struct layout l;
-
 	(void)state;
 	fixture_new(&f, 32 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, 6 * MB, 6 * MB), 0);
 	assert_int_equal(fixture_add(&f, "b", LEAST, 6 * MB, 6 * MB), 0);
-	l = f.pool->layout;
+	struct layout l = f.pool->layout;
 	assert_int_equal(fixture_close(&f), 0);
 	uint32_t page = layout_partition_page(&l, 0);
 	for (unsigned i = 0; i < 4; i++)
@@ -721,17 +683,14 @@ static void check_finds_pages_that_make_no_sense(void **state)
 {
 	static const char *const cases[] = {"owner", "min", "id", "same name", "name", "volume"};
 	struct fixture f;
-
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
-		struct fmt_partition *page;
 		struct txg txg;
-
 		fixture_new(&f, 32 * MB);
 		assert_int_equal(fixture_add(&f, "a", LEAST, 6 * MB, 6 * MB), 0);
 		assert_int_equal(fixture_add(&f, "b", LEAST, 6 * MB, 6 * MB), 0);
 		txg_begin(f.pool, &txg);
-		page = txg_change(&txg, layout_partition_page(&f.pool->layout, 0));
+		struct fmt_partition *page = txg_change(&txg, layout_partition_page(&f.pool->layout, 0));
 		if (i == 0)
 			map_set(&txg, f.pool->layout.metaslab_count - 1, 99);
 		else if (i == 1)
@@ -758,17 +717,14 @@ static void check_finds_pages_that_make_no_sense(void **state)
 static void hostile_pools_do_no_harm(void **state)
 {
 	struct fixture f;
-	struct simimage *good;
-	struct layout l;
-
 	(void)state;
 	fixture_new(&f, 32 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, 8 * MB, 8 * MB), 0);
 	assert_int_equal(fixture_add(&f, "b", LEAST, 6 * MB, 6 * MB), 0);
 	assert_int_equal(fixture_write(&f, "a", 0, 50, 1), 0);
-	l = f.pool->layout;
+	struct layout l = f.pool->layout;
 	assert_int_equal(fixture_close(&f), 0);
-	good = simimage_clone(simdisk_content(f.disk));
+	struct simimage *good = simimage_clone(simdisk_content(f.disk));
 	fixture_done(&f);
 	for (unsigned run = 0; run < 600; run++) {
 		uint64_t seed = hash_mix(run + 1);
@@ -777,7 +733,6 @@ static void hostile_pools_do_no_harm(void **state)
 		uint64_t victim = first + hash_mix(seed + 1) % count;
 		unsigned at = 32 + (unsigned)(hash_mix(seed + 2) % (run % 2 ? 100 : BLOCK_SIZE - 40));
 		uint64_t word = run % 5 ? hash_mix(seed + 3) : UINT64_MAX;
-
 		fixture_init(&f, good);
 		for (unsigned copy = 0; copy < COPIES; copy++) {
 			union {
@@ -829,6 +784,5 @@ int main(void)
 		cmocka_unit_test(check_finds_pages_that_make_no_sense),
 		cmocka_unit_test(hostile_pools_do_no_harm),
 	};
-
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

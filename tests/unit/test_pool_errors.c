@@ -7,7 +7,6 @@ static void fail_roots(struct fixture *f, const char *name)
 {
 	const struct layout *l = &f->pool->layout;
 	uint32_t slot = part_named(f->pool, name)->slot;
-
 	for (unsigned copy = 0; copy < COPIES; copy++)
 		simdisk_add_fault(f->disk, &(struct simdisk_fault){
 						   .kind = SIMDISK_WRITE,
@@ -23,7 +22,6 @@ static void what_could_not_be_closed_is_told(void **state)
 {
 	static const char *const names[] = {"a", "b", "c"};
 	struct fixture f;
-
 	(void)state;
 	for (unsigned failing = 0; failing < ARRAY_LENGTH(names); failing++) {
 		fixture_new(&f, 64 * MB);
@@ -51,7 +49,6 @@ static void a_failed_flush_shows_in_the_status(void **state)
 {
 	struct lcpfs_pool_info info;
 	struct fixture f;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, LEAST, LEAST), 0);
@@ -76,9 +73,7 @@ static void a_failed_flush_shows_in_the_status(void **state)
 static uint32_t shrink_in_vain(struct fixture *f, uint64_t area_block, uint64_t blocks)
 {
 	const struct layout *l = &f->pool->layout;
-	struct part *part;
 	struct store_stats stats;
-
 	assert_int_equal(fixture_add(f, "a", LEAST, 3 * LEAST, 3 * LEAST), 0);
 	simdisk_add_fault(f->disk, &(struct simdisk_fault){
 					   .kind = SIMDISK_WRITE,
@@ -89,7 +84,7 @@ static uint32_t shrink_in_vain(struct fixture *f, uint64_t area_block, uint64_t 
 				   });
 	assert_int_not_equal(fixture_resize(f, "a", 2 * LEAST), 0);
 	simdisk_clear_faults(f->disk);
-	part = part_named(f->pool, "a");
+	struct part *part = part_named(f->pool, "a");
 	store_stats(part->store, &stats);
 	assert_int_equal(part->metaslabs, 3 * LEAST / MB);
 	return stats.metaslabs;
@@ -99,7 +94,6 @@ static uint32_t shrink_in_vain(struct fixture *f, uint64_t area_block, uint64_t 
 static void what_a_failed_move_took_is_given_back_or_nobodys(void **state)
 {
 	struct fixture f;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(shrink_in_vain(&f, AREA_PAGES, 2 * layout_page_count(&f.pool->layout)), 3 * LEAST / MB);
@@ -121,13 +115,12 @@ static bool give_up(void *context, uint64_t done, uint64_t total)
 static void a_change_that_failed_leaves_the_old_limits(void **state)
 {
 	struct lcpfs_partition_change change = {.min_bytes = 2 * MB, .max_bytes = 4 * MB, .thin = true};
-	struct lcpfs_partition_info before, after;
+	struct lcpfs_partition_info after;
 	struct fixture f;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "a", 2 * LEAST, 4 * LEAST, 4 * LEAST), 0);
-	before = fixture_info(&f, "a");
+	struct lcpfs_partition_info before = fixture_info(&f, "a");
 	assert_int_equal(lcpfs_partition_set(f.pool, "a", &change, give_up, NULL, &after, &f.failure),
 			 -LCPFS_E_STOPPED);
 	after = fixture_info(&f, "a");
@@ -151,7 +144,6 @@ static void no_byte_is_cut_off(void **state)
 	struct lcpfs_partition *partition;
 	struct lcpfs_partition_info info;
 	struct fixture f;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "a", 2 * LEAST, 2 * LEAST, 2 * LEAST), 0);
@@ -176,16 +168,15 @@ static void what_was_set_is_kept(void **state)
 						.thin = true,
 						.when_full_given = true,
 						.when_full_wait_s = 77};
-	struct lcpfs_partition_info set, kept;
+	struct lcpfs_partition_info set;
 	struct fixture f;
-
 	(void)state;
 	fixture_new(&f, 128 * MB);
 	assert_int_equal(fixture_add(&f, "a", 2 * LEAST, 2 * LEAST, 4 * LEAST), 0);
 	assert_int_equal(lcpfs_partition_set(f.pool, "a", &change, NULL, NULL, &set, &f.failure), 0);
 	assert_int_equal(fixture_close(&f), 0);
 	assert_int_equal(fixture_open(&f, false), 0);
-	kept = fixture_info(&f, "b");
+	struct lcpfs_partition_info kept = fixture_info(&f, "b");
 	assert_int_equal(kept.volume_bytes, 5 * MB - 1000);
 	assert_int_equal(kept.when_full_wait_s, 77);
 	assert_int_equal(kept.min_data_blocks, 3 * MB / BLOCK_SIZE);
@@ -207,6 +198,5 @@ int main(void)
 		cmocka_unit_test(no_byte_is_cut_off),
 		cmocka_unit_test(what_was_set_is_kept),
 	};
-
 	return cmocka_run_group_tests_name("pool_errors", tests, NULL, NULL);
 }

@@ -29,7 +29,6 @@ static int remove_folder(void **state)
 static void put(uint64_t size, uint64_t offset, const char *text)
 {
 	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
-
 	assert_true(fd >= 0);
 	assert_int_equal(ftruncate(fd, (off_t)size), 0);
 	assert_int_equal(pwrite(fd, text, strlen(text), (off_t)offset), strlen(text));
@@ -40,7 +39,6 @@ static void expect_file(uint64_t size, uint64_t offset, const char *text)
 {
 	char bytes[64] = {0};
 	int fd = open(path, O_RDONLY);
-
 	assert_true(fd >= 0);
 	assert_int_equal(lseek(fd, 0, SEEK_END), size);
 	assert_int_equal(pread(fd, bytes, strlen(text), (off_t)offset), strlen(text));
@@ -51,7 +49,6 @@ static void expect_file(uint64_t size, uint64_t offset, const char *text)
 static int create(uint64_t size, bool force, struct lcpfs_failure *failure)
 {
 	struct lcpfs_create_options options = {.size_bytes = size, .force = force};
-
 	memset(failure, 0, sizeof(*failure));
 	return lcpfs_pool_create(path, &options, failure);
 }
@@ -59,7 +56,6 @@ static int create(uint64_t size, bool force, struct lcpfs_failure *failure)
 static void expect_create_refused(uint64_t size, uint64_t offset, const char *text, const char *words)
 {
 	struct lcpfs_failure failure;
-
 	put(size, offset, text);
 	assert_int_equal(create(0, false, &failure), -LCPFS_E_EXISTS);
 	if (!strstr(failure.message, words) || !strstr(failure.message, "--force"))
@@ -73,15 +69,13 @@ static void what_is_there_is_not_written_over(void **state)
 {
 	char swap[BLOCK_SIZE * 2] = {0};
 	struct lcpfs_failure failure;
-	int fd;
-
 	(void)state;
 	expect_create_refused(20 * MB, 0, "some text", "data");
 	expect_create_refused(20 * MB, 20 * MB - 4, "end", "data");
 	put(20 * MB, 4096 - 10, "SWAPSPACE2");
 	swap[0] = 1;  /* version */
 	swap[4] = 99; /* last page */
-	fd = open(path, O_WRONLY);
+	int fd = open(path, O_WRONLY);
 	assert_int_equal(pwrite(fd, swap, 512, 1024), 512);
 	close(fd);
 	assert_int_equal(create(0, false, &failure), -LCPFS_E_EXISTS);
@@ -97,8 +91,6 @@ static void an_empty_or_zero_file_becomes_a_pool(void **state)
 	struct lcpfs_care care = {0};
 	struct lcpfs_failure failure;
 	char zeros[65536] = {0};
-	int fd;
-
 	(void)state;
 	put(0, 0, "");
 	assert_int_equal(create(0, false, &failure), -LCPFS_E_INVALID);
@@ -106,7 +98,7 @@ static void an_empty_or_zero_file_becomes_a_pool(void **state)
 	expect_file(21 * MB, 0, "lpfs");
 	unlink(path);
 	put(32 * MB, 0, "");
-	fd = open(path, O_WRONLY);
+	int fd = open(path, O_WRONLY);
 	assert_int_equal(pwrite(fd, zeros, sizeof(zeros), 4 * MB), sizeof(zeros));
 	close(fd);
 	assert_int_equal(create(0, false, &failure), 0);
@@ -118,7 +110,6 @@ static void an_empty_or_zero_file_becomes_a_pool(void **state)
 static void sizes_that_cannot_be_leave_no_file(void **state)
 {
 	struct lcpfs_failure failure;
-
 	(void)state;
 	assert_int_equal(create(0, false, &failure), -LCPFS_E_INVALID);
 	assert_int_equal(create(15 * MB, false, &failure), -LCPFS_E_INVALID);
@@ -135,7 +126,6 @@ static void a_forced_pool_leaves_no_trace_of_the_old_one(void **state)
 	struct lcpfs_failure failure;
 	struct lcpfs_pool *pool;
 	struct lcpfs_pool_info info;
-
 	(void)state;
 	assert_int_equal(create(64 * MB, false, &failure), 0);
 	assert_int_equal(create(32 * MB, true, &failure), 0);
@@ -154,7 +144,6 @@ static void what_is_no_pool_does_not_open(void **state)
 	struct lcpfs_care care = {0};
 	struct lcpfs_pool *pool;
 	char *text;
-
 	(void)state;
 	assert_int_equal(lcpfs_pool_open(path, NULL, &pool, &failure), -LCPFS_E_NOT_FOUND);
 	put(20 * MB, 0, "hello");
@@ -177,7 +166,6 @@ static void a_pool_opens_once(void **state)
 	struct lcpfs_pool *pool, *second;
 	struct lcpfs_care care = {0};
 	struct lcpfs_open_options plain = {.no_uring = true};
-
 	(void)state;
 	assert_int_equal(create(32 * MB, false, &failure), 0);
 	assert_int_equal(lcpfs_pool_open(path, NULL, &pool, &failure), 0);
@@ -317,7 +305,6 @@ static void the_lease_says_who_serves(void **state)
 	struct lcpfs_failure failure = {0};
 	struct lcpfs_pool *pool;
 	uint64_t pid = 0;
-
 	(void)state;
 	assert_int_equal(create(32 * MB, false, &failure), 0);
 	assert_int_equal(lcpfs_pool_read_lease(path, control, nbd, 128, &pid, &failure), -LCPFS_E_NOT_FOUND);
@@ -352,7 +339,6 @@ static void everything_can_be_dumped(void **state)
 	struct lcpfs_failure failure = {0};
 	struct lcpfs_pool *pool;
 	char *text;
-
 	(void)state;
 	assert_int_equal(create(32 * MB, false, &failure), 0);
 	assert_int_equal(lcpfs_pool_open(path, NULL, &pool, &failure), 0);
@@ -386,7 +372,6 @@ static bool read_back(struct client *c, struct lcpfs_partition *p, uint64_t bloc
 {
 	struct lcpfs_failure failure = {0};
 	uint8_t wanted[BLOCK_SIZE], got[BLOCK_SIZE];
-
 	memset(wanted, 0, sizeof(wanted));
 	if (c->generation[block])
 		fixture_pattern(block, c->generation[block], wanted);
@@ -403,7 +388,6 @@ static void *write_and_read(void *context)
 	struct lcpfs_failure failure = {0};
 	struct lcpfs_partition *p;
 	uint64_t seed = (uintptr_t)c;
-
 	if (lcpfs_partition_open(c->pool, c->name, &p, &failure)) {
 		snprintf(c->problem, sizeof(c->problem), "%s", failure.message);
 		return NULL;
@@ -411,10 +395,8 @@ static void *write_and_read(void *context)
 	while (!atomic_load(c->stop) && !c->problem[0]) {
 		uint8_t bytes[BLOCK_SIZE];
 		uint64_t block = (seed = hash_mix(seed + 1)) % c->blocks;
-		int error;
-
 		fixture_pattern(block, c->generation[block] + 1, bytes);
-		error = lcpfs_volume_write(p, block * BLOCK_SIZE, bytes, BLOCK_SIZE, seed % 64 == 0, &failure);
+		int error = lcpfs_volume_write(p, block * BLOCK_SIZE, bytes, BLOCK_SIZE, seed % 64 == 0, &failure);
 		if (!error)
 			c->generation[block]++;
 		else if (error != -LCPFS_E_NOSPC)
@@ -434,13 +416,11 @@ static void resize_for(struct lcpfs_pool *pool, unsigned seconds)
 	time_t end = time(NULL) + seconds;
 	uint64_t seed = 1, done = 0;
 	struct lcpfs_failure failure;
-
 	while (time(NULL) < end) {
 		uint64_t size = (16 + (seed = hash_mix(seed)) % 24) * MB;
 		struct lcpfs_partition_info list[4];
 		size_t count;
 		int error = pool_resize_to_space(pool, names[seed % 3], size, NULL, NULL, &failure);
-
 		done += !error;
 		if (error && error != -LCPFS_E_NOSPC && error != -LCPFS_E_TOO_SMALL)
 			fail_msg("%s", failure.message);
@@ -462,7 +442,6 @@ static void clients_go_on_while_boundaries_move(void **state)
 	struct lcpfs_pool *pool;
 	pthread_t threads[3];
 	atomic_bool stop = false;
-
 	(void)state;
 	assert_int_equal(create(100 * MB, false, &failure), 0);
 	assert_int_equal(lcpfs_pool_open(path, &options, &pool, &failure), 0);
@@ -472,7 +451,6 @@ static void clients_go_on_while_boundaries_move(void **state)
 						    .min_bytes = 16 * MB,
 						    .max_bytes = 64 * MB,
 						    .size_bytes = 24 * MB};
-
 		assert_int_equal(pool_add_of_space(pool, &spec, &failure), 0);
 		clients[i].pool = pool;
 		clients[i].stop = &stop;
@@ -516,6 +494,5 @@ int main(void)
 		cmocka_unit_test(everything_can_be_dumped),
 		cmocka_unit_test(clients_go_on_while_boundaries_move),
 	};
-
 	return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -24,7 +24,6 @@ static void begin(struct fixture *f, uint64_t disk_bytes, uint64_t pool_bytes)
 {
 	struct simimage *image = simimage_new(disk_bytes);
 	struct lcpfs_create_options options = {0};
-
 	fixture_init(f, image);
 	simimage_free(image);
 	look_small(f, pool_bytes);
@@ -38,7 +37,6 @@ static void begin(struct fixture *f, uint64_t disk_bytes, uint64_t pool_bytes)
 static int grow(struct fixture *f)
 {
 	struct lcpfs_growth growth;
-
 	memset(&f->failure, 0, sizeof(f->failure));
 	return lcpfs_pool_grow(f->pool, NULL, &growth, &f->failure);
 }
@@ -53,7 +51,6 @@ static void grow_to(struct fixture *f, uint64_t bytes)
 static uint64_t pool_bytes(struct fixture *f)
 {
 	struct lcpfs_pool_info info;
-
 	assert_int_equal(lcpfs_pool_get_info(f->pool, &info), 0);
 	assert_int_equal(info.engine.pool_blocks, info.size_blocks);
 	assert_int_equal(info.engine.free_blocks, info.free_blocks);
@@ -71,7 +68,6 @@ static void close_clean(struct fixture *f)
 static void use_all(struct fixture *f)
 {
 	uint64_t all = fixture_free(f) + fixture_size(f, "b");
-
 	assert_int_equal(fixture_resize(f, "b", all), 0);
 	assert_int_equal(fixture_free(f), 0);
 	assert_int_equal(fixture_write(f, "b", 0, 4096, 3), 0);
@@ -85,7 +81,6 @@ static void use_all(struct fixture *f)
 static void fill_gained(struct fixture *f)
 {
 	static uint8_t garbage[MB];
-
 	memset(garbage, 0x55, sizeof(garbage));
 	for (uint64_t at = SMALL; at < LARGE - MB; at += MB)
 		assert_int_equal(vdev_write(f->vdev, at, garbage, sizeof(garbage)), 0);
@@ -94,7 +89,6 @@ static void fill_gained(struct fixture *f)
 static void expect_gained_is_zero(struct fixture *f)
 {
 	static uint8_t found[MB];
-
 	for (uint64_t at = SMALL; at < LARGE - MB; at += MB) {
 		assert_int_equal(vdev_read(f->vdev, at, found, sizeof(found)), 0);
 		for (unsigned i = 0; i < sizeof(found); i += 512)
@@ -108,7 +102,6 @@ static void a_pool_takes_what_its_device_has_gained(void **state)
 	struct lcpfs_growth growth;
 	struct fixture f;
 	size_t count;
-
 	(void)state;
 	begin(&f, LARGE, SMALL);
 	assert_int_equal(lcpfs_pool_grow(f.pool, NULL, &growth, &f.failure), 0);
@@ -141,7 +134,6 @@ static void a_pool_takes_what_its_device_has_gained(void **state)
 static void it_grows_again_and_again(void **state)
 {
 	struct fixture f;
-
 	(void)state;
 	begin(&f, 60 * MB, 40 * MB);
 	for (uint64_t bytes = 41 * MB; bytes <= 60 * MB; bytes += MB) {
@@ -168,14 +160,12 @@ static void too_little_is_left_alone(void **state)
 	static const struct {
 		uint64_t bytes, metaslab, least;
 	} cases[] = {{1024 * MB, MB, 4 * MB}, {200 * MB, 8 * MB, 1 * MB}, {201 * MB, 8 * MB, 8 * MB}};
-
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
 		struct simimage *image = simimage_new(cases[i].bytes + 8 * MB);
 		struct lcpfs_create_options options = {.metaslab_bytes = cases[i].metaslab};
 		struct lcpfs_growth growth;
 		struct fixture f;
-
 		fixture_init(&f, image);
 		simimage_free(image);
 		look_small(&f, cases[i].bytes);
@@ -199,7 +189,6 @@ static void too_little_is_left_alone(void **state)
 static void it_grows_no_further_than_its_map(void **state)
 {
 	struct fixture f;
-
 	(void)state;
 	begin(&f, 1200 * MB, SMALL);
 	look_small(&f, 1011 * MB);
@@ -220,7 +209,6 @@ static void it_grows_no_further_than_its_map(void **state)
 static void a_device_that_shrank_is_truncated(void **state)
 {
 	struct fixture f;
-
 	(void)state;
 	begin(&f, LARGE, SMALL);
 	grow_to(&f, LARGE);
@@ -245,14 +233,12 @@ static void damage_is_not_copied(void **state)
 	for (unsigned copy = 0; copy < COPIES; copy++) {
 		static const uint8_t zeros[BLOCK_SIZE];
 		struct fixture f;
-
 		begin(&f, LARGE, SMALL);
 		struct layout l = f.pool->layout;
 		for (uint64_t i = AREA_LEASE; i < l.area_blocks; i++) {
-			struct simimage_damage flip = {
-				.kind = SIMIMAGE_FLIP,
-				.offset = layout_area_block(&l, copy, i) * BLOCK_SIZE + 33 * i % BLOCK_SIZE};
-
+			struct simimage_damage flip = {.kind = SIMIMAGE_FLIP,
+						       .offset = layout_area_block(&l, copy, i) * BLOCK_SIZE +
+								 33 * i % BLOCK_SIZE};
 			simdisk_damage(f.disk, &flip);
 		}
 		grow_to(&f, LARGE);
@@ -276,7 +262,6 @@ static void the_newer_root_is_taken(void **state)
 		static const uint8_t zeros[BLOCK_SIZE];
 		uint8_t old[2][BLOCK_SIZE];
 		struct fixture f;
-
 		begin(&f, LARGE, SMALL);
 		struct layout l = f.pool->layout;
 		for (unsigned slot = 0; slot < 2; slot++)
@@ -297,7 +282,6 @@ static void the_newer_root_is_taken(void **state)
 		for (unsigned slot = 0; slot < 2; slot++) {
 			struct fmt_root root;
 			uint64_t at = layout_root_block(&l, 1, 0, slot) * BLOCK_SIZE;
-
 			assert_int_equal(vdev_read(f.vdev, at, &root, sizeof(root)), 0);
 			generation = MAX_OF(generation, le64_get(root.generation));
 			at = layout_root_block(&l, 0, 0, slot) * BLOCK_SIZE;
@@ -316,7 +300,6 @@ static void new_metaslabs_are_free(void **state)
 {
 	struct fixture f;
 	struct txg txg;
-
 	(void)state;
 	begin(&f, LARGE, SMALL);
 	txg_begin(f.pool, &txg);
@@ -341,7 +324,6 @@ struct seen {
 static void verify(struct fixture *f, bool may_be_old, bool may_be_new, struct seen *seen)
 {
 	struct lcpfs_growth growth;
-
 	assert_int_equal(fixture_check(f, true), 0);
 	if (fixture_open(f, false))
 		fail_msg("it does not open: %s", f->failure.message);
@@ -365,7 +347,6 @@ static void verify_back(const struct simimage *image)
 {
 	struct fmt_label label, none = {0};
 	struct fixture f;
-
 	fixture_init(&f, image);
 	assert_int_equal(vdev_read(f.vdev, 0, &label, sizeof(label)), 0);
 	assert_int_equal(vdev_write(f.vdev, 0, &none, sizeof(none)), 0);
@@ -383,7 +364,6 @@ static void verify_back(const struct simimage *image)
 static struct simdisk_fate fate_of(const struct simdisk *disk, uint64_t change, unsigned i)
 {
 	unsigned cached = simdisk_cached_count(disk);
-
 	if (i < 2)
 		return (struct simdisk_fate){.kind = i ? SIMDISK_ALL : SIMDISK_NONE};
 	if (i < 4 && cached)
@@ -401,7 +381,6 @@ static void cut_here(void *context, struct simdisk *disk, uint64_t change)
 		struct simdisk_fate fate = fate_of(disk, change, i);
 		struct simimage *image = simdisk_image(disk, &fate);
 		struct fixture f;
-
 		verify_back(image);
 		fixture_init(&f, image);
 		simimage_free(image);
@@ -414,7 +393,6 @@ static void a_power_cut_leaves_the_old_size_or_the_new(void **state)
 {
 	struct fixture f;
 	struct seen seen = {0};
-
 	(void)state;
 	begin(&f, LARGE, SMALL);
 	simdisk_on_change(f.disk, cut_here, &seen);
@@ -428,7 +406,6 @@ static void a_power_cut_leaves_the_old_size_or_the_new(void **state)
 static void read_label(struct fixture *f, const struct layout *l, unsigned copy, struct fmt_label *label)
 {
 	uint64_t at = layout_area_block(l, copy, AREA_LABEL) * BLOCK_SIZE;
-
 	assert_int_equal(vdev_read(f->vdev, at, label, sizeof(*label)), 0);
 }
 
@@ -438,7 +415,6 @@ static void a_feature_that_is_ignored_is_kept(void **state)
 	struct seen seen = {0};
 	struct fmt_label label;
 	struct fixture f;
-
 	(void)state;
 	begin(&f, LARGE, SMALL);
 	struct layout l = f.pool->layout;
@@ -459,7 +435,6 @@ static void a_feature_that_is_ignored_is_kept(void **state)
 	assert_true(seen.old > 0 && seen.new > 0);
 	for (unsigned copy = 0; copy < COPIES; copy++) {
 		struct fmt_label now;
-
 		read_label(&f, &l, copy, &now);
 		assert_int_equal(le64_get(now.features.compatible), 1);
 		assert_memory_equal(now.zero1, label.zero1, sizeof(now.zero1));
@@ -474,17 +449,14 @@ static bool with_error(enum simdisk_kind kind, uint64_t at, uint64_t drop_seed, 
 	struct simdisk_fault fault = {
 		.kind = kind, .at = at, .effect = SIMDISK_FAILS, .error = LCPFS_E_IO, .drop_seed = drop_seed};
 	struct fixture f;
-	bool hit, unsure;
-	int error;
-
 	begin(&f, LARGE, SMALL);
 	look_small(&f, LARGE);
 	simdisk_add_fault(f.disk, &fault);
-	error = grow(&f);
-	hit = simdisk_fault_hits(f.disk) > 0;
+	int error = grow(&f);
+	bool hit = simdisk_fault_hits(f.disk) > 0;
 	assert_true(hit || !error);
 	simdisk_clear_faults(f.disk);
-	unsure = error && (f.pool->suspended || strstr(f.failure.message, "has grown"));
+	bool unsure = error && (f.pool->suspended || strstr(f.failure.message, "has grown"));
 	if (!error && pool_bytes(&f) != 78 * MB)
 		fail_msg("operation %d fails unnoticed", (int)at);
 	fixture_expect(&f, "a", 0, BLOCKS, 1); /* it goes on serving */
@@ -498,7 +470,6 @@ static bool with_error(enum simdisk_kind kind, uint64_t at, uint64_t drop_seed, 
 static void an_error_leaves_the_old_size_or_the_new(void **state)
 {
 	struct seen seen = {0};
-
 	(void)state;
 	for (uint64_t seed = 0; seed < 3; seed++) {
 		for (uint64_t at = 0; with_error(SIMDISK_CHANGE, at, seed, &seen); at++)
@@ -515,9 +486,6 @@ static bool without_memory(uint64_t at)
 	struct alloc_front front;
 	struct fixture f;
 	struct seen seen = {0};
-	bool failed;
-	int error;
-
 	begin(&f, LARGE, SMALL);
 	assert_int_equal(fixture_close(&f), 0);
 	alloc_front_init(&front, f.vdev);
@@ -527,8 +495,8 @@ static bool without_memory(uint64_t at)
 	look_small(&f, LARGE);
 	behind->size_bytes = LARGE;
 	alloc_fail(at, false);
-	error = ALLOC_ARMED(grow(&f));
-	failed = alloc_failed();
+	int error = ALLOC_ARMED(grow(&f));
+	bool failed = alloc_failed();
 	alloc_work();
 	if (error && (error != -LCPFS_E_NOMEM || !failed || !f.failure.message[0]))
 		fail_msg("allocation %d: %d (%s)", (int)at, error, f.failure.message);
@@ -560,10 +528,8 @@ static void *write_on(void *context)
 {
 	struct client *client = context;
 	uint8_t bytes[BLOCK_SIZE];
-
 	for (uint64_t n = 2; !atomic_load(&client->stop); n++) {
 		uint64_t block = hash_mix(n) % BLOCKS;
-
 		fixture_pattern(block, n, bytes);
 		assert_int_equal(lcpfs_volume_write(client->partition, block * BLOCK_SIZE, bytes, BLOCK_SIZE, false, NULL),
 				 0);
@@ -582,7 +548,6 @@ static void a_client_writes_meanwhile(void **state)
 	struct client client = {0};
 	struct fixture f;
 	pthread_t thread;
-
 	(void)state;
 	begin(&f, LARGE, 40 * MB);
 	for (unsigned i = 0; i < BLOCKS; i++)
@@ -592,7 +557,6 @@ static void a_client_writes_meanwhile(void **state)
 	assert_int_equal(pthread_create(&thread, NULL, write_on, &client), 0);
 	for (uint64_t bytes = 41 * MB; bytes <= LARGE; bytes += MB) {
 		struct lcpfs_care care = {0};
-
 		grow_to(&f, bytes);
 		assert_int_equal(lcpfs_pool_scrub(f.pool, &care, &f.failure), 0);
 		assert_int_equal(care.damaged, 0);
@@ -630,6 +594,5 @@ int main(void)
 		cmocka_unit_test(without_memory_it_is_done_or_not),
 		cmocka_unit_test(a_client_writes_meanwhile),
 	};
-
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

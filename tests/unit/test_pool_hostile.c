@@ -94,7 +94,6 @@ static void waits_for_ever(struct fixture *f, struct txg *txg, struct fmt_partit
 static void id_twice(struct fixture *f, struct txg *txg, struct fmt_partition *a)
 {
 	struct fmt_partition *c = txg_change(txg, layout_partition_page(&f->pool->layout, 2));
-
 	*c = *a;
 	c->name[0] = 'x';
 }
@@ -144,7 +143,6 @@ static void look_at(const struct page_case *c)
 	struct lcpfs_partition *handle;
 	struct fixture f;
 	struct txg txg;
-
 	fixture_new(&f, 32 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, LEAST, 8 * MB), 0);
 	assert_int_equal(fixture_add(&f, "b", LEAST, LEAST, 8 * MB), 0);
@@ -159,7 +157,6 @@ static void look_at(const struct page_case *c)
 	assert_int_equal(fixture_open(&f, false), 0);
 	if (c->fault) {
 		struct part *a = f.pool->parts[0];
-
 		assert_int_equal(lcpfs_partition_open(f.pool, a->name, &handle, &f.failure), -LCPFS_E_FAULTED);
 		if (!strstr(f.failure.message, c->fault))
 			fail_msg("%s: %s", c->name, f.failure.message);
@@ -193,12 +190,10 @@ static void all_ids_can_be_given_out(void **state)
 	static const struct {
 		uint32_t next, owner, error;
 	} cases[] = {{UINT32_MAX, 0, LCPFS_E_NOSPC}, {UINT32_MAX - 1, 0, 0}, {3, UINT32_MAX, LCPFS_E_NOSPC}};
-
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
 		struct fixture f;
 		struct txg txg;
-
 		fixture_new(&f, 32 * MB);
 		txg_begin(f.pool, &txg);
 		txg.uberblock.partition_next = le32_of(cases[i].next);
@@ -241,19 +236,15 @@ static void insane_uberblocks_are_not_believed(void **state)
 {
 	(void)state;
 	for (unsigned which = 0; which < 7; which++) {
-		struct fmt_uberblock u;
 		struct fixture f;
-		struct layout l;
-		uint64_t txg;
-
 		fixture_new(&f, 32 * MB);
 		assert_int_equal(fixture_add(&f, "a", LEAST, LEAST, 8 * MB), 0);
 		assert_int_equal(fixture_write(&f, "a", 0, 100, 1), 0);
 		assert_int_equal(fixture_close(&f), 0);
 		assert_int_equal(fixture_open(&f, true), 0);
-		l = f.pool->layout;
-		txg = le64_get(f.pool->uberblock.txg);
-		u = f.pool->uberblock;
+		struct layout l = f.pool->layout;
+		uint64_t txg = le64_get(f.pool->uberblock.txg);
+		struct fmt_uberblock u = f.pool->uberblock;
 		assert_int_equal(fixture_close(&f), 0);
 		insane_uberblock(&u, which);
 		fmt_seal(&u, FMT_UBERBLOCK, POOL_GUID, 0, 0);
@@ -273,12 +264,10 @@ static void older_copies_are_found(void **state)
 {
 	struct fmt_uberblock old;
 	struct fixture f;
-	struct layout l;
-
 	(void)state;
 	fixture_new(&f, 32 * MB);
 	uint64_t first = le64_get(f.pool->uberblock.txg);
-	l = f.pool->layout;
+	struct layout l = f.pool->layout;
 	assert_int_equal(vdev_read(f.vdev, ring_block(&l, 0, first) * BLOCK_SIZE, &old, sizeof(old)), 0);
 	while (le64_get(f.pool->uberblock.txg) < first + UBERBLOCK_SLOTS) {
 		history_note(f.pool, LCPFS_EVENT_TUNE, 0, 0, 0, "again");
@@ -307,7 +296,6 @@ static void a_page_of_a_lost_txg_is_not_believed(void **state)
 {
 	const uint8_t garbage[BLOCK_SIZE] = {0x55};
 	struct fixture f;
-
 	(void)state;
 	fixture_new(&f, 32 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, LEAST, 10 * MB), 0);
@@ -315,10 +303,8 @@ static void a_page_of_a_lost_txg_is_not_believed(void **state)
 	uint32_t page = layout_partition_page(&l, 0);
 	for (unsigned i = 0; i < 2; i++) {
 		struct txg txg;
-		struct fmt_partition *a;
-
 		txg_begin(f.pool, &txg);
-		a = txg_change(&txg, page);
+		struct fmt_partition *a = txg_change(&txg, page);
 		a->max_blocks = le64_of((11 + i) * MB / BLOCK_SIZE);
 		assert_int_equal(txg_commit(&txg, &f.failure), 0);
 	}
@@ -342,7 +328,6 @@ static void pages_of_two_ages_are_told_apart(void **state)
 		uint8_t old[BLOCK_SIZE];
 		struct lcpfs_care care = {0};
 		struct fixture f;
-
 		fixture_new(&f, 32 * MB);
 		assert_int_equal(fixture_add(&f, "a", LEAST, LEAST, 10 * MB), 0);
 		struct layout l = f.pool->layout;
@@ -511,7 +496,6 @@ static void labels_that_contradict_are_not_believed(void **state)
 		struct fmt_label good, bad;
 		struct fixture f;
 		struct layout l = closed_pool(&f, &good);
-
 		for (unsigned copy = 0; copy < COPIES; copy++) {
 			bad = good;
 			label_cases[i].change(&bad);
@@ -542,7 +526,6 @@ static void another_partition_table_is_put_right(void **state)
 		struct fmt_label label;
 		struct fixture f;
 		struct layout l = closed_pool(&f, &label);
-
 		label.mbr_magic[0] = 0;
 		put_label(&f, &l, copy, &label);
 		assert_int_equal(fixture_check(&f, false), 1);
@@ -566,11 +549,9 @@ static void features_of_the_pool_are_heeded(void **state)
 	struct lcpfs_create_options options = {0};
 	struct fmt_label good, label;
 	struct fixture f;
-
 	(void)state;
 	for (unsigned bit = 0; bit < 64; bit += 21) {
 		struct layout l = closed_pool(&f, &good);
-
 		label = good;
 		label.features.incompatible = le64_of(UINT64_C(1) << bit);
 		put_label(&f, &l, 0, &label);
@@ -609,12 +590,10 @@ static void features_of_the_pool_are_heeded(void **state)
 
 static void put_features(struct fixture *f, struct fmt_features features)
 {
-	struct fmt_partition *a;
 	struct txg txg;
-
 	assert_int_equal(fixture_open(f, false), 0);
 	txg_begin(f->pool, &txg);
-	a = txg_change(&txg, layout_partition_page(&f->pool->layout, 0));
+	struct fmt_partition *a = txg_change(&txg, layout_partition_page(&f->pool->layout, 0));
 	a->features = features;
 	a->zero1[500] = 9;
 	assert_int_equal(txg_commit(&txg, &f->failure), 0);
@@ -625,10 +604,8 @@ static void put_features(struct fixture *f, struct fmt_features features)
 static void a_is_left_alone(struct fixture *f, const char *why)
 {
 	struct lcpfs_partition *handle;
-	uint64_t size;
-
 	assert_int_equal(fixture_open(f, false), 0);
-	size = fixture_size(f, "a");
+	uint64_t size = fixture_size(f, "a");
 	assert_int_equal(lcpfs_partition_open(f->pool, "a", &handle, &f->failure), -LCPFS_E_FAULTED);
 	assert_non_null(strstr(f->failure.message, why));
 	assert_int_not_equal(fixture_resize(f, "a", 7 * MB), 0);
@@ -642,7 +619,6 @@ static void features_of_a_partition_are_its_own(void **state)
 {
 	struct fmt_label label;
 	struct fixture f;
-
 	(void)state;
 	closed_pool(&f, &label);
 	put_features(&f, (struct fmt_features){.incompatible = le64_of(UINT64_C(1) << 63)});
@@ -688,6 +664,5 @@ int main(void)
 		cmocka_unit_test(features_of_the_pool_are_heeded),
 		cmocka_unit_test(features_of_a_partition_are_its_own),
 	};
-
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

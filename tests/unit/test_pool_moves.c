@@ -8,7 +8,6 @@
 static struct part *held(struct fixture *f, const char *name)
 {
 	struct part *part = part_named(f->pool, name);
-
 	assert_non_null(part);
 	part_hold(part);
 	return part;
@@ -40,7 +39,6 @@ static void a_suspended_pool_moves_nothing(void **state)
 {
 	struct fixture f;
 	struct move move;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, 10 * MB, 40 * MB), 0);
@@ -67,7 +65,6 @@ static void closing_stops_the_engines_moves_only(void **state)
 {
 	struct fixture f;
 	struct move move;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, 10 * MB, 40 * MB), 0);
@@ -95,7 +92,6 @@ struct during {
 static bool resize_again(void *context, uint64_t done, uint64_t total)
 {
 	struct during *d = context;
-
 	(void)total;
 	if (done == d->at)
 		d->error = fixture_resize(d->f, "a", 20 * MB);
@@ -106,7 +102,6 @@ static void a_partition_is_resized_once_at_a_time(void **state)
 {
 	struct fixture f;
 	struct during during = {.f = &f, .at = 2};
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, 20 * MB, 40 * MB), 0);
@@ -122,7 +117,6 @@ static void a_partition_is_resized_once_at_a_time(void **state)
 static bool need_space_at(void *context, uint64_t done, uint64_t total)
 {
 	struct during *d = context;
-
 	(void)total;
 	if (done == d->at)
 		assert_true(emergency_need_space(part_named(d->f->pool, "a"), UINT32_MAX));
@@ -134,7 +128,6 @@ static void a_move_ends_when_the_giver_needs_space_itself(void **state)
 	struct fixture f;
 	struct during during = {.f = &f, .at = 3};
 	struct move move;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, 40 * MB, 50 * MB), 0);
@@ -159,8 +152,6 @@ static void a_move_of_the_engine_ends_where_it_costs_too_much(void **state)
 			.blocks = 6 * MB / BLOCK_SIZE, .cost_limit_blocks = (double)limit};
 		struct store_stats stats;
 		struct fixture f;
-		uint64_t moved;
-
 		fixture_new(&f, 64 * MB);
 		assert_int_equal(fixture_add(&f, "a", LEAST, 30 * MB, 40 * MB), 0);
 		assert_int_equal(fixture_add(&f, "b", LEAST, LEAST, 40 * MB), 0);
@@ -170,7 +161,7 @@ static void a_move_of_the_engine_ends_where_it_costs_too_much(void **state)
 			assert_int_equal(fixture_write(&f, "a", i * 100, 100, 1), 0);
 			assert_int_equal(fixture_write(&f, "a", 5000, 100, 1), 0);
 		}
-		moved = keeper_carry_out(f.pool, &d) / (MB / BLOCK_SIZE);
+		uint64_t moved = keeper_carry_out(f.pool, &d) / (MB / BLOCK_SIZE);
 		store_stats(part_named(f.pool, "a")->store, &stats);
 		assert_int_equal(fixture_size(&f, "b"), LEAST + moved * MB);
 		if (limit) {
@@ -188,7 +179,6 @@ static void a_move_of_the_engine_ends_where_it_costs_too_much(void **state)
 static void what_cannot_be_copied_is_not_released(void **state)
 {
 	struct fixture f;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, 20 * MB, 20 * MB), 0);
@@ -218,7 +208,6 @@ static void what_cannot_be_copied_is_not_released(void **state)
 static void no_room_is_made_for_what_never_fits(void **state)
 {
 	struct fixture f;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(lcpfs_pool_set_tune(f.pool, LCPFS_ENGINE_ON, NULL), 0);
@@ -248,7 +237,6 @@ static void *remove_a(void *context)
 static bool until_asked_thrice(void *context, uint64_t done, uint64_t total)
 {
 	unsigned *asked = context;
-
 	assert_true(done == 0 && total == 0);
 	return ++*asked < 3;
 }
@@ -262,7 +250,6 @@ static bool no_more(void *context, uint64_t done, uint64_t total)
 static int remove_if(struct fixture *f, lcpfs_progress *wanted, void *context)
 {
 	const struct pool_removal how = {.wanted = wanted, .context = context};
-
 	return pool_remove(f->pool, "a", &how, NULL, &f->failure);
 }
 
@@ -270,13 +257,11 @@ static void a_removal_that_nobody_wants_any_more_is_not_made(void **state)
 {
 	unsigned asked = 0;
 	struct fixture f;
-	struct part *part;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, 20 * MB, 40 * MB), 0);
 	assert_int_equal(fixture_write(&f, "a", 0, 100, 1), 0);
-	part = held(&f, "a");
+	struct part *part = held(&f, "a");
 	assert_int_equal(remove_if(&f, until_asked_thrice, &asked), -LCPFS_E_STOPPED);
 	assert_int_equal(asked, 3);
 	part_drop(part);
@@ -290,10 +275,8 @@ static void a_removal_that_nobody_wants_any_more_is_not_made(void **state)
 
 static bool is_removing(struct fixture *f)
 {
-	bool removing;
-
 	pthread_mutex_lock(&f->pool->lock);
-	removing = part_named(f->pool, "a")->removing;
+	bool removing = part_named(f->pool, "a")->removing;
 	pthread_mutex_unlock(&f->pool->lock);
 	return removing;
 }
@@ -304,7 +287,6 @@ static void removing_waits_for_those_who_use_it(void **state)
 	struct fixture f;
 	pthread_t thread;
 	void *result;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, 20 * MB, 40 * MB), 0);
@@ -360,10 +342,8 @@ static bool second_waits(void)
 
 static bool wants_space(struct part *part)
 {
-	bool wants;
-
 	pthread_mutex_lock(&part->pool->lock);
-	wants = part->wants_space;
+	bool wants = part->wants_space;
 	pthread_mutex_unlock(&part->pool->lock);
 	return wants;
 }
@@ -376,7 +356,6 @@ static void writers_of_a_partition_share_an_emergency(void **state)
 		struct lcpfs_partition *client; /* so that it is in use all the time */
 		struct fixture f;
 		pthread_t thread[2];
-
 		fixture_new(&f, 64 * MB);
 		assert_int_equal(lcpfs_pool_set_tune(f.pool, LCPFS_ENGINE_ON, NULL), 0);
 		assert_int_equal(fixture_add(&f, "idle", granted ? LEAST : 56 * MB, 56 * MB, 56 * MB), 0);
@@ -397,7 +376,6 @@ static void writers_of_a_partition_share_an_emergency(void **state)
 		pthread_mutex_unlock(&f.pool->lock);
 		for (unsigned i = 0; i < 2; i++) {
 			void *result;
-
 			pthread_join(thread[i], &result);
 			assert_int_equal((intptr_t)result, granted);
 		}
@@ -416,7 +394,6 @@ static void space_that_is_coming_is_waited_for(void **state)
 	struct fixture f;
 	pthread_t thread;
 	void *granted;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "idle", LEAST, 56 * MB, 56 * MB), 0);
@@ -443,7 +420,6 @@ static void space_that_is_coming_is_waited_for(void **state)
 static void less_than_a_share_is_better_than_nothing(void **state)
 {
 	struct fixture f;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, 40 * MB, 50 * MB), 0);
@@ -469,7 +445,6 @@ static void a_busy_engine_is_not_waited_for(void **state)
 	(void)state;
 	for (unsigned order = 0; order < 2; order++) {
 		struct fixture f;
-
 		fixture_new(&f, 64 * MB);
 		assert_int_equal(lcpfs_pool_set_tune(f.pool, LCPFS_ENGINE_ON, NULL), 0);
 		assert_int_equal(fixture_add(&f, order ? "more" : "less", LEAST, 25 * MB, 40 * MB), 0);
@@ -499,7 +474,6 @@ static void who_may_not_give_is_left_alone(void **state)
 	(void)state;
 	for (unsigned why = 0; why < REASONS; why++) {
 		struct fixture f;
-
 		fixture_new(&f, 64 * MB);
 		assert_int_equal(lcpfs_pool_set_tune(f.pool, LCPFS_ENGINE_ON, NULL), 0);
 		assert_int_equal(fixture_add(&f, "idle", LEAST, 56 * MB, 56 * MB), 0);
@@ -526,7 +500,6 @@ static void who_needs_it_itself_gives_nothing(void **state)
 	(void)state;
 	for (enum lcpfs_engine_mode mode = LCPFS_ENGINE_OFF; mode <= LCPFS_ENGINE_ON; mode++) {
 		struct fixture f;
-
 		fixture_new(&f, 64 * MB);
 		assert_int_equal(lcpfs_pool_set_tune(f.pool, mode, NULL), 0);
 		assert_int_equal(fixture_add(&f, "rest", 49 * MB, 49 * MB, 49 * MB), 0);
@@ -544,7 +517,6 @@ static size_t emergencies_noted(struct fixture *f)
 {
 	struct lcpfs_event *list = calloc(600, sizeof(*list));
 	size_t count, found = 0;
-
 	assert_int_equal(lcpfs_pool_events(f->pool, 0, list, 600, &count), 0);
 	for (size_t i = 0; i < count; i++)
 		found += list[i].kind == LCPFS_EVENT_EMERGENCY;
@@ -555,7 +527,6 @@ static size_t emergencies_noted(struct fixture *f)
 static void emergencies_of_a_while_are_one_line(void **state)
 {
 	struct fixture f;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, LEAST, 40 * MB), 0);
@@ -581,8 +552,6 @@ static void emergencies_of_a_while_are_one_line(void **state)
 static void removed_space_is_discarded_before_it_is_given_out(void **state)
 {
 	struct fixture f;
-	uint64_t before;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, LEAST, 40 * MB), 0);
@@ -591,7 +560,7 @@ static void removed_space_is_discarded_before_it_is_given_out(void **state)
 	assert_int_equal(lcpfs_partition_remove(f.pool, "b", NULL), 0);
 	f.pool->options.background = false;
 	assert_int_equal(map_available(f.pool), 0);
-	before = simdisk_counts(f.disk)->discarded_bytes;
+	uint64_t before = simdisk_counts(f.disk)->discarded_bytes;
 	assert_true(emergency_need_space(part_named(f.pool, "a"), UINT32_MAX));
 	assert_int_equal(simdisk_counts(f.disk)->discarded_bytes - before, 1 * MB);
 	assert_int_equal(map_available(f.pool), 0);
@@ -614,7 +583,6 @@ static void removed_space_is_discarded_before_it_is_given_out(void **state)
 static void a_map_of_several_pages_works(void **state)
 {
 	struct fixture f;
-
 	(void)state;
 	fixture_new(&f, 1300 * MB);
 	assert_true(f.pool->layout.map_pages > 1);
@@ -635,7 +603,6 @@ static void a_map_of_several_pages_works(void **state)
 static void a_partition_whose_roots_cannot_be_written_is_not_there(void **state)
 {
 	struct fixture f;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	for (unsigned copy = 0; copy < COPIES; copy++)
@@ -657,7 +624,6 @@ static void a_partition_whose_roots_cannot_be_written_is_not_there(void **state)
 static void a_lease_that_cannot_be_cleared_is_told(void **state)
 {
 	struct fixture f;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(lcpfs_pool_set_lease(f.pool, "/c", "/n"), 0);
@@ -679,7 +645,6 @@ static void opening_read_only_keeps_the_mode(void **state)
 					     .tune = LCPFS_ENGINE_ON};
 	struct lcpfs_pool_info info;
 	struct fixture f;
-
 	(void)state;
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_add(&f, "a", LEAST, 0, 40 * MB), 0);
@@ -719,7 +684,6 @@ static int try_set(struct fixture *f)
 	const struct lcpfs_partition_change change = {
 		.new_name = "a", .min_bytes = 2 * MB, .max_bytes = 5 * MB, .volume_bytes = 100 * MB, .thin = true};
 	struct lcpfs_partition_info info;
-
 	return lcpfs_partition_set(f->pool, "a", &change, NULL, NULL, &info, &f->failure);
 }
 
@@ -732,7 +696,6 @@ static void expect_done_or_not(struct fixture *f, attempt *try, int error)
 					 : 10 * MB;
 	bool has_a = lcpfs_partition_get_info(f->pool, "a", &info, NULL) == 0;
 	bool has_b = lcpfs_partition_get_info(f->pool, "b", &info, NULL) == 0;
-
 	assert_int_equal(has_a, error || try != try_remove);
 	assert_true(error ? try == try_add || !has_b : has_b == (try == try_add));
 	if (has_a)
@@ -752,9 +715,6 @@ static bool without_memory(attempt *try, uint64_t at)
 {
 	struct alloc_front front;
 	struct fixture f;
-	int error;
-	bool failed;
-
 	fixture_new(&f, 64 * MB);
 	assert_int_equal(fixture_close(&f), 0);
 	alloc_front_init(&front, f.vdev);
@@ -764,8 +724,8 @@ static bool without_memory(attempt *try, uint64_t at)
 	assert_int_equal(fixture_write(&f, "a", 0, 100, 1), 0);
 	f.failure = (struct lcpfs_failure){0};
 	alloc_fail(at, false);
-	error = ALLOC_ARMED(try(&f));
-	failed = alloc_failed();
+	int error = ALLOC_ARMED(try(&f));
+	bool failed = alloc_failed();
 	alloc_work();
 	if (error && (error != -LCPFS_E_NOMEM || !failed || !f.failure.message[0]))
 		fail_msg("allocation %d: %d (%s)", (int)at, error, f.failure.message);
@@ -781,7 +741,6 @@ static bool without_memory(attempt *try, uint64_t at)
 static void without_memory_it_is_done_or_not(void **state)
 {
 	static attempt *const list[] = {try_add, try_grow, try_shrink, try_remove, try_set};
-
 	(void)state;
 	for (unsigned i = 0; i < ARRAY_LENGTH(list); i++) {
 		for (uint64_t at = 0; without_memory(list[i], at); at++)
@@ -815,6 +774,5 @@ int main(void)
 		cmocka_unit_test(a_lease_that_cannot_be_cleared_is_told),
 		cmocka_unit_test(opening_read_only_keeps_the_mode),
 	};
-
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,7 +21,6 @@ struct sums {
 static struct sums sums_of(const struct pool_sample *list, size_t count, uint32_t id)
 {
 	struct sums s = {0};
-
 	for (size_t i = 0; i < count; i++) {
 		if (list[i].id != id)
 			continue;
@@ -37,11 +36,9 @@ static struct sums sums_of(const struct pool_sample *list, size_t count, uint32_
 static struct pool_sample *make_samples(size_t count, uint32_t partitions, uint64_t first_s)
 {
 	struct pool_sample *list = calloc(count, sizeof(*list));
-
 	assert_non_null(list);
 	for (size_t i = 0; i < count; i++) {
 		size_t n = i * 7919 % count; /* a prime that does not divide it */
-
 		list[n] = (struct pool_sample){
 			.id = (uint32_t)(i % partitions) + 1,
 			.span_s = 10,
@@ -62,7 +59,6 @@ static void what_is_thinned_out_still_adds_up(void **state)
 	struct sums before = sums_of(list, whole, 2), after;
 	uint64_t now_s = 1000000 + 2 * DAY_S;
 	size_t count = sample_thin(list, whole, 2000, now_s);
-
 	(void)state;
 	assert_true(count <= 2000 && count > 600);
 	after = sums_of(list, count, 2);
@@ -71,7 +67,6 @@ static void what_is_thinned_out_still_adds_up(void **state)
 	for (size_t i = 1; i < count; i++) {
 		const struct pool_sample *s = &list[i], *last = &list[i - 1];
 		uint64_t age_s = now_s - s->time_s;
-
 		assert_true(s->id > last->id || s->time_s > last->time_s);
 		if (s->id == last->id) /* nothing is counted twice, nothing is missing */
 			assert_int_equal(s->time_s - s->span_s, last->time_s);
@@ -100,7 +95,6 @@ static void thinning_always_makes_room(void **state)
 static void what_is_older_than_weeks_is_dropped(void **state)
 {
 	struct pool_sample *list = make_samples(100, 1, 1000000);
-
 	(void)state;
 	assert_int_equal(sample_thin(list, 100, 100, 1000000 + 55 * DAY_S), 100);
 	assert_int_equal(sample_thin(list, 100, 100, 1000000 + 57 * DAY_S), 0);
@@ -113,7 +107,6 @@ static void write_some(struct fixture *f, const char *name, unsigned count, uint
 {
 	struct lcpfs_partition *partition;
 	uint8_t bytes[BLOCK_SIZE] = {0};
-
 	assert_int_equal(lcpfs_partition_open(f->pool, name, &partition, NULL), 0);
 	for (unsigned i = 0; i < count; i++) {
 		*seed = hash_mix(*seed + 1);
@@ -155,7 +148,6 @@ static void new_pair(struct fixture *f)
 static size_t load_samples(struct fixture *f, struct pool_sample **list)
 {
 	size_t count;
-
 	assert_int_equal(pool_samples(f->pool, 100000, list, &count), 0);
 	return count;
 }
@@ -166,7 +158,6 @@ static void who_does_something_is_sampled(void **state)
 	struct pool_sample *list;
 	struct fixture f;
 	size_t count;
-
 	(void)state;
 	new_pair(&f);
 	for (unsigned i = 0; i < 12; i++) {
@@ -176,10 +167,8 @@ static void who_does_something_is_sampled(void **state)
 	}
 	rounds(&f, 100, 1000000); /* nobody does anything */
 	for (unsigned again = 0; again < 2; again++) {
-		struct sums sums;
-
 		count = load_samples(&f, &list);
-		sums = sums_of(list, count, 1);
+		struct sums sums = sums_of(list, count, 1);
 		assert_int_equal(sums.count, count);
 		assert_in_range(count, 10, 14);
 		assert_true(sums.written == (double)written);
@@ -200,8 +189,6 @@ static void a_crash_costs_a_minute(void **state)
 	struct pool_sample *list;
 	struct fixture f;
 	uint64_t seed = 1;
-	size_t count;
-
 	(void)state;
 	new_pair(&f);
 	for (unsigned i = 0; i < 60; i++) {
@@ -210,7 +197,7 @@ static void a_crash_costs_a_minute(void **state)
 	}
 	pool_abandon(f.pool);
 	assert_int_equal(fixture_open(&f, false), 0);
-	count = load_samples(&f, &list);
+	size_t count = load_samples(&f, &list);
 	assert_in_range(count, 52, 60);
 	free(list);
 	/* It goes on behind them. */
@@ -230,17 +217,15 @@ static void weeks_fit(void **state)
 	struct pool_sample *list;
 	struct fixture f;
 	uint64_t seed = 1, first_s;
-	size_t count, room;
-
 	(void)state;
 	new_pair(&f);
-	room = (size_t)f.pool->layout.engine_pages * SAMPLES;
+	size_t room = (size_t)f.pool->layout.engine_pages * SAMPLES;
 	first_s = f.clock.wall_s(f.clock.context);
 	for (unsigned i = 0; i < 7000; i++) {
 		write_some(&f, i % 10 ? "busy" : "idle", 1, &seed);
 		rounds(&f, 1, 60000000);
 	}
-	count = load_samples(&f, &list);
+	size_t count = load_samples(&f, &list);
 	assert_true(count <= room && count > room / 3);
 	assert_true(list[0].time_s < first_s + 3 * 3600);
 	assert_true(sums_of(list, count, 1).written > 6290);
@@ -254,11 +239,9 @@ static void weeks_fit(void **state)
 /* The engine's own pages are never touched, and what it knows is there after all of that. */
 static void the_engine_keeps_what_it_knows(void **state)
 {
-	struct lcpfs_engine_threshold before, after;
 	struct lcpfs_pool_info info;
 	struct fixture f;
 	uint64_t seed = 1;
-
 	(void)state;
 	new_pair(&f);
 	assert_int_equal(lcpfs_pool_set_tune(f.pool, LCPFS_ENGINE_ON, NULL), 0);
@@ -267,33 +250,30 @@ static void the_engine_keeps_what_it_knows(void **state)
 		rounds(&f, 1, 10000000);
 	}
 	assert_int_equal(lcpfs_pool_get_info(f.pool, &info), 0);
-	before = info.engine.pressure;
+	struct lcpfs_engine_threshold before = info.engine.pressure;
 	assert_int_equal(fixture_close(&f), 0);
 	assert_int_equal(fixture_open(&f, true), 0);
 	assert_int_equal(lcpfs_pool_get_info(f.pool, &info), 0);
-	after = info.engine.pressure;
+	struct lcpfs_engine_threshold after = info.engine.pressure;
 	assert_true(before.value == after.value && before.observations == after.observations);
 	fixture_done(&f);
 }
 
 static void nonsense_is_found_and_harms_nobody(void **state)
 {
-	struct fmt_samples *page;
 	struct pool_sample *list;
 	struct fixture f;
 	uint64_t seed = 1;
 	struct txg txg;
-	size_t count;
-
 	(void)state;
 	new_pair(&f);
 	write_some(&f, "busy", 5, &seed);
 	rounds(&f, 70, 1000000);
 	txg_begin(f.pool, &txg);
-	page = txg_change(&txg, layout_history_page(&f.pool->layout) - 1);
+	struct fmt_samples *page = txg_change(&txg, layout_history_page(&f.pool->layout) - 1);
 	memset((uint8_t *)page + sizeof(page->page), 0xff, sizeof(*page) - sizeof(page->page));
 	assert_int_equal(txg_commit(&txg, NULL), 0);
-	count = load_samples(&f, &list);
+	size_t count = load_samples(&f, &list);
 	assert_true(count > SAMPLES);
 	for (size_t i = 0; i < count; i++) {
 		assert_true(list[i].epsilon >= 0 && list[i].epsilon < 1e40);
@@ -310,7 +290,6 @@ static void each_field_that_makes_no_sense_is_found(void **state)
 {
 	struct fixture f;
 	struct txg txg;
-
 	(void)state;
 	new_pair(&f);
 	uint32_t ids = le32_get(f.pool->uberblock.partition_next), metaslabs = f.pool->layout.metaslab_count;
@@ -328,10 +307,8 @@ static void each_field_that_makes_no_sense_is_found(void **state)
 	};
 
 	for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
-		struct fmt_samples *page;
-
 		txg_begin(f.pool, &txg);
-		page = txg_change(&txg, layout_history_page(&f.pool->layout) - 1);
+		struct fmt_samples *page = txg_change(&txg, layout_history_page(&f.pool->layout) - 1);
 		page->count = le32_of(cases[i].count);
 		for (unsigned k = 0; k < SAMPLES; k++)
 			page->sample[k] = (struct fmt_sample){.partition = le32_of(1), .span_s = le32_of(1)};
@@ -361,7 +338,6 @@ static void an_outcome_says_what_was_learned(void **state)
 	struct lcpfs_event list[8];
 	struct fixture f;
 	size_t count;
-
 	(void)state;
 	new_pair(&f);
 	memset(outcome.text, 'x', sizeof(outcome.text) - 1);
@@ -387,7 +363,6 @@ static void write_out(struct fixture *f, const char *path)
 {
 	int fd = open(path, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0644);
 	static uint8_t bytes[1 << 20];
-
 	assert_true(fd >= 0);
 	for (uint64_t at = 0; at < f->vdev->size_bytes; at += sizeof(bytes)) {
 		assert_int_equal(vdev_read(f->vdev, at, bytes, sizeof(bytes)), 0);
@@ -401,7 +376,6 @@ static void a_minute(struct fixture *f, uint64_t minute, uint64_t *seed)
 {
 	uint64_t hour = minute / 60 % 24, day = minute / 60 / 24;
 	bool is_weekend = day % 7 >= 5;
-
 	write_some(f, "db", is_weekend ? 1 : hour >= 8 && hour < 18 ? 40 : 4, seed);
 	write_some(f, "log", hour < 6 ? 40 : 5, seed);
 	if (minute % 30 == 0)
@@ -417,7 +391,6 @@ struct aged {
 static uint64_t aged_wall_s(void *context)
 {
 	const struct aged *aged = context;
-
 	return aged->begin_s + aged->f.now_us / 1000000;
 }
 
@@ -426,7 +399,6 @@ static void make_pool(const char *path, unsigned days)
 	struct aged aged = {.begin_s = (uint64_t)time(NULL) - days * UINT64_C(86400)};
 	struct fixture *f = &aged.f;
 	uint64_t seed = 1;
-
 	fixture_new(f, 96 * MB);
 	assert_int_equal(fixture_close(f), 0);
 	f->clock.wall_s = aged_wall_s;
@@ -461,7 +433,6 @@ int main(int argc, char **argv)
 		cmocka_unit_test(each_field_that_makes_no_sense_is_found),
 		cmocka_unit_test(an_outcome_says_what_was_learned),
 	};
-
 	if (argc == 3) {
 		make_pool(argv[1], (unsigned)atoi(argv[2]));
 		return 0;

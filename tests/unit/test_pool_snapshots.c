@@ -22,7 +22,6 @@ static int destroy(struct fixture *f, const char *name)
 static int roll_back(struct fixture *f, const char *name, bool force)
 {
 	struct lcpfs_snapshot_options options = {.force = force};
-
 	return lcpfs_snapshot_rollback(f->pool, name, &options, &f->failure);
 }
 
@@ -32,7 +31,6 @@ static const char *names(struct fixture *f, const char *partition)
 	static char text[1000];
 	struct lcpfs_snapshot_info list[8];
 	size_t count, length = 0;
-
 	assert_int_equal(lcpfs_snapshot_list(f->pool, partition, list, 8, &count, &f->failure), 0);
 	text[0] = '\0';
 	for (size_t i = 0; i < MIN_OF(count, (size_t)8); i++)
@@ -45,7 +43,6 @@ static uint64_t features(struct fixture *f, const char *name)
 {
 	uint32_t page = layout_partition_page(&f->pool->layout, part_named(f->pool, name)->slot);
 	const struct fmt_partition *p = txg_current(f->pool, page);
-
 	return le64_get(p->features.incompatible);
 }
 
@@ -53,7 +50,6 @@ static size_t events_of(struct fixture *f, enum lcpfs_event_kind kind, char text
 {
 	struct lcpfs_event list[64];
 	size_t count, found = 0;
-
 	assert_int_equal(lcpfs_pool_events(f->pool, 0, list, 64, &count), 0);
 	for (size_t i = 0; i < count; i++) {
 		if (list[i].kind != kind)
@@ -88,7 +84,6 @@ static void a_snapshot_stays_what_it_was(void **state)
 	bool data, unsettled;
 	uint64_t end;
 	size_t done;
-
 	(void)state;
 	new_pool(&f);
 	assert_int_equal(features(&f, "a"), 0);
@@ -134,12 +129,10 @@ static void names_are_checked(void **state)
 	const char *twice[] = {"b@x", "a@x", "b@x"}, *one_wrong[] = {"b@x", "a@there"};
 	char name[67] = "a@";
 	struct fixture f;
-
 	(void)state;
 	new_pool(&f);
 	for (size_t i = 0; i < ARRAY_LENGTH(bad); i++) {
 		int error = take(&f, bad[i]);
-
 		assert_true(error == -LCPFS_E_INVALID || error == -LCPFS_E_NOT_FOUND);
 		assert_true(destroy(&f, bad[i]) && roll_back(&f, bad[i], true));
 	}
@@ -167,7 +160,6 @@ static void what_is_read_is_not_destroyed(void **state)
 	struct lcpfs_partition *reader, *writer;
 	struct fixture f;
 	char text[400];
-
 	(void)state;
 	new_pool(&f);
 	uint64_t data = fixture_info(&f, "a").data_blocks;
@@ -202,7 +194,6 @@ static void rolling_back(void **state)
 	struct lcpfs_snapshot_options dry = {.dry_run = true};
 	struct fixture f;
 	char text[400];
-
 	(void)state;
 	new_pool(&f);
 	assert_int_equal(take(&f, "a@one"), 0);
@@ -235,7 +226,6 @@ static int set_volume(struct fixture *f, uint64_t bytes)
 {
 	struct lcpfs_partition_change change = {.volume_bytes = bytes, .thin = true};
 	struct lcpfs_partition_info info;
-
 	return lcpfs_partition_set(f->pool, "a", &change, NULL, NULL, &info, &f->failure);
 }
 
@@ -246,7 +236,6 @@ static void rolling_back_keeps_the_length(void **state)
 	uint8_t bytes[BLOCK_SIZE];
 	struct lcpfs_partition *p;
 	struct fixture f;
-
 	(void)state;
 	new_pool(&f);
 	assert_int_equal(take(&f, "a@one"), 0);
@@ -284,7 +273,6 @@ static void removing_says_what_is_lost(void **state)
 	const struct pool_removal careful = {.only_empty = true};
 	struct lcpfs_partition_info info;
 	struct fixture f;
-
 	(void)state;
 	new_pool(&f);
 	assert_int_equal(take(&f, "b@one"), 0);
@@ -301,7 +289,6 @@ static void removing_says_what_is_lost(void **state)
 static int rename_it(struct fixture *f, const char *name, const char *new_name, bool dry_run)
 {
 	struct lcpfs_snapshot_options options = {.dry_run = dry_run};
-
 	return lcpfs_snapshot_rename(f->pool, name, new_name, &options, &f->failure);
 }
 
@@ -311,7 +298,6 @@ static void renaming(void **state)
 	struct lcpfs_partition *reader;
 	struct fixture f;
 	char text[400];
-
 	(void)state;
 	new_pool(&f);
 	assert_int_equal(take(&f, "a@one"), 0);
@@ -359,7 +345,6 @@ static void a_read_only_pool_has_them(void **state)
 	struct lcpfs_snapshot_options dry = {.dry_run = true};
 	const char *name = "a@two";
 	struct fixture f;
-
 	(void)state;
 	new_pool(&f);
 	assert_int_equal(take(&f, "a@one"), 0);
@@ -388,7 +373,6 @@ static void *write_pairs(void *context)
 	struct pair_writer *w = context;
 	struct lcpfs_partition *a, *b;
 	uint64_t number[BLOCK_SIZE / 8] = {0};
-
 	CHECK(!lcpfs_partition_open(w->f->pool, "a", &a, NULL) &&
 	      !lcpfs_partition_open(w->f->pool, "b", &b, NULL));
 	while (!atomic_load(&w->stop)) {
@@ -406,7 +390,6 @@ static uint64_t number_in(struct fixture *f, const char *name)
 {
 	struct lcpfs_partition *p;
 	uint64_t number = 0;
-
 	assert_int_equal(lcpfs_partition_open(f->pool, name, &p, &f->failure), 0);
 	assert_int_equal(lcpfs_volume_read(p, 0, &number, 8, &f->failure), 0);
 	lcpfs_partition_close(p);
@@ -420,14 +403,12 @@ static void a_group_is_of_one_instant(void **state)
 	struct pair_writer w = {0};
 	struct fixture f;
 	pthread_t thread;
-
 	(void)state;
 	new_pool(&f);
 	w.f = &f;
 	assert_int_equal(pthread_create(&thread, NULL, write_pairs, &w), 0);
 	for (unsigned round = 0; round < 40; round++) {
 		unsigned before = atomic_load(&w.written);
-
 		while (atomic_load(&w.written) < before + 3)
 			sched_yield();
 		assert_int_equal(lcpfs_snapshot_create(f.pool, group, 2, NULL, &f.failure), 0);
@@ -447,7 +428,6 @@ static void schedule(struct fixture *f, const char *partition, const char *text)
 {
 	struct lcpfs_partition_change change = {.schedule_given = true};
 	struct lcpfs_partition_info info;
-
 	assert_int_equal(lcpfs_snapshot_schedule_parse(text, &change.schedule), 0);
 	assert_int_equal(lcpfs_partition_set(f->pool, partition, &change, NULL, NULL, &info, &f->failure), 0);
 	assert_memory_equal(&info.schedule, &change.schedule, sizeof(change.schedule));
@@ -466,7 +446,6 @@ static void snapshots_are_taken_by_the_clock(void **state)
 	const char *name = "a@hourly-2023-11-15_00:00";
 	struct fixture f;
 	char text[400];
-
 	(void)state;
 	new_pool(&f);
 	after_minutes(&f, 0);
@@ -516,7 +495,6 @@ static void a_full_partition_misses_its_snapshot(void **state)
 	struct lcpfs_partition *p;
 	char text[400];
 	uint64_t end = 0;
-
 	(void)state;
 	new_pool(&f);
 	while (!fixture_write(&f, "b", end, 1, 1))
@@ -541,7 +519,6 @@ static void a_full_partition_misses_its_snapshot(void **state)
 static void take_hourly(struct fixture *f, unsigned count)
 {
 	char name[64];
-
 	for (unsigned i = 0; i < count; i++) {
 		snprintf(name, sizeof(name), "a@hourly-2023-11-14_%02u:59", i);
 		assert_int_equal(take(f, name), 0);
@@ -552,7 +529,6 @@ static void take_hourly(struct fixture *f, unsigned count)
 static void a_schedule_comes_back_to_who_is_busy(void **state)
 {
 	struct fixture f;
-
 	(void)state;
 	new_pool(&f);
 	schedule(&f, "a", "daily:1");
@@ -581,7 +557,6 @@ static void find_some(const struct part *part, uint64_t now_s, struct snapshot_n
 static void a_schedule_ends_with_the_pool(void **state)
 {
 	struct fixture f;
-
 	(void)state;
 	new_pool(&f);
 	take_hourly(&f, 60);
@@ -613,7 +588,6 @@ static void a_schedule_holds_up_no_rounds(void **state)
 {
 	struct lcpfs_open_options options = {.background = true, .cache_bytes = 4 * MB};
 	struct fixture f;
-
 	(void)state;
 	new_pool(&f);
 	assert_int_equal(fixture_close(&f), 0);
@@ -650,7 +624,6 @@ static void schedules_as_text(void **state)
 					    "off,daily:1"};
 	struct lcpfs_snapshot_schedule schedule;
 	char text[LCPFS_SNAPSHOT_SCHEDULE_TEXT];
-
 	(void)state;
 	for (unsigned i = 0; i < ARRAY_LENGTH(wrong); i++)
 		assert_int_equal(lcpfs_snapshot_schedule_parse(wrong[i], &schedule), -LCPFS_E_INVALID);
@@ -682,6 +655,5 @@ int main(void)
 		cmocka_unit_test(a_read_only_pool_has_them),
 		cmocka_unit_test(a_group_is_of_one_instant),
 	};
-
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -19,7 +19,6 @@ struct tape {
 static int tape_write(void *context, const void *data, size_t length, struct lcpfs_failure *failure)
 {
 	struct tape *t = context;
-
 	(void)failure;
 	if (t->length + length > t->room) {
 		t->room = 2 * (t->length + length);
@@ -34,7 +33,6 @@ static int tape_write(void *context, const void *data, size_t length, struct lcp
 static int tape_read(void *context, void *buffer, size_t *length, struct lcpfs_failure *failure)
 {
 	struct tape *t = context;
-
 	(void)failure;
 	*length = MIN_OF(*length, t->cut - t->at);
 	memcpy(buffer, t->bytes + t->at, *length);
@@ -47,7 +45,6 @@ static struct tape record(struct fixture *f, const char *name, const char *from)
 	struct tape t = {0};
 	struct lcpfs_send_options options = {.from = from, .write = tape_write, .context = &t};
 	struct lcpfs_stream stream, dry;
-
 	if (lcpfs_snapshot_send(f->pool, name, &options, &stream, &f->failure))
 		fail_msg("%s: %s", name, f->failure.message);
 	assert_int_equal(stream.stream_bytes, t.length);
@@ -61,7 +58,6 @@ static int play_with(struct fixture *f, const char *name, struct tape *t, size_t
 		     struct lcpfs_receive_options options)
 {
 	struct lcpfs_stream stream;
-
 	t->at = 0;
 	t->cut = cut;
 	options.read = tape_read;
@@ -96,7 +92,6 @@ static void compare(struct fixture *a, const char *name, struct fixture *b, cons
 {
 	static uint8_t x[64 * BLOCK_SIZE], y[64 * BLOCK_SIZE];
 	struct lcpfs_partition *p, *q;
-
 	must(a, lcpfs_partition_open(a->pool, name, &p, &a->failure));
 	must(b, lcpfs_partition_open(b->pool, other, &q, &b->failure));
 	uint64_t bytes = lcpfs_volume_bytes(p), end = 0, end_q = 0;
@@ -132,7 +127,6 @@ static void new_pool(struct fixture *f, uint64_t bytes, uint64_t metaslab_bytes,
 					    .size_bytes = bytes / 2,
 					    .max_bytes = bytes,
 					    .volume_bytes = VOLUME_BLOCKS * BLOCK_SIZE};
-
 	fixture_init(f, image);
 	simimage_free(image);
 	must(f, pool_create_vdev(f->vdev, &f->clock, &options, guid, &f->failure));
@@ -144,7 +138,6 @@ static void new_pool(struct fixture *f, uint64_t bytes, uint64_t metaslab_bytes,
 static void trim(struct fixture *f, uint64_t first, uint64_t count)
 {
 	struct lcpfs_partition *p;
-
 	must(f, lcpfs_partition_open(f->pool, "a", &p, &f->failure));
 	must(f, lcpfs_volume_trim(p, first * BLOCK_SIZE, count * BLOCK_SIZE, false, &f->failure));
 	lcpfs_partition_close(p);
@@ -156,7 +149,6 @@ static void long_chains_come_out_the_same(void **state)
 {
 	struct fixture f, g;
 	char name[16] = "", from[16] = "";
-
 	(void)state;
 	new_pool(&f, 96 * MB, 1 * MB, 1);
 	new_pool(&g, 128 * MB, 2 * MB, 2);
@@ -222,7 +214,6 @@ static void fill(struct fixture *f, uint64_t first, uint64_t count, uint64_t gen
 {
 	struct lcpfs_partition *part;
 	le64 block[BLOCK_SIZE / 8];
-
 	must(f, lcpfs_partition_open(f->pool, "a", &part, &f->failure));
 	for (uint64_t b = first; b < first + count; b++) {
 		for (unsigned i = 0; i < BLOCK_SIZE / 8; i++)
@@ -262,7 +253,6 @@ static void is_untouched(struct pair *p)
 {
 	struct lcpfs_partition *head, *base;
 	struct lcpfs_difference d;
-
 	assert_int_equal(snapshots(&p->g, "a"), 1);
 	must(&p->g, lcpfs_partition_open(p->g.pool, "a", &head, &p->g.failure));
 	must(&p->g, lcpfs_partition_open(p->g.pool, "a@1", &base, &p->g.failure));
@@ -277,7 +267,6 @@ static void is_untouched(struct pair *p)
 static void undo(struct pair *p)
 {
 	const char *two = "a@2";
-
 	must(&p->g, lcpfs_snapshot_destroy(p->g.pool, &two, 1, NULL, &p->g.failure));
 	must(&p->g, lcpfs_snapshot_rollback(p->g.pool, "a@1", NULL, &p->g.failure));
 }
@@ -285,7 +274,6 @@ static void undo(struct pair *p)
 static bool is_header(const struct tape *t, size_t at)
 {
 	uint32_t magic = STREAM_MAGIC;
-
 	for (size_t back = 0; back < 64 && back <= at; back++) {
 		if (at - back + 4 <= t->length && memcmp(t->bytes + at - back, &magic, 4) == 0)
 			return true;
@@ -296,7 +284,6 @@ static bool is_header(const struct tape *t, size_t at)
 static void a_stream_cut_anywhere_leaves_no_trace(void **state)
 {
 	struct pair p;
-
 	(void)state;
 	pair_new(&p);
 	for (size_t cut = 0; cut < p.more.length; cut += is_header(&p.more, cut) ? 1 : 499) {
@@ -314,7 +301,6 @@ static void a_stream_cut_anywhere_leaves_no_trace(void **state)
 static void a_flipped_bit_is_noticed(void **state)
 {
 	struct pair p;
-
 	(void)state;
 	pair_new(&p);
 	for (size_t bit = 0; bit < 8 * p.more.length;
@@ -335,7 +321,6 @@ static void records_are_all_and_in_order(void **state)
 {
 	struct pair p;
 	size_t at[8], count = 0;
-
 	(void)state;
 	pair_new(&p);
 	for (size_t i = 0; i + 4 <= p.more.length; i++) {
@@ -367,7 +352,6 @@ static void what_does_not_fit_is_refused(void **state)
 	struct lcpfs_partition *reader, *writer;
 	const char *two = "a@two";
 	struct pair p;
-
 	(void)state;
 	pair_new(&p);
 	struct fixture *g = &p.g;
@@ -427,7 +411,6 @@ static void only_an_older_one_can_be_gone_on_from(void **state)
 	struct lcpfs_send_options options = {.from = "2", .write = tape_write, .context = &t};
 	struct lcpfs_stream stream;
 	struct pair p;
-
 	(void)state;
 	pair_new(&p);
 	struct fixture *f = &p.f;
@@ -464,7 +447,6 @@ static void same_data(struct fixture *f, const char *name, const char *snapshot,
 {
 	struct lcpfs_send_options options = {.from = snapshot, .dry_run = true};
 	struct lcpfs_stream a, b;
-
 	must(f, lcpfs_snapshot_send(f->pool, name, &options, &a, &f->failure));
 	options.from = bookmark;
 	must(f, lcpfs_snapshot_send(f->pool, name, &options, &b, &f->failure));
@@ -497,7 +479,6 @@ static void increments_since_what_is_gone(uint64_t seed, bool reopens)
 	char name[16], from[16] = "", bookmark[16], before[16] = "";
 	struct fixture f, g;
 	bool kept = false;
-
 	new_pool(&f, 96 * MB, 1 * MB, 1);
 	new_pool(&g, 128 * MB, 2 * MB, 2);
 	for (unsigned i = 0; i < 70; i++) {
@@ -550,7 +531,6 @@ static void what_bookmarks_are_refused(void **state)
 	struct lcpfs_stream stream;
 	struct pair p;
 	size_t count;
-
 	(void)state;
 	pair_new(&p);
 	struct fixture *f = &p.f;
@@ -608,7 +588,6 @@ static void is_half_received(struct fixture *g)
 {
 	const char *name = "a@x";
 	struct lcpfs_partition *part;
-
 	assert_int_equal(lcpfs_partition_open(g->pool, "a", &part, &g->failure), -LCPFS_E_BUSY);
 	assert_non_null(
 		strstr(g->failure.message, "go on with lcpfs receive --resume, or give it up with --abort"));
@@ -632,7 +611,6 @@ static void a_cut_stream_is_gone_on_with(void **state)
 {
 	struct lcpfs_receive_options abort = {.abort = true};
 	struct pair p;
-
 	(void)state;
 	pair_new(&p);
 	for (size_t cut = 320, i = 0; cut < p.more.length; cut += is_header(&p.more, cut) ? 13 : 2027, i++) {
@@ -667,13 +645,11 @@ static struct tape forged(const struct tape *from)
 	struct tape t = {0};
 	struct stream_position at = {0};
 	struct stream_about about = {0};
-
 	for (size_t i = 0, length; i < from->length; i += length) {
 		struct stream_header header;
 		struct stream_begin begin;
 		struct stream_end end;
 		uint8_t *payload = from->bytes + i + sizeof(header);
-
 		memcpy(&header, from->bytes + i, sizeof(header));
 		length = sizeof(header) + le32_get(header.payload);
 		uint64_t offset = le64_get(header.offset), bytes = le64_get(header.length);
@@ -703,7 +679,6 @@ static struct tape forged(const struct tape *from)
 static void another_stream_is_not_gone_on_with(void **state)
 {
 	struct pair p;
-
 	(void)state;
 	pair_new(&p);
 	struct tape other = forged(&p.more);
@@ -723,7 +698,6 @@ static int set_volume(struct fixture *g, uint64_t blocks)
 {
 	struct lcpfs_partition_change change = {.volume_bytes = blocks * BLOCK_SIZE};
 	struct lcpfs_partition_info info;
-
 	return lcpfs_partition_set(g->pool, "a", &change, NULL, NULL, &info, &g->failure);
 }
 
@@ -731,7 +705,6 @@ static int set_volume(struct fixture *g, uint64_t blocks)
 static void a_half_received_volume_is_not_made_shorter(void **state)
 {
 	struct pair p;
-
 	(void)state;
 	pair_new(&p);
 	fill(&p.f, 0, 8, 5);
@@ -756,7 +729,6 @@ static void force_gives_nothing_up_for_a_beginning(void **state)
 {
 	struct lcpfs_receive_options force = {.force = true};
 	struct pair p;
-
 	(void)state;
 	pair_new(&p);
 	must(&p.g, fixture_write(&p.g, "a", 5, 1, 3));
@@ -780,7 +752,6 @@ struct watch {
 static bool watched(void *context, uint64_t done, uint64_t total)
 {
 	struct watch *w = ((struct tape *)context)->watch;
-
 	assert_true(done <= total && total > 0);
 	return ++w->calls != w->ends_at;
 }
@@ -791,7 +762,6 @@ static void giving_up_tells_how_far_it_is(void **state)
 	struct watch w = {.ends_at = 5};
 	struct fixture empty;
 	struct pair p;
-
 	(void)state;
 	pair_new(&p);
 	must(&p.f, fixture_write(&p.f, "a", 0, 500, 5));
@@ -824,7 +794,6 @@ static void renamed(struct tape *t, const struct stream_about *about)
 	struct stream_position at = {0};
 	struct stream_header header;
 	struct stream_begin begin;
-
 	stream_put_begin(&at, about, &header, &begin);
 	memcpy(t->bytes, &header, sizeof(header));
 	memcpy(t->bytes + sizeof(header), &begin, sizeof(begin));
@@ -836,7 +805,6 @@ static void a_stream_with_odd_names_is_refused(void **state)
 					  "a@b",      "a/b",  "a,b",  "\x7f"};
 	struct stream_about good, about;
 	struct pair p;
-
 	(void)state;
 	pair_new(&p);
 	assert_int_equal(stream_read_begin((struct stream_begin *)(p.more.bytes + 64), &good, NULL), 0);
@@ -876,7 +844,6 @@ static bool is_marked(const struct fixture *g)
 	const struct part *part = part_named(g->pool, "a");
 	const struct fmt_partition *page =
 		txg_current(g->pool, layout_partition_page(&g->pool->layout, part->slot));
-
 	return le64_get(page->receive.guid);
 }
 
@@ -887,7 +854,6 @@ static void ask_only(struct cuts *c, struct fixture *g, struct tape *t)
 	const char *name = "a@next";
 	struct lcpfs_partition *part;
 	struct lcpfs_pool_info before, after;
-
 	assert_int_equal(lcpfs_pool_get_info(g->pool, &before), 0);
 	must(g, lcpfs_snapshot_create(g->pool, &name, 1, &dry, &g->failure));
 	assert_int_equal(play_with(g, "a", t, t->length, (struct lcpfs_receive_options){.dry_run = true}),
@@ -906,7 +872,6 @@ static void look_at(struct cuts *c, const struct simimage *image, bool gives_up)
 	const char *name = c->whole ? "a@1" : "a@2";
 	struct lcpfs_partition *part;
 	struct fixture g;
-
 	fixture_init(&g, image);
 	assert_int_equal(fixture_check(&g, true), 0);
 	must(&g, fixture_open(&g, false));
@@ -949,7 +914,6 @@ static void cut_here(void *context, struct simdisk *disk, uint64_t change)
 	struct cuts *c = context;
 	struct simdisk_fate fate = {.kind = kinds[c->made % 3], .seed = change};
 	struct simimage *image = simdisk_image(disk, &fate);
-
 	look_at(c, image, c->made % 4 == 3);
 	simimage_free(image);
 	c->made++;
@@ -958,7 +922,6 @@ static void cut_here(void *context, struct simdisk *disk, uint64_t change)
 static void the_power_may_fail_at_any_write(void **state)
 {
 	struct pair p;
-
 	(void)state;
 	pair_new(&p);
 	must(&p.f, fixture_write(&p.f, "a", 1500, 40, 5)); /* so that the mark moves */
@@ -999,7 +962,6 @@ static void check_golden(const char *name, struct tape *t)
 	const char *folder = getenv("LCPFS_GOLDEN");
 	char path[400];
 	uint8_t *bytes = malloc(t->length + 1);
-
 	snprintf(path, sizeof(path), "%s/%s.stream", folder ? folder : "tests/golden", name);
 	if (getenv("LCPFS_GOLDEN_WRITE")) {
 		FILE *to = fopen(path, "wb");
@@ -1018,7 +980,6 @@ static void check_golden(const char *name, struct tape *t)
 static void streams_are_as_in_the_golden_ones(void **state)
 {
 	struct pair p;
-
 	(void)state;
 	pair_new(&p);
 	check_golden("whole", &p.full);
@@ -1048,6 +1009,5 @@ int main(void)
 		cmocka_unit_test(the_power_may_fail_at_any_write),
 		cmocka_unit_test(streams_are_as_in_the_golden_ones),
 	};
-
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

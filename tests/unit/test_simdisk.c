@@ -16,7 +16,6 @@ static struct simdisk *disk_new(void)
 {
 	struct simimage *image = simimage_new(SIZE);
 	struct simdisk *disk = simdisk_new(image, SIMDISK_DISCARD_ZEROS);
-
 	simimage_free(image);
 	return disk;
 }
@@ -25,10 +24,8 @@ static struct simdisk *disk_new(void)
 static int put(struct simdisk *disk, uint64_t sector, unsigned sectors, uint8_t value)
 {
 	uint8_t *bytes = malloc((size_t)sectors * SECTOR);
-	int error;
-
 	memset(bytes, value, (size_t)sectors * SECTOR);
-	error = vdev_write(simdisk_vdev(disk), sector * SECTOR, bytes, (size_t)sectors * SECTOR);
+	int error = vdev_write(simdisk_vdev(disk), sector * SECTOR, bytes, (size_t)sectors * SECTOR);
 	free(bytes);
 	return error;
 }
@@ -41,7 +38,6 @@ static int flush(struct simdisk *disk)
 static int image_value(const struct simimage *image, uint64_t sector)
 {
 	uint8_t bytes[SECTOR];
-
 	simimage_read(image, sector * SECTOR, bytes, SECTOR);
 	assert_memory_equal(bytes, bytes + 1, SECTOR - 1);
 	return bytes[0];
@@ -50,7 +46,6 @@ static int image_value(const struct simimage *image, uint64_t sector)
 static int value(struct simdisk *disk, uint64_t sector)
 {
 	uint8_t bytes[SECTOR];
-
 	assert_int_equal(vdev_read(simdisk_vdev(disk), sector * SECTOR, bytes, SECTOR), 0);
 	return bytes[0];
 }
@@ -59,7 +54,6 @@ static int value_after(const struct simdisk *disk, struct simdisk_fate fate, uin
 {
 	struct simimage *image = simdisk_image(disk, &fate);
 	int found = image_value(image, sector);
-
 	simimage_free(image);
 	return found;
 }
@@ -73,14 +67,11 @@ static int value_after(const struct simdisk *disk, struct simdisk_fate fate, uin
 static void clones_share_nothing_that_is_written_later(void **state)
 {
 	struct simimage *image = simimage_new(SIZE);
-	struct simimage *clone;
 	char bytes[13] = {0};
-	uint64_t hash;
-
 	(void)state;
 	simimage_write(image, 65530, "0123456789ab", 12); /* across a chunk's end */
-	clone = simimage_clone(image);
-	hash = simimage_hash(image);
+	struct simimage *clone = simimage_clone(image);
+	uint64_t hash = simimage_hash(image);
 	assert_true(simimage_hash(clone) == hash);
 	simimage_write(clone, 65535, "XY", 2);
 	assert_true(simimage_hash(image) == hash);
@@ -98,10 +89,8 @@ static void fill_counting(uint8_t *bytes, size_t length, uint64_t seed)
 	size_t words = SIMIMAGE_CHUNK / 8;
 	size_t from = hash_mix(seed + 2) % 3 * (words - 4) / 2; /* start, middle, end */
 	size_t off = seed % 2 ? from + hash_mix(seed + 3) % 4 : SIZE_MAX;
-
 	for (size_t i = 0; i < length / 8; i++) {
 		uint64_t word = i % words == off ? 0 : base + i * step;
-
 		memcpy(bytes + 8 * i, &word, 8);
 	}
 }
@@ -120,7 +109,6 @@ static void an_image_holds_what_a_plain_buffer_would(void **state)
 		uint64_t offset = hash_mix(i) % LENGTH / grid * grid;
 		uint64_t from = hash_mix(i + 4000) % LENGTH / grid * grid;
 		size_t length = hash_mix(i + 1000) % (LENGTH - MAX_OF(offset, from)) >> hash_mix(i + 2000) % 20;
-
 		if (i % 5 == 0) {
 			simimage_zero(image, offset, length);
 			memset(plain + offset, 0, length);
@@ -152,7 +140,6 @@ static void equal_content_hashes_equal_however_it_came_about(void **state)
 {
 	struct simimage *a = simimage_new(SIZE);
 	struct simimage *b = simimage_new(SIZE);
-
 	(void)state;
 	simimage_write(a, 70000, "x", 1);
 	assert_true(simimage_hash(a) != simimage_hash(b));
@@ -173,7 +160,6 @@ static void an_image_survives_a_file(void **state)
 	struct simimage *image = simimage_new(SIZE);
 	struct simimage *loaded;
 	int fd = mkstemp(path);
-
 	(void)state;
 	assert_true(fd >= 0);
 	simimage_write(image, SIZE - 3, "end", 3);
@@ -194,7 +180,6 @@ static void damage_does_what_its_name_says(void **state)
 	struct simimage *image = simimage_new(SIZE);
 	struct simimage *old = simimage_clone(image);
 	char bytes[9] = {0};
-
 	(void)state;
 	simimage_write(image, 0, "aaaabbbb", 8);
 	simimage_damage(image, &(struct simimage_damage){.kind = SIMIMAGE_FLIP, .offset = 1, .bit = 1});
@@ -224,7 +209,6 @@ static void damage_does_what_its_name_says(void **state)
 static void reads_see_the_cache_and_a_cut_may_lose_it(void **state)
 {
 	struct simdisk *disk = disk_new();
-
 	(void)state;
 	assert_int_equal(put(disk, 3, 1, 'a'), 0);
 	assert_int_equal(value(disk, 3), 'a');
@@ -238,7 +222,6 @@ static void reads_see_the_cache_and_a_cut_may_lose_it(void **state)
 static void what_was_flushed_survives_every_fate(void **state)
 {
 	struct simdisk *disk = disk_new();
-
 	(void)state;
 	assert_int_equal(put(disk, 3, 1, 'a'), 0);
 	assert_int_equal(flush(disk), 0);
@@ -248,7 +231,6 @@ static void what_was_flushed_survives_every_fate(void **state)
 	assert_int_equal(value_after(disk, NONE, 4), 0);
 	for (uint64_t seed = 0; seed < 50; seed++) {
 		struct simdisk_fate fate = {.kind = SIMDISK_SCATTER, .seed = seed};
-
 		assert_int_equal(value_after(disk, fate, 3), 'a');
 	}
 	simdisk_free(disk);
@@ -257,7 +239,6 @@ static void what_was_flushed_survives_every_fate(void **state)
 static void a_mask_keeps_exactly_its_operations(void **state)
 {
 	struct simdisk *disk = disk_new();
-
 	(void)state;
 	for (unsigned i = 0; i < 4; i++)
 		assert_int_equal(put(disk, i, 1, (uint8_t)('a' + i)), 0);
@@ -272,7 +253,6 @@ static void a_torn_write_has_the_masks_sectors_only(void **state)
 {
 	struct simdisk *disk = disk_new();
 	struct simdisk_fate fate = MASK(3);
-
 	(void)state;
 	assert_int_equal(put(disk, 0, 1, 'x'), 0);
 	assert_int_equal(put(disk, 8, 8, 'a'), 0);
@@ -291,12 +271,10 @@ static void zeros_are_one_write(void **state)
 	struct simdisk *disk = disk_new();
 	struct vdev *vdev = simdisk_vdev(disk);
 	struct simdisk_fate fate = MASK(1);
-	uint64_t writes;
-
 	(void)state;
 	assert_int_equal(put(disk, 0, 16, 'a'), 0);
 	assert_int_equal(flush(disk), 0);
-	writes = simdisk_counts(disk)->writes;
+	uint64_t writes = simdisk_counts(disk)->writes;
 	assert_int_equal(vdev_zero(vdev, 8 * SECTOR, 8 * SECTOR), 0);
 	assert_int_equal(simdisk_counts(disk)->writes, writes + 1);
 	assert_int_equal(value(disk, 7), 'a');
@@ -316,7 +294,6 @@ static void scattering_reaches_every_version_of_every_sector(void **state)
 {
 	struct simdisk *disk = disk_new();
 	unsigned seen[3][3] = {{0}};
-
 	(void)state;
 	assert_int_equal(put(disk, 0, 2, 0), 0);
 	assert_int_equal(flush(disk), 0);
@@ -325,7 +302,6 @@ static void scattering_reaches_every_version_of_every_sector(void **state)
 	for (uint64_t seed = 0; seed < 1000; seed++) {
 		struct simdisk_fate fate = {.kind = SIMDISK_SCATTER, .seed = seed};
 		struct simimage *image = simdisk_image(disk, &fate);
-
 		seen[image_value(image, 0)][image_value(image, 1)]++;
 		simimage_free(image);
 	}
@@ -338,13 +314,11 @@ static void a_fate_replays_from_its_seed(void **state)
 {
 	struct simdisk *disk = disk_new();
 	struct simdisk_fate fate = {.kind = SIMDISK_SCATTER, .seed = 12345};
-	struct simimage *a, *b;
-
 	(void)state;
 	for (unsigned i = 0; i < 100; i++)
 		assert_int_equal(put(disk, i * 7 % 50, 5, (uint8_t)(i + 1)), 0);
-	a = simdisk_image(disk, &fate);
-	b = simdisk_image(disk, &fate);
+	struct simimage *a = simdisk_image(disk, &fate);
+	struct simimage *b = simdisk_image(disk, &fate);
 	assert_true(simimage_hash(a) == simimage_hash(b));
 	simimage_free(b);
 	fate.seed++;
@@ -359,7 +333,6 @@ static void after_the_stop_everything_fails_and_nothing_changes(void **state)
 {
 	struct simdisk *disk = disk_new();
 	uint8_t bytes[SECTOR];
-
 	(void)state;
 	simdisk_stop_at(disk, 2);
 	assert_int_equal(put(disk, 0, 1, 'a'), 0);
@@ -383,7 +356,6 @@ static void a_cut_inside_a_batch_keeps_what_came_before(void **state)
 		{.op = VDEV_WRITE, .offset = 0, .buffer = bytes, .length = SECTOR},
 		{.op = VDEV_WRITE, .offset = SECTOR, .buffer = bytes, .length = SECTOR},
 	};
-
 	(void)state;
 	simdisk_stop_at(disk, 1);
 	assert_int_equal(vdev_submit(simdisk_vdev(disk), ios, 2), -LCPFS_E_STOPPED);
@@ -402,7 +374,6 @@ struct visits {
 static void visit(void *context, struct simdisk *disk, uint64_t change)
 {
 	struct visits *visits = context;
-
 	visits->count++;
 	visits->last = change;
 	visits->value = value_after(disk, ALL, 0);
@@ -412,7 +383,6 @@ static void the_hook_sees_each_change_before_it_is_made(void **state)
 {
 	struct simdisk *disk = disk_new();
 	struct visits visits = {0};
-
 	(void)state;
 	simdisk_on_change(disk, visit, &visits);
 	assert_int_equal(put(disk, 0, 1, 'a'), 0);
@@ -432,13 +402,11 @@ static void discarded_reads_as_the_disk_was_told(void **state)
 						     SIMDISK_DISCARD_GARBAGE};
 	struct simimage *image = simimage_new(SIZE);
 	uint8_t bytes[SECTOR];
-
 	(void)state;
 	memset(bytes, 'a', SECTOR);
 	simimage_write(image, 0, bytes, SECTOR);
 	for (unsigned i = 0; i < 3; i++) {
 		struct simdisk *disk = simdisk_new(image, kinds[i]);
-
 		assert_int_equal(vdev_discard(simdisk_vdev(disk), 0, SECTOR), 0);
 		assert_int_equal(vdev_read(simdisk_vdev(disk), 0, bytes, SECTOR), 0);
 		assert_int_equal(bytes[0] == 0 && bytes[9] == 0, kinds[i] == SIMDISK_DISCARD_ZEROS);
@@ -452,11 +420,9 @@ static void discarded_reads_as_the_disk_was_told(void **state)
 static void a_disk_goes_on_from_an_image(void **state)
 {
 	struct simdisk *disk = disk_new();
-	struct simimage *image;
-
 	(void)state;
 	assert_int_equal(put(disk, 0, 1, 'a'), 0);
-	image = simdisk_image(disk, &ALL);
+	struct simimage *image = simdisk_image(disk, &ALL);
 	simdisk_free(disk);
 	disk = simdisk_new(image, SIMDISK_DISCARD_ZEROS);
 	simimage_free(image);
@@ -470,7 +436,6 @@ static void a_disk_goes_on_from_an_image(void **state)
 static void the_kth_operation_fails_once(void **state)
 {
 	struct simdisk *disk = disk_new();
-
 	(void)state;
 	simdisk_add_fault(disk, &(struct simdisk_fault){.kind = SIMDISK_WRITE, .at = 1, .error = LCPFS_E_IO});
 	assert_int_equal(put(disk, 0, 1, 'a'), 0);
@@ -484,7 +449,6 @@ static void the_kth_operation_fails_once(void **state)
 static void a_fault_for_good_lasts_until_cleared(void **state)
 {
 	struct simdisk *disk = disk_new();
-
 	(void)state;
 	simdisk_add_fault(disk, &(struct simdisk_fault){.kind = SIMDISK_CHANGE, .at = 1, .forever = true,
 							.error = LCPFS_E_DEVICE_FULL});
@@ -503,7 +467,6 @@ static void a_fault_with_a_range_strikes_there_only(void **state)
 {
 	struct simdisk *disk = disk_new();
 	uint8_t bytes[2 * SECTOR];
-
 	(void)state;
 	simdisk_add_fault(disk, &(struct simdisk_fault){.kind = SIMDISK_READ, .forever = true, .offset = SECTOR,
 							.length = SECTOR, .error = LCPFS_E_IO});
@@ -516,7 +479,6 @@ static void a_fault_with_a_range_strikes_there_only(void **state)
 static void a_short_write_fails_with_its_first_sectors_done(void **state)
 {
 	struct simdisk *disk = disk_new();
-
 	(void)state;
 	simdisk_add_fault(disk, &(struct simdisk_fault){.kind = SIMDISK_WRITE, .error = LCPFS_E_IO,
 							.done_bytes = 2 * SECTOR});
@@ -530,7 +492,6 @@ static void a_short_write_fails_with_its_first_sectors_done(void **state)
 static void a_failed_flush_loses_writes_and_the_next_one_succeeds(void **state)
 {
 	struct simdisk *disk = disk_new();
-
 	(void)state;
 	assert_int_equal(put(disk, 0, 1, 'a'), 0);
 	assert_int_equal(flush(disk), 0);
@@ -549,7 +510,6 @@ static void a_failed_flush_with_a_seed_loses_some(void **state)
 {
 	struct simdisk *disk = disk_new();
 	unsigned kept = 0;
-
 	(void)state;
 	simdisk_add_fault(disk, &(struct simdisk_fault){.kind = SIMDISK_FLUSH, .error = LCPFS_E_IO,
 							.drop_seed = 5});
@@ -568,7 +528,6 @@ static void a_failed_flush_with_a_seed_loses_some(void **state)
 static void a_lost_write_and_a_lying_flush_are_acknowledged(void **state)
 {
 	struct simdisk *disk = disk_new();
-
 	(void)state;
 	simdisk_add_fault(disk, &(struct simdisk_fault){.kind = SIMDISK_WRITE, .effect = SIMDISK_IS_LOST});
 	simdisk_add_fault(disk, &(struct simdisk_fault){.kind = SIMDISK_FLUSH, .effect = SIMDISK_IS_LOST});
@@ -585,7 +544,6 @@ static void a_lost_write_and_a_lying_flush_are_acknowledged(void **state)
 static void a_misdirected_write_goes_elsewhere(void **state)
 {
 	struct simdisk *disk = disk_new();
-
 	(void)state;
 	simdisk_add_fault(disk, &(struct simdisk_fault){.kind = SIMDISK_WRITE, .effect = SIMDISK_IS_MISDIRECTED,
 							.to_offset = 9 * SECTOR});
@@ -598,7 +556,6 @@ static void a_misdirected_write_goes_elsewhere(void **state)
 static void rot_shows_at_once_and_survives_a_flush_and_a_cut(void **state)
 {
 	struct simdisk *disk = disk_new();
-
 	(void)state;
 	assert_int_equal(put(disk, 0, 1, 'a'), 0);
 	assert_int_equal(flush(disk), 0);
@@ -642,6 +599,5 @@ int main(void)
 		cmocka_unit_test(a_misdirected_write_goes_elsewhere),
 		cmocka_unit_test(rot_shows_at_once_and_survives_a_flush_and_a_cut),
 	};
-
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

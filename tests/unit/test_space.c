@@ -468,7 +468,6 @@ static void a_step_has_room_for_all_its_pages(void **state)
 	for (uint32_t metaslabs = 6; metaslabs < 4000000; metaslabs = metaslabs * 5 / 3) {
 		struct plan_table t = {.metaslab_blocks = 256, .pages = UINT64_C(1) << 33};
 		uint64_t few = plan_needs(&t, 1, 0, 1).step_units, list = 0, level = metaslabs;
-
 		for (unsigned slots = SPACE_SLOTS; list == 0 || level > 1; slots = TABLE_SLOTS) {
 			level = (level + slots - 1) / slots;
 			list += level;
@@ -486,7 +485,6 @@ static void each_leaves_something_to_the_next(void **state)
 		struct space space = {.units = 256 * BLOCK_SECTORS, .usable = 250 * BLOCK_SECTORS};
 		struct space_needs needs = {.step_units = units, .notes_units = units / 3, .heads = 3};
 		struct space_reserve r = space_reserve_for(&space, &needs);
-
 		assert_true((uint64_t)r.table * space.units >= units);
 		assert_true(r.notes > r.table && r.kept > r.notes);
 		assert_true((uint64_t)(r.kept - r.notes) * space.usable >= needs.notes_units);

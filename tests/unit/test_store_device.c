@@ -57,7 +57,6 @@ static bool is_root(const struct vdev_io *io)
 static void note_root(const struct vdev_io *io)
 {
 	uint64_t generation = le64_get(((const struct fmt_root *)io->buffer)->generation);
-
 	assert_false(front.unflushed); /* what it points at is durable */
 	assert_true(front.rooted ? generation == front.generation : generation > front.generation);
 	front.copies = front.rooted ? front.copies + 1 : 1;
@@ -139,7 +138,6 @@ static int open_as(bool read_only, bool was_closed, struct lcpfs_failure *failur
 		.read_only = read_only,
 		.was_closed = was_closed,
 	};
-
 	for (uint32_t i = 0; i < METASLABS; i++)
 		metaslabs[i] = i;
 	if (!front.generation)
@@ -151,7 +149,6 @@ static int set_up(void **state)
 {
 	static const struct vdev_ops ops = {.submit = submit, .flush = flush, .discard = discard};
 	uint64_t blocks = BASE + METASLABS * METASLAB_BLOCKS;
-
 	(void)state;
 	front = (struct front){.behind = vdev_memory_new(blocks << BLOCK_SHIFT), .now_us = 1, .durable_slot = 1};
 	front.vdev = (struct vdev){.ops = &ops, .size_bytes = front.behind->size_bytes, .name = "front"};
@@ -178,7 +175,6 @@ static void crash(void)
 static void write_block(uint64_t block, uint8_t value)
 {
 	uint8_t data[BLOCK_SIZE];
-
 	memset(data, value, sizeof(data));
 	assert_int_equal(store_write(front.store, block * BLOCK_SIZE, data, sizeof(data), false, NULL), 0);
 }
@@ -186,7 +182,6 @@ static void write_block(uint64_t block, uint8_t value)
 static void expect_block(uint64_t block, uint8_t value)
 {
 	uint8_t data[BLOCK_SIZE];
-
 	assert_int_equal(store_read(front.store, block * BLOCK_SIZE, data, sizeof(data), NULL), 0);
 	assert_int_equal(data[0], value);
 	assert_int_equal(data[BLOCK_SIZE - 1], value);
@@ -243,7 +238,6 @@ static void a_root_that_failed_has_a_number_of_its_own(void **state)
 static void what_idles_is_written_and_what_is_flushed_is_confirmed(void **state)
 {
 	unsigned writes = front.writes;
-
 	(void)state;
 	write_block(1, 1);
 	assert_int_equal(store_step(front.store), 0);
@@ -435,7 +429,6 @@ static void a_flush_ends_whose_last_record_fails_later(void **state)
 static void damage(uint64_t offset, unsigned blocks)
 {
 	static const uint8_t zeros[BLOCK_SIZE];
-
 	for (unsigned i = 0; i < blocks; i++)
 		assert_int_equal(vdev_write(front.behind, offset + i * BLOCK_SIZE, zeros, sizeof(zeros)), 0);
 }
@@ -443,12 +436,10 @@ static void damage(uint64_t offset, unsigned blocks)
 static void a_flushed_record_is_not_lost_in_silence(void **state)
 {
 	struct lcpfs_failure failure = {0};
-	uint64_t record;
-
 	(void)state;
 	write_block(1, 1);
 	assert_int_equal(store_flush(front.store, NULL), 0);
-	record = front.last_record;
+	uint64_t record = front.last_record;
 	front.now_us += CONFIRM_US;
 	assert_int_equal(store_step(front.store), 1);
 	crash();
@@ -474,7 +465,6 @@ static void a_write_comes_amid_a_checkpoint(const struct vdev_io *io)
 static void what_a_checkpoint_flushed_is_not_lost_in_silence(void **state)
 {
 	struct lcpfs_failure failure = {0};
-
 	(void)state;
 	write_block(1, 1);
 	front.wrote = a_write_comes_amid_a_checkpoint;
@@ -490,7 +480,6 @@ static void what_a_checkpoint_flushed_is_not_lost_in_silence(void **state)
 static void a_record_that_follows_another_is_not_the_next(void **state)
 {
 	struct fmt_record r;
-
 	(void)state;
 	write_block(1, 1);
 	assert_int_equal(store_flush(front.store, NULL), 0);
@@ -509,7 +498,6 @@ static void a_record_that_follows_another_is_not_the_next(void **state)
 static void a_rotten_block_is_given_to_nobody(void **state)
 {
 	uint8_t data[BLOCK_SIZE];
-
 	(void)state;
 	write_block(1, 1);
 	assert_int_equal(store_flush(front.store, NULL), 0);
@@ -524,7 +512,6 @@ static void a_rotten_block_stays_rotten_where_it_is_moved(void **state)
 {
 	uint8_t data[BLOCK_SIZE];
 	struct store_stats stats;
-
 	(void)state;
 	write_block(1, 1);
 	assert_int_equal(store_flush(front.store, NULL), 0);
@@ -544,12 +531,10 @@ static void a_rotten_block_stays_rotten_where_it_is_moved(void **state)
 /* A metaslab with records of its own, the first of them with blocks 1 and 2, and nothing more to come. */
 static uint32_t filled_metaslab(void)
 {
-	uint64_t first;
-
 	write_block(1, 1);
 	write_block(2, 2);
 	assert_int_equal(store_flush(front.store, NULL), 0);
-	first = front.last_record / BLOCK_SIZE;
+	uint64_t first = front.last_record / BLOCK_SIZE;
 	for (uint64_t block = 3; block < METASLAB_BLOCKS + 10; block++)
 		write_block(block, 3);
 	assert_int_equal(store_flush(front.store, NULL), 0);
@@ -573,7 +558,6 @@ static void another_overwrites_it(const struct vdev_io *io)
 static void what_is_overwritten_while_it_is_moved_stays_new(void **state)
 {
 	uint32_t metaslab = filled_metaslab();
-
 	(void)state;
 	front.did_read = another_overwrites_it;
 	assert_int_equal(clean_metaslab(front.store, metaslab), 0);
@@ -590,7 +574,6 @@ static void what_is_overwritten_while_it_is_moved_stays_new(void **state)
 static void a_rotten_block_that_is_moved_hides_nothing_behind_it(void **state)
 {
 	uint32_t metaslab = filled_metaslab();
-
 	(void)state;
 	damage(first_block_in(metaslab) << BLOCK_SHIFT, 1);
 	assert_int_equal(clean_metaslab(front.store, metaslab), 0);
@@ -604,7 +587,6 @@ static void a_rotten_block_that_is_moved_hides_nothing_behind_it(void **state)
 static void what_cannot_be_read_is_left_alone(void **state)
 {
 	uint32_t metaslab = filled_metaslab();
-
 	(void)state;
 	front.unread_from = first_block_in(metaslab);
 	front.unread_to = front.unread_from + 1;
@@ -619,7 +601,6 @@ static void what_cannot_be_read_is_left_alone(void **state)
 static void what_lies_behind_a_damaged_header_is_moved(void **state)
 {
 	uint32_t metaslab = filled_metaslab();
-
 	(void)state;
 	damage((first_block_in(metaslab) + 2) << BLOCK_SHIFT, RECORD_HEADERS); /* of the second record */
 	assert_int_equal(clean_metaslab(front.store, metaslab), 0);
@@ -650,7 +631,6 @@ static void damage_newest_root(void)
 static bool roots_are_twice(void)
 {
 	struct fmt_root copy[2];
-
 	for (unsigned slot = 0; slot < 2; slot++) {
 		for (unsigned i = 0; i < 2; i++)
 			assert_int_equal(vdev_read(front.behind, (1 + 2 * slot + i) << BLOCK_SHIFT, &copy[i],
@@ -688,7 +668,6 @@ static void scrub_repairs_each_copy_of_a_root(void **state)
 static void a_root_that_cannot_be_read_now_is_waited_for(void **state)
 {
 	struct lcpfs_failure failure = {0};
-
 	(void)state;
 	for (unsigned round = 0; round < 2; round++) {
 		write_block(1, (uint8_t)round + 1);
@@ -724,7 +703,6 @@ static void a_closed_store_can_lose_a_root_and_its_log(void **state)
 static void one_copy_of_each_page_is_enough(void **state)
 {
 	struct fmt_root root;
-
 	(void)state;
 	for (unsigned copy = 0; copy < 2; copy++) {
 		write_block(1, 1);
@@ -742,10 +720,8 @@ static void one_copy_of_each_page_is_enough(void **state)
 static unsigned find_pages(const uint64_t slots[2], uint64_t found[2])
 {
 	unsigned count = 0;
-
 	for (uint64_t block = BASE; block < BASE + METASLABS * METASLAB_BLOCKS && count < 2; block++) {
 		uint64_t data[BLOCK_SIZE / 8];
-
 		assert_int_equal(vdev_read(front.behind, block << BLOCK_SHIFT, data, sizeof(data)), 0);
 		if (data[0] == slots[0] && data[1] == slots[1])
 			found[count++] = block;
@@ -757,7 +733,6 @@ static void one_of_two_twins_is_enough(void **state)
 {
 	const uint64_t slots[2] = {IDS_FIRST, IDS_FIRST + 1};
 	uint64_t found[2];
-
 	(void)state;
 	write_block(0, 1);
 	write_block(1, 1);
@@ -765,7 +740,6 @@ static void one_of_two_twins_is_enough(void **state)
 	assert_int_equal(find_pages(slots, found), 2);
 	for (unsigned twin = 0; twin < 2; twin++) {
 		uint8_t whole[BLOCK_SIZE];
-
 		assert_int_equal(vdev_read(front.behind, found[twin] << BLOCK_SHIFT, whole, sizeof(whole)), 0);
 		damage(found[twin] << BLOCK_SHIFT, 1);
 		front.unflushed = front.rooted = false;
@@ -789,7 +763,6 @@ static void another_writes_a_part(const struct vdev_io *io)
 static void parts_of_a_block_do_not_get_lost(void **state)
 {
 	uint8_t data[BLOCK_SIZE];
-
 	(void)state;
 	write_block(1, 1);
 	assert_int_equal(store_flush(front.store, NULL), 0);
@@ -844,7 +817,6 @@ static void what_is_written_after_a_trim_stays(void **state)
 static void a_trim_across_a_border_zeroes_just_that(void **state)
 {
 	uint8_t data[2 * BLOCK_SIZE];
-
 	(void)state;
 	write_block(1, 1);
 	write_block(2, 2);
@@ -863,18 +835,15 @@ static void extents_are_what_is_mapped(void **state)
 {
 	static const uint64_t edges[] = {0, 1, 510, 511, 512, 513, 1022, 1023, 1024, 1025, 1498, 1499, 1500};
 	bool mapped[VOLUME_BLOCKS] = {false};
-
 	(void)state;
 	for (unsigned round = 0; round < 12; round++) {
 		uint64_t block = edges[(round * 5 + 8) % 12]; /* at first the leaves before it are not there */
-
 		write_block(block, 1);
 		mapped[block] = true;
 		for (unsigned from = 0; from < ARRAY_LENGTH(edges); from++) {
 			for (unsigned to = from + 1; to < ARRAY_LENGTH(edges); to++) {
 				uint64_t first = edges[from], last = edges[to], wanted = first + 1, end;
 				bool data;
-
 				while (wanted < last && mapped[wanted] == mapped[first])
 					wanted++;
 				assert_int_equal(store_extent(front.store, first * BLOCK_SIZE,
@@ -892,13 +861,11 @@ static void extents_are_what_is_mapped(void **state)
 /* The pool's word is not enough where its log goes on behind its root: it is opened as after a crash. */
 static void what_is_not_as_closed_is_not_opened_so(void **state)
 {
-	uint64_t before;
-
 	(void)state;
 	write_block(1, 1);
 	assert_int_equal(store_flush(front.store, NULL), 0);
 	crash();
-	before = front.generation;
+	uint64_t before = front.generation;
 	assert_int_equal(open_as(false, true, NULL), 0);
 	assert_true(front.generation > before);
 	expect_block(1, 1);
@@ -911,7 +878,6 @@ static void what_is_not_as_closed_is_not_opened_so(void **state)
 static void put_header(uint64_t at, uint64_t says, uint64_t seq)
 {
 	struct fmt_record r = {.seq = le64_of(seq), .place = place_of_block(says)};
-
 	fmt_seal(&r, FMT_RECORD, 1, 1, 0);
 	assert_int_equal(vdev_write(front.behind, at * BLOCK_SIZE, &r, sizeof(r)), 0);
 }
@@ -922,7 +888,6 @@ static void headers_are_of_this_life_and_place(void **state)
 	uint64_t block = BASE + 5;
 	struct fmt_record r;
 	bool good[2];
-
 	(void)state;
 	put_header(block, block, 9);
 	put_header(block + 1, block, 5);
@@ -941,7 +906,6 @@ static void a_header_of_an_earlier_life_is_damage(void **state)
 {
 	uint64_t header = first_block_in(filled_metaslab()) + 2;
 	struct store_walk walk = {0};
-
 	(void)state;
 	assert_int_equal(store_scrub(front.store, &walk), 0);
 	assert_int_equal(walk.damaged_blocks, 0);
@@ -957,7 +921,6 @@ static void a_header_of_an_earlier_life_is_damage(void **state)
 static void next_ids(uint64_t first, uint64_t count)
 {
 	struct ids *ids = &front.store->ids;
-
 	ids->run[0].first = first;
 	ids->run[0].count = count;
 	ids->runs = 1;
@@ -979,11 +942,9 @@ static void a_page_that_went_is_not_found(void **state)
 {
 	static const struct page_key other = {.kind = PAGE_VOLUME, .index = 5}, first = {.kind = PAGE_VOLUME};
 	struct cache cache;
-	struct page *page;
-
 	(void)state;
 	assert_int_equal(cache_init(&cache, 0), 0);
-	page = cache_take(&cache);
+	struct page *page = cache_take(&cache);
 	cache_insert(&cache, page, &other, PAGE_READY);
 	page_unpin(&cache, page);
 	assert_ptr_equal(cache_find(&cache, &other), page);
@@ -1067,7 +1028,6 @@ static void merged_regions_are_as_old_as_the_older(void **state)
 {
 	struct store *s = calloc(1, sizeof(*s));
 	uint64_t seq[REGIONS], youngest = 0;
-
 	(void)state;
 	for (unsigned i = 0; i < REGIONS; i++) {
 		seq[i] = 1 + i * 7 % 31 + i % 2 * 100 * (i % 4 / 2);
@@ -1079,7 +1039,6 @@ static void merged_regions_are_as_old_as_the_older(void **state)
 	assert_int_equal(s->table.region_shift, 1);
 	for (unsigned i = 0; i < REGIONS; i++) {
 		uint64_t wanted = i < REGIONS / 2 ? MIN_OF(seq[2 * i], seq[2 * i + 1]) : youngest;
-
 		assert_int_equal(s->table.region[i].seq, wanted);
 		assert_int_equal(s->table.region[i].chain, wanted * 3);
 	}
@@ -1093,7 +1052,6 @@ static void every_block_written_is_counted(void **state)
 	struct store_stats before, stats;
 	bool unsettled;
 	size_t done;
-
 	(void)state;
 	store_stats(front.store, &before);
 	assert_int_equal(store_write(front.store, 0, data, 40 * BLOCK_SIZE, false, NULL), 0);
@@ -1123,7 +1081,6 @@ static void a_snapshot_that_goes_while_it_is_read_is_not_there(void **state)
 {
 	uint8_t data[BLOCK_SIZE];
 	struct store_snapshot s;
-
 	(void)state;
 	write_block(3, 1);
 	assert_int_equal(store_snapshot(front.store, "s", 0), 0);
@@ -1180,6 +1137,5 @@ int main(void)
 		cmocka_unit_test(a_page_that_went_is_not_found),
 		cmocka_unit_test(merged_regions_are_as_old_as_the_older),
 	};
-
 	return cmocka_run_group_tests_name("store_device", tests, NULL, NULL);
 }

@@ -68,14 +68,12 @@ static uint64_t address_of(unsigned i)
 static void must_open(void)
 {
 	struct lcpfs_failure failure = {0};
-
 	assert_int_equal(store_open(&bed.config, bed.metaslab, METASLABS, &bed.store, &failure), 0);
 }
 
 static void set_up(uint64_t seed)
 {
 	struct simimage *image = simimage_new((uint64_t)(BASE + METASLABS * METASLAB_BLOCKS) * BLOCK_SIZE);
-
 	bed = (struct bed){.disk = simdisk_new(image, SIMDISK_DISCARD_GARBAGE), .random = seed << 32, .places = 1};
 	simimage_free(image);
 	for (uint32_t i = 0; i < METASLABS; i++)
@@ -103,7 +101,6 @@ static uint32_t number_of(unsigned snap)
 {
 	struct store_snapshot found;
 	char name[16];
-
 	snprintf(name, sizeof(name), "%u", bed.name[snap]);
 	assert_true(store_snapshot_find(bed.store, name, &found));
 	return found.number;
@@ -113,7 +110,6 @@ static uint32_t number_of(unsigned snap)
 static struct store_difference expected(const struct state *from, const struct state *to, uint64_t first)
 {
 	struct store_difference run = {.first = UINT64_MAX};
-
 	for (unsigned i = 0; i < ADDRESSES; i++) {
 		uint64_t address = address_of(i);
 		if (address < first || from->version[i] == to->version[i])
@@ -131,7 +127,6 @@ static struct store_difference expected(const struct state *from, const struct s
 static struct store_difference next(uint32_t from, uint32_t to, uint64_t first)
 {
 	struct store_difference run = {.first = first}, more;
-
 	while (!run.count && run.first != UINT64_MAX)
 		assert_int_equal(store_difference(bed.store, from, to, run.first, &run), 0);
 	for (more = run; run.count; run.count += more.count) {
@@ -145,11 +140,9 @@ static struct store_difference next(uint32_t from, uint32_t to, uint64_t first)
 static void compare(const struct state *from, uint32_t from_number, const struct state *to, uint32_t to_number)
 {
 	uint64_t first = below(3) ? 0 : address_of((unsigned)below(ADDRESSES));
-
 	for (bool more = true; more;) {
 		struct store_difference want = expected(from, to, first),
 					got = next(from_number, to_number, first);
-
 		assert_int_equal(got.first, want.first);
 		assert_int_equal(got.count, want.count);
 		if (want.count)
@@ -162,11 +155,9 @@ static void compare(const struct state *from, uint32_t from_number, const struct
 static void compare_all(void)
 {
 	static const struct state nothing;
-
 	for (unsigned b = 0; b <= bed.snaps; b++) {
 		const struct state *to = b < bed.snaps ? &bed.snap[b] : &bed.head;
 		uint32_t to_number = b < bed.snaps ? number_of(b) : 0;
-
 		compare(&nothing, 0, to, to_number);
 		for (unsigned a = 0; a < bed.snaps; a++) /* also backwards, and with itself */
 			compare(&bed.snap[a], number_of(a), to, to_number);
@@ -178,7 +169,6 @@ static void compare_all(void)
 static void write_some(unsigned first, unsigned count)
 {
 	uint8_t data[BLOCK_SIZE];
-
 	for (unsigned i = first; i < first + count; i++) {
 		bed.head.version[i] = ++bed.versions;
 		memset(data, (int)bed.versions, sizeof(data));
@@ -198,7 +188,6 @@ static void trim_some(unsigned first, unsigned count)
 static void take(void)
 {
 	char name[16];
-
 	if (bed.snaps == SNAPS_MAX)
 		return;
 	snprintf(name, sizeof(name), "%u", ++bed.names);
@@ -210,7 +199,6 @@ static void take(void)
 static void destroy(unsigned snap)
 {
 	char name[16];
-
 	snprintf(name, sizeof(name), "%u", bed.name[snap]);
 	assert_int_equal(store_snapshot_destroy(bed.store, name), 0);
 	for (bed.snaps--; snap < bed.snaps; snap++) {
@@ -222,7 +210,6 @@ static void destroy(unsigned snap)
 static void roll_back(void)
 {
 	char name[16];
-
 	snprintf(name, sizeof(name), "%u", bed.name[bed.snaps - 1]);
 	assert_int_equal(store_rollback(bed.store, name), 0);
 	bed.head = bed.snap[bed.snaps - 1];
@@ -231,7 +218,6 @@ static void roll_back(void)
 static void something(void)
 {
 	unsigned at = (unsigned)below(bed.places), first = (unsigned)below(NEAR), count;
-
 	count = 1 + (unsigned)below(NEAR - first);
 	first += at * NEAR;
 	switch (below(16)) {
@@ -333,7 +319,6 @@ static void a_long_way_is_gone_in_parts(void **state)
 static void what_is_gone_is_told(void **state)
 {
 	struct store_difference run;
-
 	(void)state;
 	set_up(7);
 	assert_int_equal(store_difference(bed.store, 0, 5, 0, &run), -LCPFS_E_NOT_FOUND);
@@ -381,7 +366,6 @@ static void busy_init(struct vdev *behind)
 {
 	static const struct vdev_ops ops = {
 		.submit = busy_submit, .flush = busy_flush, .discard = busy_discard, .close = busy_close};
-
 	busy = (struct busy){.vdev = {.ops = &ops, .size_bytes = behind->size_bytes, .name = "busy"},
 			     .behind = behind};
 }
@@ -390,7 +374,6 @@ static void busy_init(struct vdev *behind)
 static void write_leaves(void)
 {
 	uint8_t data[BLOCK_SIZE];
-
 	memset(data, ++bed.versions, sizeof(data));
 	for (uint64_t leaf = 0; leaf < 6; leaf++)
 		assert_int_equal(
@@ -402,7 +385,6 @@ static uint64_t blocks_that_differ(uint32_t from)
 {
 	struct store_difference run = {0};
 	uint64_t blocks = 0;
-
 	while (run.first != UINT64_MAX) {
 		assert_int_equal(store_difference(bed.store, from, 0, run.first + run.count, &run), 0);
 		blocks += run.first == UINT64_MAX ? 0 : run.count;
@@ -416,7 +398,6 @@ static void a_checkpoint_meanwhile_hides_nothing(void **state)
 	(void)state;
 	for (unsigned n = 1; n <= 24; n++) {
 		struct store_snapshot found;
-
 		set_up(n);
 		busy_init(bed.config.vdev);
 		bed.config.vdev = &busy.vdev;
@@ -441,6 +422,5 @@ int main(void)
 		cmocka_unit_test(what_is_gone_is_told),
 		cmocka_unit_test(a_checkpoint_meanwhile_hides_nothing),
 	};
-
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -47,7 +47,6 @@ static struct store *open_on(struct sparse *host)
 	struct lcpfs_failure failure;
 	uint32_t metaslabs[METASLABS];
 	struct store *store;
-
 	for (uint32_t i = 0; i < METASLABS; i++)
 		metaslabs[i] = i;
 	config.vdev = &host->vdev;
@@ -66,7 +65,6 @@ static void fill_block(uint8_t *data, uint64_t block)
 static uint64_t fill(struct store *store)
 {
 	uint8_t data[BLOCK_SIZE];
-
 	for (uint64_t block = 0; block < VOLUME_BLOCKS; block++) {
 		fill_block(data, block);
 		if (store_write(store, block << BLOCK_SHIFT, data, sizeof(data), false, NULL))
@@ -88,7 +86,6 @@ static void pieces_that_were_trimmed_come_back(void **state)
 	struct lcpfs_failure failure;
 	uint8_t data[BLOCK_SIZE], expected[BLOCK_SIZE];
 	struct sparse host;
-
 	(void)state;
 	sparse_init(&host, memory, BASE + PLACES * METASLAB_BLOCKS);
 	sparse_back(&host, 0, BASE);

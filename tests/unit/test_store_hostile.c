@@ -1417,11 +1417,10 @@ static void try_change(const struct change *change)
 	struct lcpfs_failure failure;
 	struct bed bed;
 	uint64_t found = 0;
-	int error;
 	bed_make(&bed);
 	change->make(&bed);
 	put(&bed, change->place);
-	error = check(&bed, &failure, &found);
+	int error = check(&bed, &failure, &found);
 	bool good = as_expected(change, "check", error, &failure);
 	if (!error && change->how != ANY && (found != 0) != (change->how == TOLD)) {
 		fprintf(stderr, "%s: check finds %d\n", change->name, (int)found);

@@ -61,7 +61,6 @@ static uint64_t below(struct bed *b, uint64_t limit)
 static uint32_t *all_metaslabs(const struct bed *b)
 {
 	uint32_t *list = calloc(b->metaslabs, sizeof(*list));
-
 	assert_non_null(list);
 	for (uint32_t i = 0; i < b->metaslabs; i++)
 		list[i] = i;
@@ -73,22 +72,18 @@ static void open_bed(struct bed *b)
 	struct store_config config = config_of(b);
 	uint32_t *metaslabs = all_metaslabs(b);
 	struct lcpfs_failure failure;
-
 	assert_int_equal(store_open(&config, metaslabs, b->metaslabs, &b->store, &failure), 0);
 	free(metaslabs);
 }
 
 static void new_bed(struct bed *b, uint64_t blocks, uint32_t metaslabs, uint64_t seed)
 {
-	struct store_config config;
-	uint32_t *list;
-
 	*b = (struct bed){.metaslabs = metaslabs, .blocks = blocks, .random = seed};
 	b->vdev = vdev_memory_new((uint64_t)(BASE + metaslabs * METASLAB_BLOCKS) << BLOCK_SHIFT);
 	b->content = calloc(blocks, sizeof(*b->content));
 	assert_non_null(b->content);
-	config = config_of(b);
-	list = all_metaslabs(b);
+	struct store_config config = config_of(b);
+	uint32_t *list = all_metaslabs(b);
 	assert_int_equal(store_format(&config, blocks, list, metaslabs), 0);
 	free(list);
 	open_bed(b);
@@ -104,7 +99,6 @@ static void free_bed(struct bed *b)
 static void write_at(struct bed *b, uint64_t block)
 {
 	uint32_t data[BLOCK_SIZE / 4] = {0};
-
 	data[0] = data[1023] = b->content[block] = (uint32_t)below(b, UINT32_MAX - 1) + 1;
 	assert_int_equal(store_write(b->store, block << BLOCK_SHIFT, data, sizeof(data), below(b, 64) == 0, NULL),
 			 0);
@@ -135,7 +129,6 @@ static void do_something(struct bed *b)
 static void compare(struct bed *b)
 {
 	uint32_t data[BLOCK_SIZE / 4];
-
 	for (uint64_t block = 0; block < b->blocks; block++) {
 		assert_int_equal(store_read(b->store, block << BLOCK_SHIFT, data, sizeof(data), NULL), 0);
 		assert_int_equal(data[0], b->content[block]);
@@ -148,13 +141,11 @@ static void fill(uint64_t blocks, uint64_t seed)
 {
 	struct store_config config = {.metaslab_blocks = METASLAB_BLOCKS};
 	struct bed b;
-
 	new_bed(&b, blocks, store_metaslabs_for(&config, blocks), seed);
 	for (uint64_t i = below(&b, 3 * blocks); i > 0; i--)
 		do_something(&b);
 	for (uint64_t i = 0; i < blocks; i++) {
 		uint64_t block = seed % 2 ? i : blocks - 1 - i;
-
 		if (!b.content[block])
 			write_at(&b, block);
 	}
@@ -172,7 +163,6 @@ static void fill(uint64_t blocks, uint64_t seed)
 static void what_it_is_said_to_hold_fits(void **state)
 {
 	static const uint64_t sizes[] = {1, 200, 1024, 1337, 2560, 4096};
-
 	(void)state;
 	for (unsigned i = 0; i < ARRAY_LENGTH(sizes); i++) {
 		for (uint64_t seed = 0; seed < 5; seed++)
@@ -184,11 +174,9 @@ static void more_data_never_need_fewer_metaslabs(void **state)
 {
 	struct store_config config = {.metaslab_blocks = METASLAB_BLOCKS};
 	uint32_t last = STORE_METASLABS_MIN;
-
 	(void)state;
 	for (uint64_t blocks = 1; blocks < UINT64_C(1) << 41; blocks += blocks / 7 + 1) {
 		uint32_t now = store_metaslabs_for(&config, blocks);
-
 		assert_true(now >= last);
 		assert_true((uint64_t)now * METASLAB_BLOCKS > blocks || now == UINT32_MAX);
 		assert_true(blocks < 100000 || now < blocks * 112 / 100 / METASLAB_BLOCKS);
@@ -212,7 +200,6 @@ static void a_volume_grows_with_what_is_in_it(void **state)
 	(void)state;
 	for (uint64_t seed = 0; seed < 25; seed++) {
 		struct bed b;
-
 		new_bed(&b, 1 + hash_mix(seed) % 600, 80, seed);
 		while (b.blocks < 200000) {
 			for (uint64_t i = below(&b, 300); i > 0; i--)
@@ -239,7 +226,6 @@ static void a_volume_grows_with_what_is_in_it(void **state)
 static void a_volume_does_not_get_shorter(void **state)
 {
 	struct bed b;
-
 	(void)state;
 	new_bed(&b, 1000, 20, 1);
 	write_at(&b, 999);
@@ -257,6 +243,5 @@ int main(void)
 		cmocka_unit_test(a_volume_grows_with_what_is_in_it),
 		cmocka_unit_test(a_volume_does_not_get_shorter),
 	};
-
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -38,7 +38,6 @@ static struct store *open_store(struct vdev *vdev, bool anew)
 	};
 	struct lcpfs_failure failure = {0};
 	struct store *store;
-
 	for (uint32_t i = 0; i < STORE_METASLABS_MIN; i++)
 		metaslabs[i] = i;
 	if (anew)
@@ -51,7 +50,6 @@ static struct store *open_store(struct vdev *vdev, bool anew)
 static void put(struct store *s, uint64_t block)
 {
 	uint8_t data[BLOCK_SIZE];
-
 	memset(data, (int)(block % 251) + 1, sizeof(data));
 	assert_int_equal(store_write(s, block * BLOCK_SIZE, data, sizeof(data), false, NULL), 0);
 }
@@ -59,7 +57,6 @@ static void put(struct store *s, uint64_t block)
 static void must_read(struct store *s, uint64_t block)
 {
 	uint8_t data[BLOCK_SIZE];
-
 	assert_int_equal(store_read(s, block * BLOCK_SIZE, data, sizeof(data), NULL), 0);
 	assert_int_equal(data[0], block % 251 + 1);
 }
@@ -72,7 +69,6 @@ static int write_page(struct store *s, void *context, struct need *need)
 static struct page *leaf_of(struct store *s, uint64_t block)
 {
 	struct page_key key = tree_key(VOLUME_HEAD, 0, block / VOLUME_SLOTS);
-
 	return cache_find(&s->cache, &key);
 }
 
@@ -113,6 +109,5 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(ids_are_given_out_again_in_the_record_that_frees_them),
 	};
-
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -40,7 +40,6 @@ static const struct store_config template = {
 static const uint32_t *numbers(void)
 {
 	static uint32_t metaslabs[METASLABS];
-
 	for (uint32_t i = 0; i < METASLABS; i++)
 		metaslabs[i] = i;
 	return metaslabs;
@@ -51,7 +50,6 @@ static struct store *open_again(struct vdev *vdev, const uint32_t *metaslabs, ui
 	struct store_config config = template;
 	struct lcpfs_failure failure;
 	struct store *store;
-
 	config.vdev = vdev;
 	assert_int_equal(store_open(&config, metaslabs, count, &store, &failure), 0);
 	return store;
@@ -60,7 +58,6 @@ static struct store *open_again(struct vdev *vdev, const uint32_t *metaslabs, ui
 static struct store *open_sized(struct vdev *vdev, uint32_t count)
 {
 	struct store_config config = template;
-
 	config.vdev = vdev;
 	assert_int_equal(store_format(&config, VOLUME_BLOCKS, numbers(), count), 0);
 	return open_again(vdev, numbers(), count);
@@ -80,7 +77,6 @@ static int write_block(struct store *store, uint32_t block)
 {
 	static const uint8_t data[BLOCK_SIZE] = {1};
 	int error = store_write(store, (uint64_t)block * BLOCK_SIZE, data, sizeof(data), false, NULL);
-
 	for (uint32_t units = 0; store_step(store) > 0; units++)
 		assert_true(units < 4 * METASLABS); /* it comes to rest */
 	return error;
@@ -95,7 +91,6 @@ static void what_is_full_of_new_pages_can_be_overwritten(void **state)
 	struct vdev *vdev = new_vdev();
 	struct store *store = open_new(vdev);
 	uint32_t dense = METASLABS * METASLAB_BLOCKS / 2, sparse = 0;
-
 	(void)state;
 	for (uint32_t i = 0; i < dense; i++)
 		assert_int_equal(write_block(store, i), 0);
@@ -118,7 +113,6 @@ static void one_checkpoint_may_follow_another(void **state)
 	struct vdev *vdev = new_vdev();
 	struct store *store = open_new(vdev);
 	uint32_t sparse = 0, checkpoints = 0;
-
 	(void)state;
 	while (!write_block(store, sparse * VOLUME_SLOTS))
 		sparse++;
@@ -159,7 +153,6 @@ static void steps_leave_room_for_the_next(void **state)
 		assert_int_equal(store_write(store, i * BLOCK_SIZE, data, sizeof(data), false, &failure), 0);
 	for (uint64_t i = 0; i < WRITES; i++) {
 		uint64_t offset = hash_mix(i) % DATA_BLOCKS * BLOCK_SIZE;
-
 		assert_int_equal(store_write(store, offset, data, BLOCK_SIZE, false, &failure), 0);
 	}
 	assert_int_equal(store_close(store), 0);
@@ -177,7 +170,6 @@ static void a_writer_alone_always_gets_room(void **state)
 	struct store *store = open_new(vdev);
 	static const uint8_t data[BLOCK_SIZE] = {1};
 	uint32_t dense = METASLABS * METASLAB_BLOCKS * 3 / 4;
-
 	(void)state;
 	for (uint32_t i = 0; i < dense; i++)
 		assert_int_equal(write_block(store, i), 0);
@@ -195,7 +187,6 @@ static void a_writer_alone_always_gets_room(void **state)
 static struct background background_of(struct store *store)
 {
 	struct store_stats stats;
-
 	store_stats(store, &stats);
 	return stats.background;
 }
@@ -207,7 +198,6 @@ static void how_late_the_background_is_is_counted(void **state)
 	struct vdev *vdev = new_vdev();
 	struct store *store = open_new(vdev);
 	static const uint8_t data[BLOCK_SIZE] = {1};
-	struct background before;
 	uint32_t due = METASLABS * METASLAB_BLOCKS / 4; /* blocks in written records */
 
 	(void)state;
@@ -215,7 +205,8 @@ static void how_late_the_background_is_is_counted(void **state)
 		assert_true(i < due + RECORD_BLOCKS_MAX);
 		assert_int_equal(write_block(store, i), 0);
 	}
-	before = background_of(store); /* a checkpoint, begun at once; the next is due after as much again */
+	struct background before =
+		background_of(store); /* a checkpoint, begun at once; the next is due after as much again */
 	assert_int_equal(before.late_blocks, 0);
 	for (uint32_t i = 0; i < due + LATE; i++)
 		assert_int_equal(store_write(store, (uint64_t)i * BLOCK_SIZE, data, sizeof(data), false, NULL), 0);
@@ -260,7 +251,6 @@ static void a_larger_partition_holds_no_less(void **state)
 {
 	struct vdev *vdev = new_vdev();
 	struct store *store = open_new(vdev);
-
 	(void)state;
 	check_limits(store, 20000);
 	for (uint32_t i = 0; i < 4000; i++)
@@ -276,7 +266,6 @@ static void a_block_costs_no_more_than_its_share(void **state)
 {
 	struct vdev *vdev = new_vdev();
 	struct store *store = open_new(vdev);
-
 	(void)state;
 	for (uint32_t i = 0; i < 600; i++) {
 		uint64_t before = live_of(store);
@@ -319,7 +308,6 @@ static void what_is_taken_fits_with_its_page(void **state)
 		const uint64_t apart = VOLUME_SLOTS * BLOCK_SIZE;
 		static const uint8_t data[BLOCK_SIZE] = {1};
 		uint64_t pages = 0, sparse = 0;
-
 		while (!store_write(store, sparse++ * apart, data, sizeof(data), false, NULL)) {
 			uint64_t now = store->table.pages + store->table.fresh;
 			if (now == pages) /* else it may be more by these */
@@ -343,7 +331,6 @@ static uint32_t block_at(uint32_t i, uint32_t spread)
 static uint32_t fill(struct store *store, uint32_t spread)
 {
 	uint32_t count = 0;
-
 	while (!write_block(store, block_at(count, spread)))
 		count++;
 	return count;
@@ -372,7 +359,6 @@ static void trim_blocks(struct store *store, uint32_t from, uint32_t to, uint32_
 static void use_full(struct store *store, uint32_t count, uint32_t spread, uint32_t seed)
 {
 	uint32_t trimmed = count / 8;
-
 	for (uint32_t i = 0; i < 2 * count; i++) {
 		uint32_t at = (uint32_t)(hash_mix(i + seed) % count);
 		if (at + PAGE_BLOCKS < count)
@@ -393,7 +379,6 @@ static void fill_and_use(uint32_t size, uint32_t spread)
 	struct vdev *vdev = new_vdev();
 	struct store *store = open_sized(vdev, size);
 	uint32_t count = fill(store, spread);
-
 	assert_true(count > 0);
 	assert_full(store, size);
 	use_full(store, count, spread, size);
@@ -412,7 +397,6 @@ static void fill_and_use(uint32_t size, uint32_t spread)
 static void a_full_partition_of_any_size_goes_on(void **state)
 {
 	static const uint32_t sizes[] = {STORE_METASLABS_MIN, 7, 9, 15, 16, 17, 20};
-
 	(void)state;
 	for (unsigned i = 0; i < ARRAY_LENGTH(sizes); i++) {
 		fill_and_use(sizes[i], 1);
@@ -426,7 +410,6 @@ static void a_full_partition_of_any_size_goes_on(void **state)
 static uint32_t shrink(struct store *store, uint32_t *left, uint32_t count)
 {
 	uint32_t gone;
-
 	while (store_release(store, &gone) == 0) {
 		uint32_t at = 0;
 		while (left[at] != gone)
@@ -441,7 +424,6 @@ static void shrink_and_use(uint32_t blocks)
 	struct vdev *vdev = new_vdev();
 	struct store *store = open_new(vdev);
 	uint32_t left[METASLABS];
-
 	memcpy(left, numbers(), sizeof(left));
 	for (uint32_t i = 0; i < blocks; i++)
 		assert_int_equal(write_block(store, i), 0);
@@ -465,7 +447,6 @@ static void shrink_and_use(uint32_t blocks)
 static void in_the_least_size_everything_goes_on(void **state)
 {
 	static const uint32_t blocks[] = {1, 300, 1500, 3000, 6000};
-
 	(void)state;
 	for (unsigned i = 0; i < ARRAY_LENGTH(blocks); i++)
 		shrink_and_use(blocks[i]);
@@ -484,6 +465,5 @@ int main(void)
 					   cmocka_unit_test(what_is_taken_fits_with_its_page),
 					   cmocka_unit_test(a_full_partition_of_any_size_goes_on),
 					   cmocka_unit_test(in_the_least_size_everything_goes_on)};
-
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

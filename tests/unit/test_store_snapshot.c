@@ -37,14 +37,12 @@ static const struct clock bed_clock = {.now_us = now_us, .wall_s = now_us};
 static void must_open(void)
 {
 	struct lcpfs_failure failure = {0};
-
 	assert_int_equal(store_open(&bed.config, bed.metaslab, METASLABS, &bed.store, &failure), 0);
 }
 
 static int set_up(void **state)
 {
 	struct simimage *image = simimage_new((uint64_t)(BASE + METASLABS * METASLAB_BLOCKS) * BLOCK_SIZE);
-
 	(void)state;
 	bed = (struct bed){.disk = simdisk_new(image, SIMDISK_DISCARD_GARBAGE)};
 	simimage_free(image);
@@ -82,7 +80,6 @@ static void reopen(void)
 static int write_one(uint64_t block, uint8_t value)
 {
 	uint8_t data[BLOCK_SIZE];
-
 	memset(data, value, sizeof(data));
 	return store_write(bed.store, block * BLOCK_SIZE, data, sizeof(data), false, NULL);
 }
@@ -98,7 +95,6 @@ static int value_in(const char *snapshot, uint64_t block)
 	struct store_snapshot list[300];
 	unsigned count = store_snapshots(bed.store, list, 300);
 	uint8_t data[BLOCK_SIZE];
-
 	for (unsigned i = 0; i < count; i++) {
 		if (strcmp(list[i].name, snapshot) != 0)
 			continue;
@@ -114,7 +110,6 @@ static int value_in(const char *snapshot, uint64_t block)
 static int value(uint64_t block)
 {
 	uint8_t data[BLOCK_SIZE];
-
 	assert_int_equal(store_read(bed.store, block * BLOCK_SIZE, data, BLOCK_SIZE, NULL), 0);
 	return data[0];
 }
@@ -122,7 +117,6 @@ static int value(uint64_t block)
 static uint64_t live(void)
 {
 	struct store_stats stats;
-
 	store_stats(bed.store, &stats);
 	return stats.live_blocks;
 }
@@ -145,7 +139,6 @@ static void must_be_clean(void)
 {
 	struct store_walk walk = {.found = find, .data = true};
 	uint8_t *used = calloc(1, BASE + METASLABS * METASLAB_BLOCKS);
-
 	assert_int_equal(store_close(bed.store), 0);
 	bed.config.read_only = true;
 	must_open();
@@ -180,7 +173,6 @@ static void names_are_looked_at(void **state)
 {
 	static const char *const bad[] = {
 		"", "a b", "a@b", "a/b", "ä", "1234567890123456789012345678901234567890123456789012345678901234"};
-
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LENGTH(bad); i++)
 		assert_int_equal(store_snapshot(bed.store, bad[i], 0), -LCPFS_E_INVALID);
@@ -196,18 +188,15 @@ static void names_are_looked_at(void **state)
 /* All that a snapshot took comes back, and the head's own blocks are overwritten in place again. */
 static void space_comes_back(void **state)
 {
-	uint64_t before;
-
 	(void)state;
 	put(0, 300, 1);
 	assert_int_equal(store_snapshot(bed.store, "first", 0), 0); /* the list's blocks stay */
 	assert_int_equal(store_snapshot_destroy(bed.store, "first"), 0);
 	finish();
 	assert_int_equal(store_checkpoint(bed.store), 0);
-	before = live();
+	uint64_t before = live();
 	for (unsigned i = 0; i < 5; i++) {
 		char name[8];
-
 		snprintf(name, sizeof(name), "s%u", i);
 		assert_int_equal(store_snapshot(bed.store, name, 0), 0);
 		put(i * 50, 60, (uint8_t)(10 + i));
@@ -216,7 +205,6 @@ static void space_comes_back(void **state)
 	assert_true(live() >= before + 5 * 60);
 	for (unsigned i = 0; i < 5; i++) {
 		static const char *const order[] = {"s2", "s0", "s4", "s3", "s1"};
-
 		assert_int_equal(store_snapshot_destroy(bed.store, order[i]), 0);
 		assert_int_equal(value_in(order[i], 0), -1);
 	}
@@ -232,7 +220,6 @@ static struct store_snapshot_sizes sizes_of(const char *snapshot)
 	struct store_snapshot list[10];
 	unsigned count = store_snapshots(bed.store, list, 10);
 	struct store_snapshot_sizes sizes = {UINT64_MAX, UINT64_MAX, UINT64_MAX};
-
 	for (unsigned i = 0; i < count; i++) {
 		if (strcmp(list[i].name, snapshot) == 0)
 			assert_int_equal(store_snapshot_sizes(bed.store, list[i].number, &sizes), 0);
@@ -249,12 +236,10 @@ static uint64_t taken(void)
 static void what_is_used_comes_back(void **state)
 {
 	uint64_t random = 1;
-
 	(void)state;
 	for (unsigned round = 0; round < 12; round++) {
 		for (unsigned i = 0; i < 4; i++) {
 			char name[8] = {'s', (char)('0' + i), 0};
-
 			for (unsigned k = 0; k < 30; k++)
 				put(hash_mix(random++) % 200 * (k % 3 ? 1 : 5), 1, (uint8_t)(k + 1));
 			assert_int_equal(store_snapshot(bed.store, name, 0), 0);
@@ -266,7 +251,6 @@ static void what_is_used_comes_back(void **state)
 		for (unsigned left = 4; left > 0; left--) {
 			struct store_snapshot list[4];
 			struct store *s = bed.store;
-
 			assert_int_equal(store_snapshots(s, list, 4), left);
 			const char *name = list[hash_mix(random++) % left].name;
 			uint64_t used = sizes_of(name).used, before = taken();
@@ -282,16 +266,13 @@ static void what_is_used_comes_back(void **state)
 static void what_several_free_is_known(void **state)
 {
 	uint64_t random = 1, freed;
-
 	(void)state;
 	for (unsigned round = 0; round < 20; round++) {
 		uint32_t numbers[6];
 		struct store_snapshot list[6];
 		size_t count = 0;
-
 		for (unsigned i = 0; i < 6; i++) {
 			char name[8] = {'s', (char)('0' + i), 0};
-
 			for (unsigned k = 0; k < 15; k++)
 				put(hash_mix(random++) % 100 * (k % 3 ? 1 : 9), 1, (uint8_t)(k + 1));
 			assert_int_equal(store_snapshot(bed.store, name, 0), 0);
@@ -319,7 +300,6 @@ static void what_several_free_is_known(void **state)
 static void a_hold_lasts(void **state)
 {
 	struct store_snapshot found;
-
 	(void)state;
 	assert_int_equal(store_snapshot(bed.store, "a", 0), 0);
 	assert_int_equal(store_snapshot(bed.store, "b", 0), 0);
@@ -353,7 +333,6 @@ static uint64_t model_size(const struct model_tree *t, const struct model_tree *
 	const struct model_tree *a = before ? before : &none, *b = behind ? behind : &none;
 	bool page[MODEL_PAGES] = {false}, top = false;
 	uint64_t blocks = 0;
-
 	for (unsigned i = 0; i < VOLUME_BLOCKS; i++) {
 		blocks += t->block[i] && a->block[i] != t->block[i] && b->block[i] != t->block[i];
 		page[i / VOLUME_SLOTS] |= t->block[i] != 0;
@@ -368,7 +347,6 @@ static uint64_t model_size(const struct model_tree *t, const struct model_tree *
 static void check_sizes(const struct model_tree *trees, const struct model_tree *head)
 {
 	const struct model_tree *before = NULL;
-
 	for (unsigned i = 0; i < MODEL_SNAPSHOTS && trees[i].name[0]; i++) {
 		bool last = i + 1 == MODEL_SNAPSHOTS || !trees[i + 1].name[0];
 		struct store_snapshot_sizes sizes = sizes_of(trees[i].name);
@@ -383,7 +361,6 @@ static void change_at_random(struct model_tree *head, uint64_t random, uint32_t 
 {
 	unsigned block = hash_mix(random) % 40 * 31 + hash_mix(random + 1) % 8;
 	bool trims = hash_mix(random + 2) % 4 == 0;
-
 	if (trims && !head->block[block])
 		return;
 	if (trims)
@@ -400,7 +377,6 @@ static void sizes_are_those_of_a_model(void **state)
 	struct model_tree *trees = calloc(MODEL_SNAPSHOTS + 1, sizeof(*trees)), *head = trees + MODEL_SNAPSHOTS;
 	uint64_t random = 1;
 	uint32_t version = 0;
-
 	(void)state;
 	for (unsigned round = 0; round < 60; round++, random += 3) {
 		for (unsigned k = 0; k < hash_mix(random) % 25; k++, random += 3)
@@ -436,7 +412,6 @@ static void sizes_are_those_of_a_model(void **state)
 static void a_full_partition_goes_on_after_a_destroy(void **state)
 {
 	unsigned written = 0, again = 0;
-
 	(void)state;
 	put(0, 400, 1);
 	assert_int_equal(store_snapshot(bed.store, "a", 0), 0);
@@ -509,7 +484,6 @@ static void a_list_of_many(void **state)
 	for (unsigned round = 0; round < 2; round++) {
 		for (unsigned i = 0; i < 100; i++) {
 			char name[16];
-
 			snprintf(name, sizeof(name), "r%u-%u", round, i);
 			put(i % 30, 1, (uint8_t)(1 + i));
 			assert_int_equal(store_snapshot(bed.store, name, i), 0);
@@ -520,7 +494,6 @@ static void a_list_of_many(void **state)
 		assert_int_equal(value_in(round ? "r1-59" : "r0-59", 0), 31);
 		for (unsigned i = 0; i < 100; i++) {
 			char name[16];
-
 			snprintf(name, sizeof(name), "r%u-%u", round, i);
 			assert_int_equal(store_snapshot_destroy(bed.store, name), 0);
 		}
@@ -568,7 +541,6 @@ static void destroying_many_is_one_flush(void **state)
 static uint32_t clone_number(const char *name)
 {
 	struct store_clone found;
-
 	assert_true(store_clone_find(bed.store, name, &found));
 	return found.number;
 }
@@ -576,7 +548,6 @@ static uint32_t clone_number(const char *name)
 static int value_of(const char *clone, uint64_t block)
 {
 	uint8_t data[BLOCK_SIZE];
-
 	assert_int_equal(
 		store_volume_read(bed.store, clone_number(clone), block * BLOCK_SIZE, data, BLOCK_SIZE, NULL), 0);
 	assert_memory_equal(data, data + 1, BLOCK_SIZE - 1);
@@ -586,7 +557,6 @@ static int value_of(const char *clone, uint64_t block)
 static void put_into(const char *clone, uint64_t first, uint64_t count, uint8_t value)
 {
 	uint8_t data[BLOCK_SIZE];
-
 	memset(data, value, sizeof(data));
 	for (uint64_t b = first; b < first + count; b++)
 		assert_int_equal(store_volume_write(bed.store, clone_number(clone), b * BLOCK_SIZE, data,
@@ -628,12 +598,10 @@ static void a_clone_is_written_by_itself(void **state)
  */
 static void a_clone_gives_back_what_is_its_own(void **state)
 {
-	uint64_t before;
-
 	(void)state;
 	put(0, 600, 1);
 	assert_int_equal(store_snapshot(bed.store, "a", 0), 0);
-	before = taken();
+	uint64_t before = taken();
 	assert_int_equal(store_clone(bed.store, "a", "c", 0), 0);
 	assert_int_equal(taken(), before);
 	put_into("c", 5, 50, 2);
@@ -653,7 +621,6 @@ static void a_clone_gives_back_what_is_its_own(void **state)
 static uint64_t used_by(const char *clone)
 {
 	uint64_t blocks;
-
 	assert_int_equal(store_clone_used(bed.store, clone_number(clone), &blocks), 0);
 	return blocks;
 }
@@ -662,20 +629,16 @@ static uint64_t used_by(const char *clone)
 static void what_a_clone_uses_comes_back(void **state)
 {
 	uint64_t random = 1;
-
 	(void)state;
 	put(0, 300, 1);
 	put(700, 50, 1);
 	assert_int_equal(store_snapshot(bed.store, "a", 0), 0);
 	for (unsigned round = 0; round < 12; round++) {
-		uint64_t before;
-
 		assert_int_equal(store_clone(bed.store, "a", "c", 0), 0);
-		before = taken();
+		uint64_t before = taken();
 		assert_int_equal(used_by("c"), 0);
 		for (unsigned k = 0; k < 40; k++) {
 			uint64_t block = hash_mix(random++) % (VOLUME_BLOCKS - 8);
-
 			if (hash_mix(random++) % 4)
 				put_into("c", block % (round % 2 ? 64 : VOLUME_BLOCKS), 1, (uint8_t)k);
 			else
@@ -764,7 +727,6 @@ static void clones_are_asked_for_in_vain(void **state)
 {
 	uint8_t data[BLOCK_SIZE] = {0};
 	char name[8];
-
 	(void)state;
 	assert_int_equal(store_clone(bed.store, "a", "c", 0), -LCPFS_E_NOT_FOUND);
 	assert_int_equal(store_snapshot(bed.store, "a", 0), 0);
@@ -794,12 +756,10 @@ static void clones_are_asked_for_in_vain(void **state)
 /* What tells the clone's own from the snapshot's has to be there until the clone is freed. */
 static void a_snapshot_stays_until_its_clone_is_freed(void **state)
 {
-	uint64_t before;
-
 	(void)state;
 	put(0, 300, 1);
 	assert_int_equal(store_snapshot(bed.store, "a", 0), 0);
-	before = taken();
+	uint64_t before = taken();
 	assert_int_equal(store_clone(bed.store, "a", "c", 0), 0);
 	put_into("c", 0, 100, 2);
 	reopen();
@@ -823,7 +783,6 @@ static int64_t check(void)
 	struct store_walk walk = {0};
 	uint8_t *used = calloc(1, BASE + METASLABS * METASLAB_BLOCKS);
 	int error = store_check(bed.store, used, &walk);
-
 	free(used);
 	return error ? error : (int64_t)walk.damaged_blocks;
 }
@@ -832,7 +791,6 @@ static int64_t check(void)
 static void check_looks_where_a_clone_has_what_it_shares(void **state)
 {
 	struct page *leaf;
-
 	(void)state;
 	put(0, 100, 1);
 	assert_int_equal(store_snapshot(bed.store, "a", 0), 0);
@@ -858,7 +816,6 @@ static void must_be_clean_after_cut(void)
 {
 	struct store_walk walk = {.found = find, .data = true, .after_crash = true};
 	uint8_t *used = calloc(1, BASE + METASLABS * METASLAB_BLOCKS);
-
 	store_abandon(bed.store);
 	bed.config.read_only = true;
 	must_open();

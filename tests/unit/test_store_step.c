@@ -32,7 +32,6 @@ static const struct clock clock_still = {.now_us = no_time, .wall_s = no_time};
 static void submit(struct vdev *vdev, struct vdev_io *ios, unsigned count)
 {
 	bool writes = ios[0].op == VDEV_WRITE, root = writes && ios[0].offset < BASE * BLOCK_SIZE;
-
 	(void)vdev;
 	if (front.state == ARMED && writes) {
 		front.state = IDLE;
@@ -75,7 +74,6 @@ static void open_store(bool anew)
 		.cache_bytes = 4 << 20,
 	};
 	struct lcpfs_failure failure = {0};
-
 	for (uint32_t i = 0; i < METASLABS; i++)
 		metaslabs[i] = i;
 	if (anew)
@@ -87,7 +85,6 @@ static void open_store(bool anew)
 static void write_some(uint64_t seed)
 {
 	uint8_t data[BLOCK_SIZE];
-
 	for (uint32_t i = 0; i < VOLUME_BLOCKS / 2; i++) {
 		uint64_t block = hash_mix(seed * VOLUME_BLOCKS + i) % VOLUME_BLOCKS;
 		memset(data, (int)i + 1, sizeof(data));
@@ -103,7 +100,6 @@ static void write_some(uint64_t seed)
 static void what_comes_free_during_a_step_is_not_used_in_it(void **state)
 {
 	static const struct vdev_ops ops = {.submit = submit, .flush = flush, .discard = discard};
-
 	(void)state;
 	front.behind = vdev_memory_new((uint64_t)(BASE + METASLABS * METASLAB_BLOCKS) << BLOCK_SHIFT);
 	front.vdev = (struct vdev){.ops = &ops, .size_bytes = front.behind->size_bytes, .name = "front"};
@@ -125,7 +121,7 @@ static void what_comes_free_during_a_step_is_not_used_in_it(void **state)
 
 int main(void)
 {
-	static const struct CMUnitTest tests[] = {cmocka_unit_test(what_comes_free_during_a_step_is_not_used_in_it)};
-
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_comes_free_during_a_step_is_not_used_in_it)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -91,7 +91,6 @@ static void compare(struct writer *w, struct lcpfs_partition *p, uint64_t offset
 	const uint8_t *model = w->crowd->model[w->partition];
 	uint8_t bytes[PIECE_MAX];
 	struct lcpfs_failure failure = {0};
-
 	if (lcpfs_volume_read(p, offset, bytes, length, &failure))
 		problem(w->crowd, "read", failure.message);
 	else if (memcmp(bytes, model + offset, length))
@@ -103,7 +102,6 @@ static int change(struct writer *w, struct lcpfs_partition *p, uint64_t offset, 
 {
 	uint8_t *model = w->crowd->model[w->partition] + offset;
 	bool fua = next(&w->seed, 64) == 0;
-
 	atomic_fetch_add(&w->crowd->writes, 1);
 	if (next(&w->seed, 6) == 0) {
 		memset(model, 0, length);
@@ -122,7 +120,6 @@ static void one_request(struct writer *w, struct lcpfs_partition *p)
 	uint64_t end;
 	bool data;
 	int error = 0;
-
 	switch (next(&w->seed, 16)) {
 	case 0:
 		error = lcpfs_volume_flush(p, &failure);
@@ -146,7 +143,6 @@ static void *write_and_read(void *context)
 	struct writer *w = context;
 	struct lcpfs_partition *p;
 	struct lcpfs_failure failure = {0};
-
 	while (goes_on(w->crowd)) {
 		if (lcpfs_partition_open(w->crowd->pool, names[w->partition], &p, &failure)) {
 			problem(w->crowd, "open", failure.message);
@@ -166,12 +162,10 @@ static void *resize(void *context)
 	struct crowd *crowd = context;
 	uint64_t seed = new_seed(crowd);
 	struct lcpfs_failure failure = {0};
-
 	while (goes_on(crowd)) {
 		const char *name = names[next(&seed, PARTITIONS)];
 		uint64_t size = (14 + next(&seed, 14)) * MB;
 		int error = pool_resize_to_space(crowd->pool, name, size, NULL, NULL, &failure);
-
 		expect_ok(crowd, "resize", error, &failure);
 		atomic_fetch_add(&crowd->resizes, !error);
 		usleep(1000);
@@ -185,7 +179,6 @@ static void use_briefly(struct crowd *crowd, uint64_t *seed)
 	struct lcpfs_partition *p;
 	uint8_t bytes[BLOCK_SIZE] = {1};
 	int error = lcpfs_partition_open(crowd->pool, "brief", &p, &failure);
-
 	if (error) {
 		expect_ok(crowd, "open", error, &failure);
 		return;
@@ -204,10 +197,8 @@ static void *add_and_remove(void *context)
 	struct crowd *crowd = context;
 	uint64_t seed = new_seed(crowd);
 	struct lcpfs_failure failure = {0};
-
 	while (goes_on(crowd)) {
 		int error = pool_add_of_space(crowd->pool, &spec, &failure);
-
 		if (error != -LCPFS_E_EXISTS)
 			expect_ok(crowd, "add", error, &failure);
 		use_briefly(crowd, &seed);
@@ -224,10 +215,8 @@ static void *run_engine(void *context)
 	struct crowd *crowd = context;
 	uint64_t seed = new_seed(crowd);
 	struct lcpfs_failure failure = {0};
-
 	while (goes_on(crowd)) {
 		enum lcpfs_engine_mode mode = next(&seed, 8) ? LCPFS_ENGINE_ON : LCPFS_ENGINE_OBSERVE;
-
 		expect_ok(crowd, "tune", lcpfs_pool_set_tune(crowd->pool, mode, &failure), &failure);
 		for (unsigned i = 0; i < 8 && goes_on(crowd); i++) {
 			pool_tick(crowd->pool); /* beside the pool's own thread */
@@ -245,11 +234,9 @@ static int sum_pieces(struct lcpfs_partition *p, uint64_t seed, uint64_t *sum, s
 {
 	uint8_t bytes[4 * BLOCK_SIZE];
 	int error = 0;
-
 	*sum = 0;
 	for (unsigned i = 0; i < 16 && !error; i++) {
 		uint64_t offset = next(&seed, volume_bytes - sizeof(bytes));
-
 		error = lcpfs_volume_read(p, offset, bytes, sizeof(bytes), failure);
 		*sum = hash_mix(*sum + hash64(bytes, sizeof(bytes)));
 	}
@@ -262,7 +249,6 @@ static void read_twice(struct crowd *crowd, const char *name, uint64_t seed)
 	struct lcpfs_partition *p;
 	uint64_t sum[2] = {0};
 	int error = lcpfs_partition_open(crowd->pool, name, &p, &failure);
-
 	if (error) {
 		problem(crowd, name, failure.message);
 		return;
@@ -281,11 +267,9 @@ static void *take_and_destroy(void *context)
 	struct crowd *crowd = context;
 	uint64_t seed = new_seed(crowd);
 	struct lcpfs_failure failure = {0};
-
 	while (goes_on(crowd)) {
 		size_t first = next(&seed, PARTITIONS), count = 1 + next(&seed, PARTITIONS - first);
 		int error = lcpfs_snapshot_create(crowd->pool, list + first, count, NULL, &failure);
-
 		expect_ok(crowd, "snapshot", error, &failure);
 		if (!error) {
 			read_twice(crowd, list[first], next(&seed, UINT64_MAX));
@@ -304,12 +288,10 @@ static int fill_kept(struct crowd *crowd, uint64_t *seed, uint8_t *model, struct
 {
 	struct lcpfs_partition *p;
 	int error = lcpfs_partition_open(crowd->pool, "kept", &p, failure);
-
 	if (error)
 		return error;
 	for (unsigned i = 0; i < 4 && !error; i++) {
 		uint64_t offset = next(seed, KEPT), length = 1 + next(seed, KEPT - offset);
-
 		memset(model + offset, (int)next(seed, 256), length);
 		error = lcpfs_volume_write(p, offset, model + offset, length, false, failure);
 	}
@@ -322,7 +304,6 @@ static void compare_kept(struct crowd *crowd, const uint8_t *model)
 	struct lcpfs_failure failure = {0};
 	struct lcpfs_partition *p;
 	uint8_t bytes[KEPT];
-
 	if (lcpfs_partition_open(crowd->pool, "kept", &p, &failure)) {
 		problem(crowd, "kept", failure.message);
 		return;
@@ -341,10 +322,8 @@ static void *roll_back(void *context)
 	uint64_t seed = new_seed(crowd);
 	struct lcpfs_failure failure = {0};
 	uint8_t head[KEPT] = {0}, then[KEPT];
-
 	while (goes_on(crowd)) {
 		int error = fill_kept(crowd, &seed, head, &failure);
-
 		memcpy(then, head, KEPT);
 		if (!error)
 			error = lcpfs_snapshot_create(crowd->pool, &name, 1, NULL, &failure);
@@ -380,7 +359,6 @@ static void *look(void *context)
 	struct lcpfs_event *events = calloc(room, sizeof(*events));
 	uint64_t seen = 0;
 	size_t count;
-
 	assert_non_null(events);
 	while (goes_on(crowd)) {
 		expect_ok(crowd, "list", lcpfs_pool_list(crowd->pool, list, PARTITIONS + 2, &count), &failure);
@@ -408,11 +386,9 @@ static void damage_found(void *context, const struct lcpfs_finding *finding)
 static void *scrub(void *context)
 {
 	struct crowd *crowd = context;
-
 	while (goes_on(crowd)) {
 		struct lcpfs_care care = {.found = damage_found, .context = crowd};
 		struct lcpfs_failure failure = {0};
-
 		expect_ok(crowd, "scrub", lcpfs_pool_scrub(crowd->pool, &care, &failure), &failure);
 		atomic_fetch_add(&crowd->scrubs, 1);
 	}
@@ -427,7 +403,6 @@ static void start_pool(struct crowd *crowd, struct vdev *vdev)
 	struct lcpfs_open_options options = {
 		.background = true, .cache_bytes = 8 * MB, .tune_given = true, .tune = LCPFS_ENGINE_ON};
 	struct lcpfs_failure failure = {0};
-
 	memset(crowd, 0, sizeof(*crowd));
 	pthread_mutex_init(&crowd->lock, NULL);
 	assert_int_equal(pool_create_vdev(vdev, &fast_clock, &new, POOL_GUID, &failure), 0);
@@ -439,7 +414,6 @@ static void start_pool(struct crowd *crowd, struct vdev *vdev)
 						    .max_bytes = 64 * MB,
 						    .size_bytes = 20 * MB,
 						    .volume_bytes = volume_bytes};
-
 		assert_int_equal(pool_add_of_space(crowd->pool, &spec, &failure), 0);
 		crowd->model[i] = calloc(1, volume_bytes);
 		assert_non_null(crowd->model[i]);
@@ -466,7 +440,6 @@ static void run_all(struct crowd *crowd, unsigned seconds)
 
 	for (unsigned i = 0; i < CLIENTS; i++) {
 		unsigned number = i % WRITERS;
-
 		writers[i] = (struct writer){
 			.crowd = crowd,
 			.partition = i / WRITERS,
@@ -494,7 +467,6 @@ static void compare_all(struct crowd *crowd)
 	struct lcpfs_failure failure = {0};
 	uint8_t *bytes = malloc(volume_bytes);
 	struct lcpfs_partition *p;
-
 	assert_non_null(bytes);
 	for (unsigned i = 0; i < PARTITIONS; i++) {
 		assert_int_equal(lcpfs_partition_open(crowd->pool, names[i], &p, &failure), 0);
@@ -511,7 +483,6 @@ static void end_pool(struct crowd *crowd, struct vdev *vdev)
 	struct lcpfs_open_options options = {.cache_bytes = 8 * MB};
 	struct lcpfs_care care = {.data = true, .found = fixture_print};
 	struct lcpfs_failure failure = {0};
-
 	compare_all(crowd);
 	assert_int_equal(lcpfs_pool_close(crowd->pool, &failure), 0);
 	assert_int_equal(pool_check_vdev(vdev, &fast_clock, &care, &failure), 0);
@@ -530,9 +501,7 @@ static void everything_at_once(unsigned flags)
 	struct lcpfs_failure failure = {0};
 	struct vdev *vdev;
 	struct crowd crowd;
-	int fd;
-
-	fd = mkstemp(path);
+	int fd = mkstemp(path);
 	assert_true(fd >= 0);
 	close(fd);
 	unlink(path);
@@ -568,6 +537,5 @@ int main(void)
 		cmocka_unit_test(with_rings),
 		cmocka_unit_test(with_system_calls),
 	};
-
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

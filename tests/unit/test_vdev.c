@@ -30,7 +30,6 @@ struct place {
 static int set_up(void **state)
 {
 	struct place *place = calloc(1, sizeof(*place));
-
 	strcpy(place->directory, "/tmp/lcpfs-test-XXXXXX");
 	if (!mkdtemp(place->directory))
 		return -1;
@@ -43,7 +42,6 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
 	struct place *place = *state;
-
 	unlink(place->path);
 	unlink(place->node);
 	rmdir(place->directory);
@@ -56,7 +54,6 @@ static struct vdev *open_file(const struct place *place, unsigned flags)
 	struct lcpfs_failure failure = {0};
 	struct vdev *vdev = NULL;
 	int error = vdev_file_open(place->path, flags, SIZE, &vdev, &failure);
-
 	if (error)
 		fail_msg("open: %s", failure.message);
 	return vdev;
@@ -66,7 +63,6 @@ static void expect_refusal(const char *path, unsigned flags, int code, const cha
 {
 	struct lcpfs_failure failure = {0};
 	struct vdev *vdev = NULL;
-
 	assert_int_equal(vdev_file_open(path, flags, SIZE, &vdev, &failure), -code);
 	assert_null(vdev);
 	assert_int_equal(failure.code, code);
@@ -84,7 +80,6 @@ static void memory_reads_zeros_then_what_was_written(void **state)
 {
 	struct vdev *vdev = vdev_memory_new(UINT64_C(1) << 36);
 	uint8_t wrote[8192], read[8192];
-
 	(void)state;
 	assert_int_equal(vdev_read(vdev, UINT64_C(1) << 35, read, sizeof(read)), 0);
 	assert_int_equal(read[0] | read[8191], 0);
@@ -107,7 +102,6 @@ static void outside_the_device_is_an_error_and_nothing_is_done(void **state)
 		{.op = VDEV_WRITE, .offset = 0, .buffer = bytes, .length = 512},
 		{.op = VDEV_WRITE, .offset = SIZE - 512, .buffer = bytes, .length = 1024},
 	};
-
 	(void)state;
 	assert_int_equal(vdev_submit(vdev, ios, 2), -LCPFS_E_IO);
 	assert_int_equal(ios[1].result, -LCPFS_E_IO);
@@ -126,7 +120,6 @@ static void a_file_is_created_sparse_and_for_its_owner_only(void **state)
 	struct place *place = *state;
 	struct vdev *vdev = open_file(place, VDEV_OPEN_CREATE);
 	struct stat status;
-
 	assert_int_equal(vdev->size_bytes, SIZE);
 	assert_string_equal(vdev->name, place->path);
 	vdev_close(vdev);
@@ -139,13 +132,11 @@ static void a_file_is_created_sparse_and_for_its_owner_only(void **state)
 static void creating_keeps_a_file_that_is_there(void **state)
 {
 	struct place *place = *state;
-	struct vdev *vdev;
 	uint8_t byte;
 	int fd = open(place->path, O_RDWR | O_CREAT, 0600);
-
 	assert_int_equal(write(fd, "x", 1), 1);
 	assert_int_equal(ftruncate(fd, 12345), 0);
-	vdev = open_file(place, VDEV_OPEN_CREATE);
+	struct vdev *vdev = open_file(place, VDEV_OPEN_CREATE);
 	assert_int_equal(vdev->size_bytes, 12345 / 512 * 512);
 	assert_int_equal(pread(fd, &byte, 1, 0), 1);
 	assert_int_equal(byte, 'x');
@@ -158,7 +149,6 @@ static void a_size_that_cannot_be_leaves_no_file(void **state)
 	struct place *place = *state;
 	struct lcpfs_failure failure = {0};
 	struct vdev *vdev;
-
 	assert_int_not_equal(vdev_file_open(place->path, VDEV_OPEN_CREATE, UINT64_MAX, &vdev, &failure), 0);
 	assert_non_null(strstr(failure.message, "size"));
 	assert_int_not_equal(access(place->path, F_OK), 0);
@@ -169,7 +159,6 @@ static void what_is_written_is_in_the_file_after_reopening(void **state)
 	struct place *place = *state;
 	struct vdev *vdev = open_file(place, VDEV_OPEN_CREATE);
 	uint8_t wrote[4096], read[4096];
-
 	fill(wrote, sizeof(wrote), 2);
 	assert_int_equal(vdev_write(vdev, 512, wrote, sizeof(wrote)), 0);
 	assert_int_equal(vdev_flush(vdev), 0);
@@ -184,7 +173,6 @@ static void a_second_opening_is_refused(void **state)
 {
 	struct place *place = *state;
 	struct vdev *vdev = open_file(place, VDEV_OPEN_CREATE);
-
 	expect_refusal(place->path, 0, LCPFS_E_BUSY, "in use");
 	expect_refusal(place->path, VDEV_OPEN_NO_WAIT, LCPFS_E_BUSY, "in use");
 	expect_refusal(place->path, VDEV_OPEN_READ_ONLY, LCPFS_E_BUSY, "in use");
@@ -199,7 +187,6 @@ static void a_second_opening_is_refused(void **state)
 static void what_is_no_disk_is_refused(void **state)
 {
 	struct place *place = *state;
-
 	expect_refusal(place->path, 0, LCPFS_E_NOT_FOUND, "No such file");
 	expect_refusal(place->directory, 0, LCPFS_E_INVALID, "neither");
 	expect_refusal("/dev/null", 0, LCPFS_E_INVALID, "neither");
@@ -217,10 +204,8 @@ static void read_only_refuses_changes(void **state)
 		{.op = VDEV_READ, .offset = 0, .buffer = bytes, .length = 512},
 		{.op = VDEV_WRITE, .offset = 0, .buffer = bytes, .length = 512},
 	};
-	struct vdev *vdev;
-
 	vdev_close(open_file(place, VDEV_OPEN_CREATE));
-	vdev = open_file(place, VDEV_OPEN_READ_ONLY);
+	struct vdev *vdev = open_file(place, VDEV_OPEN_READ_ONLY);
 	assert_int_equal(vdev_write(vdev, 0, bytes, 512), -LCPFS_E_READ_ONLY);
 	assert_int_equal(vdev_submit(vdev, ios, 2), -LCPFS_E_READ_ONLY);
 	assert_int_equal(vdev_discard(vdev, 0, 512), -LCPFS_E_READ_ONLY);
@@ -236,7 +221,6 @@ static void a_discard_punches_a_hole_and_keeps_the_size(void **state)
 	struct vdev *vdev = open_file(place, VDEV_OPEN_CREATE);
 	uint8_t *bytes = malloc(MIB);
 	struct stat before, after;
-
 	fill(bytes, MIB, 3);
 	assert_int_equal(vdev_write(vdev, SIZE - MIB, bytes, MIB), 0);
 	assert_int_equal(vdev_flush(vdev), 0);
@@ -260,7 +244,6 @@ static void a_file_cut_short_under_us_is_an_error(void **state)
 		{.op = VDEV_READ, .offset = 0, .buffer = bytes[0], .length = 1024},
 		{.op = VDEV_READ, .offset = SIZE - 1024, .buffer = bytes[1], .length = 1024},
 	};
-
 	assert_int_equal(truncate(place->path, SIZE - 512), 0);
 	assert_int_equal(vdev_submit(vdev, ios, 2), -LCPFS_E_SHRUNK);
 	assert_int_equal(ios[0].result, 0);
@@ -275,12 +258,10 @@ enum { BATCH_MAX = 150, IO_BYTES_MAX = 16 * 1024 };
 static unsigned random_batch(struct vdev_io *ios, uint8_t *buffers, uint64_t seed)
 {
 	unsigned count = 1 + (unsigned)(hash_mix(seed) % BATCH_MAX);
-
 	for (unsigned i = 0; i < count; i++) {
 		uint64_t roll = hash_mix(seed + 1 + i);
 		size_t length = (1 + roll % (IO_BYTES_MAX / 512)) * 512;
 		uint64_t inside = (roll >> 8) % ((IO_BYTES_MAX - length) / 512 + 1) * 512;
-
 		ios[i] = (struct vdev_io){
 			.op = roll >> 32 & 1 ? VDEV_WRITE : VDEV_READ,
 			.result = 1,
@@ -300,10 +281,8 @@ static uint64_t run_batches(struct vdev *vdev)
 	uint8_t *content = malloc(SIZE);
 	struct vdev_io ios[BATCH_MAX];
 	uint64_t hash = 0;
-
 	for (uint64_t seed = 0; seed < 40; seed++) {
 		unsigned count = random_batch(ios, buffers, seed * 1000);
-
 		assert_int_equal(vdev_submit(vdev, ios, count), 0);
 		for (unsigned i = 0; i < count; i++) {
 			assert_int_equal(ios[i].result, 0);
@@ -322,7 +301,6 @@ static void rings_system_calls_and_memory_agree_on_random_batches(void **state)
 	struct place *place = *state;
 	struct vdev *vdev = vdev_memory_new(SIZE);
 	uint64_t expected = run_batches(vdev);
-
 	vdev_close(vdev);
 	for (unsigned flags = 0; flags <= VDEV_OPEN_NO_URING; flags += VDEV_OPEN_NO_URING) {
 		unlink(place->path);
@@ -342,7 +320,6 @@ static void failures_of_a_batch_are_each_ios_own(void **state)
 		{.op = VDEV_WRITE, .offset = 512, .buffer = NULL, .length = 512},
 		{.op = VDEV_WRITE, .offset = 1024, .buffer = bytes, .length = 512},
 	};
-
 	assert_int_equal(vdev_submit(vdev, ios, 3), -LCPFS_E_IO);
 	assert_int_equal(ios[0].result, 0);
 	assert_int_equal(ios[1].result, -LCPFS_E_IO);
@@ -368,7 +345,6 @@ static void *work(void *context)
 	struct worker *worker = context;
 	uint8_t wrote[THREAD_IOS][4096], read[THREAD_IOS][4096];
 	struct vdev_io ios[THREAD_IOS];
-
 	for (unsigned round = 0; round < ROUNDS && !worker->error; round++) {
 		for (unsigned i = 0; i < THREAD_IOS; i++) {
 			memset(wrote[i], (int)(worker->first + round + i), 4096);
@@ -390,7 +366,6 @@ static void batches_of_several_threads_keep_apart(void **state)
 {
 	struct worker workers[THREADS] = {{0}};
 	struct vdev *vdev = open_file(*state, VDEV_OPEN_CREATE);
-
 	for (unsigned i = 0; i < THREADS; i++) {
 		workers[i].vdev = vdev;
 		workers[i].first = i * 64;
@@ -408,7 +383,6 @@ static int loop_open(const struct place *place, int number, char *path, size_t r
 {
 	dev_t device = makedev(7, (unsigned)number);
 	struct stat st;
-
 	snprintf(path, room, "/dev/loop%d", number);
 	if (stat(path, &st) || !S_ISBLK(st.st_mode) || st.st_rdev != device) {
 		snprintf(path, room, "%s", place->node);
@@ -424,7 +398,6 @@ static int loop_attach(const struct place *place, int control, int file, char *p
 	struct loop_info64 info = {.lo_flags = LO_FLAGS_AUTOCLEAR}; /* goes away with the last descriptor */
 	int number = ioctl(control, LOOP_CTL_GET_FREE);
 	int loop = number < 0 ? -1 : loop_open(place, number, path, room), error;
-
 	if (loop < 0 || (!ioctl(loop, LOOP_SET_FD, file) && !ioctl(loop, LOOP_SET_STATUS64, &info)))
 		return loop;
 	error = errno;
@@ -438,7 +411,6 @@ static int loop_new(const struct place *place, char *path, size_t room)
 {
 	int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
 	int file = open(place->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600), loop = -1, error;
-
 	assert_int_equal(ftruncate(file, SIZE), 0);
 	for (int tries = 0; control >= 0 && loop < 0 && tries < 8; tries++) /* somebody may take the same one */
 		loop = loop_attach(place, control, file, path, room);
@@ -455,8 +427,6 @@ static void use_block_device(const struct place *place, const char *path)
 	uint8_t *bytes = malloc(MIB);
 	struct vdev *vdev = NULL;
 	struct stat before, after;
-	int claim;
-
 	assert_int_equal(vdev_file_open(path, 0, 0, &vdev, NULL), 0);
 	assert_int_equal(vdev->size_bytes, SIZE);
 	expect_refusal(path, VDEV_OPEN_READ_ONLY, LCPFS_E_BUSY, "in use");
@@ -470,7 +440,7 @@ static void use_block_device(const struct place *place, const char *path)
 	vdev_close(vdev);
 	free(bytes);
 
-	claim = open(path, O_RDONLY | O_EXCL | O_CLOEXEC); /* as a mount does */
+	int claim = open(path, O_RDONLY | O_EXCL | O_CLOEXEC); /* as a mount does */
 	assert_true(claim >= 0);
 	expect_refusal(path, 0, LCPFS_E_BUSY, "in use");
 	close(claim);
@@ -481,7 +451,6 @@ static void a_block_device_is_opened_once_sized_and_discarded(void **state)
 	const struct place *place = *state;
 	char path[96];
 	int loop = loop_new(place, path, sizeof(path));
-
 	if (loop < 0) { /* not skip(): cmocka writes that as a failure in TAP */
 		print_message("# SKIP a block device: no loop device: %s\n", strerror(errno));
 		return;
@@ -511,6 +480,5 @@ int main(void)
 		FILE_TEST(batches_of_several_threads_keep_apart),
 		FILE_TEST(a_block_device_is_opened_once_sized_and_discarded),
 	};
-
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -75,7 +75,6 @@ int __wrap_fdatasync(int fd)
 int __wrap_fsync(int fd)
 {
 	struct stat status;
-
 	kernel.folder_syncs += !fstat(fd, &status) && S_ISDIR(status.st_mode);
 	return __real_fsync(fd);
 }
@@ -111,7 +110,6 @@ ssize_t __wrap_pwrite64(int fd, const void *buffer, size_t length, off_t offset)
 ssize_t __wrap_pwritev64(int fd, const struct iovec *iov, int count, off_t offset)
 {
 	struct iovec part[PARTS];
-
 	if (!kernel.halves)
 		return __real_pwritev64(fd, iov, count, offset);
 	memcpy(part, iov, (size_t)count * sizeof(*iov));
@@ -123,11 +121,9 @@ ssize_t __wrap_pwritev64(int fd, const struct iovec *iov, int count, off_t offse
 static void halve_completions(struct io_uring *ring)
 {
 	unsigned head = *ring->cq.khead, tail = io_uring_smp_load_acquire(ring->cq.ktail);
-
 	for (; head != tail; head++) {
 		struct io_uring_cqe *cqe = &ring->cq.cqes[head & *ring->cq.kring_mask];
 		struct vdev_io *io = io_uring_cqe_get_data(cqe);
-
 		if (io->op != VDEV_READ || cqe->res != (int)io->length)
 			continue;
 		cqe->res /= 2;
@@ -138,7 +134,6 @@ static void halve_completions(struct io_uring *ring)
 int __wrap_io_uring_submit_and_wait(struct io_uring *ring, unsigned count)
 {
 	int taken = kernel.ring_error ? -kernel.ring_error : __real_io_uring_submit_and_wait(ring, count);
-
 	if (kernel.halves && taken >= 0)
 		halve_completions(ring);
 	return taken;
@@ -148,7 +143,6 @@ int __wrap_io_uring_submit_and_wait(struct io_uring *ring, unsigned count)
 int __wrap_ioctl(int fd, unsigned long request, void *argument)
 {
 	struct fiemap *map = argument;
-
 	if (!kernel.has_map || request != FS_IOC_FIEMAP)
 		return __real_ioctl(fd, request, argument);
 	map->fm_mapped_extents = 0;
@@ -199,7 +193,6 @@ static int tear_down(void **state)
 static struct vdev *open_file(unsigned flags)
 {
 	struct vdev *vdev = NULL;
-
 	assert_int_equal(vdev_file_open(path, VDEV_OPEN_CREATE | flags, SIZE, &vdev, NULL), 0);
 	return vdev;
 }
@@ -214,7 +207,6 @@ static void fill(uint8_t *bytes, uint64_t seed)
 static void transfer(struct vdev *vdev, enum vdev_op op, uint8_t *bytes)
 {
 	struct vdev_io ios[PARTS];
-
 	for (unsigned i = 0; i < PARTS; i++)
 		ios[i] = (struct vdev_io){.op = op,
 					  .offset = (uint64_t)i * PART,
@@ -228,7 +220,6 @@ static void expect_all_to_arrive(struct vdev *vdev)
 {
 	static uint8_t wrote[PARTS * PART], read[PARTS * PART];
 	int fd = vdev_file_descriptor(vdev);
-
 	fill(wrote, 1);
 	transfer(vdev, VDEV_WRITE, wrote);
 	assert_int_equal(__real_pread64(fd, read, sizeof(read), 0), sizeof(read));
@@ -243,11 +234,9 @@ static void expect_all_to_arrive(struct vdev *vdev)
 static void every_flush_asks_the_kernel(void **state)
 {
 	struct vdev *vdev = open_file(0);
-
 	(void)state;
 	for (unsigned i = 1; i <= 3; i++) {
 		unsigned before = kernel.flushes;
-
 		assert_int_equal(vdev_flush(vdev), 0);
 		assert_int_equal(kernel.flushes, before + 1);
 	}
@@ -259,7 +248,6 @@ static void every_flush_asks_the_kernel(void **state)
 static void a_flush_that_fails_is_told(void **state)
 {
 	struct vdev *vdev = open_file(0);
-
 	(void)state;
 	kernel.flush_errno = EIO;
 	assert_int_equal(vdev_flush(vdev), -LCPFS_E_IO);
@@ -276,7 +264,6 @@ static void a_flush_that_fails_is_told(void **state)
 static void a_new_file_is_durable_in_its_folder(void **state)
 {
 	struct vdev *vdev = open_file(0);
-
 	(void)state;
 	assert_int_equal(kernel.folder_syncs, 1);
 	vdev_close(vdev);
@@ -290,7 +277,6 @@ static void a_new_file_is_durable_in_its_folder(void **state)
 static void what_is_left_of_a_transfer_is_done(void **state)
 {
 	struct vdev *vdev = open_file(VDEV_OPEN_NO_URING);
-
 	(void)state;
 	kernel.halves = kernel.interrupts = true;
 	expect_all_to_arrive(vdev);
@@ -303,7 +289,6 @@ static void what_is_left_of_a_gathered_write_is_done(void **state)
 	static uint8_t wrote[PARTS * PART], read[PARTS * PART];
 	struct vdev *vdev = open_file(0);
 	struct iovec iov[PARTS];
-
 	(void)state;
 	fill(wrote, 2);
 	for (unsigned i = 0; i < PARTS; i++)
@@ -318,7 +303,6 @@ static void what_is_left_of_a_gathered_write_is_done(void **state)
 static void what_is_left_by_a_ring_is_done(void **state)
 {
 	struct vdev *vdev = open_file(0);
-
 	(void)state;
 	kernel.halves = true;
 	expect_all_to_arrive(vdev);
@@ -333,13 +317,11 @@ static void what_is_taken_has_a_place_of_its_own(void **state)
 {
 	enum piece before[PIECES];
 	bool took;
-
 	(void)state;
 	kernel.has_map = true;
 	for (uint64_t seed = 1; seed <= 300; seed++) {
 		uint64_t from = hash_mix(seed) % PIECES, to = from + 1 + hash_mix(seed * 77) % (PIECES - from);
 		bool all = true;
-
 		for (uint64_t i = 0; i < PIECES; i++) {
 			before[i] = kernel.piece[i] = (enum piece)(hash_mix(seed * 1000 + i) >> seed % 7) % 3;
 			all &= i < from || i >= to || before[i] == OWN;
@@ -367,6 +349,5 @@ int main(void)
 		FILE_TEST(what_is_left_by_a_ring_is_done),
 		FILE_TEST(what_is_taken_has_a_place_of_its_own),
 	};
-
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
