@@ -50,17 +50,19 @@ DOUBTED = {"cli", "nbd", "crash", "sched"}  # suites whose tests are asked twice
 
 STORE = [
 	"store_device", "store_snapshot", "store_audit", "store_hostile", "store_room", "store_step", "model",
+	"pool_clones", "pool_streams",
 	"store, every operation fails*",
 	"store, orders of threads, mix (2 *", "store, rot (1 *", "store, full", "store under power cuts (2 *",
 	"store, orders of threads, faults*", "store, every subset of writes (2 *",
 	"store, orders of threads, full (2 *", "store, rot (2 *", "pool", "pool_moves",
 	"store, orders of threads, host (2 *", "store, every allocation fails", "pool, host full (2 *", "threads",
-	"store_length", "store under power cuts (3 *", "store, rot (3 *", "store, orders of threads, mix (3 *",
+	"store_length", "store under power cuts (*", "store, rot (3 *", "store, orders of threads, mix (3 *",
+	"store, every subset*", "store, orders of threads, short (*", "clones", "streams",
 	"data", "full",
 ]
 POOL = [
-	"guard", "pool_clones", "pool_errors", "pool", "pool_hostile", "pool_moves", "pool_grow", "pool_samples",
-	"iostat",
+	"guard", "pool_clones", "pool_snapshots", "pool_streams", "pool_errors", "pool", "pool_hostile",
+	"pool_moves", "pool_grow", "pool_samples", "iostat",
 	"pool_files", "pool_crash", "claim", "threads", "pool, who is refused (2 *",
 	"pool, orders of threads (2 *",
 	"pool under power cuts (2 *", "pool, every operation fails (2 *", "pool, host full (2 *", "life", "set",

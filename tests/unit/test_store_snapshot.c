@@ -741,6 +741,12 @@ static void clones_are_asked_for_in_vain(void **state)
 	assert_int_equal(store_clones(bed.store, NULL, 0), STORE_CLONES_MAX);
 	assert_int_equal(store_clone_destroy(bed.store, "c"), -LCPFS_E_NOT_FOUND);
 	uint32_t number = clone_number("c7");
+	store_lock(bed.store);
+	struct snapshot *n = tree_snapshot(bed.store, number);
+	n->clients++; /* as in the middle of a write */
+	store_unlock(bed.store);
+	assert_int_equal(store_clone_destroy(bed.store, "c7"), -LCPFS_E_BUSY);
+	n->clients--;
 	assert_int_equal(store_clone_destroy(bed.store, "c7"), 0);
 	assert_int_equal(store_volume_read(bed.store, number, 0, data, BLOCK_SIZE, NULL), -LCPFS_E_NOT_FOUND);
 	assert_int_equal(store_volume_write(bed.store, number, 0, data, BLOCK_SIZE, false, NULL),
