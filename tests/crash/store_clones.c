@@ -227,16 +227,6 @@ void clones_flushed(struct run *r)
 
 /* -- operations -- */
 
-static bool worked(struct run *r, int error)
-{
-	if (!error)
-		return true;
-	r->noticed += error != -LCPFS_E_NOSPC;
-	if (error != -LCPFS_E_NOSPC && !run_may_fail(r))
-		sim_fail("an operation on clones failed: %s", lcpfs_error_sentence(error));
-	return false;
-}
-
 static void op_clone(struct run *r)
 {
 	struct clone *c = &r->clone[r->clones];
@@ -250,7 +240,7 @@ static void op_clone(struct run *r)
 	name_of(c, name);
 	snprintf(of, sizeof(of), "s%u", base->label);
 	r->clones++;
-	bool done = worked(r, ALLOC_ARMED(store_clone(r->store, of, name, r->op)));
+	bool done = run_worked(r, ALLOC_ARMED(store_clone(r->store, of, name, r->op)));
 	if (simdisk_is_stopped(r->disk))
 		return;
 	c->listed = number_of(r, c);
@@ -274,7 +264,7 @@ static void op_destroy(struct run *r)
 	int error = ALLOC_ARMED(store_clone_destroy(r->store, name));
 	if (error == -LCPFS_E_NOSPC && !r->faulty)
 		sim_fail("a clone cannot be destroyed on a full partition");
-	bool done = worked(r, error);
+	bool done = run_worked(r, error);
 	if (simdisk_is_stopped(r->disk))
 		return;
 	c->listed = number_of(r, c);
@@ -336,7 +326,7 @@ static void op_write(struct run *r, struct clone *c)
 		error = ALLOC_ARMED(write_blocks(r, number, first + i, data + (size_t)i * BLOCK_SIZE,
 						 (size_t)piece * BLOCK_SIZE));
 	free(data);
-	if (!worked(r, error))
+	if (!run_worked(r, error))
 		look_at_failed(r, c, first, count, before);
 }
 
@@ -351,7 +341,7 @@ static void op_trim(struct run *r, struct clone *c)
 		if (before[i] || c->model.unsure[first + i])
 			model_change(&c->model, first + i, 0);
 	}
-	if (!worked(r, ALLOC_ARMED(store_volume_trim(r->store, number_of(r, c), run_offset(r, first),
+	if (!run_worked(r, ALLOC_ARMED(store_volume_trim(r->store, number_of(r, c), run_offset(r, first),
 						     run_offset(r, count), false, NULL))))
 		look_at_failed(r, c, first, count, before);
 	free(before);
@@ -419,7 +409,7 @@ static void op_promote(struct run *r)
 		sim_fail("promoting c%u, of s%u: %s", c->name, c->snap, lcpfs_error_sentence(error));
 	if (error == -LCPFS_E_NOSPC && !r->faulty)
 		sim_fail("a clone cannot be promoted on a full partition");
-	bool done = error != -LCPFS_E_EXISTS && worked(r, error);
+	bool done = error != -LCPFS_E_EXISTS && run_worked(r, error);
 	if (!simdisk_is_stopped(r->disk)) {
 		if (done)
 			exchange_models(r, c);

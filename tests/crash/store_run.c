@@ -171,6 +171,16 @@ bool run_may_fail(const struct run *r)
 	return r->faulty || simdisk_is_stopped(r->disk) || r->store->faulted;
 }
 
+bool run_worked(struct run *r, int error)
+{
+	if (!error)
+		return true;
+	r->noticed += error != -LCPFS_E_NOSPC;
+	if (error != -LCPFS_E_NOSPC && !run_may_fail(r))
+		sim_fail("an operation on snapshots or clones failed: %s", lcpfs_error_sentence(error));
+	return false;
+}
+
 static void verify_version(struct run *r, uint32_t block, int64_t version)
 {
 	if (version < 0 && run_may_fail(r))

@@ -216,16 +216,6 @@ void snaps_flushed(struct run *r)
 
 /* -- operations -- */
 
-static bool worked(struct run *r, int error)
-{
-	if (!error)
-		return true;
-	r->noticed += error != -LCPFS_E_NOSPC;
-	if (error != -LCPFS_E_NOSPC && !run_may_fail(r))
-		sim_fail("an operation on snapshots failed: %s", lcpfs_error_sentence(error));
-	return false;
-}
-
 /* However full the partition is, this works. */
 static void never_full(const struct run *r, int error)
 {
@@ -245,7 +235,7 @@ void snaps_take(struct run *r)
 	memcpy(n->version, r->model.current, bytes);
 	name_of(n, name);
 	r->snaps++;
-	bool done = worked(r, ALLOC_ARMED(store_snapshot(r->store, name, r->op)));
+	bool done = run_worked(r, ALLOC_ARMED(store_snapshot(r->store, name, r->op)));
 	if (simdisk_is_stopped(r->disk))
 		return;
 	n->listed = number_of(r, n);
@@ -276,7 +266,7 @@ static void op_destroy(struct run *r)
 		return;
 	}
 	never_full(r, error);
-	bool done = worked(r, error);
+	bool done = run_worked(r, error);
 	if (simdisk_is_stopped(r->disk))
 		return;
 	n->listed = number_of(r, n);
@@ -298,7 +288,7 @@ static void op_rename(struct run *r)
 	n->was = n->label;
 	n->label = ++r->snap_names;
 	name_of(n, new_name);
-	bool done = worked(r, ALLOC_ARMED(store_snapshot_rename(r->store, name, new_name)));
+	bool done = run_worked(r, ALLOC_ARMED(store_snapshot_rename(r->store, name, new_name)));
 	if (simdisk_is_stopped(r->disk))
 		return;
 	if (done) {
@@ -356,7 +346,7 @@ static void op_rollback(struct run *r)
 	marks_go_back(r, n);
 	int error = ALLOC_ARMED(store_rollback(r->store, name));
 	never_full(r, error);
-	bool done = worked(r, error);
+	bool done = run_worked(r, error);
 	if (!simdisk_is_stopped(r->disk)) {
 		r->rolling = NULL;
 		marks_went_back(r, n, done);

@@ -141,6 +141,7 @@ void marks_went_back(struct run *r, const struct snap *to, bool done);
 
 void run_flushed(struct run *r);        /* all that was done is durable */
 bool run_may_fail(const struct run *r); /* reads of what is there */
+bool run_worked(struct run *r, int error); /* else there was no room, or it may fail */
 void snaps_verify(struct run *r);
 /* After a crash, or what may have done anything: which are there, and do they hold what they must? */
 void snaps_settle(struct run *r);

@@ -135,11 +135,11 @@ static void find(void *context, const struct store_finding *finding)
 	print_message("%s\n", finding->text);
 }
 
-static void must_be_clean(void)
+/* The store was closed or, as by a power cut, abandoned. */
+static void check_and_open(bool after_crash)
 {
-	struct store_walk walk = {.found = find, .data = true};
+	struct store_walk walk = {.found = find, .data = true, .after_crash = after_crash};
 	uint8_t *used = calloc(1, BASE + METASLABS * METASLAB_BLOCKS);
-	assert_int_equal(store_close(bed.store), 0);
 	bed.config.read_only = true;
 	must_open();
 	assert_int_equal(store_check(bed.store, used, &walk), 0);
@@ -148,6 +148,18 @@ static void must_be_clean(void)
 	bed.config.read_only = false;
 	must_open();
 	free(used);
+}
+
+static void must_be_clean(void)
+{
+	assert_int_equal(store_close(bed.store), 0);
+	check_and_open(false);
+}
+
+static void must_be_clean_after_cut(void)
+{
+	store_abandon(bed.store);
+	check_and_open(true);
 }
 
 static void a_snapshot_holds_what_was_there(void **state)
@@ -815,22 +827,6 @@ static void check_looks_where_a_clone_has_what_it_shares(void **state)
 	page_unpin(&bed.store->cache, leaf);
 	store_unlock(bed.store);
 	assert_int_equal(check(), 2);
-}
-
-/* As a power cut leaves it. */
-static void must_be_clean_after_cut(void)
-{
-	struct store_walk walk = {.found = find, .data = true, .after_crash = true};
-	uint8_t *used = calloc(1, BASE + METASLABS * METASLAB_BLOCKS);
-	store_abandon(bed.store);
-	bed.config.read_only = true;
-	must_open();
-	assert_int_equal(store_check(bed.store, used, &walk), 0);
-	assert_int_equal(walk.damaged_blocks, 0);
-	store_abandon(bed.store);
-	bed.config.read_only = false;
-	must_open();
-	free(used);
 }
 
 /* The pages that only b and the head had are the head's again; one below them changes, and they do not. */
