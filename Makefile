@@ -6,6 +6,7 @@ WERROR = false
 MESON_FLAGS =
 TESTS =
 MUTANTS =
+BENCH =
 MINUTES = 60
 SANITIZED = --buildtype=debugoptimized -Db_lundef=false -Daudit=true
 
@@ -43,10 +44,10 @@ fuzz: ## coverage-guided fuzzing of everything that reads untrusted bytes, for M
 	@tools/install-deps.sh fuzz
 	@tests/fuzz/run.sh $(MINUTES)
 
-bench: ## measure against the peers
+bench: ## measure against the peers on an idle machine, in half an hour. BENCH=--quick: only see that it runs
 	@tools/install-deps.sh bench
 	@$(MAKE) --no-print-directory all
-	@bench/run.py $(BUILD)
+	@bench/run.py $(BUILD) $(BENCH)
 
 bench-real: ## the simulator's scenarios on a real pool, and its WA beside the simulator's; half an hour
 	@tools/install-deps.sh bench

@@ -2,15 +2,20 @@
 /*
  * An NBD client that costs little, so that the server is what is measured: one thread, any number of connections,
  * each with so many requests under way; what has been answered together is asked anew together. It looks at no
- * data. One line at the end: requests done in a second, and latencies in microseconds.
+ * data, and what it writes cannot be compressed. One line at the end: requests done in a second, and latencies in
+ * microseconds.
  *
- * usage: nbd-load WHAT BYTES DEPTH SECONDS VOLUME_BYTES SOCKET EXPORT [EXPORT ...]
+ * usage: nbd-load WHAT BYTES DEPTH AMOUNT VOLUME_BYTES SOCKET EXPORT [EXPORT ...]
  *
- * A connection for each EXPORT. WHAT: randread, randwrite; read, write, one after the other; randflush: random
- * writes, each followed by a flush, and the two count as one. Offsets are multiples of BYTES below VOLUME_BYTES.
+ * A connection for each EXPORT. WHAT: randread, randwrite; randrw70: 70 of 100 are reads; read, write, one after
+ * the other; oncewrite: each place once, in random order; randflush: random writes, each followed by a flush, and
+ * the two count as one. Offsets are multiples of BYTES below VOLUME_BYTES. AMOUNT is so many seconds; or
+ * COUNT/SEED, so many requests of all connections together. After these every connection flushes, within the time
+ * that counts; and the same SEED gives the same offsets.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,10 +43,12 @@ struct client {
 };
 
 static struct {
-	bool is_read, is_random, has_flush;
+	bool is_random, has_flush;
+	uint64_t reads_percent;
 	size_t bytes;
 	unsigned depth;
-	uint64_t volume_bytes, end_ns, random, at, done, buckets[BUCKETS];
+	uint64_t volume_bytes, end_ns, begun_max, random, at, begun, done, max_us, buckets[BUCKETS];
+	uint32_t *order; /* of places, where each is taken once */
 	bool is_over;
 } load;
 
@@ -79,29 +86,40 @@ static double percentile_us(double part)
 
 /* -- requests -- */
 
+static uint64_t next_random(void)
+{
+	load.random = load.random * 6364136223846793005 + 1442695040888963407;
+	return load.random >> 16;
+}
+
+static uint64_t next_offset(void)
+{
+	uint64_t places = load.volume_bytes / load.bytes;
+	if (load.is_random)
+		return next_random() % places * load.bytes;
+	uint64_t place = load.at++ % places;
+	return (load.order ? load.order[place] : place) * load.bytes;
+}
+
+/* The upper half of the cookie says which kind of request it was. */
 static void put_request(struct client *c, uint16_t type, unsigned slot)
 {
 	uint8_t *at = c->out + c->out_length;
-	uint64_t places = load.volume_bytes / load.bytes, offset = 0;
-	if (type != NBD_CMD_FLUSH && !load.is_random) {
-		offset = load.at++ % places * load.bytes;
-	} else if (type != NBD_CMD_FLUSH) {
-		load.random = load.random * 6364136223846793005 + 1442695040888963407;
-		offset = (load.random >> 16) % places * load.bytes;
-	}
 	at = be16_put(be16_put(be32_put(at, NBD_REQUEST_MAGIC), 0), type);
-	at = be64_put(be64_put(at, slot), offset);
+	at = be64_put(be64_put(at, (uint64_t)type << 32 | slot), type == NBD_CMD_FLUSH ? 0 : next_offset());
 	be32_put(at, type == NBD_CMD_FLUSH ? 0 : (uint32_t)load.bytes);
 	c->out_length += HEADER + (type == NBD_CMD_WRITE ? load.bytes : 0);
 }
 
 static void begin(struct client *c, unsigned slot)
 {
-	if (load.is_over)
+	if (load.is_over || load.begun == load.begun_max)
 		return;
+	load.begun++;
 	c->begun_ns[slot] = now_ns();
 	c->running++;
-	put_request(c, load.is_read ? NBD_CMD_READ : NBD_CMD_WRITE, slot);
+	bool reads = load.reads_percent == 100 || (load.reads_percent && next_random() % 100 < load.reads_percent);
+	put_request(c, reads ? NBD_CMD_READ : NBD_CMD_WRITE, slot);
 }
 
 static void send_some(struct client *c)
@@ -123,22 +141,22 @@ static void send_some(struct client *c)
 	}
 }
 
-/* The upper half of the cookie says that it was a flush. */
 static void take_reply(struct client *c)
 {
 	uint64_t cookie = be64_get(c->reply + 8);
-	unsigned slot = (unsigned)(cookie & 0xffff);
+	unsigned slot = (unsigned)(cookie & 0xffff), type = (unsigned)(cookie >> 32);
 	if (be32_get(c->reply) != NBD_SIMPLE_REPLY_MAGIC || be32_get(c->reply + 4) || slot >= load.depth) {
 		errno = 0;
 		fail("a reply");
 	}
-	c->skip = load.is_read ? load.bytes : 0;
-	if (load.has_flush && !(cookie >> 32)) {
+	c->skip = type == NBD_CMD_READ ? load.bytes : 0;
+	if (load.has_flush && type != NBD_CMD_FLUSH) {
 		put_request(c, NBD_CMD_FLUSH, slot);
-		be64_put(c->out + c->out_length - HEADER + 8, cookie | UINT64_C(1) << 32);
 		return;
 	}
-	load.buckets[bucket_of((now_ns() - c->begun_ns[slot]) / 1000)]++;
+	uint64_t us = (now_ns() - c->begun_ns[slot]) / 1000;
+	load.max_us = us > load.max_us ? us : load.max_us;
+	load.buckets[bucket_of(us)]++;
 	load.done++;
 	c->running--;
 	begin(c, slot);
@@ -205,9 +223,12 @@ static void enter(struct client *c, const char *path, const char *name)
 	transfer_all(c->fd, hello, 20 + length, true);
 	transfer_all(c->fd, size, sizeof(size), false);
 	fcntl(c->fd, F_SETFL, O_NONBLOCK);
-	c->out = calloc(load.depth, 2 * (HEADER + load.bytes));
+	size_t length_max = load.depth * 2 * (HEADER + load.bytes);
+	c->out = malloc(length_max);
 	if (!c->out)
 		fail("memory");
+	for (size_t i = 0; i < length_max; i++)
+		c->out[i] = (uint8_t)next_random();
 }
 
 static void watch(int epoll_fd, struct client *c)
@@ -223,7 +244,7 @@ static void run(struct client *clients, unsigned count)
 {
 	struct epoll_event events[64];
 	int epoll_fd = epoll_create1(0);
-	unsigned running = 1;
+	bool running = true;
 	for (unsigned i = 0; i < count; i++) {
 		for (unsigned slot = 0; slot < load.depth; slot++)
 			begin(&clients[i], slot);
@@ -240,36 +261,73 @@ static void run(struct client *clients, unsigned count)
 			send_some(c);
 			watch(epoll_fd, c);
 		}
-		running = !load.is_over;
+		running = !load.is_over && load.begun < load.begun_max;
 		for (unsigned i = 0; i < count && !running; i++)
-			running = clients[i].running;
+			running = clients[i].running || clients[i].skip;
+	}
+}
+
+/* All at the same time, as the requests before them. */
+static void flush_all(struct client *clients, unsigned count)
+{
+	uint8_t reply[REPLY];
+	for (unsigned i = 0; i < count; i++) {
+		fcntl(clients[i].fd, F_SETFL, 0);
+		put_request(&clients[i], NBD_CMD_FLUSH, 0);
+		transfer_all(clients[i].fd, clients[i].out, clients[i].out_length, true);
+	}
+	for (unsigned i = 0; i < count; i++) {
+		transfer_all(clients[i].fd, reply, REPLY, false);
+		if (be32_get(reply) != NBD_SIMPLE_REPLY_MAGIC || be32_get(reply + 4))
+			fail("a flush");
+	}
+}
+
+static void shuffle(void)
+{
+	uint64_t places = load.volume_bytes / load.bytes;
+	load.order = calloc(places, sizeof(*load.order));
+	if (!load.order)
+		fail("memory");
+	for (uint64_t i = 0; i < places; i++) {
+		uint64_t other = next_random() % (i + 1);
+		load.order[i] = load.order[other];
+		load.order[other] = (uint32_t)i;
 	}
 }
 
 int main(int argc, char **argv)
 {
 	if (argc < 8) {
-		fprintf(stderr, "usage: %s WHAT BYTES DEPTH SECONDS VOLUME_BYTES SOCKET EXPORT ...\n", argv[0]);
+		fprintf(stderr, "usage: %s WHAT BYTES DEPTH AMOUNT VOLUME_BYTES SOCKET EXPORT ...\n", argv[0]);
 		return 2;
 	}
 	unsigned count = (unsigned)argc - 7;
 	struct client *clients = calloc(count, sizeof(*clients));
-	load.is_read = strstr(argv[1], "read");
+	const char *seed = strchr(argv[4], '/');
+	load.reads_percent = strstr(argv[1], "read") ? 100 : strstr(argv[1], "rw70") ? 70 : 0;
 	load.is_random = !strncmp(argv[1], "rand", 4);
 	load.has_flush = strstr(argv[1], "flush");
 	load.bytes = strtoull(argv[2], NULL, 0);
 	load.depth = (unsigned)atoi(argv[3]);
+	load.begun_max = seed ? strtoull(argv[4], NULL, 0) : UINT64_MAX;
 	load.volume_bytes = strtoull(argv[5], NULL, 0);
-	load.random = (uint64_t)getpid();
+	load.random = seed ? strtoull(seed + 1, NULL, 0) : (uint64_t)getpid();
 	if (!clients || !load.bytes || load.volume_bytes < load.bytes || !load.depth || load.depth > DEPTH_MAX)
 		fail("arguments");
+	if (!strcmp(argv[1], "oncewrite"))
+		shuffle();
 	for (unsigned i = 0; i < count; i++)
 		enter(&clients[i], argv[6], argv[7 + i]);
 	uint64_t start_ns = now_ns();
-	load.end_ns = start_ns + (uint64_t)(atof(argv[4]) * 1e9);
+	load.end_ns = seed ? UINT64_MAX : start_ns + (uint64_t)(atof(argv[4]) * 1e9);
 	run(clients, count);
-	printf("{\"rate\": %.1f, \"p50_us\": %.0f, \"p99_us\": %.0f, \"p999_us\": %.0f, \"p9999_us\": %.0f}\n",
-	       (double)load.done * 1e9 / (double)(now_ns() - start_ns), percentile_us(.5), percentile_us(.99),
-	       percentile_us(.999), percentile_us(.9999));
+	if (seed)
+		flush_all(clients, count);
+	double took_s = (double)(now_ns() - start_ns) / 1e9;
+	printf("{\"seconds\": %.6f, \"rate\": %.1f, \"p50_us\": %.0f, \"p99_us\": %.0f, \"p999_us\": %.0f, "
+	       "\"p9999_us\": %.0f, \"max_us\": %" PRIu64 "}\n",
+	       took_s, (double)load.done / took_s, percentile_us(.5), percentile_us(.99), percentile_us(.999),
+	       percentile_us(.9999), load.max_us);
 	return 0;
 }

@@ -30,7 +30,7 @@ import sys
 import tempfile
 import time
 
-from run import MIB, ROOT, Failed, Server, measured, ratio, run
+from run import MIB, ROOT, Failed, Server, measured, ratio, run, server_us
 
 # ---- servers ----
 
@@ -110,12 +110,6 @@ class Load:
 		requests = seen["rate"] * min(time.monotonic() - began, options.seconds)
 		seen["server_us"] = (server_us(server) - before) / max(requests, 1)
 		return seen
-
-
-def server_us(server):
-	stat = pathlib.Path(f"/proc/{server.process.pid}/stat").read_text(encoding="utf-8")
-	fields = stat.rsplit(")", 1)[1].split()
-	return (int(fields[11]) + int(fields[12])) * 1e6 / os.sysconf("SC_CLK_TCK")
 
 
 def fill(uris, volume_mib):

@@ -1,0 +1,49 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# make bench, small: every job measures every peer, and a machine that is not idle is refused. What it finds is no
+# matter.
+. "$(dirname "$0")/../cli/lib.sh"
+needs nbdkit nbdinfo fio qemu-img fincore ninja
+[ -z "$SANITIZER" ] || skip "a sanitizer has a speed of its own"
+bench() {
+	/usr/bin/python3 "$TESTS/../bench/run.py" "$(dirname "$LCPFS")" --dir "$T" --quick --size 16 "$@"
+}
+
+yes >/dev/null &
+OTHER=$!
+at_end "end_job $OTHER"
+! bench --only fill 2>err || fail "it measures where something else runs"
+says "not idle"
+bench --force --only fill --peers lcpfs >table 2>err || fail "--force does not help: $(cat err)"
+says "DO NOT BELIEVE"
+grep -q "NOT IDLE" table || fail "the table does not say it"
+end_job "$OTHER"
+
+bench --force --peers null,file,lcpfs --json found.json >table 2>said || fail "it ended with $?: $(tail -n 3 said)"
+/usr/bin/python3 - "$TESTS/../bench" <<'PYTHON'
+import json
+import sys
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, sys.argv[1])
+from run import ALL_JOBS
+
+found, table = json.load(open("found.json")), open("table").read()
+assert set(found["values"]) == {job.name for job in ALL_JOBS}, found["values"].keys()
+for job in ALL_JOBS:
+	for peer in ("null", "file", "lcpfs"):
+		seen, = found["values"][job.name][peer]
+		what = job.name, peer, seen
+		assert 0 <= seen["p50_us"] <= seen["p99_us"] <= seen["p999_us"], what
+		assert 0.99 < seen["rate"] * seen["seconds"] * job.block_bytes / seen["bytes"] < 1.01, what
+	assert f"\n| {job.title} | " in table, job.title
+assert found["runs"][0]["machine"]["memory_mib"] > 0
+assert len(found["crash_s"]) == 1
+PYTHON
+bench --show found.json found.json >both
+grep -q "Opened after kill -9" both || fail "two runs together say less than one"
+
+# With fio as the client, and a peer less.
+bench --force --client fio --peers file,lcpfs --only fill,mixed,overwrite,flush,several-read >table 2>said ||
+	fail "it ended with $?: $(tail -n 3 said)"
+grep -q "^| write + flush, 4k, QD1 | [0-9,]* | [0-9,]* |" table || fail "no table: $(cat table)"
