@@ -109,6 +109,7 @@ static struct json_object *json_outcomes(const struct sim_result *result)
 		json_object_object_add(o, "verdict",
 				       json_object_new_string(lcpfs_engine_verdict_name(m->verdict)));
 		json_object_object_add(o, "reason", json_object_new_string(lcpfs_engine_reason_name(m->reason)));
+		json_object_object_add(o, "joined", json_object_new_boolean(m->joined));
 		json_object_array_add(list, o);
 	}
 	return list;
@@ -183,8 +184,9 @@ void sim_report_json(const struct sim_config *config, const struct sim_result *r
 static void print_row(const struct sim_config *config, const struct sim_world *world, const char *name)
 {
 	struct sim_log_counts all = sim_world_counts(world);
-	printf("%-14s %8.3f %9.3f %12.5g %6llu %7llu  ", name, late_wa(world),
-	       all.user ? (double)all.device / (double)all.user : 1, late_epsilon(world),
+	double epsilon = late_epsilon(world);
+	printf("%-14s %8.3f %9.3f %12.*f %6llu %7llu  ", name, late_wa(world),
+	       all.user ? (double)all.device / (double)all.user : 1, epsilon < 1000 ? 3 : 0, epsilon,
 	       (unsigned long long)world->moves, (unsigned long long)world->undone);
 	for (uint32_t k = 0; k < config->load.count && k < 8; k++) {
 		const struct sim_log_counts *late = &world->members[k].late.counts;

@@ -261,6 +261,8 @@ struct lcpfs_engine_decision {
 	double cost_limit_blocks; /* where it ends, with what was moved by then; 0: nowhere (UNDO, CALL_BACK) */
 	double balance_blocks; /* how much would go over if the expectation were certain */
 	double freedom; /* UNDO: degrees of freedom of the error of the verdict that it follows */
+	uint64_t joined_blocks; /* what the receiver got lately, if this would be judged with it */
+	double joined_gain; /* the fall of ε that is expected of that */
 	/*
 	 * Of all partitions, whether they can or not: whose ε falls most by another block, and whose rises least
 	 * by giving one (of the others, where there are others). 0 where there is none.
@@ -363,7 +365,7 @@ struct lcpfs_engine_outcome {
 	uint64_t from_old_blocks, from_new_blocks, to_old_blocks, to_new_blocks;
 	double pressure; /* of the receiver, at decision */
 	double expected_gain, expected_error;
-	double epsilon_before, epsilon_after; /* of the two, at the demand of before */
+	double epsilon_before, epsilon_after; /* of those concerned, at the demand of before */
 	double standard_error; /* of the difference */
 	uint64_t moved_us; /* engine time when it was carried out */
 	uint64_t duration_us; /* of carrying it out */
@@ -371,6 +373,7 @@ struct lcpfs_engine_outcome {
 	enum lcpfs_engine_verdict verdict;
 	enum lcpfs_engine_reason reason; /* why it was done */
 	bool undone;
+	bool joined; /* judged with the next one to that receiver: the numbers are those of all of these */
 };
 
 /* Oldest first, up to `room`; returns how many there are. */

@@ -128,7 +128,8 @@ static int reserve_room(struct engine_core *core)
 	if (!partitions)
 		return -LCPFS_E_NOMEM;
 	core->partitions = partitions;
-	struct engine_pending *pending = realloc(core->pending, room * sizeof(*pending));
+	/* one for each receiver, and as many that joined these */
+	struct engine_pending *pending = realloc(core->pending, 2 * room * sizeof(*pending));
 	if (!pending)
 		return -LCPFS_E_NOMEM;
 	core->pending = pending;
@@ -136,7 +137,7 @@ static int reserve_room(struct engine_core *core)
 	if (!ranks)
 		return -LCPFS_E_NOMEM;
 	core->ranks = ranks;
-	core->room = core->pending_room = room;
+	core->room = room;
 	return 0;
 }
 
@@ -361,6 +362,13 @@ bool engine_core_held(const struct engine_core *core, const struct engine_partit
 	return !p->side.measured && !engine_core_turned_over(core, p->changed_work);
 }
 
+/* What comes before the effect of the last move has arrived is measured with it. */
+static bool may_join(const struct engine_core *core, const struct engine_partition *p)
+{
+	return !p->joined_all && core->pending_count < core->room && !engine_core_settled(core, p) &&
+	       !engine_judge_overdue(core, p);
+}
+
 static struct engine_rank rank_of(const struct engine_core *core, const struct engine_partition *p)
 {
 	uint64_t step = core->options.step_blocks;
@@ -372,8 +380,8 @@ static struct engine_rank rank_of(const struct engine_core *core, const struct e
 		.measured = p->side.measured,
 		.can_give = !engine_core_held(core, p) && p->size >= p->side.floor_blocks &&
 			    p->size - p->side.floor_blocks >= step,
-		.can_get = !p->awaited && p->side.measured && p->gain_step > 0 && p->size < p->max &&
-			   p->max - p->size >= step,
+		.can_get = (p->awaited ? may_join(core, p) : p->side.measured) && p->gain_step > 0 &&
+			   p->size < p->max && p->max - p->size >= step,
 	};
 }
 

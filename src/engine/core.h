@@ -2,7 +2,8 @@
 /*
  * The engine's state and its parts. Everything under this header is pure and takes no lock; engine.c is the thin
  * shell with the mutex. Invariants: Σ size + free = pool (free is computed, and no call lets Σ size exceed the
- * pool); every partition receives in at most one awaited move; at most one move is being carried out.
+ * pool); every partition receives in at most one awaited move, which others may join; at most one move is being
+ * carried out.
  *
  *   threshold.c  a learned threshold               window.c  what was measured at one size, with standard errors
  *   formula.c    pressure, ε, uniform WA, t        curve.c   cleaning cost over spare, corrected by measurement
@@ -34,15 +35,16 @@ struct engine_barrier {
 	int times;
 };
 
-/* What a partition gave that the formula does not describe, until it has been measured without it. */
+/* What a partition gave last that the formula does not describe; it is watched until its size changes again. */
 struct engine_trial {
 	uint64_t blocks; /* 0: none under way */
+	bool passed;     /* it has been measured without it, and did not miss it */
 	uint32_t to_id;
 	uint64_t sequence; /* of the decision */
 	double expected_copies; /* per user block, at most */
 	double saving_blocks_s; /* what the receiver writes less */
 	double return_blocks; /* copied to give it back */
-	double user, copied, seconds; /* since */
+	double user, copied, seconds; /* since; once it has passed, since it last did not miss it */
 };
 
 /* Against the sizes that partitions would have if they had been left alone. */
@@ -84,7 +86,9 @@ struct engine_partition {
 	struct engine_trial trial;
 	double proven_blocks; /* given since it last hurt, and found not to be missed */
 	struct engine_barrier hurt; /* below this size a trial failed */
-	bool awaited; /* receiver of a pending move: gets nothing more until that is judged */
+	bool awaited; /* receiver of a pending move: but for what joins that, it gets nothing until that is judged
+		       */
+	bool joined_all;     /* nothing more was found to join it */
 	double awaited_work; /* of the pool, when it was made */
 
 	double saved_lately; /* device blocks, by the last update */
@@ -148,7 +152,7 @@ struct engine_core {
 	double undo_freedom, undo_work; /* of the pool, when it became wanted */
 
 	struct engine_pending *pending;
-	size_t pending_count, pending_room;
+	size_t pending_count; /* up to 2 · room */
 	struct lcpfs_engine_outcome outcomes[LCPFS_ENGINE_OUTCOMES_MAX];
 	size_t outcome_count; /* ever; the ring holds the last 100 */
 	struct lcpfs_engine_decision *decisions;
@@ -254,6 +258,9 @@ void engine_judge_giver_changed(struct engine_core *core, uint32_t id);
 /* longer than the pool takes to turn over once: it is not held still for that any more */
 bool engine_judge_overdue(const struct engine_core *core, const struct engine_partition *p);
 void engine_judge_cut_off(struct engine_core *core, uint32_t id); /* its awaited move can no longer be judged */
+/* what it got and is not judged yet, and the fall of ε that is expected of that */
+void engine_judge_joined(const struct engine_core *core, const struct engine_partition *p, uint64_t *blocks,
+			 double *gain);
 void engine_judge_past(const struct engine_core *core, const struct engine_partition *to, double *ratio,
 		       double *error);
 

@@ -122,6 +122,13 @@ static void set_pair(const struct engine_core *core, struct lcpfs_engine_decisio
 	engine_judge_past(core, to, &d->past_ratio, &d->past_error);
 }
 
+/* What the receiver gets now is judged with what it got lately. */
+static void set_joined(const struct engine_core *core, struct lcpfs_engine_decision *d,
+		       const struct engine_partition *to)
+{
+	engine_judge_joined(core, to, &d->joined_blocks, &d->joined_gain);
+}
+
 struct candidates {
 	struct engine_partition *to[RECEIVERS_TRIED]; /* most gain first */
 	struct engine_partition *from[2]; /* least loss first */
@@ -196,9 +203,12 @@ static bool weigh_candidates(const struct engine_core *core, const struct candid
 		if (!from && !c->free)
 			continue;
 		set_pair(core, d, from, c->to[i]);
+		set_joined(core, d, c->to[i]);
+		d->to.measured = true; /* or it was, before what it got lately */
 		engine_weigh(d);
 		if (d->action == LCPFS_ENGINE_MOVE)
 			return true;
+		c->to[i]->joined_all = true; /* if it is awaited: its effect shall arrive */
 		if (!weighed)
 			first = *d;
 		weighed = true;
@@ -225,8 +235,9 @@ static bool say_what_is_awaited(const struct engine_core *core, uint32_t only,
 	if (!oldest)
 		return false;
 	set_pair(core, d, engine_core_find(core, oldest->from_id), to);
-	d->blocks = oldest->blocks;
-	d->expected_gain = oldest->expected_gain;
+	set_joined(core, d, to);
+	d->blocks = d->joined_blocks;
+	d->expected_gain = d->joined_gain;
 	d->expected_error = oldest->expected_error;
 	d->reason = engine_core_settled(core, to) ? LCPFS_ENGINE_WAIT_MEASURE : LCPFS_ENGINE_WAIT_EFFECT;
 	return true;

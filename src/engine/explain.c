@@ -324,6 +324,19 @@ static void say_measured_when(struct line *line, const struct engine_core *core,
 			  fmax(2 * core->cooldown_s.value - waited_s, 0), "");
 }
 
+/* The first of those whose gifts are judged as one, and how many more. */
+static void say_givers(struct line *line, const struct engine_core *core, const struct lcpfs_engine_decision *d,
+		       const struct names *n)
+{
+	size_t moves = 0;
+	for (size_t i = 0; i < core->pending_count; i++)
+		moves += core->pending[i].outcome.to_id == d->to_id;
+	say(line, "%s from %s", n->size, n->from);
+	if (moves > 1)
+		say(line, " and, in %zu more move%s, others", moves - 1, moves > 2 ? "s" : "");
+	say(line, " to %s", n->to);
+}
+
 static void say_wait(struct line *line, const struct engine_core *core, const struct lcpfs_engine_decision *d,
 		     const struct names *n)
 {
@@ -332,13 +345,16 @@ static void say_wait(struct line *line, const struct engine_core *core, const st
 	if (d->reason == LCPFS_ENGINE_WAIT_REPORT) {
 		say(line, "%s from %s to %s are being moved", n->size, n->from, n->to);
 	} else if (d->reason == LCPFS_ENGINE_WAIT_MEASURE) {
-		say(line, "measuring what %s from %s to %s brought: %s should wait ", n->size, n->from, n->to,
-		    n->clients);
+		say(line, "measuring what ");
+		say_givers(line, core, d, n);
+		say(line, " brought: %s should wait ", n->clients);
 		say_waiting(line, share_of_waiting(d, d->expected_gain), 0, "less");
 		if (to)
 			say_measured_when(line, core, to);
 	} else {
-		say(line, "waiting for the effect of %s from %s to %s: ", n->size, n->from, n->to);
+		say(line, "waiting for the effect of ");
+		say_givers(line, core, d, n);
+		say(line, ": ");
 		if (to && to->since_blocks > 0) {
 			say_round(line, core, to);
 		} else if (to) {

@@ -80,8 +80,16 @@ static void await(struct engine_core *core, struct engine_partition *from, struc
 	remember_before(from, &d->from, pending->outcome.from_new_blocks, &pending->from);
 	remember_before(to, &d->to, pending->outcome.to_new_blocks, &pending->to);
 	core->pending_count++;
+	for (size_t i = 0; i + 1 < core->pending_count; i++) {
+		struct engine_pending *before = &core->pending[i];
+		if (before->outcome.to_id != to->id)
+			continue;
+		before->outcome.joined = true;
+		pending->to = before->to;
+	}
 	to->awaited = true;
 	to->awaited_work = core->work;
+	to->joined_all = false;
 }
 
 static void note_refusal(struct engine_core *core, struct engine_partition *from,
@@ -104,15 +112,35 @@ static void note_refusal(struct engine_core *core, struct engine_partition *from
 	engine_core_refresh(core, from);
 }
 
-/* What could not be taken back yet stays wanted. */
+/* The newest that was judged with what was just taken back, and has not been taken back itself. */
+static struct lcpfs_engine_outcome *joined_before(struct engine_core *core,
+						  const struct lcpfs_engine_outcome *undone)
+{
+	struct lcpfs_engine_outcome *newest = NULL;
+	for (size_t i = 0; i < MIN_OF(core->outcome_count, LCPFS_ENGINE_OUTCOMES_MAX); i++) {
+		struct lcpfs_engine_outcome *o = &core->outcomes[i];
+		if (o->joined && !o->undone && o->to_id == undone->to_id && o->verdict == LCPFS_ENGINE_HURT &&
+		    o->moved_us + o->taken_us == undone->moved_us + undone->taken_us &&
+		    (!newest || o->sequence > newest->sequence))
+			newest = o;
+	}
+	return newest;
+}
+
+/* What could not be taken back yet stays wanted; then what was judged with it. */
 static void mark_undone(struct engine_core *core, uint64_t blocks)
 {
+	const struct lcpfs_engine_outcome *next;
 	core->undo.blocks -= MIN_OF(blocks, core->undo.blocks);
 	core->undo_wanted = core->undo.blocks > 0;
 	core->undone++;
 	for (size_t i = 0; i < MIN_OF(core->outcome_count, LCPFS_ENGINE_OUTCOMES_MAX); i++)
 		if (core->outcomes[i].sequence == core->undo.sequence)
 			core->outcomes[i].undone = true;
+	if (!core->undo_wanted && (next = joined_before(core, &core->undo))) {
+		core->undo = *next;
+		core->undo_wanted = true;
+	}
 }
 
 static int check_report(const struct engine_core *core, uint64_t sequence, const struct lcpfs_engine_moved *moved)
@@ -140,9 +168,9 @@ int engine_judge_report(struct engine_core *core, uint64_t sequence, const struc
 		core->moves++;
 		if (from && from->awaited)
 			engine_judge_cut_off(core, from->id);
-		if (to && to->awaited)
+		if (to && to->awaited && !(judged && d->joined_blocks))
 			engine_judge_cut_off(core, to->id);
-		awaited = judged && to && !to->awaited && (from || d->from_id == LCPFS_ENGINE_FREE);
+		awaited = judged && to && (from || d->from_id == LCPFS_ENGINE_FREE);
 		if (awaited)
 			await(core, from, to, moved);
 		if (d->reason == LCPFS_ENGINE_UNDO)
@@ -198,10 +226,10 @@ static struct side_after compare(const struct engine_core *core, const struct en
 	return result;
 }
 
-static void learn(struct engine_core *core, const struct lcpfs_engine_outcome *o)
+/* `grown`: by what share of it, with what joined it */
+static void learn(struct engine_core *core, const struct lcpfs_engine_outcome *o, double grown)
 {
 	double change = o->epsilon_after - o->epsilon_before;
-	double grown = (double)o->blocks / (double)o->to_old_blocks;
 	double shrunk = o->from_id ? (double)o->blocks / (double)o->from_old_blocks : 0;
 	double ratio = -change / o->expected_gain, error = o->standard_error / o->expected_gain;
 	double weight = 1 / (1 + error * error);
@@ -245,10 +273,10 @@ static void want_undo(struct engine_core *core, const struct lcpfs_engine_outcom
 	core->undo_work = core->work;
 }
 
-static void conclude(struct engine_core *core, size_t index, double change, double error, double freedom)
+static void conclude(struct engine_core *core, struct lcpfs_engine_outcome *o, double grown, double freedom)
 {
-	struct lcpfs_engine_outcome *o = &core->pending[index].outcome;
-	double bound = engine_t_quantile(core->options.significance, freedom) * error;
+	double change = o->epsilon_after - o->epsilon_before;
+	double bound = engine_t_quantile(core->options.significance, freedom) * o->standard_error;
 	o->verdict = change < -bound  ? LCPFS_ENGINE_IMPROVED
 		     : change > bound ? LCPFS_ENGINE_HURT
 				      : LCPFS_ENGINE_INCONCLUSIVE;
@@ -256,10 +284,30 @@ static void conclude(struct engine_core *core, size_t index, double change, doub
 	core->improved += o->verdict == LCPFS_ENGINE_IMPROVED;
 	core->hurt += o->verdict == LCPFS_ENGINE_HURT;
 	core->inconclusive += o->verdict == LCPFS_ENGINE_INCONCLUSIVE;
-	learn(core, o);
+	learn(core, o, grown);
 	if (o->verdict == LCPFS_ENGINE_HURT)
 		want_undo(core, o, freedom);
-	release(core, index);
+}
+
+/* All that joined one another have one verdict. */
+static void release_all(struct engine_core *core, const struct lcpfs_engine_outcome *last)
+{
+	struct lcpfs_engine_outcome all = *last;
+	for (size_t i = 0; i < core->pending_count;) {
+		struct lcpfs_engine_outcome *o = &core->pending[i].outcome;
+		if (o->to_id != all.to_id) {
+			i++;
+			continue;
+		}
+		o->expected_gain = all.expected_gain;
+		o->expected_error = all.expected_error;
+		o->epsilon_before = all.epsilon_before;
+		o->epsilon_after = all.epsilon_after;
+		o->standard_error = all.standard_error;
+		o->taken_us = core->now_us - o->moved_us;
+		o->verdict = all.verdict;
+		release(core, i);
+	}
 }
 
 /*
@@ -297,27 +345,63 @@ static void give_up(struct engine_core *core, size_t index)
 	release(core, index);
 }
 
+/* What came of all that the receiver got. */
+struct verdict {
+	struct side_after sum;
+	double expected_gain, expected_error, blocks, to_old_blocks;
+};
+
+static void add_side(struct side_after *sum, const struct side_after *side)
+{
+	sum->before += side->before;
+	sum->change += side->change;
+	sum->square += side->square;
+	sum->freedom = fmin(sum->freedom, side->freedom);
+}
+
+static struct verdict weigh_all(const struct engine_core *core, const struct engine_pending *last)
+{
+	const struct engine_partition *to = engine_core_find(core, last->outcome.to_id);
+	struct verdict v = {.sum = compare(core, to, &last->to)};
+	for (size_t i = 0; i < core->pending_count; i++) {
+		const struct engine_pending *p = &core->pending[i];
+		if (p->outcome.to_id != to->id)
+			continue;
+		struct side_after gives = compare(core, engine_core_find(core, p->outcome.from_id), &p->from);
+		add_side(&v.sum, &gives);
+		v.expected_gain += p->outcome.expected_gain;
+		v.expected_error += p->outcome.expected_error;
+		v.blocks += (double)p->outcome.blocks;
+		v.to_old_blocks = (double)p->outcome.to_new_blocks - v.blocks;
+	}
+	return v;
+}
+
 static bool judge(struct engine_core *core, size_t index)
 {
 	struct engine_pending *pending = &core->pending[index];
 	struct lcpfs_engine_outcome *o = &pending->outcome;
-	struct engine_partition *from = engine_core_find(core, o->from_id), *to = engine_core_find(core, o->to_id);
+	struct engine_partition *to = engine_core_find(core, o->to_id);
+	if (o->joined)
+		return false;
 	if (hopeless(core, pending, to)) {
-		give_up(core, index);
+		engine_judge_cut_off(core, o->to_id);
 		return true;
 	}
 	if (!engine_core_settled(core, to) || !engine_window_ready(&to->window))
 		return false;
-	struct side_after gives = compare(core, from, &pending->from);
-	struct side_after gets = compare(core, to, &pending->to);
-	double error = sqrt(gives.square + gets.square);
-	if (!long_enough(core, to, o->expected_gain, error))
+	struct verdict v = weigh_all(core, pending);
+	double error = sqrt(v.sum.square);
+	if (!long_enough(core, to, v.expected_gain, error))
 		return false;
-	o->epsilon_before = gives.before + gets.before;
-	o->epsilon_after = o->epsilon_before + gives.change + gets.change;
+	o->expected_gain = v.expected_gain;
+	o->expected_error = v.expected_error;
+	o->epsilon_before = v.sum.before;
+	o->epsilon_after = v.sum.before + v.sum.change;
 	o->standard_error = error;
 	o->taken_us = core->now_us - o->moved_us;
-	conclude(core, index, gives.change + gets.change, error, fmin(gives.freedom, gets.freedom));
+	conclude(core, o, v.blocks / v.to_old_blocks, v.sum.freedom);
+	release_all(core, o);
 	return true;
 }
 
@@ -349,18 +433,20 @@ void engine_judge_trial(struct engine_core *core, struct engine_partition *p)
 	o->taken_us = core->now_us - o->moved_us;
 	p->barrier_live = p->live;
 	engine_trial_end(core, p);
-	if (o == &unknown)
+	if (o == &unknown) {
 		want_undo(core, o, ENGINE_CERTAIN);
-	else
-		conclude(core, i, rise, 0, ENGINE_CERTAIN);
+	} else {
+		o->joined = false;
+		conclude(core, o, (double)o->blocks / (double)o->to_old_blocks, ENGINE_CERTAIN);
+		release(core, i);
+	}
 	engine_judge_cut_off(core, trial.to_id);
 }
 
 void engine_judge_all(struct engine_core *core)
 {
 	for (size_t i = 0; i < core->pending_count;)
-		if (!judge(core, i))
-			i++;
+		i = judge(core, i) ? 0 : i + 1;
 }
 
 void engine_judge_cut_off(struct engine_core *core, uint32_t id)
@@ -380,6 +466,19 @@ void engine_judge_giver_changed(struct engine_core *core, uint32_t id)
 			core->pending[i].from.changed = true;
 }
 
+void engine_judge_joined(const struct engine_core *core, const struct engine_partition *p, uint64_t *blocks,
+			 double *gain)
+{
+	*blocks = 0;
+	*gain = 0;
+	for (size_t i = 0; i < core->pending_count; i++) {
+		if (core->pending[i].outcome.to_id != p->id)
+			continue;
+		*blocks += core->pending[i].outcome.blocks;
+		*gain += core->pending[i].outcome.expected_gain;
+	}
+}
+
 /*
  * Realised / expected of this receiver's past moves at a pressure within 30 %; the prior is one move that kept its
  * word. Like demand, outcomes are forgotten over the time that the pool's turnover takes.
@@ -395,7 +494,7 @@ void engine_judge_past(const struct engine_core *core, const struct engine_parti
 		/* a clock that began anew says nothing of how long ago it was */
 		if (o->moved_us > core->now_us)
 			continue;
-		if (!to || o->to_id != to->id || o->verdict == LCPFS_ENGINE_NOT_JUDGED ||
+		if (!to || o->to_id != to->id || o->joined || o->verdict == LCPFS_ENGINE_NOT_JUDGED ||
 		    !(o->expected_gain > 0) ||
 		    !(fabs(o->pressure - pressure) <= ENGINE_SIMILAR_PRESSURE * pressure))
 			continue;

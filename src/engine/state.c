@@ -163,7 +163,7 @@ static void barrier_fields(struct cursor *c, struct engine_barrier *b)
 
 static void partition_fields(struct cursor *c, struct engine_partition *p)
 {
-	uint32_t points = (uint32_t)p->curve.count, known = p->latency_known;
+	uint32_t points = (uint32_t)p->curve.count, known = p->latency_known, passed = p->trial.passed;
 	u32_field(c, &p->id);
 	u32_field(c, &points);
 	for (int i = 0; i < ENGINE_CURVE_POINTS; i++) {
@@ -184,13 +184,16 @@ static void partition_fields(struct cursor *c, struct engine_partition *p)
 	u64_field(c, &p->barrier_live);
 	u32_field(c, &known);
 	short_field(c, &p->proven_blocks);
+	u32_field(c, &passed);
 	p->curve.count = (int)MIN_OF(points, (uint32_t)ENGINE_CURVE_POINTS);
 	p->latency_known = known;
+	p->trial.passed = passed;
 }
 
 static void outcome_fields(struct cursor *c, struct lcpfs_engine_outcome *o)
 {
-	uint32_t verdict = o->verdict, reason = o->reason | (o->undone ? 1u << 31 : 0);
+	uint32_t verdict = o->verdict;
+	uint32_t reason = o->reason | (o->undone ? 1u << 31 : 0) | (o->joined ? 1u << 30 : 0);
 	u64_field(c, &o->sequence);
 	u32_field(c, &o->from_id);
 	u32_field(c, &o->to_id);
@@ -211,8 +214,9 @@ static void outcome_fields(struct cursor *c, struct lcpfs_engine_outcome *o)
 	u32_field(c, &verdict);
 	u32_field(c, &reason);
 	o->verdict = verdict;
-	o->reason = reason & ~(1u << 31);
+	o->reason = reason & ~(3u << 30);
 	o->undone = reason >> 31;
+	o->joined = reason >> 30 & 1;
 }
 
 static uint64_t fnv1a(const uint8_t *bytes, size_t length)

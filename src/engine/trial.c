@@ -63,12 +63,18 @@ void engine_trial_begin(struct engine_core *core, struct engine_partition *from,
 
 void engine_trial_passed(struct engine_partition *p)
 {
-	if (!p->trial.blocks)
+	if (!p->trial.blocks || p->trial.passed)
 		return;
 	p->proven_blocks += (double)p->trial.blocks;
 	if (p->size < p->hurt.size)
 		p->hurt = (struct engine_barrier){0};
-	p->trial = (struct engine_trial){0};
+	p->trial.passed = true;
+}
+
+/* Beyond what was expected, and what the receiver saves. */
+static double excess_of(const struct engine_trial *t)
+{
+	return t->copied - t->expected_copies * t->user - t->saving_blocks_s * t->seconds;
 }
 
 /* One that hardly writes is not waited for longer than the pool takes to turn over: it has not been missed. */
@@ -80,6 +86,9 @@ void engine_trial_add(const struct engine_core *core, struct engine_partition *p
 	p->trial.seconds += seconds;
 	if (engine_core_turned_over(core, p->changed_work))
 		engine_trial_passed(p);
+	/* it may go over its cliff later, too: what it did not miss before then is no credit */
+	if (p->trial.passed && excess_of(&p->trial) < 0)
+		p->trial.user = p->trial.copied = p->trial.seconds = 0;
 }
 
 /* ε of a partition that copies `copies` per user block, instead of what is expected of it. */
@@ -92,8 +101,7 @@ static double epsilon_with(const struct lcpfs_engine_side *side, double copies)
 bool engine_trial_failed(const struct engine_partition *p, double *rise)
 {
 	const struct engine_trial *t = &p->trial;
-	double excess = t->copied - t->expected_copies * t->user - t->saving_blocks_s * t->seconds;
-	if (!t->blocks || !(t->user > 0) || excess <= t->return_blocks)
+	if (!t->blocks || !(t->user > 0) || excess_of(t) <= t->return_blocks)
 		return false;
 	/* the blocks decide, however little of them latency shows */
 	*rise = fmax(epsilon_with(&p->side, t->copied / t->user) - p->side.epsilon, DBL_MIN);

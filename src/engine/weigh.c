@@ -198,10 +198,23 @@ static uint64_t explore_steps(const struct lcpfs_engine_decision *d, uint64_t ba
 	double from = d->from.measured ? d->from.epsilon * d->from.latency_error : 0;
 	double visible = engine_t_quantile(d->significance, ENGINE_CERTAIN) * sqrt(2 * (to * to + from * from));
 	uint64_t steps = 1;
+	if (d->joined_blocks && (!d->outcomes || d->joined_gain >= visible))
+		return 0;
 	while (d->outcomes && 2 * steps <= balance &&
-	       d->past_ratio * pair_fall(d, (double)(steps * d->step_blocks)) < visible)
+	       d->joined_gain + d->past_ratio * pair_fall(d, (double)(steps * d->step_blocks)) < visible)
 		steps *= 2;
 	return steps;
+}
+
+static uint64_t joined_steps(const struct lcpfs_engine_decision *d)
+{
+	return d->joined_blocks / d->step_blocks;
+}
+
+/* Rounded up: else what is less than two steps could never be learned to be too little. */
+static uint64_t capped(const struct lcpfs_engine_decision *d, double blocks)
+{
+	return (uint64_t)fmin(fmax(ceil(blocks / (double)d->step_blocks), 1), 1e15);
 }
 
 /*
@@ -209,11 +222,11 @@ static uint64_t explore_steps(const struct lcpfs_engine_decision *d, uint64_t ba
  */
 static uint64_t cap_steps(const struct lcpfs_engine_decision *d)
 {
-	double growth = d->growth_step * (1 + d->growth_rate) * (double)d->to.size_blocks;
+	double growth = d->growth_step * (1 + d->growth_rate) * (double)(d->to.size_blocks - d->joined_blocks);
 	double shrink = d->shrink_step * (1 + d->shrink_rate) * (double)d->from.size_blocks;
-	double cap = d->from.id == LCPFS_ENGINE_FREE ? growth : fmin(growth, shrink);
-	/* rounded up: else what is less than two steps could never be learned to be too little */
-	return (uint64_t)fmin(fmax(ceil(cap / (double)d->step_blocks), 1), 1e15);
+	uint64_t get = capped(d, growth), joined = joined_steps(d);
+	get -= MIN_OF(joined, get);
+	return d->from.id == LCPFS_ENGINE_FREE ? get : MIN_OF(get, capped(d, shrink));
 }
 
 /*
@@ -260,11 +273,15 @@ static double pressed(const struct lcpfs_engine_decision *d)
 
 static enum lcpfs_engine_reason weigh_size(struct lcpfs_engine_decision *d, uint64_t balance)
 {
-	uint64_t explore = MIN_OF(explore_steps(d, balance), cap_steps(d));
-	uint64_t full = (uint64_t)(pressed(d) * d->trust * (double)balance);
-	uint64_t steps = MIN_OF(MAX_OF(explore, full), cap_steps(d));
+	uint64_t cap = cap_steps(d), joined = joined_steps(d), explore = MIN_OF(explore_steps(d, balance), cap);
+	uint64_t full = (uint64_t)(pressed(d) * d->trust * (double)(joined + balance));
+	uint64_t steps = MIN_OF(MAX_OF(explore, full - MIN_OF(joined, full)), cap);
+	if (!steps)
+		return LCPFS_ENGINE_WAIT_EFFECT;
 	engine_weigh_fixed(d, steps * d->step_blocks);
 	enum lcpfs_engine_reason reason = sureness(d);
+	if (reason != LCPFS_ENGINE_GAIN && !explore)
+		return LCPFS_ENGINE_WAIT_EFFECT;
 	if (reason != LCPFS_ENGINE_GAIN && steps > explore)
 		engine_weigh_fixed(d, explore * d->step_blocks);
 	while (!pays_back(d) && d->blocks > d->step_blocks)

@@ -316,9 +316,9 @@ static void say_outcome(const struct lcpfs_engine_outcome *o, struct lcpfs_event
 			 lcpfs_engine_verdict_name(o->verdict));
 	else
 		snprintf(event->text, sizeof(event->text),
-			 "%s: clients wait %s %% ± %s %% %s, expected was %s %% less",
-			 lcpfs_engine_verdict_name(o->verdict), came, error, less < 0 ? "longer" : "less",
-			 expected);
+			 "%s%s: clients wait %s %% ± %s %% %s, expected was %s %% less",
+			 o->joined ? "with the next move, " : "", lcpfs_engine_verdict_name(o->verdict), came,
+			 error, less < 0 ? "longer" : "less", expected);
 }
 
 static void put_learned(struct lcpfs_event *event, const struct lcpfs_engine_statistics *s)

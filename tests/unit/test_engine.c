@@ -200,6 +200,28 @@ static void a_cliff_shows_in_blocks_where_latency_is_blind(void **state)
 	world_done(&w);
 }
 
+/* It went well when it was measured, and goes over the cliff later. */
+static void a_cliff_that_comes_later_is_seen_at_once(void **state)
+{
+	struct load circle = {.live = 18000, .writes_s = 300, .noise = 0.02, .cliff = 18000};
+	struct lcpfs_engine_decision d = {0};
+	struct world w;
+	uint64_t size, seconds = 0;
+	(void)state;
+	cliff_init(&w, &circle, 300);
+	world_run(&w, 600);
+	size = w.size[1];
+	assert_true(size < 22000 - 4 * STEP);
+	w.load[1].cliff = 22000;
+	while (w.size[1] <= size && ++seconds < 20) {
+		world_second(&w);
+		assert_int_equal(lcpfs_engine_step(w.engine, w.now_us, world_move, &w, &d), 0);
+	}
+	assert_true(seconds < 5);
+	assert_int_equal(d.reason, LCPFS_ENGINE_UNDO);
+	world_done(&w);
+}
+
 /* It takes a while, and its copying is seen before it is reported. */
 static int slow_move(void *context, const struct lcpfs_engine_decision *decision, struct lcpfs_engine_moved *moved)
 {
@@ -492,6 +514,79 @@ static void promises_that_are_not_kept_stop_the_exploring(void **state)
 	assert_true(drift < 0.10); /* utilization does fall with size, so a little of the promise is real */
 }
 
+/* Seven logs, each tried with a little at a time, and one that copies. */
+static void seven_logs_and_one(struct world *w)
+{
+	world_init(w, 90000, LCPFS_ENGINE_ON, 7);
+	world_add(w, 11250, (struct load){.live = 10000, .writes_s = 300, .copies = 1, .noise = 0.01});
+	for (int i = 1; i < 8; i++)
+		world_add(w, 11250, (struct load){.live = 10000, .writes_s = 300});
+}
+
+static size_t joined_last(const struct lcpfs_engine_outcome *o, size_t n)
+{
+	size_t k = 0;
+	while (k + 1 < n && o[n - 2 - k].joined)
+		k++;
+	return k;
+}
+
+static void what_many_give_is_judged_as_one(void **state)
+{
+	struct world w;
+	struct lcpfs_engine_outcome o[100];
+	struct lcpfs_engine_statistics s;
+	size_t n = 0, joined = 0;
+	(void)state;
+	seven_logs_and_one(&w);
+	for (unsigned t = 0; t < 2000 && !joined; t++) {
+		world_run(&w, 1);
+		n = lcpfs_engine_get_outcomes(w.engine, o, 100);
+		joined = joined_last(o, n);
+	}
+	assert_true(joined >= 3);
+	lcpfs_engine_get_statistics(w.engine, &s);
+	assert_int_equal(s.improved + s.inconclusive + s.hurt, n - joined);
+	for (size_t i = n - 1 - joined; i < n - 1; i++) {
+		assert_int_equal(o[i].verdict, o[n - 1].verdict);
+		assert_true(o[i].epsilon_before - o[n - 1].epsilon_before == 0 && o[i].to_id == o[n - 1].to_id);
+		assert_int_equal(o[i].to_new_blocks, o[i + 1].to_old_blocks);
+	}
+	world_run(&w, 200);
+	/* one after another each would have given a step in this time */
+	assert_true(w.size[0] > 11250 + 7 * 8 * STEP);
+	check_conservation(&w);
+	world_done(&w);
+}
+
+static void what_hurts_as_one_is_taken_back_whole(void **state)
+{
+	struct world w;
+	struct lcpfs_engine_outcome o[100];
+	uint64_t size = 11250;
+	size_t n = 0, first = 0;
+	(void)state;
+	seven_logs_and_one(&w);
+	while (w.size[0] < size + 4 * STEP) { /* since the last verdict */
+		size_t before = n;
+		world_run(&w, 1);
+		n = lcpfs_engine_get_outcomes(w.engine, o, 100);
+		size = n > before ? w.size[0] : size;
+	}
+	w.load[0].copies *= 5;
+	do {
+		world_run(&w, 1);
+		n = lcpfs_engine_get_outcomes(w.engine, o, 100);
+		first = n - 1 - joined_last(o, n);
+		assert_true(w.now_us < 1000 * 1000000);
+	} while (!o[first].undone);
+	assert_true(n - first > 3);
+	for (size_t i = first; i < n; i++)
+		assert_true(o[i].verdict == LCPFS_ENGINE_HURT && o[i].undone);
+	assert_int_equal(w.size[0], o[first].to_old_blocks);
+	world_done(&w);
+}
+
 static void first_cooldown_is_not_waited_for(void **state)
 {
 	struct world w;
@@ -703,6 +798,7 @@ int main(void)
 		cmocka_unit_test(a_log_gives_its_space_away),
 		cmocka_unit_test(a_cliff_is_felt_for_and_not_fallen_from),
 		cmocka_unit_test(a_cliff_shows_in_blocks_where_latency_is_blind),
+		cmocka_unit_test(a_cliff_that_comes_later_is_seen_at_once),
 		cmocka_unit_test(a_dear_move_is_no_credit_to_its_trial),
 		cmocka_unit_test(what_has_to_go_back_stays_wanted),
 		cmocka_unit_test(a_giver_that_falls_silent_gives_on),
@@ -715,6 +811,8 @@ int main(void)
 		cmocka_unit_test(nothing_to_gain_means_staying_put),
 		cmocka_unit_test(pure_noise_moves_nothing),
 		cmocka_unit_test(promises_that_are_not_kept_stop_the_exploring),
+		cmocka_unit_test(what_many_give_is_judged_as_one),
+		cmocka_unit_test(what_hurts_as_one_is_taken_back_whole),
 		cmocka_unit_test(first_cooldown_is_not_waited_for),
 		cmocka_unit_test(emergencies_are_not_outcomes),
 		cmocka_unit_test(observe_moves_nothing_and_says_what_it_would),

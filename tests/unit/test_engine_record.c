@@ -180,8 +180,10 @@ static double exploring_steps(const struct lcpfs_engine_decision *d, double bala
 {
 	double to = d->to.measured ? d->to.epsilon * d->to.latency_error : 0;
 	double from = d->from.measured ? d->from.epsilon * d->from.latency_error : 0, steps = 1;
-	while (d->outcomes && 2 * steps <= balance &&
-	       at_size(d, steps).expected_gain < Z * sqrt(2 * (to * to + from * from)))
+	double visible = Z * sqrt(2 * (to * to + from * from));
+	if (d->joined_blocks && (!d->outcomes || d->joined_gain >= visible))
+		return 0;
+	while (d->outcomes && 2 * steps <= balance && d->joined_gain + at_size(d, steps).expected_gain < visible)
 		steps *= 2;
 	return steps;
 }
@@ -189,13 +191,16 @@ static double exploring_steps(const struct lcpfs_engine_decision *d, double bala
 /* How far it goes: as trust in the way to balance allows, as the learned steps do, and what surely pays back. */
 static double right_steps(const struct lcpfs_engine_decision *d)
 {
-	double step = (double)d->step_blocks, balance = d->balance_blocks / step;
-	double growth = d->growth_step * (1 + d->growth_rate) * (double)d->to.size_blocks;
+	double step = (double)d->step_blocks, balance = d->balance_blocks / step,
+	       joined = (double)d->joined_blocks;
+	double growth = d->growth_step * (1 + d->growth_rate) * ((double)d->to.size_blocks - joined);
 	double shrink = d->shrink_step * (1 + d->shrink_rate) * (double)d->from.size_blocks;
-	double cap = fmax(ceil((d->from.id ? fmin(growth, shrink) : growth) / step), 1);
+	double cap = fmax(fmax(ceil(growth / step), 1) - joined / step, 0);
+	cap = d->from.id ? fmin(cap, fmax(ceil(shrink / step), 1)) : cap;
 	double explore = fmin(exploring_steps(d, balance), cap), steps = explore;
 	double pressed = fmin(d->to.pressure / (0.7 * d->pressure_threshold), 1);
-	steps = fmin(fmax(explore, floor(pressed * d->trust * balance)), cap);
+	double full = floor(pressed * d->trust * (balance + joined / step)) - joined / step;
+	steps = fmin(fmax(explore, full), cap);
 	struct lcpfs_engine_decision weighed = at_size(d, steps);
 	if (!is_sure(&weighed))
 		steps = fmin(steps, explore);
@@ -504,9 +509,18 @@ static bool names_a_pair(const struct lcpfs_engine_decision *d)
 	return d->reason >= LCPFS_ENGINE_NO_ROOM && d->reason <= LCPFS_ENGINE_GAIN && d->to_id;
 }
 
+/* What it got last is not judged yet, and its effect has not arrived. */
+static bool can_get_more(const struct crowd *c, size_t i, double now)
+{
+	const struct lcpfs_engine_side *s = &c->side[i];
+	return c->awaited[i] && now - c->awaited_since[i] < 60000 && c->gain[i] > 0 &&
+	       s->since_change_blocks < (double)s->size_blocks && s->size_blocks + STEP <= s->ceiling_blocks;
+}
+
 static void check_pair(struct crowd *c, const struct lcpfs_engine_decision *d)
 {
-	assert_true(can_get(c, index_of(c, d->to_id)));
+	size_t to = index_of(c, d->to_id);
+	assert_true(d->joined_blocks ? can_get_more(c, to, c->before) : can_get(c, to));
 	assert_true(!d->from_id || can_give(c, index_of(c, d->from_id), work_of(c)));
 	c->chosen += d->from_id != 0;
 }
