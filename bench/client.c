@@ -69,7 +69,7 @@ static void fail(const char *what)
 
 static unsigned bucket_of(uint64_t us)
 {
-	unsigned log = us < 16 ? 0 : 60 - (unsigned)__builtin_clzll(us);
+	unsigned log = us < 32 ? 0 : 59 - (unsigned)__builtin_clzll(us);
 	return log * 16 + (unsigned)(us >> log);
 }
 

@@ -43,7 +43,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 MIB = 1 << 20
 START_S = 10
 STOP_S = 60
-IDLE_S = 2
+IDLE_S = 1
 IDLE_WAIT_S = 5
 BUSY_MAX = 0.05  # part of all processors, and of the disk's time, that others may take of a machine that is idle
 AGED_FULL = 0.9
@@ -105,12 +105,15 @@ class Server:
 		os.killpg(self.process.pid, signal.SIGKILL)  # its session: it and what it started
 		self.process.wait()
 
-	def peak_bytes(self):
-		"""Its own memory at its most, and what the kernel keeps of its files now."""
+	def own_bytes(self):
+		"""Its own memory at its most."""
 		status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
-		own = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+		return 1024 * next(int(line.split()[1]) for line in status.splitlines() if "VmHWM" in line)
+
+	def peak_bytes(self):
+		"""That, and what the kernel keeps of its files now."""
 		cached = run("fincore", "-b", "-n", "-r", "-o", "RES", *self.files).split() if self.files else []
-		return own * 1024 + sum(int(value) for value in cached)
+		return self.own_bytes() + sum(int(value) for value in cached)
 
 	def forget(self):
 		"""The kernel drops what it keeps of its files."""
@@ -338,7 +341,7 @@ class Bench:
 		"""How much others do, while nothing of ours runs. What was begun before may end first."""
 		deadline = time.monotonic() + IDLE_WAIT_S
 		now = busy(self.options.dir)
-		while max(now) > BUSY_MAX and time.monotonic() < deadline:
+		while max(now) > BUSY_MAX and time.monotonic() < deadline and not self.options.force:
 			now = busy(self.options.dir)
 		self.worst = max(self.worst, *now)
 
