@@ -33,6 +33,8 @@ if [ "${2-}" != inside ]; then
 	exec unshare --mount --pid --fork --kill-child --propagation private "$0" "$what" inside
 fi
 
+# What systemd-nspawn asks about its own processes, by the numbers that they have here.
+mount -t proc proc /proc 2>/dev/null || :
 command -v apt-get >/dev/null || cannot "this is not a Debian system"
 git rev-parse --verify -q HEAD >/dev/null || cannot "this is not a clone"
 { mkdir -p "$CACHE" && exec 9>"$CACHE/lock"; } 2>/dev/null || cannot "$CACHE cannot be made"
