@@ -23,6 +23,7 @@
 
 #include "base/error.h"
 #include "cli.h"
+#include "config.h"
 #include "control/field.h"
 #include "control/socket.h"
 #include "follow.h"
@@ -349,9 +350,13 @@ static bool has_unit(void)
 static int start_unit(struct attachment *a)
 {
 	const char *escape[] = {"systemd-escape", "--path", "--template=lcpfs@.service", a->pool_path, NULL};
-	char unit[PATH_MAX];
+	char unit[PATH_MAX], name[NAME_MAX + 1];
 	const char *start[] = {"systemctl", "start", unit, NULL};
-	int error = program_run(escape, unit, sizeof(unit), &a->failure);
+	int error = 0;
+	if (config_find_pool(a->pool_path, name))
+		snprintf(unit, sizeof(unit), "lcpfs@%s.service", name);
+	else
+		error = program_run(escape, unit, sizeof(unit), &a->failure);
 	return error ? error : program_run(start, NULL, 0, &a->failure);
 }
 

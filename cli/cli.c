@@ -179,6 +179,7 @@ static const struct cli_option serve_options[] = {
 	 "metrics over HTTP at /metrics, for this machine only unless ADDRESS says so"},
 	{"hook", "PROGRAM", "is run with each event that somebody should hear of, as JSON on its standard input"},
 	{"alarm", "PERCENT", "how full a partition or the pool may be before that is such an event (90)"},
+	{"config", "FILE", "more options, a line NAME=VALUE each; behind a - it is a file that need not be there"},
 	{"no-uring", NULL, "do without io_uring"},
 	{"tls", "MODE", "off, on (clients may use it) or require; require where keys are given"},
 	{"tls-certificates", "DIR", "folder with server-cert.pem, server-key.pem and ca-cert.pem"},

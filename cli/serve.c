@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "cli.h"
+#include "config.h"
 #include "events.h"
 #include "exporter.h"
 #include "journal.h"
@@ -149,7 +150,7 @@ static void stop_extras(void *context)
 	exporter_stop(extras->exporter);
 }
 
-int serve_command(const struct cli *cli)
+static int serve(const struct cli *cli)
 {
 	struct serve_options options = {.listen = cli_value(cli, "listen"),
 					.is_verbose = cli_flag(cli, "verbose")};
@@ -172,4 +173,16 @@ int serve_command(const struct cli *cli)
 	if (status)
 		return status;
 	return serve_run(&options, &failure) ? cli_failed("%s", failure.message) : CLI_DONE;
+}
+
+int serve_command(const struct cli *cli)
+{
+	struct config config = {0};
+	struct cli all = *cli;
+	const char *path = cli_value(cli, "config");
+	int error = path ? config_read(&config, path, &all) : 0;
+	if (!error)
+		error = serve(&all);
+	config_free(&config);
+	return error;
 }

@@ -17,7 +17,17 @@ pid_of() {
 # A pool with a name, another one by its path.
 lcpfs create /srv/pool.lcpfs --size 512M --metaslab 1M
 lcpfs add /srv/pool.lcpfs db --min 64M --max 256M --volume 64M
-printf 'POOL=/srv/pool.lcpfs\nOPTIONS=--tune observe --metrics 9711 --cache 64M\n' >/etc/lcpfs/data.conf
+printf '#!/bin/sh\ncat >>/srv/told\n' >/usr/local/sbin/told
+chmod +x /usr/local/sbin/told
+cat >/etc/lcpfs/data.conf <<'CONFIG'
+# of the test
+POOL=/srv/pool.lcpfs
+cache=64M
+tls_psk=
+alarm=10
+hook=/usr/local/sbin/told
+OPTIONS=--tune observe --metrics 9711
+CONFIG
 systemctl enable --now lcpfs@data.service
 systemctl is-active lcpfs@data.service
 lcpfs get /srv/pool.lcpfs cache -Hpo value | grep -x 67108864
@@ -29,7 +39,7 @@ systemctl stop "$other"
 lcpfs check /srv/other.lcpfs
 
 # Clients, numbers, the journal.
-head -c 20000000 /dev/urandom >/srv/data
+head -c 40000000 /dev/urandom >/srv/data
 nbdcopy --flush /srv/data 'nbd+unix:///db?socket=/run/lcpfs/data.sock'
 mkdir -p /var/lib/prometheus/node-exporter
 systemctl start lcpfs-metrics@data.service
@@ -40,6 +50,15 @@ journalctl -u lcpfs@data.service | grep -q 'serving /srv/pool.lcpfs'
 exposure=$(systemd-analyze security --no-pager lcpfs@data.service |
 	sed -n 's/.*exposure level.*: \([0-9]*\)\.\([0-9]\) .*/\1\2/p')
 [ "$exposure" -le 30 ]
+
+# Who is to be told is; what is wrong in the file is told, and not tried again.
+wait_until grep -q '"event":"full".*"partition":"db"' /srv/told
+if journalctl -b | grep -i 'lcpfs.*invalid environment'; then exit 1; fi
+echo cach=64M >/etc/lcpfs/wrong.conf
+if systemctl start lcpfs@wrong.service; then exit 1; fi
+journalctl -u lcpfs@wrong.service | grep 'wrong.conf, line 1: serve has no option cach'
+[ "$(systemctl show -p NRestarts --value lcpfs@wrong.service)" = 0 ]
+rm /etc/lcpfs/wrong.conf
 
 # nbdkit finds its plugin.
 nbdkit -U /tmp/nbdkit.sock -P /tmp/nbdkit.pid lcpfs /srv/other.lcpfs
@@ -65,7 +84,7 @@ lcpfs list /srv/pool.lcpfs
 systemctl restart lcpfs@data.service
 [ "$(pid_of lcpfs@data.service)" != "$before" ]
 nbdcopy 'nbd+unix:///db?socket=/run/lcpfs/data.sock' /srv/again
-cmp -n 20000000 /srv/data /srv/again
+cmp -n 40000000 /srv/data /srv/again
 
 # Gone, but for what is the administrator's.
 export DEBIAN_FRONTEND=noninteractive

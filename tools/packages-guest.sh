@@ -11,8 +11,9 @@ case $STEP in
 	lcpfs create /srv/pool.lcpfs --size 512M --metaslab 1M
 	lcpfs add /srv/pool.lcpfs db --min 64M --max 256M --volume 64M
 	echo POOL=/srv/pool.lcpfs >/etc/lcpfs/data.conf
-	systemctl enable --now lcpfs@data.service
+	systemctl enable lcpfs@data.service
 	device=$(lcpfs attach /srv/pool.lcpfs db)
+	systemctl is-active lcpfs@data.service
 	mkfs.ext4 -q "$device"
 	uuid=$(blkid -o value -s UUID "$device")
 	lcpfs detach /srv/pool.lcpfs db

@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "cli/cli.h"
+#include "cli/config.h"
 #include "cli/help.h"
 #include "cli/report.h"
 #include "cli/session.h"
@@ -142,6 +143,17 @@ int WRAP(serve_run)(const struct serve_options *options, struct lcpfs_failure *f
 	CHECK(options->pool_path &&
 	      (options->tls == SERVE_TLS_OFF) == !(options->tls_files.certificates || options->tls_files.psk));
 	return failure_set(failure, LCPFS_E_BUSY, "%s: not here", options->pool_path);
+}
+
+/* The name is what the file says, with commas for line ends. */
+int WRAP(config_read)(struct config *config, const char *path, struct cli *cli);
+int WRAP(config_read)(struct config *config, const char *path, struct cli *cli)
+{
+	config->text = strdup(path);
+	CHECK(config->text);
+	for (char *p = config->text; (p = strchr(p, ','));)
+		*p = '\n';
+	return config_parse(config->text, "file", cli);
 }
 
 char *WRAP(realpath)(const char *path, char *resolved);
