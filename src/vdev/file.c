@@ -49,6 +49,7 @@ enum {
 	LOCK_TRIES_DEVICE = 40,
 	LOCK_TRIES_FILE = 3, /* a killed process's last requests hold on to its lock for a moment */
 	LOCK_PAUSE_NS = 50 * 1000 * 1000,
+	WRITE_OUT_BYTES = 64 << 10, /* a write of so much is on its way to the device at once */
 };
 
 /* -- reading and writing -- */
@@ -137,7 +138,10 @@ static void file_submit(struct vdev *vdev, struct vdev_io *ios, unsigned count)
 	tell_shrunk(file, ios, count);
 }
 
-/* What a short transfer has left is written piece by piece. */
+/*
+ * What a short transfer has left is written piece by piece. A long write is a full record, which nobody changes
+ * any more: a flush that finds it on its way, or there, is shorter. Whether it got there is for the flush to tell.
+ */
 static int file_writev(struct vdev *vdev, uint64_t offset, const struct iovec *iov, unsigned count)
 {
 	struct file *file = (struct file *)vdev;
@@ -153,6 +157,8 @@ static int file_writev(struct vdev *vdev, uint64_t offset, const struct iovec *i
 		transfer(file->fd, &io, 0);
 		tell_shrunk(file, &io, 1);
 	}
+	if (!io.result && io.offset - offset >= WRITE_OUT_BYTES)
+		sync_file_range(file->fd, (off_t)offset, (off_t)(io.offset - offset), SYNC_FILE_RANGE_WRITE);
 	return io.result;
 }
 
