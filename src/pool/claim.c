@@ -24,6 +24,7 @@ struct claim {
 	struct claim_world world;
 	pthread_mutex_t lock;
 	atomic_uint_fast64_t renewed_us; /* when the last renewal that succeeded began */
+	bool is_local;                   /* one file of this machine, by whatever names */
 	atomic_bool is_lost;
 };
 
@@ -228,11 +229,13 @@ static void lose(struct claim *claim)
 	atomic_store(&claim->is_lost, true);
 }
 
+typedef int read_function(struct vdev *vdev, uint64_t offset, void *buffer, size_t length);
+
 /*
  * With the lock. Is it still there? What cannot be read is no proof of the contrary: then the age of the last
  * renewal decides.
  */
-static int look_again(struct claim *claim)
+static int look_at_ours(struct claim *claim, read_function *read)
 {
 	_Alignas(BLOCK_SIZE) struct fmt_lease found;
 	bool answered = false;
@@ -240,8 +243,7 @@ static int look_again(struct claim *claim)
 	if (claim_is_lost(claim))
 		return -LCPFS_E_TAKEN_OVER;
 	for (unsigned copy = 0; copy < COPIES; copy++) {
-		int failed =
-			vdev_read_direct(claim->vdev, copy_offset(claim->layout, copy), &found, sizeof(found));
+		int failed = read(claim->vdev, copy_offset(claim->layout, copy), &found, sizeof(found));
 		error = failed ? failed : error;
 		if (failed)
 			continue;
@@ -256,6 +258,11 @@ static int look_again(struct claim *claim)
 		return error;
 	lose(claim);
 	return -LCPFS_E_TAKEN_OVER;
+}
+
+static int look_again(struct claim *claim)
+{
+	return look_at_ours(claim, vdev_read_direct);
 }
 
 static uint64_t now_us(const struct claim *claim)
@@ -334,10 +341,11 @@ int claim_may_write(struct claim *claim)
 	return error;
 }
 
+/* A flush is not made to wait for the device again where the system's cache shows what all others wrote. */
 int claim_confirm(struct claim *claim)
 {
 	pthread_mutex_lock(&claim->lock);
-	int error = look_again(claim);
+	int error = look_at_ours(claim, claim->is_local ? vdev_read : vdev_read_direct);
 	if (error && error != -LCPFS_E_TAKEN_OVER && is_trusted(claim))
 		error = 0;
 	pthread_mutex_unlock(&claim->lock);
@@ -402,6 +410,7 @@ static struct claim *claim_new(struct vdev *vdev, const struct layout *layout, c
 	claim->vdev = vdev;
 	claim->layout = layout;
 	claim->world = *options->world;
+	claim->is_local = options->place->is_ours_alone;
 	pthread_mutex_init(&claim->lock, NULL);
 	return claim;
 }

@@ -10,7 +10,8 @@
  *     CLAIM_TAKE_PERIODS of its periods. After writing one's own one waits and looks whether it is still there.
  *  2. The owner writes to the device only while its last renewal is younger than CLAIM_TRUST_PERIODS, by a clock
  * that goes on while the machine sleeps. Else it first looks, renews and waits.
- *  3. A flush is acknowledged only if the claim is still there after the device was flushed.
+ *  3. A flush is acknowledged only if the claim is still there after the device was flushed. Where only this
+ *     machine reaches the file, that is read through the system's cache: there, everybody's writes are seen.
  *  4. An owner that finds another claim in its place writes nothing any more, and never gets it back.
  *
  * Thread-safe. Lock: `lock` guards the block and is held while it is read and written.

@@ -356,54 +356,88 @@ static void no_chance(void *context, uint8_t bytes[16])
 	memset(bytes, 7, 16);
 }
 
-/* -- one that stood still, and is overtaken while it looks again -- */
+/* -- one owner, and somebody who comes over it -- */
 
 struct overtaken {
 	uint64_t now_us;
-	struct vdev *vdev; /* NULL: nobody comes yet */
-	const struct layout *layout;
+	bool comes; /* somebody, while the owner sleeps */
+	struct vdev *vdev;
+	struct layout layout;
+	struct claim_world world;
+	struct vdev_place place;
+	struct claim *claim;
 };
 
 static uint64_t overtaken_now_us(void *context) { return ++((struct overtaken *)context)->now_us; }
 
+static void overtake(struct overtaken *o)
+{
+	struct fmt_lease lease = {.owner = {99}};
+	fmt_seal(&lease, FMT_LEASE, o->layout.guid, 0, 0);
+	for (unsigned copy = 0; copy < COPIES; copy++)
+		assert_int_equal(vdev_write(o->vdev, layout_area_block(&o->layout, copy, AREA_LEASE) * BLOCK_SIZE,
+					    &lease, sizeof(lease)),
+				 0);
+}
+
 static void overtaken_sleep_us(void *context, uint64_t us)
 {
 	struct overtaken *o = context;
-	struct fmt_lease lease = {.owner = {99}};
 	o->now_us += us;
-	fmt_seal(&lease, FMT_LEASE, o->layout->guid, 0, 0);
-	for (unsigned copy = 0; o->vdev && copy < COPIES; copy++)
-		assert_int_equal(vdev_write(o->vdev,
-					    layout_area_block(o->layout, copy, AREA_LEASE) * BLOCK_SIZE, &lease,
-					    sizeof(lease)),
-				 0);
+	if (o->comes)
+		overtake(o);
+}
+
+static void own(struct overtaken *o, bool is_local)
+{
+	*o = (struct overtaken){.now_us = 1, .place = {.device = 1, .inode = 2, .is_ours_alone = is_local}};
+	o->world = (struct claim_world){.process = 1,
+					.start = 1,
+					.now_us = overtaken_now_us,
+					.sleep_us = overtaken_sleep_us,
+					.life_of = nobody_lives,
+					.random = no_chance,
+					.context = o};
+	o->vdev = vdev_memory_new(64 << 20);
+	assert_int_equal(layout_plan(64 << 20, 0, 1 << 20, &o->layout, NULL), 0);
+	struct fmt_label label;
+	layout_to_label(&o->layout, &label);
+	assert_int_equal(vdev_write(o->vdev, 0, &label, sizeof(label)), 0);
+	struct claim_options options = {.world = &o->world, .place = &o->place};
+	assert_int_equal(claim_take(o->vdev, &o->layout, &options, &o->claim, NULL), 0);
+	assert_int_equal(claim_may_write(o->claim), 0);
+	assert_int_equal(claim_confirm(o->claim), 0);
+}
+
+static void disown(struct overtaken *o)
+{
+	claim_abandon(o->claim);
+	vdev_close(o->vdev);
 }
 
 static void who_is_overtaken_while_it_renews_writes_nothing(void **state)
 {
-	struct overtaken o = {.now_us = 1};
-	struct claim_world world = {.process = 1, .start = 1, .now_us = overtaken_now_us,
-				    .sleep_us = overtaken_sleep_us, .life_of = nobody_lives, .random = no_chance,
-				    .context = &o};
-	struct vdev_place place = {.device = 1, .inode = 2};
-	struct claim_options options = {.world = &world, .place = &place};
-	struct vdev *vdev = vdev_memory_new(64 << 20);
-	struct layout layout;
-	struct claim *claim;
+	struct overtaken o;
 	(void)state;
-	assert_int_equal(layout_plan(64 << 20, 0, 1 << 20, &layout, NULL), 0);
-	o.layout = &layout;
-	struct fmt_label label;
-	layout_to_label(&layout, &label);
-	assert_int_equal(vdev_write(vdev, 0, &label, sizeof(label)), 0);
-	assert_int_equal(claim_take(vdev, &layout, &options, &claim, NULL), 0);
-	assert_int_equal(claim_may_write(claim), 0);
+	own(&o, false);
 	o.now_us += FREEZE_US;
-	o.vdev = vdev;
-	assert_int_equal(claim_may_write(claim), -LCPFS_E_TAKEN_OVER);
-	assert_true(claim_is_lost(claim));
-	claim_abandon(claim);
-	vdev_close(vdev);
+	o.comes = true;
+	assert_int_equal(claim_may_write(o.claim), -LCPFS_E_TAKEN_OVER);
+	assert_true(claim_is_lost(o.claim));
+	disown(&o);
+}
+
+static void a_flush_looks_for_who_came_meanwhile(void **state)
+{
+	(void)state;
+	for (int is_local = 0; is_local <= 1; is_local++) {
+		struct overtaken o;
+		own(&o, is_local);
+		assert_int_equal(claim_renew(o.claim), 0);
+		overtake(&o);
+		assert_int_equal(claim_confirm(o.claim), -LCPFS_E_TAKEN_OVER);
+		disown(&o);
+	}
 }
 
 /* -- a pool that has grown between reading its label and claiming it -- */
@@ -447,6 +481,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(one_writes_whatever_happens),
 		cmocka_unit_test(who_is_overtaken_while_it_renews_writes_nothing),
+		cmocka_unit_test(a_flush_looks_for_who_came_meanwhile),
 		cmocka_unit_test(an_old_label_claims_nothing),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
