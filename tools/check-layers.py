@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Proves that includes point down the layer list only.
+"""Proves that includes point down the layer list only, and calls down the list of a folder's files.
 
 A folder of src/ may include itself and the folders that BELOW lists for it; the programs on top may include
 anything but each other (the CLI runs the simulator, so it may include that). A public header counts as its layer.
+
+The meson.build of a folder of src/ lists its files lowest first: none uses a function of a later one. So no files
+call each other in a circle. UPWARD has the uses that do not keep to it; the list may only get shorter.
 """
 
 import pathlib
@@ -22,6 +25,36 @@ LAYERS = set(BELOW)
 PROGRAMS = {"cli": {"sim"}, "sim": set()}
 PUBLIC = {"error": "base", "engine": "engine"}  # every other public header is the pool's
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"([^"]+)"|<lcpfs/(\w+)\.h>)', re.MULTILINE)
+FILES = re.compile(r"^\w+ = files\((.*?)\)", re.MULTILINE | re.DOTALL)
+NO_CODE = re.compile(r'/\*.*?\*/|"(?:\\.|[^"\\\n])*"|^\s*#[^\n]*', re.MULTILINE | re.DOTALL)
+FUNCTION = re.compile(r"^(static\s+)?[A-Za-z_][\w \t*]*?\b(\w+)\([^;{}]*?\)\s*\{", re.MULTILINE)
+NAME = re.compile(r"(?<![\w.>])(?<!struct )\w+")
+UPWARD = {
+	"engine/weigh.c > core.c",
+	"engine/trial.c > core.c",
+	"engine/core.c > ledger.c",
+	"engine/core.c > judge.c",
+	"serve/negotiate.c > connection.c",
+	"serve/connection.c > transfer.c",
+	"pool/history.c > host.c",
+	"pool/history.c > partition.c",
+	"pool/history.c > txg.c",
+	"pool/txg.c > sample.c",
+	"pool/txg.c > map.c",
+	"pool/partition.c > info.c",
+	"pool/partition.c > snapshot.c",
+	"pool/partition.c > clone.c",
+	"pool/partition.c > map.c",
+	"pool/partition.c > emergency.c",
+	"pool/partition.c > keeper.c",
+	"pool/partition.c > move.c",
+	"pool/receive.c > send.c",
+	"pool/clone.c > volume.c",
+	"pool/clone.c > snapshot.c",
+	"pool/snapshot.c > volume.c",
+	"pool/move.c > keeper.c",
+	"pool/emergency.c > keeper.c",
+}
 
 
 def layer_of_include(quoted, public, folder):
@@ -40,6 +73,34 @@ def complaints_of(path, folder, allowed):
 			yield f"{path.relative_to(ROOT)}: {folder} may not include {name}"
 
 
+def order_of(folder):
+	listed = FILES.findall((folder / "meson.build").read_text(encoding="utf-8"))
+	return [name for files in listed for name in re.findall(r"'([^']+\.c)'", files)]
+
+
+def complaints_of_order(folder):
+	"""What a file uses of a later one, and what UPWARD need not allow."""
+	order = order_of(folder)
+	uses, home = {}, {}
+	for name in order:
+		code = NO_CODE.sub(" ", (folder / name).read_text(encoding="utf-8"))
+		functions = FUNCTION.findall(code)
+		uses[name] = set(NAME.findall(code)) - {function for static, function in functions if static}
+		home.update({function: name for static, function in functions if not static})
+	place = {name: at for at, name in enumerate(order)}
+	needed = set()
+	for name in order:
+		for function in sorted(uses[name] & home.keys()):
+			arrow = f"{folder.name}/{name} > {home[function]}"
+			if place[home[function]] > place[name]:
+				needed.add(arrow)
+				if arrow not in UPWARD:
+					yield f"src/{arrow}: it is listed later, and has {function}"
+	for arrow in sorted(UPWARD - needed):
+		if arrow.startswith(folder.name + "/"):
+			yield f"src/{arrow}: not needed any more in UPWARD"
+
+
 def sources(folder):
 	return sorted(p for p in folder.rglob("*.[ch]"))
 
@@ -53,9 +114,11 @@ def main():
 		for source in sources(path):
 			count += 1
 			complaints += complaints_of(source, name, allowed)
+	for layer in BELOW:
+		complaints += complaints_of_order(ROOT / "src" / layer)
 	for complaint in complaints:
 		print(complaint, file=sys.stderr)
-	print(f"{count} files, {len(complaints)} includes that point up or sideways")
+	print(f"{count} files, {len(complaints)} includes or calls that point up or sideways")
 	return 1 if complaints else 0
 
 

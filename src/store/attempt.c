@@ -8,15 +8,6 @@
 #include "store/table.h"
 #include "store/tree.h"
 
-bool need_is_absent(const struct need *need, const struct page_key *key)
-{
-	for (unsigned i = 0; i < need->absents; i++) {
-		if (page_key_same(&need->absent[i], key))
-			return true;
-	}
-	return false;
-}
-
 /* The oldest pin goes where there are too many: an attempt does not need more at once. */
 static void keep(struct store *s, struct need *need, struct page *page)
 {

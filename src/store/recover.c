@@ -1015,6 +1015,17 @@ static int roll_forward(struct forward *f, struct lcpfs_failure *failure)
 	return error;
 }
 
+/* Now that it is known what snapshots share. What is marked meanwhile comes before it in the list. */
+static int own_dirty(struct store *s)
+{
+	int error = 0;
+	for (const struct page *p = s->trees.dirty; p && !error; p = p->dirty_next) {
+		struct page_key key = p->key;
+		error = attempt(s, tree_own_above, &key);
+	}
+	return error;
+}
+
 static int recover_locked(struct store *s, const struct fmt_root *root, struct forward *f,
 			  struct lcpfs_failure *failure)
 {
@@ -1033,6 +1044,8 @@ static int recover_locked(struct store *s, const struct fmt_root *root, struct f
 		error = settle_heads(s);
 	if (!error)
 		error = snap_load(s);
+	if (!error)
+		error = own_dirty(s);
 	free(foreign.index);
 	return error;
 }

@@ -397,10 +397,9 @@ int snap_load(struct store *s)
 		error = check_origin(s, l->list[i]);
 	if (!error && snap_clones(s, NULL) > CLONES_MAX)
 		error = -LCPFS_E_CORRUPT;
-	if (error)
-		return error;
-	note_sharing(s);
-	return tree_own_dirty(s);
+	if (!error)
+		note_sharing(s);
+	return error;
 }
 
 /* -- the list, changed -- */

@@ -9,9 +9,6 @@
  * runs under the lock from beginning to end and changes nothing before it has all it needs. Where something is
  * missing it says what (struct need) and is tried again once that is there. So nobody has to reason about what
  * others did while the lock was let go: see attempt().
- *
- * The folder's order, lowest first: cache, state.h, place.h, log, table, tree, ids, map, record, clean,
- * checkpoint, back, snap, difference, work, recover, walk, io, store.
  */
 #ifndef STORE_STATE_H
 #define STORE_STATE_H
@@ -273,7 +270,10 @@ static inline void store_changed(struct store *s)
 	pthread_cond_broadcast(&s->changed);
 }
 
-uint64_t store_now_us(const struct store *s);
+static inline uint64_t store_now_us(const struct store *s)
+{
+	return clock_us(s->config.clock);
+}
 
 /* -- what an attempt misses -- */
 
@@ -302,7 +302,14 @@ static inline void need_begin(struct need *need)
 	need->pins = need->absents = 0;
 }
 
-bool need_is_absent(const struct need *need, const struct page_key *key);
+static inline bool need_is_absent(const struct need *need, const struct page_key *key)
+{
+	for (unsigned i = 0; i < need->absents; i++) {
+		if (page_key_same(&need->absent[i], key))
+			return true;
+	}
+	return false;
+}
 
 /* An attempt returns this when `need` says what is missing. */
 enum { TRY_AGAIN = 1 };

@@ -19,11 +19,6 @@
 #include "store/tree.h"
 #include "store/work.h"
 
-uint64_t store_now_us(const struct store *s)
-{
-	return clock_us(s->config.clock);
-}
-
 uint64_t store_volume_blocks(const struct store *s)
 {
 	return s->trees.volume[VOLUME_HEAD].blocks;

@@ -3,7 +3,6 @@
 
 #include <string.h>
 
-#include "store/attempt.h"
 #include "store/ids.h"
 #include "store/log.h"
 #include "store/place.h"
@@ -241,24 +240,13 @@ void tree_own(struct store *s, uint32_t volume, uint64_t address)
 	own(s, volume, 0, address / VOLUME_SLOTS);
 }
 
-static int own_above(struct store *s, void *context, struct need *need)
+int tree_own_above(struct store *s, void *context, struct need *need)
 {
 	const struct page_key *key = context;
 	unsigned blocks;
 	int error = own_cost(s, key->volume, key->level, key->index, need, &blocks);
 	if (!error)
 		own(s, key->volume, key->level, key->index);
-	return error;
-}
-
-/* What is marked meanwhile comes before it in the list. */
-int tree_own_dirty(struct store *s)
-{
-	int error = 0;
-	for (const struct page *p = s->trees.dirty; p && !error; p = p->dirty_next) {
-		struct page_key key = p->key;
-		error = attempt(s, own_above, &key);
-	}
 	return error;
 }
 

@@ -35,8 +35,8 @@ void tree_modify(struct store *s, struct page *page); /* before it is changed */
 int tree_own_cost(struct store *s, uint32_t volume, uint64_t address, struct need *need,
 		  unsigned *blocks) MUST_CHECK;
 void tree_own(struct store *s, uint32_t volume, uint64_t address);
-/* The same for all that roll-forward has changed. Lets the lock go. */
-int tree_own_dirty(struct store *s) MUST_CHECK;
+/* The same from a page (a struct page_key) up: an attempt. */
+int tree_own_above(struct store *s, void *key, struct need *need) MUST_CHECK;
 /* Does a snapshot refer to what the volume refers to, and was born then? */
 bool tree_shares(const struct store *s, uint32_t volume, uint32_t birth);
 /* Is what has not changed since then to be known by that? */
