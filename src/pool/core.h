@@ -232,13 +232,6 @@ static inline uint32_t map_available(const struct lcpfs_pool *pool)
 struct part *part_find(const struct lcpfs_pool *pool, uint32_t id);
 struct part *part_named(const struct lcpfs_pool *pool, const char *name);
 bool part_name_is_valid(const char *name);
-/* Reads all partition pages; a partition that makes no sense is reported and faulted. */
-int part_load_all(struct lcpfs_pool *pool, struct report *report) MUST_CHECK;
-/* Opens its store; on failure it is faulted, and *failure says why. */
-int part_open_store(struct part *part, size_t cache_bytes, struct lcpfs_failure *failure);
-void part_start_service(struct part *part);
-void part_stop_service(struct part *part);
-void part_free(struct part *part);
 int part_refuse(const struct part *part, struct lcpfs_failure *failure); /* 0, or why it cannot be worked with */
 void part_hold(struct part *part);                                       /* with the lock */
 void part_drop(struct part *part);                                       /* with the lock */
@@ -251,6 +244,22 @@ struct part *part_hold_next(struct lcpfs_pool *pool, uint32_t *slot);
 uint64_t part_size_blocks(const struct part *part);
 /* The least blocks it can be made; with or without the lock. */
 uint64_t part_least_blocks(struct part *part);
+
+/* -- load.c -- */
+
+struct part *part_new(struct lcpfs_pool *pool, uint32_t slot, uint32_t id); /* NULL: no memory */
+/* Reads all partition pages; a partition that makes no sense is reported and faulted. */
+int part_load_all(struct lcpfs_pool *pool, struct report *report) MUST_CHECK;
+/* Opens its store; on failure it is faulted, and *failure says why. */
+int part_open_store(struct part *part, size_t cache_bytes, struct lcpfs_failure *failure);
+void part_start_service(struct part *part);
+void part_stop_service(struct part *part);
+void part_free(struct part *part);
+void part_fill_page(struct txg *txg, const struct part *part);
+struct store_config part_store_config(struct part *part);
+uint32_t *part_list_metaslabs(const struct part *part); /* part->metaslabs of them, to be freed; NULL: no memory */
+
+/* -- add.c -- */
 
 /* A new partition, or new values for one, in metaslabs and in what was asked for. */
 struct part_plan {
@@ -268,7 +277,6 @@ int part_check_volume(const struct part_plan *plan, struct lcpfs_failure *failur
 /* Do all minima fit into the pool, with this one in place of `but` (may be NULL)? */
 int part_check_min_sum(const struct lcpfs_pool *pool, uint64_t min, const struct part *but,
 		       struct lcpfs_failure *failure);
-void part_fill_page(struct txg *txg, const struct part *part);
 
 /* -- size.c: user data and the space that it takes -- */
 
