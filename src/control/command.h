@@ -10,6 +10,7 @@
 #include <lcpfs/pool.h>
 
 #include "base/check.h"
+#include "base/error.h"
 #include "control/property.h"
 
 enum command_kind { COMMAND_TEXT, COMMAND_COUNT, COMMAND_FLAG };
@@ -32,6 +33,13 @@ struct command_call {
 	int fd; /* what the stream of the command comes from, or goes to; -1: none. The caller's */
 	struct lcpfs_failure *failure;
 };
+
+/* A failure that has no sentence yet gets one; returns `error`. */
+static inline int command_failed(struct command_call *call, int error)
+{
+	return error ? failure_set(call->failure, (enum lcpfs_error) - error, "%s", lcpfs_error_sentence(error))
+		     : 0;
+}
 
 struct command {
 	const char *name;
