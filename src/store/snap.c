@@ -909,15 +909,17 @@ void snap_audit(const struct store *s)
 	uint32_t below = 0;
 	for (unsigned i = 0; i < l->count; i++) {
 		const struct snapshot *n = l->list[i];
-		CHECK(!i || l->list[i - 1]->number < n->number);
+		CHECK(!i || l->list[i - 1]->number < n->number); /* N1 */
 		bool clone = n->state == SNAPSHOT_CLONE;
-		CHECK(n->volume.birth < s->checkpoint.birth || n->slot == NO_SLOT); /* not rolled forward yet */
+		CHECK(n->volume.birth < s->checkpoint.birth ||
+		      n->slot == NO_SLOT); /* N1; else not rolled forward yet */
 		CHECK(clone ? n->volume.levels >= n->volume.placed_levels
-			    : n->volume.levels == n->volume.placed_levels);
-		CHECK(n->volume.shared_below == (clone && n->slot != NO_SLOT ? snap_shared_below(s, n) : 0));
+			    : n->volume.levels == n->volume.placed_levels); /* N2 */
+		CHECK(n->volume.shared_below ==
+		      (clone && n->slot != NO_SLOT ? snap_shared_below(s, n) : 0)); /* N3 */
 		if (n->state == SNAPSHOT_ALIVE)
 			below = n->volume.birth + 1;
 	}
-	CHECK(below == s->trees.volume[VOLUME_HEAD].shared_below);
-	CHECK(MAX_OF(below, bookmarked_below(s)) == s->trees.volume[VOLUME_HEAD].known_below);
+	CHECK(below == s->trees.volume[VOLUME_HEAD].shared_below);                             /* N3 */
+	CHECK(MAX_OF(below, bookmarked_below(s)) == s->trees.volume[VOLUME_HEAD].known_below); /* N4 */
 }

@@ -32,6 +32,13 @@
  *
  * The list is data of volume 0, in pairs of blocks (struct fmt_snapshots); a change is one record.
  *
+ * Invariants (snap_audit):
+ *   N1  the list is in the order of numbers, each once; all in it are born before what the root's number is now.
+ *   N2  all levels of what nobody writes lie in the log; of a clone, not more than it has.
+ *   N3  shared_below of the head is behind the birth of the youngest snapshot that is ALIVE, 0 without one; of a
+ *       clone, behind that of its origin; of all others 0.
+ *   N4  known_below of the head is that, or behind the youngest bookmark, whichever is higher.
+ *
  * All with the lock. What changes the list: with `work`, too; the lock is let go meanwhile.
  */
 #ifndef STORE_SNAP_H

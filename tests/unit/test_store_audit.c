@@ -17,6 +17,8 @@
 #include <cmocka.h>
 
 #include "format/format.h"
+#include "store/attempt.h"
+#include "store/ids.h"
 #include "store/log.h"
 #include "store/state.h"
 #include "store/store.h"
@@ -65,12 +67,21 @@ static int write_some(struct store *s, uint64_t first, unsigned count)
 	return error;
 }
 
-/* With a checkpoint behind it, changed pages of both trees, a full metaslab, and an open record. */
+/*
+ * With a checkpoint behind it, changed pages of both trees, a full metaslab, and an open record; and with a
+ * snapshot, one that is dying, a bookmark of that, and a clone.
+ */
 static struct store *used_store(void)
 {
 	struct store *s = open_store();
 	assert_int_equal(write_some(s, 0, 200), 0);
 	assert_int_equal(store_checkpoint(s), 0);
+	assert_int_equal(store_snapshot(s, "first", 0), 0);
+	assert_int_equal(write_some(s, 0, 3), 0);
+	assert_int_equal(store_snapshot(s, "second", 0), 0);
+	assert_int_equal(store_bookmark(s, "second", "mark"), 0);
+	assert_int_equal(store_snapshot_destroy(s, "second"), 0);
+	assert_int_equal(store_clone(s, "first", "clone", 0), 0);
 	assert_int_equal(write_some(s, 100, 250), 0);
 	assert_int_equal(store_flush(s, NULL), 0);
 	assert_int_equal(write_some(s, 0, 3), 0);
@@ -148,6 +159,33 @@ static void more_levels_placed_than_there_are(struct store *s)
 }
 static void an_odd_root(struct store *s) { s->trees.volume[VOLUME_HEAD].root |= 1; }
 
+static void snapshots_out_of_order(struct store *s)
+{
+	struct snapshot **list = s->trees.snapshots.list, *first = list[0];
+	list[0] = list[1];
+	list[1] = first;
+}
+static void a_snapshot_of_the_future(struct store *s)
+{
+	s->trees.snapshots.list[0]->volume.birth = s->checkpoint.birth;
+}
+static void a_snapshot_not_all_placed(struct store *s)
+{
+	s->trees.snapshots.list[0]->volume.placed_levels--;
+}
+static void a_snapshot_that_shares_nothing(struct store *s)
+{
+	s->trees.volume[VOLUME_HEAD].shared_below = 0;
+}
+static void a_clone_that_shares_nothing(struct store *s)
+{
+	s->trees.snapshots.list[2]->volume.shared_below = 0;
+}
+static void a_bookmark_forgotten(struct store *s)
+{
+	s->trees.volume[VOLUME_HEAD].known_below = s->trees.volume[VOLUME_HEAD].shared_below;
+}
+
 static const struct plant {
 	const char *name;
 	void (*plant)(struct store *s);
@@ -171,6 +209,12 @@ static const struct plant {
 	{"a changed page of a volume not marked (V1)", a_changed_page_of_a_volume_not_marked, "tree.c"},
 	{"more levels placed than there are (V2)", more_levels_placed_than_there_are, "tree.c"},
 	{"an odd root (V2)", an_odd_root, "tree.c"},
+	{"snapshots out of order (N1)", snapshots_out_of_order, "snap.c"},
+	{"a snapshot of the future (N1)", a_snapshot_of_the_future, "snap.c"},
+	{"a snapshot that is not all placed (N2)", a_snapshot_not_all_placed, "snap.c"},
+	{"a snapshot that shares nothing (N3)", a_snapshot_that_shares_nothing, "snap.c"},
+	{"a clone that shares nothing (N3)", a_clone_that_shares_nothing, "snap.c"},
+	{"a bookmark that is forgotten (N4)", a_bookmark_forgotten, "snap.c"},
 };
 
 /* -- children -- */
@@ -217,8 +261,57 @@ static void planted_mistakes_are_found(void **state)
 	}
 }
 
+/* -- regions become larger while they have changed leaves -- */
+
+enum { IDS_OF_REGION = TABLE_SLOTS * TABLE_SLOTS, LEAVES = 3 }; /* at first; changed ones in each */
+
+static int change_leaf(struct store *s, void *context, struct need *need)
+{
+	struct page *leaf;
+	int error = table_leaf_made(s, *(const uint64_t *)context, need, &leaf);
+	return error ? error : table_modify(s, leaf);
+}
+
+/* From the middle on: there a list is joined. */
+static void clean_region(struct store *s, struct region *r)
+{
+	while (r->dirty) {
+		struct page *p = r->dirty;
+		for (uint32_t i = 0; i < r->dirty_count / 2; i++)
+			p = p->dirty_next;
+		table_clean(s, p);
+	}
+}
+
+static void regions_that_become_one_keep_their_changed_leaves(void **state)
+{
+	struct store *s = open_store();
+	(void)state;
+	store_lock(s);
+	for (uint64_t i = 0; i < (uint64_t)REGIONS * LEAVES; i++) {
+		uint64_t id = i / LEAVES * IDS_OF_REGION + i % LEAVES * TABLE_SLOTS + IDS_FIRST;
+		assert_int_equal(attempt(s, change_leaf, &id), 0);
+	}
+	table_audit(s);
+	for (unsigned regions = REGIONS / 2, shift = 1; regions; regions /= 2, shift++) {
+		table_make_regions(s, ((uint64_t)IDS_OF_REGION * REGIONS << shift) - 1);
+		assert_int_equal(s->table.region_shift, shift);
+		for (unsigned i = 0; i < REGIONS; i++)
+			assert_int_equal(s->table.region[i].dirty_count, i < regions ? LEAVES << shift : 0);
+		table_audit(s);
+	}
+	clean_region(s, &s->table.region[0]);
+	table_audit(s);
+	assert_int_equal(s->table.dirty_count, 0);
+	store_unlock(s);
+	store_abandon(s);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(planted_mistakes_are_found)};
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(planted_mistakes_are_found),
+		cmocka_unit_test(regions_that_become_one_keep_their_changed_leaves),
+	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
