@@ -178,11 +178,23 @@ static int guard_zero(struct vdev *vdev, uint64_t offset, uint64_t length)
 	return error ? error : vdev_zero(guard->inner, offset, length);
 }
 
+static void guard_prepare(struct vdev *vdev, uint64_t offset, uint64_t length)
+{
+	struct guard *guard = (struct guard *)vdev;
+	if (!guard->claim || !claim_may_write(guard->claim))
+		vdev_prepare(guard->inner, offset, length);
+}
+
 static const struct vdev_ops guard_ops = {.submit = guard_submit, .flush = guard_flush, .discard = guard_discard,
 					  .close = guard_close, .writev = guard_writev, .zero = guard_zero};
-static const struct vdev_ops sparse_ops = {.submit = guard_submit, .flush = guard_flush, .discard = guard_discard,
-					   .close = guard_close, .writev = guard_writev, .reserve = guard_reserve,
-					   .zero = guard_zero};
+static const struct vdev_ops sparse_ops = {.submit = guard_submit,
+					   .flush = guard_flush,
+					   .discard = guard_discard,
+					   .close = guard_close,
+					   .writev = guard_writev,
+					   .reserve = guard_reserve,
+					   .zero = guard_zero,
+					   .prepare = guard_prepare};
 
 struct vdev *guard_new(struct vdev *inner, struct claim *claim, const struct clock *clock,
 		       void (*refused)(void *context), void *context)

@@ -7,7 +7,8 @@
 enum {
 	AHEAD_BYTES = 16 << 20,
 	CLEANED_SHARE = 75, /* percent of live units below which a metaslab is cleaned to be given */
-	SPARED = 2,         /* EMPTY ones beyond those kept back that stay, however full the host */
+	OFTEN_BLOCKS = 64, /* written between two flushes: with fewer, what a flush takes is what users wait for */
+	SPARED = 2,        /* EMPTY ones beyond those kept back that stay, however full the host */
 };
 
 static bool host_is_full(const struct store *s)
@@ -48,9 +49,12 @@ bool back_should_ahead(const struct store *s)
 
 static int reserve(struct store *s, uint32_t index)
 {
+	bool prepares = s->backing.prepares;
 	space_pin(&s->space, index);
 	store_unlock(s);
 	int error = vdev_reserve(s->config.vdev, metaslab_offset(s, index), metaslab_bytes(s));
+	if (!error && prepares)
+		vdev_prepare(s->config.vdev, metaslab_offset(s, index), metaslab_bytes(s));
 	store_lock(s);
 	space_unpin(&s->space, index);
 	if (error)
@@ -98,9 +102,14 @@ void back_least(struct store *s)
 int back_ahead(struct store *s)
 {
 	int done = 0;
+	uint64_t written = s->counters.written_blocks - s->backing.written_at_back;
+	uint64_t flushes = s->log.flushes - s->backing.flushes_at_back;
 	s->backing.written_at_back = s->counters.written_blocks;
+	s->backing.flushes_at_back = s->log.flushes;
+	s->backing.prepares = flushes > written / OFTEN_BLOCKS;
 	for (uint32_t left = ahead(s) + 1; left-- && wants_more(s) && back_one(s) == 0;)
 		done = 1;
+	s->backing.prepares = false;
 	return done;
 }
 

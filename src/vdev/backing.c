@@ -103,6 +103,17 @@ int backing_take(int fd, uint64_t offset, uint64_t length, bool may_take, bool *
 	return error || at >= end ? error : fill_hole(fd, at, end - at, may_take, took);
 }
 
+bool backing_is_unwritten(int fd, uint64_t offset, uint64_t length)
+{
+	struct extents e = {.map = {.fm_start = offset, .fm_length = length, .fm_extent_count = EXTENTS}};
+	bool any = false;
+	if (ioctl(fd, FS_IOC_FIEMAP, &e.map))
+		return false;
+	for (unsigned i = 0; i < e.map.fm_mapped_extents; i++)
+		any |= (e.list[i].fe_flags & FIEMAP_EXTENT_UNWRITTEN) != 0;
+	return any;
+}
+
 /* -- who gives it -- */
 
 /* "\040" stands for a blank. */

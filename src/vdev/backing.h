@@ -25,6 +25,9 @@ void backing_keep_in_place(int fd);
  */
 int backing_take(int fd, uint64_t offset, uint64_t length, bool may_take, bool *took) MUST_CHECK;
 
+/* Has the range places that were never written, by what the file system tells? */
+bool backing_is_unwritten(int fd, uint64_t offset, uint64_t length);
+
 /* "ext4 at /srv"; "" where it cannot be told. */
 void backing_text(int fd, char *text, size_t room);
 

@@ -49,6 +49,8 @@ enum {
 	LOCK_TRIES_DEVICE = 40,
 	LOCK_TRIES_FILE = 3, /* a killed process's last requests hold on to its lock for a moment */
 	LOCK_PAUSE_NS = 50 * 1000 * 1000,
+	ZEROS_BYTES = 64 << 10,
+	ZEROS_AT_ONCE = 64,
 	WRITE_OUT_BYTES = 64 << 10, /* a write of so much is on its way to the device at once */
 };
 
@@ -226,6 +228,25 @@ static int file_zero(struct vdev *vdev, uint64_t offset, uint64_t length)
 	return ioctl(file->fd, BLKZEROOUT, range) ? -(int)error_from_errno(errno) : 0;
 }
 
+static void file_prepare(struct vdev *vdev, uint64_t offset, uint64_t length)
+{
+	static const char zeros[ZEROS_BYTES];
+	struct file *file = (struct file *)vdev;
+	struct iovec iov[ZEROS_AT_ONCE];
+	if (file->is_read_only || !backing_is_unwritten(file->fd, offset, length))
+		return;
+	for (uint64_t done = 0; done < length;) {
+		unsigned count = 0;
+		for (uint64_t n = done; n < length && count < ZEROS_AT_ONCE; n += ZEROS_BYTES)
+			iov[count++] = (struct iovec){(void *)zeros, MIN_OF(length - n, (uint64_t)ZEROS_BYTES)};
+		ssize_t n = pwritev(file->fd, iov, (int)count, (off_t)(offset + done));
+		if (n <= 0)
+			return;
+		done += (uint64_t)n;
+	}
+	sync_file_range(file->fd, (off_t)offset, (off_t)length, SYNC_FILE_RANGE_WRITE);
+}
+
 static void file_close(struct vdev *vdev)
 {
 	struct file *file = (struct file *)vdev;
@@ -256,9 +277,15 @@ static int file_reserve(struct vdev *vdev, uint64_t offset, uint64_t length, boo
 static const struct vdev_ops device_ops = {.submit = file_submit, .flush = file_flush, .discard = file_discard,
 					   .close = file_close, .direct = file_direct, .writev = file_writev,
 					   .zero = file_zero};
-static const struct vdev_ops file_ops = {.submit = file_submit, .flush = file_flush, .discard = file_discard,
-					 .close = file_close, .direct = file_direct, .writev = file_writev,
-					 .reserve = file_reserve, .zero = file_zero};
+static const struct vdev_ops file_ops = {.submit = file_submit,
+					 .flush = file_flush,
+					 .discard = file_discard,
+					 .close = file_close,
+					 .direct = file_direct,
+					 .writev = file_writev,
+					 .reserve = file_reserve,
+					 .zero = file_zero,
+					 .prepare = file_prepare};
 
 /* -- opening -- */
 

@@ -150,6 +150,12 @@ int vdev_reserve(struct vdev *vdev, uint64_t offset, uint64_t length)
 	return length == 0 || !vdev_is_sparse(vdev) ? 0 : vdev->ops->reserve(vdev, offset, length, true);
 }
 
+void vdev_prepare(struct vdev *vdev, uint64_t offset, uint64_t length)
+{
+	if (vdev->ops->prepare && fits(vdev, offset, length))
+		vdev->ops->prepare(vdev, offset, length);
+}
+
 void vdev_close(struct vdev *vdev)
 {
 	if (vdev)

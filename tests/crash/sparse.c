@@ -85,6 +85,21 @@ static int sparse_reserve(struct vdev *vdev, uint64_t offset, uint64_t length, b
 	return 0;
 }
 
+/* What is there is gone: nothing that anybody needs may lie there. */
+static void sparse_prepare(struct vdev *vdev, uint64_t offset, uint64_t length)
+{
+	struct sparse *s = sparse_of(vdev);
+	uint8_t scribble[BLOCK_SIZE];
+	memset(scribble, 0xa5, sizeof(scribble));
+	s->prepared++;
+	for (uint64_t done = 0; done < length; done += BLOCK_SIZE) {
+		struct vdev_io io = {
+			.op = VDEV_WRITE, .offset = offset + done, .buffer = scribble, .length = BLOCK_SIZE};
+		check_write(s, &io);
+		s->behind->ops->submit(s->behind, &io, 1);
+	}
+}
+
 void sparse_init(struct sparse *s, struct vdev *behind, uint64_t free_blocks)
 {
 	static const struct vdev_ops ops = {
@@ -94,6 +109,7 @@ void sparse_init(struct sparse *s, struct vdev *behind, uint64_t free_blocks)
 		.close = sparse_close,
 		.reserve = sparse_reserve,
 		.zero = sparse_zero,
+		.prepare = sparse_prepare,
 	};
 	*s = (struct sparse){.vdev = {.ops = &ops, .size_bytes = behind->size_bytes, .name = "sparse"},
 			     .behind = behind,

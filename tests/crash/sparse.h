@@ -18,7 +18,7 @@ struct sparse {
 	bool *backed;     /* blocks */
 	uint64_t blocks;
 	uint64_t free_blocks; /* that the file system has */
-	uint64_t refusals;
+	uint64_t refusals, prepared; /* how often */
 	void (*step)(void);   /* before it gives or refuses; may be NULL */
 	void (*fail)(const char *format, ...);
 };

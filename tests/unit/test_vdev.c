@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #include "base/hash.h"
+#include "vdev/backing.h"
 #include "vdev/file.h"
 
 enum { MIB = 1024 * 1024, SIZE = 4 * MIB };
@@ -232,6 +233,34 @@ static void a_discard_punches_a_hole_and_keeps_the_size(void **state)
 	assert_true(after.st_blocks < before.st_blocks);
 	assert_int_equal(after.st_size, SIZE);
 	free(bytes);
+	vdev_close(vdev);
+}
+
+/* Zeros, and the file system knows them as written; what was written already stays. */
+static void what_is_prepared_was_written_once(void **state)
+{
+	struct place *place = *state;
+	struct vdev *vdev = open_file(place, VDEV_OPEN_CREATE);
+	uint8_t *bytes = malloc(2 * MIB), *found = malloc(2 * MIB);
+	int fd = vdev_file_descriptor(vdev);
+	assert_int_equal(vdev_reserve(vdev, 0, 2 * MIB), 0);
+	bool can_tell = backing_is_unwritten(fd, 0, 2 * MIB);
+	memset(bytes, 0, 2 * MIB);
+	vdev_prepare(vdev, 0, 2 * MIB);
+	assert_int_equal(vdev_flush(vdev), 0);
+	assert_false(backing_is_unwritten(fd, 0, 2 * MIB));
+	assert_int_equal(vdev_read(vdev, 0, found, 2 * MIB), 0);
+	assert_memory_equal(found, bytes, 2 * MIB);
+	fill(bytes, 2 * MIB, 4);
+	assert_int_equal(vdev_write(vdev, 0, bytes, 2 * MIB), 0);
+	assert_int_equal(vdev_flush(vdev), 0);
+	vdev_prepare(vdev, 0, 2 * MIB);
+	assert_int_equal(vdev_read(vdev, 0, found, 2 * MIB), 0);
+	assert_memory_equal(found, bytes, 2 * MIB);
+	if (!can_tell)
+		print_message("# this file system does not tell what was never written\n");
+	free(bytes);
+	free(found);
 	vdev_close(vdev);
 }
 
@@ -473,6 +502,7 @@ int main(void)
 		FILE_TEST(a_second_opening_is_refused),
 		FILE_TEST(what_is_no_disk_is_refused),
 		FILE_TEST(read_only_refuses_changes),
+		FILE_TEST(what_is_prepared_was_written_once),
 		FILE_TEST(a_discard_punches_a_hole_and_keeps_the_size),
 		FILE_TEST(a_file_cut_short_under_us_is_an_error),
 		FILE_TEST(rings_system_calls_and_memory_agree_on_random_batches),
