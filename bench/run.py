@@ -50,6 +50,7 @@ AGED_FULL = 0.9
 AGED_TIMES = 4
 AGED_PART = 4  # a quarter of --size: four times that has to be written to the slowest
 SEVERAL = 4
+COMMIT = "describe", "--always", "--dirty"
 
 
 class Failed(Exception):
@@ -502,6 +503,11 @@ def busy(folder):
 	return (used + stolen) / IDLE_S / os.cpu_count(), disk / IDLE_S
 
 
+def is_ours(build):
+	"""Else somebody has put the two programs there, perhaps of another version."""
+	return (build / "build.ninja").exists()
+
+
 def first_line(*command):
 	with contextlib.suppress(Failed, OSError):
 		return run(*command).split("\n")[0].strip()
@@ -522,7 +528,7 @@ def machine(options):
 		"kernel": platform.release(),
 		"file_system": first_line("findmnt", "-no", "FSTYPE,OPTIONS", "-T", options.dir),
 		"lcpfs": first_line(options.build / "lcpfs", "--version"),
-		"commit": first_line("git", "-C", ROOT, "describe", "--always", "--dirty"),
+		"commit": first_line("git", "-C", ROOT, *COMMIT) if is_ours(options.build) else None,
 		"nbdkit": first_line("nbdkit", "--version"),
 		"qemu": first_line("qemu-storage-daemon", "--version"),
 		"fio": first_line("fio", "--version"),
@@ -615,8 +621,7 @@ def print_tables(result):
 		print(f"\nlcpfs, {kind}: {mib['data_blocks']} MiB of data in room for {mib['size_data_blocks']}; "
 			f"{mib['live_blocks']} of {mib['size_blocks']} MiB of space in use; write amplification "
 			f"at the end {p['write_amplification']:.2f}")
-	for one in result["runs"]:
-		print_machine(one)
+	print_machines(result["runs"])
 
 
 def print_memory(values, served):
@@ -630,16 +635,24 @@ def print_memory(values, served):
 		["", *served], rows)
 
 
-def print_machine(one):
-	m = one["machine"]
-	programs = ", ".join(str(m[key]) for key in ("nbdkit", "qemu", "fio", "btrfs"))
-	print(f"\n{m['date']}, {m['processors']} × {m['processor']}, {m['memory_mib']:,} MiB,",
-		f"Linux {m['kernel']}; {m['file_system']};", f"{m['lcpfs']} ({m['commit']}), {programs}.")
-	print(f"Client {one['client']}, {one['size_mib']} MiB, {one['rounds']} rounds;",
-		f"load {m['load_before']:.1f} before, {m['load_after']:.1f} after;",
-		f"of processors and disk others took {m['others']:.0%} at most,",
-		f"of the processors the host took {m['stolen']:.1%}.")
-	if m["others"] > BUSY_MAX:
+def print_machines(runs):
+	"""Each once, and a line for each run."""
+	told = set()
+	for m in [one["machine"] for one in runs]:
+		programs = ", ".join(str(m[key]) for key in ("nbdkit", "qemu", "fio", "btrfs"))
+		line = (f"{m['processors']} × {m['processor']}, {m['memory_mib']:,} MiB, Linux {m['kernel']}; "
+			f"{m['file_system']}; {programs}; {m['lcpfs']} ({m['commit']})")
+		if line not in told:
+			print(f"\n{line}")
+		told.add(line)
+	print()
+	for one in runs:
+		m = one["machine"]
+		print(f"- {m['date']}: client {one['client']}, {one['size_mib']} MiB, {one['rounds']} rounds;",
+			f"load {m['load_before']:.1f} before, {m['load_after']:.1f} after;",
+			f"of processors and disk others took {m['others']:.0%} at most,",
+			f"of the processors the host took {m['stolen']:.1%}")
+	if any(one["machine"]["others"] > BUSY_MAX for one in runs):
 		print("\n**THE MACHINE WAS NOT IDLE: do not believe this run.**")
 
 
@@ -668,7 +681,8 @@ set style fill solid 0.8 noborder
 set logscale y 2
 set grid ytics
 set xtics rotate by -40 noenhanced
-set key top right
+set key outside top center horizontal
+set rmargin 12
 set arrow from graph 0, first 1 to graph 1, first 1 nohead lw 2
 plot $data using 2:xtic(1) title 'file on ext4', '' using 3 title 'file on btrfs', '' using 4 title 'qcow2'
 """
@@ -725,7 +739,7 @@ def options_of(arguments):
 
 
 def measure(options):
-	if (options.build / "build.ninja").exists():  # else somebody has put the two programs there
+	if is_ours(options.build):
 		run("ninja", "-C", options.build, "lcpfs", "tests/serve/nbd-load")
 	if "beside" in options.only:
 		options.only.add("alone")
