@@ -76,8 +76,8 @@ static bool is_shared(const struct store *s, uint32_t volume, const struct page 
 	return tree_shares(s, volume, le32_get(table_entry(leaf, id)->birth));
 }
 
-static int write_new(struct store *s, struct map_write *w, uint64_t old_block, struct need *need);
-static int write_again(struct store *s, struct map_write *w, uint64_t id, uint64_t old_block, struct need *need);
+static int write_new(struct store *s, struct map_write *w, uint64_t old_block, uint64_t replaced,
+		     struct need *need);
 
 static int overwrite(struct store *s, struct map_write *w, uint64_t id, struct need *need)
 {
@@ -91,9 +91,9 @@ static int overwrite(struct store *s, struct map_write *w, uint64_t id, struct n
 	if (w->differs)
 		return 0;
 	if (is_shared(s, w->volume, leaf, id))
-		return write_new(s, w, now.block, need);
+		return write_new(s, w, now.block, 0, need);
 	if (tree_knows(s, w->volume, le32_get(table_entry(leaf, id)->birth)))
-		return write_again(s, w, id, now.block, need);
+		return write_new(s, w, now.block, id, need);
 	enum log_head head = head_for(s, w, metaslab_of(s, now.block));
 	struct entry entry = {.kind = ENTRY_OVERWRITE, .count = 1, .blocks = 1, .id = id};
 	error = log_open(s, head, 1, fmt_entry_words(ENTRY_OVERWRITE, 1), room_kept_by_writers(s), need,
@@ -103,12 +103,16 @@ static int overwrite(struct store *s, struct map_write *w, uint64_t id, struct n
 	return error ? error : put(s, w, record, &entry, leaf, now.block);
 }
 
-/* `old_block`: what a snapshot keeps of this address, or 0. */
-static int write_new(struct store *s, struct map_write *w, uint64_t old_block, struct need *need)
+/*
+ * Under a new id. `old_block`: where the address's block lies, or 0. `replaced`: the id that it had, if that is
+ * nobody's any more: by the birth of the new one it is told that the address has changed.
+ */
+static int write_new(struct store *s, struct map_write *w, uint64_t old_block, uint64_t replaced,
+		     struct need *need)
 {
-	struct page *leaf, *table;
+	struct page *leaf, *table, *old_table = NULL;
 	struct record *record;
-	unsigned own;
+	unsigned own, words = fmt_entry_words(ENTRY_WRITE, 1) + (replaced ? fmt_entry_words(ENTRY_FREE, 0) : 0);
 	struct entry entry = {
 		.kind = ENTRY_WRITE, .count = 1, .blocks = 1, .volume = w->volume, .address = w->address};
 	if (s->trees.held) {
@@ -120,76 +124,40 @@ static int write_new(struct store *s, struct map_write *w, uint64_t old_block, s
 		error = tree_own_cost(s, w->volume, w->address, need, &own);
 	if (error)
 		return error;
-	unsigned wants = own + (leaf ? 1 : 3); /* a page of the tree lies there twice */
-	if (!error && !room_fits(s, wants)) {
+	unsigned wants = own + (replaced ? 0 : leaf ? 1 : 3); /* a page of the tree lies there twice */
+	if (wants && !room_fits(s, wants)) {
 		w->wants = wants;
-		error = -LCPFS_E_NOSPC;
-	}
-	if (!error)
-		error = tree_leaf_made(s, w->volume, w->address, need, &leaf);
-	if (!error)
-		error = log_open(s, head_for(s, w, old_block ? metaslab_of(s, old_block) : NULL), 1,
-				 fmt_entry_words(ENTRY_WRITE, 1), room_kept_by_writers(s), need, &record);
-	if (!error)
-		error = ids_take(s, false, need, &entry.id, &table);
-	if (error)
-		return error;
-	error = table_modify(s, table);
-	if (error) {
-		ids_freed(s, entry.id, 1);
-		return error;
-	}
-	tree_own(s, w->volume, w->address);
-	tree_modify(s, leaf);
-	tree_set_slot(leaf, w->address, entry.id);
-	return put(s, w, record, &entry, table, old_block);
-}
-
-/* Under another id, by whose birth it is told that it has changed; the one that it had is nobody's any more. */
-static int write_again(struct store *s, struct map_write *w, uint64_t id, uint64_t old_block, struct need *need)
-{
-	struct page *leaf, *table, *old_table;
-	struct record *record;
-	unsigned own, words = fmt_entry_words(ENTRY_WRITE, 1) + fmt_entry_words(ENTRY_FREE, 0);
-	struct entry entry = {
-		.kind = ENTRY_WRITE, .count = 1, .blocks = 1, .volume = w->volume, .address = w->address};
-	if (s->trees.held) {
-		need->kind = NEED_HELD;
-		return TRY_AGAIN;
-	}
-	int error = tree_leaf(s, w->volume, w->address, need, &leaf);
-	if (!error)
-		error = leaf ? tree_own_cost(s, w->volume, w->address, need, &own) : -LCPFS_E_CORRUPT;
-	if (error)
-		return error;
-	if (own && !room_fits(s, own)) {
-		w->wants = own;
 		return -LCPFS_E_NOSPC;
 	}
-	error = table_leaf(s, id, need, &old_table);
+	error = tree_leaf_made(s, w->volume, w->address, need, &leaf);
+	if (!error && replaced)
+		error = table_leaf(s, replaced, need, &old_table);
 	if (!error)
-		error = log_open(s, head_for(s, w, metaslab_of(s, old_block)), 1, words, room_kept_by_writers(s),
-				 need, &record);
+		error = log_open(s, head_for(s, w, old_block ? metaslab_of(s, old_block) : NULL), 1, words,
+				 room_kept_by_writers(s), need, &record);
 	if (!error)
 		error = ids_take(s, false, need, &entry.id, &table);
 	if (error)
 		return error;
 	error = table_modify(s, table);
-	if (!error)
+	if (!error && replaced)
 		error = table_modify(s, old_table);
 	if (error) {
 		ids_freed(s, entry.id, 1);
 		return error;
 	}
-	log_order(s, record, old_block, true);
+	if (replaced)
+		log_order(s, record, old_block, true);
 	tree_own(s, w->volume, w->address);
 	tree_modify(s, leaf);
 	tree_set_slot(leaf, w->address, entry.id);
 	error = put(s, w, record, &entry, table, old_block);
-	if (!error && table_free(s, table_entry(old_table, id)))
+	if (!replaced)
+		return error;
+	if (!error && table_free(s, table_entry(old_table, replaced)))
 		error = store_contradiction(s);
-	log_tell(record, &(struct entry){.kind = ENTRY_FREE, .count = 1, .id = id}, NULL);
-	ids_freed(s, id, 1);
+	log_tell(record, &(struct entry){.kind = ENTRY_FREE, .count = 1, .id = replaced}, NULL);
+	ids_freed(s, replaced, 1);
 	return error;
 }
 
@@ -204,7 +172,7 @@ int map_write(struct store *s, void *context, struct need *need)
 	if (id)
 		return overwrite(s, w, id, need);
 	w->differs = w->expected && w->expected->id;
-	return w->differs ? 0 : write_new(s, w, 0, need);
+	return w->differs ? 0 : write_new(s, w, 0, 0, need);
 }
 
 /* -- trimming -- */
