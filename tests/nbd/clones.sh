@@ -6,35 +6,6 @@
 /usr/bin/python3 -c 'import nbd' 2>/dev/null || skip "no python3-libnbd"
 POOL=$T/pool
 
-cat >writer.py <<'PYTHON'
-"""writer.py URI NOTES SEED: writes and trims random blocks until killed; notes what a flush covered."""
-import random
-import sys
-
-import nbd
-
-uri, notes, seed = sys.argv[1], open(sys.argv[2], "a"), int(sys.argv[3])
-chance = random.Random(seed)
-h = nbd.NBD()
-h.connect_uri(uri)
-assert not h.is_read_only() and h.can_multi_conn() and h.can_trim()
-number = seed << 32
-while True:
-	pending = {}
-	for _ in range(40):
-		number += 1
-		block = chance.randrange(3000)
-		if chance.randrange(5):
-			h.pwrite(number.to_bytes(8, "little") * 512, block * 4096)
-			pending[block] = number
-		else:
-			h.trim(4096, block * 4096)
-			pending[block] = 0
-	h.flush()
-	notes.write("".join(f"{b} {n} {number}\n" for b, n in pending.items()))
-	notes.flush()
-PYTHON
-
 cat >look.py <<'PYTHON'
 """look.py URI NOTES BASE: what is there was flushed, or came later; and else is what BASE has, a file."""
 import sys
@@ -74,7 +45,7 @@ lcpfs add "$POOL" db --min 100M --max 200M --volume 32M >/dev/null
 serve "$POOL"
 head -c 16M /dev/urandom >random
 nbdcopy random "$(uri db)" || fail "nbdcopy"
-/usr/bin/python3 writer.py "$(uri db)" db.notes 1 2>/dev/null &
+/usr/bin/python3 "$TESTS/nbd/writer.py" "$(uri db)" db.notes $((1 << 32)) 3000 2>/dev/null &
 WRITERS=$!
 at_end "end_job $!"
 wait_until test -s db.notes
@@ -83,7 +54,7 @@ expect 0 lcpfs clone "$POOL" db@one copy
 copied db@one one
 copied copy begun
 cmp one begun || fail "the clone does not begin as its snapshot"
-/usr/bin/python3 writer.py "$(uri copy)" copy.notes 2 2>/dev/null &
+/usr/bin/python3 "$TESTS/nbd/writer.py" "$(uri copy)" copy.notes $((2 << 32)) 3000 2>/dev/null &
 WRITERS="$WRITERS $!"
 at_end "end_job $!"
 wait_until test -s copy.notes

@@ -6,33 +6,6 @@
 /usr/bin/python3 -c 'import nbd' 2>/dev/null || skip "no python3-libnbd"
 POOL=$T/pool
 
-cat >writer.py <<'PYTHON'
-"""Writes and trims random blocks until killed; notes what a flush covered: BLOCK, NUMBER (0: trimmed), WHEN."""
-import random
-import sys
-
-import nbd
-
-uri, notes, first = sys.argv[1], open(sys.argv[2], "a"), int(sys.argv[3])
-h = nbd.NBD()
-h.connect_uri(uri)
-number = first
-while True:
-	pending = {}
-	for _ in range(60):
-		number += 1
-		block = random.randrange(1500)
-		if random.randrange(5):
-			h.pwrite(number.to_bytes(8, "little") * 512, block * 4096)
-			pending[block] = number
-		else:
-			h.trim(4096, block * 4096)
-			pending[block] = 0
-	h.flush()
-	notes.write("".join(f"{b} {n} {number}\n" for b, n in pending.items()))
-	notes.flush()
-PYTHON
-
 cat >look.py <<'PYTHON'
 """look.py URI NOTES LINES: each block is what the first LINES of the notes say, or newer; prints a sum."""
 import hashlib
@@ -78,7 +51,7 @@ look() {
 
 # write NAME FIRST: in the background, until `stop`.
 write() {
-	/usr/bin/python3 writer.py "$(uri "$1")" "notes.$1" "$2" >/dev/null 2>&1 &
+	/usr/bin/python3 "$TESTS/nbd/writer.py" "$(uri "$1")" "notes.$1" "$2" 1500 >/dev/null 2>&1 &
 	WRITERS="$WRITERS $!"
 	at_end "end_job $!"
 }
