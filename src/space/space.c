@@ -6,14 +6,7 @@
 
 #include "base/check.h"
 
-/* Numbers that steer behaviour, each with its reason. */
-enum {
-	CLEAN_METASLABS = 1, /* that the survivors of a victim go to: it is empty itself when they are flushed */
-	NOTES_METASLABS = 1, /* for trims, and for pages of trees: they make others dead, which can be cleaned */
-	WASTE_SHARE = 256,   /* one unit in so many stays free: also a full partition cleans at a bounded price */
-	LIFESPAN_SAMPLES = 16, /* metaslabs of CLASS_HOT whose lives are averaged; 16 in SepBIT */
-	RUN_BLOCKS = 128,    /* a run is placed anew at each multiple: half a MiB is enough for those who read it */
-};
+enum { LIFESPAN_SAMPLES = 16 }; /* metaslabs of CLASS_HOT whose lives are averaged; 16 in SepBIT */
 
 /* -- heaps -- */
 
@@ -105,11 +98,6 @@ static void heap_take(struct space *s, struct space_heap *h, struct metaslab *m,
 		p = at_slot(s, p->parent);
 		other = p->left == child ? p->right : p->left;
 	}
-}
-
-static struct metaslab *heap_top(const struct space *s, const struct space_heap *h)
-{
-	return h->count ? at_slot(s, h->top) : NULL;
 }
 
 /* -- lists -- */
@@ -517,13 +505,13 @@ void space_rooted(struct space *s, uint64_t redo)
 	CHECK(redo >= s->redo);
 	struct metaslab *m;
 	/* While they are filed, is_young has to say what it said before. */
-	while ((m = heap_top(s, &s->young)) && m->last <= redo) {
+	while ((m = space_find(s, s->young.top)) && m->last <= redo) {
 		heap_take(s, &s->young, m, key_last);
 		if (!m->barren)
 			heap_add(s, &s->bucket[bucket_of(s, m)], m, key_born);
 	}
 	s->redo = redo;
-	while ((m = heap_top(s, &s->logged)) && m->last <= redo)
+	while ((m = space_find(s, s->logged.top)) && m->last <= redo)
 		settle(s, m);
 }
 
@@ -562,82 +550,7 @@ void space_barren(struct space *s, uint32_t index, bool barren)
 	file(s, m);
 }
 
-/* -- placement -- */
-
-static enum space_class class_by_age(const struct space *s, uint32_t old, uint64_t now)
-{
-	if (!s->lifespan.known)
-		return CLASS_HOT;
-	const struct metaslab *m = space_find(s, old);
-	bool young = m && m->class != CLASS_MOVED && now - m->born < s->lifespan.known;
-	return young ? CLASS_HOT : CLASS_COLD;
-}
-
-enum space_class space_place(struct space *s, uint64_t address, uint32_t old, uint64_t now)
-{
-	bool again = address + 1 == s->run.next;
-	if (!again)
-		s->run.follows = address == s->run.next && address % RUN_BLOCKS;
-	s->run.next = address + 1;
-	if (!s->run.follows)
-		s->run.class = (uint8_t)class_by_age(s, old, now);
-	return (enum space_class)s->run.class;
-}
-
 /* -- questions -- */
-
-struct space_reserve space_reserve_for(const struct space *s, const struct space_needs *needs)
-{
-	struct space_reserve r = {.table = (uint32_t)DIV_UP(needs->step_units, (uint64_t)s->units)};
-	r.notes = r.table + CLEAN_METASLABS;
-	r.kept = r.notes +
-		 MAX_OF((uint32_t)NOTES_METASLABS, (uint32_t)DIV_UP(needs->notes_units, (uint64_t)s->usable));
-	return r;
-}
-
-uint64_t space_limit(const struct space *s, const struct space_needs *needs, uint32_t metaslabs)
-{
-	uint32_t overhead = space_reserve_for(s, needs).kept + needs->heads;
-	uint64_t units = metaslabs > overhead ? (uint64_t)(metaslabs - overhead) * s->usable : 0;
-	return units - units / WASTE_SHARE;
-}
-
-/*
- * Most space gained for least copying, older preferred: (1 - u) * age / (1 + u), the cost-benefit of Rosenblum and
- * Ousterhout (1992). Within a bucket of nearly the same u, the oldest is the best.
- */
-struct metaslab *space_victim(const struct space *s, uint64_t now)
-{
-	struct metaslab *best = NULL;
-	double best_score = -1;
-	for (unsigned i = 0; i < SPACE_BUCKETS; i++) {
-		struct metaslab *m = heap_top(s, &s->bucket[i]);
-		if (!m || m->live >= s->usable)
-			continue;
-		double used = (double)m->live / s->units, age = (double)(now - MIN_OF(m->born, now)) + 1;
-		double score = (1 - used) * age / (1 + used);
-		if (score > best_score) {
-			best = m;
-			best_score = score;
-		}
-	}
-	return best;
-}
-
-static bool has_less(const struct space *s, const struct metaslab *m, unsigned share)
-{
-	return (uint64_t)m->live * 100 < (uint64_t)s->units * share;
-}
-
-struct metaslab *space_sparse_victim(const struct space *s, unsigned share)
-{
-	for (unsigned i = 0; i < SPACE_BUCKETS; i++) {
-		struct metaslab *m = heap_top(s, &s->bucket[i]);
-		if (m)
-			return has_less(s, m, share) ? m : NULL;
-	}
-	return NULL;
-}
 
 uint32_t space_next_raw(const struct space *s)
 {
@@ -649,12 +562,6 @@ uint32_t space_last_raw(const struct space *s)
 {
 	uint32_t index = indexset_last(&s->bare);
 	return index != INDEXSET_NONE ? index : indexset_last(&s->raw);
-}
-
-struct metaslab *space_table_victim(const struct space *s, unsigned share)
-{
-	struct metaslab *m = heap_top(s, &s->table);
-	return m && has_less(s, m, share) ? m : NULL;
 }
 
 bool space_redo_gains(const struct space *s)

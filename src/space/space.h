@@ -147,7 +147,7 @@ void space_pin(struct space *space, uint32_t index);
 void space_unpin(struct space *space, uint32_t index);
 void space_barren(struct space *space, uint32_t index, bool barren);
 
-/* -- placement -- */
+/* -- placement.c -- */
 
 /*
  * The class of a user's block at `address` that replaces one in metaslab `old` (SPACE_NONE: it is new). SepBIT
@@ -158,7 +158,7 @@ void space_barren(struct space *space, uint32_t index, bool barren);
  */
 enum space_class space_place(struct space *space, uint64_t address, uint32_t old, uint64_t now);
 
-/* -- questions -- */
+/* -- reserve.c, victim.c, and questions to space.c -- */
 
 /* How much is kept back, and for what: in metaslabs. */
 struct space_reserve {
