@@ -166,7 +166,7 @@ static void attempts(const struct sim_options *options, uint64_t seed)
 	if (pool_run_close(&r))
 		sim_fail("close: %s", r.failure.message);
 	for (unsigned i = 0; i < PARTS; i++)
-		model_flushed(&r.part[i].model);
+		snaps_flushed(&r.part[i]);
 	simdisk_damage(r.disk, &(struct simimage_damage){.kind = SIMIMAGE_FLIP,
 			.offset = layout_area_block(&l, 1, AREA_UBERBLOCKS + newest % UBERBLOCK_SLOTS) * BLOCK_SIZE});
 	struct simimage *image = simdisk_image(r.disk, &(struct simdisk_fate){.kind = SIMDISK_ALL});

@@ -60,6 +60,8 @@ void pool_run_init(struct pool_run *r, const struct sim_options *options, uint64
 			       .random = hash_mix(seed),
 			       .now_us = 1000000,
 			       .device_bytes = POOL_MB * MB,
+			       .next_version = 1,
+			       .snapshots = strncmp(options->mode, "snap", 4) == 0,
 			       .host = strcmp(options->mode, "host") == 0};
 	r->disk = simdisk_new(image, SIMDISK_DISCARD_GARBAGE);
 	simimage_free(image);
@@ -79,8 +81,10 @@ void pool_run_init(struct pool_run *r, const struct sim_options *options, uint64
 void pool_run_fork(struct pool_run *to, const struct pool_run *from, const struct simimage *image, uint64_t seed)
 {
 	*to = *from;
-	for (unsigned i = 0; i < PARTS; i++)
+	for (unsigned i = 0; i < PARTS; i++) {
 		model_copy(&to->part[i].model, &from->part[i].model);
+		snaps_copy(&to->part[i], &from->part[i]);
+	}
 	to->random = seed;
 	to->after_cut = true;
 	to->pool = NULL;
@@ -93,8 +97,10 @@ void pool_run_fork(struct pool_run *to, const struct pool_run *from, const struc
 void pool_run_done(struct pool_run *r)
 {
 	pool_abandon(r->pool);
-	for (unsigned i = 0; i < PARTS; i++)
+	for (unsigned i = 0; i < PARTS; i++) {
 		model_free(&r->part[i].model);
+		snaps_done(&r->part[i]);
+	}
 	sparse_free(&r->sparse);
 	simdisk_free(r->disk);
 }
@@ -103,7 +109,10 @@ int pool_run_open(struct pool_run *r)
 {
 	struct lcpfs_open_options options = {.cache_bytes = 4 * MB};
 	r->failure = (struct lcpfs_failure){0};
-	return ALLOC_ARMED(pool_open_vdev(r->vdev, &r->clock, &options, &r->pool, &r->failure));
+	int error = ALLOC_ARMED(pool_open_vdev(r->vdev, &r->clock, &options, &r->pool, &r->failure));
+	if (!error)
+		r->pool->mark_bytes = WRITE_BLOCKS_MAX * BLOCK_SIZE;
+	return error;
 }
 
 void pool_must_open(struct pool_run *r)
@@ -189,14 +198,14 @@ static uint32_t read_some(struct pool_run *r, struct lcpfs_partition *handle, ui
 	return count;
 }
 
-static struct lcpfs_partition *open_part(struct pool_run *r, struct sim_part *p)
+struct lcpfs_partition *pool_open_volume(struct pool_run *r, const char *name)
 {
 	struct lcpfs_partition *handle = NULL;
-	if (ALLOC_ARMED(lcpfs_partition_open(r->pool, p->name, &handle, &r->failure)) == 0)
+	if (ALLOC_ARMED(lcpfs_partition_open(r->pool, name, &handle, &r->failure)) == 0)
 		return handle;
 	r->noticed++;
 	if (!r->faulty && !is_stopped(r))
-		sim_fail("partition %s: %s", p->name, r->failure.message);
+		sim_fail("%s cannot be opened: %s", name, r->failure.message);
 	return NULL;
 }
 
@@ -231,21 +240,24 @@ static bool reads_may_fail(const struct pool_run *r)
 	return r->faulty || is_stopped(r) || r->vdev->flush_failures;
 }
 
-static void verify_part(struct pool_run *r, struct sim_part *p, struct lcpfs_partition *handle)
+void pool_verify_volume(struct pool_run *r, const char *name, const struct model *model, const uint32_t *wanted)
 {
+	struct lcpfs_partition *handle = pool_open_volume(r, name);
 	int64_t version[READ_BLOCKS];
-	for (uint32_t b = 0, count; b < VOLUME_BLOCKS; b += count) {
+	for (uint32_t b = 0, count; handle && b < VOLUME_BLOCKS; b += count) {
 		count = read_some(r, handle, b, version);
 		for (uint32_t i = 0; i < count; i++) {
 			if (version[i] < 0 && reads_may_fail(r))
 				continue;
 			if (version[i] < 0)
-				sim_fail("%s, block %" PRIu32 ": %s", p->name, b + i, r->failure.message);
-			if (!model_allows(&p->model, b + i, (uint32_t)version[i]))
-				sim_fail("%s, block %" PRIu32 ": read %" PRId64 ", written %" PRIu32, p->name,
-					 b + i, version[i], p->model.current[b + i]);
+				sim_fail("%s, block %" PRIu32 ": %s", name, b + i, r->failure.message);
+			if (model ? !model_allows(model, b + i, (uint32_t)version[i])
+				  : version[i] != wanted[b + i])
+				sim_fail("%s, block %" PRIu32 ": read %" PRId64 ", written %" PRIu32, name, b + i,
+					 version[i], (model ? model->current : wanted)[b + i]);
 		}
 	}
+	lcpfs_partition_close(handle);
 }
 
 void pool_verify(struct pool_run *r)
@@ -253,14 +265,23 @@ void pool_verify(struct pool_run *r)
 	verify_invariants(r);
 	for (unsigned i = 0; i < PARTS; i++) {
 		struct sim_part *p = &r->part[i];
-		struct lcpfs_partition *handle = p->presence == PRESENT ? open_part(r, p) : NULL;
-		if (handle)
-			verify_part(r, p, handle);
-		lcpfs_partition_close(handle);
+		if (p->presence != PRESENT)
+			continue;
+		if (!p->half)
+			pool_verify_volume(r, p->name, &p->model, NULL);
+		snaps_verify(r, p);
 	}
 }
 
-static uint32_t settled_version(struct pool_run *r, struct sim_part *p, struct lcpfs_partition *handle,
+int64_t pool_read_one(struct pool_run *r, const char *name, uint32_t block)
+{
+	struct lcpfs_partition *handle = pool_open_volume(r, name);
+	int64_t version = handle ? read_block(r, handle, block) : -1;
+	lcpfs_partition_close(handle);
+	return version;
+}
+
+static uint32_t settled_version(struct pool_run *r, const char *name, struct lcpfs_partition *handle,
 				uint32_t block, int64_t version)
 {
 	if (version < 0 && r->faulty) {
@@ -268,29 +289,35 @@ static uint32_t settled_version(struct pool_run *r, struct sim_part *p, struct l
 		version = read_block(r, handle, block);
 	}
 	if (version < 0)
-		sim_fail("%s, block %" PRIu32 ": %s", p->name, block, r->failure.message);
+		sim_fail("%s, block %" PRIu32 ": %s", name, block, r->failure.message);
 	return (uint32_t)version;
+}
+
+bool pool_read_volume(struct pool_run *r, const char *name, uint32_t *seen)
+{
+	struct lcpfs_partition *handle = pool_open_volume(r, name);
+	int64_t version[READ_BLOCKS];
+	for (uint32_t b = 0, count; handle && b < VOLUME_BLOCKS; b += count) {
+		count = read_some(r, handle, b, version);
+		for (uint32_t i = 0; i < count; i++)
+			seen[b + i] = settled_version(r, name, handle, b + i, version[i]);
+	}
+	lcpfs_partition_close(handle);
+	return handle;
 }
 
 static void settle_part(struct pool_run *r, struct sim_part *p)
 {
-	uint32_t seen[VOLUME_BLOCKS];
-	int64_t version[READ_BLOCKS];
+	if (r->snapshots)
+		snaps_find_roles(r, p);
 	bool there = lcpfs_partition_get_info(r->pool, p->name, &(struct lcpfs_partition_info){0}, NULL) == 0;
 	if ((p->presence == PRESENT && !there) || (p->presence == ABSENT && there))
 		sim_fail("partition %s is %s", p->name, there ? "there" : "gone");
 	p->presence = there ? PRESENT : ABSENT;
-	struct lcpfs_partition *handle = there ? open_part(r, p) : NULL;
-	if (!there || !handle)
-		return;
-	for (uint32_t b = 0, count; b < VOLUME_BLOCKS; b += count) {
-		count = read_some(r, handle, b, version);
-		for (uint32_t i = 0; i < count; i++)
-			seen[b + i] = settled_version(r, p, handle, b + i, version[i]);
-	}
-	lcpfs_partition_close(handle);
-	if (!model_settle(&p->model, seen))
-		sim_fail("%s: no prefix of what was written gives this state", p->name);
+	if (there)
+		snaps_settle(r, p);
+	else
+		snaps_done(p);
 }
 
 void pool_settle(struct pool_run *r)
@@ -302,7 +329,7 @@ void pool_settle(struct pool_run *r)
 
 /* -- operations -- */
 
-static bool worked(struct pool_run *r, int error)
+bool pool_worked(struct pool_run *r, int error)
 {
 	if (!error)
 		return true;
@@ -313,25 +340,26 @@ static bool worked(struct pool_run *r, int error)
 	return false;
 }
 
-static void look_at_failed(struct pool_run *r, struct sim_part *p, struct lcpfs_partition *handle, uint32_t first,
-			   uint32_t count, const uint32_t *before)
+static void look_at_failed(struct pool_run *r, const char *name, struct model *m, struct lcpfs_partition *handle,
+			   uint32_t first, uint32_t count, const uint32_t *before)
 {
 	for (uint32_t i = 0; i < count && !is_stopped(r); i++) {
-		uint32_t block = first + i, wanted = p->model.current[block];
+		uint32_t block = first + i, wanted = m->current[block];
 		int64_t version = read_block(r, handle, block);
 		if (version < 0 && reads_may_fail(r))
-			model_be_unsure(&p->model, block);
-		else if (p->model.unsure[block] && model_allows(&p->model, block, (uint32_t)version))
+			model_be_unsure(m, block);
+		else if (m->unsure[block] && model_allows(m, block, (uint32_t)version))
 			continue;
 		else if (version != before[i] && version != wanted)
-			sim_fail("%s, block %" PRIu32 " is neither old nor new: %" PRId64, p->name, block,
-					version);
+			sim_fail("%s, block %" PRIu32 " is neither old nor new: %" PRId64, name, block, version);
 		else if (version != wanted)
-			model_change(&p->model, block, (uint32_t)version);
+			model_change(m, block, (uint32_t)version);
 	}
 }
 
-static void op_write(struct pool_run *r, struct sim_part *p, struct lcpfs_partition *handle, bool trim)
+/* True: with FUA. */
+static bool change_blocks(struct pool_run *r, const char *name, struct model *m, struct lcpfs_partition *handle,
+			  bool trim)
 {
 	uint8_t *data = malloc(WRITE_BLOCKS_MAX * BLOCK_SIZE);
 	uint32_t before[WRITE_BLOCKS_MAX], count = 1 + (uint32_t)pool_random(r, WRITE_BLOCKS_MAX);
@@ -340,20 +368,29 @@ static void op_write(struct pool_run *r, struct sim_part *p, struct lcpfs_partit
 	bool fua = pool_random(r, 8) == 0;
 	CHECK(data);
 	for (uint32_t i = 0; i < count; i++) {
-		uint32_t version = trim ? 0 : p->model.next_version++;
-		before[i] = p->model.current[first + i];
+		uint32_t version = trim ? 0 : r->next_version++;
+		before[i] = m->current[first + i];
 		content_fill(data + (size_t)i * BLOCK_SIZE, first + i, version);
-		model_change(&p->model, first + i, version);
+		model_change(m, first + i, version);
 	}
 	int error = ALLOC_ARMED(trim ? lcpfs_volume_trim(handle, offset, length, fua, &r->failure)
 				     : lcpfs_volume_write(handle, offset, data, length, fua, &r->failure));
-	if (trim && !r->faulty && (error == -LCPFS_E_NOSPC || (r->host && error == -LCPFS_E_DEVICE_FULL)))
+	if (trim && !r->faulty && !r->snapshots &&
+	    (error == -LCPFS_E_NOSPC || (r->host && error == -LCPFS_E_DEVICE_FULL)))
 		sim_fail("trim does not work on a full partition");
 	free(data);
-	if (!worked(r, error))
-		look_at_failed(r, p, handle, first, count, before);
-	else if (fua)
-		model_flushed(&p->model);
+	if (pool_worked(r, error))
+		return fua;
+	look_at_failed(r, name, m, handle, first, count, before);
+	return false;
+}
+
+void pool_change_volume(struct pool_run *r, const char *name, struct model *model, bool trim)
+{
+	struct lcpfs_partition *handle = pool_open_volume(r, name);
+	if (handle)
+		(void)change_blocks(r, name, model, handle, trim);
+	lcpfs_partition_close(handle);
 }
 
 static void op_flush(struct pool_run *r, struct sim_part *p, struct lcpfs_partition *handle)
@@ -361,21 +398,19 @@ static void op_flush(struct pool_run *r, struct sim_part *p, struct lcpfs_partit
 	int error = ALLOC_ARMED(lcpfs_volume_flush(handle, &r->failure));
 	if (r->host && error == -LCPFS_E_DEVICE_FULL)
 		sim_fail("flush does not work while the host is full");
-	if (worked(r, error))
-		model_flushed(&p->model);
+	if (pool_worked(r, error))
+		snaps_flushed(p);
 }
 
 static void op_io(struct pool_run *r, struct sim_part *p, uint64_t what)
 {
-	struct lcpfs_partition *handle = open_part(r, p);
+	struct lcpfs_partition *handle = pool_open_volume(r, p->name);
 	if (!handle)
 		return;
-	if (what < 32)
-		op_write(r, p, handle, false);
-	else if (what < 40)
-		op_write(r, p, handle, true);
-	else
+	if (what >= 40)
 		op_flush(r, p, handle);
+	else if (change_blocks(r, p->name, &p->model, handle, what >= 32))
+		snaps_flushed(p);
 	lcpfs_partition_close(handle);
 }
 
@@ -388,11 +423,12 @@ static void op_add(struct pool_run *r, struct sim_part *p)
 					    .max_bytes = max * MB,
 					    .size_bytes = (min + pool_random(r, max - min + 1)) * MB,
 					    .volume_bytes = VOLUME_BLOCKS * BLOCK_SIZE};
+	snaps_done(p);
 	model_free(&p->model);
 	model_init(&p->model, VOLUME_BLOCKS);
 	p->presence = MAYBE;
 	int error = ALLOC_ARMED(pool_add_of_space(r->pool, &spec, &r->failure));
-	if (worked(r, error))
+	if (pool_worked(r, error))
 		p->presence = PRESENT;
 	else if ((error == -LCPFS_E_NOSPC || error == -LCPFS_E_DEVICE_FULL) && !r->faulty && !is_stopped(r))
 		p->presence = ABSENT;
@@ -401,14 +437,17 @@ static void op_add(struct pool_run *r, struct sim_part *p)
 static void op_remove(struct pool_run *r, struct sim_part *p)
 {
 	p->presence = MAYBE;
-	if (worked(r, ALLOC_ARMED(lcpfs_partition_remove(r->pool, p->name, &r->failure))))
+	int error = ALLOC_ARMED(lcpfs_partition_remove(r->pool, p->name, &r->failure));
+	if (error == -LCPFS_E_BUSY && snaps_any_held(p))
+		p->presence = PRESENT;
+	else if (pool_worked(r, error))
 		p->presence = ABSENT;
 }
 
 static void op_resize(struct pool_run *r, struct sim_part *p)
 {
 	uint64_t bytes = (STORE_METASLABS_MIN + pool_random(r, 12)) * MB;
-	(void)worked(r, ALLOC_ARMED(pool_resize_to_space(r->pool, p->name, bytes, NULL, NULL, &r->failure)));
+	(void)pool_worked(r, ALLOC_ARMED(pool_resize_to_space(r->pool, p->name, bytes, NULL, NULL, &r->failure)));
 }
 
 /* Limits anew, and a volume that is at times so long that its trees get more levels. */
@@ -424,7 +463,7 @@ static void op_set(struct pool_run *r, struct sim_part *p)
 	};
 	struct lcpfs_partition_info info;
 	int error = ALLOC_ARMED(lcpfs_partition_set(r->pool, p->name, &change, NULL, NULL, &info, &r->failure));
-	if (worked(r, error) && change.volume_bytes && info.volume_bytes != change.volume_bytes)
+	if (pool_worked(r, error) && change.volume_bytes && info.volume_bytes != change.volume_bytes)
 		sim_fail("%s has a volume of %" PRIu64 " bytes", p->name, info.volume_bytes);
 }
 
@@ -437,7 +476,7 @@ static void op_move(struct pool_run *r, struct sim_part *from, struct sim_part *
 		return;
 	part_hold(move.from);
 	part_hold(move.to);
-	(void)worked(r, ALLOC_ARMED(move_run(&move, &r->failure)));
+	(void)pool_worked(r, ALLOC_ARMED(move_run(&move, &r->failure)));
 	part_drop(move.from);
 	part_drop(move.to);
 }
@@ -448,7 +487,7 @@ static void op_grow(struct pool_run *r)
 	struct lcpfs_growth growth;
 	r->device_bytes = MIN_OF(r->device_bytes + pool_random(r, 3) * MB, DISK_MB * MB);
 	r->vdev->size_bytes = r->device_bytes;
-	if (!worked(r, ALLOC_ARMED(lcpfs_pool_grow(r->pool, NULL, &growth, &r->failure))))
+	if (!pool_worked(r, ALLOC_ARMED(lcpfs_pool_grow(r->pool, NULL, &growth, &r->failure))))
 		return;
 	if (growth.new_size_blocks < r->size_blocks || (growth.new_size_blocks == growth.old_size_blocks) != (growth.missing_blocks > 0))
 		sim_fail("it grew from %" PRIu64 " to %" PRIu64, growth.old_size_blocks, growth.new_size_blocks);
@@ -458,7 +497,7 @@ static void op_grow(struct pool_run *r)
 static void op_tune(struct pool_run *r)
 {
 	enum lcpfs_engine_mode mode = pool_random(r, 3) ? LCPFS_ENGINE_ON : LCPFS_ENGINE_OBSERVE;
-	(void)worked(r, ALLOC_ARMED(lcpfs_pool_set_tune(r->pool, mode, &r->failure)));
+	(void)pool_worked(r, ALLOC_ARMED(lcpfs_pool_set_tune(r->pool, mode, &r->failure)));
 }
 
 bool pool_is_degraded(struct pool_run *r)
@@ -473,13 +512,13 @@ bool pool_is_degraded(struct pool_run *r)
 static void op_reopen(struct pool_run *r)
 {
 	int error = pool_run_close(r);
-	bool durable = worked(r, error);
+	bool durable = pool_worked(r, error);
 	if (r->host && !is_stopped(r) && (error == -LCPFS_E_DEVICE_FULL || error == -LCPFS_E_NOSPC))
 		sim_fail("it cannot be closed while the host is full: %s", r->failure.message);
 	if (is_stopped(r))
 		return;
 	for (unsigned i = 0; i < PARTS && durable; i++)
-		model_flushed(&r->part[i].model);
+		snaps_flushed(&r->part[i]);
 	if (!r->faulty) {
 		pool_must_be_clean(r, true);
 		pool_must_open(r);
@@ -553,6 +592,10 @@ void pool_op(struct pool_run *r)
 		fprintf(stderr, "op %" PRIu64 ": %" PRIu64 " %s\n", r->op, what, p->name);
 	if (p->presence == ABSENT && (what < 30 || r->op < PARTS))
 		op_add(r, p);
+	else if (p->presence == PRESENT && p->half && what < 60)
+		snaps_finish(r, p);
+	else if (p->presence == PRESENT && r->snapshots && pool_random(r, 5) < 3)
+		snaps_op(r, p);
 	else if (p->presence == PRESENT && what < 50)
 		op_io(r, p, what);
 	else if (what >= 50)

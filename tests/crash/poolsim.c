@@ -6,7 +6,8 @@
  * between. At every change of the device what a power cut may leave is opened, checked, compared and worked
  * with. In mode errors every operation of the device fails in turn, once and for good; in mode memory every
  * allocation does. Mode rot damages every structure of the pool in every way. Mode host: as cuts, on a sparse
- * device whose host is full at times.
+ * device whose host is full at times. Modes snaps, snaperrors, snapmemory: as cuts, errors and memory, with
+ * snapshots, clones, bookmarks and streams among the operations.
  */
 #include "poolsim.h"
 
@@ -18,7 +19,7 @@
 
 static uint64_t promise_of(const struct pool_run *r)
 {
-	uint64_t promise = 0;
+	uint64_t promise = r->snapshots ? r->op : 0;
 	for (unsigned i = 0; i < PARTS; i++)
 		promise = hash_mix(promise + r->part[i].model.flushes * 4 + r->part[i].presence);
 	return promise;
@@ -101,7 +102,10 @@ static void run(const struct sim_options *options, uint64_t seed)
 	} modes[] = {{"cuts", cuts_run},
 		     {"host", cuts_run},
 		     {"errors", pool_errors_run},
-		     {"memory", pool_memory_run}};
+		     {"memory", pool_memory_run},
+		     {"snaps", cuts_run},
+		     {"snaperrors", pool_errors_run},
+		     {"snapmemory", pool_memory_run}};
 
 	for (unsigned i = 0; i < ARRAY_LENGTH(modes); i++) {
 		if (strcmp(options->mode, modes[i].mode) == 0)
@@ -111,7 +115,9 @@ static void run(const struct sim_options *options, uint64_t seed)
 
 int main(int argc, char **argv)
 {
-	static const struct sim sim = {
-		.name = "poolsim", .modes = "cuts host errors memory", .ops = 60, .run = run};
+	static const struct sim sim = {.name = "poolsim",
+				       .modes = "cuts host errors memory snaps snaperrors snapmemory",
+				       .ops = 60,
+				       .run = run};
 	return sim_main(&sim, argc, argv);
 }
