@@ -215,7 +215,7 @@ static const struct cli_command commands[] = {
 	{"destroy", "POOL NAME@SNAP|CLONE ...",
 	 "destroy snapshots, NAME@SNAP,SNAP%SNAP for several, or clones; what only they hold comes free",
 	 pool_destroy, destroy_options},
-	{"diff", "POOL NAME@SNAP [NAME@LATER]",
+	{"diff", "POOL NAME@SNAP|NAME#MARK [NAME@LATER]",
 	 "which ranges of a volume have changed between two snapshots, or since one", diff_command,
 	 long_work_options},
 	{"hold", "POOL NAME@SNAP ...", "let nobody destroy snapshots, before they are released", pool_hold,

@@ -22,6 +22,7 @@ enum {
 struct comparison {
 	struct command_call *call;
 	struct lcpfs_partition *from, *to;
+	const char *bookmark; /* in the place of `from`, or NULL */
 	struct json_object *ranges;
 	struct lcpfs_difference last; /* length 0: none yet */
 	uint64_t next;                /* everything before is known */
@@ -51,7 +52,9 @@ static int compare(struct comparison *c)
 	while (c->next < end && !full && !error) {
 		struct lcpfs_difference more;
 		struct command_call *call = c->call;
-		error = lcpfs_volume_difference(c->from, c->to, c->next, &more, call->failure);
+		error = c->bookmark
+				? lcpfs_volume_difference_since(c->bookmark, c->to, c->next, &more, call->failure)
+				: lcpfs_volume_difference(c->from, c->to, c->next, &more, call->failure);
 		if (error)
 			break;
 		if (c->last.length && continues(&c->last, &more)) {
@@ -71,19 +74,20 @@ static int compare(struct comparison *c)
 	return error;
 }
 
-/* The partition of NAME@SNAP; "" for a name that none has. */
+/* The partition of NAME@SNAP or NAME#MARK; "" for a name that none has. */
 static void partition_of(const char *snapshot, char partition[LCPFS_NAME_MAX + 1])
 {
-	size_t length = strcspn(snapshot, "@");
+	size_t length = strcspn(snapshot, "@#");
 	snprintf(partition, LCPFS_NAME_MAX + 1, "%.*s", length > LCPFS_NAME_MAX ? 0 : (int)length, snapshot);
 }
 
 static int open_both(struct comparison *c, const char *from, const char *to)
 {
-	if (!strchr(from, '@'))
+	c->bookmark = strchr(from, '#') ? from : NULL;
+	if (!strchr(from, '@') && !c->bookmark)
 		return failure_set(c->call->failure, LCPFS_E_INVALID, "%.200s names no snapshot: give NAME@SNAP",
 				   from);
-	int error = lcpfs_partition_open(c->call->pool, from, &c->from, c->call->failure);
+	int error = c->bookmark ? 0 : lcpfs_partition_open(c->call->pool, from, &c->from, c->call->failure);
 	if (!error)
 		error = lcpfs_partition_open(c->call->pool, to, &c->to, c->call->failure);
 	return error;

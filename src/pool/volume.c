@@ -359,6 +359,26 @@ int lcpfs_volume_difference(struct lcpfs_partition *from, struct lcpfs_partition
 	return put_difference(to, offset, error, &run, difference, failure);
 }
 
+int lcpfs_volume_difference_since(const char *bookmark, struct lcpfs_partition *to, uint64_t offset,
+				  struct lcpfs_difference *difference, struct lcpfs_failure *failure)
+{
+	const struct part *part = to->part;
+	const char *mark = strchr(bookmark, '#');
+	size_t length = mark ? (size_t)(mark - bookmark) : 0;
+	struct store_snapshot found;
+	if (!length || strncmp(bookmark, part->name, length) != 0 || part->name[length])
+		return failure_set(failure, LCPFS_E_INVALID, "%.200s is no bookmark of %s: give NAME#MARK",
+				   bookmark, part->name);
+	if (!to->snapshot)
+		return failure_set(failure, LCPFS_E_INVALID,
+				   "what has changed since a bookmark is told of a snapshot: give NAME@LATER");
+	if (!store_bookmark_find(part->store, mark + 1, &found))
+		return failure_set(failure, LCPFS_E_NOT_FOUND, "there is no bookmark %.200s", bookmark);
+	if (found.number > to->snapshot)
+		return failure_set(failure, LCPFS_E_INVALID, "%.200s is younger than that snapshot", bookmark);
+	return volume_difference_since(to, found.number, offset, difference, failure);
+}
+
 int volume_difference_since(struct lcpfs_partition *to, uint32_t number, uint64_t offset,
 			    struct lcpfs_difference *difference, struct lcpfs_failure *failure)
 {

@@ -37,6 +37,8 @@ differs "" db@a
 change 'h.pwrite(block(10), 90 * 4096); h.trim(5 * 4096, 0); h.pwrite(block(1)[:3096], 16383 * 4096)'
 differs "0+5+hole 90+10+data 16383+0.755859+data" db@a
 lcpfs snapshot "$POOL" db@b >/dev/null
+lcpfs bookmark "$POOL" db@a a >/dev/null
+lcpfs bookmark "$POOL" db@b b >/dev/null
 change 'h.pwrite(block(1), 50 * 4096)'
 together() {
 	differs "0+5+hole 90+10+data 16383+1+data" db@a db@b
@@ -47,6 +49,15 @@ together() {
 	differs "0+5+hole 50+1+data 90+10+data 16383+0.755859+data" db@a
 	differs "0+5+data 90+10+data 16383+1+hole" db@b db@a
 	differs "" db@b db@b
+	differs "0+5+hole 90+10+data 100+16283+hole 16383+1+data" db#a db@b
+	expect 1 lcpfs diff "$POOL" db#a
+	says "give NAME@LATER"
+	expect 1 lcpfs diff "$POOL" db#b db@a
+	says "db#b is younger"
+	expect 1 lcpfs diff "$POOL" db#none db@b
+	says "there is no bookmark db#none"
+	expect 1 lcpfs diff "$POOL" log#a db@b
+	says "log#a is no bookmark of db"
 	expect 1 lcpfs diff "$POOL" db
 	says "db names no snapshot: give NAME@SNAP"
 	expect 1 lcpfs diff "$POOL" db@a log@a
@@ -66,6 +77,10 @@ unserve
 chmod 400 "$POOL"
 together
 chmod 600 "$POOL"
+
+# Since a snapshot that is gone.
+lcpfs destroy "$POOL" db@a >/dev/null
+differs "0+5+hole 90+10+data 100+16283+hole 16383+1+data" db#a db@b
 
 # More than an answer has room for.
 serve "$POOL"
