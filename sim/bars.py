@@ -29,6 +29,7 @@ import random
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
 
 LIVE, FULL = 1024, 10240  # MiB of data in every synthetic scenario
@@ -40,6 +41,8 @@ SIGNIFICANCE = 0.05
 Z = 1.645  # its quantile of the normal distribution; the engine's, Student's, is larger
 RESTART = 0.02  # of the pool, or of ε: how far a restarted run may end from the uninterrupted one
 RANDOM_LATENCY_US = 100  # mean of what --random-latency draws
+RECORDED_MIB = 300  # of the recorded database, without its log
+FAST_RATE = 125000  # operations/s: with copying, a gigabyte turns over in a second
 RANDOM_RATE = 1200  # operations/s of both partitions there
 TURN, TURNS = 16, 3  # the rhythm: as much data is written in a turn, in pool sizes; and turns
 SWAP, SWAP_TIME = 4, 3  # pool sizes written before the swap, and allowed after it
@@ -78,6 +81,23 @@ def zipf_weights(n, s):
 	return [w / sum(weights) for w in weights]
 
 
+def recorded_database(path):
+	"""
+	Half a second of a database, as a trace: pages of 8 KiB, some more often than others, and as much into its
+	log, which goes in a circle. Before that data are written that nobody touches again.
+	"""
+	draw, pages, log, second = random.Random(3), list(range(RECORDED_MIB * 128)), 96 * 128, 1 << 30
+	draw.shuffle(pages)
+	rows = [(2 * second + (i << 20), 1 << 20) for i in range(400)]
+	rows += [(i << 20, 1 << 20) for i in range(RECORDED_MIB)]
+	for i in range(40000):
+		rows.append((pages[int(len(pages) * draw.random() ** 3)] * 8192, 8192))
+		rows.append((second + i % log * 8192, 8192))
+	with open(path, "w", encoding="utf-8") as file:
+		file.writelines(f"{12 * i},w,{offset},{length}\n" for i, (offset, length) in enumerate(rows))
+	return path
+
+
 class Scenario:
 	def __init__(self, name, arguments, epsilon=None, wa=None, better=(), oracle=True, check=None):
 		self.name, self.arguments, self.epsilon, self.wa = name, arguments, epsilon, wa
@@ -85,7 +105,7 @@ class Scenario:
 		self.oracle = arguments if oracle is True else oracle
 
 
-def scenarios(trace, sizes):
+def scenarios(trace, recorded, sizes):
 	for spare in (0.1, 0.2, 0.3):
 		yield Scenario(f"80/20 spare {spare:.0%}", sizes.two(0.8, 0.2, spare), 1.05, 1.10)
 	for spare in (0.1, 0.3):
@@ -104,10 +124,14 @@ def scenarios(trace, sizes):
 	swing = f"--swing {sizes.written(0.2, TURN)}:hot=0.2,cold=0.8"
 	yield Scenario("daily rhythm", sizes.two(0.8, 0.5, 0.2, swing, turns=TURN * TURNS), better=("static",),
 		oracle=None, check=rhythm)
+	yield Scenario("over in seconds", sizes.two(0.8, 0.2, 0.2, f"--rate {FAST_RATE}"), 1.05, 1.10)
 	logs = " ".join(f"--partition log{i}:live=128M,writes=1,pattern=sequential" for i in range(11))
 	# the last fifth of this, that is after five turnovers of the pool
 	yield Scenario("one of a dozen pays", shlex.split(f"--pool 1900M --writes {1900 * 6.25:g}M {logs} "
 		"--partition db:live=128M,writes=2,pattern=zipf:1.2"), better=("static",), check=dozen)
+	yield Scenario("recorded database", ["--trace", recorded,
+		*shlex.split("--format csv --split 1G --spare 25% --repeat 16")],
+		better=("static", "threshold"), check=real_trace)
 	if trace:
 		yield Scenario("real trace", ["--trace", trace,
 			*shlex.split("--format vscsi --split 1G --spare 10% --repeat 5")],
@@ -314,7 +338,7 @@ def compare_restarted(runner, results, seeds, table):
 
 def run_variant(arguments, runner, title, extra, quiet=False):
 	table, waiting, sizes = Table(title), [], Sizes(arguments.full)
-	for scenario in scenarios(arguments.trace, sizes):
+	for scenario in scenarios(arguments.trace, arguments.recorded, sizes):
 		if arguments.only and not any(o in scenario.name for o in arguments.only.split(",")):
 			continue
 		# a trace has no randomness
@@ -455,6 +479,8 @@ def main():
 	parser.add_argument("--first", type=int, default=0, help="number of the first of those")
 	arguments = parser.parse_args()
 	runner, begun = Runner(arguments.lcpfs, arguments.jobs), time.monotonic()
+	folder = tempfile.TemporaryDirectory()
+	arguments.recorded = recorded_database(os.path.join(folder.name, "database.csv"))
 	extra = (*shlex.split(arguments.extra), *(["--restart"] if arguments.restart else []))
 	print(f"{'scenario':26} {'measure':28} {'bar':>9} {'worst':>9} {'mean':>9}", flush=True)
 	if arguments.drawn:

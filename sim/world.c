@@ -99,6 +99,7 @@ static void account(struct sim_world *world, const struct sim_request *r)
 	double latency = service_us(world, r);
 	world->now_us = MAX_OF(world->now_us, op->time_us);
 	world->load->written_blocks += op->write ? op->blocks : 0;
+	world->work += op->write ? (double)r->device_blocks : 1;
 	if (world->options->random_latency)
 		latency = -100 * log(1 - sim_random_unit(&world->noise));
 	if (op->write) {
@@ -244,6 +245,7 @@ void sim_world_run(struct sim_world *world, void (*tick)(void *context, struct s
 		   void (*progress)(void *context, double share), void *progress_context)
 {
 	uint64_t total = world->options->total_blocks, next_tick_us = 0;
+	double look = (double)world->options->pool_blocks / LCPFS_ENGINE_LOOKS, next_look = look;
 	struct sim_request request;
 	bool late = false;
 	while (world->load->written_blocks < total && next_done(world, &request)) {
@@ -252,9 +254,10 @@ void sim_world_run(struct sim_world *world, void (*tick)(void *context, struct s
 			late = true;
 			begin_late(world);
 		}
-		if (world->now_us < next_tick_us)
+		if (world->now_us < next_tick_us && world->work < next_look)
 			continue;
 		next_tick_us = world->now_us + 1000000;
+		next_look = world->work + look;
 		sample(world);
 		if (tick)
 			tick(context, world);

@@ -71,6 +71,7 @@ struct sim_world {
 	struct sim_point *series;
 	uint32_t point_count;
 	uint64_t point_user, point_device, point_us;
+	double work; /* blocks that requests wrote and read */
 	uint64_t moves, undone;
 };
 
@@ -78,7 +79,7 @@ struct sim_world {
 void sim_world_init(struct sim_world *world, const struct sim_world_options *options, struct sim_load *load,
 		    const uint32_t *metaslabs);
 void sim_world_done(struct sim_world *world);
-/* Until the load ends; tick is called about once a simulated second. */
+/* Until the load ends; tick is called as often as a pool's keeper looks. */
 void sim_world_run(struct sim_world *world, void (*tick)(void *context, struct sim_world *world), void *context,
 		   void (*progress)(void *context, double share), void *progress_context);
 /* Moves between members (or UINT32_MAX: free space); returns the metaslabs moved and the blocks copied for it. */

@@ -7,7 +7,8 @@
  * reports. One handle may be used from several threads (a mutex inside the handle; every call is short).
  * docs/engine.md derives the arithmetic.
  *
- * The caller's loop, about once a second:
+ * The caller's loop, about once a second, and where the pool turns over in seconds as often as it has written and
+ * read a LCPFS_ENGINE_LOOKS-th of its size:
  *
  *	for each partition: lcpfs_engine_update(e, id, now_us, &counters);	(cumulative counters, see below)
  *	lcpfs_engine_decide(e, now_us, &d);
@@ -43,6 +44,7 @@ extern "C" {
 struct lcpfs_engine;
 
 #define LCPFS_ENGINE_FREE 0u /* the id of the space that nobody owns; partitions have ids from 1 */
+#define LCPFS_ENGINE_LOOKS 32u /* in a turnover of the pool, where that takes less than as many seconds */
 #define LCPFS_ENGINE_OUTCOMES_MAX 100u /* outcomes kept */
 #define LCPFS_ENGINE_DECISIONS_MAX 100u /* changes of decision kept, see lcpfs_engine_decisions() */
 #define LCPFS_ENGINE_SENTENCE_MAX 400u

@@ -131,6 +131,7 @@ struct lcpfs_pool {
 	} samples;
 	struct {
 		uint64_t measured_us, events_us, saved_us, decision_us;
+		double work, pace; /* blocks written and read when it was measured; of these per us, before that */
 		uint64_t decision_sequence;
 		uint64_t reason_us[LCPFS_ENGINE_RETREAT + 1]; /* when a decision was last noted for it */
 		uint64_t outcome_sequence, outcome_moved_us; /* the newest one in the history */
@@ -439,6 +440,8 @@ void keeper_report(struct lcpfs_pool *pool, const struct lcpfs_engine_decision *
 void keeper_save(struct txg *txg);
 void keeper_start(struct lcpfs_pool *pool);
 void keeper_stop(struct lcpfs_pool *pool);
+/* Until the next look, at that pace of a pool of so many blocks, where a look takes so long. */
+uint64_t keeper_wait_us(uint64_t pool_blocks, double blocks_per_us, uint64_t look_us);
 
 /* -- scrub.c -- */
 

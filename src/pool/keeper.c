@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The keeper: statistics → engine → move, once a second, and the engine's memory across restarts.
+ * The keeper: statistics → engine → move, and the engine's memory across restarts. It looks once a second; where
+ * the pool turns over in seconds, it looks as often as a part of it was written and read.
  *
  * A round measures every partition, lets the engine judge and decide, carries a decision to move out, reports it,
  * and writes down what happened. While a move runs the engine is told of other changes of size at once, but not of
@@ -20,7 +21,9 @@
 #include "pool/guard.h"
 
 enum {
-	ROUND_US = 1000000,             /* the engine's own rhythm, see <lcpfs/engine.h> */
+	ROUND_US = 1000000,             /* between two looks at most: the engine's own rhythm, <lcpfs/engine.h> */
+	ROUND_US_MIN = 10000,           /* and at least */
+	LOOK_SHARE = 200,               /* looking takes no more than this part of the time */
 	EVENTS_US_MAX = 5 * 1000000,    /* how long an event may wait for a transaction to ride on */
 	SAVE_US = 60 * 1000000,         /* what a crash may cost of what was learned, outcomes aside: a minute */
 	DECISION_US_MIN = 30 * 1000000, /* between two lines that say that nothing was done, */
@@ -90,7 +93,8 @@ void keeper_tell_sizes(struct lcpfs_pool *pool, enum lcpfs_engine_cause cause)
 	}
 }
 
-static void measure_part(struct lcpfs_pool *pool, struct part *part, uint64_t now_us)
+/* Blocks that it has written and read. */
+static double measure_part(struct lcpfs_pool *pool, struct part *part, uint64_t now_us)
 {
 	struct store_stats s;
 	store_stats(part->store, &s);
@@ -106,18 +110,29 @@ static void measure_part(struct lcpfs_pool *pool, struct part *part, uint64_t no
 		.least_blocks = (uint64_t)store_size_least(part->store) * pool->layout.metaslab_blocks,
 	};
 	may_fail(lcpfs_engine_update(pool->engine, part->id, now_us, &counters));
+	return (double)(counters.device_blocks + counters.read_ops);
+}
+
+/* Where a partition went since the last time, the sum may have gone back. */
+static void set_pace(struct lcpfs_pool *pool, double work, uint64_t now_us)
+{
+	double done = work - pool->keeper.work, span_us = (double)(now_us - pool->keeper.measured_us);
+	pool->keeper.pace = done > 0 && span_us > 0 ? done / span_us : 0;
+	pool->keeper.work = work;
+	pool->keeper.measured_us = now_us;
 }
 
 static void measure(struct lcpfs_pool *pool, bool only_if_due)
 {
 	uint64_t now_us = clock_us(&pool->clock);
+	double work = 0;
 	pthread_mutex_lock(&pool->lock);
 	if (!only_if_due || now_us - pool->keeper.measured_us >= ROUND_US) {
-		pool->keeper.measured_us = now_us;
 		for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
 			if (pool->parts[slot] && pool->parts[slot]->store)
-				measure_part(pool, pool->parts[slot], now_us);
+				work += measure_part(pool, pool->parts[slot], now_us);
 		}
+		set_pace(pool, work, now_us);
 	}
 	pthread_mutex_unlock(&pool->lock);
 }
@@ -515,12 +530,15 @@ static bool note_answer(struct lcpfs_pool *pool, const struct lcpfs_engine_decis
 	return outcomes;
 }
 
-void pool_tick(struct lcpfs_pool *pool)
+/* How long measuring and deciding took. */
+static uint64_t look(struct lcpfs_pool *pool)
 {
 	struct lcpfs_engine_decision d = {0};
 	pthread_mutex_lock(&pool->round);
+	uint64_t begin_us = clock_us(&pool->clock);
 	measure(pool, false);
 	may_fail(lcpfs_engine_decide(pool->engine, clock_us(&pool->clock), &d));
+	uint64_t look_us = clock_us(&pool->clock) - begin_us;
 	bool outcomes = note_answer(pool, &d);
 	if (d.action == LCPFS_ENGINE_MOVE)
 		keeper_carry_out(pool, &d);
@@ -532,14 +550,29 @@ void pool_tick(struct lcpfs_pool *pool)
 	pthread_mutex_unlock(&pool->lock);
 	pthread_mutex_unlock(&pool->round);
 	map_discard(pool, DISCARD_METASLABS);
+	return look_us;
+}
+
+void pool_tick(struct lcpfs_pool *pool)
+{
+	(void)look(pool);
 	guard_ask_again(pool->vdev);
 }
 
-static bool wait_for_next(struct lcpfs_pool *pool)
+uint64_t keeper_wait_us(uint64_t pool_blocks, double blocks_per_us, uint64_t look_us)
+{
+	double wait_us = (double)pool_blocks / LCPFS_ENGINE_LOOKS / blocks_per_us; /* may be infinite */
+	uint64_t least_us = MAX_OF(look_us * LOOK_SHARE, (uint64_t)ROUND_US_MIN);
+	return wait_us < ROUND_US ? MIN_OF(MAX_OF((uint64_t)wait_us, least_us), (uint64_t)ROUND_US) : ROUND_US;
+}
+
+static bool wait_for_next(struct lcpfs_pool *pool, uint64_t wait_us)
 {
 	struct timespec until;
 	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += ROUND_US / 1000000;
+	uint64_t nanoseconds = (uint64_t)until.tv_nsec + wait_us * 1000;
+	until.tv_sec += (time_t)(nanoseconds / 1000000000);
+	until.tv_nsec = (long)(nanoseconds % 1000000000);
 	pthread_mutex_lock(&pool->lock);
 	while (!pool->stopping && pthread_cond_timedwait(&pool->changed, &pool->lock, &until) == 0)
 		;
@@ -550,15 +583,25 @@ static bool wait_for_next(struct lcpfs_pool *pool)
 
 static void *keep(void *context)
 {
-	while (wait_for_next(context))
-		pool_tick(context);
+	struct lcpfs_pool *pool = context;
+	uint64_t wait_us = ROUND_US, asked_us = 0;
+	while (wait_for_next(pool, wait_us)) {
+		uint64_t look_us = look(pool), now_us = clock_us(&pool->clock);
+		if (now_us - asked_us >= ROUND_US) { /* a full host is not bothered more often */
+			guard_ask_again(pool->vdev);
+			asked_us = now_us;
+		}
+		pthread_mutex_lock(&pool->lock);
+		wait_us = keeper_wait_us(layout_pool_blocks(&pool->layout), pool->keeper.pace, look_us);
+		pthread_mutex_unlock(&pool->lock);
+	}
 	return NULL;
 }
 
 /* Apart from rounds: taking and destroying snapshots may last. */
 static void *keep_schedule(void *context)
 {
-	while (wait_for_next(context))
+	while (wait_for_next(context, ROUND_US))
 		schedule_look(context);
 	return NULL;
 }

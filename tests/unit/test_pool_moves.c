@@ -35,6 +35,18 @@ static void closes_clean(struct fixture *f)
 
 /* -- moves -- */
 
+/* As often as a 32nd of the pool was written and read, within a second, and for a 200th of the time at most. */
+static void looking_follows_the_work_done(void **state)
+{
+	(void)state;
+	assert_int_equal(keeper_wait_us(1 << 20, 0, 0), 1000000);
+	assert_int_equal(keeper_wait_us(1 << 20, 0.001, 100), 1000000);
+	assert_int_equal(keeper_wait_us(1 << 20, 1, 100), 32768);
+	assert_int_equal(keeper_wait_us(1 << 20, 1, 1000), 200000);
+	assert_int_equal(keeper_wait_us(1 << 20, 1, 1 << 20), 1000000);
+	assert_int_equal(keeper_wait_us(1 << 20, 1000, 0), 10000);
+}
+
 static void a_suspended_pool_moves_nothing(void **state)
 {
 	struct fixture f;
@@ -752,6 +764,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(without_memory_it_is_done_or_not),
+		cmocka_unit_test(looking_follows_the_work_done),
 		cmocka_unit_test(a_suspended_pool_moves_nothing),
 		cmocka_unit_test(closing_stops_the_engines_moves_only),
 		cmocka_unit_test(a_move_of_the_engine_ends_where_it_costs_too_much),
