@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A learned threshold: a value that outcomes pull toward what helped and push away from what hurt, with what is
- * known about how sure that is (Welford's online mean and variance of Δε). Differs from the first version in two
- * ways: only finite observations teach, and the value stays within the range of the actions seen.
+ * known about how sure that is (Welford's online mean and variance of Δε). Differs from the first version in three
+ * ways: only finite observations teach, the value stays within the range of the actions seen, and the confidence,
+ * which is for people and decides nothing, does not depend on the unit of ε.
  */
 #include <math.h>
 
@@ -49,9 +50,10 @@ bool lcpfs_engine_threshold_observe(struct lcpfs_engine_threshold *t, double act
 
 double lcpfs_engine_threshold_confidence(const struct lcpfs_engine_threshold *t)
 {
-	if (!t->observations || !isfinite(t->uncertainty))
+	double off = t->uncertainty / fabs(t->mean_outcome); /* relative; not a number while nothing ever changed */
+	if (!t->observations || !isfinite(off))
 		return 0;
-	return (1 - 1 / (1 + 0.01 * (double)t->observations)) / (1 + fabs(t->uncertainty));
+	return (1 - 1 / (1 + 0.01 * (double)t->observations)) / (1 + off);
 }
 
 bool lcpfs_engine_threshold_should_act(const struct lcpfs_engine_threshold *t, double current, double benefit)

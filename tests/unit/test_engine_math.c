@@ -110,10 +110,28 @@ static void threshold_arithmetic(void **state)
 	assert_near(t.value, value - (295 - value) * rate2 / 2, 1e-12);
 	assert_near(t.mean_outcome, -2, 1e-12);
 	assert_near(t.variance, ((-4 + 2) * (-4 + 2) + (-8 + 2) * (-8 + 2) + 64) / 2.0, 1e-12);
-	assert_near(lcpfs_engine_threshold_confidence(&t), (1 - 1 / 1.03) / (1 + t.uncertainty), 1e-12);
+	assert_near(lcpfs_engine_threshold_confidence(&t), (1 - 1 / 1.03) / (1 + t.uncertainty / 2), 1e-12);
 	assert_true(lcpfs_engine_threshold_should_act(&t, t.value, t.uncertainty * 1.01));
 	assert_false(lcpfs_engine_threshold_should_act(&t, t.value, t.uncertainty * 0.99));
 	assert_false(lcpfs_engine_threshold_should_act(&t, t.value * 0.99, 1e9));
+}
+
+/* Else it would be 0 wherever many operations are waited for. */
+static void confidence_does_not_depend_on_the_unit_of_epsilon(void **state)
+{
+	struct lcpfs_engine_threshold t, same, thousand;
+	(void)state;
+	lcpfs_engine_threshold_init(&t, 100);
+	lcpfs_engine_threshold_init(&same, 100);
+	lcpfs_engine_threshold_init(&thousand, 100);
+	for (int i = 0; i < 50; i++) {
+		lcpfs_engine_threshold_observe(&t, 100 + i, -3 - i % 5);
+		lcpfs_engine_threshold_observe(&thousand, 100 + i, 1000 * (-3 - i % 5));
+		lcpfs_engine_threshold_observe(&same, 100 + i, 0);
+	}
+	assert_true(lcpfs_engine_threshold_confidence(&t) > 0.3);
+	assert_near(lcpfs_engine_threshold_confidence(&t), lcpfs_engine_threshold_confidence(&thousand), 1e-12);
+	assert_near(lcpfs_engine_threshold_confidence(&same), 0, 0);
 }
 
 /* Point 6: infinity is not learned, and what is learned stays in the range of what was seen. */
@@ -524,6 +542,7 @@ int main(void)
 		cmocka_unit_test(t_quantiles_match_the_tables),
 		cmocka_unit_test(threshold_starts_uninformed),
 		cmocka_unit_test(threshold_arithmetic),
+		cmocka_unit_test(confidence_does_not_depend_on_the_unit_of_epsilon),
 		cmocka_unit_test(threshold_learns_only_finite_things_and_stays_in_range),
 		cmocka_unit_test(window_gives_ratio_and_its_error),
 		cmocka_unit_test(window_spans_two_turnovers_and_forgets),
