@@ -519,12 +519,12 @@ static int with_screen(struct top *top)
 		return cli_failed("top needs a terminal; lcpfs iostat %s 1 is for pipes", top->session.pool_path);
 	if (look(top))
 		return cli_failure(&top->failure);
+	take_signals();
 	screen = newterm(NULL, stdout, stdin);
 	if (!screen)
 		return cli_failed("this terminal (%s) is not known; lcpfs iostat %s 1 does without",
 				  term ? term : "TERM is not set", top->session.pool_path);
 	set_up(top);
-	take_signals();
 	run(top);
 	endwin();
 	delscreen(screen);

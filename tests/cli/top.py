@@ -5,6 +5,7 @@
 usage: top.py LCPFS POOL CONTROL
 """
 
+import ast
 import fcntl
 import json
 import os
@@ -23,17 +24,35 @@ LCPFS, POOL, CONTROL = sys.argv[1:4]
 
 
 class Terminal:
+	"""Its first process starts the program, and is still there when that has ended: then the modes are looked
+	at. When the first process ends, the kernel makes them what they were at first."""
+
 	def __init__(self, arguments, **environment):
 		ready, go = os.pipe()
-		self.pid, self.fd = pty.fork()
-		if self.pid == 0:
+		told, tell = os.pipe()
+		leader, self.fd = pty.fork()
+		if leader == 0:
 			os.read(ready, 1)
-			os.environ.update({"TERM": "xterm", "LC_ALL": "C.UTF-8", **environment})
-			os.execv(LCPFS, [LCPFS, *arguments])
+			self.lead(tell, arguments, environment)
+			os._exit(0)
+		os.close(tell)
+		self.told = os.fdopen(told)
 		fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
 		self.modes = termios.tcgetattr(self.fd)
 		self.out = b""
 		os.write(go, b"x")
+		self.pid = int(self.told.readline())
+
+	@staticmethod
+	def lead(tell, arguments, environment):
+		pid = os.fork()
+		if pid == 0:
+			os.environ.update({"TERM": "xterm", "LC_ALL": "C.UTF-8", **environment})
+			os.execv(LCPFS, [LCPFS, *arguments])
+		signal.signal(signal.SIGINT, signal.SIG_IGN)
+		os.write(tell, b"%d\n" % pid)
+		status = os.waitpid(pid, 0)[1]
+		os.write(tell, repr((status, termios.tcgetattr(0))).encode() + b"\n")
 
 	def read(self, until=None, seconds=60):
 		"""Until `until` has come, or the end."""
@@ -49,28 +68,14 @@ class Terminal:
 				self.out += block
 		assert until is None or until in self.out, (until, self.out)
 
-	def wait(self, is_clean=True):
-		self.modes_after = None
-		end = time.time() + 60
-		while True:  # the modes have to be read before the other side is closed
-			try:
-				self.modes_after = termios.tcgetattr(self.fd)
-			except termios.error:
-				pass
-			pid, status = os.waitpid(self.pid, os.WNOHANG)
-			if pid or time.time() > end:
-				break
-			if select.select([self.fd], [], [], 0.02)[0]:
-				try:
-					self.out += os.read(self.fd, 65536)
-				except OSError:
-					pass
-		assert pid, "it does not end"
-		self.read(seconds=2)
+	def wait(self, is_clean=True, has_shown=True):
+		self.read()
+		assert select.select([self.told], [], [], 0)[0], "it does not end"
+		status, modes = ast.literal_eval(self.told.readline())
 		before, begun, shown = self.out.rpartition(b"\x1b[?1049h")
-		assert begun and b"\x1b[?1049l" in shown, self.out
+		assert b"\x1b[?1049l" in shown if begun else not has_shown, self.out
 		if is_clean:
-			assert self.modes_after == self.modes, (self.modes, self.modes_after)
+			assert modes == self.modes, (self.modes, modes)
 		return status
 
 
@@ -102,6 +107,12 @@ for number in signal.SIGTERM, signal.SIGHUP, signal.SIGINT:
 	t = top()
 	os.kill(t.pid, number)
 	assert t.wait() == 0, number
+for _ in range(10):  # as soon as the terminal is another
+	t = Terminal(["top", POOL])
+	while termios.tcgetattr(t.fd) == t.modes:
+		pass
+	os.kill(t.pid, signal.SIGHUP)
+	assert t.wait(has_shown=False) == 0
 for number in signal.SIGABRT, signal.SIGSEGV:
 	t = top()
 	os.kill(t.pid, number)
