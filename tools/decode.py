@@ -41,7 +41,7 @@ ALIVE, DYING, LEFT, CLONED, BOOKMARK = range(1, 6)
 STATES = {ALIVE: "alive", DYING: "dying", LEFT: "left", CLONED: "clone", BOOKMARK: "bookmark"}
 CLONES = 32  # that a root has room for
 # incompatible features of a partition
-HAS_SNAPSHOTS, RECEIVES, HAS_CLONES, HAS_BOOKMARKS, PROMOTES = 1, 2, 4, 8, 16
+HAS_SNAPSHOTS, RECEIVES, HAS_CLONES, HAS_BOOKMARKS, PROMOTES, HAS_LINES = 1, 2, 4, 8, 16, 32
 WRITE, OVERWRITE, MOVE, LOST, TRIM, FREE, VOLPAGE, VANISH, HEAD, LEAVE, BECOME, DROP, CLONE = range(1, 14)
 FREES = {FREE, VANISH, DROP}
 HAS_CHECKS = {WRITE, OVERWRITE, VOLPAGE}
@@ -472,10 +472,14 @@ class Snapshot:
 			"held": self.held <= 1,
 			"tree": self.top % 2 == 0 and self.top < 1 << 48 and 1 <= self.levels <= 5,
 			"length": self.blocks <= 1 << 40,
-			"origin": self.origin < self.number,
+			"origin": self.origin < self.number or (self.in_line() and self.origin <= SNAPSHOT_LAST),
 			"name": self.ends,
 		}
 		return next((name for name, good in rules.items() if not good), None)
+
+	def in_line(self):
+		"""Its origin is the clone that it is of; 0: it is of the head."""
+		return self.state in (ALIVE, DYING, BOOKMARK)
 
 	def birth_good(self):
 		"""A clone that was destroyed has the birth of that moment."""
@@ -559,7 +563,8 @@ class Tree:
 	def has(self, number):
 		"""What one that is dying had may be free by now, and be given out again, or stay for another."""
 		block = self.partition.table.get(number)
-		return self.alive or bool(block and self.low <= block.birth <= self.birth)
+		shared = block and block.birth < self.low
+		return not shared and (self.alive or bool(block and block.birth <= self.birth))
 
 	def in_memory(self):
 		"""Of each page above: which of those below it are in memory."""
@@ -645,7 +650,7 @@ class Partition:
 			self.report(f"its id {self.id} is not given out yet")
 
 	def decode(self):
-		if self.incompatible & ~(HAS_SNAPSHOTS | RECEIVES | HAS_CLONES | HAS_BOOKMARKS | PROMOTES):
+		if self.incompatible >= 2 * HAS_LINES:
 			self.report("it uses a feature that this does not know")
 			return
 		try:
@@ -1112,24 +1117,38 @@ class Partition:
 				raise Lost(f"the {complaint or 'origin'} of snapshot {n.number} makes no sense")
 			if n.state == ALIVE and not n.name_good():
 				self.report(f"the name of snapshot {n.number} is not acceptable")
-			if (n.state in (LEFT, CLONED)) != (n.origin != 0):
+			if n.state in (LEFT, CLONED) and not n.origin:
 				self.report(f"snapshot {n.number} has the origin {n.origin}")
-			low = births.get(n.origin, -1) + 1
+			low = births.get(self.base_of(n), -1) + 1
 			if n.state != CLONED:
 				n.tree = Tree(self, (n.top, n.levels), n.blocks, n.birth, n.state, low)
 		for n in self.bookmarks:
 			complaint = n.complaint(self.birth)
-			if complaint or (n.top, n.levels, n.origin, n.held) != (0, 1, 0, 0):
+			if complaint or (n.top, n.levels, n.held) != (0, 1, 0):
 				raise Lost(f"the {complaint or 'tree'} of bookmark {n.name} makes no sense")
+			self.base_of(n)
 			if not n.name_good():
 				self.report(f"the name of a bookmark of snapshot {n.number} is not acceptable")
 		if self.bookmarks and not self.incompatible & HAS_BOOKMARKS:
 			self.report("it has bookmarks, and its features do not say so")
-		if len({n.name for n in self.bookmarks}) < len(self.bookmarks):
+		if len({(n.origin, n.name) for n in self.bookmarks}) < len(self.bookmarks):
 			self.report("a bookmark's name is there twice")
-		names = [n.name for n in self.snapshots if n.state == ALIVE]
+		names = [(n.origin, n.name) for n in self.snapshots if n.state == ALIVE]
 		if len(set(names)) < len(names):
 			self.report("a snapshot's name is there twice")
+		of_clones = any(n.origin for n in self.snapshots + self.bookmarks if n.in_line())
+		if of_clones and not self.incompatible & HAS_LINES:
+			self.report("a clone has snapshots or bookmarks, and its page does not say so")
+
+	def base_of(self, n):
+		"""The number of what it, or the line that it is of, goes on from; 0: nothing."""
+		if not n.in_line() or not n.origin:
+			return n.origin
+		clone = next((c for c in self.snapshots if c.number == n.origin), None)
+		good = clone and (clone.state == CLONED or (clone.state == LEFT and n.state == DYING))
+		if not good or not 0 < clone.origin < n.number:
+			raise Lost(f"snapshot {n.number} is of volume {n.origin}, which has none")
+		return clone.origin
 
 	def verify_clones(self):
 		"""Those of the list are those that there are."""
@@ -1160,13 +1179,18 @@ class Partition:
 	# invariants
 
 	def verify(self):
-		for n in self.clones.values():
-			self.in_memory = n.tree.in_memory()
-			top = n.base.tree.top if n.base.tree.levels == n.tree.levels else 0
-			self.visit_clone(n, n.tree.levels - 1, 0, n.tree.top, top)
-		line = [n.tree for n in self.snapshots if n.state != LEFT] + [self.head]
-		for volumes in [line, [self.list]] + [[n.tree] for n in self.snapshots if n.state == LEFT]:
-			self.walk(volumes)
+		ends = {0: self.head, **{n.number: n.tree for n in self.clones.values()}}
+		ends.update({n.number: n.tree for n in self.snapshots if n.state == LEFT})
+		lines = {number: [] for number in ends}
+		for n in self.snapshots:
+			if n.in_line():
+				lines[n.origin].append(n.tree)
+		for number, n in self.clones.items():
+			for tree in lines[number] + [n.tree]:
+				self.verify_shared(tree, n.base.tree)
+		for number, members in lines.items():
+			self.walk(members + [ends[number]])
+		self.walk([self.list])
 		self.verify_references()
 		self.verify_blocks()
 		self.verify_counts()
@@ -1194,7 +1218,8 @@ class Partition:
 		if b and any(tree.alive and tree.birth < b.birth for tree in volumes):
 			self.report(f"id {number} is younger than a snapshot that refers to it")
 		still = tuple(tree for tree in volumes if tree.has(number))
-		return [(still, number)] if still else []
+		shared = tuple(tree for tree in volumes if tree.alive and not tree.has(number))
+		return ([(still, number)] if still else []) + ([(shared, 0)] if shared else [])
 
 	def visit(self, level, index, members):
 		"""One place in volumes of a line: in which volumes it has which id. Level -1: an address."""
@@ -1218,29 +1243,31 @@ class Partition:
 			below = [m for volumes, page in groups for m in self.having(volumes, page[i], level > 0)]
 			self.visit(level - 1, index * VOLUME_SLOTS + i, below)
 
-	def visit_clone(self, n, level, index, number, origin):
-		"""A place of a clone, and what its origin has there. What is not its own is counted there."""
+	def verify_shared(self, tree, base):
+		"""Of a clone, or a snapshot of one: what it has of its origin, that has in the same place."""
+		self.in_memory = tree.in_memory()
+		top = base.top if base.levels == tree.levels else 0
+		if tree.alive:
+			self.visit_shared((tree, base), tree.levels - 1, 0, tree.top, top)
+
+	def visit_shared(self, trees, level, index, number, origin):
+		tree, base = trees
 		b = self.table.get(number)
-		shared = b and b.birth < n.tree.low
-		if number >> 48 or number >= self.root.id_end or (number % 2 and level >= 0):
-			self.report(f"a slot of a clone refers to id {number}")
-			return
+		shared = b and b.birth < tree.low
 		if shared and number != origin:
 			self.report(f"id {number} is older than a clone, whose origin does not have it")
-		if number and not shared:
-			self.refer((n.tree,), number, level, index, None)
-		page = self.page_of_clone(n, level, index, 0 if shared else number) if level >= 0 else None
+		page = self.page_of_clone(tree, level, index, 0 if shared else number) if level >= 0 else None
 		if not page:
 			return
-		theirs = self.page_of_origin(n.base.tree, level, index)
+		theirs = self.page_of_origin(base, level, index)
 		places = {i for i, slot in enumerate(page) if slot} | self.in_memory.get((level, index), set())
 		for i in sorted(places):
-			self.visit_clone(n, level - 1, index * VOLUME_SLOTS + i, page[i], theirs[i])
+			self.visit_shared(trees, level - 1, index * VOLUME_SLOTS + i, page[i], theirs[i])
 
-	def page_of_clone(self, n, level, index, number):
+	def page_of_clone(self, tree, level, index, number):
 		"""One that is its own, or that the log changed."""
-		page = n.tree.pages.get((level, index))
-		return page or (self.read_volume_page(n.tree, number) if number else None)
+		page = tree.pages.get((level, index))
+		return page or (self.read_volume_page(tree, number) if number else None)
 
 	def page_of_origin(self, tree, level, index):
 		if level == tree.levels and index == 0:
@@ -1360,6 +1387,11 @@ class Partition:
 	def alive(self):
 		return [n for n in self.snapshots if n.state == ALIVE and self.opened]
 
+	def volume_name(self, n):
+		"""Of what a snapshot or a bookmark is of."""
+		clone = self.clones.get(n.origin)
+		return clone.name if clone else self.name
+
 	def extract(self, snapshot, path):
 		"""The volume, as a sparse file. What does not match its checksum stays a hole; it was told."""
 		tree = snapshot.tree if snapshot else self.head
@@ -1404,7 +1436,8 @@ class Partition:
 
 
 def snapshot_json(partition, n, keys):
-	about = {"name": n.name, "number": n.number, "state": STATES[n.state], "created_s": n.created,
+	about = {"name": n.name, "volume": partition.volume_name(n) if n.in_line() else n.name,
+		"number": n.number, "state": STATES[n.state], "created_s": n.created,
 		"held": bool(n.held), "volume_blocks": n.blocks, "origin": n.origin}
 	if n.state in (ALIVE, CLONED):
 		about["map"] = [dict(zip(keys, m)) for m in partition.mapping(n.tree)]
@@ -1434,14 +1467,15 @@ def print_text(pool, with_map):
 		print_map(p.mapping() if with_map else ())
 		for n in p.snapshots:
 			about = f"number {n.number}, {STATES[n.state]}, volume_blocks {n.blocks}"
-			print(f"snapshot {p.name}@{n.name}: {about}, created {n.created}")
+			print(f"snapshot {p.volume_name(n)}@{n.name}: {about}, created {n.created}")
 			print_map(p.mapping(n.tree) if with_map and n.state == ALIVE else ())
 		for n in p.all_clones():
-			about = f"number {n.number}, volume_blocks {n.blocks}, of {p.name}@{n.base.name}"
+			origin = f"{p.volume_name(n.base)}@{n.base.name}"
+			about = f"number {n.number}, volume_blocks {n.blocks}, of {origin}"
 			print(f"clone {n.name}: {about}, created {n.created}")
 			print_map(p.mapping(n.tree) if with_map else ())
 		for n in p.bookmarks:
-			print(f"bookmark {p.name}#{n.name}: number {n.number}, guid {n.guid:016x}")
+			print(f"bookmark {p.volume_name(n)}#{n.name}: number {n.number}, guid {n.guid:016x}")
 	for found in pool.report.found:
 		where = f"{found['partition']}: " if found["partition"] else ""
 		place = f" (block {found['block']})" if found["block"] is not None else ""
@@ -1454,8 +1488,8 @@ def find(pool, name):
 	for p in pool.partitions:
 		if p.name == name and not is_snapshot:
 			return p, None
-		for n in p.alive() if p.name == name else ():
-			if n.name == snapshot:
+		for n in p.alive():
+			if p.volume_name(n) == name and n.name == snapshot:
 				return p, n
 		for n in p.all_clones():
 			if n.name == name and not is_snapshot:

@@ -198,8 +198,9 @@ enum {
 	PARTITION_CLONES = 1 << 2,    /* it has clones, or had some */
 	PARTITION_BOOKMARKS = 1 << 3, /* it has bookmarks, or had some */
 	PARTITION_PROMOTING = 1 << 4, /* a clone is being promoted: see struct fmt_promotion */
+	PARTITION_LINES = 1 << 5,     /* a clone of it has snapshots or bookmarks, or had some */
 	PARTITION_INCOMPATIBLE_KNOWN = PARTITION_SNAPSHOTS | PARTITION_RECEIVING | PARTITION_CLONES |
-				       PARTITION_BOOKMARKS | PARTITION_PROMOTING,
+				       PARTITION_BOOKMARKS | PARTITION_PROMOTING | PARTITION_LINES,
 };
 
 /* How far a stream has come that is received into the volume; guid 0: none is. */
@@ -492,7 +493,11 @@ struct fmt_snapshot {
 	uint8_t state;
 	uint8_t held; /* 1: it is not destroyed */
 	uint8_t zero[2];
-	struct fmt_volume volume; /* origin, of what is LEFT or a CLONE: the snapshot that it began as; else 0 */
+	/*
+	 * Its origin: of what is LEFT or a CLONE the snapshot that it began as. Of a snapshot or a bookmark the
+	 * clone that it is of; 0: it is of the partition's own volume.
+	 */
+	struct fmt_volume volume;
 	le64 created_s;           /* seconds since 1970 */
 	le64 guid;                /* the same wherever the snapshot is received; 0: taken before there were any */
 	le64 zero1;

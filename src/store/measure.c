@@ -37,11 +37,11 @@ static int birth_of(struct store *s, uint64_t id, uint32_t *birth)
 	return 0;
 }
 
-/* A page that the head has as well may have changed there in memory: it will get an id of its own. */
+/* A page that the head, or a clone, has as well may have changed there in memory: it will get an id of its own. */
 static bool has_changed(struct walk *w, unsigned level, uint64_t index)
 {
 	struct page_key key = tree_key(w->other, level, index);
-	return w->other == VOLUME_HEAD && tree_page_dirty(w->s, &key);
+	return tree_is_written(w->s, w->other) && tree_page_dirty(w->s, &key);
 }
 
 static int walk_page(struct walk *w, unsigned level, uint64_t index);
@@ -87,20 +87,21 @@ static int walk_tree(struct walk *w, const struct snapshot *n)
 	return error ? error : walk_slot(w, n->volume.levels, 0, n->volume.root, other);
 }
 
-/* n->sizes.gone and .used. Of what the head has in place of it only what is its own is looked at. */
+/* n->sizes.gone and .used. Of what a written volume has in place of it only what is its own is looked at. */
 static int compare(struct store *s, struct snapshot *n)
 {
 	uint32_t low = snap_shared_below(s, n), heir = snap_heir(s, n);
+	bool is_written = tree_is_written(s, heir);
 	struct walk w = {.s = s, .volume = n->number, .other = heir, .own_low = low};
 	if (n->sizes.heir == heir && n->sizes.heir_low == low)
 		return 0;
-	w.low = heir == VOLUME_HEAD ? low : 0;
+	w.low = is_written ? low : 0;
 	int error = walk_tree(&w, n);
 	if (error)
 		return error;
 	n->sizes.gone = w.blocks;
 	n->sizes.used = w.own;
-	n->sizes.heir = heir == VOLUME_HEAD ? 0 : heir;
+	n->sizes.heir = is_written ? 0 : heir;
 	n->sizes.heir_low = low;
 	return 0;
 }
@@ -121,15 +122,19 @@ static int look_back(struct store *s, struct snapshot *n)
 	return 0;
 }
 
-/* n->sizes.referenced; `before` is known, and NULL for the oldest. */
+/* n->sizes.referenced; `before` is known, and NULL for the oldest of a line: that is looked at as a whole. */
 static int add_up(struct store *s, struct snapshot *before, struct snapshot *n)
 {
-	int error = n->sizes.is_referenced_known ? 0 : look_back(s, n);
-	if (!error && !n->sizes.is_referenced_known && before)
+	struct walk all = {.s = s, .volume = n->number};
+	if (n->sizes.is_referenced_known)
+		return 0;
+	int error = before ? look_back(s, n) : walk_tree(&all, n);
+	if (!error && before)
 		error = compare(s, before);
-	if (error || n->sizes.is_referenced_known)
+	if (error)
 		return error;
-	n->sizes.referenced = n->sizes.written + (before ? before->sizes.referenced - before->sizes.gone : 0);
+	n->sizes.referenced =
+		before ? n->sizes.written + before->sizes.referenced - before->sizes.gone : all.blocks;
 	n->sizes.is_referenced_known = true;
 	return 0;
 }
@@ -140,7 +145,7 @@ int snap_measure(struct store *s, struct snapshot *n, struct store_snapshot_size
 	struct snapshot *before = NULL;
 	int error = 0;
 	for (unsigned i = 0; i < l->count && before != n && !error; i++) {
-		if (l->list[i]->state != SNAPSHOT_ALIVE)
+		if (l->list[i]->state != SNAPSHOT_ALIVE || snap_line(l->list[i]) != snap_line(n))
 			continue;
 		error = add_up(s, before, l->list[i]);
 		before = l->list[i];
@@ -185,15 +190,6 @@ static int walk_clone_page(struct walk *w, unsigned level, uint64_t index)
 	return error;
 }
 
-int snap_measure_clone(struct store *s, struct snapshot *n, uint64_t *blocks)
-{
-	const struct volume *v = &n->volume;
-	struct walk w = {.s = s, .volume = n->number, .low = snap_shared_below(s, n)};
-	int error = walk_clone_slot(&w, v->levels, 0, v->levels == v->placed_levels ? v->root : 0);
-	*blocks = w.blocks;
-	return error;
-}
-
 static bool is_among(const uint32_t *numbers, size_t count, uint32_t number)
 {
 	for (size_t i = 0; i < count; i++) {
@@ -203,19 +199,18 @@ static bool is_among(const uint32_t *numbers, size_t count, uint32_t number)
 	return false;
 }
 
-/* Each block counts where it is for the last time, unless it was born before one that stays. */
-int snap_freed(struct store *s, const uint32_t *numbers, size_t count, uint64_t *blocks)
+/* Of a line. Each block counts where it is for the last time, unless it was born before one that stays. */
+static int count_freed(struct store *s, uint32_t line, const uint32_t *numbers, size_t count, uint64_t *blocks)
 {
 	const struct snapshots *l = &s->trees.snapshots;
-	uint32_t low = 0;
+	uint32_t low = snap_based_below(s, line);
 	int error = 0;
-	*blocks = 0;
 	for (unsigned i = 0; i < l->count && !error; i++) {
 		const struct snapshot *n = l->list[i];
 		struct walk w = {.s = s, .volume = n->number, .other = snap_heir(s, n), .low = low};
-		if (n->state != SNAPSHOT_ALIVE)
+		if (n->state != SNAPSHOT_ALIVE || snap_line(n) != line)
 			continue;
-		if (!is_among(numbers, count, n->number)) {
+		if (numbers && !is_among(numbers, count, n->number)) {
 			low = n->volume.birth + 1;
 			continue;
 		}
@@ -223,4 +218,25 @@ int snap_freed(struct store *s, const uint32_t *numbers, size_t count, uint64_t 
 		*blocks += w.blocks;
 	}
 	return error;
+}
+
+int snap_freed(struct store *s, const uint32_t *numbers, size_t count, uint64_t *blocks)
+{
+	const struct snapshots *l = &s->trees.snapshots;
+	*blocks = 0;
+	int error = count_freed(s, VOLUME_HEAD, numbers, count, blocks);
+	for (unsigned i = 0; i < l->count && !error; i++) {
+		if (l->list[i]->state == SNAPSHOT_CLONE)
+			error = count_freed(s, l->list[i]->number, numbers, count, blocks);
+	}
+	return error;
+}
+
+int snap_measure_clone(struct store *s, struct snapshot *n, uint64_t *blocks)
+{
+	const struct volume *v = &n->volume;
+	struct walk w = {.s = s, .volume = n->number, .low = snap_based_below(s, n->number)};
+	int error = walk_clone_slot(&w, v->levels, 0, v->levels == v->placed_levels ? v->root : 0);
+	*blocks = w.blocks;
+	return error ? error : count_freed(s, n->number, NULL, 0, blocks);
 }

@@ -20,21 +20,49 @@ enum {
 
 /* -- who there is -- */
 
-struct snapshot *snap_find(struct store *s, const char *name)
+static bool is_in_line(const struct snapshot *n)
+{
+	return n->state == SNAPSHOT_ALIVE || n->state == SNAPSHOT_DYING;
+}
+
+uint32_t snap_line(const struct snapshot *n)
+{
+	return n->volume.origin ? (uint32_t)n->volume.origin : VOLUME_HEAD;
+}
+
+static bool is_of_line(const struct snapshot *n, uint32_t line)
+{
+	return is_in_line(n) && snap_line(n) == line;
+}
+
+struct snapshot *snap_base(const struct store *s, uint32_t line)
+{
+	const struct snapshot *clone = line == VOLUME_HEAD ? NULL : tree_snapshot(s, line);
+	return clone ? tree_snapshot(s, clone->volume.origin) : NULL;
+}
+
+uint32_t snap_based_below(const struct store *s, uint32_t line)
+{
+	const struct snapshot *base = snap_base(s, line);
+	return base ? base->volume.birth + 1 : 0;
+}
+
+struct snapshot *snap_find(struct store *s, uint32_t line, const char *name)
 {
 	const struct snapshots *l = &s->trees.snapshots;
 	for (unsigned i = l->count; i-- > 0;) {
-		if (l->list[i]->state == SNAPSHOT_ALIVE && strcmp(l->list[i]->name, name) == 0)
+		const struct snapshot *n = l->list[i];
+		if (n->state == SNAPSHOT_ALIVE && snap_line(n) == line && strcmp(n->name, name) == 0)
 			return l->list[i];
 	}
 	return NULL;
 }
 
-struct snapshot *snap_youngest(struct store *s)
+struct snapshot *snap_youngest(const struct store *s, uint32_t line)
 {
 	const struct snapshots *l = &s->trees.snapshots;
 	for (unsigned i = l->count; i-- > 0;) {
-		if (l->list[i]->state == SNAPSHOT_ALIVE)
+		if (l->list[i]->state == SNAPSHOT_ALIVE && snap_line(l->list[i]) == line)
 			return l->list[i];
 	}
 	return NULL;
@@ -57,67 +85,88 @@ void snap_let(struct store *s, struct snapshot *n)
 		store_changed(s);
 }
 
-static bool is_in_line(const struct snapshot *n)
-{
-	return n->state == SNAPSHOT_ALIVE || n->state == SNAPSHOT_DYING;
-}
-
-struct snapshot *snap_before_head(const struct store *s)
+struct snapshot *snap_before(const struct store *s, uint32_t line)
 {
 	const struct snapshots *l = &s->trees.snapshots;
 	for (unsigned i = l->count; i-- > 0;) {
-		if (is_in_line(l->list[i]))
+		if (is_of_line(l->list[i], line))
 			return l->list[i];
 	}
 	return NULL;
 }
 
+/* What a volume that is written shares, with the last of its line, or with what the line goes on from. */
+static uint32_t line_shared_below(const struct store *s, uint32_t line)
+{
+	const struct snapshot *n = snap_youngest(s, line);
+	return n ? n->volume.birth + 1 : snap_based_below(s, line);
+}
+
 uint32_t snap_shared_below(const struct store *s, const struct snapshot *n)
 {
 	const struct snapshots *l = &s->trees.snapshots;
-	const struct snapshot *before = is_in_line(n) ? NULL : tree_snapshot(s, n->volume.origin);
-	for (unsigned i = 0; i < l->count && is_in_line(n) && l->list[i] != n; i++)
-		before = l->list[i]->state == SNAPSHOT_ALIVE ? l->list[i] : before;
+	const struct snapshot *before =
+		is_in_line(n) ? snap_base(s, snap_line(n)) : tree_snapshot(s, n->volume.origin);
+	if (n->state == SNAPSHOT_CLONE)
+		return line_shared_below(s, n->number);
+	for (unsigned i = 0; i < l->count && is_in_line(n) && l->list[i] != n; i++) {
+		if (l->list[i]->state == SNAPSHOT_ALIVE && snap_line(l->list[i]) == snap_line(n))
+			before = l->list[i];
+	}
 	return before ? before->volume.birth + 1 : 0;
 }
 
 uint32_t snap_follower(const struct store *s, const struct snapshot *n, uint32_t behind)
 {
 	const struct snapshots *l = &s->trees.snapshots;
-	for (unsigned i = 0; is_in_line(n) && i < l->count; i++) {
-		if (l->list[i]->number > behind && is_in_line(l->list[i]))
+	if (!is_in_line(n) || behind == snap_line(n))
+		return 0;
+	for (unsigned i = 0; i < l->count; i++) {
+		if (l->list[i]->number > behind && is_of_line(l->list[i], snap_line(n)))
 			return l->list[i]->number;
 	}
-	return is_in_line(n) ? VOLUME_HEAD : 0;
+	return snap_line(n);
 }
 
 uint32_t snap_heir(const struct store *s, const struct snapshot *n)
 {
 	const struct snapshots *l = &s->trees.snapshots;
 	for (unsigned i = 0; is_in_line(n) && i < l->count; i++) {
-		if (l->list[i]->number > n->number && l->list[i]->state == SNAPSHOT_ALIVE)
+		if (l->list[i]->number > n->number && l->list[i]->state == SNAPSHOT_ALIVE &&
+		    snap_line(l->list[i]) == snap_line(n))
 			return l->list[i]->number;
 	}
-	return is_in_line(n) ? VOLUME_HEAD : 0;
+	return is_in_line(n) ? snap_line(n) : 0;
 }
 
-static uint32_t bookmarked_below(const struct store *s)
+static struct snapshot *last_bookmark(const struct store *s, uint32_t line)
 {
 	const struct snapshots *b = &s->trees.bookmarks;
-	return b->count ? b->list[b->count - 1]->volume.birth + 1 : 0;
+	for (unsigned i = b->count; i-- > 0;) {
+		if (snap_line(b->list[i]) == line)
+			return b->list[i];
+	}
+	return NULL;
+}
+
+static void note_line(struct store *s, uint32_t line)
+{
+	const struct snapshot *mark = last_bookmark(s, line);
+	uint32_t shared = line_shared_below(s, line), marked = mark ? mark->volume.birth + 1 : 0;
+	tree_share_below(s, tree_volume(s, line), shared, MAX_OF(shared, marked));
 }
 
 static void note_sharing(struct store *s)
 {
 	const struct snapshots *l = &s->trees.snapshots;
-	const struct snapshot *n = snap_youngest(s);
 	for (unsigned i = 0; i < l->count; i++) {
 		struct volume *v = &l->list[i]->volume;
-		v->shared_below = l->list[i]->state == SNAPSHOT_CLONE ? snap_shared_below(s, l->list[i]) : 0;
-		v->known_below = v->shared_below;
+		if (l->list[i]->state == SNAPSHOT_CLONE)
+			note_line(s, l->list[i]->number);
+		else
+			v->shared_below = v->known_below = 0;
 	}
-	uint32_t shared = n ? n->volume.birth + 1 : 0;
-	tree_share_below(s, &s->trees.volume[VOLUME_HEAD], shared, MAX_OF(shared, bookmarked_below(s)));
+	note_line(s, VOLUME_HEAD);
 }
 
 static struct snapshots *list_of(struct store *s, const struct snapshot *n)
@@ -162,21 +211,20 @@ static void take_out(struct store *s, const struct snapshot *n)
 
 /* -- bookmarks -- */
 
-struct snapshot *snap_find_bookmark(const struct store *s, const char *name)
+struct snapshot *snap_find_bookmark(const struct store *s, uint32_t line, const char *name)
 {
 	const struct snapshots *b = &s->trees.bookmarks;
 	for (unsigned i = 0; i < b->count; i++) {
-		if (strcmp(b->list[i]->name, name) == 0)
+		if (snap_line(b->list[i]) == line && strcmp(b->list[i]->name, name) == 0)
 			return b->list[i];
 	}
 	return NULL;
 }
 
-struct snapshot *snap_younger_bookmark(const struct store *s, const struct snapshot *n)
+struct snapshot *snap_younger_bookmark(const struct store *s, uint32_t line, const struct snapshot *n)
 {
-	const struct snapshots *b = &s->trees.bookmarks;
-	struct snapshot *last = b->count ? b->list[b->count - 1] : NULL;
-	return last && last->number > n->number ? last : NULL;
+	struct snapshot *last = last_bookmark(s, line);
+	return last && (!n || last->number > n->number) ? last : NULL;
 }
 
 /* -- clones -- */
@@ -263,11 +311,13 @@ static bool is_sane(const struct store *s, const struct fmt_snapshot *f)
 	/* A clone that was destroyed has changed since it was made. */
 	bool at_once = birth == number - SNAPSHOT_FIRST,
 	     later = f->state == SNAPSHOT_LEFT && birth + SNAPSHOT_FIRST > number;
+	bool began = f->state == SNAPSHOT_LEFT || f->state == SNAPSHOT_CLONE;
 	return number >= SNAPSHOT_FIRST && number <= SNAPSHOT_LAST && (at_once || later) &&
 	       birth < s->checkpoint.birth && f->state >= SNAPSHOT_ALIVE && f->state <= SNAPSHOT_BOOKMARK &&
 	       f->held <= 1 && levels >= 1 && levels <= VOLUME_LEVELS_MAX && root % 2 == 0 &&
 	       root <= FMT_ID_MASK && le64_get(f->volume.blocks) <= STORE_VOLUME_BLOCKS_MAX &&
-	       le64_get(f->volume.origin) < number && f->name[SNAPSHOT_NAME_MAX] == 0;
+	       le64_get(f->volume.origin) < (began ? number : SNAPSHOT_LAST + 1) &&
+	       f->name[SNAPSHOT_NAME_MAX] == 0;
 }
 
 static int load_slot(struct store *s, const struct fmt_snapshot *f, unsigned slot)
@@ -275,8 +325,7 @@ static int load_slot(struct store *s, const struct fmt_snapshot *f, unsigned slo
 	struct snapshot *n = is_sane(s, f) ? tree_snapshot(s, le32_get(f->number)) : NULL;
 	bool clone = f->state == SNAPSHOT_CLONE, bookmark = f->state == SNAPSHOT_BOOKMARK;
 	bool known = n && n->slot == NO_SLOT && n->volume.blocks == le64_get(f->volume.blocks);
-	if (!is_sane(s, f) || (clone ? !known : n != NULL && !bookmark) ||
-	    (bookmark && (le64_get(f->volume.root) || le64_get(f->volume.origin))))
+	if (!is_sane(s, f) || (clone ? !known : n != NULL && !bookmark) || (bookmark && le64_get(f->volume.root)))
 		return -LCPFS_E_CORRUPT;
 	if (!clone)
 		n = make_room(bookmark ? &s->trees.bookmarks : &s->trees.snapshots) ? NULL : calloc(1, sizeof(*n));
@@ -375,19 +424,28 @@ static int check_end(struct store *s)
 	return error;
 }
 
+/* Is there a line that it can be of? What is DYING may outlive its clone. */
+static bool has_line(const struct store *s, const struct snapshot *n)
+{
+	const struct snapshot *clone = tree_snapshot(s, n->volume.origin), *base = snap_base(s, snap_line(n));
+	bool goes_on = clone && (clone->state == SNAPSHOT_CLONE ||
+				 (clone->state == SNAPSHOT_LEFT && n->state == SNAPSHOT_DYING));
+	return !n->volume.origin || (goes_on && base && base->number < n->number);
+}
+
 /* A clone's is ALIVE as long as there is the clone. What is LEFT is freed down to its own. */
 static int check_origin(const struct store *s, const struct snapshot *n)
 {
 	const struct snapshot *origin = tree_snapshot(s, n->volume.origin);
 	bool good = n->state == SNAPSHOT_CLONE  ? n->slot != NO_SLOT && origin && origin->state == SNAPSHOT_ALIVE
 		    : n->state == SNAPSHOT_LEFT ? origin != NULL
-						: origin || !n->volume.origin;
+						: has_line(s, n);
 	return good ? 0 : -LCPFS_E_CORRUPT;
 }
 
 int snap_load(struct store *s)
 {
-	const struct snapshots *l = &s->trees.snapshots;
+	const struct snapshots *l = &s->trees.snapshots, *marks = &s->trees.bookmarks;
 	struct fmt_snapshots *b = malloc(sizeof(*b));
 	int error = b ? load_pairs(s, b) : -LCPFS_E_NOMEM;
 	free(b);
@@ -395,6 +453,8 @@ int snap_load(struct store *s)
 		error = check_end(s);
 	for (unsigned i = 0; i < l->count && !error; i++)
 		error = check_origin(s, l->list[i]);
+	for (unsigned i = 0; i < marks->count && !error; i++)
+		error = check_origin(s, marks->list[i]);
 	if (!error && snap_clones(s, NULL) > CLONES_MAX)
 		error = -LCPFS_E_CORRUPT;
 	if (!error)
@@ -408,7 +468,7 @@ int snap_load(struct store *s)
 struct change {
 	struct snapshot *n;
 	uint8_t state;               /* NONE: it is taken out */
-	const struct snapshot *back; /* the head becomes this tree; or NULL */
+	const struct snapshot *back; /* the volume of its line becomes this tree; or NULL */
 	bool exchanges;              /* n is a clone: the head becomes its tree, and it becomes the head's */
 	bool adds;
 	struct page *page;
@@ -481,20 +541,31 @@ static void apply(struct store *s, const struct change *c)
 	note_sharing(s);
 }
 
-/* That it begins, or ends. */
-static void tell_clone(struct record *record, const struct change *c)
+/* Which tree a volume is from now on. NULL: there is no such clone any more. */
+static void tell_tree(struct record *record, uint32_t volume, const struct volume *v)
 {
-	const struct volume *v = &c->n->volume;
-	bool begins = (c->adds && c->state == SNAPSHOT_CLONE) || c->exchanges;
-	if (!begins && (c->n->state != SNAPSHOT_CLONE || c->state != SNAPSHOT_LEFT))
-		return;
-	log_tell(record,
-		 &(struct entry){.kind = ENTRY_CLONE,
-				 .id = begins ? v->root : 0,
-				 .volume = c->n->number,
-				 .level = begins ? v->levels : 0,
-				 .length = begins ? (uint64_t)v->blocks : 0},
-		 NULL);
+	struct entry e = {.kind = volume == VOLUME_HEAD ? ENTRY_VOLUME : ENTRY_CLONE, .volume = volume};
+	if (v) {
+		e.id = v->root;
+		e.level = v->levels;
+		e.length = volume == VOLUME_HEAD ? 0 : (uint64_t)v->blocks;
+	}
+	log_tell(record, &e, NULL);
+}
+
+static void tell_trees(const struct store *s, struct record *record, const struct change *c)
+{
+	const struct snapshot *n = c->n;
+	if (c->exchanges)
+		tell_tree(record, VOLUME_HEAD, &s->trees.volume[VOLUME_HEAD]);
+	if (c->back && snap_line(c->back) == VOLUME_HEAD)
+		tell_tree(record, VOLUME_HEAD, &s->trees.volume[VOLUME_HEAD]);
+	else if (c->back)
+		tell_tree(record, snap_line(c->back), &tree_snapshot(s, snap_line(c->back))->volume);
+	else if (c->exchanges || (c->adds && c->state == SNAPSHOT_CLONE))
+		tell_tree(record, n->number, &n->volume);
+	else if (n->state == SNAPSHOT_CLONE && c->state == SNAPSHOT_LEFT)
+		tell_tree(record, n->number, NULL);
 }
 
 /* Both trees lie in the log, and they share what the same snapshot has. */
@@ -529,7 +600,7 @@ static int put_pair(struct store *s, void *context, struct need *need)
 		return -LCPFS_E_CORRUPT;
 	error = table_modify(s, table);
 	if (!error && c->back) {
-		error = tree_become(s, VOLUME_HEAD, c->back->volume.root, c->back->volume.levels);
+		error = tree_become(s, snap_line(c->back), c->back->volume.root, c->back->volume.levels);
 		need->kind = NEED_HELD; /* that somebody has read what he reads */
 	}
 	if (!error && c->exchanges) {
@@ -558,14 +629,7 @@ static int put_pair(struct store *s, void *context, struct need *need)
 	}
 	if (error)
 		return store_contradiction(s);
-	if (c->back || c->exchanges)
-		log_tell(record,
-			 &(struct entry){.kind = ENTRY_VOLUME,
-					 .id = s->trees.volume[VOLUME_HEAD].root,
-					 .volume = VOLUME_HEAD,
-					 .level = s->trees.volume[VOLUME_HEAD].levels},
-			 NULL);
-	tell_clone(record, c);
+	tell_trees(s, record, c);
 	apply(s, c);
 	return 0;
 }
@@ -906,7 +970,9 @@ int snap_unit(struct store *s)
 void snap_audit(const struct store *s)
 {
 	const struct snapshots *l = &s->trees.snapshots;
-	uint32_t below = 0;
+	const struct volume *head = &s->trees.volume[VOLUME_HEAD];
+	const struct snapshot *mark = last_bookmark(s, VOLUME_HEAD);
+	uint32_t marked = mark ? mark->volume.birth + 1 : 0;
 	for (unsigned i = 0; i < l->count; i++) {
 		const struct snapshot *n = l->list[i];
 		CHECK(!i || l->list[i - 1]->number < n->number); /* N1 */
@@ -917,9 +983,7 @@ void snap_audit(const struct store *s)
 			    : n->volume.levels == n->volume.placed_levels); /* N2 */
 		CHECK(n->volume.shared_below ==
 		      (clone && n->slot != NO_SLOT ? snap_shared_below(s, n) : 0)); /* N3 */
-		if (n->state == SNAPSHOT_ALIVE)
-			below = n->volume.birth + 1;
 	}
-	CHECK(below == s->trees.volume[VOLUME_HEAD].shared_below);                             /* N3 */
-	CHECK(MAX_OF(below, bookmarked_below(s)) == s->trees.volume[VOLUME_HEAD].known_below); /* N4 */
+	CHECK(head->shared_below == line_shared_below(s, VOLUME_HEAD)); /* N3 */
+	CHECK(head->known_below == MAX_OF(head->shared_below, marked)); /* N4 */
 }

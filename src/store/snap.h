@@ -24,6 +24,11 @@
  * what a rollback does with the head: in one record it is LEFT. Its tree stands where the head's does, in the root
  * and in records; in the list is what it is called, and what it began as.
  *
+ * Snapshots of a clone are a line of their own, which ends with the clone. All that is said above holds within a
+ * line. It goes on from the clone's origin, its base: what was born up to that is the base's affair, and what is
+ * born later nobody has outside of the line, but for clones that begin in it. So lines never look at each other.
+ * A line is known by the number of the volume that it ends with: VOLUME_HEAD, or the clone's.
+ *
  * A bookmark is what is noted of a snapshot: its name, guid and birth. What changed since can be told without the
  * snapshot, by births: what has not changed since was born before. So as long as there is a bookmark, what the
  * head has and was born before gets another id where it changes, also where no snapshot has it, and so do the
@@ -50,21 +55,28 @@
 int snap_load(struct store *s) MUST_CHECK;
 void snap_free(struct store *s);
 
+/* -- lines -- */
+
+uint32_t snap_line(const struct snapshot *n); /* of one that is ALIVE or DYING, or of a bookmark */
+/* The snapshot that the line goes on from. NULL: it is the head's. */
+struct snapshot *snap_base(const struct store *s, uint32_t line);
+uint32_t snap_based_below(const struct store *s, uint32_t line); /* what the base has was born before that; or 0 */
+
 /* Of those that are ALIVE. NULL: there is none. */
-struct snapshot *snap_find(struct store *s, const char *name);
-struct snapshot *snap_youngest(struct store *s);
+struct snapshot *snap_find(struct store *s, uint32_t line, const char *name);
+struct snapshot *snap_youngest(const struct store *s, uint32_t line);
 /* It is not freed before snap_let. */
 struct snapshot *snap_hold(struct store *s, uint32_t number);
 void snap_let(struct store *s, struct snapshot *n);
 
 /* -- bookmarks: what is noted of a snapshot stays, when it is gone -- */
 
-struct snapshot *snap_find_bookmark(const struct store *s, const char *name);
+struct snapshot *snap_find_bookmark(const struct store *s, uint32_t line, const char *name);
 /* Lists `n`, as snap_add does. */
 int snap_bookmark(struct store *s, struct snapshot *n) MUST_CHECK;
 int snap_forget_bookmark(struct store *s, struct snapshot *n) MUST_CHECK; /* and frees it */
-/* One that is younger than this; NULL: there is none. */
-struct snapshot *snap_younger_bookmark(const struct store *s, const struct snapshot *n);
+/* One of the line that is younger than n (NULL: any); NULL: there is none. */
+struct snapshot *snap_younger_bookmark(const struct store *s, uint32_t line, const struct snapshot *n);
 
 /* -- clones -- */
 
@@ -82,22 +94,25 @@ int snap_end_clone(struct store *s, struct snapshot *n) MUST_CHECK;
 /* The clone and the head exchange their trees, in one record, and the clone is called so. Both lie in the log. */
 int snap_promote(struct store *s, struct snapshot *n, const char *name) MUST_CHECK;
 
-/* The one that the head goes on from, ALIVE or DYING. NULL: none. */
-struct snapshot *snap_before_head(const struct store *s);
+/* The last of the line, ALIVE or DYING. NULL: it has none. */
+struct snapshot *snap_before(const struct store *s, uint32_t line);
 /*
- * What n refers to and was born before this has to stay: an ALIVE one before it has it as well. Of one that is
- * LEFT, or a clone: it is the affair of the one that was rolled back to, or that it began as.
+ * What n refers to and was born before this has to stay: an ALIVE one before it in its line, or the base, has it
+ * as well. Of one that is LEFT it is the affair of the one that was rolled back to, or that it began as. Of a
+ * clone: of the youngest of its line, or of the base.
  */
 uint32_t snap_shared_below(const struct store *s, const struct snapshot *n);
-/* What followed on n with a higher number than `behind`: the next snapshot, else the head. 0: nothing did. */
+/* What followed on n in its line with a higher number than `behind`; at last what the line ends with. 0: nothing.
+ */
 uint32_t snap_follower(const struct store *s, const struct snapshot *n, uint32_t behind);
 
-/* Of what follows, the first that is ALIVE, or the head: what it has stays when n goes. 0: nothing follows. */
+/* Of what follows, the first that is ALIVE, or what the line ends with: what it has stays when n goes. 0: nothing.
+ */
 uint32_t snap_heir(const struct store *s, const struct snapshot *n);
 
 /*
- * Lists `n`, which was allocated and is taken over whatever comes. `back`: in the same record the head becomes
- * that tree.
+ * Lists `n`, which was allocated and is taken over whatever comes. `back`: in the same record the volume of its
+ * line becomes that tree.
  */
 int snap_add(struct store *s, struct snapshot *n, const struct snapshot *back) MUST_CHECK;
 /* ALIVE to DYING. */
@@ -112,7 +127,7 @@ int snap_rename(struct store *s, struct snapshot *n, const char *name) MUST_CHEC
  */
 int snap_measure(struct store *s, struct snapshot *n, struct store_snapshot_sizes *sizes) MUST_CHECK;
 
-/* Blocks of a clone that its origin has not. As snap_measure. */
+/* Blocks of a clone, and of its snapshots, that its origin has not. As snap_measure. */
 int snap_measure_clone(struct store *s, struct snapshot *n, uint64_t *blocks) MUST_CHECK;
 
 /* Blocks that come free when all these go, and no other. As snap_measure. */

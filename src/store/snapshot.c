@@ -41,6 +41,7 @@ static void let_go(struct store *s)
 
 /* What a snapshot is called, and what is noted of it. */
 struct naming {
+	uint32_t line;
 	const char *name;
 	uint64_t created_s, guid;
 	bool soon;        /* durable with the next flush, which the caller does */
@@ -71,10 +72,11 @@ static int change_still(struct store *s, change_fn *fn, const struct naming *nam
 	return error || naming->soon ? error : log_flush(s);
 }
 
-static struct snapshot *head_now(const struct store *s, uint8_t state, const struct naming *naming)
+/* The volume of a line as a snapshot of it, or as what a rollback to the youngest one leaves. */
+static struct snapshot *volume_now(struct store *s, uint8_t state, const struct naming *naming)
 {
-	const struct volume *head = &s->trees.volume[VOLUME_HEAD];
-	const struct snapshot *before = snap_before_head(s);
+	const struct volume *v = tree_volume(s, naming->line);
+	uint32_t line = naming->line == VOLUME_HEAD ? 0 : naming->line;
 	struct snapshot *n = calloc(1, sizeof(*n));
 	if (!n)
 		return NULL;
@@ -82,11 +84,11 @@ static struct snapshot *head_now(const struct store *s, uint8_t state, const str
 	n->state = state;
 	n->created_s = naming->created_s;
 	n->guid = naming->guid;
-	n->volume.root = head->root;
-	n->volume.levels = n->volume.placed_levels = head->levels;
-	n->volume.blocks = head->blocks;
+	n->volume.root = v->root;
+	n->volume.levels = n->volume.placed_levels = v->levels;
+	n->volume.blocks = v->blocks;
 	n->volume.birth = s->checkpoint.birth;
-	n->volume.origin = state == SNAPSHOT_LEFT ? before->number : 0;
+	n->volume.origin = state == SNAPSHOT_LEFT ? snap_before(s, naming->line)->number : line;
 	snprintf(n->name, sizeof(n->name), "%s", naming->name);
 	return n;
 }
@@ -107,14 +109,24 @@ static int add(struct store *s, struct snapshot *n, const struct snapshot *back)
 
 static int take(struct store *s, const struct naming *naming)
 {
-	return add(s, head_now(s, SNAPSHOT_ALIVE, naming), NULL);
+	return add(s, volume_now(s, SNAPSHOT_ALIVE, naming), NULL);
+}
+
+/* Is there a volume that this line ends with? */
+static int check_line(const struct store *s, uint32_t line)
+{
+	const struct snapshot *clone = tree_snapshot(s, line);
+	bool there = line == VOLUME_HEAD || (clone && clone->state == SNAPSHOT_CLONE);
+	return there ? 0 : -LCPFS_E_NOT_FOUND;
 }
 
 static int take_once(struct store *s, const struct naming *naming)
 {
 	pthread_mutex_lock(&s->work);
 	store_lock(s);
-	int error = snap_find(s, naming->name) ? -LCPFS_E_EXISTS : change_still(s, take, naming);
+	int error = check_line(s, naming->line);
+	if (!error)
+		error = snap_find(s, naming->line, naming->name) ? -LCPFS_E_EXISTS : change_still(s, take, naming);
 	store_unlock(s);
 	pthread_mutex_unlock(&s->work);
 	return error;
@@ -133,17 +145,97 @@ static int with_room(struct store *s, change_fn *once, const struct naming *nami
 	return error;
 }
 
-int store_snapshot_as(struct store *s, const char *name, uint64_t created_s, uint64_t guid)
+int store_volume_snapshot(struct store *s, uint32_t volume, const char *name, uint64_t created_s, uint64_t guid)
 {
-	const struct naming naming = {name, created_s, guid};
+	const struct naming naming = {.line = volume, .name = name, .created_s = created_s, .guid = guid};
 	if (s->config.read_only || !store_snapshot_is_name(name))
 		return s->config.read_only ? -LCPFS_E_READ_ONLY : -LCPFS_E_INVALID;
 	return with_room(s, take_once, &naming);
 }
 
+int store_snapshot_as(struct store *s, const char *name, uint64_t created_s, uint64_t guid)
+{
+	return store_volume_snapshot(s, VOLUME_HEAD, name, created_s, guid);
+}
+
 int store_snapshot(struct store *s, const char *name, uint64_t created_s)
 {
 	return store_snapshot_as(s, name, created_s, 0);
+}
+
+/* -- bookmarks -- */
+
+static int note_bookmark(struct store *s, const struct naming *naming)
+{
+	const struct snapshot *of = snap_find(s, naming->line, naming->base);
+	struct snapshot *n = calloc(1, sizeof(*n));
+	if (!n)
+		return -LCPFS_E_NOMEM;
+	n->number = of->number;
+	n->state = SNAPSHOT_BOOKMARK;
+	n->created_s = of->created_s;
+	n->guid = of->guid;
+	n->volume.levels = n->volume.placed_levels = 1;
+	n->volume.blocks = of->volume.blocks;
+	n->volume.birth = of->volume.birth;
+	n->volume.origin = of->volume.origin;
+	snprintf(n->name, sizeof(n->name), "%s", naming->name);
+	return snap_bookmark(s, n);
+}
+
+int store_volume_bookmark(struct store *s, uint32_t volume, const char *snapshot, const char *name)
+{
+	const struct naming naming = {.line = volume, .name = name, .base = snapshot};
+	if (s->config.read_only || !store_snapshot_is_name(name))
+		return s->config.read_only ? -LCPFS_E_READ_ONLY : -LCPFS_E_INVALID;
+	pthread_mutex_lock(&s->work);
+	store_lock(s);
+	int error = snap_find_bookmark(s, volume, name) ? -LCPFS_E_EXISTS : -LCPFS_E_NOT_FOUND;
+	if (error == -LCPFS_E_NOT_FOUND && snap_find(s, volume, snapshot))
+		error = change_still(s, note_bookmark, &naming);
+	store_unlock(s);
+	pthread_mutex_unlock(&s->work);
+	return error;
+}
+
+int store_bookmark(struct store *s, const char *snapshot, const char *name)
+{
+	return store_volume_bookmark(s, VOLUME_HEAD, snapshot, name);
+}
+
+static int forget_bookmark(struct store *s, const struct naming *naming)
+{
+	return snap_forget_bookmark(s, snap_find_bookmark(s, naming->line, naming->name));
+}
+
+int store_volume_bookmark_destroy(struct store *s, uint32_t volume, const char *name)
+{
+	if (s->config.read_only)
+		return -LCPFS_E_READ_ONLY;
+	pthread_mutex_lock(&s->work);
+	store_lock(s);
+	int error = -LCPFS_E_NOT_FOUND;
+	if (snap_find_bookmark(s, volume, name))
+		error = change_still(s, forget_bookmark, &(struct naming){.line = volume, .name = name});
+	store_unlock(s);
+	pthread_mutex_unlock(&s->work);
+	return error;
+}
+
+int store_bookmark_destroy(struct store *s, const char *name)
+{
+	return store_volume_bookmark_destroy(s, VOLUME_HEAD, name);
+}
+
+/* Going back behind them ends them; NULL: all of the line. */
+static int forget_younger(struct store *s, uint32_t line, const struct snapshot *to)
+{
+	struct snapshot *n;
+	int error = 0;
+	while (!error && (n = snap_younger_bookmark(s, line, to)))
+		error = change_still(s, forget_bookmark,
+				     &(struct naming){.line = line, .name = n->name, .soon = true});
+	return error;
 }
 
 /* -- clones -- */
@@ -167,12 +259,12 @@ static struct snapshot *clone_of(const struct store *s, const struct snapshot *b
 
 static int make_clone(struct store *s, const struct naming *naming)
 {
-	return add(s, clone_of(s, snap_find(s, naming->base), naming), NULL);
+	return add(s, clone_of(s, snap_find(s, naming->line, naming->base), naming), NULL);
 }
 
 static int check_clone(struct store *s, const struct naming *naming)
 {
-	if (!snap_find(s, naming->base))
+	if (!snap_find(s, naming->line, naming->base))
 		return -LCPFS_E_NOT_FOUND;
 	if (snap_find_clone(s, naming->name))
 		return -LCPFS_E_EXISTS;
@@ -191,12 +283,18 @@ static int clone_once(struct store *s, const struct naming *naming)
 	return error;
 }
 
-int store_clone(struct store *s, const char *snapshot, const char *name, uint64_t created_s)
+int store_volume_clone(struct store *s, uint32_t volume, const char *snapshot, const char *name,
+		       uint64_t created_s)
 {
-	const struct naming naming = {.name = name, .created_s = created_s, .base = snapshot};
+	const struct naming naming = {.line = volume, .name = name, .created_s = created_s, .base = snapshot};
 	if (s->config.read_only || !store_snapshot_is_name(name))
 		return s->config.read_only ? -LCPFS_E_READ_ONLY : -LCPFS_E_INVALID;
 	return with_room(s, clone_once, &naming);
+}
+
+int store_clone(struct store *s, const char *snapshot, const char *name, uint64_t created_s)
+{
+	return store_volume_clone(s, VOLUME_HEAD, snapshot, name, created_s);
 }
 
 static int end_clone(struct store *s, const struct naming *naming)
@@ -204,16 +302,18 @@ static int end_clone(struct store *s, const struct naming *naming)
 	return snap_end_clone(s, snap_find_clone(s, naming->name));
 }
 
-/* Who comes meanwhile does not find it any more. */
+/* Who comes meanwhile does not find it any more. Its bookmarks go first. */
 static int destroy_clone(struct store *s, const char *name)
 {
 	struct snapshot *n = snap_find_clone(s, name);
 	if (!n)
 		return -LCPFS_E_NOT_FOUND;
-	if (n->clients)
-		return -LCPFS_E_BUSY;
+	if (n->clients || snap_youngest(s, n->number))
+		return n->clients ? -LCPFS_E_BUSY : -LCPFS_E_NOT_EMPTY;
 	n->ending = true;
-	int error = change_still(s, end_clone, &(struct naming){.name = name});
+	int error = forget_younger(s, n->number, NULL);
+	if (!error)
+		error = change_still(s, end_clone, &(struct naming){.name = name});
 	n->ending = n->state == SNAPSHOT_CLONE ? false : n->ending;
 	return error;
 }
@@ -287,19 +387,20 @@ int store_clone_used(struct store *s, uint32_t number, uint64_t *blocks)
 /* What the head shared with it alone may be overwritten from now on: so its pages are whole in the log before. */
 static int destroy(struct store *s, const struct naming *naming)
 {
-	return snap_kill(s, snap_find(s, naming->name));
+	return snap_kill(s, snap_find(s, naming->line, naming->name));
 }
 
-static int destroy_by_name(struct store *s, const char *name, bool flush)
+static int destroy_by_name(struct store *s, uint32_t line, const char *name, bool flush)
 {
+	const struct naming naming = {.line = line, .name = name, .soon = !flush};
 	if (s->config.read_only)
 		return -LCPFS_E_READ_ONLY;
 	pthread_mutex_lock(&s->work);
 	store_lock(s);
-	const struct snapshot *n = snap_find(s, name);
+	const struct snapshot *n = snap_find(s, line, name);
 	int error = !n ? -LCPFS_E_NOT_FOUND : snap_clones(s, n) ? -LCPFS_E_CLONED : 0;
 	if (!error)
-		error = change_still(s, destroy, &(struct naming){.name = name, .soon = !flush});
+		error = change_still(s, destroy, &naming);
 	pthread_cond_signal(&s->wake);
 	store_unlock(s);
 	pthread_mutex_unlock(&s->work);
@@ -308,58 +409,75 @@ static int destroy_by_name(struct store *s, const char *name, bool flush)
 
 int store_snapshot_destroy(struct store *s, const char *name)
 {
-	return destroy_by_name(s, name, true);
+	return destroy_by_name(s, VOLUME_HEAD, name, true);
+}
+
+int store_volume_snapshot_destroy_soon(struct store *s, uint32_t volume, const char *name)
+{
+	return destroy_by_name(s, volume, name, false);
 }
 
 int store_snapshot_destroy_soon(struct store *s, const char *name)
 {
-	return destroy_by_name(s, name, false);
+	return destroy_by_name(s, VOLUME_HEAD, name, false);
 }
 
 static int hold(struct store *s, const struct naming *naming)
 {
-	return snap_keep(s, snap_find(s, naming->name), true);
+	return snap_keep(s, snap_find(s, naming->line, naming->name), true);
 }
 
 static int release(struct store *s, const struct naming *naming)
 {
-	return snap_keep(s, snap_find(s, naming->name), false);
+	return snap_keep(s, snap_find(s, naming->line, naming->name), false);
 }
 
-int store_snapshot_hold(struct store *s, const char *name, bool held)
+int store_volume_snapshot_hold(struct store *s, uint32_t volume, const char *name, bool held)
 {
+	const struct naming naming = {.line = volume, .name = name};
 	if (s->config.read_only)
 		return -LCPFS_E_READ_ONLY;
 	pthread_mutex_lock(&s->work);
 	store_lock(s);
 	int error = -LCPFS_E_NOT_FOUND;
-	if (snap_find(s, name))
-		error = change_still(s, held ? hold : release, &(struct naming){.name = name});
+	if (snap_find(s, volume, name))
+		error = change_still(s, held ? hold : release, &naming);
 	store_unlock(s);
 	pthread_mutex_unlock(&s->work);
 	return error;
+}
+
+int store_snapshot_hold(struct store *s, const char *name, bool held)
+{
+	return store_volume_snapshot_hold(s, VOLUME_HEAD, name, held);
 }
 
 static int rename_to(struct store *s, const struct naming *naming)
 {
-	return snap_rename(s, snap_find(s, naming->name), naming->new_name);
+	return snap_rename(s, snap_find(s, naming->line, naming->name), naming->new_name);
 }
 
-int store_snapshot_rename(struct store *s, const char *name, const char *new_name)
+int store_volume_snapshot_rename(struct store *s, uint32_t volume, const char *name, const char *new_name)
 {
+	const struct naming naming = {.line = volume, .name = name, .new_name = new_name};
 	if (s->config.read_only || !store_snapshot_is_name(new_name))
 		return s->config.read_only ? -LCPFS_E_READ_ONLY : -LCPFS_E_INVALID;
 	pthread_mutex_lock(&s->work);
 	store_lock(s);
-	int error = snap_find(s, new_name) ? -LCPFS_E_EXISTS : -LCPFS_E_NOT_FOUND;
-	if (snap_find(s, name) && error == -LCPFS_E_NOT_FOUND)
-		error = change_still(s, rename_to, &(struct naming){.name = name, .new_name = new_name});
+	int error = snap_find(s, volume, new_name) ? -LCPFS_E_EXISTS : -LCPFS_E_NOT_FOUND;
+	if (snap_find(s, volume, name) && error == -LCPFS_E_NOT_FOUND)
+		error = change_still(s, rename_to, &naming);
 	store_unlock(s);
 	pthread_mutex_unlock(&s->work);
 	return error;
 }
 
-/* Those that are DYING are between the youngest and the head. */
+int store_snapshot_rename(struct store *s, const char *name, const char *new_name)
+{
+	return store_volume_snapshot_rename(s, VOLUME_HEAD, name, new_name);
+}
+
+/* Those that are DYING are between the youngest and what the line ends with. */
 static int finish_dying(struct store *s)
 {
 	int error = 0;
@@ -376,84 +494,23 @@ static int finish_dying(struct store *s)
 
 static int back(struct store *s, const struct naming *naming)
 {
-	return add(s, head_now(s, SNAPSHOT_LEFT, &(struct naming){.name = ""}), snap_find(s, naming->name));
+	return add(s, volume_now(s, SNAPSHOT_LEFT, &(struct naming){.line = naming->line, .name = ""}),
+		   snap_find(s, naming->line, naming->name));
 }
 
-/* -- bookmarks -- */
-
-static int note_bookmark(struct store *s, const struct naming *naming)
+static int roll_back(struct store *s, uint32_t line, const char *name)
 {
-	const struct snapshot *of = snap_find(s, naming->base);
-	struct snapshot *n = calloc(1, sizeof(*n));
-	if (!n)
-		return -LCPFS_E_NOMEM;
-	n->number = of->number;
-	n->state = SNAPSHOT_BOOKMARK;
-	n->created_s = of->created_s;
-	n->guid = of->guid;
-	n->volume.levels = n->volume.placed_levels = 1;
-	n->volume.blocks = of->volume.blocks;
-	n->volume.birth = of->volume.birth;
-	snprintf(n->name, sizeof(n->name), "%s", naming->name);
-	return snap_bookmark(s, n);
-}
-
-int store_bookmark(struct store *s, const char *snapshot, const char *name)
-{
-	if (s->config.read_only || !store_snapshot_is_name(name))
-		return s->config.read_only ? -LCPFS_E_READ_ONLY : -LCPFS_E_INVALID;
-	pthread_mutex_lock(&s->work);
-	store_lock(s);
-	int error = snap_find_bookmark(s, name) ? -LCPFS_E_EXISTS : -LCPFS_E_NOT_FOUND;
-	if (error == -LCPFS_E_NOT_FOUND && snap_find(s, snapshot))
-		error = change_still(s, note_bookmark, &(struct naming){.name = name, .base = snapshot});
-	store_unlock(s);
-	pthread_mutex_unlock(&s->work);
-	return error;
-}
-
-static int forget_bookmark(struct store *s, const struct naming *naming)
-{
-	return snap_forget_bookmark(s, snap_find_bookmark(s, naming->name));
-}
-
-int store_bookmark_destroy(struct store *s, const char *name)
-{
-	if (s->config.read_only)
-		return -LCPFS_E_READ_ONLY;
-	pthread_mutex_lock(&s->work);
-	store_lock(s);
-	int error = -LCPFS_E_NOT_FOUND;
-	if (snap_find_bookmark(s, name))
-		error = change_still(s, forget_bookmark, &(struct naming){.name = name});
-	store_unlock(s);
-	pthread_mutex_unlock(&s->work);
-	return error;
-}
-
-/* Going back behind them ends them. */
-static int forget_younger(struct store *s, const struct snapshot *to)
-{
-	struct snapshot *n;
-	int error = 0;
-	while (!error && (n = snap_younger_bookmark(s, to)))
-		error = change_still(s, forget_bookmark, &(struct naming){.name = n->name, .soon = true});
-	return error;
-}
-
-static int roll_back(struct store *s, const char *name)
-{
-	const struct snapshot *to = snap_find(s, name);
+	const struct snapshot *to = snap_find(s, line, name);
 	if (!to)
 		return -LCPFS_E_NOT_FOUND;
-	if (to != snap_youngest(s))
+	if (to != snap_youngest(s, line))
 		return -LCPFS_E_EXISTS;
 	int error = finish_dying(s);
-	if (!error && snap_before_head(s) != to)
+	if (!error && snap_before(s, line) != to)
 		error = -LCPFS_E_BUSY; /* somebody still reads one */
 	if (!error)
-		error = forget_younger(s, to);
-	return error ? error : change_still(s, back, &(struct naming){.name = name});
+		error = forget_younger(s, line, to);
+	return error ? error : change_still(s, back, &(struct naming){.line = line, .name = name});
 }
 
 /* `base`: what the clone is called now. */
@@ -464,11 +521,12 @@ static int exchange(struct store *s, const struct naming *naming)
 
 static int check_promote(struct store *s, const struct snapshot *n, const struct naming *naming)
 {
-	const struct snapshot *other = snap_find_clone(s, naming->name), *youngest = snap_youngest(s);
+	const struct snapshot *other = snap_find_clone(s, naming->name), *youngest = snap_youngest(s, VOLUME_HEAD);
 	if (n->clients)
 		return -LCPFS_E_BUSY;
 	if ((other && other != n) || !youngest || youngest->number != n->volume.origin ||
-	    snap_younger_bookmark(s, youngest))
+	    snap_younger_bookmark(s, VOLUME_HEAD, youngest) || snap_youngest(s, n->number) ||
+	    snap_younger_bookmark(s, n->number, NULL))
 		return -LCPFS_E_EXISTS;
 	return n->volume.blocks == s->trees.volume[VOLUME_HEAD].blocks ? 0 : -LCPFS_E_RANGE;
 }
@@ -481,7 +539,7 @@ static int promote(struct store *s, const struct naming *naming)
 		return error;
 	n->ending = true; /* nobody begins to use it */
 	error = finish_dying(s);
-	if (!error && snap_before_head(s)->number != n->volume.origin)
+	if (!error && (snap_before(s, VOLUME_HEAD)->number != n->volume.origin || snap_before(s, n->number)))
 		error = -LCPFS_E_BUSY; /* somebody still reads one */
 	if (!error)
 		error = change_still(s, exchange, naming);
@@ -501,22 +559,28 @@ int store_promote(struct store *s, const char *clone, const char *name)
 	return error;
 }
 
-int store_rollback(struct store *s, const char *name)
+int store_volume_rollback(struct store *s, uint32_t volume, const char *name)
 {
 	if (s->config.read_only)
 		return -LCPFS_E_READ_ONLY;
 	pthread_mutex_lock(&s->work);
 	store_lock(s);
-	int error = roll_back(s, name);
+	int error = roll_back(s, volume, name);
 	pthread_cond_signal(&s->wake);
 	store_unlock(s);
 	pthread_mutex_unlock(&s->work);
 	return error;
 }
 
+int store_rollback(struct store *s, const char *name)
+{
+	return store_volume_rollback(s, VOLUME_HEAD, name);
+}
+
 static struct store_snapshot described(const struct snapshot *n)
 {
 	struct store_snapshot d = {.number = n->number,
+				   .volume = snap_line(n),
 				   .created_s = n->created_s,
 				   .guid = n->guid,
 				   .volume_blocks = n->volume.blocks,
@@ -525,14 +589,14 @@ static struct store_snapshot described(const struct snapshot *n)
 	return d;
 }
 
-unsigned store_snapshots(struct store *s, struct store_snapshot *list, unsigned room)
+static unsigned list_some(struct store *s, const struct snapshots *l, uint8_t state, uint32_t volume,
+			  struct store_snapshot *list, unsigned room)
 {
-	const struct snapshots *l = &s->trees.snapshots;
 	unsigned count = 0;
 	store_lock(s);
 	for (unsigned i = 0; i < l->count; i++) {
 		const struct snapshot *n = l->list[i];
-		if (n->state != SNAPSHOT_ALIVE)
+		if (n->state != state || (volume && snap_line(n) != volume))
 			continue;
 		if (count < room)
 			list[count] = described(n);
@@ -542,25 +606,39 @@ unsigned store_snapshots(struct store *s, struct store_snapshot *list, unsigned 
 	return count;
 }
 
-unsigned store_bookmarks(struct store *s, struct store_snapshot *list, unsigned room)
+unsigned store_volume_snapshots(struct store *s, uint32_t volume, struct store_snapshot *list, unsigned room)
 {
-	const struct snapshots *b = &s->trees.bookmarks;
-	store_lock(s);
-	unsigned count = b->count;
-	for (unsigned i = 0; i < MIN_OF(count, room); i++)
-		list[i] = described(b->list[i]);
-	store_unlock(s);
-	return count;
+	return list_some(s, &s->trees.snapshots, SNAPSHOT_ALIVE, volume, list, room);
 }
 
-bool store_bookmark_find(struct store *s, const char *name, struct store_snapshot *found)
+unsigned store_snapshots(struct store *s, struct store_snapshot *list, unsigned room)
+{
+	return store_volume_snapshots(s, VOLUME_HEAD, list, room);
+}
+
+unsigned store_volume_bookmarks(struct store *s, uint32_t volume, struct store_snapshot *list, unsigned room)
+{
+	return list_some(s, &s->trees.bookmarks, SNAPSHOT_BOOKMARK, volume, list, room);
+}
+
+unsigned store_bookmarks(struct store *s, struct store_snapshot *list, unsigned room)
+{
+	return store_volume_bookmarks(s, VOLUME_HEAD, list, room);
+}
+
+bool store_volume_bookmark_find(struct store *s, uint32_t volume, const char *name, struct store_snapshot *found)
 {
 	store_lock(s);
-	const struct snapshot *n = snap_find_bookmark(s, name);
+	const struct snapshot *n = snap_find_bookmark(s, volume, name);
 	if (n)
 		*found = described(n);
 	store_unlock(s);
 	return n;
+}
+
+bool store_bookmark_find(struct store *s, const char *name, struct store_snapshot *found)
+{
+	return store_volume_bookmark_find(s, VOLUME_HEAD, name, found);
 }
 
 int store_snapshot_sizes(struct store *s, uint32_t number, struct store_snapshot_sizes *sizes)
@@ -594,12 +672,17 @@ bool store_snapshots_pending(struct store *s)
 	return pending;
 }
 
-bool store_snapshot_find(struct store *s, const char *name, struct store_snapshot *found)
+bool store_volume_snapshot_find(struct store *s, uint32_t volume, const char *name, struct store_snapshot *found)
 {
 	store_lock(s);
-	const struct snapshot *n = snap_find(s, name);
+	const struct snapshot *n = snap_find(s, volume, name);
 	if (n)
 		*found = described(n);
 	store_unlock(s);
 	return n;
+}
+
+bool store_snapshot_find(struct store *s, const char *name, struct store_snapshot *found)
+{
+	return store_volume_snapshot_find(s, VOLUME_HEAD, name, found);
 }

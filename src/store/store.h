@@ -143,6 +143,7 @@ int store_volume_extent(struct store *store, uint32_t volume, uint64_t offset, u
 struct store_snapshot {
 	char name[64];          /* without the volume's */
 	uint32_t number;        /* what it is read by; a later one has a higher one */
+	uint32_t volume;        /* that it is of: STORE_OWN_VOLUME, or the number of a clone */
 	uint64_t created_s;     /* seconds since 1970, as it was given */
 	uint64_t guid;          /* likewise; 0: none was given */
 	uint64_t volume_blocks; /* how long the volume was */
@@ -219,16 +220,38 @@ int store_clone_destroy(struct store *store, const char *name) MUST_CHECK;
 /*
  * The volume becomes what the clone is, and the clone what the volume was, under a new name; in one record.
  * Durable when it returns 0. Not while others read or write either. EXISTS: there are snapshots or bookmarks
- * younger than the one that the clone began as, or a clone of that name. RANGE: the two have different lengths.
+ * younger than the one that the clone began as, or a clone of that name, or the clone has some of its own. RANGE:
+ * the two have different lengths.
  * NOT_FOUND, BUSY.
  */
 int store_promote(struct store *store, const char *clone, const char *name) MUST_CHECK;
 /* Oldest first. How many there are; at most `room` are noted. */
 unsigned store_clones(struct store *store, struct store_clone *list, unsigned room);
 bool store_clone_find(struct store *store, const char *name, struct store_clone *found);
-/* Blocks of it, by its number, that come free when it is destroyed. Looked for, as sizes of snapshots. NOT_FOUND.
+/*
+ * Blocks of it, by its number, that come free when it is destroyed with its snapshots. Looked for, as sizes of
+ * snapshots. NOT_FOUND.
  */
 int store_clone_used(struct store *store, uint32_t number, uint64_t *blocks) MUST_CHECK;
+
+/*
+ * Snapshots of clones. Names are of one volume: the partition's own, or a clone by its number. A clone that has
+ * snapshots is not destroyed (NOT_EMPTY); its bookmarks go with it. NOT_FOUND: there is no such volume. All else
+ * is as above.
+ */
+int store_volume_snapshot(struct store *store, uint32_t volume, const char *name, uint64_t created_s,
+			  uint64_t guid) MUST_CHECK;
+int store_volume_snapshot_destroy_soon(struct store *store, uint32_t volume, const char *name) MUST_CHECK;
+int store_volume_snapshot_hold(struct store *store, uint32_t volume, const char *name, bool held) MUST_CHECK;
+int store_volume_snapshot_rename(struct store *store, uint32_t volume, const char *name,
+				 const char *new_name) MUST_CHECK;
+int store_volume_rollback(struct store *store, uint32_t volume, const char *name) MUST_CHECK;
+/* Volume 0: of all. By number. */
+unsigned store_volume_snapshots(struct store *store, uint32_t volume, struct store_snapshot *list, unsigned room);
+bool store_volume_snapshot_find(struct store *store, uint32_t volume, const char *name,
+				struct store_snapshot *found);
+int store_volume_clone(struct store *store, uint32_t volume, const char *snapshot, const char *name,
+		       uint64_t created_s) MUST_CHECK;
 
 /* A run of blocks in which two volumes differ. */
 struct store_difference {
@@ -257,6 +280,12 @@ int store_bookmark_destroy(struct store *store, const char *name) MUST_CHECK;
 /* What was noted: the snapshot's, but for the name. As store_snapshots. A rollback ends those that are younger. */
 unsigned store_bookmarks(struct store *store, struct store_snapshot *list, unsigned room);
 bool store_bookmark_find(struct store *store, const char *name, struct store_snapshot *found);
+/* Of any volume, as snapshots of clones. */
+int store_volume_bookmark(struct store *store, uint32_t volume, const char *snapshot, const char *name) MUST_CHECK;
+int store_volume_bookmark_destroy(struct store *store, uint32_t volume, const char *name) MUST_CHECK;
+unsigned store_volume_bookmarks(struct store *store, uint32_t volume, struct store_snapshot *list, unsigned room);
+bool store_volume_bookmark_find(struct store *store, uint32_t volume, const char *name,
+				struct store_snapshot *found);
 /*
  * The same as store_difference, from a bookmark, whose snapshot had the number `since`, to a snapshot that is
  * younger. Where that has nothing the first one may have had nothing, too.

@@ -735,24 +735,24 @@ static void count_slot(struct walker *w, struct window *win, const struct page_k
 
 /*
  * What a snapshot and the volume that follows on it both have is counted there: so each id is counted where it is
- * for the last time. Of one that is destroyed: what is not free by now, or of others. Of one that is LEFT: what it
- * has beyond where it began.
+ * for the last time. Of one that is destroyed: what is not free by now, or of others. Of one that is LEFT, or of a
+ * clone's: what it has beyond where it, or the clone, began.
  */
 static bool counts_for(struct walker *w, const struct snapshot *n, uint64_t id, unsigned *kind)
 {
 	uint32_t birth = birth_of(w->s, id, kind);
-	if (n->state == SNAPSHOT_ALIVE)
-		return true;
-	bool before = n->state == SNAPSHOT_LEFT && birth < snap_shared_below(w->s, n);
-	return birth <= n->volume.birth && !before;
+	uint32_t low =
+		n->state == SNAPSHOT_LEFT ? snap_shared_below(w->s, n) : snap_based_below(w->s, snap_line(n));
+	return birth >= low && (n->state == SNAPSHOT_ALIVE || birth <= n->volume.birth);
 }
 
 /* What a DYING one had may be free by now, and its ids be given out again: then they are younger. */
 static int has_page(struct store *s, uint32_t volume, unsigned level, uint64_t index, bool *has)
 {
 	const struct volume *v = tree_volume(s, volume);
+	bool all = tree_is_written(s, volume);
 	*has = true;
-	for (; volume > VOLUME_HEAD && level < v->levels && *has; level++, index /= VOLUME_SLOTS) {
+	for (; !all && level < v->levels && *has; level++, index /= VOLUME_SLOTS) {
 		struct page_key key = tree_key(volume, level, index);
 		struct page *p;
 		int error = tree_page(s, &key, &p);
@@ -778,31 +778,56 @@ static int next_with(struct store *s, const struct snapshot *n, unsigned level, 
 }
 
 /*
- * Both have this page. Is there something below that changed in memory? Where the head has taken a page back from
- * one that is DYING, that one need not be dirty.
+ * Both have this page. Is there something below that changed in memory? Where the head, or a clone, has taken a
+ * page back from one that is DYING, that one need not be dirty.
  */
 static bool is_changed_below(struct store *s, const struct page_key *key, uint64_t id)
 {
 	unsigned kind;
-	return key->volume == VOLUME_HEAD &&
-	       (tree_page_dirty(s, key) || !tree_shares(s, VOLUME_HEAD, birth_of(s, id, &kind)));
+	return tree_is_written(s, key->volume) &&
+	       (tree_page_dirty(s, key) || !tree_shares(s, key->volume, birth_of(s, id, &kind)));
+}
+
+/* What the snapshot has there that a clone, and its line, go on from; NULL: there is none. */
+static int base_slots(struct store *s, const struct snapshot *base, unsigned level, uint64_t index,
+		      uint64_t slot[VOLUME_SLOTS])
+{
+	struct page_key key = tree_key(base ? base->number : 0, level, index);
+	int error = base ? tree_slots(s, &key, slot) : 0;
+	if (base && level == base->volume.levels && index == 0) /* the clone's tree is higher by now */
+		slot[0] = base->volume.root;
+	return error;
+}
+
+static void tell_foreign(struct walker *w, const struct window *win, const struct snapshot *n, uint64_t id)
+{
+	if (win->first)
+		found(w, false, false, UINT64_MAX, UINT64_MAX,
+		      "%s %s refers to block id %" PRIu64 ", which its origin does not have there",
+		      n->state == SNAPSHOT_CLONE ? "clone" : "snapshot", n->name, id);
 }
 
 static int count_snapshot_page(struct walker *w, struct window *win, const struct snapshot *n, unsigned level,
 			       uint64_t index)
 {
+	const struct snapshot *base = n->state == SNAPSHOT_ALIVE ? snap_base(w->s, snap_line(n)) : NULL;
 	struct page_key key = tree_key(n->number, level, index), next_key = key;
-	uint64_t slot[VOLUME_SLOTS], next[VOLUME_SLOTS] = {0};
+	uint64_t slot[VOLUME_SLOTS], next[VOLUME_SLOTS] = {0}, origin[VOLUME_SLOTS] = {0};
 	unsigned kind;
 	int error = tree_slots(w->s, &key, slot);
 	if (!error)
 		error = next_with(w->s, n, level, index, &next_key.volume);
 	if (!error && next_key.volume)
 		error = tree_slots(w->s, &next_key, next);
+	if (!error)
+		error = base_slots(w->s, base, level, index, origin);
 	if (is_damage(error))
 		return 0; /* reported */
 	for (unsigned i = 0; i < VOLUME_SLOTS && !error; i++) {
-		if (!slot[i] || !counts_for(w, n, slot[i], &kind))
+		bool counts = slot[i] && counts_for(w, n, slot[i], &kind);
+		if (base && slot[i] && !counts && slot[i] != origin[i])
+			tell_foreign(w, win, n, slot[i]);
+		if (!counts)
 			continue;
 		bool same = slot[i] == next[i];
 		if (!same)
@@ -821,9 +846,13 @@ static int count_snapshot(struct walker *w, struct window *win, const struct sna
 {
 	struct page_key above = tree_key(n->number, n->volume.levels, 0);
 	struct page_key top = tree_key(n->number, n->volume.levels - 1, 0);
+	const struct snapshot *base = n->state == SNAPSHOT_ALIVE ? snap_base(w->s, snap_line(n)) : NULL;
 	uint64_t root = n->volume.root, id = 0;
 	unsigned kind;
-	if (!root || !counts_for(w, n, root, &kind))
+	bool counts = root && counts_for(w, n, root, &kind);
+	if (base && root && !counts && root != base->volume.root)
+		tell_foreign(w, win, n, root);
+	if (!counts)
 		return 0;
 	int error = next_with(w->s, n, top.level, 0, &top.volume);
 	if (!error && top.volume)
@@ -854,24 +883,19 @@ static bool count_clone_slot(const struct clone_count *c, const struct page_key 
 	bool own = id && birth_of(c->w->s, id, &kind) >= c->low;
 	if (own)
 		count_slot(c->w, c->win, key, i, id);
-	else if (id && id != origin && c->win->first)
-		found(c->w, false, false, UINT64_MAX, UINT64_MAX,
-		      "clone %s refers to block id %" PRIu64 ", which its origin does not have there", c->n->name,
-		      id);
+	else if (id && id != origin)
+		tell_foreign(c->w, c->win, c->n, id);
 	return key->level && ((own && kind == BLOCK_VOLUME_PAGE) || tree_page_dirty(c->w->s, &below));
 }
 
 static int count_clone_page(const struct clone_count *c, unsigned level, uint64_t index)
 {
 	struct store *s = c->w->s;
-	struct page_key key = tree_key(c->n->number, level, index),
-			other = tree_key(c->origin->number, level, index);
-	uint64_t slot[VOLUME_SLOTS], origin[VOLUME_SLOTS] = {0};
+	struct page_key key = tree_key(c->n->number, level, index);
+	uint64_t slot[VOLUME_SLOTS], origin[VOLUME_SLOTS];
 	int error = tree_slots(s, &key, slot);
 	if (!error)
-		error = tree_slots(s, &other, origin);
-	if (level == c->origin->volume.levels && index == 0) /* the clone's tree is higher by now */
-		origin[0] = c->origin->volume.root;
+		error = base_slots(s, c->origin, level, index, origin);
 	if (error)
 		return is_damage(error) ? 0 : error; /* reported */
 	for (unsigned i = 0; i < VOLUME_SLOTS && !error; i++) {
@@ -884,7 +908,7 @@ static int count_clone_page(const struct clone_count *c, unsigned level, uint64_
 static int count_clone(struct walker *w, struct window *win, const struct snapshot *n)
 {
 	const struct volume *v = &n->volume;
-	const struct clone_count c = {w, win, n, tree_snapshot(w->s, v->origin), snap_shared_below(w->s, n)};
+	const struct clone_count c = {w, win, n, snap_base(w->s, n->number), snap_based_below(w->s, n->number)};
 	struct page_key above = tree_key(n->number, v->levels, 0), top = tree_key(n->number, v->levels - 1, 0);
 	bool into = tree_page_dirty(w->s, &top);
 	if (v->levels == v->placed_levels) /* else a page that is in memory only refers to it */

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Pools with snapshots, for the second decoder: snappool SEED FOLDER. A partition is written, trimmed, snapshots
- * of it are taken, destroyed and rolled back to, and clones of these are made, written and destroyed. On the way
- * it leaves images of the pool in FOLDER: N.pool.
+ * of it are taken, destroyed and rolled back to, and clones of these are made, written and destroyed, which have
+ * snapshots in turn. On the way it leaves images of the pool in FOLDER: N.pool.
  *
  * Of an image that was closed, or flushed and cut off amid what the background does, N.held says what must be in
- * it: a line for each block, "NAME ADDRESS CHECK", NAME being db, db@SNAPSHOT or a clone's. The others were cut
- * off amid anything, so only that nothing is damaged is known of them.
+ * it: a line for each block, "NAME ADDRESS CHECK", NAME being db, or a clone's, or NAME@SNAPSHOT. The others were
+ * cut off amid anything, so only that nothing is damaged is known of them.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -20,11 +20,11 @@
 
 #define MB (UINT64_C(1) << 20)
 
-enum { SNAPS_MAX = 5, CLONES = 3, OPS = 700, CUTS_MAX = 8, STEPS = 40 };
+enum { SNAPS_MAX = 8, CLONES = 3, OPS = 700, CUTS_MAX = 8, STEPS = 40 };
 
 struct held {
-	char name[16];
-	uint32_t *version; /* by address; 0: a hole */
+	char name[16], of[16]; /* of: a snapshot's volume */
+	uint32_t *version;     /* by address; 0: a hole */
 };
 
 struct world {
@@ -105,7 +105,7 @@ static void leave_held(struct world *w, const struct simimage *image)
 	must(out, path, NULL);
 	tell_held(w, out, "db", w->version);
 	for (unsigned i = 0; i < w->snaps; i++) {
-		snprintf(name, sizeof(name), "db@%s", w->snap[i].name);
+		snprintf(name, sizeof(name), "%.14s@%.14s", w->snap[i].of, w->snap[i].name);
 		fprintf(out, "%s\n", name); /* it may hold nothing */
 		tell_held(w, out, name, w->snap[i].version);
 	}
@@ -158,7 +158,8 @@ static void set_feature(struct world *w)
 	struct txg txg;
 	txg_begin(w->pool, &txg);
 	struct fmt_partition *page = txg_change(&txg, layout_partition_page(&w->pool->layout, part->slot));
-	page->features.incompatible = le64_of(PARTITION_SNAPSHOTS | PARTITION_CLONES | PARTITION_BOOKMARKS);
+	page->features.incompatible =
+		le64_of(PARTITION_SNAPSHOTS | PARTITION_CLONES | PARTITION_BOOKMARKS | PARTITION_LINES);
 	must(!txg_commit(&txg, &failure), "feature", &failure);
 }
 
@@ -190,17 +191,31 @@ static uint32_t any_address(struct world *w, uint32_t count)
 	return (uint32_t)chance(w, chance(w, 8) ? w->hot : w->blocks - count);
 }
 
+static uint32_t number_of(struct world *w, const char *volume)
+{
+	struct store_clone found;
+	if (strcmp(volume, "db") == 0)
+		return STORE_OWN_VOLUME;
+	must(store_clone_find(w->store, volume, &found), "find", NULL);
+	return found.number;
+}
+
+static uint32_t *version_of(struct world *w, const char *volume)
+{
+	for (unsigned i = 0; i < w->clones; i++) {
+		if (strcmp(w->clone[i].name, volume) == 0)
+			return w->clone[i].version;
+	}
+	return w->version;
+}
+
 /* The volume, or a clone of it; its number, and what it holds. */
 static uint32_t any_volume(struct world *w, uint32_t **version)
 {
 	unsigned i = (unsigned)chance(w, 2 * CLONES);
-	struct store_clone found;
-	*version = w->version;
-	if (i >= w->clones)
-		return STORE_OWN_VOLUME;
-	*version = w->clone[i].version;
-	must(store_clone_find(w->store, w->clone[i].name, &found), "find", NULL);
-	return found.number;
+	const char *name = i < w->clones ? w->clone[i].name : "db";
+	*version = version_of(w, name);
+	return number_of(w, name);
 }
 
 static void op_write(struct world *w)
@@ -244,14 +259,16 @@ static void op_snapshot(struct world *w)
 	size_t bytes = w->blocks * sizeof(*w->version);
 	if (w->snaps == SNAPS_MAX)
 		return;
+	unsigned i = (unsigned)chance(w, 2 * CLONES);
 	snprintf(h->name, sizeof(h->name), "s%u", ++w->names);
-	int error = store_snapshot(w->store, h->name, wall_s(w));
+	snprintf(h->of, sizeof(h->of), "%s", i < w->clones ? w->clone[i].name : "db");
+	int error = store_volume_snapshot(w->store, number_of(w, h->of), h->name, wall_s(w), 0);
 	must(!error || error == -LCPFS_E_NOSPC, "snapshot", NULL);
 	if (error)
 		return;
 	h->version = malloc(bytes);
 	must(h->version, "memory", NULL);
-	memcpy(h->version, w->version, bytes);
+	memcpy(h->version, version_of(w, h->of), bytes);
 	w->snaps++;
 }
 
@@ -260,7 +277,7 @@ static void op_destroy(struct world *w)
 	if (!w->snaps)
 		return;
 	unsigned i = (unsigned)chance(w, w->snaps);
-	int error = store_snapshot_destroy(w->store, w->snap[i].name);
+	int error = store_volume_snapshot_destroy_soon(w->store, number_of(w, w->snap[i].of), w->snap[i].name);
 
 	must(!error || error == -LCPFS_E_NOSPC || error == -LCPFS_E_CLONED, "destroy", NULL);
 	if (error)
@@ -278,7 +295,7 @@ static void op_clone(struct world *w)
 		return;
 	const struct held *of = &w->snap[chance(w, w->snaps)];
 	snprintf(h->name, sizeof(h->name), "c%u", ++w->names);
-	int error = store_clone(w->store, of->name, h->name, wall_s(w));
+	int error = store_volume_clone(w->store, number_of(w, of->of), of->name, h->name, wall_s(w));
 	must(!error || error == -LCPFS_E_NOSPC, "clone", NULL);
 	if (error)
 		return;
@@ -295,7 +312,7 @@ static void op_destroy_clone(struct world *w)
 	unsigned i = (unsigned)chance(w, w->clones);
 	int error = store_clone_destroy(w->store, w->clone[i].name);
 
-	must(!error || error == -LCPFS_E_NOSPC, "destroy clone", NULL);
+	must(!error || error == -LCPFS_E_NOSPC || error == -LCPFS_E_NOT_EMPTY, "destroy clone", NULL);
 	if (error)
 		return;
 	free(w->clone[i].version);
@@ -322,12 +339,12 @@ static void op_rollback(struct world *w)
 {
 	if (!w->snaps)
 		return;
-	const struct held *to = &w->snap[w->snaps - 1];
-	int error = store_rollback(w->store, to->name);
+	const struct held *to = &w->snap[w->snaps - 1 - chance(w, MIN_OF(w->snaps, 3u))];
+	int error = store_volume_rollback(w->store, number_of(w, to->of), to->name);
 
-	must(!error || error == -LCPFS_E_NOSPC, "rollback", NULL);
+	must(!error || error == -LCPFS_E_NOSPC || error == -LCPFS_E_EXISTS, "rollback", NULL);
 	if (!error)
-		memcpy(w->version, to->version, w->blocks * sizeof(*w->version));
+		memcpy(version_of(w, to->of), to->version, w->blocks * sizeof(*w->version));
 }
 
 static void op_rename(struct world *w)
@@ -337,7 +354,7 @@ static void op_rename(struct world *w)
 		return;
 	struct held *h = &w->snap[chance(w, w->snaps)];
 	snprintf(name, sizeof(name), "r%u", ++w->names);
-	int error = store_snapshot_rename(w->store, h->name, name);
+	int error = store_volume_snapshot_rename(w->store, number_of(w, h->of), h->name, name);
 	must(!error || error == -LCPFS_E_NOSPC, "rename", NULL);
 	if (!error)
 		memcpy(h->name, name, sizeof(name));
@@ -347,14 +364,16 @@ static void op_rename(struct world *w)
 static void op_bookmark(struct world *w)
 {
 	struct store_snapshot list[8];
-	unsigned count = store_bookmarks(w->store, list, 8);
+	unsigned count = store_volume_bookmarks(w->store, 0, list, 8);
 	char name[16];
 	if (count && (count == 8 || chance(w, 3) == 0)) {
-		int error = store_bookmark_destroy(w->store, list[chance(w, count)].name);
+		const struct store_snapshot *mark = &list[chance(w, count)];
+		int error = store_volume_bookmark_destroy(w->store, mark->volume, mark->name);
 		must(!error || error == -LCPFS_E_NOSPC, "destroy bookmark", NULL);
 	} else if (w->snaps) {
 		snprintf(name, sizeof(name), "m%u", ++w->names);
-		int error = store_bookmark(w->store, w->snap[chance(w, w->snaps)].name, name);
+		const struct held *of = &w->snap[chance(w, w->snaps)];
+		int error = store_volume_bookmark(w->store, number_of(w, of->of), of->name, name);
 		must(!error || error == -LCPFS_E_NOSPC, "bookmark", NULL);
 	}
 }

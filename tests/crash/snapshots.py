@@ -52,7 +52,8 @@ def held_by(path):
 
 
 def must_hold(partition, held):
-	trees = {"db": partition.head, **{f"db@{n.name}": n.tree for n in partition.alive()}}
+	trees = {f"{partition.volume_name(n)}@{n.name}": n.tree for n in partition.alive()}
+	trees["db"] = partition.head
 	trees.update({n.name: n.tree for n in partition.all_clones()})
 	assert trees.keys() == held.keys(), f"volumes {sorted(trees)}, not {sorted(held)}"
 	for name, tree in trees.items():
@@ -143,7 +144,7 @@ def extracted(path):
 				data = os.pread(file.fileno(), BLOCK, address * BLOCK)
 				assert xxhash.xxh3_128_hexdigest(data) == check, f"{name}, address {address}"
 		listed = json.loads(run(decode, path, "--json")[1])["partitions"][0]["snapshots"]
-		names = [f"db@{n['name']}" for n in listed if n["state"] == "alive"]
+		names = [f"{n['volume']}@{n['name']}" for n in listed if n["state"] == "alive"]
 		names += [n["name"] for n in json.loads(run(decode, path, "--json")[1])["partitions"][0]["clones"]]
 		assert name in ["db", *names], names
 	assert run(decode, path, "--extract", "db@none", out)[0] == 2

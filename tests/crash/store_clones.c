@@ -2,7 +2,7 @@
 /*
  * Clones beside the model: each has a model of its own, which begins as the snapshot that it is made of. A crash
  * leaves of each what a flush covered and a first part of what was changed since; one that was about to come or go
- * is there or not.
+ * is there or not. So are snapshots of them, which they can be rolled back to, and which have clones in turn.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -21,8 +21,17 @@ static void name_of(const struct clone *c, char name[16])
 	snprintf(name, 16, "c%u", c->name);
 }
 
+static void drop_own(struct clone *c, unsigned i)
+{
+	free(c->own[i].version);
+	for (c->owns--; i < c->owns; i++)
+		c->own[i] = c->own[i + 1];
+}
+
 static void drop(struct run *r, unsigned i)
 {
+	while (r->clone[i].owns)
+		drop_own(&r->clone[i], 0);
 	model_free(&r->clone[i].model);
 	for (r->clones--; i < r->clones; i++)
 		r->clone[i] = r->clone[i + 1];
@@ -39,8 +48,15 @@ static uint32_t *copy_of(const uint32_t *list, size_t bytes)
 void clones_copy(struct run *to, const struct run *from)
 {
 	size_t bytes = from->model.blocks * sizeof(uint32_t);
-	for (unsigned i = 0; i < from->clones; i++)
-		model_copy(&to->clone[i].model, &from->clone[i].model);
+	for (unsigned i = 0; i < from->clones; i++) {
+		const struct clone *c = &from->clone[i];
+		model_copy(&to->clone[i].model, &c->model);
+		for (unsigned k = 0; k < c->owns; k++) {
+			to->clone[i].own[k].version = copy_of(c->own[k].version, bytes);
+			if (c->rolling == c->own[k].version)
+				to->clone[i].rolling = to->clone[i].own[k].version;
+		}
+	}
 	for (unsigned i = 0; i < 2 && from->promoting[0]; i++)
 		to->promoting[i] = copy_of(from->promoting[i], bytes);
 }
@@ -70,11 +86,26 @@ static uint32_t number_of(struct run *r, const struct clone *c)
 	return store_clone_find(r->store, name, &found) ? found.number : 0;
 }
 
+static void owns_must_be_listed(struct run *r, struct clone *c)
+{
+	unsigned listed = 0, count = store_volume_snapshots(r->store, number_of(r, c), NULL, 0);
+	for (unsigned i = 0; i < c->owns; i++) {
+		listed += c->own[i].listed;
+		if ((snaps_number(r, &c->own[i]) != 0) != c->own[i].listed)
+			sim_fail("snapshot s%u of clone c%u is %slisted", c->own[i].name, c->name,
+				 c->own[i].listed ? "not " : "");
+	}
+	if (count != listed)
+		sim_fail("%u snapshots of clone c%u are listed, not %u", count, c->name, listed);
+}
+
 static void must_be_listed(struct run *r)
 {
 	unsigned count = store_clones(r->store, NULL, 0), listed = 0;
 	for (unsigned i = 0; i < r->clones; i++) {
 		listed += r->clone[i].listed;
+		if (r->clone[i].listed)
+			owns_must_be_listed(r, &r->clone[i]);
 		if ((number_of(r, &r->clone[i]) != 0) != r->clone[i].listed)
 			sim_fail("clone c%u is %slisted", r->clone[i].name, r->clone[i].listed ? "not " : "");
 	}
@@ -89,6 +120,30 @@ bool clones_have(const struct run *r, unsigned snap)
 			return true;
 	}
 	return false;
+}
+
+/* A snapshot by its name, whatever it is of. */
+static const struct snap *find_snap(const struct run *r, unsigned name)
+{
+	for (unsigned i = 0; i < r->snaps; i++) {
+		if (r->snap[i].name == name)
+			return &r->snap[i];
+	}
+	for (unsigned i = 0; i < r->clones; i++) {
+		for (unsigned k = 0; k < r->clone[i].owns; k++) {
+			if (r->clone[i].own[k].name == name)
+				return &r->clone[i].own[k];
+		}
+	}
+	return NULL;
+}
+
+static struct snap *youngest_own(struct clone *c)
+{
+	unsigned i = c->owns;
+	while (i > 0 && !c->own[i - 1].listed)
+		i--;
+	return i ? &c->own[i - 1] : NULL;
 }
 
 static struct clone *any(struct run *r)
@@ -164,6 +219,22 @@ static void verify(struct run *r, const struct clone *c)
 	free(version);
 }
 
+/* Each with the one before it, and the last one with the clone: so all that they share is looked at. */
+static void verify_line(struct run *r, const struct clone *c)
+{
+	const struct snap *before = find_snap(r, c->snap);
+	for (unsigned i = 0; i < c->owns; i++) {
+		if (!c->own[i].listed)
+			continue;
+		snaps_verify_one(r, &c->own[i]);
+		if (before)
+			snaps_compare(r, before, snaps_number(r, &c->own[i]), c->own[i].version);
+		before = &c->own[i];
+	}
+	if (before && !c->model.any_unsure)
+		snaps_compare(r, before, number_of(r, c), c->model.current);
+}
+
 void clones_verify(struct run *r)
 {
 	must_be_listed(r);
@@ -171,9 +242,36 @@ void clones_verify(struct run *r)
 		if (!r->clone[i].listed)
 			continue;
 		verify(r, &r->clone[i]);
-		if (!r->clone[i].model.any_unsure)
-			snaps_compare(r, r->clone[i].snap, number_of(r, &r->clone[i]), r->clone[i].model.current);
+		verify_line(r, &r->clone[i]);
 	}
+}
+
+static void settle_own(struct run *r, struct clone *c)
+{
+	for (unsigned i = c->owns; i-- > 0;) {
+		struct snap *n = &c->own[i];
+		bool there = snaps_number(r, n);
+		if (n->durable && there != n->listed)
+			sim_fail("snapshot s%u of clone c%u is %s after a crash", n->name, c->name,
+				 there ? "back" : "gone");
+		n->listed = n->durable = true;
+		if (!there)
+			drop_own(c, i);
+	}
+	if (c->owns)
+		snaps_verify_one(r, &c->own[run_random(r, c->owns)]);
+}
+
+/* A crash amid a rollback leaves it done, or what was there before. */
+static bool was_rolled_back(struct clone *c, const uint32_t *seen)
+{
+	bool back = c->rolling && memcmp(seen, c->rolling, c->model.blocks * sizeof(*seen)) == 0;
+	if (back)
+		model_become(&c->model, seen);
+	else if (c->rolling)
+		c->model.journal_count = c->rolling_from;
+	c->rolling = NULL;
+	return back;
 }
 
 static void settle(struct run *r, struct clone *c)
@@ -192,7 +290,7 @@ static void settle(struct run *r, struct clone *c)
 				 r->failure.message);
 		seen[b] = (uint32_t)version[b];
 	}
-	if (!model_settle(&c->model, seen))
+	if (!was_rolled_back(c, seen) && !model_settle(&c->model, seen))
 		sim_fail("no prefix of what was written to clone c%u gives this state", c->name);
 	free(seen);
 	free(version);
@@ -207,10 +305,12 @@ void clones_settle(struct run *r)
 			sim_fail("clone c%u is %s after a crash", c->name, there ? "back" : "gone");
 		c->listed = there;
 		c->durable = true;
-		if (there)
+		if (there) {
 			settle(r, c);
-		else
+			settle_own(r, c);
+		} else {
 			drop(r, i);
+		}
 	}
 	must_be_listed(r);
 }
@@ -220,6 +320,11 @@ void clones_flushed(struct run *r)
 	for (unsigned i = r->clones; i-- > 0;) {
 		model_flushed(&r->clone[i].model);
 		r->clone[i].durable = true;
+		for (unsigned k = r->clone[i].owns; k-- > 0;) {
+			r->clone[i].own[k].durable = true;
+			if (!r->clone[i].own[k].listed)
+				drop_own(&r->clone[i], k);
+		}
 		if (!r->clone[i].listed)
 			drop(r, i);
 	}
@@ -229,8 +334,9 @@ void clones_flushed(struct run *r)
 
 static void op_clone(struct run *r)
 {
-	struct clone *c = &r->clone[r->clones];
-	const struct snap *base = snaps_any(r);
+	struct clone *c = &r->clone[r->clones], *of_clone = run_random(r, 4) ? NULL : any(r);
+	const struct snap *base = of_clone ? youngest_own(of_clone) : snaps_any(r);
+	uint32_t volume = of_clone ? number_of(r, of_clone) : STORE_OWN_VOLUME;
 	char name[16], of[16];
 	if (r->clones == CLONES_SIM_MAX || !base)
 		return;
@@ -240,7 +346,7 @@ static void op_clone(struct run *r)
 	name_of(c, name);
 	snprintf(of, sizeof(of), "s%u", base->label);
 	r->clones++;
-	bool done = run_worked(r, ALLOC_ARMED(store_clone(r->store, of, name, r->op)));
+	bool done = run_worked(r, ALLOC_ARMED(store_volume_clone(r->store, volume, of, name, r->op)));
 	if (simdisk_is_stopped(r->disk))
 		return;
 	c->listed = number_of(r, c);
@@ -258,10 +364,17 @@ static void op_destroy(struct run *r)
 	char name[16];
 	if (!c)
 		return;
-	bool durable = c->durable;
+	bool durable = c->durable, kept = youngest_own(c);
 	name_of(c, name);
 	c->durable = false;
 	int error = ALLOC_ARMED(store_clone_destroy(r->store, name));
+	if ((error == -LCPFS_E_NOT_EMPTY) != kept)
+		sim_fail("clone c%u, which has %s snapshots, is destroyed: %s", c->name, kept ? "some" : "no",
+			 lcpfs_error_sentence(error));
+	if (kept) {
+		c->durable = durable;
+		return;
+	}
 	if (error == -LCPFS_E_NOSPC && !r->faulty)
 		sim_fail("a clone cannot be destroyed on a full partition");
 	bool done = run_worked(r, error);
@@ -347,6 +460,117 @@ static void op_trim(struct run *r, struct clone *c)
 	free(before);
 }
 
+/* -- its snapshots -- */
+
+static void op_take_own(struct run *r, struct clone *c)
+{
+	struct snap *n = &c->own[c->owns];
+	char name[16];
+	if (c->owns == OWN_MAX || c->model.any_unsure)
+		return;
+	*n = snaps_new(r, &c->model);
+	snaps_name(n, name);
+	c->owns++;
+	bool done = run_worked(r, ALLOC_ARMED(store_volume_snapshot(r->store, number_of(r, c), name, r->op, 0)));
+	if (simdisk_is_stopped(r->disk))
+		return;
+	n->listed = snaps_number(r, n);
+	if (done && !n->listed)
+		sim_fail("a snapshot of a clone was taken and is not listed");
+	if (done)
+		run_flushed(r);
+	else if (!n->listed)
+		drop_own(c, c->owns - 1);
+}
+
+static void op_destroy_own(struct run *r, struct clone *c)
+{
+	struct snap *n = &c->own[run_random(r, c->owns)];
+	bool durable = n->durable;
+	char name[16];
+	if (!n->listed)
+		return;
+	snaps_name(n, name);
+	n->durable = false;
+	int error = ALLOC_ARMED(store_volume_snapshot_destroy_soon(r->store, number_of(r, c), name));
+	if ((error == -LCPFS_E_CLONED) != clones_have(r, n->name))
+		sim_fail("s%u of a clone, of which there are %s clones, is destroyed: %s", n->name,
+			 clones_have(r, n->name) ? "some" : "no", lcpfs_error_sentence(error));
+	if (error == -LCPFS_E_NOSPC && !r->faulty)
+		sim_fail("a snapshot of a clone cannot be destroyed on a full partition");
+	bool done = error != -LCPFS_E_CLONED && run_worked(r, error);
+	if (simdisk_is_stopped(r->disk))
+		return;
+	n->listed = snaps_number(r, n);
+	if (done && n->listed)
+		sim_fail("a snapshot of a clone was destroyed and is listed");
+	if (n->listed)
+		n->durable = durable;
+}
+
+/* After a rollback that failed: the clone is what it was, or what the snapshot is. */
+static void look_at_rolled(struct run *r, struct clone *c, const uint32_t *before, const struct snap *to)
+{
+	for (uint32_t b = 0; b < c->model.blocks; b++) {
+		if (before[b] == to->version[b])
+			continue;
+		int64_t version = read_one(r, c, b);
+		if (version < 0)
+			model_be_unsure(&c->model, b);
+		else if (version != before[b] && version != to->version[b])
+			sim_fail("clone c%u: block %" PRIu32 " is neither old nor rolled back: %" PRId64, c->name,
+				 b, version);
+		for (uint32_t i = 0; version == before[b] && i < c->model.blocks; i++) {
+			if (c->model.current[i] != before[i])
+				model_change(&c->model, i, before[i]);
+		}
+		if (version >= 0)
+			return;
+	}
+}
+
+static void op_roll_own(struct run *r, struct clone *c)
+{
+	const struct snap *to = youngest_own(c);
+	char name[16];
+	if (!to || c->model.any_unsure)
+		return;
+	uint32_t *before = copy_of(c->model.current, c->model.blocks * sizeof(uint32_t));
+	c->rolling = to->version;
+	c->rolling_from = c->model.journal_count;
+	for (uint32_t b = 0; b < c->model.blocks; b++) {
+		if (before[b] != to->version[b])
+			model_change(&c->model, b, to->version[b]);
+	}
+	snaps_name(to, name);
+	int error = ALLOC_ARMED(store_volume_rollback(r->store, number_of(r, c), name));
+	if (error == -LCPFS_E_NOSPC && !r->faulty)
+		sim_fail("a clone cannot be rolled back on a full partition");
+	bool done = run_worked(r, error);
+	if (!simdisk_is_stopped(r->disk)) {
+		c->rolling = NULL;
+		if (done)
+			run_flushed(r);
+		else
+			look_at_rolled(r, c, before, to);
+	}
+	free(before);
+}
+
+static void op_own(struct run *r)
+{
+	struct clone *c = any(r);
+	uint64_t what = run_random(r, 6);
+	if (!c)
+		return;
+	if (what < 3)
+		op_take_own(r, c);
+	else if (what < 5 && c->owns)
+		op_destroy_own(r, c);
+	else
+		op_roll_own(r, c);
+}
+
 /* -- promoting -- */
 
 static void exchange_models(struct run *r, struct clone *c)
@@ -405,7 +629,8 @@ static void op_promote(struct run *r)
 	r->promoted = (unsigned)(c - r->clone);
 	name_of(c, name);
 	int error = ALLOC_ARMED(store_promote(r->store, name, name));
-	if ((error == -LCPFS_E_EXISTS) != (!snaps_is_youngest(r, c->snap) || marks_younger(r, c->snap)))
+	bool refused = !snaps_is_youngest(r, c->snap) || marks_younger(r, c->snap) || youngest_own(c);
+	if ((error == -LCPFS_E_EXISTS) != refused)
 		sim_fail("promoting c%u, of s%u: %s", c->name, c->snap, lcpfs_error_sentence(error));
 	if (error == -LCPFS_E_NOSPC && !r->faulty)
 		sim_fail("a clone cannot be promoted on a full partition");
@@ -435,16 +660,22 @@ bool clones_change(struct run *r)
 
 void clones_give_up(struct run *r)
 {
-	op_destroy(r);
+	struct clone *c = any(r);
+	if (c && c->owns)
+		op_destroy_own(r, c);
+	else
+		op_destroy(r);
 }
 
 void clones_op(struct run *r)
 {
-	uint64_t what = run_random(r, 6);
+	uint64_t what = run_random(r, 10);
 	if (what < 3)
 		op_clone(r);
 	else if (what < 5)
 		op_promote(r);
-	else
+	else if (what < 6)
 		op_destroy(r);
+	else
+		op_own(r);
 }

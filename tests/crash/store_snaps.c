@@ -15,7 +15,7 @@ bool snaps_used(const struct run *r)
 	return r->seed % 2 == 0 || r->seed % 8 == 3; /* with trees of one or two levels, and of three */
 }
 
-static void name_of(const struct snap *n, char name[16])
+void snaps_name(const struct snap *n, char name[16])
 {
 	snprintf(name, 16, "s%u", n->label);
 }
@@ -47,13 +47,13 @@ void snaps_done(struct run *r)
 
 /* -- who is there -- */
 
-static uint32_t number_of(struct run *r, const struct snap *n)
+uint32_t snaps_number(struct run *r, const struct snap *n)
 {
-	struct store_snapshot list[SNAPS_MAX + 2];
-	unsigned count = store_snapshots(r->store, list, SNAPS_MAX + 2);
+	struct store_snapshot list[SNAPS_MAX + CLONES_SIM_MAX * OWN_MAX + 2];
+	unsigned room = ARRAY_LENGTH(list), count = store_volume_snapshots(r->store, 0, list, room);
 	char name[16];
-	name_of(n, name);
-	for (unsigned i = 0; i < MIN_OF(count, SNAPS_MAX + 2u); i++) {
+	snaps_name(n, name);
+	for (unsigned i = 0; i < MIN_OF(count, room); i++) {
 		if (strcmp(list[i].name, name) == 0)
 			return list[i].number;
 	}
@@ -74,7 +74,7 @@ static void must_be_listed(struct run *r)
 	if (count != listed(r))
 		sim_fail("%u snapshots are listed, not %u", count, listed(r));
 	for (unsigned i = 0; i < r->snaps; i++) {
-		if ((number_of(r, &r->snap[i]) != 0) != r->snap[i].listed)
+		if ((snaps_number(r, &r->snap[i]) != 0) != r->snap[i].listed)
 			sim_fail("snapshot s%u is %slisted", r->snap[i].name, r->snap[i].listed ? "not " : "");
 	}
 }
@@ -97,10 +97,10 @@ static int read_extent(struct run *r, uint32_t number, uint32_t first, uint32_t 
 	return error;
 }
 
-static void verify_snap(struct run *r, const struct snap *n)
+void snaps_verify_one(struct run *r, const struct snap *n)
 {
 	int64_t version[READ_BLOCKS];
-	uint32_t number = number_of(r, n), most = r->stride == 1 ? READ_BLOCKS : 1;
+	uint32_t number = snaps_number(r, n), most = r->stride == 1 ? READ_BLOCKS : 1;
 	for (uint32_t b = 0, count; b < r->model.blocks; b += count) {
 		count = MIN_OF(r->model.blocks - b, most);
 		if (read_extent(r, number, b, &count, version)) {
@@ -119,10 +119,10 @@ static void verify_snap(struct run *r, const struct snap *n)
 }
 
 /* All in which the other differs is told, and nothing else but what op_part wrote again with the same bytes. */
-static void verify_difference(struct run *r, const struct snap *from, uint32_t other, const uint32_t *version)
+void snaps_compare(struct run *r, const struct snap *from, uint32_t other, const uint32_t *version)
 {
 	struct store_difference run = {0};
-	uint32_t number = number_of(r, from), b = 0;
+	uint32_t number = snaps_number(r, from), b = 0;
 	while (run.first != UINT64_MAX) {
 		int error = ALLOC_ARMED(store_difference(r->store, number, other, run.first, &run));
 		if (error && run_may_fail(r))
@@ -140,14 +140,6 @@ static void verify_difference(struct run *r, const struct snap *from, uint32_t o
 				sim_fail("s%u and volume %u: told to differ at %" PRIu64, from->name, other,
 					 run.first);
 		}
-	}
-}
-
-void snaps_compare(struct run *r, unsigned snap, uint32_t number, const uint32_t *version)
-{
-	for (unsigned i = 0; i < r->snaps; i++) {
-		if (r->snap[i].name == snap)
-			verify_difference(r, &r->snap[i], number, version);
 	}
 }
 
@@ -176,9 +168,9 @@ void snaps_verify(struct run *r)
 	for (unsigned i = 0; i < r->snaps; i++) {
 		if (!r->snap[i].listed)
 			continue;
-		verify_snap(r, &r->snap[i]);
+		snaps_verify_one(r, &r->snap[i]);
 		if (before)
-			verify_difference(r, before, number_of(r, &r->snap[i]), r->snap[i].version);
+			snaps_compare(r, before, snaps_number(r, &r->snap[i]), r->snap[i].version);
 		before = &r->snap[i];
 	}
 }
@@ -187,10 +179,10 @@ void snaps_settle(struct run *r)
 {
 	for (unsigned i = r->snaps; i-- > 0;) {
 		struct snap *n = &r->snap[i];
-		if (n->was && !number_of(r, n))
+		if (n->was && !snaps_number(r, n))
 			n->label = n->was;
 		n->was = 0;
-		bool there = number_of(r, n);
+		bool there = snaps_number(r, n);
 
 		if (n->durable && there != n->listed)
 			sim_fail("snapshot s%u is %s after a crash", n->name, there ? "back" : "gone");
@@ -201,7 +193,7 @@ void snaps_settle(struct run *r)
 	}
 	must_be_listed(r);
 	if (r->snaps) /* one of them: settling happens often */
-		verify_snap(r, &r->snap[run_random(r, r->snaps)]);
+		snaps_verify_one(r, &r->snap[run_random(r, r->snaps)]);
 }
 
 void snaps_flushed(struct run *r)
@@ -223,22 +215,28 @@ static void never_full(const struct run *r, int error)
 		sim_fail("a snapshot cannot be destroyed, or rolled back to, on a full partition");
 }
 
+struct snap snaps_new(struct run *r, const struct model *model)
+{
+	size_t bytes = model->blocks * sizeof(uint32_t);
+	struct snap n = {.name = ++r->snap_names, .label = r->snap_names, .version = malloc(bytes)};
+	CHECK(n.version);
+	memcpy(n.version, model->current, bytes);
+	return n;
+}
+
 void snaps_take(struct run *r)
 {
 	struct snap *n = &r->snap[r->snaps];
-	size_t bytes = r->model.blocks * sizeof(uint32_t);
 	char name[16];
 	if (r->snaps == SNAPS_MAX || r->model.any_unsure)
 		return;
-	*n = (struct snap){.name = ++r->snap_names, .label = r->snap_names, .version = malloc(bytes)};
-	CHECK(n->version);
-	memcpy(n->version, r->model.current, bytes);
-	name_of(n, name);
+	*n = snaps_new(r, &r->model);
+	snaps_name(n, name);
 	r->snaps++;
 	bool done = run_worked(r, ALLOC_ARMED(store_snapshot(r->store, name, r->op)));
 	if (simdisk_is_stopped(r->disk))
 		return;
-	n->listed = number_of(r, n);
+	n->listed = snaps_number(r, n);
 	if (done && !n->listed)
 		sim_fail("a snapshot was taken and is not listed");
 	if (done)
@@ -255,7 +253,7 @@ static void op_destroy(struct run *r)
 	char name[16];
 	if (!n->listed)
 		return;
-	name_of(n, name);
+	snaps_name(n, name);
 	n->durable = false;
 	int error = ALLOC_ARMED(store_snapshot_destroy(r->store, name));
 	if ((error == -LCPFS_E_CLONED) != clones_have(r, n->name))
@@ -269,7 +267,7 @@ static void op_destroy(struct run *r)
 	bool done = run_worked(r, error);
 	if (simdisk_is_stopped(r->disk))
 		return;
-	n->listed = number_of(r, n);
+	n->listed = snaps_number(r, n);
 	if (done && n->listed)
 		sim_fail("a snapshot was destroyed and is listed");
 	if (done)
@@ -284,16 +282,16 @@ static void op_rename(struct run *r)
 	char name[16], new_name[16];
 	if (!n->listed || n->was)
 		return;
-	name_of(n, name);
+	snaps_name(n, name);
 	n->was = n->label;
 	n->label = ++r->snap_names;
-	name_of(n, new_name);
+	snaps_name(n, new_name);
 	bool done = run_worked(r, ALLOC_ARMED(store_snapshot_rename(r->store, name, new_name)));
 	if (simdisk_is_stopped(r->disk))
 		return;
 	if (done) {
 		run_flushed(r);
-	} else if (!number_of(r, n)) {
+	} else if (!snaps_number(r, n)) {
 		n->label = n->was;
 		n->was = 0;
 	}
@@ -342,7 +340,7 @@ static void op_rollback(struct run *r)
 	r->rolling = n->version;
 	r->rolling_from = r->model.journal_count;
 	change_all(r, n->version);
-	name_of(n, name);
+	snaps_name(n, name);
 	marks_go_back(r, n);
 	int error = ALLOC_ARMED(store_rollback(r->store, name));
 	never_full(r, error);

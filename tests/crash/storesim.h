@@ -16,6 +16,7 @@ enum {
 	READ_BLOCKS = 32,
 	SNAPS_MAX = 5,
 	CLONES_SIM_MAX = 3,
+	OWN_MAX = 3,
 	MARKS_MAX = 4
 };
 
@@ -33,6 +34,10 @@ struct clone {
 	unsigned name, snap; /* snap: what it is a clone of */
 	struct model model;
 	bool listed, durable; /* as of a snapshot */
+	struct snap own[OWN_MAX]; /* its snapshots, oldest first */
+	unsigned owns;
+	const uint32_t *rolling; /* as of the volume, below */
+	uint32_t rolling_from;
 };
 
 /* A bookmark as the model has it. */
@@ -110,7 +115,12 @@ void snaps_flushed(struct run *r);
 bool snaps_is_youngest(const struct run *r, unsigned snap);
 const struct snap *snaps_any(struct run *r); /* one that is there; NULL: there is none */
 /* Is what differs between the snapshot and this volume, which holds these versions, told, and nothing else? */
-void snaps_compare(struct run *r, unsigned snap, uint32_t number, const uint32_t *version);
+void snaps_compare(struct run *r, const struct snap *from, uint32_t number, const uint32_t *version);
+/* Of any volume: what it is called; its number, or 0; does it hold what it must? */
+void snaps_name(const struct snap *n, char name[16]);
+uint32_t snaps_number(struct run *r, const struct snap *n);
+void snaps_verify_one(struct run *r, const struct snap *n);
+struct snap snaps_new(struct run *r, const struct model *model);
 
 /* The same of clones, of half of these seeds. */
 bool clones_used(const struct run *r);

@@ -356,12 +356,17 @@ static uint64_t model_size(const struct model_tree *t, const struct model_tree *
 	return blocks + (top && a->top != t->top && b->top != t->top ? 2 : 0);
 }
 
-static void check_sizes(const struct model_tree *trees, const struct model_tree *head)
+/* Of a volume, that is a line of snapshots, and of what that goes on from (NULL: nothing). */
+static void check_sizes(uint32_t volume, const struct model_tree *base, const struct model_tree *trees,
+			const struct model_tree *head)
 {
-	const struct model_tree *before = NULL;
+	const struct model_tree *before = base;
 	for (unsigned i = 0; i < MODEL_SNAPSHOTS && trees[i].name[0]; i++) {
 		bool last = i + 1 == MODEL_SNAPSHOTS || !trees[i + 1].name[0];
-		struct store_snapshot_sizes sizes = sizes_of(trees[i].name);
+		struct store_snapshot found;
+		struct store_snapshot_sizes sizes;
+		assert_true(store_volume_snapshot_find(bed.store, volume, trees[i].name, &found));
+		assert_int_equal(store_snapshot_sizes(bed.store, found.number, &sizes), 0);
 		assert_int_equal(sizes.referenced, model_size(&trees[i], NULL, NULL));
 		assert_int_equal(sizes.written, model_size(&trees[i], before, NULL));
 		assert_int_equal(sizes.used, model_size(&trees[i], before, last ? head : &trees[i + 1]));
@@ -369,37 +374,45 @@ static void check_sizes(const struct model_tree *trees, const struct model_tree 
 	}
 }
 
-static void change_at_random(struct model_tree *head, uint64_t random, uint32_t version)
+static void change_at_random(uint32_t volume, struct model_tree *head, uint64_t random, uint32_t version)
 {
+	uint8_t data[BLOCK_SIZE];
 	unsigned block = hash_mix(random) % 40 * 31 + hash_mix(random + 1) % 8;
 	bool trims = hash_mix(random + 2) % 4 == 0;
 	if (trims && !head->block[block])
 		return;
 	if (trims)
-		assert_int_equal(store_trim(bed.store, (uint64_t)block * BLOCK_SIZE, BLOCK_SIZE, false, NULL), 0);
+		assert_int_equal(store_volume_trim(bed.store, volume, (uint64_t)block * BLOCK_SIZE, BLOCK_SIZE,
+						   false, NULL),
+				 0);
 	else
-		put(block, 1, (uint8_t)version);
+		assert_int_equal(store_volume_write(bed.store, volume, (uint64_t)block * BLOCK_SIZE,
+						    memset(data, (uint8_t)version, BLOCK_SIZE), BLOCK_SIZE, false,
+						    NULL),
+				 0);
 	head->block[block] = trims ? 0 : version;
 	head->page[block / VOLUME_SLOTS] = head->top = version;
 }
 
 /* However snapshots come and go, and whether it was counted before or just opened. */
-static void sizes_are_those_of_a_model(void **state)
+static void run_sizes(uint32_t volume, const struct model_tree *base)
 {
 	struct model_tree *trees = calloc(MODEL_SNAPSHOTS + 1, sizeof(*trees)), *head = trees + MODEL_SNAPSHOTS;
 	uint64_t random = 1;
-	uint32_t version = 0;
-	(void)state;
+	uint32_t version = 1000;
+	if (base)
+		*head = *base;
 	for (unsigned round = 0; round < 60; round++, random += 3) {
 		for (unsigned k = 0; k < hash_mix(random) % 25; k++, random += 3)
-			change_at_random(head, random, ++version);
+			change_at_random(volume, head, random, ++version);
 		if (round % 5)
-			check_sizes(trees, head);
+			check_sizes(volume, base, trees, head);
 		struct model_tree *last = &trees[MODEL_SNAPSHOTS - 1];
 		if (last->name[0]) {
 			struct model_tree *gone = &trees[hash_mix(random) % MODEL_SNAPSHOTS];
 			if (gone->name[0])
-				assert_int_equal(store_snapshot_destroy(bed.store, gone->name), 0);
+				assert_int_equal(store_volume_snapshot_destroy_soon(bed.store, volume, gone->name),
+						 0);
 			memmove(gone, gone + 1, (size_t)((uint8_t *)head - (uint8_t *)(gone + 1)));
 			last->name[0] = '\0';
 		}
@@ -408,16 +421,39 @@ static void sizes_are_those_of_a_model(void **state)
 				continue;
 			trees[i] = *head;
 			snprintf(trees[i].name, sizeof(trees[i].name), "r%u", round);
-			assert_int_equal(store_snapshot(bed.store, trees[i].name, 0), 0);
+			assert_int_equal(store_volume_snapshot(bed.store, volume, trees[i].name, 0, 0), 0);
 			break;
 		}
 		if (round % 3 == 0)
 			reopen();
 		if (round % 2)
-			check_sizes(trees, head);
+			check_sizes(volume, base, trees, head);
 	}
 	free(trees);
 	must_be_clean();
+}
+
+static void sizes_are_those_of_a_model(void **state)
+{
+	(void)state;
+	run_sizes(STORE_OWN_VOLUME, NULL);
+}
+
+/* The line of a clone goes on from its origin, and looks at nobody else's snapshots. */
+static void sizes_of_a_clones_snapshots_are_those_of_a_model(void **state)
+{
+	struct model_tree *base = calloc(1, sizeof(*base));
+	struct store_clone clone;
+	(void)state;
+	for (uint32_t version = 1; version < 200; version++)
+		change_at_random(STORE_OWN_VOLUME, base, 7 * version, version);
+	assert_int_equal(store_snapshot(bed.store, "base", 0), 0);
+	change_at_random(STORE_OWN_VOLUME, &(struct model_tree){.name = ""}, 5, 1);
+	assert_int_equal(store_snapshot(bed.store, "r1", 0), 0);
+	assert_int_equal(store_clone(bed.store, "base", "c", 0), 0);
+	assert_true(store_clone_find(bed.store, "c", &clone));
+	run_sizes(clone.number, base);
+	free(base);
 }
 
 /* Nobody has to wait for the background: what is destroyed is as good as free. */
@@ -672,6 +708,101 @@ static void what_a_clone_uses_comes_back(void **state)
 	must_be_clean();
 }
 
+static uint32_t number_of(uint32_t volume, const char *snapshot)
+{
+	struct store_snapshot found;
+	assert_true(store_volume_snapshot_find(bed.store, volume, snapshot, &found));
+	assert_int_equal(found.volume, volume);
+	return found.number;
+}
+
+static int value_at(uint32_t number, uint64_t block)
+{
+	uint8_t data[BLOCK_SIZE];
+	assert_int_equal(store_snapshot_read(bed.store, number, block * BLOCK_SIZE, data, BLOCK_SIZE, NULL), 0);
+	return data[0];
+}
+
+/* Names are of a line; what is destroyed, rolled back to and cloned in one leaves all others as they are. */
+static void a_clone_has_snapshots(void **state)
+{
+	(void)state;
+	put(0, 600, 1);
+	assert_int_equal(store_snapshot(bed.store, "a", 0), 0);
+	assert_int_equal(store_clone(bed.store, "a", "c", 0), 0);
+	uint32_t c = clone_number("c");
+	uint64_t before = taken();
+	put_into("c", 5, 50, 2);
+	assert_int_equal(store_volume_snapshot(bed.store, c, "a", 0, 0), 0);
+	assert_int_equal(store_volume_snapshot(bed.store, c, "a", 0, 0), -LCPFS_E_EXISTS);
+	assert_int_equal(store_volume_snapshot(bed.store, 12345, "a", 0, 0), -LCPFS_E_NOT_FOUND);
+	put_into("c", 5, 20, 3);
+	assert_int_equal(store_volume_snapshot(bed.store, c, "b", 0, 0), 0);
+	assert_int_equal(store_volume_clone(bed.store, c, "b", "d", 0), 0);
+	put_into("c", 5, 10, 4);
+	put_into("d", 5, 5, 5);
+	put(5, 1, 6);
+	for (unsigned i = 0; i < 2; i++, reopen()) {
+		assert_int_equal(value_at(number_of(STORE_OWN_VOLUME, "a"), 5), 1);
+		assert_int_equal(value_at(number_of(c, "a"), 5), 2);
+		assert_int_equal(value_at(number_of(c, "b"), 5), 3);
+		assert_int_equal(value_of("c", 5), 4);
+		assert_int_equal(value_of("d", 5), 5);
+		assert_int_equal(value_of("d", 54), 2);
+		assert_int_equal(value(5), 6);
+	}
+	assert_int_equal(store_clone_destroy(bed.store, "c"), -LCPFS_E_NOT_EMPTY);
+	assert_int_equal(store_volume_snapshot_destroy_soon(bed.store, c, "b"), -LCPFS_E_CLONED);
+	assert_int_equal(store_promote(bed.store, "c", "e"), -LCPFS_E_EXISTS);
+	assert_int_equal(store_volume_rollback(bed.store, c, "a"), -LCPFS_E_EXISTS);
+	assert_int_equal(store_volume_rollback(bed.store, c, "b"), 0);
+	assert_int_equal(value_of("c", 5), 3);
+	assert_int_equal(store_clone_destroy(bed.store, "d"), 0);
+	finish();
+	assert_int_equal(taken(), before + used_by("c") + 1 + 2 * 2); /* what the volume wrote, and its pages */
+	assert_int_equal(store_volume_snapshot_destroy_soon(bed.store, c, "b"), 0);
+	assert_int_equal(store_volume_rollback(bed.store, c, "a"), 0);
+	assert_int_equal(value_of("c", 5), 2);
+	assert_int_equal(store_volume_snapshot_destroy_soon(bed.store, c, "a"), 0);
+	assert_int_equal(store_clone_destroy(bed.store, "c"), 0);
+	finish();
+	assert_int_equal(taken(), before + 1 + 2 * 2);
+	must_be_clean();
+}
+
+/* Its bookmarks are of its line, too, and go with it. */
+static void a_clone_has_bookmarks(void **state)
+{
+	struct store_difference run = {0};
+	struct store_snapshot found;
+	(void)state;
+	put(0, 100, 1);
+	assert_int_equal(store_snapshot(bed.store, "a", 0), 0);
+	assert_int_equal(store_clone(bed.store, "a", "c", 0), 0);
+	uint32_t c = clone_number("c");
+	put_into("c", 5, 50, 2);
+	assert_int_equal(store_volume_snapshot(bed.store, c, "one", 0, 0), 0);
+	assert_int_equal(store_bookmark(bed.store, "a", "m"), 0);
+	assert_int_equal(store_volume_bookmark(bed.store, c, "one", "m"), 0);
+	uint32_t since = number_of(c, "one");
+	assert_int_equal(store_volume_snapshot_destroy_soon(bed.store, c, "one"), 0);
+	put_into("c", 7, 1, 3); /* over what nobody else has any more */
+	assert_int_equal(store_volume_snapshot(bed.store, c, "two", 0, 0), 0);
+	reopen();
+	assert_int_equal(store_difference_since(bed.store, since, number_of(c, "two"), 0, &run), 0);
+	while (!run.count && run.first != UINT64_MAX)
+		assert_int_equal(store_difference_since(bed.store, since, number_of(c, "two"), run.first, &run),
+				 0);
+	assert_int_equal(run.first, 7);
+	assert_int_equal(run.count, 1);
+	assert_int_equal(store_bookmarks(bed.store, NULL, 0), 1);
+	assert_int_equal(store_volume_snapshot_destroy_soon(bed.store, c, "two"), 0);
+	assert_int_equal(store_clone_destroy(bed.store, "c"), 0);
+	assert_int_equal(store_volume_bookmarks(bed.store, 0, NULL, 0), 1);
+	assert_true(store_bookmark_find(bed.store, "m", &found));
+	must_be_clean();
+}
+
 static void a_clone_keeps_its_snapshot(void **state)
 {
 	(void)state;
@@ -872,6 +1003,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_several_free_is_known, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_hold_lasts, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(sizes_are_those_of_a_model, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(sizes_of_a_clones_snapshots_are_those_of_a_model, set_up,
+						tear_down),
+		cmocka_unit_test_setup_teardown(a_clone_has_snapshots, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(a_clone_has_bookmarks, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_full_partition_goes_on_after_a_destroy, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(one_that_cannot_be_read_keeps_nobody, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(rolling_back_wants_the_youngest, set_up, tear_down),
