@@ -324,7 +324,8 @@ int lcpfs_snapshots_freed(struct lcpfs_pool *pool, const char *partition, uint64
 /*
  * A clone is a volume that began as a snapshot, and is written. It shares with that what is the same, and lies in
  * the space of that partition. It is opened by its name, which no partition and no other clone of the pool has. It
- * is as long as the snapshot. A partition has 32 at most.
+ * is as long as the snapshot. A partition has 32 at most. It has snapshots and bookmarks as a partition has:
+ * wherever NAME@SNAP or NAME#MARK is meant, NAME may be a clone's.
  */
 struct lcpfs_clone_info {
 	char name[LCPFS_NAME_MAX + 1];
@@ -343,8 +344,8 @@ struct lcpfs_clone_info {
 int lcpfs_clone_create(struct lcpfs_pool *pool, const char *snapshot, const char *name, bool dry_run,
 		       struct lcpfs_failure *failure);
 /*
- * For good, one after the other; what they did not share comes free as with snapshots. NOT_FOUND, and BUSY for one
- * that somebody has open: then none is destroyed.
+ * For good, one after the other; what they did not share comes free as with snapshots. NOT_FOUND, BUSY for one
+ * that somebody has open, and NOT_EMPTY for one that has snapshots: then none is destroyed.
  */
 int lcpfs_clone_destroy(struct lcpfs_pool *pool, const char *const *names, size_t count, bool dry_run,
 			struct lcpfs_failure *failure);
@@ -352,7 +353,8 @@ int lcpfs_clone_destroy(struct lcpfs_pool *pool, const char *const *names, size_
  * The clone and the volume of its partition change places. The partition, with its snapshots, its size and all
  * that was set of it, is called as the clone was from then on, and the clone as the partition was (which is
  * given): so by either name there is what was there before. One or the other after a crash. EXISTS: there are
- * snapshots or bookmarks younger than the one that it is a clone of. RANGE: the volume has another length by now.
+ * snapshots or bookmarks younger than the one that it is a clone of. NOT_EMPTY: it has some of its own. INVALID:
+ * it is of a clone's snapshot. RANGE: the volume has another length by now.
  * NOT_FOUND, and BUSY while anybody has the partition, a snapshot or a clone of it open.
  */
 int lcpfs_clone_promote(struct lcpfs_pool *pool, const char *name, bool dry_run,
@@ -360,7 +362,10 @@ int lcpfs_clone_promote(struct lcpfs_pool *pool, const char *name, bool dry_run,
 /* Of all partitions. *count: how many there are; up to `room` are filled. */
 int lcpfs_clone_list(struct lcpfs_pool *pool, struct lcpfs_clone_info *list, size_t room, size_t *count);
 
-/* How many blocks come free when it is destroyed: what it does not share. As lcpfs_snapshot_sizes. NOT_FOUND. */
+/*
+ * How many blocks come free when it is destroyed, with its snapshots: what it does not share. As
+ * lcpfs_snapshot_sizes. NOT_FOUND.
+ */
 int lcpfs_clone_used(struct lcpfs_pool *pool, const char *name, uint64_t *blocks, struct lcpfs_failure *failure);
 
 /* ---- bookmarks ---- */
@@ -400,7 +405,8 @@ struct lcpfs_stream {
 
 struct lcpfs_send_options {
 	/*
-	 * An older snapshot of the partition, which the receiver has: SNAP, or NAME@SNAP; or a bookmark of one:
+	 * An older snapshot of the partition, or of a clone of it, which the receiver has: SNAP, or NAME@SNAP; or
+	 * a bookmark of one of the same volume:
 	 * #MARK, or NAME#MARK. NULL: none.
 	 */
 	const char *from;

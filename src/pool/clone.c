@@ -83,16 +83,30 @@ void clone_print_some(const struct part *part, uint32_t origin, char *text, size
 	}
 }
 
+void clone_print_name(const struct part *part, uint32_t number, char name[LCPFS_NAME_MAX + 1])
+{
+	struct store_clone list[STORE_CLONES_MAX];
+	unsigned count = list_all(part, list);
+	name[0] = '\0';
+	for (unsigned i = 0; i < count; i++) {
+		if (list[i].number == number)
+			memcpy(name, list[i].name, sizeof(list[i].name));
+	}
+}
+
 /* "" where it cannot be told: there is no such snapshot any more. */
 static void print_origin(const struct part *part, uint32_t number, char *text, size_t room)
 {
-	unsigned count = store_snapshots(part->store, NULL, 0);
+	unsigned count = store_volume_snapshots(part->store, 0, NULL, 0);
 	struct store_snapshot *list = calloc(count + 1, sizeof(*list));
-	count = list ? MIN_OF(store_snapshots(part->store, list, count), count) : 0;
+	struct volume_name of;
+	count = list ? MIN_OF(store_volume_snapshots(part->store, 0, list, count), count) : 0;
 	text[0] = '\0';
 	for (unsigned i = 0; i < count; i++) {
-		if (list[i].number == number)
-			snprintf(text, room, "%s@%s", part->name, list[i].name);
+		if (list[i].number != number)
+			continue;
+		snapshot_name_volume(part, list[i].volume, &of);
+		snprintf(text, room, "%s@%s", of.name, list[i].name);
 	}
 	free(list);
 }
@@ -148,28 +162,22 @@ struct making {
 	const char *snapshot, *name; /* NAME@SNAP; of the clone */
 	bool dry_run;
 	struct part *part;
+	struct volume_name of;
 	struct store_snapshot base;
 	struct lcpfs_failure *failure;
 };
 
 static int find_base(struct making *m)
 {
-	char of[LCPFS_NAME_MAX + 1] = "";
 	const char *snapshot;
 	size_t length = snapshot_split(m->snapshot, &snapshot);
 	if (!snapshot)
 		return failure_set(m->failure, LCPFS_E_INVALID, "%.200s names no snapshot: give NAME@SNAP",
 				   m->snapshot);
-	if (length < sizeof(of))
-		memcpy(of, m->snapshot, length);
-	m->part = part_named(m->pool, of);
-	if (!m->part)
-		return failure_set(m->failure, LCPFS_E_NOT_FOUND, "there is no partition %.*s",
-				   (int)MIN_OF(length, (size_t)200), m->snapshot);
-	int error = part_refuse(m->part, m->failure);
+	int error = snapshot_find_volume(m->pool, m->snapshot, length, &m->part, &m->of, m->failure);
 	if (!error)
 		error = receive_refuse(m->part, m->failure);
-	return error ? error : snapshot_find(m->part, snapshot, &m->base, m->failure);
+	return error ? error : snapshot_find(m->part, &m->of, snapshot, &m->base, m->failure);
 }
 
 static int check(struct making *m)
@@ -237,14 +245,15 @@ int lcpfs_clone_create(struct lcpfs_pool *pool, const char *snapshot, const char
 	if (error)
 		return error;
 	if (!dry_run)
-		error = store_clone(m.part->store, m.base.name, name, pool->clock.wall_s(pool->clock.context));
+		error = store_volume_clone(m.part->store, m.of.number, m.base.name, name,
+					   pool->clock.wall_s(pool->clock.context));
 	if (error)
 		failure_set(failure, (enum lcpfs_error) - error, "clone %s of %.200s was not made: %s", name,
 			    snapshot, lcpfs_error_sentence(error));
 	pthread_mutex_lock(&pool->lock);
 	if (!error && !dry_run)
 		history_note(pool, LCPFS_EVENT_CLONED, LCPFS_ENGINE_FREE, m.part->id, 0, "%s, of %s@%s", name,
-			     m.part->name, m.base.name);
+			     m.of.name, m.base.name);
 	end(&m);
 	pthread_mutex_unlock(&pool->lock);
 	return error;
@@ -298,11 +307,32 @@ static int check_alone(const struct promoting *p)
 			   part->clients == 1 ? "it" : "them");
 }
 
+/* The line of the clone would have to go to the volume. */
+static int check_no_line(const struct promoting *p)
+{
+	char origin[2 * LCPFS_NAME_MAX + 2];
+	size_t length = strlen(p->part->name);
+	print_origin(p->part, p->clone.origin, origin, sizeof(origin));
+	if (strncmp(origin, p->part->name, length) != 0 || origin[length] != '@')
+		return failure_set(
+			p->failure, LCPFS_E_INVALID,
+			"%s is a clone of %s, which is of a clone: only one of the partition's own snapshots "
+			"can be promoted",
+			p->name, origin);
+	if (store_volume_snapshots(p->part->store, p->clone.number, NULL, 0))
+		return failure_set(p->failure, LCPFS_E_NOT_EMPTY, "clone %s has snapshots; destroy them first",
+				   p->name);
+	if (store_volume_bookmarks(p->part->store, p->clone.number, NULL, 0))
+		return failure_set(p->failure, LCPFS_E_NOT_EMPTY, "clone %s has bookmarks; destroy them first",
+				   p->name);
+	return 0;
+}
+
 /* The clone has not what they tell of. */
 static int check_no_bookmark(const struct promoting *p, uint32_t origin)
 {
 	struct store_snapshot last;
-	if (!snapshot_last_bookmark(p->part, &last) || last.number <= origin)
+	if (!snapshot_last_bookmark(p->part, STORE_OWN_VOLUME, &last) || last.number <= origin)
 		return 0;
 	return failure_set(p->failure, LCPFS_E_EXISTS,
 			   "bookmark %s#%s is younger than the snapshot that %s is a clone of; destroy it first",
@@ -327,6 +357,8 @@ static int check_promotion(struct promoting *p)
 			p->part->name);
 	if (!error)
 		error = check_alone(p);
+	if (!error)
+		error = check_no_line(p);
 	if (!error && (!youngest(p->part, &last) || last.number != p->clone.origin))
 		error = failure_set(
 			p->failure, LCPFS_E_EXISTS,
@@ -504,7 +536,13 @@ static int check_unused(const struct lcpfs_pool *pool, const char *name, struct 
 	*part = clone_find(pool, name, found);
 	if (!*part)
 		return refuse_none(pool, name, failure);
-	uint32_t clients = volume_readers(*part, found->number);
+	uint32_t clients = volume_readers(*part, found->number),
+		 snapshots = store_volume_snapshots((*part)->store, found->number, NULL, 0);
+	if (!clients && snapshots)
+		return failure_set(
+			failure, LCPFS_E_NOT_EMPTY,
+			"clone %s has %" PRIu32 " snapshot%s; destroy %s first, with lcpfs destroy POOL %s@%%",
+			name, snapshots, snapshots == 1 ? "" : "s", snapshots == 1 ? "it" : "them", name);
 	if (!clients)
 		return 0;
 	return failure_set(failure, LCPFS_E_BUSY,

@@ -336,14 +336,23 @@ bool wait_moment(struct part *part, const struct lcpfs_write_wait *wait);
 
 /* Length of its part before the '@'; the whole of it, where there is none. */
 size_t snapshot_split(const char *name, const char **snapshot);
+/* A volume that is written: the partition's own, or a clone. */
+struct volume_name {
+	uint32_t number; /* as the store has it */
+	char name[LCPFS_NAME_MAX + 1];
+};
+/* With the lock: of a partition or a clone by so many bytes of its name. NOT_FOUND, or why it is no use. */
+int snapshot_find_volume(const struct lcpfs_pool *pool, const char *name, size_t length, struct part **part,
+			 struct volume_name *of, struct lcpfs_failure *failure) MUST_CHECK;
+void snapshot_name_volume(const struct part *part, uint32_t number, struct volume_name *of);
 /* With the lock: the one that `snapshot` names, which a client may open. Held, as long as its handle is among the
  * readers. */
-int snapshot_find(const struct part *part, const char *snapshot, struct store_snapshot *found,
-		  struct lcpfs_failure *failure) MUST_CHECK;
+int snapshot_find(const struct part *part, const struct volume_name *of, const char *snapshot,
+		  struct store_snapshot *found, struct lcpfs_failure *failure) MUST_CHECK;
 /* Some of them by name, for a message: ", a@x, a@y and 3 more". `room` of at least 40. With the lock. */
-unsigned snapshot_count(const struct part *part);
-bool snapshot_last_bookmark(const struct part *part,
-			    struct store_snapshot *last);                         /* the youngest; with the lock */
+unsigned snapshot_count(const struct part *part); /* of its clones, too */
+/* The youngest of a volume; with the lock. */
+bool snapshot_last_bookmark(const struct part *part, uint32_t volume, struct store_snapshot *last);
 int snapshot_refuse_held(const struct part *part, struct lcpfs_failure *failure); /* 0: none is */
 void snapshot_print_some(const struct part *part, char *text, size_t room);
 /*
@@ -386,6 +395,7 @@ void clone_settle_promotion(struct part *part);
 int clone_refuse_name(const struct lcpfs_pool *pool, const char *name, struct lcpfs_failure *failure);
 unsigned clone_count(const struct part *part);
 bool clone_has_origin(const struct part *part, uint32_t number); /* is one of them of this snapshot? */
+void clone_print_name(const struct part *part, uint32_t number, char name[LCPFS_NAME_MAX + 1]);
 /* Their names, for a message: all, or those of one snapshot, by its number. `room` of at least 80. */
 void clone_print_some(const struct part *part, uint32_t origin, char *text, size_t room);
 
@@ -414,6 +424,8 @@ int receive_clear(struct part *part, struct lcpfs_failure *failure);
 
 struct part *volume_part(const struct lcpfs_partition *partition);
 
+/* Is it a snapshot's, and which? */
+bool volume_snapshot(const struct lcpfs_partition *partition, struct store_snapshot *found);
 uint32_t volume_readers(const struct part *part, uint32_t number); /* of a snapshot or clone; with the lock */
 /* As lcpfs_volume_difference, from a bookmark, whose snapshot had that number. */
 int volume_difference_since(struct lcpfs_partition *to, uint32_t number, uint64_t offset,

@@ -15,6 +15,7 @@ struct sender {
 	const struct lcpfs_send_options *options;
 	struct lcpfs_partition *from, *to; /* from NULL: all of it */
 	struct store_snapshot from_found, to_found;
+	struct volume_name of; /* to is of */
 	bool since; /* from_found is what a bookmark says: `from` is NULL */
 	struct stream_position at;
 	uint8_t *data;
@@ -23,7 +24,7 @@ struct sender {
 
 /* -- which -- */
 
-/* "SNAP", "@SNAP" or "NAME@SNAP", of the partition of `name`. */
+/* "SNAP" or "@SNAP", of the volume of `name`; or "NAME@SNAP". */
 static void name_from(const char *name, const char *from, char full[2 * LCPFS_NAME_MAX + 2])
 {
 	const char *snapshot;
@@ -43,33 +44,42 @@ static int open_snapshot(struct lcpfs_pool *pool, const char *name, struct lcpfs
 	if (!snapshot)
 		return failure_set(failure, LCPFS_E_INVALID, "%.200s names no snapshot: give NAME@SNAP", name);
 	int error = lcpfs_partition_open(pool, name, partition, failure);
-	if (!error && !store_snapshot_find(volume_part(*partition)->store, snapshot, found))
+	if (!error && !volume_snapshot(*partition, found))
 		error = failure_set(failure, LCPFS_E_NOT_FOUND, "there is no snapshot %.200s", name);
 	return error;
 }
 
-/* "#MARK" or "NAME#MARK", of the partition of `name`. It says all that it takes, so it may go meanwhile. */
+/* "#MARK" or "NAME#MARK", of the volume of `name`. It says all that it takes, so it may go meanwhile. */
 static int find_bookmark(struct sender *s, const char *name)
 {
 	const struct part *part = volume_part(s->to);
 	const char *from = s->options->from, *mark = strchr(from, '#') + 1;
 	size_t length = (size_t)(mark - 1 - from);
-	if (length && (strncmp(from, part->name, length) != 0 || part->name[length]))
-		return failure_set(s->failure, LCPFS_E_INVALID, "%.100s and %s are of two partitions", from, name);
-	if (!store_bookmark_find(part->store, mark, &s->from_found))
-		return failure_set(s->failure, LCPFS_E_NOT_FOUND, "there is no bookmark %s#%.100s", part->name,
+	if (length && (strncmp(from, s->of.name, length) != 0 || s->of.name[length]))
+		return failure_set(s->failure, LCPFS_E_INVALID, "%.100s and %s are of two volumes", from, name);
+	if (!store_volume_bookmark_find(part->store, s->of.number, mark, &s->from_found))
+		return failure_set(s->failure, LCPFS_E_NOT_FOUND, "there is no bookmark %s#%.100s", s->of.name,
 				   mark);
 	s->since = true;
 	return s->from_found.number < s->to_found.number
 		       ? 0
-		       : failure_set(s->failure, LCPFS_E_INVALID, "%s#%s is not older than %s", part->name, mark,
+		       : failure_set(s->failure, LCPFS_E_INVALID, "%s#%s is not older than %s", s->of.name, mark,
 				     name);
+}
+
+static void name_volume(struct sender *s, struct lcpfs_pool *pool)
+{
+	pthread_mutex_lock(&pool->lock);
+	snapshot_name_volume(volume_part(s->to), s->to_found.volume, &s->of);
+	pthread_mutex_unlock(&pool->lock);
 }
 
 static int open_both(struct sender *s, struct lcpfs_pool *pool, const char *name)
 {
 	char from[2 * LCPFS_NAME_MAX + 2];
 	int error = open_snapshot(pool, name, &s->to, &s->to_found, s->failure);
+	if (!error)
+		name_volume(s, pool);
 	if (error || !s->options->from)
 		return error;
 	if (strchr(s->options->from, '#'))
@@ -91,7 +101,7 @@ static struct stream_about about(const struct sender *s)
 				 .from = s->from || s->since ? guid_of(part, &s->from_found) : 0,
 				 .created_s = s->to_found.created_s,
 				 .volume_bytes = lcpfs_volume_bytes(s->to)};
-	memcpy(a.partition, part->name, sizeof(part->name));
+	memcpy(a.partition, s->of.name, sizeof(s->of.name));
 	memcpy(a.snapshot, s->to_found.name, sizeof(a.snapshot));
 	memcpy(a.from_name, s->from_found.name, sizeof(a.from_name));
 	return a;

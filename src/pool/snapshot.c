@@ -12,7 +12,9 @@
  * needs no gate: its store does the same by itself.
  *
  * Before its first snapshot a partition's page says that it has some, so that a version that does not know them
- * leaves it alone.
+ * leaves it alone. So it does before the first one of a clone.
+ *
+ * NAME is a partition's, or a clone's (struct volume_name): by the store's numbers for volumes, both are alike.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -28,7 +30,8 @@ enum { DRAIN_US = 20 };
 
 struct target {
 	struct part *part;
-	const char *snapshot; /* its name, without the partition's */
+	struct volume_name of;
+	const char *snapshot; /* its name, without the volume's */
 };
 
 struct work {
@@ -50,60 +53,96 @@ size_t snapshot_split(const char *name, const char **snapshot)
 	return at ? (size_t)(at - name) : strlen(name);
 }
 
-static int refuse_none(const struct part *part, const char *snapshot, struct lcpfs_failure *failure)
+int snapshot_find_volume(const struct lcpfs_pool *pool, const char *name, size_t length, struct part **part,
+			 struct volume_name *of, struct lcpfs_failure *failure)
 {
-	return failure_set(failure, LCPFS_E_NOT_FOUND, "there is no snapshot %s@%.100s", part->name, snapshot);
+	struct store_clone clone;
+	*of = (struct volume_name){.number = STORE_OWN_VOLUME};
+	if (length < sizeof(of->name))
+		memcpy(of->name, name, length);
+	*part = part_named(pool, of->name);
+	if (*part)
+		return part_refuse(*part, failure);
+	*part = clone_find(pool, of->name, &clone);
+	if (!*part)
+		return failure_set(failure, LCPFS_E_NOT_FOUND, "there is no partition %.*s",
+				   (int)MIN_OF(length, (size_t)200), name);
+	if (clone.number == (*part)->doomed)
+		return failure_set(failure, LCPFS_E_NOT_FOUND, "clone %s is being destroyed", of->name);
+	of->number = clone.number;
+	return part_refuse(*part, failure);
 }
 
-static int refuse_in_use(const struct part *part, const char *snapshot, uint32_t readers,
+void snapshot_name_volume(const struct part *part, uint32_t number, struct volume_name *of)
+{
+	of->number = number;
+	if (number == STORE_OWN_VOLUME)
+		memcpy(of->name, part->name, sizeof(of->name));
+	else
+		clone_print_name(part, number, of->name);
+}
+
+static int refuse_none(const struct volume_name *of, const char *snapshot, struct lcpfs_failure *failure)
+{
+	return failure_set(failure, LCPFS_E_NOT_FOUND, "there is no snapshot %s@%.100s", of->name, snapshot);
+}
+
+static int refuse_in_use(const struct volume_name *of, const char *snapshot, uint32_t readers,
 			 struct lcpfs_failure *failure)
 {
 	return failure_set(failure, LCPFS_E_BUSY,
-			   "snapshot %s@%s is in use by %" PRIu32 " client%s; disconnect %s first", part->name,
+			   "snapshot %s@%s is in use by %" PRIu32 " client%s; disconnect %s first", of->name,
 			   snapshot, readers, readers == 1 ? "" : "s", readers == 1 ? "it" : "them");
 }
 
-static int refuse_held(const struct part *part, const char *snapshot, struct lcpfs_failure *failure)
+static int refuse_held(const struct volume_name *of, const char *snapshot, struct lcpfs_failure *failure)
 {
 	return failure_set(failure, LCPFS_E_BUSY,
-			   "snapshot %s@%s is held, so that nobody destroys it; release it first", part->name,
+			   "snapshot %s@%s is held, so that nobody destroys it; release it first", of->name,
 			   snapshot);
 }
 
-static int refuse_cloned(const struct part *part, const struct store_snapshot *n, struct lcpfs_failure *failure)
+static int refuse_cloned(const struct part *part, const struct volume_name *of, const struct store_snapshot *n,
+			 struct lcpfs_failure *failure)
 {
 	char clones[200];
 	clone_print_some(part, n->number, clones, sizeof(clones));
 	return clones[0]
 		       ? failure_set(failure, LCPFS_E_CLONED, "snapshot %s@%s has clones (%s); destroy them first",
-				     part->name, n->name, clones)
+				     of->name, n->name, clones)
 		       : 0;
 }
 
-int snapshot_find(const struct part *part, const char *snapshot, struct store_snapshot *found,
-		  struct lcpfs_failure *failure)
+int snapshot_find(const struct part *part, const struct volume_name *of, const char *snapshot,
+		  struct store_snapshot *found, struct lcpfs_failure *failure)
 {
-	if (!store_snapshot_find(part->store, snapshot, found))
-		return refuse_none(part, snapshot, failure);
+	if (!store_volume_snapshot_find(part->store, of->number, snapshot, found))
+		return refuse_none(of, snapshot, failure);
 	if (found->number == part->doomed)
-		return failure_set(failure, LCPFS_E_NOT_FOUND, "snapshot %s@%s is being destroyed", part->name,
+		return failure_set(failure, LCPFS_E_NOT_FOUND, "snapshot %s@%s is being destroyed", of->name,
 				   snapshot);
 	return 0;
+}
+
+static bool is_there(const struct target *t, struct store_snapshot *found)
+{
+	return store_volume_snapshot_find(t->part->store, t->of.number, t->snapshot, found);
 }
 
 /* -- lists: with the lock -- */
 
 unsigned snapshot_count(const struct part *part)
 {
-	return store_snapshots(part->store, NULL, 0);
+	return store_volume_snapshots(part->store, 0, NULL, 0);
 }
 
-/* All of a partition's; *list is the caller's to free. NULL: there are none, or there is no memory. */
-static unsigned list_all(const struct part *part, struct store_snapshot **list)
+/* All of a volume's (0: all of a partition, of its clones too); *list is the caller's to free. NULL: there are
+ * none, or there is no memory. */
+static unsigned list_all(const struct part *part, uint32_t volume, struct store_snapshot **list)
 {
-	unsigned room = snapshot_count(part);
+	unsigned room = store_volume_snapshots(part->store, volume, NULL, 0);
 	*list = room ? calloc(room, sizeof(**list)) : NULL;
-	unsigned count = *list ? store_snapshots(part->store, *list, room) : 0;
+	unsigned count = *list ? store_volume_snapshots(part->store, volume, *list, room) : 0;
 	return MIN_OF(count, room);
 }
 
@@ -115,12 +154,14 @@ static void print_names(const struct part *part, const struct store_snapshot *li
 	size_t length = 0;
 	text[0] = '\0';
 	for (unsigned i = 0; i < count; i++) {
-		size_t need = 2 + strlen(part->name) + 1 + strlen(list[i].name);
+		struct volume_name of;
+		snapshot_name_volume(part, list[i].volume, &of);
+		size_t need = 2 + strlen(of.name) + 1 + strlen(list[i].name);
 		if (i && length + need + MORE > room) {
 			snprintf(text + length, room - length, " and %u more", count - i);
 			return;
 		}
-		length += (size_t)snprintf(text + length, room - length, "%s%s@%s", i ? ", " : "", part->name,
+		length += (size_t)snprintf(text + length, room - length, "%s%s@%s", i ? ", " : "", of.name,
 					   list[i].name);
 		length = MIN_OF(length, room - 1);
 	}
@@ -129,7 +170,7 @@ static void print_names(const struct part *part, const struct store_snapshot *li
 void snapshot_print_some(const struct part *part, char *text, size_t room)
 {
 	struct store_snapshot *list;
-	unsigned count = list_all(part, &list);
+	unsigned count = list_all(part, 0, &list);
 	print_names(part, list, count, text, room);
 	free(list);
 }
@@ -137,12 +178,15 @@ void snapshot_print_some(const struct part *part, char *text, size_t room)
 int snapshot_refuse_held(const struct part *part, struct lcpfs_failure *failure)
 {
 	struct store_snapshot *list;
-	unsigned count = list_all(part, &list);
+	struct volume_name of;
+	unsigned count = list_all(part, 0, &list);
 	int error = 0;
 	if (!list && snapshot_count(part))
 		return failure_set(failure, LCPFS_E_NOMEM, "out of memory");
-	for (unsigned i = 0; i < count && !error; i++)
-		error = list[i].held ? refuse_held(part, list[i].name, failure) : 0;
+	for (unsigned i = 0; i < count && !error; i++) {
+		snapshot_name_volume(part, list[i].volume, &of);
+		error = list[i].held ? refuse_held(&of, list[i].name, failure) : 0;
+	}
 	free(list);
 	return error;
 }
@@ -153,15 +197,18 @@ static void describe(const struct part *part, const struct store_snapshot *n, st
 					     .volume_bytes = n->volume_blocks * BLOCK_SIZE,
 					     .clients = volume_readers(part, n->number),
 					     .held = n->held};
-	snprintf(info->name, sizeof(info->name), "%s@%s", part->name, n->name);
+	struct volume_name of;
+	snapshot_name_volume(part, n->volume, &of);
+	snprintf(info->name, sizeof(info->name), "%s@%s", of.name, n->name);
 	memcpy(info->partition, part->name, sizeof(info->partition));
 	memcpy(info->snapshot, n->name, sizeof(info->snapshot));
 }
 
-static void list_part(const struct part *part, struct lcpfs_snapshot_info *infos, size_t room, size_t *count)
+static void list_part(const struct part *part, uint32_t volume, struct lcpfs_snapshot_info *infos, size_t room,
+		      size_t *count)
 {
 	struct store_snapshot *list;
-	unsigned found = list_all(part, &list);
+	unsigned found = list_all(part, volume, &list);
 	for (unsigned i = 0; i < found; i++, ++*count) {
 		if (*count < room)
 			describe(part, &list[i], &infos[*count]);
@@ -183,15 +230,14 @@ static const struct part *next_part(const struct lcpfs_pool *pool, uint32_t behi
 static int list(const struct lcpfs_pool *pool, const char *name, struct lcpfs_snapshot_info *infos, size_t room,
 		size_t *count, struct lcpfs_failure *failure)
 {
-	const struct part *only = name ? part_named(pool, name) : NULL;
-	if (name && !only)
-		return failure_set(failure, LCPFS_E_NOT_FOUND, "there is no partition %.200s", name);
-	int error = only ? part_refuse(only, failure) : 0;
+	struct volume_name of;
+	struct part *only = NULL;
+	int error = name ? snapshot_find_volume(pool, name, strlen(name), &only, &of, failure) : 0;
 	if (only && !error)
-		list_part(only, infos, room, count);
-	for (const struct part *part = next_part(pool, 0); part && !only; part = next_part(pool, part->id)) {
+		list_part(only, of.number, infos, room, count);
+	for (const struct part *part = next_part(pool, 0); part && !name; part = next_part(pool, part->id)) {
 		if (part->store)
-			list_part(part, infos, room, count);
+			list_part(part, 0, infos, room, count);
 	}
 	return error;
 }
@@ -211,16 +257,13 @@ static int hold_named(const struct lcpfs_pool *pool, const char *name, struct pa
 		      struct store_snapshot *found, struct lcpfs_failure *failure)
 {
 	const char *snapshot;
-	char of[LCPFS_NAME_MAX + 1] = "";
+	struct volume_name of;
 	size_t length = snapshot_split(name, &snapshot);
-	if (length < sizeof(of))
-		memcpy(of, name, length);
-	*part = snapshot ? part_named(pool, of) : NULL;
-	if (!*part)
+	if (!snapshot)
 		return failure_set(failure, LCPFS_E_NOT_FOUND, "there is no snapshot %.200s", name);
-	int error = part_refuse(*part, failure);
+	int error = snapshot_find_volume(pool, name, length, part, &of, failure);
 	if (!error)
-		error = snapshot_find(*part, snapshot, found, failure);
+		error = snapshot_find(*part, &of, snapshot, found, failure);
 	if (!error)
 		part_hold(*part);
 	return error;
@@ -231,7 +274,7 @@ int lcpfs_snapshot_sizes(struct lcpfs_pool *pool, const char *name, struct lcpfs
 {
 	struct store_snapshot found;
 	struct store_snapshot_sizes blocks;
-	struct part *part;
+	struct part *part = NULL;
 	pthread_mutex_lock(&pool->lock);
 	int error = hold_named(pool, name, &part, &found, failure);
 	pthread_mutex_unlock(&pool->lock);
@@ -254,7 +297,7 @@ static int hold_with_all(const struct lcpfs_pool *pool, const char *name, struct
 	*part = part_named(pool, name);
 	int error = *part ? part_refuse(*part, failure)
 			  : failure_set(failure, LCPFS_E_NOT_FOUND, "there is no partition %.200s", name);
-	*count = error ? 0 : list_all(*part, &all);
+	*count = error ? 0 : list_all(*part, STORE_OWN_VOLUME, &all);
 	*numbers = error ? NULL : calloc(*count + 1, sizeof(**numbers));
 	for (unsigned i = 0; *numbers && i < *count; i++)
 		(*numbers)[i] = all[i].number;
@@ -290,20 +333,13 @@ int lcpfs_snapshots_freed(struct lcpfs_pool *pool, const char *partition, uint64
 
 static int resolve_one(struct work *w, const char *name, struct target *target)
 {
-	char of[LCPFS_NAME_MAX + 1] = "";
 	const char *at = strchr(name, w->separator);
 	size_t length = at ? (size_t)(at - name) : 0;
 	if (!at)
 		return failure_set(w->failure, LCPFS_E_INVALID, "%.200s names no %s", name,
 				   w->separator == '#' ? "bookmark: give NAME#MARK" : "snapshot: give NAME@SNAP");
 	target->snapshot = at + 1;
-	if (length < sizeof(of))
-		memcpy(of, name, length);
-	target->part = part_named(w->pool, of);
-	if (!target->part)
-		return failure_set(w->failure, LCPFS_E_NOT_FOUND, "there is no partition %.*s",
-				   (int)MIN_OF(length, (size_t)200), name);
-	int error = part_refuse(target->part, w->failure);
+	int error = snapshot_find_volume(w->pool, name, length, &target->part, &target->of, w->failure);
 	if (error)
 		return error;
 	return w->options.dry_run ? receive_refuse(target->part, w->failure)
@@ -367,9 +403,11 @@ static int check_twice(const struct work *w)
 	for (size_t i = 0; i < w->count; i++) {
 		const struct target *a = &w->targets[i];
 		for (size_t j = 0; j < i; j++) {
-			if (a->part == w->targets[j].part && strcmp(a->snapshot, w->targets[j].snapshot) == 0)
-				return failure_set(w->failure, LCPFS_E_INVALID, "%s@%s is named twice",
-						   a->part->name, a->snapshot);
+			const struct target *b = &w->targets[j];
+			if (a->part == b->part && a->of.number == b->of.number &&
+			    strcmp(a->snapshot, b->snapshot) == 0)
+				return failure_set(w->failure, LCPFS_E_INVALID, "%s@%s is named twice", a->of.name,
+						   a->snapshot);
 		}
 	}
 	return 0;
@@ -386,8 +424,10 @@ static void note(struct work *w, enum lcpfs_event_kind kind, size_t count)
 		if (is_repeated(w, i))
 			continue;
 		for (size_t j = i; j < count; j++) {
-			if (w->targets[j].part == part)
-				snprintf(names[of_it++].name, sizeof(names->name), "%s", w->targets[j].snapshot);
+			if (w->targets[j].part != part)
+				continue;
+			names[of_it].volume = w->targets[j].of.number;
+			snprintf(names[of_it++].name, sizeof(names->name), "%s", w->targets[j].snapshot);
 		}
 		print_names(part, names, of_it, text, sizeof(text));
 		history_note(w->pool, kind, LCPFS_ENGINE_FREE, part->id, 0, "%s", text);
@@ -425,7 +465,9 @@ static int take_found(struct work *w, struct part *part, const struct snapshot_n
 	if (error)
 		return error;
 	for (; w->count < found->count; w->count++) {
-		w->targets[w->count] = (struct target){part, found->list[w->count]};
+		struct target *t = &w->targets[w->count];
+		*t = (struct target){.part = part, .snapshot = found->list[w->count]};
+		snapshot_name_volume(part, STORE_OWN_VOLUME, &t->of);
 		part_hold(part);
 	}
 	part->snapshot_work = true;
@@ -533,26 +575,27 @@ static int check_new(const struct work *w, const struct target *t)
 	struct store_snapshot found;
 	if (!store_snapshot_is_name(t->snapshot))
 		return failure_set(w->failure, LCPFS_E_INVALID,
-				   "%s@%.100s: a snapshot's name is 1 to 63 of A-Z a-z 0-9 . _ - :", t->part->name,
+				   "%s@%.100s: a snapshot's name is 1 to 63 of A-Z a-z 0-9 . _ - :", t->of.name,
 				   t->snapshot);
-	if (store_snapshot_find(t->part->store, t->snapshot, &found))
-		return failure_set(w->failure, LCPFS_E_EXISTS, "snapshot %s@%s exists already", t->part->name,
+	if (is_there(t, &found))
+		return failure_set(w->failure, LCPFS_E_EXISTS, "snapshot %s@%s exists already", t->of.name,
 				   t->snapshot);
 	return 0;
 }
 
-/* All pages that do not say it yet, in one transaction. */
+/* All pages that do not say it yet, in one transaction. What a clone gets is of a line of its own. */
 static int mark_pages(struct work *w, uint64_t bit)
 {
 	struct txg txg;
 	txg_begin(w->pool, &txg);
 	for (size_t i = 0; i < w->count; i++) {
 		uint32_t number = layout_partition_page(&w->pool->layout, w->targets[i].part->slot);
+		uint64_t bits = bit | (w->targets[i].of.number == STORE_OWN_VOLUME ? 0u : PARTITION_LINES);
 		const struct fmt_partition *now = txg_current(w->pool, number);
-		if (le64_get(now->features.incompatible) & bit)
+		if ((le64_get(now->features.incompatible) & bits) == bits)
 			continue;
 		struct fmt_partition *page = txg_change(&txg, number);
-		page->features.incompatible = le64_of(le64_get(now->features.incompatible) | bit);
+		page->features.incompatible = le64_of(le64_get(page->features.incompatible) | bits);
 	}
 	if (txg.count || txg.error)
 		return txg_commit(&txg, w->failure);
@@ -576,11 +619,15 @@ static int undo_create(struct work *w, size_t failed, int why)
 	const struct target *t = &w->targets[failed];
 	size_t left = 0;
 	for (size_t i = 0; i <= failed; i++) {
-		int error = store_snapshot_destroy(w->targets[i].part->store, w->targets[i].snapshot);
+		const struct target *taken = &w->targets[i];
+		int error =
+			store_volume_snapshot_destroy_soon(taken->part->store, taken->of.number, taken->snapshot);
+		if (!error)
+			error = store_flush(taken->part->store, NULL);
 		left += error && error != -LCPFS_E_NOT_FOUND;
 	}
-	return failure_set(w->failure, (enum lcpfs_error) - why, "snapshot %s@%s was not taken: %s%s",
-			   t->part->name, t->snapshot, lcpfs_error_sentence(why),
+	return failure_set(w->failure, (enum lcpfs_error) - why, "snapshot %s@%s was not taken: %s%s", t->of.name,
+			   t->snapshot, lcpfs_error_sentence(why),
 			   left ? "; some of those named before it were, and stay" : "");
 }
 
@@ -598,7 +645,8 @@ static int go_create(struct work *w)
 		close_gates(w);
 	while (done < w->count && !error) {
 		const struct target *t = &w->targets[done];
-		error = store_snapshot_as(t->part->store, t->snapshot, now_s, guid_new(t->part, t->snapshot));
+		error = store_volume_snapshot(t->part->store, t->of.number, t->snapshot, now_s,
+					      guid_new(t->part, t->snapshot));
 		done += !error;
 	}
 	if (group)
@@ -643,13 +691,13 @@ static bool goes_on(const struct work *w, size_t done, size_t total)
 /* With the lock: it is there, nobody has it open, and nobody holds it. */
 static int check_unused(const struct work *w, const struct target *t, struct store_snapshot *found)
 {
-	if (!store_snapshot_find(t->part->store, t->snapshot, found))
-		return refuse_none(t->part, t->snapshot, w->failure);
+	if (!is_there(t, found))
+		return refuse_none(&t->of, t->snapshot, w->failure);
 	if (found->held)
-		return refuse_held(t->part, t->snapshot, w->failure);
+		return refuse_held(&t->of, t->snapshot, w->failure);
 	uint32_t readers = volume_readers(t->part, found->number);
-	return readers ? refuse_in_use(t->part, t->snapshot, readers, w->failure)
-		       : refuse_cloned(t->part, found, w->failure);
+	return readers ? refuse_in_use(&t->of, t->snapshot, readers, w->failure)
+		       : refuse_cloned(t->part, &t->of, found, w->failure);
 }
 
 static int begin_destroy(struct work *w)
@@ -671,12 +719,12 @@ static int destroy_one(struct work *w, const struct target *t)
 	pthread_mutex_unlock(&w->pool->lock);
 	if (error)
 		return error;
-	error = store_snapshot_destroy_soon(part->store, t->snapshot);
+	error = store_volume_snapshot_destroy_soon(part->store, t->of.number, t->snapshot);
 	pthread_mutex_lock(&w->pool->lock);
 	part->doomed = 0;
 	pthread_mutex_unlock(&w->pool->lock);
 	return error ? failure_set(w->failure, (enum lcpfs_error) - error, "snapshot %s@%s was not destroyed: %s",
-				   part->name, t->snapshot, lcpfs_error_sentence(error))
+				   t->of.name, t->snapshot, lcpfs_error_sentence(error))
 		     : 0;
 }
 
@@ -730,8 +778,7 @@ static int count_freed(const struct work *w, size_t i, uint64_t *blocks)
 	size_t count = 0;
 	for (size_t j = i; j < w->count && numbers; j++) {
 		struct store_snapshot found;
-		if (w->targets[j].part->store == store &&
-		    store_snapshot_find(store, w->targets[j].snapshot, &found))
+		if (w->targets[j].part->store == store && is_there(&w->targets[j], &found))
 			numbers[count++] = found.number;
 	}
 	int error = numbers ? store_snapshots_freed(store, numbers, count, blocks) : -LCPFS_E_NOMEM;
@@ -785,8 +832,8 @@ static int begin_hold(struct work *w)
 	struct store_snapshot found;
 	for (size_t i = 0; i < w->count; i++) {
 		const struct target *t = &w->targets[i];
-		if (!store_snapshot_find(t->part->store, t->snapshot, &found))
-			return refuse_none(t->part, t->snapshot, w->failure);
+		if (!is_there(t, &found))
+			return refuse_none(&t->of, t->snapshot, w->failure);
 	}
 	return check_twice(w);
 }
@@ -797,10 +844,10 @@ static int mark_all(struct work *w, bool held)
 	int error = 0;
 	for (; done < w->count && !error && !w->options.dry_run; done += !error) {
 		const struct target *t = &w->targets[done];
-		error = store_snapshot_hold(t->part->store, t->snapshot, held);
+		error = store_volume_snapshot_hold(t->part->store, t->of.number, t->snapshot, held);
 		if (error)
 			failure_set(w->failure, (enum lcpfs_error) - error, "snapshot %s@%s was not %s: %s",
-				    t->part->name, t->snapshot, held ? "held" : "released",
+				    t->of.name, t->snapshot, held ? "held" : "released",
 				    lcpfs_error_sentence(error));
 	}
 	pthread_mutex_lock(&w->pool->lock);
@@ -838,14 +885,12 @@ int lcpfs_snapshot_release(struct lcpfs_pool *pool, const char *const *names, si
 /* "NAME@NEW" of the same partition, "@NEW" or "NEW"; or with '#', where it is a bookmark's. */
 static int take_new_name(struct work *w, char separator)
 {
-	const struct part *part = w->targets[0].part;
-	const char *at = strchr(w->new_name, separator);
+	const char *name = w->targets[0].of.name, *at = strchr(w->new_name, separator);
 	size_t length = at ? (size_t)(at - w->new_name) : 0;
-	if (length && (length != strlen(part->name) || strncmp(w->new_name, part->name, length) != 0))
+	if (length && (length != strlen(name) || strncmp(w->new_name, name, length) != 0))
 		return failure_set(w->failure, LCPFS_E_INVALID,
 				   "%.200s: a %s of %s stays one of %s; give %s%cNEW, or NEW", w->new_name,
-				   separator == '#' ? "bookmark" : "snapshot", part->name, part->name, part->name,
-				   separator);
+				   separator == '#' ? "bookmark" : "snapshot", name, name, name, separator);
 	w->new_name = at ? at + 1 : w->new_name;
 	return 0;
 }
@@ -854,13 +899,13 @@ static int begin_rename(struct work *w)
 {
 	const struct target *t = &w->targets[0];
 	struct store_snapshot found;
-	if (!store_snapshot_find(t->part->store, t->snapshot, &found))
-		return refuse_none(t->part, t->snapshot, w->failure);
+	if (!is_there(t, &found))
+		return refuse_none(&t->of, t->snapshot, w->failure);
 	uint32_t readers = volume_readers(t->part, found.number);
 	if (readers)
-		return refuse_in_use(t->part, t->snapshot, readers, w->failure);
+		return refuse_in_use(&t->of, t->snapshot, readers, w->failure);
 	int error = take_new_name(w, '@');
-	return error ? error : check_new(w, &(struct target){t->part, w->new_name});
+	return error ? error : check_new(w, &(struct target){t->part, t->of, w->new_name});
 }
 
 static int go_rename(struct work *w)
@@ -868,13 +913,13 @@ static int go_rename(struct work *w)
 	const struct target *t = &w->targets[0];
 	if (w->options.dry_run)
 		return 0;
-	int error = store_snapshot_rename(t->part->store, t->snapshot, w->new_name);
+	int error = store_volume_snapshot_rename(t->part->store, t->of.number, t->snapshot, w->new_name);
 	if (error)
 		return failure_set(w->failure, (enum lcpfs_error) - error, "snapshot %s@%s was not renamed: %s",
-				   t->part->name, t->snapshot, lcpfs_error_sentence(error));
+				   t->of.name, t->snapshot, lcpfs_error_sentence(error));
 	pthread_mutex_lock(&w->pool->lock);
 	history_note(w->pool, LCPFS_EVENT_RENAMED, LCPFS_ENGINE_FREE, t->part->id, 0, "%s@%s, once %s@%s",
-		     t->part->name, w->new_name, t->part->name, t->snapshot);
+		     t->of.name, w->new_name, t->of.name, t->snapshot);
 	pthread_mutex_unlock(&w->pool->lock);
 	return 0;
 }
@@ -893,15 +938,15 @@ static int begin_bookmark(struct work *w)
 {
 	const struct target *t = &w->targets[0];
 	struct store_snapshot found;
-	if (!store_snapshot_find(t->part->store, t->snapshot, &found))
-		return refuse_none(t->part, t->snapshot, w->failure);
+	if (!is_there(t, &found))
+		return refuse_none(&t->of, t->snapshot, w->failure);
 	int error = take_new_name(w, '#');
 	if (!error && !store_snapshot_is_name(w->new_name))
 		error = failure_set(w->failure, LCPFS_E_INVALID,
-				    "%s#%.100s: a bookmark's name is 1 to 63 of A-Z a-z 0-9 . _ - :",
-				    t->part->name, w->new_name);
-	if (!error && store_bookmark_find(t->part->store, w->new_name, &found))
-		error = failure_set(w->failure, LCPFS_E_EXISTS, "bookmark %s#%s exists already", t->part->name,
+				    "%s#%.100s: a bookmark's name is 1 to 63 of A-Z a-z 0-9 . _ - :", t->of.name,
+				    w->new_name);
+	if (!error && store_volume_bookmark_find(t->part->store, t->of.number, w->new_name, &found))
+		error = failure_set(w->failure, LCPFS_E_EXISTS, "bookmark %s#%s exists already", t->of.name,
 				    w->new_name);
 	return error || w->options.dry_run ? error : mark_pages(w, PARTITION_BOOKMARKS);
 }
@@ -911,13 +956,13 @@ static int go_bookmark(struct work *w)
 	const struct target *t = &w->targets[0];
 	if (w->options.dry_run)
 		return 0;
-	int error = store_bookmark(t->part->store, t->snapshot, w->new_name);
+	int error = store_volume_bookmark(t->part->store, t->of.number, t->snapshot, w->new_name);
 	if (error)
 		return failure_set(w->failure, (enum lcpfs_error) - error, "bookmark %s#%s was not made: %s",
-				   t->part->name, w->new_name, lcpfs_error_sentence(error));
+				   t->of.name, w->new_name, lcpfs_error_sentence(error));
 	pthread_mutex_lock(&w->pool->lock);
 	history_note(w->pool, LCPFS_EVENT_BOOKMARK, LCPFS_ENGINE_FREE, t->part->id, 0, "%s#%s of %s@%s",
-		     t->part->name, w->new_name, t->part->name, t->snapshot);
+		     t->of.name, w->new_name, t->of.name, t->snapshot);
 	pthread_mutex_unlock(&w->pool->lock);
 	return 0;
 }
@@ -934,9 +979,9 @@ static int begin_forget(struct work *w)
 {
 	const struct target *t = &w->targets[0];
 	struct store_snapshot found;
-	if (store_bookmark_find(t->part->store, t->snapshot, &found))
+	if (store_volume_bookmark_find(t->part->store, t->of.number, t->snapshot, &found))
 		return 0;
-	return failure_set(w->failure, LCPFS_E_NOT_FOUND, "there is no bookmark %s#%.100s", t->part->name,
+	return failure_set(w->failure, LCPFS_E_NOT_FOUND, "there is no bookmark %s#%.100s", t->of.name,
 			   t->snapshot);
 }
 
@@ -945,12 +990,12 @@ static int go_forget(struct work *w)
 	const struct target *t = &w->targets[0];
 	if (w->options.dry_run)
 		return 0;
-	int error = store_bookmark_destroy(t->part->store, t->snapshot);
+	int error = store_volume_bookmark_destroy(t->part->store, t->of.number, t->snapshot);
 	if (error)
 		return failure_set(w->failure, (enum lcpfs_error) - error, "bookmark %s#%s was not destroyed: %s",
-				   t->part->name, t->snapshot, lcpfs_error_sentence(error));
+				   t->of.name, t->snapshot, lcpfs_error_sentence(error));
 	pthread_mutex_lock(&w->pool->lock);
-	history_note(w->pool, LCPFS_EVENT_DESTROYED, LCPFS_ENGINE_FREE, t->part->id, 0, "%s#%s", t->part->name,
+	history_note(w->pool, LCPFS_EVENT_DESTROYED, LCPFS_ENGINE_FREE, t->part->id, 0, "%s#%s", t->of.name,
 		     t->snapshot);
 	pthread_mutex_unlock(&w->pool->lock);
 	return 0;
@@ -964,18 +1009,21 @@ int lcpfs_bookmark_destroy(struct lcpfs_pool *pool, const char *name, const stru
 	return run(&w, &name, begin_forget, go_forget);
 }
 
-static void list_marks(const struct part *part, struct lcpfs_bookmark_info *infos, size_t room, size_t *count)
+static void list_marks(const struct part *part, uint32_t volume, struct lcpfs_bookmark_info *infos, size_t room,
+		       size_t *count)
 {
-	unsigned all = store_bookmarks(part->store, NULL, 0);
+	unsigned all = store_volume_bookmarks(part->store, volume, NULL, 0);
 	struct store_snapshot *list = calloc(all + 1, sizeof(*list));
-	all = list ? MIN_OF(store_bookmarks(part->store, list, all), all) : 0;
+	struct volume_name of;
+	all = list ? MIN_OF(store_volume_bookmarks(part->store, volume, list, all), all) : 0;
 	for (unsigned i = 0; i < all; i++, ++*count) {
 		if (*count >= room)
 			continue;
 		struct lcpfs_bookmark_info *info = &infos[*count];
 		*info = (struct lcpfs_bookmark_info){.created_s = list[i].created_s,
 						     .guid = guid_of(part, &list[i])};
-		snprintf(info->name, sizeof(info->name), "%s#%s", part->name, list[i].name);
+		snapshot_name_volume(part, list[i].volume, &of);
+		snprintf(info->name, sizeof(info->name), "%s#%s", of.name, list[i].name);
 		memcpy(info->partition, part->name, sizeof(info->partition));
 		memcpy(info->bookmark, list[i].name, sizeof(info->bookmark));
 	}
@@ -985,16 +1033,16 @@ static void list_marks(const struct part *part, struct lcpfs_bookmark_info *info
 int lcpfs_bookmark_list(struct lcpfs_pool *pool, const char *partition, struct lcpfs_bookmark_info *infos,
 			size_t room, size_t *count, struct lcpfs_failure *failure)
 {
+	struct volume_name of = {.number = 0};
+	struct part *only = NULL;
 	int error = 0;
 	*count = 0;
 	pthread_mutex_lock(&pool->lock);
-	const struct part *only = partition ? part_named(pool, partition) : NULL;
 	if (partition)
-		error = only ? part_refuse(only, failure)
-			     : failure_set(failure, LCPFS_E_NOT_FOUND, "there is no partition %.200s", partition);
+		error = snapshot_find_volume(pool, partition, strlen(partition), &only, &of, failure);
 	for (const struct part *part = next_part(pool, 0); part && !error; part = next_part(pool, part->id)) {
 		if (part->store && (!only || part == only))
-			list_marks(part, infos, room, count);
+			list_marks(part, of.number, infos, room, count);
 	}
 	pthread_mutex_unlock(&pool->lock);
 	return error;
@@ -1007,33 +1055,34 @@ static int refuse_younger(const struct work *w, const struct store_snapshot *you
 	char names[250];
 	print_names(w->targets[0].part, younger, count, names, sizeof(names));
 	return failure_set(w->failure, LCPFS_E_EXISTS, "%s %s younger than %s@%s; --force destroys %s first",
-			   names, count == 1 ? "is" : "are", w->targets[0].part->name, w->targets[0].snapshot,
+			   names, count == 1 ? "is" : "are", w->targets[0].of.name, w->targets[0].snapshot,
 			   count == 1 ? "it" : "them");
 }
 
 static int check_younger(const struct work *w, const struct store_snapshot *younger, unsigned count)
 {
 	const struct part *part = w->targets[0].part;
+	const struct volume_name *of = &w->targets[0].of;
 	if (count && !w->options.force)
 		return refuse_younger(w, younger, count);
 	for (unsigned i = 0; i < count; i++) {
 		uint32_t readers = volume_readers(part, younger[i].number);
 		if (younger[i].held)
-			return refuse_held(part, younger[i].name, w->failure);
+			return refuse_held(of, younger[i].name, w->failure);
 		if (readers)
-			return refuse_in_use(part, younger[i].name, readers, w->failure);
-		int error = refuse_cloned(part, &younger[i], w->failure);
+			return refuse_in_use(of, younger[i].name, readers, w->failure);
+		int error = refuse_cloned(part, of, &younger[i], w->failure);
 		if (error)
 			return error;
 	}
 	return 0;
 }
 
-bool snapshot_last_bookmark(const struct part *part, struct store_snapshot *last)
+bool snapshot_last_bookmark(const struct part *part, uint32_t volume, struct store_snapshot *last)
 {
-	unsigned all = store_bookmarks(part->store, NULL, 0);
+	unsigned all = store_volume_bookmarks(part->store, volume, NULL, 0);
 	struct store_snapshot *list = calloc(all + 1, sizeof(*list));
-	all = list ? MIN_OF(store_bookmarks(part->store, list, all), all) : 0;
+	all = list ? MIN_OF(store_volume_bookmarks(part->store, volume, list, all), all) : 0;
 	if (all)
 		*last = list[all - 1];
 	free(list);
@@ -1043,40 +1092,42 @@ bool snapshot_last_bookmark(const struct part *part, struct store_snapshot *last
 /* Bookmarks of what is given up go, too. */
 static int check_younger_marks(const struct work *w, const struct store_snapshot *to)
 {
-	const struct part *part = w->targets[0].part;
+	const struct target *t = &w->targets[0];
 	struct store_snapshot last;
-	if (w->options.force || !snapshot_last_bookmark(part, &last) || last.number <= to->number)
+	if (w->options.force || !snapshot_last_bookmark(t->part, t->of.number, &last) || last.number <= to->number)
 		return 0;
 	return failure_set(w->failure, LCPFS_E_EXISTS,
-			   "bookmark %s#%s is younger than %s@%s; --force destroys those that are", part->name,
-			   last.name, part->name, to->name);
+			   "bookmark %s#%s is younger than %s@%s; --force destroys those that are", t->of.name,
+			   last.name, t->of.name, to->name);
 }
 
 static int check_no_writer(const struct work *w)
 {
 	const struct part *part = w->targets[0].part;
-	uint32_t clients = part->clients - part->readers;
+	const struct volume_name *of = &w->targets[0].of;
+	bool own = of->number == STORE_OWN_VOLUME;
+	uint32_t clients = own ? part->clients - part->readers : volume_readers(part, of->number);
 	if (part->closed_to_clients)
 		return failure_set(w->failure, LCPFS_E_BUSY, "partition %s is being changed; try again",
 				   part->name);
 	if (!clients)
 		return 0;
 	return failure_set(w->failure, LCPFS_E_BUSY,
-			   "partition %s is in use by %" PRIu32
-			   " client%s, who would see it change; disconnect %s first",
-			   part->name, clients, clients == 1 ? "" : "s", clients == 1 ? "it" : "them");
+			   "%s %s is in use by %" PRIu32 " client%s, who would see it change; disconnect %s first",
+			   own ? "partition" : "clone", of->name, clients, clients == 1 ? "" : "s",
+			   clients == 1 ? "it" : "them");
 }
 
 static int begin_rollback(struct work *w)
 {
 	struct target *t = &w->targets[0];
 	struct store_snapshot to, *all;
-	if (!store_snapshot_find(t->part->store, t->snapshot, &to))
-		return refuse_none(t->part, t->snapshot, w->failure);
+	if (!is_there(t, &to))
+		return refuse_none(&t->of, t->snapshot, w->failure);
 	int error = check_no_writer(w);
 	if (error)
 		return error;
-	unsigned count = list_all(t->part, &all), older = 0;
+	unsigned count = list_all(t->part, t->of.number, &all), older = 0;
 	while (older < count && all[older].number <= to.number)
 		older++;
 	error = count ? check_younger(w, all + older, count - older)
@@ -1089,7 +1140,10 @@ static int begin_rollback(struct work *w)
 	return error;
 }
 
-/* Without the lock. Beyond the end of a volume there have to be none: they would come back when it gets longer. */
+/*
+ * Without the lock. Beyond the end of a volume there have to be none: they would come back when it gets longer. A
+ * clone stays as long as it is.
+ */
 static int check_beyond(const struct work *w)
 {
 	const struct target *t = &w->targets[0];
@@ -1098,8 +1152,10 @@ static int check_beyond(const struct work *w)
 	struct store_snapshot to;
 	bool data = false;
 	int error = 0;
-	if (!store_snapshot_find(t->part->store, t->snapshot, &to))
-		return refuse_none(t->part, t->snapshot, w->failure);
+	if (!is_there(t, &to))
+		return refuse_none(&t->of, t->snapshot, w->failure);
+	if (t->of.number != STORE_OWN_VOLUME)
+		return 0;
 	uint64_t end = t->part->volume_bytes, at = size_divide_up(end, BLOCK_SIZE) * BLOCK_SIZE;
 	if (at > end && at <= to.volume_blocks * BLOCK_SIZE) {
 		error = store_snapshot_read(t->part->store, to.number, end, cut, at - end, w->failure);
@@ -1128,18 +1184,18 @@ static int destroy_younger(struct work *w)
 	struct store_snapshot *all, to;
 	int error = 0;
 	pthread_mutex_lock(&w->pool->lock);
-	unsigned count = list_all(t->part, &all);
+	unsigned count = list_all(t->part, t->of.number, &all);
 	pthread_mutex_unlock(&w->pool->lock);
-	if (!store_snapshot_find(t->part->store, t->snapshot, &to) || !count) {
+	if (!is_there(t, &to) || !count) {
 		free(all);
-		return refuse_none(t->part, t->snapshot, w->failure);
+		return refuse_none(&t->of, t->snapshot, w->failure);
 	}
 	struct target *younger = calloc(count, sizeof(*younger));
 	struct work w2 = *w;
 	w2.targets = younger;
 	w2.count = 0;
 	for (unsigned i = count; younger && i-- > 0 && all[i].number > to.number;)
-		younger[w2.count++] = (struct target){t->part, all[i].name};
+		younger[w2.count++] = (struct target){t->part, t->of, all[i].name};
 	error = younger ? destroy_all(&w2) : failure_set(w->failure, LCPFS_E_NOMEM, "out of memory");
 	free(younger);
 	free(all);
@@ -1155,15 +1211,16 @@ static int go_rollback(struct work *w)
 	if (!error)
 		error = destroy_younger(w);
 	if (!error) {
-		error = store_rollback(t->part->store, t->snapshot);
+		error = store_volume_rollback(t->part->store, t->of.number, t->snapshot);
 		if (error)
-			failure_set(w->failure, (enum lcpfs_error) - error, "partition %s was not rolled back: %s",
-				    t->part->name, lcpfs_error_sentence(error));
+			failure_set(w->failure, (enum lcpfs_error) - error, "%s %s was not rolled back: %s",
+				    t->of.number == STORE_OWN_VOLUME ? "partition" : "clone", t->of.name,
+				    lcpfs_error_sentence(error));
 	}
 	pthread_mutex_lock(&w->pool->lock);
 	if (!error)
 		history_note(w->pool, LCPFS_EVENT_ROLLED_BACK, LCPFS_ENGINE_FREE, t->part->id, 0, "%s to %s@%s",
-			     t->part->name, t->part->name, t->snapshot);
+			     t->of.name, t->of.name, t->snapshot);
 	t->part->closed_to_clients = false;
 	pthread_mutex_unlock(&w->pool->lock);
 	give_back(w);

@@ -51,28 +51,25 @@ static int find_clone(struct lcpfs_pool *pool, const char *name, struct lcpfs_pa
 static int find_volume(struct lcpfs_pool *pool, const char *name, struct lcpfs_partition *handle,
 		       struct lcpfs_failure *failure)
 {
-	char of[LCPFS_NAME_MAX + 1] = "";
 	const char *snapshot = NULL;
 	size_t length = name ? snapshot_split(name, &snapshot) : 0;
 	struct store_snapshot found = {0};
-	if (length < sizeof(of))
-		memcpy(of, name ? name : "", length);
-	struct part *part = part_named(pool, of);
-	if (!part && !snapshot)
-		return find_clone(pool, of, handle, failure);
-	if (!part)
-		return failure_set(failure, LCPFS_E_NOT_FOUND, "there is no partition %.*s",
-				   (int)MIN_OF(length, 200u), name ? name : "");
-	int error = part_refuse(part, failure);
+	struct volume_name of;
+	struct part *part;
+	int error = snapshot_find_volume(pool, name ? name : "", length, &part, &of, failure);
+	if (!error && !snapshot && of.number != STORE_OWN_VOLUME)
+		return find_clone(pool, of.name, handle, failure);
 	if (!error && part->closed_to_clients)
-		error = failure_set(failure, LCPFS_E_BUSY, "partition %s is being changed; try again", of);
+		error = failure_set(failure, LCPFS_E_BUSY, "partition %s is being changed; try again", part->name);
 	if (!error && !snapshot)
 		error = receive_refuse(part, failure);
+	if (error)
+		return error;
 	*handle =
 		(struct lcpfs_partition){.part = part, .store = part->store, .bytes = part->volume_bytes};
-	if (error || !snapshot)
-		return error;
-	error = snapshot_find(part, snapshot, &found, failure);
+	if (!snapshot)
+		return 0;
+	error = snapshot_find(part, &of, snapshot, &found, failure);
 	handle->bytes = found.volume_blocks * BLOCK_SIZE;
 	handle->snapshot = found.number;
 	return error;
@@ -151,6 +148,19 @@ uint64_t lcpfs_volume_bytes(const struct lcpfs_partition *partition)
 struct part *volume_part(const struct lcpfs_partition *partition)
 {
 	return partition->part;
+}
+
+bool volume_snapshot(const struct lcpfs_partition *partition, struct store_snapshot *found)
+{
+	unsigned room = store_volume_snapshots(partition->store, 0, NULL, 0);
+	struct store_snapshot *list = calloc(room + 1, sizeof(*list));
+	unsigned count = list ? MIN_OF(store_volume_snapshots(partition->store, 0, list, room), room) : 0, i = 0;
+	while (i < count && list[i].number != partition->snapshot)
+		i++;
+	if (i < count)
+		*found = list[i];
+	free(list);
+	return i < count;
 }
 
 bool lcpfs_volume_is_snapshot(const struct lcpfs_partition *partition)

@@ -52,8 +52,8 @@ journey() {
 	says "there is a clone copy already"
 	expect 1 lcpfs set "$POOL" log name=second
 	says "there is a clone second already"
-	expect 1 lcpfs snapshot "$POOL" copy@x
-	says "there is no partition copy"
+	expect 1 lcpfs snapshot "$POOL" copies@x
+	says "there is no partition copies"
 	expect 1 lcpfs destroy "$POOL" db@two,one
 	says "has clones (second); destroy them first"
 	expect 1 lcpfs destroy "$POOL" db@one -n

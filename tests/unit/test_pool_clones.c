@@ -138,7 +138,12 @@ static void names_are_of_one_pool(void **state)
 	assert_int_equal(fixture_add(&f, "c", LEAST, LEAST, LEAST), -LCPFS_E_EXISTS);
 	assert_int_equal(lcpfs_partition_set(f.pool, "b", &change, NULL, NULL, &info, &f.failure),
 			 -LCPFS_E_EXISTS);
-	assert_int_equal(take(&f, snapshot), -LCPFS_E_NOT_FOUND);
+	assert_int_equal(take(&f, "d@x"), -LCPFS_E_NOT_FOUND);
+	assert_false(features(&f, "a") & PARTITION_LINES);
+	assert_int_equal(take(&f, snapshot), 0);
+	assert_true(features(&f, "a") & PARTITION_LINES);
+	assert_int_equal(lcpfs_clone_destroy(f.pool, twice, 1, false, &f.failure), -LCPFS_E_NOT_EMPTY);
+	assert_int_equal(lcpfs_snapshot_destroy(f.pool, &snapshot, 1, NULL, &f.failure), 0);
 	assert_int_equal(lcpfs_clone_destroy(f.pool, twice, 2, false, &f.failure), -LCPFS_E_INVALID);
 	assert_int_equal(lcpfs_clone_destroy(f.pool, one_wrong, 2, false, &f.failure), -LCPFS_E_NOT_FOUND);
 	assert_int_equal(destroy(&f, "a"), -LCPFS_E_INVALID);
