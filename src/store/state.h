@@ -220,6 +220,7 @@ struct store {
 	uint64_t page_blocks;      /* and for volume pages */
 	uint64_t written_at_clean; /* counters.written_blocks when room was last made */
 	uint64_t changes;          /* raised whenever somebody may go on who waits for room */
+	bool dozes;                /* the background looks seldom, and wants to be told of the next change */
 	bool due;                  /* the background was woken and is not at work yet */
 	uint64_t due_blocks;       /* counters.written_blocks when it was woken */
 	struct background background;

@@ -24,6 +24,8 @@
 #include "store/snap.h"
 #include "store/table.h"
 
+#define DOZE_US 1000000 /* between two looks of an idle partition: there may be hundreds */
+
 enum {
 	FAILED_UNITS =
 		64, /* units in a row that gain nothing, times the metaslabs: then nothing is to be gained */
@@ -398,7 +400,7 @@ void work_wake(struct store *s)
 	if (due && !s->due)
 		s->due_blocks = s->counters.written_blocks;
 	s->due = due;
-	if (due || back_should_ahead(s))
+	if (due || s->dozes || back_should_ahead(s))
 		pthread_cond_signal(&s->wake);
 }
 
@@ -492,16 +494,24 @@ int store_step(struct store *s)
 	return done;
 }
 
+/* Until the first change nothing becomes due by itself, but what the host does. */
+static bool may_doze(const struct store *s)
+{
+	return log_is_idle(s) && s->log.claimed >= s->log.work_seq;
+}
+
 static void wait_for_work(struct store *s)
 {
 	struct timespec until;
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += CONFIRM_US / 2 * 1000;
-	until.tv_sec += until.tv_nsec / 1000000000;
-	until.tv_nsec %= 1000000000;
 	store_lock(s);
+	s->dozes = may_doze(s);
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += (s->dozes ? DOZE_US : CONFIRM_US / 2) % 1000000 * 1000;
+	until.tv_sec += (s->dozes ? DOZE_US : 0) / 1000000 + until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
 	if (!s->stopping)
 		pthread_cond_timedwait(&s->wake, &s->lock, &until);
+	s->dozes = false;
 	store_unlock(s);
 }
 
