@@ -212,11 +212,15 @@ static int open_claimed(struct vdev *vdev, const struct clock *clock, const stru
 {
 	struct notes notes = {0};
 	struct report report = {.found = note_damage, .context = &notes, .repair = !options->read_only};
+	vdev_scattered(vdev, true); /* a header for each record since the checkpoint, and each page by itself */
 	int error = pool_new(vdev, clock, options, claimant, &report, pool, failure);
-	if (error)
+	if (!error) {
+		keep_notes(*pool, &notes);
+		error = bring_up(*pool, failure);
+	}
+	vdev_scattered(vdev, false);
+	if (!*pool)
 		return error;
-	keep_notes(*pool, &notes);
-	error = bring_up(*pool, failure);
 	if (error) {
 		(*pool)->claimant = NULL; /* the caller's again */
 		pool_abandon(*pool);

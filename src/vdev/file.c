@@ -228,6 +228,11 @@ static int file_zero(struct vdev *vdev, uint64_t offset, uint64_t length)
 	return ioctl(file->fd, BLKZEROOUT, range) ? -(int)error_from_errno(errno) : 0;
 }
 
+static void file_scattered(struct vdev *vdev, bool is_scattered)
+{
+	posix_fadvise(((struct file *)vdev)->fd, 0, 0, is_scattered ? POSIX_FADV_RANDOM : POSIX_FADV_NORMAL);
+}
+
 static void file_prepare(struct vdev *vdev, uint64_t offset, uint64_t length)
 {
 	static const char zeros[ZEROS_BYTES];
@@ -274,9 +279,14 @@ static int file_reserve(struct vdev *vdev, uint64_t offset, uint64_t length, boo
 	return error;
 }
 
-static const struct vdev_ops device_ops = {.submit = file_submit, .flush = file_flush, .discard = file_discard,
-					   .close = file_close, .direct = file_direct, .writev = file_writev,
-					   .zero = file_zero};
+static const struct vdev_ops device_ops = {.submit = file_submit,
+					   .flush = file_flush,
+					   .discard = file_discard,
+					   .close = file_close,
+					   .direct = file_direct,
+					   .writev = file_writev,
+					   .zero = file_zero,
+					   .scattered = file_scattered};
 static const struct vdev_ops file_ops = {.submit = file_submit,
 					 .flush = file_flush,
 					 .discard = file_discard,
@@ -285,7 +295,8 @@ static const struct vdev_ops file_ops = {.submit = file_submit,
 					 .writev = file_writev,
 					 .reserve = file_reserve,
 					 .zero = file_zero,
-					 .prepare = file_prepare};
+					 .prepare = file_prepare,
+					 .scattered = file_scattered};
 
 /* -- opening -- */
 

@@ -150,6 +150,12 @@ int vdev_reserve(struct vdev *vdev, uint64_t offset, uint64_t length)
 	return length == 0 || !vdev_is_sparse(vdev) ? 0 : vdev->ops->reserve(vdev, offset, length, true);
 }
 
+void vdev_scattered(struct vdev *vdev, bool is_scattered)
+{
+	if (vdev->ops->scattered)
+		vdev->ops->scattered(vdev, is_scattered);
+}
+
 void vdev_prepare(struct vdev *vdev, uint64_t offset, uint64_t length)
 {
 	if (vdev->ops->prepare && fits(vdev, offset, length))

@@ -57,6 +57,8 @@ struct vdev_ops {
 	int (*writev)(struct vdev *vdev, uint64_t offset, const struct iovec *iov, unsigned count);
 	/* The range reads as zeros from now on. NULL, or an error: they are written. */
 	int (*zero)(struct vdev *vdev, uint64_t offset, uint64_t length);
+	/* As vdev_scattered. NULL: nothing is read ahead. */
+	void (*scattered)(struct vdev *vdev, bool is_scattered);
 	/* As vdev_prepare. NULL: there is nothing to be gained. */
 	void (*prepare)(struct vdev *vdev, uint64_t offset, uint64_t length);
 };
@@ -117,6 +119,11 @@ static inline bool vdev_is_sparse(const struct vdev *vdev)
  * it.
  */
 int vdev_reserve(struct vdev *vdev, uint64_t offset, uint64_t length) MUST_CHECK;
+/*
+ * From now on blocks are read here and there, and nothing is gained by reading ahead of them: the system may read
+ * megabytes for each. Or no more so. A hint.
+ */
+void vdev_scattered(struct vdev *vdev, bool is_scattered);
 /*
  * The range was reserved and holds nothing. Where a file system has yet to note that it was ever written, each
  * flush of something new there waits for that note as well: then it is written now, with zeros. Advisory.
