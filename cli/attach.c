@@ -377,38 +377,6 @@ static bool is_snapshot(const struct attachment *a)
 	return strchr(a->name, '@');
 }
 
-static struct json_object *partition_argument(const struct attachment *a)
-{
-	struct json_object *arguments = json_object_new_object();
-	char name[LCPFS_NAME_MAX + 1] = "";
-	memcpy(name, a->name, MIN_OF(strcspn(a->name, "@"), (size_t)LCPFS_NAME_MAX));
-	field_put_text(arguments, "name", name);
-	return arguments;
-}
-
-/* `result`: of "snapshots". */
-static int check_snapshot(struct attachment *a, struct json_object *result)
-{
-	struct json_object *snapshots = field_get(result, "snapshots");
-	for (size_t i = 0; i < field_length(snapshots); i++) {
-		const char *name = field_text(json_object_array_get_idx(snapshots, i), "name");
-		if (name && !strcmp(name, a->name))
-			return 0;
-	}
-	return failure_set(&a->failure, LCPFS_E_NOT_FOUND, "there is no snapshot %s", a->name);
-}
-
-static bool has_clone(const struct attachment *a, struct json_object *list)
-{
-	struct json_object *clones = field_get(list, "clones");
-	for (size_t i = 0; i < field_length(clones); i++) {
-		const char *name = field_text(json_object_array_get_idx(clones, i), "name");
-		if (name && !strcmp(name, a->name))
-			return true;
-	}
-	return false;
-}
-
 /* After `error`: the server knows no partition of that name. Perhaps it is a clone's. */
 static int ask_for_clone(struct attachment *a, struct session_watch *watch, int error)
 {
@@ -416,7 +384,7 @@ static int ask_for_clone(struct attachment *a, struct session_watch *watch, int 
 	struct lcpfs_failure failure;
 	if (error != -LCPFS_E_NOT_FOUND || is_snapshot(a) || !watch->is_connected)
 		return error;
-	if (!session_watch_call(watch, "list", NULL, &list, &failure) && has_clone(a, list))
+	if (!session_watch_call(watch, "list", NULL, &list, &failure) && follow_find(list, "clones", a->name))
 		error = 0;
 	json_object_put(list);
 	return error;
@@ -427,13 +395,13 @@ static int ask_server(struct attachment *a, bool *is_served)
 {
 	struct session_watch watch = {.pool_path = a->pool_path};
 	struct json_object *result;
-	int error = session_watch_call(&watch, is_snapshot(a) ? "snapshots" : "iostat", partition_argument(a),
+	int error = session_watch_call(&watch, is_snapshot(a) ? "snapshots" : "iostat", follow_arguments(a->name),
 				       &result, &a->failure);
 	*is_served = !error || watch.is_connected || a->failure.code != LCPFS_E_NOT_FOUND;
 	error = ask_for_clone(a, &watch, error);
 	session_watch_close(&watch);
-	if (!error && is_snapshot(a))
-		error = check_snapshot(a, result);
+	if (!error && is_snapshot(a) && !follow_find(result, "snapshots", a->name))
+		error = failure_set(&a->failure, LCPFS_E_NOT_FOUND, "there is no snapshot %s", a->name);
 	json_object_put(result);
 	return error;
 }
@@ -487,16 +455,16 @@ static int check_partition(struct attachment *a, bool *is_served)
 	int error = ask_server(a, is_served);
 	if (!error || *is_served)
 		return error;
-	call.arguments = partition_argument(a);
+	call.arguments = follow_arguments(a->name);
 	error = session_run(&call, &result, &a->failure);
-	if (!error && is_snapshot(a))
-		error = check_snapshot(a, result);
+	if (!error && is_snapshot(a) && !follow_find(result, "snapshots", a->name))
+		error = failure_set(&a->failure, LCPFS_E_NOT_FOUND, "there is no snapshot %s", a->name);
 	json_object_put(result);
 	if (error == -LCPFS_E_NOT_FOUND && !is_snapshot(a)) {
 		struct session_call list = {.pool_path = a->pool_path, .command = "list"};
 		struct lcpfs_failure failure;
 		result = NULL;
-		if (!session_run(&list, &result, &failure) && has_clone(a, result))
+		if (!session_run(&list, &result, &failure) && follow_find(result, "clones", a->name))
 			error = 0;
 		json_object_put(result);
 	}

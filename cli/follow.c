@@ -30,8 +30,7 @@ static bool is_snapshot(const struct follow *f)
 	return strchr(f->name, '@');
 }
 
-/* Of the list in the answer, the one that is called so; NULL: there is none, or no answer. */
-static struct json_object *find_named(struct json_object *result, const char *list_key, const char *name)
+struct json_object *follow_find(struct json_object *result, const char *list_key, const char *name)
 {
 	struct json_object *list = field_get(result, list_key);
 	for (size_t i = 0; i < field_length(list); i++) {
@@ -43,11 +42,11 @@ static struct json_object *find_named(struct json_object *result, const char *li
 	return NULL;
 }
 
-static struct json_object *arguments_of(const struct follow *f)
+struct json_object *follow_arguments(const char *whole_name)
 {
 	struct json_object *arguments = json_object_new_object();
 	char name[LCPFS_NAME_MAX + 1] = "";
-	memcpy(name, f->name, MIN_OF(strcspn(f->name, "@"), (size_t)LCPFS_NAME_MAX));
+	memcpy(name, whole_name, MIN_OF(strcspn(whole_name, "@"), (size_t)LCPFS_NAME_MAX));
 	field_put_text(arguments, "name", name);
 	return arguments;
 }
@@ -61,8 +60,8 @@ static int look_at_snapshot(struct session_watch *watch, const struct follow *f,
 			    struct lcpfs_failure *failure)
 {
 	struct json_object *result;
-	int error = session_watch_call(watch, "snapshots", arguments_of(f), &result, failure);
-	struct json_object *found = error ? NULL : find_named(result, "snapshots", f->name);
+	int error = session_watch_call(watch, "snapshots", follow_arguments(f->name), &result, failure);
+	struct json_object *found = error ? NULL : follow_find(result, "snapshots", f->name);
 	if (found)
 		state->created_s = field_count(found, "created_s");
 	else if (!error)
@@ -74,10 +73,10 @@ static int look_at_snapshot(struct session_watch *watch, const struct follow *f,
 static int look_at_partition(struct session_watch *watch, const struct follow *f, struct follow_state *state,
 			     struct lcpfs_failure *failure)
 {
-	struct json_object *arguments = arguments_of(f), *result, *found;
+	struct json_object *arguments = follow_arguments(f->name), *result, *found;
 	field_put_text(arguments, "property", "id,volume,recoveries");
 	int error = session_watch_call(watch, "get", arguments, &result, failure);
-	found = error ? NULL : find_named(result, "partitions", f->name);
+	found = error ? NULL : follow_find(result, "partitions", f->name);
 	if (found) {
 		state->id = property(found, "id");
 		state->recoveries = property(found, "recoveries");

@@ -10,6 +10,7 @@
 #ifndef CLI_FOLLOW_H
 #define CLI_FOLLOW_H
 
+#include <json-c/json.h>
 #include <limits.h>
 
 #include "nbd.h"
@@ -36,5 +37,10 @@ int follow_begin(struct follow *follow, struct lcpfs_failure *failure) MUST_CHEC
 
 /* In a process of its own, which ends with the device. What it has to say goes to the end of `log_path`. */
 int follow_start(struct follow *follow, const char *log_path, struct lcpfs_failure *failure) MUST_CHECK;
+
+/* What a server is asked with about the partition of a name, which may be that of a snapshot. */
+struct json_object *follow_arguments(const char *whole_name);
+/* Of the list in an answer, the one that is called so; NULL: there is none, or no answer. */
+struct json_object *follow_find(struct json_object *result, const char *list_key, const char *name);
 
 #endif

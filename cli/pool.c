@@ -497,9 +497,11 @@ static void show_each(struct json_object *result, const char *key)
 	}
 }
 
-static void show_created(struct json_object *result)
+static void show_names(struct json_object *result)
 {
 	show_each(result, "created");
+	show_each(result, "held");
+	show_each(result, "released");
 }
 
 static void show_destroyed(struct json_object *result)
@@ -510,16 +512,6 @@ static void show_destroyed(struct json_object *result)
 		return;
 	size_print_blocks(size, field_count(result, "freed_blocks"));
 	printf("would free %s\n", size);
-}
-
-static void show_held(struct json_object *result)
-{
-	show_each(result, "held");
-}
-
-static void show_released(struct json_object *result)
-{
-	show_each(result, "released");
 }
 
 static void show_rolled_back(struct json_object *result)
@@ -533,14 +525,21 @@ static void show_rolled_back(struct json_object *result)
 
 int pool_snapshot(const struct cli *cli)
 {
-	return run(cli, snapshot_names(cli), show_created);
+	return run(cli, snapshot_names(cli), show_names);
+}
+
+/* `key` and `other_key`: the names of two that have to do with each other. */
+static void show_pair(struct json_object *result, const char *key, const char *words, const char *other_key,
+		      const char *rest)
+{
+	const char *name = field_text(result, key), *other = field_text(result, other_key);
+	show_dry_run(result);
+	printf("%s: %s %s%s\n", name ? name : "", words, other ? other : "", rest);
 }
 
 static void show_cloned(struct json_object *result)
 {
-	const char *name = field_text(result, "cloned"), *origin = field_text(result, "origin");
-	show_dry_run(result);
-	printf("%s: a clone of %s\n", name ? name : "", origin ? origin : "");
+	show_pair(result, "cloned", "a clone of", "origin", "");
 }
 
 int pool_clone(const struct cli *cli)
@@ -552,9 +551,7 @@ int pool_clone(const struct cli *cli)
 
 static void show_promoted(struct json_object *result)
 {
-	const char *name = field_text(result, "promoted"), *clone = field_text(result, "clone");
-	show_dry_run(result);
-	printf("%s: promoted; %s is its clone now\n", name ? name : "", clone ? clone : "");
+	show_pair(result, "promoted", "promoted;", "clone", " is its clone now");
 }
 
 int pool_promote(const struct cli *cli)
@@ -569,19 +566,17 @@ int pool_destroy(const struct cli *cli)
 
 int pool_hold(const struct cli *cli)
 {
-	return run(cli, snapshot_names(cli), show_held);
+	return run(cli, snapshot_names(cli), show_names);
 }
 
 int pool_release(const struct cli *cli)
 {
-	return run(cli, snapshot_names(cli), show_released);
+	return run(cli, snapshot_names(cli), show_names);
 }
 
 static void show_renamed(struct json_object *result)
 {
-	const char *name = field_text(result, "name"), *old = field_text(result, "renamed");
-	show_dry_run(result);
-	printf("%s: renamed, was %s\n", name ? name : "", old ? old : "");
+	show_pair(result, "name", "renamed, was", "renamed", "");
 }
 
 int pool_rename(const struct cli *cli)
@@ -593,9 +588,7 @@ int pool_rename(const struct cli *cli)
 
 static void show_bookmark(struct json_object *result)
 {
-	const char *name = field_text(result, "bookmark"), *of = field_text(result, "snapshot");
-	show_dry_run(result);
-	printf("%s: bookmark of %s\n", name ? name : "", of ? of : "");
+	show_pair(result, "bookmark", "bookmark of", "snapshot", "");
 }
 
 int pool_bookmark(const struct cli *cli)
