@@ -82,8 +82,9 @@ lcpfs log "$POOL" >log.words
 ! grep -q epsilon log.words || fail "epsilon: $(cat log.words)"
 grep " outcome " log.words >outcomes || fail "no outcome: $(cat log.words)"
 number='[0-9][0-9.,]*'
+joined='with the next move, '
 ! grep -v "not judged: \|: more was copied since than it saves$" outcomes | grep -v \
-	": [a-z]*: clients wait $number % ± $number % [a-z]*, expected was $number % less$" ||
+	": \($joined\)\?[a-z]*: clients wait $number % ± $number % [a-z]*, expected was $number % less$" ||
 	fail "other words: $(cat outcomes)"
 unserve
 check_clean "$POOL"
