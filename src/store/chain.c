@@ -6,10 +6,11 @@
  * the one before it and the right epoch, so that nothing left over from an earlier life of a metaslab can be
  * mistaken for the log.
  *
- * Records that cannot be reached because the chain is broken are looked for behind each head, in metaslabs that
- * should be empty where a head stands near the end of its own, and everywhere if both copies of one root are
- * damaged: it may have been the newest. It was, where a record has a later epoch than the root at hand: a root
- * begins an epoch, and is durable before the epoch's first record is written.
+ * Records that cannot be reached because the chain is broken are looked for behind each head; where a head stands
+ * near the end of its metaslab, in those that should be empty, by the root, and once more by what the log has
+ * emptied since; and everywhere if both copies of one root are damaged: it may have been the newest. It was, where
+ * a record has a later epoch than the root at hand: a root begins an epoch, and is durable before the first record
+ * of it is written.
  *
  * Everything read is untrusted.
  */

@@ -416,25 +416,40 @@ static int settle_heads(struct store *s)
 	return 0;
 }
 
+/* Flushed records that cannot be followed to. */
+static int refuse_lost(const struct forward *f, struct lcpfs_failure *failure)
+{
+	const struct store *s = f->log.s;
+	if (f->log.outlived)
+		return failure_set(failure, LCPFS_E_CORRUPT,
+				   "partition %s: both copies of its newest root are damaged", s->name);
+	if (f->log.durable > f->log.seq)
+		return failure_set(
+			failure, LCPFS_E_CORRUPT,
+			"partition %s: record %llu of its log was flushed and is damaged in both copies", s->name,
+			(unsigned long long)f->log.seq + 1);
+	return 0;
+}
+
+static int look_behind(struct forward *f, struct lcpfs_failure *failure)
+{
+	chain_look_behind(&f->log);
+	return refuse_lost(f, failure);
+}
+
 static int roll_forward(struct forward *f, struct lcpfs_failure *failure)
 {
 	struct store *s = f->log.s;
 	f->log.durable = s->found.root_durable;
 	int error = chain_follow(&f->log, NULL, NULL);
 	if (!error)
-		chain_look_behind(&f->log);
-	if (!error && f->log.outlived)
-		error = failure_set(failure, LCPFS_E_CORRUPT,
-				    "partition %s: both copies of its newest root are damaged", s->name);
-	if (!error && f->log.durable > f->log.seq)
-		error = failure_set(
-			failure, LCPFS_E_CORRUPT,
-			"partition %s: record %llu of its log was flushed and is damaged in both copies", s->name,
-			(unsigned long long)f->log.seq + 1);
+		error = look_behind(f, failure);
 	if (!error && f->log.seq < s->checkpoint.root_seq)
 		error = -LCPFS_E_CORRUPT;
 	if (!error)
 		error = chain_follow(&f->log, apply_table, f);
+	if (!error) /* again: it may have gone on in a metaslab that its records have emptied since the root */
+		error = look_behind(f, failure);
 	s->log.seq = s->log.work_seq = f->log.seq;
 	s->log.chain = f->log.chain;
 	s->log.chain_seq = f->log.seq;
