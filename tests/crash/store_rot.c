@@ -480,24 +480,53 @@ static bool is_unsure(const struct rot *rot, const struct target *t)
 	return unsure;
 }
 
-/* What can be read is what was flushed, or newer. */
-static void settle_rotten(struct run *r, bool may_lose)
+static bool shows(const struct run *r, const int64_t *seen, const uint32_t *whole)
 {
+	bool same = true;
+	for (uint32_t b = 0; b < r->model.blocks; b++)
+		same &= seen[b] < 0 || seen[b] == whole[b];
+	return same;
+}
+
+/* A crash amid a rollback, or a clone's promotion, leaves it done, or what was there before. */
+static void choose_whole(struct run *r, const int64_t *seen)
+{
+	const uint32_t *whole = NULL;
+	if (r->rolling && shows(r, seen, r->rolling))
+		whole = r->rolling;
+	else if (r->promoting[1] && shows(r, seen, r->promoting[1]))
+		whole = r->promoting[1];
+	if (whole)
+		model_become(&r->model, whole);
+	else if (r->rolling)
+		r->model.journal_count = r->rolling_from;
+}
+
+/* What can be read is what was flushed, or newer. */
+static void settle_rotten(struct run *r, bool may_lose, bool first)
+{
+	int64_t *seen = malloc(r->model.blocks * sizeof(*seen));
+	CHECK(seen);
 	for (uint32_t b = 0; b < r->model.blocks; b++) {
-		int64_t version = run_read(r, b);
-		if (version < 0 && !may_lose)
+		seen[b] = run_read(r, b);
+		if (seen[b] < 0 && !may_lose)
 			sim_fail("block %" PRIu32 " cannot be read: %s", b, r->failure.message);
-		if (version >= 0 && !model_may_be_left(&r->model, b, (uint32_t)version))
-			sim_fail("block %" PRIu32 ": read %" PRId64 ", flushed %" PRIu32 ", written %" PRIu32, b,
-				 version, r->model.durable[b], r->model.current[b]);
 	}
+	if (first)
+		choose_whole(r, seen);
+	for (uint32_t b = 0; b < r->model.blocks; b++) {
+		if (seen[b] >= 0 && !model_may_be_left(&r->model, b, (uint32_t)seen[b]))
+			sim_fail("block %" PRIu32 ": read %" PRId64 ", flushed %" PRIu32 ", written %" PRIu32, b,
+				 seen[b], r->model.durable[b], r->model.current[b]);
+	}
+	free(seen);
 }
 
 static void live_on(struct run *r, bool may_lose)
 {
-	settle_rotten(r, may_lose);
+	settle_rotten(r, may_lose, true);
 	work_on(r);
-	settle_rotten(r, may_lose);
+	settle_rotten(r, may_lose, false);
 	int error = store_close(r->store);
 	r->store = NULL;
 	if (error && !may_lose)
@@ -507,7 +536,7 @@ static void live_on(struct run *r, bool may_lose)
 	if (error && !may_lose)
 		sim_fail("it does not open again: %s", r->failure.message);
 	if (!error)
-		settle_rotten(r, may_lose);
+		settle_rotten(r, may_lose, false);
 }
 
 static void rot_one(const struct rot *rot, const struct target *t, unsigned copies, uint64_t roll)
@@ -524,7 +553,6 @@ static void rot_one(const struct rot *rot, const struct target *t, unsigned copi
 		 kind_name[t->kind], t->block[0], copies, roll);
 	sim_stage = stage;
 	run_fork(&r, rot->run, image, roll);
-	r.rolling = NULL;
 	int error = run_open(&r, &r.failure);
 	if (error && (t->kind == DATA || !may_lose || error != -LCPFS_E_CORRUPT))
 		sim_fail("it does not open: %s", r.failure.message);
