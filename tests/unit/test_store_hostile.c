@@ -52,6 +52,7 @@ struct bed {
 	struct fmt_page space;    /* the leaf of the space list */
 	uint64_t id, far;         /* ids of address 0, and of FAR */
 	uint64_t fresh, page;     /* and of what is new in `record`, and of the volume's first leaf */
+	uint64_t list;            /* of the list of snapshots */
 };
 
 static void read_at(struct bed *bed, uint64_t block, void *to)
@@ -82,15 +83,22 @@ static struct store *must_open(struct bed *bed)
 	return store;
 }
 
-static void write_blocks(struct store *store, uint64_t first, unsigned count, uint8_t byte)
+static void write_volume(struct store *store, uint32_t volume, uint64_t first, unsigned count, uint8_t byte)
 {
 	uint8_t data[BLOCK_SIZE];
 	memset(data, byte, sizeof(data));
 	for (unsigned i = 0; i < count; i++)
-		CHECK(!store_write(store, (first + i) << BLOCK_SHIFT, data, sizeof(data), false, NULL));
+		CHECK(!store_volume_write(store, volume, (first + i) << BLOCK_SHIFT, data, sizeof(data), false,
+					  NULL));
+}
+
+static void write_blocks(struct store *store, uint64_t first, unsigned count, uint8_t byte)
+{
+	write_volume(store, VOLUME_HEAD, first, count, byte);
 }
 
 struct look {
+	uint32_t volume;
 	uint64_t address, id;
 };
 
@@ -98,14 +106,14 @@ static int look(struct store *s, void *context, struct need *need)
 {
 	struct look *l = context;
 	struct mapping mapping;
-	int error = map_lookup(s, VOLUME_HEAD, l->address, need, &mapping);
+	int error = map_lookup(s, l->volume, l->address, need, &mapping);
 	l->id = mapping.id;
 	return error;
 }
 
-static uint64_t id_of(struct store *s, uint64_t address)
+static uint64_t id_of(struct store *s, uint32_t volume, uint64_t address)
 {
-	struct look l = {.address = address};
+	struct look l = {.volume = volume, .address = address};
 	store_lock(s);
 	CHECK(!attempt(s, look, &l) && l.id);
 	store_unlock(s);
@@ -172,16 +180,40 @@ static void bed_make(struct bed *bed)
 	CHECK(le32_get(bed->root.space.levels) == 1 && le32_get(bed->root.table.levels) == 2);
 	CHECK(le32_get(bed->root.volume[VOLUME_HEAD].levels) == 2);
 	read_at(bed, block_of_place(bed->root.space.top.place[0]), &bed->space);
-	bed->id = id_of(store, 0);
-	bed->far = id_of(store, FAR);
-	bed->fresh = id_of(store, 70);
+	bed->id = id_of(store, VOLUME_HEAD, 0);
+	bed->far = id_of(store, VOLUME_HEAD, FAR);
+	bed->fresh = id_of(store, VOLUME_HEAD, 70);
 	bed->page = first_leaf_id(store);
+	store_abandon(store);
+}
+
+/* Numbers of what is in the list, in the order in which it is made. */
+enum { SNAPSHOT_A = SNAPSHOT_FIRST, CLONE_C, SNAPSHOT_OF_C, SNAPSHOT_B, CLONE_D };
+
+/* A clone that has a snapshot and a bookmark, and one that began later; no record is behind the root. */
+static void bed_make_lines(struct bed *bed)
+{
+	bed_init(bed, VOLUME_BLOCKS);
+	struct store *store = must_open(bed);
+	write_blocks(store, 0, 60, 1);
+	write_blocks(store, FAR, 100, 2);
+	CHECK(!store_snapshot(store, "a", 1) && !store_clone(store, "a", "c", 1));
+	write_volume(store, CLONE_C, 5, 3, 3);
+	CHECK(!store_volume_snapshot(store, CLONE_C, "s", 1, 1) && !store_volume_bookmark(store, CLONE_C, "s", "m"));
+	write_volume(store, CLONE_C, 6, 3, 3);
+	write_blocks(store, 10, 2, 3);
+	CHECK(!store_snapshot(store, "b", 1) && !store_clone(store, "b", "d", 1));
+	CHECK(!store_checkpoint(store));
+	bed->slot = store->checkpoint.root_slot;
+	read_at(bed, bed->config.root_block[bed->slot][0], &bed->root);
+	CHECK(le32_get(bed->root.table.levels) == 2);
+	bed->list = id_of(store, VOLUME_LIST, 0);
 	store_abandon(store);
 }
 
 /* -- sealing what was changed -- */
 
-enum place { IN_ROOT, IN_RECORD, IN_SPACE, IN_ALL_ROOTS };
+enum place { IN_ROOT, IN_RECORD, IN_SPACE, IN_ALL_ROOTS, IN_LIST };
 
 static void seal(void *block, enum fmt_kind kind)
 {
@@ -962,6 +994,51 @@ static void top_slot_top(struct bed *b) { change_volume_page(b, top_id(b), slot_
 static void top_slot_behind(struct bed *b) { change_volume_page(b, top_id(b), slot_behind); }
 static void top_slots_all(struct bed *b) { change_volume_page(b, top_id(b), all_slots); }
 
+/* -- the list of snapshots: both copies of its block, with their checksums in the table -- */
+
+static void change_slot(struct bed *b, uint32_t number, uint8_t state, void (*make)(struct fmt_snapshot *n))
+{
+	struct fmt_snapshots list;
+	struct fmt_page leaf;
+	load_leaf(b, b->list / TABLE_SLOTS, &leaf);
+	struct fmt_block *e = &leaf.block[b->list % TABLE_SLOTS];
+	read_at(b, block_of_place(e[0].place), &list);
+	unsigned at = 0;
+	while (le32_get(list.slot[at].number) != number || list.slot[at].state != state)
+		CHECK(++at < SNAPSHOT_SLOTS);
+	make(&list.slot[at]);
+	seal(&list, FMT_SNAPSHOTS);
+	for (unsigned i = 0; i < 2; i++) {
+		write_at(b, block_of_place(e[i].place), &list);
+		e[i].check = fmt_check_of(&list);
+	}
+	store_leaf(b, b->list / TABLE_SLOTS, &leaf);
+}
+
+static void of_none(struct fmt_snapshot *n) { n->volume.origin = le64_of(77); }
+static void of_the_head(struct fmt_snapshot *n) { n->volume.origin = le64_of(0); }
+static void of_a_snapshot(struct fmt_snapshot *n) { n->volume.origin = le64_of(SNAPSHOT_A); }
+static void of_c(struct fmt_snapshot *n) { n->volume.origin = le64_of(CLONE_C); }
+static void of_d(struct fmt_snapshot *n) { n->volume.origin = le64_of(CLONE_D); }
+static void of_itself(struct fmt_snapshot *n) { n->volume.origin = le64_of(le32_get(n->number)); }
+static void is_dying(struct fmt_snapshot *n) { n->state = SNAPSHOT_DYING; }
+static void is_kept(struct fmt_snapshot *n) { (void)n; }
+
+static void line_of_none(struct bed *b) { change_slot(b, SNAPSHOT_OF_C, SNAPSHOT_ALIVE, of_none); }
+static void line_of_a_snapshot(struct bed *b) { change_slot(b, SNAPSHOT_OF_C, SNAPSHOT_ALIVE, of_a_snapshot); }
+static void line_of_itself(struct bed *b) { change_slot(b, SNAPSHOT_OF_C, SNAPSHOT_ALIVE, of_itself); }
+static void line_of_a_later_clone(struct bed *b) { change_slot(b, SNAPSHOT_OF_C, SNAPSHOT_ALIVE, of_d); }
+static void line_of_the_head(struct bed *b) { change_slot(b, SNAPSHOT_OF_C, SNAPSHOT_ALIVE, of_the_head); }
+static void line_of_a_clone(struct bed *b) { change_slot(b, SNAPSHOT_B, SNAPSHOT_ALIVE, of_c); }
+static void line_of_a_clone_too_early(struct bed *b) { change_slot(b, SNAPSHOT_A, SNAPSHOT_ALIVE, of_c); }
+static void line_dying(struct bed *b) { change_slot(b, SNAPSHOT_OF_C, SNAPSHOT_ALIVE, is_dying); }
+static void mark_of_none(struct bed *b) { change_slot(b, SNAPSHOT_OF_C, SNAPSHOT_BOOKMARK, of_none); }
+static void mark_of_a_snapshot(struct bed *b) { change_slot(b, SNAPSHOT_OF_C, SNAPSHOT_BOOKMARK, of_a_snapshot); }
+static void mark_of_a_later_clone(struct bed *b) { change_slot(b, SNAPSHOT_OF_C, SNAPSHOT_BOOKMARK, of_d); }
+static void clone_of_itself(struct bed *b) { change_slot(b, CLONE_C, SNAPSHOT_CLONE, of_itself); }
+static void clone_of_none(struct bed *b) { change_slot(b, CLONE_C, SNAPSHOT_CLONE, of_the_head); }
+static void clone_of_a_dying_one(struct bed *b) { change_slot(b, SNAPSHOT_A, SNAPSHOT_ALIVE, is_dying); }
+
 /*
  * A path through the table to a leaf that no region covers: its level-1 page is the 101st, and regions are of one.
  */
@@ -1330,6 +1407,20 @@ static const struct change changes[] = {
 	{"a record behind the end that leads to others", IN_ROOT, 0, stray_link_away, QUIET},
 	{"records behind the end, the second flushed", IN_ROOT, CORRUPT, stray_link_on, QUIET},
 	{"records behind the end in a ring", IN_ROOT, 0, stray_links_in_a_ring, QUIET},
+	{"a snapshot of no volume", IN_LIST, CORRUPT, line_of_none, QUIET},
+	{"a snapshot of a snapshot", IN_LIST, CORRUPT, line_of_a_snapshot, QUIET},
+	{"a snapshot of itself", IN_LIST, CORRUPT, line_of_itself, QUIET},
+	{"a snapshot of a clone that began later", IN_LIST, CORRUPT, line_of_a_later_clone, QUIET},
+	{"a clone's snapshot as the volume's", IN_LIST, 0, line_of_the_head, TOLD},
+	{"the volume's snapshot as a clone's", IN_LIST, 0, line_of_a_clone, TOLD},
+	{"a clone's origin as its snapshot", IN_LIST, CORRUPT, line_of_a_clone_too_early, QUIET},
+	{"a clone's snapshot that is dying", IN_LIST, 0, line_dying, QUIET},
+	{"a bookmark of no volume", IN_LIST, CORRUPT, mark_of_none, QUIET},
+	{"a bookmark of a snapshot's snapshot", IN_LIST, CORRUPT, mark_of_a_snapshot, QUIET},
+	{"a bookmark of a clone that began later", IN_LIST, CORRUPT, mark_of_a_later_clone, QUIET},
+	{"a clone of itself", IN_LIST, CORRUPT, clone_of_itself, QUIET},
+	{"a clone of nothing", IN_LIST, CORRUPT, clone_of_none, QUIET},
+	{"a clone of what is dying", IN_LIST, CORRUPT, clone_of_a_dying_one, QUIET},
 };
 
 /* -- what is done with it -- */
@@ -1412,14 +1503,22 @@ static bool as_expected(const struct change *change, const char *what, int error
 	return good;
 }
 
+static void bed_make_changed(struct bed *bed, const struct change *change)
+{
+	if (change->place == IN_LIST)
+		bed_make_lines(bed);
+	else
+		bed_make(bed);
+	change->make(bed);
+	put(bed, change->place);
+}
+
 static void try_change(const struct change *change)
 {
 	struct lcpfs_failure failure;
 	struct bed bed;
 	uint64_t found = 0;
-	bed_make(&bed);
-	change->make(&bed);
-	put(&bed, change->place);
+	bed_make_changed(&bed, change);
 	int error = check(&bed, &failure, &found);
 	bool good = as_expected(change, "check", error, &failure);
 	if (!error && change->how != ANY && (found != 0) != (change->how == TOLD)) {
@@ -1462,9 +1561,7 @@ static void without_memory(const struct change *change)
 	struct store *store;
 	struct bed bed;
 	bool failed = true;
-	bed_make(&bed);
-	change->make(&bed);
-	put(&bed, change->place);
+	bed_make_changed(&bed, change);
 	alloc_front_init(&front, bed.vdev);
 	bed.config.vdev = &front.vdev;
 	bed.config.read_only = true;
@@ -1527,6 +1624,13 @@ static void put_back_it_is_as_before(void **state)
 	tell(&bed, E(ENTRY_TRIM, .address = 20, .length = 4), 0);
 	tell(&bed, E(ENTRY_FREE, .id = bed.id + 20, .count = 4), 0);
 	put(&bed, IN_RECORD);
+	assert_int_equal(check(&bed, &failure, &found), 0);
+	assert_int_equal(found, 0);
+	use(must_open(&bed));
+	vdev_close(bed.vdev);
+	bed_make_lines(&bed);
+	change_slot(&bed, SNAPSHOT_OF_C, SNAPSHOT_ALIVE, is_kept);
+	put(&bed, IN_LIST);
 	assert_int_equal(check(&bed, &failure, &found), 0);
 	assert_int_equal(found, 0);
 	use(must_open(&bed));
