@@ -1130,7 +1130,7 @@ class Partition:
 			if not n.name_good():
 				self.report(f"the name of a bookmark of snapshot {n.number} is not acceptable")
 		if self.bookmarks and not self.incompatible & HAS_BOOKMARKS:
-			self.report("it has bookmarks, and its features do not say so")
+			self.report("it has bookmarks, and its page does not say so")
 		if len({(n.origin, n.name) for n in self.bookmarks}) < len(self.bookmarks):
 			self.report("a bookmark's name is there twice")
 		names = [(n.origin, n.name) for n in self.snapshots if n.state == ALIVE]

@@ -135,6 +135,26 @@ static void verify_stats(struct check *check, struct report *report)
 			     stats.live_blocks, part_size_blocks(check->part));
 }
 
+/* Else a version that does not know what is there would do harm to it. */
+static void verify_features(struct check *check, struct report *report)
+{
+	uint32_t page = layout_partition_page(&check->pool->layout, check->part->slot);
+	const struct fmt_partition *p = txg_current(check->pool, page);
+	uint64_t features = le64_get(p->features.incompatible);
+	struct store_listed listed;
+	store_listed(check->part->store, &listed);
+	if (listed.list && !(features & PARTITION_SNAPSHOTS))
+		report_found(report, UINT64_MAX, false,
+			     "it has a list of snapshots, and its page does not say so");
+	if (listed.clones && !(features & PARTITION_CLONES))
+		report_found(report, UINT64_MAX, false, "it has clones, and its page does not say so");
+	if (listed.bookmarks && !(features & PARTITION_BOOKMARKS))
+		report_found(report, UINT64_MAX, false, "it has bookmarks, and its page does not say so");
+	if (listed.of_clones && !(features & PARTITION_LINES))
+		report_found(report, UINT64_MAX, false,
+			     "a clone has snapshots or bookmarks, and its page does not say so");
+}
+
 static int check_store(struct check *check, struct report *report, struct lcpfs_failure *failure)
 {
 	struct store_walk walk = {
@@ -149,6 +169,7 @@ static int check_store(struct check *check, struct report *report, struct lcpfs_
 	if (error)
 		return failure_set(failure, (enum lcpfs_error) - error, "partition %s could not be checked: %s",
 				   check->part->name, lcpfs_error_sentence(error));
+	verify_features(check, report);
 	verify_stats(check, report);
 	verify_marks(check, report);
 	return 0;

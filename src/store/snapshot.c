@@ -686,3 +686,26 @@ bool store_snapshot_find(struct store *s, const char *name, struct store_snapsho
 {
 	return store_volume_snapshot_find(s, VOLUME_HEAD, name, found);
 }
+
+/* -- for check -- */
+
+static bool any_of_clones(const struct snapshots *l)
+{
+	for (unsigned i = 0; i < l->count; i++) {
+		if (snap_line(l->list[i]) != VOLUME_HEAD && l->list[i]->state != SNAPSHOT_CLONE &&
+		    l->list[i]->state != SNAPSHOT_LEFT)
+			return true;
+	}
+	return false;
+}
+
+void store_listed(struct store *s, struct store_listed *listed)
+{
+	store_lock(s);
+	const struct snapshots *l = &s->trees.snapshots, *marks = &s->trees.bookmarks;
+	*listed = (struct store_listed){.list = l->pairs,
+					.clones = snap_clones(s, NULL),
+					.bookmarks = marks->count,
+					.of_clones = any_of_clones(l) || any_of_clones(marks)};
+	store_unlock(s);
+}

@@ -399,6 +399,15 @@ int store_scrub(struct store *store, struct store_walk *walk) MUST_CHECK;
  */
 int store_check(struct store *store, uint8_t *used, struct store_walk *walk) MUST_CHECK;
 
+/* What is listed, as whoever reads the partition has to know of it. */
+struct store_listed {
+	bool list; /* there is, or was, something */
+	bool clones, bookmarks;
+	bool of_clones; /* snapshots or bookmarks */
+};
+
+void store_listed(struct store *store, struct store_listed *listed);
+
 /* Roots, heads, metaslabs and trees, for developers. */
 void store_dump(struct store *store, struct text *out);
 

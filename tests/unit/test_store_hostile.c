@@ -199,7 +199,8 @@ static void bed_make_lines(struct bed *bed)
 	write_blocks(store, FAR, 100, 2);
 	CHECK(!store_snapshot(store, "a", 1) && !store_clone(store, "a", "c", 1));
 	write_volume(store, CLONE_C, 5, 3, 3);
-	CHECK(!store_volume_snapshot(store, CLONE_C, "s", 1, 1) && !store_volume_bookmark(store, CLONE_C, "s", "m"));
+	CHECK(!store_volume_snapshot(store, CLONE_C, "s", 1, 1) &&
+	      !store_volume_bookmark(store, CLONE_C, "s", "m"));
 	write_volume(store, CLONE_C, 6, 3, 3);
 	write_blocks(store, 10, 2, 3);
 	CHECK(!store_snapshot(store, "b", 1) && !store_clone(store, "b", "d", 1));
@@ -1015,29 +1016,95 @@ static void change_slot(struct bed *b, uint32_t number, uint8_t state, void (*ma
 	store_leaf(b, b->list / TABLE_SLOTS, &leaf);
 }
 
-static void of_none(struct fmt_snapshot *n) { n->volume.origin = le64_of(77); }
-static void of_the_head(struct fmt_snapshot *n) { n->volume.origin = le64_of(0); }
-static void of_a_snapshot(struct fmt_snapshot *n) { n->volume.origin = le64_of(SNAPSHOT_A); }
-static void of_c(struct fmt_snapshot *n) { n->volume.origin = le64_of(CLONE_C); }
-static void of_d(struct fmt_snapshot *n) { n->volume.origin = le64_of(CLONE_D); }
-static void of_itself(struct fmt_snapshot *n) { n->volume.origin = le64_of(le32_get(n->number)); }
-static void is_dying(struct fmt_snapshot *n) { n->state = SNAPSHOT_DYING; }
-static void is_kept(struct fmt_snapshot *n) { (void)n; }
+static void of_none(struct fmt_snapshot *n)
+{
+	n->volume.origin = le64_of(77);
+}
+static void of_the_head(struct fmt_snapshot *n)
+{
+	n->volume.origin = le64_of(0);
+}
+static void of_a_snapshot(struct fmt_snapshot *n)
+{
+	n->volume.origin = le64_of(SNAPSHOT_A);
+}
+static void of_c(struct fmt_snapshot *n)
+{
+	n->volume.origin = le64_of(CLONE_C);
+}
+static void of_d(struct fmt_snapshot *n)
+{
+	n->volume.origin = le64_of(CLONE_D);
+}
+static void of_itself(struct fmt_snapshot *n)
+{
+	n->volume.origin = le64_of(le32_get(n->number));
+}
+static void is_dying(struct fmt_snapshot *n)
+{
+	n->state = SNAPSHOT_DYING;
+}
+static void is_kept(struct fmt_snapshot *n)
+{
+	(void)n;
+}
 
-static void line_of_none(struct bed *b) { change_slot(b, SNAPSHOT_OF_C, SNAPSHOT_ALIVE, of_none); }
-static void line_of_a_snapshot(struct bed *b) { change_slot(b, SNAPSHOT_OF_C, SNAPSHOT_ALIVE, of_a_snapshot); }
-static void line_of_itself(struct bed *b) { change_slot(b, SNAPSHOT_OF_C, SNAPSHOT_ALIVE, of_itself); }
-static void line_of_a_later_clone(struct bed *b) { change_slot(b, SNAPSHOT_OF_C, SNAPSHOT_ALIVE, of_d); }
-static void line_of_the_head(struct bed *b) { change_slot(b, SNAPSHOT_OF_C, SNAPSHOT_ALIVE, of_the_head); }
-static void line_of_a_clone(struct bed *b) { change_slot(b, SNAPSHOT_B, SNAPSHOT_ALIVE, of_c); }
-static void line_of_a_clone_too_early(struct bed *b) { change_slot(b, SNAPSHOT_A, SNAPSHOT_ALIVE, of_c); }
-static void line_dying(struct bed *b) { change_slot(b, SNAPSHOT_OF_C, SNAPSHOT_ALIVE, is_dying); }
-static void mark_of_none(struct bed *b) { change_slot(b, SNAPSHOT_OF_C, SNAPSHOT_BOOKMARK, of_none); }
-static void mark_of_a_snapshot(struct bed *b) { change_slot(b, SNAPSHOT_OF_C, SNAPSHOT_BOOKMARK, of_a_snapshot); }
-static void mark_of_a_later_clone(struct bed *b) { change_slot(b, SNAPSHOT_OF_C, SNAPSHOT_BOOKMARK, of_d); }
-static void clone_of_itself(struct bed *b) { change_slot(b, CLONE_C, SNAPSHOT_CLONE, of_itself); }
-static void clone_of_none(struct bed *b) { change_slot(b, CLONE_C, SNAPSHOT_CLONE, of_the_head); }
-static void clone_of_a_dying_one(struct bed *b) { change_slot(b, SNAPSHOT_A, SNAPSHOT_ALIVE, is_dying); }
+static void line_of_none(struct bed *b)
+{
+	change_slot(b, SNAPSHOT_OF_C, SNAPSHOT_ALIVE, of_none);
+}
+static void line_of_a_snapshot(struct bed *b)
+{
+	change_slot(b, SNAPSHOT_OF_C, SNAPSHOT_ALIVE, of_a_snapshot);
+}
+static void line_of_itself(struct bed *b)
+{
+	change_slot(b, SNAPSHOT_OF_C, SNAPSHOT_ALIVE, of_itself);
+}
+static void line_of_a_later_clone(struct bed *b)
+{
+	change_slot(b, SNAPSHOT_OF_C, SNAPSHOT_ALIVE, of_d);
+}
+static void line_of_the_head(struct bed *b)
+{
+	change_slot(b, SNAPSHOT_OF_C, SNAPSHOT_ALIVE, of_the_head);
+}
+static void line_of_a_clone(struct bed *b)
+{
+	change_slot(b, SNAPSHOT_B, SNAPSHOT_ALIVE, of_c);
+}
+static void line_of_a_clone_too_early(struct bed *b)
+{
+	change_slot(b, SNAPSHOT_A, SNAPSHOT_ALIVE, of_c);
+}
+static void line_dying(struct bed *b)
+{
+	change_slot(b, SNAPSHOT_OF_C, SNAPSHOT_ALIVE, is_dying);
+}
+static void mark_of_none(struct bed *b)
+{
+	change_slot(b, SNAPSHOT_OF_C, SNAPSHOT_BOOKMARK, of_none);
+}
+static void mark_of_a_snapshot(struct bed *b)
+{
+	change_slot(b, SNAPSHOT_OF_C, SNAPSHOT_BOOKMARK, of_a_snapshot);
+}
+static void mark_of_a_later_clone(struct bed *b)
+{
+	change_slot(b, SNAPSHOT_OF_C, SNAPSHOT_BOOKMARK, of_d);
+}
+static void clone_of_itself(struct bed *b)
+{
+	change_slot(b, CLONE_C, SNAPSHOT_CLONE, of_itself);
+}
+static void clone_of_none(struct bed *b)
+{
+	change_slot(b, CLONE_C, SNAPSHOT_CLONE, of_the_head);
+}
+static void clone_of_a_dying_one(struct bed *b)
+{
+	change_slot(b, SNAPSHOT_A, SNAPSHOT_ALIVE, is_dying);
+}
 
 /*
  * A path through the table to a leaf that no region covers: its level-1 page is the 101st, and regions are of one.
