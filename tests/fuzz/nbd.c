@@ -5,15 +5,16 @@
  * workers. What comes back has to be well-formed as far as it goes, memory within its bound, and nothing may be
  * left at the end.
  *
- * The first byte says how the client comes in and what the world is like, the second is its seed. The rest is a
- * list of items: a request or an option, whose fields are drawn from the bytes that follow so that many of them
- * are valid, or raw bytes.
+ * The first two bytes say how the client comes in and what the world is like, the third is its seed. The rest is a
+ * list of items: an option in the handshake and a request behind it, or the other one, whose fields are drawn from
+ * the bytes that follow so that many of them are valid; or raw bytes.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "fuzz.h"
 #include "serve/be.h"
+#include "serve/parts.h"
 #include "tests/serve/world.h"
 
 enum { VOLUME_BYTES = 80000, SENT_MAX = 120 << 10, RAW = 200 };
@@ -66,38 +67,71 @@ static void send_request(struct world *w, struct input *in, bool extended)
 		send_zeros(w, extended ? length : (uint32_t)length);
 }
 
-static void send_option(struct world *w, struct input *in)
+static void put_text(struct bytes *data, const char *text)
 {
-	static const char *const data[] = {
-		"", "db", "\0\0\0\2db\0\0", "\0\0\0\2ro\0\2\0\1\0\3", "\0\0\0\2db\0\0\0\1\0\0\0\17base:allocation",
-		"\0\0\0\0\0\0\0\1\0\0\0\5base:"};
-	static const uint8_t lengths[] = {0, 2, 8, 12, 29, 17};
-	unsigned option = next(in) % 13, choice = next(in) % (ARRAY_LENGTH(data) + 2);
-	uint8_t header[16];
-	uint64_t length = choice < ARRAY_LENGTH(data) ? lengths[choice] : number(in);
-	be32_put(be32_put(be64_put(header, NBD_OPTION_MAGIC), option), (uint32_t)length);
-	world_send(w, header, sizeof(header));
-	if (choice < ARRAY_LENGTH(data))
-		world_send(w, data[choice], (size_t)length);
-	else
-		send_zeros(w, (uint32_t)length);
+	uint8_t length[4];
+	be32_put(length, (uint32_t)strlen(text));
+	bytes_append(data, length, sizeof(length));
+	bytes_append(data, text, strlen(text));
 }
 
-static void send_items(struct world *w, struct input *in, bool extended)
+/* As the option has it, but for counts that are wrong now and then. */
+static void put_option_data(struct bytes *data, uint32_t option, struct input *in)
+{
+	static const char *const names[] = {"db", "ro", "", "none"}, *const queries[] = {"base:allocation",
+											 "base:", "x"};
+	const char *name = names[next(in) % ARRAY_LENGTH(names)];
+	uint8_t count = next(in) % 8, wrong = next(in) % 16 == 0, number[4];
+	bool has_queries = option == NBD_OPT_LIST_META_CONTEXT || option == NBD_OPT_SET_META_CONTEXT;
+	if (option == NBD_OPT_EXPORT_NAME)
+		bytes_append(data, name, strlen(name));
+	if (!has_queries && option != NBD_OPT_INFO && option != NBD_OPT_GO)
+		return;
+	put_text(data, name);
+	if (has_queries)
+		bytes_append(data, number, (size_t)(be32_put(number, count + wrong) - number));
+	else
+		bytes_append(data, number, (size_t)(be16_put(number, count + wrong) - number));
+	for (uint8_t i = 0; i < count; i++)
+		if (has_queries)
+			put_text(data, queries[next(in) % ARRAY_LENGTH(queries)]);
+		else
+			bytes_append(data, number, (size_t)(be16_put(number, next(in) % 5) - number));
+}
+
+static void send_option(struct world *w, struct input *in)
+{
+	uint8_t header[16], how = next(in);
+	uint32_t option = how % 16;
+	bool is_right = how / 16 % 4;
+	struct bytes data = {0};
+	if (is_right)
+		put_option_data(&data, option, in);
+	uint64_t length = is_right ? data.length : number(in);
+	be32_put(be32_put(be64_put(header, NBD_OPTION_MAGIC), option), (uint32_t)length);
+	world_send(w, header, sizeof(header));
+	world_send(w, data.data, data.length);
+	if (!is_right)
+		send_zeros(w, (uint32_t)length);
+	bytes_free(&data);
+}
+
+static void send_items(struct world *w, struct input *in)
 {
 	while (in->left && w->to_server.length < SENT_MAX) {
 		uint8_t kind = next(in);
 		size_t raw = MIN_OF(in->left, (size_t)kind - MIN_OF(kind, RAW));
+		bool shakes = w->connection && connection_is_shaking_hands(w->connection);
 		if (kind >= RAW) {
 			world_send(w, in->at, raw);
 			in->at += raw;
 			in->left -= raw;
-		} else if (kind % 4 == 0) {
+		} else if (shakes == (kind % 8 != 0)) {
 			send_option(w, in);
 		} else {
-			send_request(w, in, extended);
+			send_request(w, in, w->connection && w->connection->wire.style == WIRE_EXTENDED);
 		}
-		if (kind % 16 == 7)
+		if (kind / 8 % (shakes ? 2 : 8) == 0)
 			world_settle(w); /* it waits for the answer */
 	}
 }
@@ -137,20 +171,44 @@ static void check_replies(const struct world *w, size_t from)
 	}
 }
 
+/* What may go wrong in the world, beside the client. */
+static void be_bad(struct world *w, uint8_t what)
+{
+	struct world_volume *db = &w->volumes[0];
+	w->connection->handshake->tls = (enum serve_tls)(what % 4 % 3);
+	if (what / 4 % 2)
+		w->memory.total = 0; /* others have it all: the reserve is left */
+	if (what / 8 % 4 == 1) {
+		db->bad_from = 30000;
+		db->bad_to = 40000;
+	}
+	if (what / 8 % 4 == 2)
+		db->lost_from = 40960;
+	if (what / 32 % 4 == 1)
+		db->write_error = -LCPFS_E_NOSPC;
+	if (what / 32 % 4 == 2)
+		db->flush_error = -LCPFS_E_IO;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 {
 	static const struct world_nature natures[] = {{0, 0, 0}, {50, 0, 0}, {30, 80, 0}, {30, 30, 80}};
 	struct input in = {bytes, length};
 	struct world w;
-	uint8_t how = next(&in);
+	uint8_t how = next(&in), bad = next(&in);
 	enum wire_style style = (enum wire_style)(how / 4 % 4);
 	bool shakes = style > WIRE_EXTENDED;
 	world_begin(&w, next(&in), natures[how % 4], VOLUME_BYTES);
+	be_bad(&w, shakes ? bad : bad & ~3u);
 	world_settle(&w);
-	if (!shakes)
+	if (shakes)
+		world_send(&w, (const uint8_t[4]){0, 0, 0, how / 16 % 2 ? 3 : next(&in)}, 4);
+	else
 		come_in(&w, style, how / 16 % 2 && style != WIRE_SIMPLE);
+	world_settle(&w);
+	CHECK(shakes || (w.connection && !connection_is_shaking_hands(w.connection)));
 	size_t begun = w.to_client.length;
-	send_items(&w, &in, style == WIRE_EXTENDED);
+	send_items(&w, &in);
 	w.is_closed = how / 32 % 2;
 	world_settle(&w);
 	CHECK(!w.is_closed || !w.connection);
