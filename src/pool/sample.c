@@ -361,6 +361,8 @@ void sample_into(struct txg *txg)
 
 void sample_written(struct lcpfs_pool *pool, const struct txg *txg)
 {
+	if (!txg->samples)
+		return;
 	pool->samples.count -= txg->samples;
 	memmove(pool->samples.list, pool->samples.list + txg->samples,
 		pool->samples.count * sizeof(*pool->samples.list));
