@@ -71,11 +71,12 @@ static const struct cli_option remove_options[] = {
 };
 static const struct cli_option list_options[] = {
 	{"snapshots", NULL, "the snapshots instead: what each takes, its length, when it was taken"},
+	{"clones", NULL, "the clones instead: of which snapshots, what each takes, its length, when it was made"},
 	{"bookmarks", NULL, "the bookmarks instead, and when their snapshots were taken"},
 	{"script", NULL, "no titles, columns separated by tabs", 'H'},
 	{"columns", "LIST",
-	 "of snapshots: which of name,used,referenced,written,length,created,state (all); the rest is not looked "
-	 "for",
+	 "of snapshots: which of name,used,referenced,written,length,created,state (all), of clones: of "
+	 "name,of,used,length,created; the rest is not looked for",
 	 'o'},
 	{"json", NULL, JSON_HELP},
 	{0},

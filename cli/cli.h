@@ -106,6 +106,7 @@ int pool_rename(const struct cli *cli);
 int pool_bookmark(const struct cli *cli);
 
 int snapshots_list(const struct cli *cli);
+int clones_list(const struct cli *cli);
 int bookmarks_list(const struct cli *cli);
 int diff_command(const struct cli *cli);
 int send_command(const struct cli *cli);

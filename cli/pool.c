@@ -82,14 +82,16 @@ static struct json_object *named(const char *name)
 
 int pool_list(const struct cli *cli)
 {
-	if (cli_flag(cli, "snapshots") && cli_flag(cli, "bookmarks"))
-		return cli_usage("--snapshots and --bookmarks go one at a time");
+	if (cli_flag(cli, "snapshots") + cli_flag(cli, "clones") + cli_flag(cli, "bookmarks") > 1)
+		return cli_usage("--snapshots, --clones and --bookmarks go one at a time");
 	if (cli_flag(cli, "snapshots"))
 		return snapshots_list(cli);
+	if (cli_flag(cli, "clones"))
+		return clones_list(cli);
 	if (cli_flag(cli, "bookmarks"))
 		return bookmarks_list(cli);
 	if (cli_flag(cli, "columns") || cli_flag(cli, "script"))
-		return cli_usage("--columns and --script go with --snapshots or --bookmarks");
+		return cli_usage("--columns and --script go with --snapshots, --clones or --bookmarks");
 	return run(cli, NULL, show_list);
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* lcpfs list --snapshots, --bookmarks: what takes time is looked for only where it is asked for. */
+/* lcpfs list --snapshots, --clones, --bookmarks: what takes time is looked for only where it is asked for. */
 #include <stdio.h>
 
 #include "cli.h"
@@ -9,12 +9,12 @@
 #include "size.h"
 #include "table.h"
 
-enum { NAME, USED, REFERENCED, WRITTEN, LENGTH, CREATED, STATE, COLUMNS, CELL = 160 };
+enum { NAME, USED, REFERENCED, WRITTEN, LENGTH, CREATED, STATE, OF, COLUMNS, CELL = 160 };
 
-static const char *const column_names[COLUMNS] = {"name",   "used",    "referenced", "written",
-						  "length", "created", "state"};
+static const char *const column_names[OF] = {"name",   "used",    "referenced", "written",
+					     "length", "created", "state"};
 static const char *const column_titles[COLUMNS] = {"<NAME",  "USED",     "REFERENCED", "WRITTEN",
-						   "LENGTH", "<CREATED", "<STATE"};
+						   "LENGTH", "<CREATED", "<STATE",     "<OF"};
 static const char *const size_keys[COLUMNS] = {
 	[USED] = "used_blocks", [REFERENCED] = "referenced_blocks", [WRITTEN] = "written_blocks"};
 
@@ -27,7 +27,7 @@ struct listing {
 static void cell_text(struct json_object *snapshot, int column, char text[CELL])
 {
 	char size[SIZE_TEXT] = "-", time[TIME_TEXT];
-	const char *name = field_text(snapshot, "name");
+	const char *name = field_text(snapshot, column == OF ? "origin" : "name");
 	if (size_keys[column]) { /* "-": a part of it cannot be read */
 		if (field_get(snapshot, size_keys[column]))
 			size_print_blocks(size, field_count(snapshot, size_keys[column]));
@@ -98,17 +98,31 @@ int bookmarks_list(const struct cli *cli)
 	return error ? error : ask(&l, &call, "bookmarks");
 }
 
+/* With the sizes, if a column is of one. */
+static int ask_sizes(struct listing *l, const char *command)
+{
+	struct session_call call = {.command = command, .arguments = json_object_new_object()};
+	bool sizes = false;
+	for (int i = 0; i < l->count; i++)
+		sizes |= size_keys[l->columns[i]] != NULL;
+	field_put_flag(call.arguments, "sizes", sizes);
+	return ask(l, &call, command);
+}
+
+int clones_list(const struct cli *cli)
+{
+	static const char *const names[] = {"name", "of", "used", "length", "created"};
+	static const int columns[] = {NAME, OF, USED, LENGTH, CREATED};
+	struct listing l = {.cli = cli};
+	int error = cli_columns(cli, names, ARRAY_LENGTH(names), l.columns, &l.count);
+	for (int i = 0; i < l.count; i++)
+		l.columns[i] = columns[l.columns[i]];
+	return error ? error : ask_sizes(&l, "clones");
+}
+
 int snapshots_list(const struct cli *cli)
 {
-	struct session_call call = {.command = "snapshots"};
 	struct listing l = {.cli = cli};
-	bool sizes = false;
-	int error = cli_columns(cli, column_names, COLUMNS, l.columns, &l.count);
-	if (error)
-		return error;
-	for (int i = 0; i < l.count; i++)
-		sizes |= size_keys[l.columns[i]] != NULL;
-	call.arguments = json_object_new_object();
-	field_put_flag(call.arguments, "sizes", sizes);
-	return ask(&l, &call, "snapshots");
+	int error = cli_columns(cli, column_names, ARRAY_LENGTH(column_names), l.columns, &l.count);
+	return error ? error : ask_sizes(&l, "snapshots");
 }

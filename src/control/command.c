@@ -68,6 +68,7 @@ static const struct command commands[] = {
 	 true,
 	 snapshots_clone,
 	 {{"snapshot", COMMAND_TEXT, true}, {"name", COMMAND_TEXT, true}, {"dry_run", COMMAND_FLAG, false}}},
+	{"clones", false, snapshots_clones, {{"sizes", COMMAND_FLAG, false}}},
 	{"promote", true, snapshots_promote, {{"name", COMMAND_TEXT, true}, {"dry_run", COMMAND_FLAG, false}}},
 	{"hold", true, snapshots_hold, {{"names", COMMAND_TEXT, true}, {"dry_run", COMMAND_FLAG, false}}},
 	{"release", true, snapshots_release, {{"names", COMMAND_TEXT, true}, {"dry_run", COMMAND_FLAG, false}}},

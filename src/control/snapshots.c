@@ -161,6 +161,37 @@ int snapshots_show(struct command_call *call)
 	return error;
 }
 
+/* As add_sizes. */
+static int add_used(struct command_call *call, const char *name, struct json_object *object)
+{
+	uint64_t blocks;
+	int error = lcpfs_clone_used(call->pool, name, &blocks, NULL);
+	if (!error)
+		field_put_count(object, "used_blocks", blocks);
+	return error != -LCPFS_E_NOT_FOUND;
+}
+
+int snapshots_clones(struct command_call *call)
+{
+	struct json_object *array = json_object_new_array();
+	bool sizes = field_flag(call->arguments, "sizes");
+	struct lcpfs_clone_info *list;
+	size_t count;
+	int error = describe_clones_load(&list, &count, call->pool, call->failure);
+	for (size_t i = 0; i < count && !error; i++) {
+		struct json_object *object = describe_clone(&list[i]);
+		if (sizes && !add_used(call, list[i].name, object))
+			json_object_put(object);
+		else
+			json_object_array_add(array, object);
+		if (sizes && call->progress && !call->progress(call->context, i + 1, count))
+			break; /* who asked is gone */
+	}
+	free(list);
+	field_put(call->result, "clones", array);
+	return error;
+}
+
 /* Those of the same partition that are younger, the youngest first: they go. */
 static struct json_object *younger_snapshots(struct command_call *call, const char *name)
 {

@@ -14,6 +14,7 @@ int snapshots_promote(struct command_call *call) MUST_CHECK;
 int snapshots_show(struct command_call *call) MUST_CHECK;
 int snapshots_rollback(struct command_call *call) MUST_CHECK;
 int snapshots_bookmark(struct command_call *call) MUST_CHECK;
+int snapshots_clones(struct command_call *call) MUST_CHECK;
 int snapshots_bookmarks(struct command_call *call) MUST_CHECK;
 int snapshots_rename(struct command_call *call) MUST_CHECK;
 

@@ -56,10 +56,32 @@ import json, sys
 print(*((r["offset"] // 4096, r["length"] // 4096) for r in json.load(sys.stdin)["ranges"]))'
 }
 
+# What list says of clones: "NAME OF USED", in blocks.
+clones() {
+	lcpfs list "$POOL" --clones --json | /usr/bin/python3 -c '
+import json, sys
+for c in json.load(sys.stdin)["clones"]:
+	print(c["name"], c["origin"], c["used_blocks"])'
+}
+
+# gives_back CLONE BLOCKS PAGES: so much data, and so many pages of its tree. List said it before.
+gives_back() {
+	before=$(field db 'p["data_blocks"]')
+	said=$(clones | sed -n "s/^$1 .* //p")
+	[ "$said" = $(($2 + 2 * $3)) ] || fail "$1 has $2 blocks and $3 pages of its own, and is said to use $said"
+	expect 0 lcpfs destroy "$POOL" "$1"
+	for _ in $(seq 100); do
+		[ "$(field db 'p["data_blocks"]')" != $((before - $2)) ] || return 0
+		sleep 0.1
+	done
+	fail "$1 was said to have $2 blocks, and gave back $((before - $(field db 'p["data_blocks"]')))"
+}
+
 journey() {
 	put db 0 100 1
 	expect 0 lcpfs snapshot "$POOL" db@one
 	expect 0 lcpfs clone "$POOL" db@one copy
+	[ "$(clones)" = "copy db@one 0" ] || fail "$(clones)"
 	expect 0 lcpfs snapshot "$POOL" copy@one --dry-run
 	expect 0 lcpfs snapshot "$POOL" copy@one
 	expect 0 lcpfs destroy "$POOL" copy@one
@@ -114,7 +136,7 @@ journey() {
 	says "further is a clone of copy@three, which is of a clone"
 	expect 0 lcpfs snapshot "$POOL" further@x
 	expect 0 lcpfs destroy "$POOL" further@x
-	expect 0 lcpfs destroy "$POOL" further
+	gives_back further 1 1
 	expect 0 lcpfs bookmark "$POOL" copy@first mark
 	expect 0 lcpfs bookmark "$POOL" db@one mark
 	lcpfs list "$POOL" --bookmarks >out
@@ -142,7 +164,11 @@ journey() {
 	holds db 10 9
 	[ -n "$served" ] || expect 0 lcpfs check "$POOL" --data
 	expect 0 lcpfs destroy "$POOL" "copy@%"
-	expect 0 lcpfs destroy "$POOL" copy
+	expect 0 lcpfs list "$POOL" --clones
+	grep -q "^NAME  *OF  *USED  *LENGTH  *CREATED" out || fail "$(cat out)"
+	expect 0 lcpfs list "$POOL" --clones -H -o of,name
+	is "$(printf 'db@one\tcopy')"
+	gives_back copy 10 1
 	lcpfs list "$POOL" --bookmarks >out
 	grep -q "^copy#mark " out && fail "$(cat out)"
 	expect 0 lcpfs destroy "$POOL" db#mark

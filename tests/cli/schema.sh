@@ -70,6 +70,8 @@ everything() {
 	valid clone clone "$POOL" other@x copy --dry-run --json
 	valid clone clone "$POOL" other@x copy --json
 	valid list list "$POOL" --json
+	valid clones list "$POOL" --clones --json
+	valid clones list "$POOL" --clones --json -o name
 	valid diff diff "$POOL" other@x copy --json
 	expect 0 lcpfs destroy "$POOL" other@y
 	valid promote promote "$POOL" copy --dry-run --json

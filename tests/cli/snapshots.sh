@@ -135,6 +135,7 @@ db#b3"
 	head -n 1 out | grep -q '^NAME  *CREATED' || fail "$(cat out)"
 	expect 2 lcpfs list "$POOL" --bookmarks -o used
 	expect 2 lcpfs list "$POOL" --bookmarks --snapshots
+	expect 2 lcpfs list "$POOL" --bookmarks --clones
 	expect 1 lcpfs destroy "$POOL" db#b1 db@one
 	says "db@one names no bookmark: give NAME#MARK"
 	expect 1 lcpfs destroy "$POOL" db#none
