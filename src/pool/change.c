@@ -398,6 +398,8 @@ static int set(struct work *w)
 	plan_values(w);
 	w->part->closed_to_clients = w->renames || w->shortens;
 	int error = check_all(w);
+	if (!error && w->renames && !w->change->dry_run)
+		error = clone_end_promotion(w->part, w->failure);
 	if (!error && !w->change->dry_run)
 		error = carry_out(w);
 	w->part->closed_to_clients = false;

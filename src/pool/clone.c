@@ -349,12 +349,6 @@ static int check_promotion(struct promoting *p)
 	if (!p->part)
 		return failure_set(p->failure, LCPFS_E_NOT_FOUND, "there is no clone %.200s", p->name);
 	error = receive_refuse(p->part, p->failure);
-	const struct fmt_partition *page = txg_current(p->pool, promotion_page(p->part));
-	if (!error && le32_get(page->promotion.clone))
-		error = failure_set(
-			p->failure, LCPFS_E_BUSY,
-			"partition %s: it is not known how promoting a clone ended; open the pool anew",
-			p->part->name);
 	if (!error)
 		error = check_alone(p);
 	if (!error)
@@ -411,6 +405,15 @@ static void take_name(struct part *part, const char *name)
 	snprintf(part->name, sizeof(part->name), "%s", name);
 	store_set_name(part->store, part->name);
 	may_fail(lcpfs_engine_rename(part->pool->engine, part->id, part->name));
+}
+
+int clone_end_promotion(struct part *part, struct lcpfs_failure *failure)
+{
+	const struct fmt_partition *page = txg_current(part->pool, promotion_page(part));
+	if (!le32_get(page->promotion.clone))
+		return 0;
+	int error = store_flush(part->store, failure); /* done, or not done, durably too */
+	return error ? error : take_mark(part, part->name, failure);
 }
 
 /* Does the clone have the partition's name? */
@@ -471,6 +474,8 @@ static int begin_promotion(struct promoting *p)
 	p->part->snapshot_work = p->part->closed_to_clients = p->begun = true;
 	part_hold(p->part);
 	error = await_alone(p);
+	if (!error)
+		error = clone_end_promotion(p->part, p->failure);
 	return error ? error : put_mark(p);
 }
 
@@ -559,6 +564,8 @@ static int begin_destroy(struct lcpfs_pool *pool, const char *name, struct part 
 		pthread_cond_wait(&pool->changed, &pool->lock);
 		error = check_unused(pool, name, part, &found, failure);
 	}
+	if (!error)
+		error = clone_end_promotion(*part, failure);
 	if (error)
 		return error;
 	(*part)->snapshot_work = true;

@@ -392,6 +392,11 @@ void schedule_look(struct lcpfs_pool *pool);
 struct part *clone_find(const struct lcpfs_pool *pool, const char *name, struct store_clone *found);
 /* After its store was opened, without the lock: what a crash left of promoting a clone. */
 void clone_settle_promotion(struct part *part);
+/*
+ * With the lock, before a name changes: a promotion whose last transaction failed gets to its end, so that the
+ * next opening finds nothing of it.
+ */
+int clone_end_promotion(struct part *part, struct lcpfs_failure *failure) MUST_CHECK;
 int clone_refuse_name(const struct lcpfs_pool *pool, const char *name, struct lcpfs_failure *failure);
 unsigned clone_count(const struct part *part);
 bool clone_has_origin(const struct part *part, uint32_t number); /* is one of them of this snapshot? */

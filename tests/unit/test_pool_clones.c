@@ -461,6 +461,90 @@ static void a_fault_amid_promoting_leaves_it_done_or_not(void **state)
 	simimage_free(image);
 }
 
+/* What is done after a promotion, however that ended: by its names the pool has this then. */
+struct names {
+	const char *clone, *partition; /* NULL: there is no clone any more */
+	uint8_t clone_value, partition_value;
+};
+
+enum { DESTROY, RENAME, PROMOTE, FOLLOWERS };
+
+/* False: it failed, and may have been done or not. */
+static bool follow(struct fixture *f, unsigned what, struct names *n)
+{
+	struct lcpfs_partition_change change = {.new_name = "new"};
+	struct lcpfs_partition_info info;
+	bool promoted = strcmp(names(f), "a of c@one") == 0;
+	assert_true(promoted || strcmp(names(f), "c of a@one") == 0);
+	*n = promoted ? (struct names){"a", "c", 2, 3} : (struct names){"c", "a", 3, 2};
+	int error = what == DESTROY ? destroy(f, n->clone)
+		    : what == RENAME
+			    ? lcpfs_partition_set(f->pool, n->partition, &change, NULL, NULL, &info, &f->failure)
+			    : promote(f, n->clone);
+	if (what == DESTROY)
+		n->clone = NULL;
+	else if (what == RENAME)
+		n->partition = "new";
+	else
+		*n = (struct names){n->partition, n->clone, n->partition_value, n->clone_value};
+	return !error;
+}
+
+static void must_be_named(struct fixture *f, const struct names *n)
+{
+	char snapshot[LCPFS_NAME_MAX + 5], clones[100] = "";
+	snprintf(snapshot, sizeof(snapshot), "%s@one", n->partition);
+	if (n->clone)
+		snprintf(clones, sizeof(clones), "%s of %s", n->clone, snapshot);
+	assert_string_equal(names(f), clones);
+	fixture_expect(f, n->partition, 0, 50, n->partition_value);
+	fixture_expect(f, snapshot, 0, BLOCKS, 1);
+	if (n->clone)
+		fixture_expect(f, n->clone, 0, 50, n->clone_value);
+}
+
+/* Each write and flush of a promotion fails, and then the pool goes on: names stay with what they are names of. */
+static void what_follows_a_promotion_finds_its_names(void **state)
+{
+	static const enum simdisk_kind kinds[] = {SIMDISK_WRITE, SIMDISK_FLUSH};
+	struct simimage *image = about_to_promote();
+	(void)state;
+	for (unsigned way = 0; way < 2 * FOLLOWERS; way++) {
+		unsigned worked = 0;
+		bool met = true;
+		for (uint64_t at = 0; met; at++) {
+			struct simdisk_fault fault = {
+				.kind = kinds[way % 2], .error = LCPFS_E_IO, .at = at, .effect = SIMDISK_FAILS};
+			struct fixture f;
+			struct names n;
+			fixture_init(&f, image);
+			assert_int_equal(fixture_open(&f, false), 0);
+			simdisk_add_fault(f.disk, &fault);
+			(void)!promote(&f, "c");
+			met = simdisk_fault_hits(f.disk) > 0;
+			simdisk_clear_faults(f.disk);
+			if (!follow(&f, way / 2, &n)) {
+				fixture_done(&f);
+				continue;
+			}
+			worked++;
+			must_be_named(&f, &n);
+			struct simimage *left = simdisk_image(
+				f.disk, &(struct simdisk_fate){.kind = at % 2 ? SIMDISK_ALL : SIMDISK_SCATTER,
+							       .seed = at});
+			fixture_done(&f);
+			fixture_init(&f, left);
+			simimage_free(left);
+			assert_int_equal(fixture_check(&f, true), 0);
+			assert_int_equal(fixture_open(&f, false), 0);
+			must_be_named(&f, &n);
+			fixture_done(&f);
+		}
+		assert_true(worked > (way % 2 ? 0 : 4));
+	}
+	simimage_free(image);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -474,6 +558,7 @@ int main(void)
 		cmocka_unit_test(a_cut_amid_promoting_leaves_it_done_or_not),
 		cmocka_unit_test(a_cut_amid_making_or_destroying_leaves_it_done_or_not),
 		cmocka_unit_test(a_fault_amid_promoting_leaves_it_done_or_not),
+		cmocka_unit_test(what_follows_a_promotion_finds_its_names),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
