@@ -44,6 +44,56 @@ static void use_partition(struct lcpfs_pool *pool, const char *name)
 	lcpfs_partition_close(partition);
 }
 
+/* From `old`, or since the bookmark of that name. */
+static void compare(struct lcpfs_pool *pool, const char *old, const char *new)
+{
+	struct lcpfs_partition *from = NULL, *to = NULL;
+	struct lcpfs_difference d = {.length = 1};
+	uint64_t at = 0;
+	bool mark = strchr(old, '#');
+	int error = mark ? 0 : lcpfs_partition_open(pool, old, &from, NULL);
+	if (!error)
+		error = lcpfs_partition_open(pool, new, &to, NULL);
+	for (unsigned i = 0; i < READS && !error && d.length; i++, at = d.offset + d.length)
+		error = mark ? lcpfs_volume_difference_since(old, to, at, &d, NULL)
+			     : lcpfs_volume_difference(from, to, at, &d, NULL);
+	if (to)
+		lcpfs_partition_close(to);
+	if (from)
+		lcpfs_partition_close(from);
+}
+
+/* One and then another of whatever there is: most edits leave the names. */
+static void use_snapshots(struct lcpfs_pool *pool)
+{
+	static const char *const volumes[] = {"c", "d", "e", "f", "a@one", "a@four", "c@own", "c@later", "b@one"};
+	static const char *const new[] = {"a@new", "c@new"};
+	const struct lcpfs_snapshot_options options = {0}, forced = {.force = true};
+	const char *clone = "d", *snapshot = "c@own", *old = "a@one";
+	struct lcpfs_snapshot_info infos[8];
+	struct lcpfs_snapshot_sizes sizes;
+	char was[LCPFS_NAME_MAX + 1];
+	uint64_t blocks;
+	size_t count;
+	for (unsigned i = 0; i < ARRAY_LENGTH(volumes); i++)
+		use_partition(pool, volumes[i]);
+	(void)!lcpfs_snapshot_list(pool, NULL, infos, ARRAY_LENGTH(infos), &count, NULL);
+	for (size_t i = 0; i < MIN_OF(count, ARRAY_LENGTH(infos)); i++)
+		(void)!lcpfs_snapshot_sizes(pool, infos[i].name, &sizes, NULL);
+	compare(pool, "a@one", "a");
+	compare(pool, "a@one", "c@own");
+	compare(pool, "c#mark", "c@later");
+	(void)!lcpfs_clone_used(pool, "c", &blocks, NULL);
+	(void)!lcpfs_snapshot_create(pool, new, ARRAY_LENGTH(new), &options, NULL);
+	(void)!lcpfs_clone_destroy(pool, &clone, 1, false, NULL);
+	(void)!lcpfs_snapshot_rollback(pool, "c@later", &forced, NULL);
+	(void)!lcpfs_snapshot_destroy(pool, &snapshot, 1, &options, NULL);
+	(void)!lcpfs_snapshot_rollback(pool, "a@four", &forced, NULL);
+	(void)!lcpfs_clone_promote(pool, "f", false, was, NULL);
+	(void)!lcpfs_bookmark_destroy(pool, "c#mark", &options, NULL);
+	(void)!lcpfs_snapshot_destroy(pool, &old, 1, &options, NULL);
+}
+
 static void move_boundaries(struct lcpfs_pool *pool)
 {
 	struct lcpfs_partition_spec spec = {.thin = true,
@@ -74,6 +124,7 @@ static void use_pool(struct vdev *vdev, unsigned what)
 		return;
 	use_partition(pool, "a");
 	use_partition(pool, "b");
+	use_snapshots(pool);
 	(void)!lcpfs_pool_events(pool, 0, events, ARRAY_LENGTH(events), &count);
 	if (what & MOVE)
 		move_boundaries(pool);
@@ -108,7 +159,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 	if (what & CHECK)
 		(void)!pool_check_vdev(vdev, &fuzz_clock, &care, NULL);
 	if (what & DUMP)
-		dump(vdev, bytes[0] / 4u);
+		dump(vdev, bytes[0] / 6u);
 	if (what & USE)
 		use_pool(vdev, what);
 	if (what & AGAIN) /* what became of it */

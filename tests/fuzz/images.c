@@ -44,7 +44,7 @@ struct image {
 	uint32_t kind_begin[KINDS + 1]; /* the kind's first group; the next kind's is its end */
 };
 
-static struct image images[4];
+static struct image images[6];
 static const struct image *image; /* the current one */
 static struct overlay *disk;
 static uint64_t now_us;
@@ -145,6 +145,59 @@ static void live(struct lcpfs_pool *pool)
 	wear(pool, "a", 5000, 5080);
 }
 
+static void snapshot(struct lcpfs_pool *pool, const char *name)
+{
+	const struct lcpfs_snapshot_options options = {0};
+	CHECK(!lcpfs_snapshot_create(pool, &name, 1, &options, NULL));
+}
+
+static void bookmark(struct lcpfs_pool *pool, const char *name, const char *mark)
+{
+	const struct lcpfs_snapshot_options options = {0};
+	CHECK(!lcpfs_bookmark_create(pool, name, mark, &options, NULL));
+}
+
+/* Snapshots, clones and bookmarks of a, snapshots and bookmarks of a clone, and a clone of one of these. */
+static void branch(struct lcpfs_pool *pool)
+{
+	snapshot(pool, "a@one");
+	fill(pool, "a", 1);
+	bookmark(pool, "a@one", "mark");
+	CHECK(!lcpfs_clone_create(pool, "a@one", "c", false, NULL));
+	fill(pool, "c", 1);
+	snapshot(pool, "c@own");
+	bookmark(pool, "c@own", "mark");
+	CHECK(!lcpfs_clone_create(pool, "c@own", "d", false, NULL));
+	fill(pool, "d", 1);
+	fill(pool, "c", 1);
+	snapshot(pool, "c@later");
+	snapshot(pool, "a@two");
+	fill(pool, "a", 1);
+	snapshot(pool, "a@three");
+	snapshot(pool, "b@one");
+	fill(pool, "b", 1);
+	CHECK(!lcpfs_clone_create(pool, "b@one", "e", false, NULL));
+	fill(pool, "e", 1);
+}
+
+/* What is going, and what only the log tells of: a crash leaves it so. */
+static void prune(struct lcpfs_pool *pool)
+{
+	struct store *store = part_named(pool, "a")->store;
+	CHECK(!store_checkpoint(store));
+	CHECK(!store_rollback(store, "three"));
+	CHECK(!store_clone(store, "two", "gone", 1));
+	fill(pool, "gone", 1);
+	CHECK(!store_clone_destroy(store, "gone"));
+	fill(pool, "a", 1);
+	snapshot(pool, "a@four");
+	CHECK(!store_snapshot_destroy(store, "two"));
+	CHECK(!store_snapshot_destroy(store, "three"));
+	fill(pool, "a", 1);
+	CHECK(!store_clone(store, "four", "f", 1));
+	fill(pool, "f", 1);
+}
+
 static void list_structures(struct image *made);
 
 /* As creating does it, but with few pages: each opening reads them all. */
@@ -184,7 +237,10 @@ static void create_pool(struct vdev *vdev)
 	}
 }
 
-/* 0: closed; 1: left by a crash; 2: left by one after a longer life; 3: without partitions. */
+/*
+ * 0: closed; 1: left by a crash; 2: left by one after a longer life; 3: without partitions. With snapshots, clones
+ * and bookmarks: 4: closed; 5: left by a crash.
+ */
 static void make(unsigned which)
 {
 	struct lcpfs_open_options open = {.cache_bytes = MIB};
@@ -201,7 +257,11 @@ static void make(unsigned which)
 	}
 	if (which == 2)
 		live(pool);
-	if (which == 1 || which == 2)
+	if (which >= 4)
+		branch(pool);
+	if (which == 5)
+		prune(pool);
+	if (which == 1 || which == 2 || which == 5)
 		pool_abandon(pool);
 	else
 		CHECK(!lcpfs_pool_close(pool, NULL));
