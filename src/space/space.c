@@ -200,7 +200,7 @@ static void become_empty(struct space *s, struct metaslab *m)
 	CHECK(m->live == 0 && m->pins == 0);
 	CHECK(m->class == CLASS_TABLE || (m->emptied && m->emptied <= durable(s) && m->last <= s->redo)); /* S4 */
 	become(s, m, SPACE_EMPTY);
-	m->barren = false;
+	m->barren = m->fresh = false;
 	m->first = m->last = m->emptied = 0;
 }
 
@@ -369,13 +369,14 @@ void space_seen(struct space *s, uint32_t index, enum space_class class, uint64_
 
 /* -- events -- */
 
-void space_backed(struct space *s, uint32_t index)
+void space_backed(struct space *s, uint32_t index, bool fresh)
 {
 	struct metaslab *m = space_find(s, index);
 	CHECK(m && m->state == SPACE_RAW && !m->pins);
 	unfile(s, m);
 	m->state = SPACE_EMPTY;
 	m->bare = false;
+	m->fresh = fresh;
 	file(s, m);
 }
 
@@ -393,6 +394,7 @@ static void open_metaslab(struct space *s, struct metaslab *m, enum space_class 
 {
 	unfile(s, m);
 	m->state = SPACE_OPEN;
+	m->fresh = false;
 	s->live[m->class] -= m->live; /* recovery may know better what it is filled with */
 	m->class = (uint8_t) class;
 	s->live[m->class] += m->live;
@@ -403,11 +405,27 @@ static void open_metaslab(struct space *s, struct metaslab *m, enum space_class 
 	s->cursor = m->index + 1;
 }
 
+/* The EMPTY one at or above `from`, and behind the last one the first. */
+static uint32_t next_empty(const struct space *s, uint32_t from)
+{
+	uint32_t index = indexset_next(&s->empty, from);
+	return index == INDEXSET_NONE ? indexset_next(&s->empty, 0) : index;
+}
+
+uint32_t space_next_fresh(const struct space *s, uint32_t among)
+{
+	uint32_t index = s->cursor;
+	for (among = MIN_OF(among, space_empty(s)); among--; index++) {
+		index = next_empty(s, index);
+		if (at_slot(s, index)->fresh)
+			return index;
+	}
+	return SPACE_NONE;
+}
+
 uint32_t space_take(struct space *s, enum space_class class, uint64_t now)
 {
-	uint32_t index = indexset_next(&s->empty, s->cursor);
-	if (index == INDEXSET_NONE)
-		index = indexset_next(&s->empty, 0);
+	uint32_t index = next_empty(s, s->cursor);
 	if (index == INDEXSET_NONE)
 		return SPACE_NONE;
 	open_metaslab(s, at_slot(s, index), class, now);

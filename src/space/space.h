@@ -55,6 +55,7 @@ struct metaslab {
 	uint32_t live;  /* units that something refers to */
 	uint8_t state, stage, class;
 	bool bare;    /* RAW: the host was asked, and has no place for it */
+	bool fresh;   /* it has got its place, and was neither in use nor prepared since */
 	bool barren;  /* cleaning it gained nothing: blocks in it cannot be read */
 	uint16_t pins; /* looked at or being cleaned: it must not come into use anew meanwhile */
 	uint64_t first, last; /* sequence numbers of its oldest and youngest record in this life; 0: none */
@@ -129,10 +130,12 @@ bool space_forget(struct space *space, uint32_t index);
 
 /* -- events -- */
 
-void space_backed(struct space *space, uint32_t index); /* RAW -> EMPTY */
+void space_backed(struct space *space, uint32_t index, bool fresh); /* RAW -> EMPTY */
 void space_bare(struct space *space, uint32_t index);   /* RAW or EMPTY -> RAW, with no place behind it */
 /* The next EMPTY one, in order of index from where the last was, becomes OPEN; SPACE_NONE if there is none. */
 uint32_t space_take(struct space *space, enum space_class class, uint64_t now);
+/* The first fresh one of those that are taken next, so many; SPACE_NONE if none is. */
+uint32_t space_next_fresh(const struct space *space, uint32_t among);
 /* That very one, EMPTY (or CLOSED without live units, for recovery), becomes OPEN. */
 void space_take_this(struct space *space, uint32_t index, enum space_class class, uint64_t now);
 void space_recorded(struct space *space, uint32_t index, uint64_t seq); /* record `seq` lies in it (sealed) */

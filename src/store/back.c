@@ -34,22 +34,43 @@ static uint32_t ahead(const struct store *s)
 	return host_is_full(s) ? 0 : MAX_OF((uint32_t)(AHEAD_BYTES / metaslab_bytes(s)), 2u);
 }
 
-static bool wants_more(const struct store *s)
+static bool wants_more(const struct store *s, uint32_t more)
 {
-	unsigned more = MAX_OF(ahead(s) * s->config.metaslab_blocks, 1u);
-	return space_raw(&s->space) &&
-	       (space_empty(&s->space) < room_kept(s, USER_WRITE) + ahead(s) || !room_fits(s, more));
+	return space_raw(&s->space) && (space_empty(&s->space) < room_kept(s, USER_WRITE) + more ||
+					!room_fits(s, MAX_OF(more * s->config.metaslab_blocks, 1u)));
 }
 
+static bool flushes_often(const struct store *s)
+{
+	uint64_t written = s->counters.written_blocks - s->backing.written_at_back;
+	return s->log.flushes - s->backing.flushes_at_back > written / OFTEN_BLOCKS;
+}
+
+/* Is there an EMPTY one beyond those kept back and so many more, and would what is held fit without it? */
+static bool can_spare(const struct store *s, uint32_t more)
+{
+	return space_empty(&s->space) > room_kept(s, USER_WRITE) + more &&
+	       room_fits_in(s, 0, space_with_place(&s->space) - 1);
+}
+
+/* The EMPTY one that is taken soon and was never written, where those who flush would wait for that. */
+static uint32_t next_fresh(const struct store *s, uint32_t among)
+{
+	uint32_t index = flushes_often(s) ? space_next_fresh(&s->space, among) : SPACE_NONE;
+	return index != SPACE_NONE && can_spare(s, 1) ? index : SPACE_NONE;
+}
+
+/* Several at a time, and not one by one: the file system notes them together. */
 bool back_should_ahead(const struct store *s)
 {
 	uint64_t written = s->counters.written_blocks - s->backing.written_at_back;
-	return written >= s->config.metaslab_blocks / 8 && wants_more(s);
+	uint32_t half = ahead(s) / 2;
+	return written >= s->config.metaslab_blocks / 8 &&
+	       (wants_more(s, half) || next_fresh(s, half) != SPACE_NONE);
 }
 
-static int reserve(struct store *s, uint32_t index)
+static int reserve(struct store *s, uint32_t index, bool prepares)
 {
-	bool prepares = s->backing.prepares;
 	space_pin(&s->space, index);
 	store_unlock(s);
 	int error = vdev_reserve(s->config.vdev, metaslab_offset(s, index), metaslab_bytes(s));
@@ -60,7 +81,7 @@ static int reserve(struct store *s, uint32_t index)
 	if (error)
 		space_bare(&s->space, index);
 	else
-		space_backed(&s->space, index);
+		space_backed(&s->space, index, !prepares);
 	store_changed(s);
 	return error;
 }
@@ -82,7 +103,7 @@ int back_one(struct store *s)
 			return 0;
 		}
 		bool last = space_find(&s->space, index)->bare;
-		int error = reserve(s, index);
+		int error = reserve(s, index, false);
 		if (!error || (last && !s->backing.giving))
 			return error;
 		if (last) {
@@ -99,17 +120,25 @@ void back_least(struct store *s)
 		;
 }
 
+/* Nobody takes it meanwhile. */
+static bool prepare_next(struct store *s)
+{
+	uint32_t index = next_fresh(s, ahead(s));
+	if (index == SPACE_NONE)
+		return false;
+	space_bare(&s->space, index);
+	return reserve(s, index, true) == 0;
+}
+
 int back_ahead(struct store *s)
 {
 	int done = 0;
-	uint64_t written = s->counters.written_blocks - s->backing.written_at_back;
-	uint64_t flushes = s->log.flushes - s->backing.flushes_at_back;
+	for (uint32_t left = ahead(s) + 1; left-- && wants_more(s, ahead(s)) && back_one(s) == 0;)
+		done = 1;
+	while (prepare_next(s))
+		done = 1;
 	s->backing.written_at_back = s->counters.written_blocks;
 	s->backing.flushes_at_back = s->log.flushes;
-	s->backing.prepares = flushes > written / OFTEN_BLOCKS;
-	for (uint32_t left = ahead(s) + 1; left-- && wants_more(s) && back_one(s) == 0;)
-		done = 1;
-	s->backing.prepares = false;
 	return done;
 }
 
@@ -117,9 +146,7 @@ int back_ahead(struct store *s)
 
 static bool has_surplus(const struct store *s)
 {
-	return atomic_load(&s->config.vdev->was_full) && vdev_is_sparse(s->config.vdev) &&
-	       space_empty(&s->space) > room_kept(s, USER_WRITE) + SPARED &&
-	       room_fits_in(s, 0, space_with_place(&s->space) - 1);
+	return atomic_load(&s->config.vdev->was_full) && vdev_is_sparse(s->config.vdev) && can_spare(s, SPARED);
 }
 
 uint32_t back_give(struct store *s)

@@ -173,7 +173,6 @@ struct checkpoints {
 struct backing { /* of a sparse vdev */
 	uint64_t written_at_back; /* counters.written_blocks when metaslabs were last backed ahead */
 	uint64_t flushes_at_back; /* and log.flushes */
-	bool prepares;            /* flushes came so often then that what is backed is prepared for them */
 	uint32_t giving;          /* metaslabs that are being given back to the host at this moment */
 	uint64_t given;           /* and those that were */
 	uint64_t trimmed_at_give; /* counters.trimmed_blocks when a checkpoint last emptied what could be given */

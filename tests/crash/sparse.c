@@ -16,6 +16,8 @@ static void check_write(struct sparse *s, const struct vdev_io *io)
 	for (uint64_t b = io->offset >> BLOCK_SHIFT; b << BLOCK_SHIFT < io->offset + io->length; b++) {
 		if (!s->backed[b])
 			s->fail("block %llu is written and was not reserved", (unsigned long long)b);
+		s->first_writes += !s->written[b];
+		s->written[b] = true;
 	}
 }
 
@@ -39,7 +41,7 @@ static void give_up(struct sparse *s, uint64_t offset, uint64_t length)
 {
 	for (uint64_t b = offset >> BLOCK_SHIFT; b < (offset + length) >> BLOCK_SHIFT; b++) {
 		s->free_blocks += s->backed[b];
-		s->backed[b] = false;
+		s->backed[b] = s->written[b] = false;
 	}
 }
 
@@ -92,6 +94,7 @@ static void sparse_prepare(struct vdev *vdev, uint64_t offset, uint64_t length)
 	uint8_t scribble[BLOCK_SIZE];
 	memset(scribble, 0xa5, sizeof(scribble));
 	s->prepared++;
+	memset(s->written + (offset >> BLOCK_SHIFT), true, (length >> BLOCK_SHIFT) * sizeof(*s->written));
 	for (uint64_t done = 0; done < length; done += BLOCK_SIZE) {
 		struct vdev_io io = {
 			.op = VDEV_WRITE, .offset = offset + done, .buffer = scribble, .length = BLOCK_SIZE};
@@ -116,7 +119,8 @@ void sparse_init(struct sparse *s, struct vdev *behind, uint64_t free_blocks)
 			     .blocks = behind->size_bytes >> BLOCK_SHIFT,
 			     .free_blocks = free_blocks};
 	s->backed = calloc(s->blocks, sizeof(*s->backed));
-	CHECK(s->backed);
+	s->written = calloc(s->blocks, sizeof(*s->written));
+	CHECK(s->backed && s->written);
 }
 
 void sparse_copy(struct sparse *to, const struct sparse *from, struct vdev *behind)
@@ -125,12 +129,14 @@ void sparse_copy(struct sparse *to, const struct sparse *from, struct vdev *behi
 	to->step = from->step;
 	to->fail = from->fail;
 	memcpy(to->backed, from->backed, from->blocks * sizeof(*from->backed));
+	memcpy(to->written, from->written, from->blocks * sizeof(*from->written));
 }
 
 void sparse_free(struct sparse *s)
 {
 	free(s->backed);
-	s->backed = NULL;
+	free(s->written);
+	s->backed = s->written = NULL;
 }
 
 void sparse_back(struct sparse *s, uint64_t first, uint64_t count)

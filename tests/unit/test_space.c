@@ -23,7 +23,7 @@
 enum { POOL = 48, UNITS = 512, USABLE = 480, EVENTS = 60000 };
 
 struct known { /* one metaslab */
-	bool owned, bare, barren, sealed;
+	bool owned, bare, barren, sealed, fresh;
 	enum space_state state;
 	unsigned class, pins;
 	uint32_t live;
@@ -57,7 +57,7 @@ static void settle(struct bed *b)
 			continue;
 		k->state = SPACE_EMPTY;
 		k->last = 0;
-		k->barren = k->bare = false;
+		k->barren = k->bare = k->fresh = false;
 	}
 }
 
@@ -222,7 +222,8 @@ static void do_back(struct bed *b)
 	uint32_t i = one_in(b, SPACE_RAW);
 	if (i == SPACE_NONE || b->known[i].pins)
 		return;
-	space_backed(&b->space, i);
+	b->known[i].fresh = any(b, 2);
+	space_backed(&b->space, i, b->known[i].fresh);
 	b->known[i].state = SPACE_EMPTY;
 	b->known[i].bare = false;
 }
@@ -235,6 +236,7 @@ static void do_bare(struct bed *b)
 	space_bare(&b->space, i);
 	b->known[i].state = SPACE_RAW;
 	b->known[i].bare = true;
+	b->known[i].fresh = false;
 }
 
 static void do_barren(struct bed *b)
@@ -330,6 +332,21 @@ static bool may_be_cleaned(const struct bed *b, const struct known *k)
 }
 
 /* The best, but for what those in one bucket differ in: a bucket's width of live units. */
+/* The next EMPTY ones, from where the last one was taken. */
+static void compare_fresh(struct bed *b)
+{
+	uint32_t among = (uint32_t)any(b, 8), left = among, wanted = SPACE_NONE;
+	for (uint32_t i = 0; i < POOL && left && wanted == SPACE_NONE; i++) {
+		uint32_t at = (b->cursor + i) % POOL;
+		const struct known *k = &b->known[at];
+		if (!k->owned || k->state != SPACE_EMPTY)
+			continue;
+		left--;
+		wanted = k->fresh ? at : SPACE_NONE;
+	}
+	assert_int_equal(space_next_fresh(&b->space, among), wanted);
+}
+
 static void compare_victim(struct bed *b)
 {
 	const double width = (double)(UNITS + 1) / SPACE_BUCKETS;
@@ -380,6 +397,7 @@ static void any_events_leave_what_the_model_says(void **state)
 			compare_each(&b);
 			compare_sums(&b);
 			compare_raw(&b);
+			compare_fresh(&b);
 			compare_victim(&b);
 			compare_table_victim(&b);
 			for (unsigned k = 0; k < SPACE_STAGES; k++)

@@ -110,33 +110,41 @@ static void pieces_that_were_trimmed_come_back(void **state)
 	vdev_close(memory);
 }
 
-/* Only where flushes come often: to others it would be one more writing of everything. */
+static void write_blocks(struct store *store, uint64_t first, uint64_t count, unsigned each)
+{
+	uint8_t data[BLOCK_SIZE];
+	for (uint64_t block = first; block < first + count; block++) {
+		fill_block(data, block);
+		assert_int_equal(store_write(store, block << BLOCK_SHIFT, data, sizeof(data), false, NULL), 0);
+		if ((block + 1) % each)
+			continue;
+		assert_int_equal(store_flush(store, NULL), 0);
+		step_to_the_end(store);
+	}
+}
+
+/*
+ * Only where flushes come often: to others it would be one more writing of everything. Also those that were got
+ * before that began.
+ */
 static void places_are_prepared_for_who_flushes_often(void **state)
 {
 	(void)state;
-	for (unsigned each = 1; each <= 256; each *= 256) {
-		struct vdev *memory =
-			vdev_memory_new((uint64_t)(BASE + METASLABS * METASLAB_BLOCKS) << BLOCK_SHIFT);
-		uint8_t data[BLOCK_SIZE];
-		struct sparse host;
-		sparse_init(&host, memory, METASLABS * METASLAB_BLOCKS);
-		sparse_back(&host, 0, BASE);
-		host.fail = never_reserved;
-		struct store *store = open_on(&host);
-		for (uint64_t block = 0; block < 12 * METASLAB_BLOCKS; block++) {
-			fill_block(data, block);
-			assert_int_equal(store_write(store, block << BLOCK_SHIFT, data, sizeof(data), false, NULL),
-					 0);
-			if ((block + 1) % each)
-				continue;
-			assert_int_equal(store_flush(store, NULL), 0);
-			step_to_the_end(store);
-		}
-		assert_int_equal(host.prepared > 0, each == 1);
-		assert_int_equal(store_close(store), 0);
-		sparse_free(&host);
-		vdev_close(memory);
-	}
+	struct vdev *memory = vdev_memory_new((uint64_t)(BASE + METASLABS * METASLAB_BLOCKS) << BLOCK_SHIFT);
+	struct sparse host;
+	sparse_init(&host, memory, METASLABS * METASLAB_BLOCKS);
+	sparse_back(&host, 0, BASE);
+	host.fail = never_reserved;
+	struct store *store = open_on(&host);
+	write_blocks(store, 0, 12 * METASLAB_BLOCKS, METASLAB_BLOCKS);
+	assert_int_equal(host.prepared, 0);
+	uint64_t before = host.first_writes;
+	write_blocks(store, 12 * METASLAB_BLOCKS, 3 * METASLAB_BLOCKS, 1); /* with two headers each */
+	assert_true(host.prepared >= 8);
+	assert_true(host.first_writes - before <= 2 * METASLAB_BLOCKS);
+	assert_int_equal(store_close(store), 0);
+	sparse_free(&host);
+	vdev_close(memory);
 }
 
 int main(void)
