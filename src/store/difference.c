@@ -131,17 +131,6 @@ static int compare(struct comparison *c)
 
 /* -- since a bookmark -- */
 
-static int is_younger(struct store *s, uint64_t id, uint32_t birth, bool *younger)
-{
-	struct page *table;
-	int error = table_page(s, 0, id / TABLE_SLOTS, &table);
-	if (error || !table || entry_free(table_entry(table, id)))
-		return error ? error : -LCPFS_E_CORRUPT;
-	*younger = le32_get(table_entry(table, id)->birth) > birth;
-	page_unpin(&s->cache, table);
-	return 0;
-}
-
 /* Of a level's page, or block: c->address is moved behind what it has. */
 static void take_range(struct comparison *c, uint64_t address, uint64_t end, bool differs, bool data)
 {
@@ -164,11 +153,12 @@ static int walk_since(struct comparison *c, unsigned level, uint64_t index)
 	c->pages--;
 	for (uint64_t i = c->address / span - first; i < VOLUME_SLOTS && !error && !c->ended && c->pages; i++) {
 		uint64_t address = MAX_OF(c->address, (first + i) * span), end = (first + i + 1) * span;
-		bool younger = true;
+		uint32_t birth = UINT32_MAX;
 		if (slot[i])
-			error = is_younger(c->s, slot[i], c->since, &younger);
+			error = table_birth(c->s, slot[i], &birth);
 		if (error)
 			break;
+		bool younger = birth > c->since;
 		if (slot[i] && younger && level)
 			error = walk_since(c, level - 1, first + i);
 		else
@@ -181,9 +171,9 @@ static int compare_since(struct comparison *c)
 {
 	const struct volume *v = tree_volume(c->s, c->to);
 	uint64_t end = span_of(v->levels);
-	bool younger = true;
-	int error = v->root ? is_younger(c->s, v->root, c->since, &younger) : 0;
-	if (!error && !younger)
+	uint32_t birth = UINT32_MAX;
+	int error = v->root ? table_birth(c->s, v->root, &birth) : 0;
+	if (!error && birth <= c->since)
 		c->address = end;
 	else if (!error && !v->root)
 		take_range(c, c->address, end, c->address < end, false);

@@ -26,17 +26,6 @@ struct walk {
 	unsigned pages;
 };
 
-static int birth_of(struct store *s, uint64_t id, uint32_t *birth)
-{
-	struct page *table;
-	int error = table_page(s, 0, id / TABLE_SLOTS, &table);
-	if (error || !table || entry_free(table_entry(table, id)))
-		return error ? error : -LCPFS_E_CORRUPT;
-	*birth = le32_get(table_entry(table, id)->birth);
-	page_unpin(&s->cache, table);
-	return 0;
-}
-
 /* A page that the head, or a clone, has as well may have changed there in memory: it will get an id of its own. */
 static bool has_changed(struct walk *w, unsigned level, uint64_t index)
 {
@@ -53,7 +42,7 @@ static int walk_slot(struct walk *w, unsigned level, uint64_t index, uint64_t id
 	bool page = level > 0, changed = page && has_changed(w, level - 1, index);
 	if (!id || (id == other && !changed))
 		return 0;
-	int error = birth_of(w->s, id, &birth);
+	int error = table_birth(w->s, id, &birth);
 	if (error || birth < w->low)
 		return error;
 	if (id != other || tree_shares(w->s, w->other, birth)) {
@@ -169,7 +158,7 @@ static int walk_clone_slot(struct walk *w, unsigned level, uint64_t index, uint6
 	struct page_key key = tree_key(w->volume, level - 1, index);
 	bool page = level > 0, changed = page && tree_page_dirty(w->s, &key);
 	uint32_t birth = 0;
-	int error = id ? birth_of(w->s, id, &birth) : 0;
+	int error = id ? table_birth(w->s, id, &birth) : 0;
 	if (error || (!changed && (!id || birth < w->low)))
 		return error;
 	w->blocks += page ? 2 : 1;

@@ -317,6 +317,26 @@ int table_pointer(struct store *s, unsigned level, uint64_t index, struct fmt_po
 	return 0;
 }
 
+int table_look_up(struct store *s, uint64_t id, struct fmt_block *entry)
+{
+	struct page *leaf;
+	*entry = (struct fmt_block){0};
+	int error = table_page(s, 0, id / TABLE_SLOTS, &leaf);
+	if (error || !leaf)
+		return error;
+	*entry = *table_entry(leaf, id);
+	page_unpin(&s->cache, leaf);
+	return 0;
+}
+
+int table_birth(struct store *s, uint64_t id, uint32_t *birth)
+{
+	struct fmt_block e;
+	int error = table_look_up(s, id, &e);
+	*birth = le32_get(e.birth);
+	return error || !entry_free(&e) ? error : -LCPFS_E_CORRUPT;
+}
+
 int table_leaf(struct store *s, uint64_t id, struct need *need, struct page **leaf)
 {
 	struct page_key key = table_key(0, id / TABLE_SLOTS);

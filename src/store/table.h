@@ -54,6 +54,10 @@ uint64_t table_block(const struct store *s, const struct fmt_block *e);
 
 /* The page of a level; NULL if it does not exist. Pinned. CORRUPT: both copies are damaged. */
 int table_page(struct store *s, unsigned level, uint64_t index, struct page **page) MUST_CHECK;
+/* The entry of an id as it is now; all zero where it has none. */
+int table_look_up(struct store *s, uint64_t id, struct fmt_block *entry) MUST_CHECK;
+/* When an id was taken into use. CORRUPT: it is free. */
+int table_birth(struct store *s, uint64_t id, uint32_t *birth) MUST_CHECK;
 /* Where a page lies, as its parent or the root has it; null if it does not exist. */
 int table_pointer(struct store *s, unsigned level, uint64_t index, struct fmt_pointer *at) MUST_CHECK;
 /*

@@ -209,6 +209,7 @@ static void bed_make_lines(struct bed *bed)
 	read_at(bed, bed->config.root_block[bed->slot][0], &bed->root);
 	CHECK(le32_get(bed->root.table.levels) == 2);
 	bed->list = id_of(store, VOLUME_LIST, 0);
+	bed->id = id_of(store, VOLUME_HEAD, 10);
 	store_abandon(store);
 }
 
@@ -1016,6 +1017,24 @@ static void change_slot(struct bed *b, uint32_t number, uint8_t state, void (*ma
 	store_leaf(b, b->list / TABLE_SLOTS, &leaf);
 }
 
+static void no_entry(struct bed *b, struct fmt_block *e)
+{
+	(void)b, *e = (struct fmt_block){0};
+}
+static void no_second_slot(struct bed *b, struct fmt_volume_page *p)
+{
+	(void)b, p->id[1] = le64_of(0);
+}
+static void list_copy_free(struct bed *b)
+{
+	change_entry(b, b->list + 1, no_entry);
+}
+static void list_copy_missing(struct bed *b)
+{
+	CHECK(le32_get(b->root.volume[VOLUME_LIST].levels) == 1);
+	change_volume_page(b, le64_get(b->root.volume[VOLUME_LIST].root), no_second_slot);
+}
+
 static void of_none(struct fmt_snapshot *n)
 {
 	n->volume.origin = le64_of(77);
@@ -1474,6 +1493,9 @@ static const struct change changes[] = {
 	{"a record behind the end that leads to others", IN_ROOT, 0, stray_link_away, QUIET},
 	{"records behind the end, the second flushed", IN_ROOT, CORRUPT, stray_link_on, QUIET},
 	{"records behind the end in a ring", IN_ROOT, 0, stray_links_in_a_ring, QUIET},
+	{"a copy of the list that is free", IN_LIST, CORRUPT, list_copy_free, QUIET},
+	{"a list without its second copy", IN_LIST, CORRUPT, list_copy_missing, QUIET},
+	{"a block of a snapshot that is free", IN_LIST, 0, data_free, TOLD},
 	{"a snapshot of no volume", IN_LIST, CORRUPT, line_of_none, QUIET},
 	{"a snapshot of a snapshot", IN_LIST, CORRUPT, line_of_a_snapshot, QUIET},
 	{"a snapshot of itself", IN_LIST, CORRUPT, line_of_itself, QUIET},
@@ -1502,12 +1524,34 @@ static void read_all(struct store *store)
 	}
 }
 
+static void compare_all(struct store *store)
+{
+	static const uint32_t pairs[][2] = {
+		{0, SNAPSHOT_A}, {SNAPSHOT_A, SNAPSHOT_B}, {SNAPSHOT_A, CLONE_C}, {SNAPSHOT_B, 0}};
+	struct store_difference run;
+	for (unsigned i = 0; i < ARRAY_LENGTH(pairs); i++) {
+		(void)!store_difference(store, pairs[i][0], pairs[i][1], 0, &run);
+		(void)!store_difference_since(store, pairs[i][0], pairs[i][1], 0, &run);
+	}
+}
+
+static void nothing_is_pinned(struct store *store)
+{
+	const struct cache *c = &store->cache;
+	store_lock(store);
+	for (const struct page *p = c->ring.newer; p != &c->ring; p = p->newer)
+		CHECK(!p->pins);
+	store_unlock(store);
+}
+
 static void use(struct store *store)
 {
 	struct store_walk walk = {.repair = true, .data = true};
 	uint8_t data[BLOCK_SIZE];
 	uint32_t metaslab;
 	read_all(store);
+	compare_all(store);
+	nothing_is_pinned(store);
 	for (unsigned i = 0; i < 100; i++) {
 		uint64_t block = i % 2 ? hash_mix(i) % VOLUME_BLOCKS : hash_mix(i) % 80;
 		memset(data, 3, sizeof(data));
@@ -1521,6 +1565,7 @@ static void use(struct store *store)
 		(void)!store_release(store, &metaslab);
 	(void)!store_scrub(store, &walk);
 	read_all(store);
+	nothing_is_pinned(store);
 	(void)!store_close(store);
 }
 
