@@ -503,15 +503,12 @@ static void choose_whole(struct run *r, const int64_t *seen)
 }
 
 /* What can be read is what was flushed, or newer. */
-static void settle_rotten(struct run *r, bool may_lose, bool first)
+static void settle_rotten(struct run *r, bool first)
 {
 	int64_t *seen = malloc(r->model.blocks * sizeof(*seen));
 	CHECK(seen);
-	for (uint32_t b = 0; b < r->model.blocks; b++) {
+	for (uint32_t b = 0; b < r->model.blocks; b++)
 		seen[b] = run_read(r, b);
-		if (seen[b] < 0 && !may_lose)
-			sim_fail("block %" PRIu32 " cannot be read: %s", b, r->failure.message);
-	}
 	if (first)
 		choose_whole(r, seen);
 	for (uint32_t b = 0; b < r->model.blocks; b++) {
@@ -522,11 +519,8 @@ static void settle_rotten(struct run *r, bool may_lose, bool first)
 	free(seen);
 }
 
-static void live_on(struct run *r, bool may_lose)
+static void close_and_open(struct run *r, bool may_lose)
 {
-	settle_rotten(r, may_lose, true);
-	work_on(r);
-	settle_rotten(r, may_lose, false);
 	int error = store_close(r->store);
 	r->store = NULL;
 	if (error && !may_lose)
@@ -535,8 +529,26 @@ static void live_on(struct run *r, bool may_lose)
 	error = run_open(r, &r->failure);
 	if (error && !may_lose)
 		sim_fail("it does not open again: %s", r->failure.message);
-	if (!error)
-		settle_rotten(r, may_lose, false);
+}
+
+/* One copy is left of everything: it is as after any other cut, with snapshots, clones and bookmarks. */
+static void live_on_whole(struct run *r)
+{
+	run_settle(r);
+	work_on(r);
+	run_verify(r);
+	close_and_open(r, false);
+	run_verify(r);
+}
+
+static void live_on(struct run *r)
+{
+	settle_rotten(r, true);
+	work_on(r);
+	settle_rotten(r, false);
+	close_and_open(r, true);
+	if (r->store)
+		settle_rotten(r, false);
 }
 
 static void rot_one(const struct rot *rot, const struct target *t, unsigned copies, uint64_t roll)
@@ -556,8 +568,10 @@ static void rot_one(const struct rot *rot, const struct target *t, unsigned copi
 	int error = run_open(&r, &r.failure);
 	if (error && (t->kind == DATA || !may_lose || error != -LCPFS_E_CORRUPT))
 		sim_fail("it does not open: %s", r.failure.message);
-	if (!error)
-		live_on(&r, may_lose);
+	if (!error && may_lose)
+		live_on(&r);
+	else if (!error)
+		live_on_whole(&r);
 	sim_note_fault(true, error || r.noticed > rot->run->noticed);
 	run_done(&r);
 	simimage_free(image);
