@@ -192,11 +192,13 @@ static int give_up(struct receiver *r, struct lcpfs_failure *failure)
 {
 	struct part *part = r->part;
 	pthread_mutex_lock(&part->pool->lock);
-	uint64_t from = le64_get(mark_of(part)->from);
+	struct fmt_receive mark = *mark_of(part);
 	bool done = is_done(part);
 	pthread_mutex_unlock(&part->pool->lock);
-	int error = done ? store_flush(part->store, failure) : reset(r, from, failure);
-
+	mark.records = le64_of(0); /* if this is interrupted and the same stream comes again, nothing is skipped */
+	int error = done ? store_flush(part->store, failure) : write_mark(part, &mark, failure);
+	if (!error && !done)
+		error = reset(r, le64_get(mark.from), failure);
 	return error ? error : write_mark(part, NULL, failure);
 }
 

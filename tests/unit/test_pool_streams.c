@@ -788,6 +788,28 @@ static void giving_up_tells_how_far_it_is(void **state)
 	pair_done(&p);
 }
 
+/* A part of what the stream brought is gone by then. */
+static void after_giving_up_in_part_it_begins_anew(void **state)
+{
+	struct lcpfs_receive_options abort = {.abort = true, .progress = watched};
+	struct watch w = {.ends_at = 50};
+	struct fixture empty;
+	struct pair p;
+	(void)state;
+	pair_new(&p);
+	struct tape t = record(&p.f, "a@2", NULL);
+	new_pool(&empty, 64 * MB, 2 * MB, 3);
+	assert_int_equal(resume(&empty, "a", &t, t.length - 97), -LCPFS_E_STOPPED);
+	t.watch = &w;
+	assert_int_equal(play_with(&empty, "a", &t, 0, abort), -LCPFS_E_STOPPED);
+	t.watch = NULL;
+	must(&empty, resume(&empty, "a", &t, t.length));
+	compare(&p.f, "a@2", &empty, "a@2");
+	free(t.bytes);
+	fixture_done(&empty);
+	pair_done(&p);
+}
+
 /* "BEGIN" with other names in it, and all checksums right. */
 static void renamed(struct tape *t, const struct stream_about *about)
 {
@@ -1005,6 +1027,7 @@ int main(void)
 		cmocka_unit_test(a_half_received_volume_is_not_made_shorter),
 		cmocka_unit_test(force_gives_nothing_up_for_a_beginning),
 		cmocka_unit_test(giving_up_tells_how_far_it_is),
+		cmocka_unit_test(after_giving_up_in_part_it_begins_anew),
 		cmocka_unit_test(a_stream_with_odd_names_is_refused),
 		cmocka_unit_test(the_power_may_fail_at_any_write),
 		cmocka_unit_test(streams_are_as_in_the_golden_ones),
