@@ -88,6 +88,15 @@ struct pool_seen {
 };
 int pool_look(const char *path, struct pool_seen *seen, struct lcpfs_failure *failure) MUST_CHECK;
 
+/*
+ * Reads from the device into the system's cache, for a thread that must not wait for them: fetch.h. To be freed
+ * before the pool is closed. NULL: there are none, and others have to read what lcpfs_volume_try_read cannot.
+ */
+struct fetches *pool_fetches(struct lcpfs_pool *pool);
+/* Begins one that brings the range there; *buffer is only a place for it. AGAIN: it cannot be begun. */
+int pool_volume_fetch(struct lcpfs_partition *partition, struct fetches *fetches, uint64_t offset, void *buffer,
+		      size_t length, void *cookie) MUST_CHECK;
+
 /* Frees without writing anything: what a crash leaves. */
 void pool_abandon(struct lcpfs_pool *pool);
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "pool/core.h"
+#include "vdev/fetch.h"
 
 enum { WAITING_PIECE = 128 << 10 };
 
@@ -285,6 +286,21 @@ int lcpfs_volume_try_read(struct lcpfs_partition *partition, uint64_t offset, vo
 	if (!error)
 		count(partition, LCPFS_READ, begin_us, length, 0);
 	return error;
+}
+
+struct fetches *pool_fetches(struct lcpfs_pool *pool)
+{
+	return vdev_fetches(pool->device);
+}
+
+int pool_volume_fetch(struct lcpfs_partition *partition, struct fetches *fetches, uint64_t offset, void *buffer,
+		      size_t length, void *cookie)
+{
+	uint64_t place;
+	int error = partition->snapshot
+			    ? -LCPFS_E_AGAIN
+			    : store_volume_place(partition->store, volume_of(partition), offset, length, &place);
+	return !error && fetches_begin(fetches, place, buffer, length, cookie) ? 0 : -LCPFS_E_AGAIN;
 }
 
 int lcpfs_volume_try_write(struct lcpfs_partition *partition, uint64_t offset, const void *buffer, size_t length,

@@ -23,6 +23,8 @@
 
 #include "base/error.h"
 
+struct fetches;
+
 struct backend_export {
 	char name[256];
 	uint64_t bytes;
@@ -54,6 +56,13 @@ struct backend {
 	/* Does [offset, *end) hold data, *end being at most offset + length? */
 	int (*extent)(void *volume, uint64_t offset, uint64_t length, bool *data, uint64_t *end);
 	void (*settle)(void *volume);
+	/*
+	 * For a loop: reads that bring what try_read has not found to where it finds it (vdev/fetch.h). NULL, also
+	 * as an answer: there are none. `fetch`: AGAIN where it cannot be begun.
+	 */
+	struct fetches *(*fetches)(void *context);
+	int (*fetch)(void *volume, struct fetches *fetches, uint64_t offset, void *buffer, size_t length,
+		     void *cookie);
 };
 
 #endif

@@ -65,6 +65,11 @@ void exports_free(struct exports *e)
 	free(e);
 }
 
+struct fetches *exports_fetches(struct exports *e)
+{
+	return e->backend->fetches ? e->backend->fetches(e->context) : NULL;
+}
+
 int exports_list(struct exports *e, struct backend_export **list, size_t *count, struct lcpfs_failure *failure)
 {
 	return e->backend->list(e->context, list, count, failure);

@@ -54,6 +54,8 @@ struct exports *exports_new(const struct backend *backend, void *context, struct
 /* When none is open any more. NULL is allowed. */
 void exports_free(struct exports *exports);
 
+/* For the thread that calls this: see backend.h. NULL: there are none. */
+struct fetches *exports_fetches(struct exports *exports);
 /* May wait, for the pool: for workers. */
 int exports_list(struct exports *exports, struct backend_export **list, size_t *count,
 		 struct lcpfs_failure *failure) MUST_CHECK;

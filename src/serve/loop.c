@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "vdev/fetch.h"
 
 #define OWNER_OF(type, member, pointer) ((type *)((char *)(pointer) - offsetof(type, member)))
 
@@ -41,6 +42,8 @@ struct client {
 struct loop {
 	struct host host; /* first: its operations get it */
 	struct loop_shared *shared;
+	struct fetches *fetches; /* NULL: there are none */
+	bool is_behind;          /* some of them are still to be submitted */
 	pthread_t thread;
 	int epoll_fd;
 	struct client clients;  /* head of the list */
@@ -137,6 +140,13 @@ static void host_failed(struct host *host, const char *message)
 	shared->failed(shared->context, message);
 }
 
+static bool host_fetch(struct host *host, const struct export *x, uint64_t offset, void *buffer, size_t length,
+		       struct task *task)
+{
+	struct loop *l = (struct loop *)host;
+	return l->fetches && !x->backend->fetch(x->volume, l->fetches, offset, buffer, length, task);
+}
+
 static void host_ended(struct host *host, void *owner, const char *why)
 {
 	struct client *k = owner;
@@ -150,7 +160,7 @@ static void host_ended(struct host *host, void *owner, const char *why)
 	atomic_fetch_sub(&l->shared->connections, 1);
 }
 
-static const struct host_ops host_ops = {host_watch, host_secure, host_failed, host_ended};
+static const struct host_ops host_ops = {host_watch, host_secure, host_failed, host_fetch, host_ended};
 
 /* -- arrivals -- */
 
@@ -257,6 +267,8 @@ static int timeout_ms(const struct loop *l)
 	uint64_t until = l->shaking ? l->shaking->deadline_us : UINT64_MAX;
 	if (l->host.ready)
 		return 0;
+	if (l->is_behind)
+		return 1;
 	if (l->haste_seen)
 		until = MIN_OF(until, l->end_us);
 	if (until == UINT64_MAX)
@@ -273,6 +285,17 @@ static void take_mail(struct loop *l)
 	}
 }
 
+/* What was fetched while the connections had their turns may be there already: then they get another. */
+static void turn_to_fetches(struct loop *l)
+{
+	struct task *task;
+	if (!l->fetches)
+		return;
+	l->is_behind = !fetches_submit(l->fetches);
+	while ((task = fetches_next(l->fetches)))
+		task->done(task);
+}
+
 static void wait_once(struct loop *l)
 {
 	struct epoll_event events[EVENTS_MAX];
@@ -281,6 +304,8 @@ static void wait_once(struct loop *l)
 	l->is_trimmed = count == 0 && !l->host.ready && !buffers_trim(&l->host.buffers);
 	for (int i = 0; i < count; i++) {
 		struct client *k = events[i].data.ptr;
+		if ((void *)k == &l->fetches)
+			continue;
 		if (k)
 			connection_turn(k->connection,
 					events[i].events & ~(uint32_t)EPOLLOUT && k->events & EPOLLIN);
@@ -292,13 +317,27 @@ static void wait_once(struct loop *l)
 	expire_handshakes(l);
 	look_at_haste(l);
 	connection_turn_ready(&l->host);
+	turn_to_fetches(l);
+}
+
+/* Their event is not looked at: each time it wakes up the loop looks for all of them. */
+static void begin_fetches(struct loop *l)
+{
+	struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = &l->fetches};
+	l->fetches = exports_fetches(l->host.exports);
+	if (!l->fetches || !epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, fetches_event(l->fetches), &event))
+		return;
+	fetches_free(l->fetches);
+	l->fetches = NULL;
 }
 
 static void *loop_thread(void *context)
 {
 	struct loop *l = context;
+	begin_fetches(l);
 	while (!l->haste_seen || atomic_load(&l->count))
 		wait_once(l);
+	fetches_free(l->fetches);
 	return NULL;
 }
 

@@ -22,6 +22,7 @@ struct request {
 	char *message;        /* for it; may be NULL */
 	bool is_queued;       /* more pieces of it may begin */
 	bool is_streamed;     /* its data is read as it is sent, once it was read through */
+	bool is_cold;         /* a try to read it has found that it has to be fetched */
 	bool is_placed;       /* `place` stands for it in the output */
 	struct chunk place;
 	struct flush_waiter flush;

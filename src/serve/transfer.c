@@ -189,13 +189,45 @@ static bool begin_with_helper(struct connection *c, const struct request *r, str
 	return true;
 }
 
+static bool try_read(struct connection *c, struct piece *piece)
+{
+	struct export *x = c->export;
+	return x->backend->try_read(x->volume, piece->offset, piece->chunk.data, piece->length) == 0;
+}
+
+static void fetch_done(struct task *task)
+{
+	struct connection *c = ((struct piece *)task)->request->connection;
+	tasks_append(&c->finished, task);
+	connection_want_turn(c);
+}
+
+/* Without a worker: the way to one and back costs more than the read. */
+static bool fetch(struct connection *c, struct piece *piece)
+{
+	piece->task = (struct task){.done = fetch_done};
+	return c->host->ops->fetch(c->host, c->export, piece->offset, piece->chunk.data, (size_t)piece->length,
+				   &piece->task);
+}
+
+/* It should be there now. If not, somebody who may wait finds out why. */
+static void read_fetched(struct connection *c, struct piece *piece)
+{
+	if (try_read(c, piece))
+		finish_piece(c, piece);
+	else
+		piece_submit(c, piece, piece_run);
+}
+
 static void begin_read_piece(struct connection *c, struct request *r, struct piece *piece)
 {
 	r->at += piece->length;
 	r->running++;
+	if (r->is_cold && fetch(c, piece))
+		return;
 	if (begin_with_helper(c, r, piece))
 		return;
-	if (c->export->backend->try_read(c->export->volume, piece->offset, piece->chunk.data, piece->length) == 0)
+	if (try_read(c, piece))
 		finish_piece(c, piece);
 	else
 		piece_submit(c, piece, piece_run);
@@ -267,11 +299,13 @@ void transfer_begin_waiting(struct connection *c, struct turn *turn)
 }
 
 /* From the volume straight into the workspace. */
-static bool read_now(struct connection *c, const struct wire_request *request)
+static bool read_now(struct connection *c, const struct wire_request *request, bool *is_cold)
 {
 	size_t length = (size_t)request->length;
+	*is_cold = false;
 	if (length > CONNECTION_SMALL_BYTES || c->output.is_behind)
 		return false;
+	*is_cold = true;
 	uint8_t *at = output_room(&c->output, WIRE_REPLY_MAX + length);
 	uint8_t *data = wire_put_data(&c->wire, request, request->offset, (uint32_t)length, true, at);
 	if (c->export->backend->try_read(c->export->volume, request->offset, data, length))
@@ -286,7 +320,8 @@ static enum begun execute_read(struct connection *c, const struct wire_request *
 		put_done(c, request);
 		return BEGUN;
 	}
-	if (read_now(c, request)) {
+	bool is_cold;
+	if (read_now(c, request, &is_cold)) {
 		turn->bytes += (size_t)request->length;
 		return BEGUN;
 	}
@@ -294,6 +329,7 @@ static enum begun execute_read(struct connection *c, const struct wire_request *
 	if (!r)
 		return no_memory(c, request);
 	r->is_queued = true;
+	r->is_cold = is_cold;
 	*c->waiting_last = r;
 	c->waiting_last = &r->next;
 	transfer_begin_waiting(c, turn);
@@ -621,6 +657,8 @@ bool transfer_finish(struct connection *c, struct task *task)
 {
 	if (task->done == piece_done) {
 		finish_piece(c, (struct piece *)task);
+	} else if (task->done == fetch_done) {
+		read_fetched(c, (struct piece *)task);
 	} else if (task->done == flush_done) {
 		struct request *r = OWNER_OF(struct request, flush.task, task);
 		note_error(r, request_error(r->flush.error), NULL);

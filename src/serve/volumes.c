@@ -137,6 +137,17 @@ static void volumes_settle(void *volume)
 	lcpfs_volume_settle(volume);
 }
 
+static struct fetches *volumes_fetches(void *context)
+{
+	return pool_fetches(context);
+}
+
+static int volumes_fetch(void *volume, struct fetches *fetches, uint64_t offset, void *buffer, size_t length,
+			 void *cookie)
+{
+	return pool_volume_fetch(volume, fetches, offset, buffer, length, cookie);
+}
+
 const struct backend volumes_backend = {
 	.list = volumes_list,
 	.open = volumes_open,
@@ -150,4 +161,6 @@ const struct backend volumes_backend = {
 	.flush = volumes_flush,
 	.extent = volumes_extent,
 	.settle = volumes_settle,
+	.fetches = volumes_fetches,
+	.fetch = volumes_fetch,
 };

@@ -364,6 +364,40 @@ int store_volume_try_read(struct store *s, uint32_t volume, uint64_t offset, voi
 	return error;
 }
 
+/*
+ * Where it lies, if it does so side by side and has to be read; for whoever wants to have it in the system's
+ * cache.
+ */
+static bool find_place(const struct read_plan *plan, uint64_t *offset)
+{
+	uint64_t first = plan->block[0].mapping.block;
+	for (unsigned i = 0; i < plan->count; i++) {
+		if (!plan->block[i].read || plan->block[i].mapping.block != first + i)
+			return false;
+	}
+	*offset = first << BLOCK_SHIFT;
+	return true;
+}
+
+int store_volume_place(struct store *s, uint32_t volume, uint64_t offset, size_t length, uint64_t *place)
+{
+	struct use use;
+	struct need need;
+	struct read_plan plan;
+	unsigned count = (unsigned)MIN_OF(length >> BLOCK_SHIFT, (size_t)CHUNK_BLOCKS + 1);
+	if (!count || count > CHUNK_BLOCKS || begin_use(s, volume, &use, NULL))
+		return -LCPFS_E_AGAIN;
+	begin_plan(&plan, volume, offset >> BLOCK_SHIFT, count);
+	need_begin(&need);
+	bool whole = is_whole(s, &use, offset, length);
+	store_lock(s);
+	bool found = whole && !s->faulted && !plan_read(s, &plan, &need) && find_place(&plan, place);
+	store_unlock(s);
+	end_plan(s, &plan);
+	end_use(s, &use);
+	return found ? 0 : -LCPFS_E_AGAIN;
+}
+
 int store_try_read(struct store *s, uint64_t offset, void *buffer, size_t length)
 {
 	return store_volume_try_read(s, VOLUME_HEAD, offset, buffer, length);

@@ -137,6 +137,12 @@ int store_volume_try_write(struct store *store, uint32_t volume, uint64_t offset
 			   size_t length, size_t *done, bool *unsettled) MUST_CHECK;
 int store_volume_extent(struct store *store, uint32_t volume, uint64_t offset, uint64_t length, bool *data,
 			uint64_t *end) MUST_CHECK;
+/*
+ * Where on the device a range lies now, of at most 64 whole blocks: to have it in the system's cache before it is
+ * read. AGAIN: not side by side, or it cannot be told without waiting.
+ */
+int store_volume_place(struct store *store, uint32_t volume, uint64_t offset, size_t length,
+		       uint64_t *place) MUST_CHECK;
 
 /* --- snapshots: see snap.h --- */
 

@@ -29,6 +29,7 @@
 #include "base/descriptor.h"
 #include "vdev/backing.h"
 #include "vdev/beneath.h"
+#include "vdev/fetch.h"
 #include "vdev/holder.h"
 #include "vdev/uring.h"
 
@@ -252,6 +253,12 @@ static void file_prepare(struct vdev *vdev, uint64_t offset, uint64_t length)
 	sync_file_range(file->fd, (off_t)offset, (off_t)length, SYNC_FILE_RANGE_WRITE);
 }
 
+static struct fetches *file_fetches(struct vdev *vdev)
+{
+	struct file *file = (struct file *)vdev;
+	return file->rings ? fetches_new(file->fd) : NULL;
+}
+
 static void file_close(struct vdev *vdev)
 {
 	struct file *file = (struct file *)vdev;
@@ -286,7 +293,8 @@ static const struct vdev_ops device_ops = {.submit = file_submit,
 					   .direct = file_direct,
 					   .writev = file_writev,
 					   .zero = file_zero,
-					   .scattered = file_scattered};
+					   .scattered = file_scattered,
+					   .fetches = file_fetches};
 static const struct vdev_ops file_ops = {.submit = file_submit,
 					 .flush = file_flush,
 					 .discard = file_discard,
@@ -296,7 +304,8 @@ static const struct vdev_ops file_ops = {.submit = file_submit,
 					 .reserve = file_reserve,
 					 .zero = file_zero,
 					 .prepare = file_prepare,
-					 .scattered = file_scattered};
+					 .scattered = file_scattered,
+					 .fetches = file_fetches};
 
 /* -- opening -- */
 

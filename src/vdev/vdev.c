@@ -162,6 +162,11 @@ void vdev_prepare(struct vdev *vdev, uint64_t offset, uint64_t length)
 		vdev->ops->prepare(vdev, offset, length);
 }
 
+struct fetches *vdev_fetches(struct vdev *vdev)
+{
+	return vdev->ops->fetches ? vdev->ops->fetches(vdev) : NULL;
+}
+
 void vdev_close(struct vdev *vdev)
 {
 	if (vdev)

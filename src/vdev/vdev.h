@@ -37,6 +37,7 @@ struct vdev_io {
 };
 
 struct vdev;
+struct fetches;
 
 struct vdev_ops {
 	void (*submit)(struct vdev *vdev, struct vdev_io *ios, unsigned count);
@@ -61,6 +62,8 @@ struct vdev_ops {
 	void (*scattered)(struct vdev *vdev, bool is_scattered);
 	/* As vdev_prepare. NULL: there is nothing to be gained. */
 	void (*prepare)(struct vdev *vdev, uint64_t offset, uint64_t length);
+	/* As vdev_fetches. NULL: there are none. */
+	struct fetches *(*fetches)(struct vdev *vdev);
 };
 
 /*
@@ -129,6 +132,11 @@ void vdev_scattered(struct vdev *vdev, bool is_scattered);
  * flush of something new there waits for that note as well: then it is written now, with zeros. Advisory.
  */
 void vdev_prepare(struct vdev *vdev, uint64_t offset, uint64_t length);
+/*
+ * For the thread that calls this: reads that bring what they read into the system's cache (fetch.h), where a
+ * no_wait read finds it then. To be freed before the vdev is closed. NULL: it has none.
+ */
+struct fetches *vdev_fetches(struct vdev *vdev);
 void vdev_close(struct vdev *vdev); /* NULL is allowed */
 
 /* Memory, zero-filled; for tests. */

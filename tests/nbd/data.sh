@@ -79,6 +79,22 @@ def whole():
 	return b"".join(h.pread(1 << 20, o) for o in range(0, SIZE, 1 << 20))
 
 
+def check_cold():
+	"""Many at a time, of what the system has no longer in its cache."""
+	h.flush()
+	with open("pool", "rb") as pool:
+		os.posix_fadvise(pool.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+	reads = []
+	for _ in range(100):
+		offset, length = place(32768)
+		reads.append((offset, nbd.Buffer(length)))
+		h.aio_pread(reads[-1][1], offset)
+	while h.aio_in_flight():
+		h.poll(-1)
+	for offset, found in reads:
+		assert found.to_bytearray() == model[offset:offset + len(found)], offset
+
+
 if len(sys.argv) > 2:  # what the first run has left behind
 	assert whole() == open("model", "rb").read()
 	sys.exit(0)
@@ -88,6 +104,8 @@ assert extents(0, SIZE) == [SIZE, nbd.STATE_HOLE | nbd.STATE_ZERO]
 for _ in range(1500):
 	step()
 assert whole() == model
+for _ in range(20):
+	check_cold()
 for wrong in (lambda: h.pread(1, SIZE), lambda: h.pwrite(b"xx", SIZE - 1), lambda: h.trim(2, SIZE - 1)):
 	try:
 		wrong()

@@ -495,6 +495,36 @@ static void a_record_that_follows_another_is_not_the_next(void **state)
 	expect_block(1, 1);
 }
 
+/* Where a range lies is told as long as it lies side by side there, and not in memory. */
+static void what_lies_side_by_side_has_a_place(void **state)
+{
+	uint8_t data[3][BLOCK_SIZE], found[3][BLOCK_SIZE];
+	uint64_t place;
+	(void)state;
+	for (uint64_t i = 1; i <= 3; i++)
+		write_block(i, (uint8_t)i);
+	assert_int_equal(store_volume_place(front.store, STORE_OWN_VOLUME, BLOCK_SIZE, BLOCK_SIZE, &place),
+			 -LCPFS_E_AGAIN); /* it is in the open record */
+	assert_int_equal(store_flush(front.store, NULL), 0);
+	for (uint64_t count = 1; count <= 3; count++) {
+		assert_int_equal(
+			store_volume_place(front.store, STORE_OWN_VOLUME, BLOCK_SIZE, count * BLOCK_SIZE, &place),
+			0);
+		assert_int_equal(vdev_read(front.behind, place, found, count * BLOCK_SIZE), 0);
+		assert_int_equal(store_read(front.store, BLOCK_SIZE, data, count * BLOCK_SIZE, NULL), 0);
+		assert_memory_equal(found, data, count * BLOCK_SIZE);
+	}
+	write_block(2, 9);
+	assert_int_equal(store_flush(front.store, NULL), 0);
+	static const size_t not_so[][2] = {{1, 3 * BLOCK_SIZE},  {3, 2 * BLOCK_SIZE},  {1, 100}, {1, 0},
+					   {0, 65 * BLOCK_SIZE}, {1 << 20, BLOCK_SIZE}};
+	for (unsigned i = 0; i < ARRAY_LENGTH(not_so); i++)
+		assert_int_equal(store_volume_place(front.store, STORE_OWN_VOLUME, not_so[i][0] * BLOCK_SIZE,
+						    not_so[i][1], &place),
+				 -LCPFS_E_AGAIN);
+	assert_int_equal(store_volume_place(front.store, 77, BLOCK_SIZE, BLOCK_SIZE, &place), -LCPFS_E_AGAIN);
+}
+
 static void a_rotten_block_is_given_to_nobody(void **state)
 {
 	uint8_t data[BLOCK_SIZE];
@@ -1109,6 +1139,7 @@ int main(void)
 		STORE_TEST(a_flushed_record_is_not_lost_in_silence),
 		STORE_TEST(what_a_checkpoint_flushed_is_not_lost_in_silence),
 		STORE_TEST(a_record_that_follows_another_is_not_the_next),
+		STORE_TEST(what_lies_side_by_side_has_a_place),
 		STORE_TEST(a_rotten_block_is_given_to_nobody),
 		STORE_TEST(a_rotten_block_stays_rotten_where_it_is_moved),
 		STORE_TEST(what_is_overwritten_while_it_is_moved_stays_new),

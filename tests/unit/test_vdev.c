@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/loop.h>
+#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,6 +19,7 @@
 
 #include "base/hash.h"
 #include "vdev/backing.h"
+#include "vdev/fetch.h"
 #include "vdev/file.h"
 
 enum { MIB = 1024 * 1024, SIZE = 4 * MIB };
@@ -264,6 +266,67 @@ static void what_is_prepared_was_written_once(void **state)
 	vdev_close(vdev);
 }
 
+static int read_cached(struct vdev *vdev, uint64_t offset, uint8_t *bytes)
+{
+	struct vdev_io io = {.op = VDEV_READ, .offset = offset, .buffer = bytes, .length = 4096, .no_wait = true};
+	return vdev_submit(vdev, &io, 1);
+}
+
+/* Waits for so many. The event has an edge for each that the look before has not seen. */
+static void await_fetches(struct fetches *fetches, unsigned count)
+{
+	struct pollfd event = {.fd = fetches_event(fetches), .events = POLLIN};
+	uint64_t cookies = 0, seen;
+	for (unsigned n = 0; n < count;) {
+		assert_true(fetches_submit(fetches));
+		for (void *cookie; (cookie = fetches_next(fetches)); n++)
+			cookies ^= (uintptr_t)cookie;
+		if (n == count)
+			break;
+		assert_int_equal(poll(&event, 1, 10000), 1);
+		assert_int_equal(read(event.fd, &seen, sizeof(seen)), sizeof(seen));
+	}
+	for (uintptr_t i = 1; i <= count; i++)
+		cookies ^= i;
+	assert_int_equal(cookies, 0);
+	assert_null(fetches_next(fetches));
+}
+
+static void what_was_fetched_is_in_the_systems_cache(void **state)
+{
+	enum { COUNT = 256 };
+	struct place *place = *state;
+	struct vdev *vdev = open_file(place, VDEV_OPEN_CREATE);
+	uint8_t *bytes = malloc(SIZE), found[4096], *place_for = malloc(COUNT * 4096);
+	struct fetches *fetches = vdev_fetches(vdev);
+	fill(bytes, SIZE, 5);
+	assert_int_equal(vdev_write(vdev, 0, bytes, SIZE), 0);
+	assert_int_equal(vdev_flush(vdev), 0);
+	for (unsigned round = 0; fetches && round < 3; round++) {
+		posix_fadvise(vdev_file_descriptor(vdev), 0, 0, POSIX_FADV_DONTNEED);
+		for (uintptr_t i = 1; i <= COUNT; i++)
+			assert_true(fetches_begin(fetches, i * 8192, place_for + (i - 1) * 4096, 4096, (void *)i));
+		assert_false(fetches_begin(fetches, 0, found, 4096, found));
+		await_fetches(fetches, COUNT);
+		for (uint64_t i = 1; i < COUNT; i++) {
+			assert_int_equal(read_cached(vdev, i * 8192, found), 0);
+			assert_memory_equal(found, bytes + i * 8192, 4096);
+		}
+	}
+	if (!fetches)
+		print_message("# SKIP fetching: no io_uring here\n");
+	fetches_free(fetches);
+	vdev_close(vdev);
+	vdev = open_file(place, VDEV_OPEN_NO_URING);
+	assert_null(vdev_fetches(vdev));
+	free(place_for);
+	free(bytes);
+	vdev_close(vdev);
+	vdev = vdev_memory_new(SIZE);
+	assert_null(vdev_fetches(vdev));
+	vdev_close(vdev);
+}
+
 static void a_file_cut_short_under_us_is_an_error(void **state)
 {
 	struct place *place = *state;
@@ -503,6 +566,7 @@ int main(void)
 		FILE_TEST(what_is_no_disk_is_refused),
 		FILE_TEST(read_only_refuses_changes),
 		FILE_TEST(what_is_prepared_was_written_once),
+		FILE_TEST(what_was_fetched_is_in_the_systems_cache),
 		FILE_TEST(a_discard_punches_a_hole_and_keeps_the_size),
 		FILE_TEST(a_file_cut_short_under_us_is_an_error),
 		FILE_TEST(rings_system_calls_and_memory_agree_on_random_batches),

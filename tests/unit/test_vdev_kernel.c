@@ -22,6 +22,7 @@
 
 #include "base/hash.h"
 #include "vdev/backing.h"
+#include "vdev/fetch.h"
 #include "vdev/file.h"
 
 enum { SIZE = 1 << 20, PART = 64 << 10, PARTS = 4, PIECE = 4096, PIECES = 128 };
@@ -57,6 +58,8 @@ ssize_t __real_pwritev64(int fd, const struct iovec *iov, int count, off_t offse
 ssize_t __wrap_pwritev64(int fd, const struct iovec *iov, int count, off_t offset);
 int __real_io_uring_submit_and_wait(struct io_uring *ring, unsigned count);
 int __wrap_io_uring_submit_and_wait(struct io_uring *ring, unsigned count);
+int __real_io_uring_submit_and_get_events(struct io_uring *ring);
+int __wrap_io_uring_submit_and_get_events(struct io_uring *ring);
 
 int __real_ioctl(int fd, unsigned long request, void *argument);
 int __wrap_ioctl(int fd, unsigned long request, void *argument);
@@ -137,6 +140,11 @@ int __wrap_io_uring_submit_and_wait(struct io_uring *ring, unsigned count)
 	if (kernel.halves && taken >= 0)
 		halve_completions(ring);
 	return taken;
+}
+
+int __wrap_io_uring_submit_and_get_events(struct io_uring *ring)
+{
+	return kernel.ring_error ? -kernel.ring_error : __real_io_uring_submit_and_get_events(ring);
 }
 
 /* One extent per piece, as many as are asked for. */
@@ -312,6 +320,30 @@ static void what_is_left_by_a_ring_is_done(void **state)
 	vdev_close(vdev);
 }
 
+/* Nothing is lost: they are begun when it is asked again. */
+static void a_ring_that_takes_no_fetches_is_asked_again(void **state)
+{
+	struct vdev *vdev = open_file(0);
+	struct fetches *fetches = vdev_fetches(vdev);
+	uint8_t bytes[PIECE];
+	(void)state;
+	for (unsigned i = 0; fetches && i < 2; i++) {
+		kernel.ring_error = EBUSY;
+		assert_true(fetches_begin(fetches, 0, bytes, sizeof(bytes), bytes));
+		assert_false(fetches_submit(fetches));
+		assert_null(fetches_next(fetches));
+		kernel.ring_error = 0;
+		void *cookie = NULL;
+		while (!cookie) {
+			assert_true(fetches_submit(fetches));
+			cookie = fetches_next(fetches);
+		}
+		assert_ptr_equal(cookie, bytes);
+	}
+	fetches_free(fetches);
+	vdev_close(vdev);
+}
+
 /* Whatever lies behind a range: it is all its own afterwards, and nothing else has changed. */
 static void what_is_taken_has_a_place_of_its_own(void **state)
 {
@@ -347,6 +379,7 @@ int main(void)
 		FILE_TEST(what_is_left_of_a_transfer_is_done),
 		FILE_TEST(what_is_left_of_a_gathered_write_is_done),
 		FILE_TEST(what_is_left_by_a_ring_is_done),
+		FILE_TEST(a_ring_that_takes_no_fetches_is_asked_again),
 		FILE_TEST(what_is_taken_has_a_place_of_its_own),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

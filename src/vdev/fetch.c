@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vdev/fetch.h"
+
+#include <liburing.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+enum { FETCHES_MAX = 256 };
+
+struct fetches {
+	struct io_uring ring;
+	int fd, event_fd;
+	unsigned running;
+};
+
+/* Newer kernels leave what there is to do at a completion to the thread, when it asks: it is interrupted less. */
+static int open_ring(struct io_uring *ring)
+{
+	static const unsigned flags[] = {IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+					 IORING_SETUP_COOP_TASKRUN, 0};
+	int error = -1;
+	for (unsigned i = 0; i < sizeof(flags) / sizeof(flags[0]) && error; i++)
+		error = io_uring_queue_init(FETCHES_MAX, ring, flags[i]);
+	return error;
+}
+
+struct fetches *fetches_new(int fd)
+{
+	struct fetches *f = calloc(1, sizeof(*f));
+	if (!f)
+		return NULL;
+	f->fd = fd;
+	f->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (f->event_fd >= 0 && !open_ring(&f->ring)) {
+		if (!io_uring_register_eventfd(&f->ring, f->event_fd))
+			return f;
+		io_uring_queue_exit(&f->ring);
+	}
+	if (f->event_fd >= 0)
+		close(f->event_fd);
+	free(f);
+	return NULL;
+}
+
+int fetches_event(const struct fetches *f)
+{
+	return f->event_fd;
+}
+
+bool fetches_begin(struct fetches *f, uint64_t offset, void *buffer, size_t length, void *cookie)
+{
+	struct io_uring_sqe *sqe = f->running < FETCHES_MAX ? io_uring_get_sqe(&f->ring) : NULL;
+	if (!sqe)
+		return false;
+	io_uring_prep_read(sqe, f->fd, buffer, (unsigned)length, offset);
+	io_uring_sqe_set_data(sqe, cookie);
+	f->running++;
+	return true;
+}
+
+bool fetches_submit(struct fetches *f)
+{
+	if (f->running)
+		io_uring_submit_and_get_events(&f->ring);
+	return !io_uring_sq_ready(&f->ring);
+}
+
+void *fetches_next(struct fetches *f)
+{
+	struct io_uring_cqe *cqe;
+	if (!f->running || io_uring_peek_cqe(&f->ring, &cqe))
+		return NULL;
+	void *cookie = io_uring_cqe_get_data(cqe);
+	io_uring_cqe_seen(&f->ring, cqe);
+	f->running--;
+	return cookie;
+}
+
+void fetches_free(struct fetches *f)
+{
+	if (!f)
+		return;
+	io_uring_queue_exit(&f->ring);
+	close(f->event_fd);
+	free(f);
+}
