@@ -10,7 +10,7 @@
 
 #define MB (UINT64_C(1) << 20)
 
-enum { POOL_MB = 44, DISK_MB = 60 };
+enum { POOL_MB = 44, DISK_MB = 60, MARK_BLOCKS = 4 };
 
 static uint64_t sim_now_us(void *context)
 {
@@ -111,7 +111,7 @@ int pool_run_open(struct pool_run *r)
 	r->failure = (struct lcpfs_failure){0};
 	int error = ALLOC_ARMED(pool_open_vdev(r->vdev, &r->clock, &options, &r->pool, &r->failure));
 	if (!error)
-		r->pool->mark_bytes = WRITE_BLOCKS_MAX * BLOCK_SIZE;
+		r->pool->mark_bytes = MARK_BLOCKS * BLOCK_SIZE;
 	return error;
 }
 
