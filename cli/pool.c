@@ -155,7 +155,14 @@ static int add_when_full(struct json_object *arguments, const char *text)
 
 static void show_changed(struct json_object *result)
 {
+	struct json_object *clone = field_get(result, "clone");
+	const char *name = clone ? field_text(clone, "name") : NULL;
+	char volume[SIZE_TEXT];
 	show_dry_run(result);
+	if (name) {
+		printf("%s: volume %s\n", name, show_volume(clone, volume));
+		return;
+	}
 	show_partition(result);
 }
 

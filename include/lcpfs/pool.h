@@ -350,6 +350,18 @@ int lcpfs_clone_create(struct lcpfs_pool *pool, const char *snapshot, const char
 int lcpfs_clone_destroy(struct lcpfs_pool *pool, const char *const *names, size_t count, bool dry_run,
 			struct lcpfs_failure *failure);
 /*
+ * It is called otherwise, by a name as a clone gets one. One of the two after a crash. NOT_FOUND, EXISTS, INVALID,
+ * and BUSY while somebody has it open.
+ */
+int lcpfs_clone_rename(struct lcpfs_pool *pool, const char *name, const char *new_name, bool dry_run,
+		       struct lcpfs_failure *failure);
+/*
+ * It gets longer, in whole blocks of 4 KiB; what is new reads as zeros. Who has it open finds that at the next
+ * opening. NOT_FOUND; INVALID: it would get shorter; RANGE: no volume can be that long.
+ */
+int lcpfs_clone_grow(struct lcpfs_pool *pool, const char *name, uint64_t volume_bytes, bool dry_run,
+		     struct lcpfs_failure *failure);
+/*
  * The clone and the volume of its partition change places. The partition, with its snapshots, its size and all
  * that was set of it, is called as the clone was from then on, and the clone as the partition was (which is
  * given): so by either name there is what was there before. One or the other after a crash. EXISTS: there are

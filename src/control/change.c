@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "control/change.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 #include "control/describe.h"
 #include "control/field.h"
 #include "pool/pool.h"
@@ -95,8 +98,50 @@ int change_resize(struct command_call *call)
 	return error ? error : put_partition(call, name);
 }
 
+/* 0: it is none. */
+static int find_clone(struct command_call *call, const char *name, struct lcpfs_clone_info *clone, bool *found)
+{
+	struct lcpfs_clone_info *list;
+	size_t count;
+	int error = describe_clones_load(&list, &count, call->pool, call->failure);
+	*found = false;
+	for (size_t i = 0; i < count && !error && !*found; i++) {
+		*found = !strcmp(list[i].name, name);
+		*clone = list[i];
+	}
+	free(list);
+	return error;
+}
+
+/* Its length is all that can be set. */
+static int set_clone(struct command_call *call, struct lcpfs_clone_info *clone)
+{
+	static const char *const others[] = {"new_name", "min_bytes", "max_bytes",
+					     "thin",     "schedule",  "when_full_wait_s"};
+	bool dry_run = field_flag(call->arguments, "dry_run");
+	for (size_t i = 0; i < ARRAY_LENGTH(others); i++) {
+		if (field_get(call->arguments, others[i]))
+			return failure_set(call->failure, LCPFS_E_INVALID,
+					   "%s is a clone: volume=SIZE is all that can be set; lcpfs rename "
+					   "gives it another name",
+					   clone->name);
+	}
+	uint64_t bytes = field_count(call->arguments, "volume_bytes");
+	int error = lcpfs_clone_grow(call->pool, clone->name, bytes, dry_run, call->failure);
+	if (!error)
+		clone->volume_bytes = DIV_UP(bytes, 4096) * 4096;
+	field_put(call->result, "clone", describe_clone(clone));
+	field_put_flag(call->result, "dry_run", dry_run);
+	return error;
+}
+
 int change_set(struct command_call *call)
 {
+	struct lcpfs_clone_info clone;
+	bool is_clone;
+	int error = find_clone(call, field_text(call->arguments, "name"), &clone, &is_clone);
+	if (error || is_clone)
+		return error ? error : set_clone(call, &clone);
 	const char *schedule = field_text(call->arguments, "schedule");
 	struct lcpfs_partition_change change = {
 		.new_name = field_text(call->arguments, "new_name"),
@@ -112,9 +157,8 @@ int change_set(struct command_call *call)
 	if (schedule && lcpfs_snapshot_schedule_parse(schedule, &change.schedule))
 		return failure_set(call->failure, LCPFS_E_INVALID, "%.100s is no schedule of snapshots", schedule);
 	change.schedule_given = schedule;
-	int error = lcpfs_partition_set(call->pool, field_text(call->arguments, "name"), &change, call->progress,
-					call->context, &info, call->failure);
-
+	error = lcpfs_partition_set(call->pool, field_text(call->arguments, "name"), &change, call->progress,
+				    call->context, &info, call->failure);
 	if (error)
 		return error;
 	field_put(call->result, "partition", describe_partition(&info));

@@ -250,9 +250,23 @@ int snapshots_bookmarks(struct command_call *call)
 	return error;
 }
 
-/* By their whole names. */
+static int rename_clone(struct command_call *call)
+{
+	const char *name = field_text(call->arguments, "name"),
+		   *new_name = field_text(call->arguments, "new_name");
+	bool dry_run = field_flag(call->arguments, "dry_run");
+	int error = lcpfs_clone_rename(call->pool, name, new_name, dry_run, call->failure);
+	field_put_text(call->result, "renamed", name);
+	field_put_text(call->result, "name", new_name);
+	field_put_flag(call->result, "dry_run", dry_run);
+	return error;
+}
+
+/* Of snapshots by their whole names. */
 int snapshots_rename(struct command_call *call)
 {
+	if (!strchr(field_text(call->arguments, "name"), '@'))
+		return rename_clone(call);
 	const char *name = field_text(call->arguments, "name"),
 		   *new_name = field_text(call->arguments, "new_name");
 	const char *snapshot = strrchr(new_name, '@');

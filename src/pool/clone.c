@@ -16,6 +16,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/words.h"
 #include "pool/core.h"
 
 enum { HELD_TRIES = 1000, HELD_US = 10000 }; /* how long it waits for scrubs and moves to let it go */
@@ -523,7 +524,7 @@ int lcpfs_clone_promote(struct lcpfs_pool *pool, const char *name, bool dry_run,
 	return error;
 }
 
-/* -- destroying -- */
+/* -- what they are asked for by their names -- */
 
 static int refuse_none(const struct lcpfs_pool *pool, const char *name, struct lcpfs_failure *failure)
 {
@@ -533,6 +534,123 @@ static int refuse_none(const struct lcpfs_pool *pool, const char *name, struct l
 				   name);
 	return failure_set(failure, LCPFS_E_NOT_FOUND, "there is no clone %.200s", name);
 }
+
+/* -- another name, and a longer volume -- */
+
+struct changing {
+	struct lcpfs_pool *pool;
+	const char *name, *new_name; /* new_name NULL: it gets longer */
+	uint64_t volume_blocks;
+	bool dry_run;
+	struct part *part;
+	struct store_clone clone;
+	struct lcpfs_failure *failure;
+};
+
+static int check_new_name(const struct changing *c)
+{
+	uint32_t clients = volume_readers(c->part, c->clone.number);
+	if (!clients)
+		return part_check_name(c->pool, c->new_name, c->failure);
+	return failure_set(c->failure, LCPFS_E_BUSY,
+			   "clone %s is in use by %" PRIu32 " client%s, who would lose its name; disconnect first",
+			   c->name, clients, clients == 1 ? "" : "s");
+}
+
+static int check_new_length(const struct changing *c)
+{
+	if (c->volume_blocks < c->clone.volume_blocks)
+		return failure_set(c->failure, LCPFS_E_INVALID, "clone %s: a clone does not get shorter", c->name);
+	if (c->volume_blocks > STORE_VOLUME_BLOCKS_MAX)
+		return failure_set(c->failure, LCPFS_E_RANGE, "clone %s: no volume can be that long", c->name);
+	return 0;
+}
+
+static int check_change(struct changing *c)
+{
+	int error = (c->dry_run ? txg_refuse_trying : txg_refuse)(c->pool, c->failure);
+	if (error)
+		return error;
+	c->part = clone_find(c->pool, c->name, &c->clone);
+	if (!c->part)
+		return refuse_none(c->pool, c->name, c->failure);
+	return c->new_name ? check_new_name(c) : check_new_length(c);
+}
+
+/* Lets the lock go while others are at work. */
+static int begin_change(struct changing *c)
+{
+	int error = check_change(c);
+	while (!error && (c->part->snapshot_work || c->pool->naming[0])) {
+		pthread_cond_wait(&c->pool->changed, &c->pool->lock);
+		error = check_change(c);
+	}
+	if (!error && c->new_name && !c->dry_run)
+		error = clone_end_promotion(c->part, c->failure);
+	if (error || c->dry_run)
+		return error;
+	snprintf(c->pool->naming, sizeof(c->pool->naming), "%s", c->new_name ? c->new_name : c->name);
+	c->part->snapshot_work = true;
+	part_hold(c->part);
+	return 0;
+}
+
+static void note_change(const struct changing *c)
+{
+	char was[WORDS_ROOM], is[WORDS_ROOM];
+	if (c->new_name)
+		history_note(c->pool, LCPFS_EVENT_RENAMED, LCPFS_ENGINE_FREE, c->part->id, 0, "clone %s, once %s",
+			     c->new_name, c->name);
+	else
+		history_note(c->pool, LCPFS_EVENT_CHANGED, LCPFS_ENGINE_FREE, c->part->id, 0,
+			     "clone %s: volume %s → %s", c->name,
+			     words_blocks(was, (double)c->clone.volume_blocks),
+			     words_blocks(is, (double)c->volume_blocks));
+}
+
+static int change(struct changing *c)
+{
+	pthread_mutex_lock(&c->pool->lock);
+	int error = begin_change(c);
+	pthread_mutex_unlock(&c->pool->lock);
+	if (error || c->dry_run)
+		return error;
+	error = c->new_name ? store_clone_rename(c->part->store, c->name, c->new_name)
+			    : store_clone_grow(c->part->store, c->name, c->volume_blocks);
+	if (error)
+		failure_set(c->failure, (enum lcpfs_error) - error, "clone %s was not %s: %s", c->name,
+			    c->new_name ? "renamed" : "made longer", lcpfs_error_sentence(error));
+	pthread_mutex_lock(&c->pool->lock);
+	if (!error)
+		note_change(c);
+	c->pool->naming[0] = '\0';
+	c->part->snapshot_work = false;
+	part_drop(c->part);
+	pthread_cond_broadcast(&c->pool->changed);
+	pthread_mutex_unlock(&c->pool->lock);
+	return error;
+}
+
+int lcpfs_clone_rename(struct lcpfs_pool *pool, const char *name, const char *new_name, bool dry_run,
+		       struct lcpfs_failure *failure)
+{
+	struct changing c = {
+		.pool = pool, .name = name, .new_name = new_name, .dry_run = dry_run, .failure = failure};
+	return change(&c);
+}
+
+int lcpfs_clone_grow(struct lcpfs_pool *pool, const char *name, uint64_t volume_bytes, bool dry_run,
+		     struct lcpfs_failure *failure)
+{
+	struct changing c = {.pool = pool,
+			     .name = name,
+			     .volume_blocks = size_divide_up(volume_bytes, BLOCK_SIZE),
+			     .dry_run = dry_run,
+			     .failure = failure};
+	return change(&c);
+}
+
+/* -- destroying -- */
 
 /* With the lock: it is there, and nobody has it open. */
 static int check_unused(const struct lcpfs_pool *pool, const char *name, struct part **part,

@@ -471,6 +471,7 @@ struct change {
 	const struct snapshot *back; /* the volume of its line becomes this tree; or NULL */
 	bool exchanges;              /* n is a clone: the head becomes its tree, and it becomes the head's */
 	bool adds;
+	bool grows; /* n is a clone: it has another length */
 	struct page *page;
 	struct fmt_check check;
 };
@@ -562,7 +563,7 @@ static void tell_trees(const struct store *s, struct record *record, const struc
 		tell_tree(record, VOLUME_HEAD, &s->trees.volume[VOLUME_HEAD]);
 	else if (c->back)
 		tell_tree(record, snap_line(c->back), &tree_snapshot(s, snap_line(c->back))->volume);
-	else if (c->exchanges || (c->adds && c->state == SNAPSHOT_CLONE))
+	else if (c->exchanges || c->grows || (c->adds && c->state == SNAPSHOT_CLONE))
 		tell_tree(record, n->number, &n->volume);
 	else if (n->state == SNAPSHOT_CLONE && c->state == SNAPSHOT_LEFT)
 		tell_tree(record, n->number, NULL);
@@ -713,6 +714,17 @@ int snap_end_clone(struct store *s, struct snapshot *n)
 	int error = change_list(s, &c);
 	if (error)
 		n->volume.birth = before;
+	return error;
+}
+
+int snap_grow_clone(struct store *s, struct snapshot *n, uint64_t blocks)
+{
+	struct change c = {.n = n, .state = SNAPSHOT_CLONE, .grows = true};
+	uint64_t before = n->volume.blocks;
+	n->volume.blocks = blocks;
+	int error = change_list(s, &c);
+	if (error)
+		n->volume.blocks = before;
 	return error;
 }
 

@@ -91,6 +91,9 @@ void snap_clone_was_ended(struct store *s, uint32_t number);
 /* Its pages lie in the log. */
 int snap_end_clone(struct store *s, struct snapshot *n) MUST_CHECK;
 
+/* As long as that from now on, which is longer. Its pages lie in the log. */
+int snap_grow_clone(struct store *s, struct snapshot *n, uint64_t blocks) MUST_CHECK;
+
 /* The clone and the head exchange their trees, in one record, and the clone is called so. Both lie in the log. */
 int snap_promote(struct store *s, struct snapshot *n, const char *name) MUST_CHECK;
 
@@ -119,7 +122,7 @@ int snap_add(struct store *s, struct snapshot *n, const struct snapshot *back) M
 int snap_kill(struct store *s, struct snapshot *n) MUST_CHECK;
 
 int snap_keep(struct store *s, struct snapshot *n, bool held) MUST_CHECK;
-int snap_rename(struct store *s, struct snapshot *n, const char *name) MUST_CHECK;
+int snap_rename(struct store *s, struct snapshot *n, const char *name) MUST_CHECK; /* or a clone */
 
 /*
  * How much of it there is, see store_snapshot_sizes(). With `work`, and held; the lock is let go meanwhile. Takes

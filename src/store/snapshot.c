@@ -47,6 +47,7 @@ struct naming {
 	bool soon;        /* durable with the next flush, which the caller does */
 	const char *base; /* of a clone: the snapshot */
 	const char *new_name;
+	uint64_t blocks; /* that a clone has from now on */
 };
 
 typedef int change_fn(struct store *s, const struct naming *n);
@@ -295,6 +296,52 @@ int store_volume_clone(struct store *s, uint32_t volume, const char *snapshot, c
 int store_clone(struct store *s, const char *snapshot, const char *name, uint64_t created_s)
 {
 	return store_volume_clone(s, VOLUME_HEAD, snapshot, name, created_s);
+}
+
+static int rename_clone(struct store *s, const struct naming *naming)
+{
+	return snap_rename(s, snap_find_clone(s, naming->name), naming->new_name);
+}
+
+static int grow_clone(struct store *s, const struct naming *naming)
+{
+	return snap_grow_clone(s, snap_find_clone(s, naming->name), naming->blocks);
+}
+
+static int change_clone(struct store *s, change_fn *fn, const struct naming *naming)
+{
+	const struct snapshot *n = snap_find_clone(s, naming->name);
+	if (!n)
+		return -LCPFS_E_NOT_FOUND;
+	if (naming->new_name && snap_find_clone(s, naming->new_name))
+		return -LCPFS_E_EXISTS;
+	if (!naming->new_name && naming->blocks <= n->volume.blocks)
+		return naming->blocks < n->volume.blocks ? -LCPFS_E_INVALID : 0;
+	return change_still(s, fn, naming);
+}
+
+static int change_clone_once(struct store *s, change_fn *fn, const struct naming *naming)
+{
+	pthread_mutex_lock(&s->work);
+	store_lock(s);
+	int error = change_clone(s, fn, naming);
+	store_unlock(s);
+	pthread_mutex_unlock(&s->work);
+	return error;
+}
+
+int store_clone_rename(struct store *s, const char *name, const char *new_name)
+{
+	if (s->config.read_only || !store_snapshot_is_name(new_name))
+		return s->config.read_only ? -LCPFS_E_READ_ONLY : -LCPFS_E_INVALID;
+	return change_clone_once(s, rename_clone, &(struct naming){.name = name, .new_name = new_name});
+}
+
+int store_clone_grow(struct store *s, const char *name, uint64_t volume_blocks)
+{
+	if (s->config.read_only || volume_blocks > STORE_VOLUME_BLOCKS_MAX)
+		return s->config.read_only ? -LCPFS_E_READ_ONLY : -LCPFS_E_RANGE;
+	return change_clone_once(s, grow_clone, &(struct naming){.name = name, .blocks = volume_blocks});
 }
 
 static int end_clone(struct store *s, const struct naming *naming)

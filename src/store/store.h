@@ -221,6 +221,10 @@ struct store_clone {
  * there is the clone. NOT_FOUND, EXISTS, INVALID, NOSPC; RANGE: there are STORE_CLONES_MAX.
  */
 int store_clone(struct store *store, const char *snapshot, const char *name, uint64_t created_s) MUST_CHECK;
+/* Durable when it returns 0; after an error it may have either name. NOT_FOUND, EXISTS, INVALID. */
+int store_clone_rename(struct store *store, const char *name, const char *new_name) MUST_CHECK;
+/* As long as that, or longer already: INVALID. Durable when it returns 0. NOT_FOUND; RANGE: too long. */
+int store_clone_grow(struct store *store, const char *name, uint64_t volume_blocks) MUST_CHECK;
 /* Durable when it returns 0. What it does not share comes free in the background. NOT_FOUND; BUSY: in use. */
 int store_clone_destroy(struct store *store, const char *name) MUST_CHECK;
 /*

@@ -65,6 +65,30 @@ journey() {
 	lcpfs remove "$POOL" db </dev/null >out 2>&1 && fail "removed with clones"
 	grep -q "partition db has 2 clones (copy, second) and holds" out || fail "$(cat out)"
 
+	# Another name, and a longer volume.
+	expect 1 lcpfs rename "$POOL" second log
+	says "partition log exists already"
+	expect 1 lcpfs rename "$POOL" second copy
+	says "there is a clone copy already"
+	expect 1 lcpfs rename "$POOL" db other
+	says "db is a partition"
+	expect 1 lcpfs rename "$POOL" none other
+	says "there is no clone none"
+	expect 0 lcpfs rename "$POOL" second third --dry-run
+	prints "would be: third: renamed, was second"
+	expect 0 lcpfs rename "$POOL" second third
+	prints "third: renamed, was second"
+	[ "$(listed)" = "copy db db@one 67108864, third db db@two 67108864" ] || fail "$(listed)"
+	expect 0 lcpfs rename "$POOL" third second
+	expect 1 lcpfs set "$POOL" copy volume=32M
+	says "a clone does not get shorter"
+	expect 1 lcpfs set "$POOL" copy volume=80M max=100M
+	says "volume=SIZE is all that can be set"
+	expect 0 lcpfs set "$POOL" copy volume=80M --dry-run
+	prints "would be: copy: volume 80.0M"
+	expect 0 lcpfs set "$POOL" copy volume=83886081
+	[ "$(listed)" = "copy db db@one 83890176, second db db@two 67108864" ] || fail "$(listed)"
+
 	# The clone of the youngest takes the place of the volume, and back.
 	expect 1 lcpfs promote "$POOL" copy
 	says "snapshot db@two is younger than the one that copy is a clone of; destroy it first"
@@ -74,10 +98,10 @@ journey() {
 	prints "would be: second: promoted; db is its clone now"
 	expect 0 lcpfs promote "$POOL" second
 	prints "second: promoted; db is its clone now"
-	[ "$(listed)" = "copy second second@one 67108864, db second second@two 67108864" ] || fail "$(listed)"
+	[ "$(listed)" = "copy second second@one 83890176, db second second@two 67108864" ] || fail "$(listed)"
 	[ "$(field second 'p["snapshots"]')" = 2 ] || fail "second has 2"
 	expect 0 lcpfs promote "$POOL" db
-	[ "$(listed)" = "copy db db@one 67108864, second db db@two 67108864" ] || fail "$(listed)"
+	[ "$(listed)" = "copy db db@one 83890176, second db db@two 67108864" ] || fail "$(listed)"
 
 	expect 1 lcpfs destroy "$POOL" copy none
 	says "there is no clone none"
@@ -95,7 +119,7 @@ would free 0"
 second: destroyed"
 	[ -z "$(listed)" ] || fail "$(listed)"
 	expect 0 lcpfs destroy "$POOL" db@one,two
-	expect 0 lcpfs log "$POOL" --last 9
+	expect 0 lcpfs log "$POOL" --last 19
 	grep -q "promoted   second; db is its clone now" out || fail "$(cat out)"
 	grep -q "cloned     copy, of db@one" out || fail "$(cat out)"
 	grep -q "destroyed  clone second" out || fail "$(cat out)"

@@ -70,6 +70,9 @@ everything() {
 	valid clone clone "$POOL" other@x copy --dry-run --json
 	valid clone clone "$POOL" other@x copy --json
 	valid list list "$POOL" --json
+	valid rename rename "$POOL" copy clone --json
+	valid rename rename "$POOL" clone copy --json
+	valid set set "$POOL" copy volume=64M --dry-run --json
 	valid clones list "$POOL" --clones --json
 	valid clones list "$POOL" --clones --json -o name
 	valid diff diff "$POOL" other@x copy --json

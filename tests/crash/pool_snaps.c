@@ -107,6 +107,8 @@ void snaps_flushed(struct sim_part *p)
 	for (unsigned i = p->clones; i-- > 0;) {
 		model_flushed(&p->clone[i].model);
 		p->clone[i].durable = true;
+		p->clone[i].was[0] = '\0';
+		p->clone[i].blocks_were = p->clone[i].blocks;
 		if (!p->clone[i].listed)
 			drop_clone(p, i);
 	}
@@ -237,13 +239,13 @@ static bool has_mark(const struct lists *l, unsigned label)
 	return false;
 }
 
-static bool has_listed_clone(const struct lists *l, const struct sim_part *p, const char *name)
+static const struct lcpfs_clone_info *find_clone(const struct lists *l, const struct sim_part *p, const char *name)
 {
 	for (size_t i = 0; i < l->clones; i++) {
 		if (strcmp(l->clone[i].name, name) == 0 && strcmp(l->clone[i].partition, p->name) == 0)
-			return true;
+			return &l->clone[i];
 	}
-	return false;
+	return NULL;
 }
 
 static bool is_half(struct pool_run *r, const struct sim_part *p)
@@ -278,6 +280,21 @@ static void look_at_snap(struct sim_snap *n, const struct lists *l)
 	n->held = info && info->held;
 }
 
+static void look_at_clone(struct sim_clone *c, const struct lists *l, const struct sim_part *p)
+{
+	const struct lcpfs_clone_info *info = find_clone(l, p, c->name);
+	if (!info && c->was[0] && find_clone(l, p, c->was)) {
+		info = find_clone(l, p, c->was);
+		memcpy(c->name, c->was, sizeof(c->name));
+		c->was[0] = '\0';
+	}
+	c->listed = info;
+	if (info && !c->blocks) /* it is new */
+		c->blocks = c->blocks_were = info->volume_bytes / BLOCK_SIZE;
+	if (info && info->volume_bytes == c->blocks_were * BLOCK_SIZE)
+		c->blocks = c->blocks_were;
+}
+
 /* After an operation, whether it worked or failed. */
 static void look(struct pool_run *r, struct sim_part *p)
 {
@@ -289,7 +306,7 @@ static void look(struct pool_run *r, struct sim_part *p)
 	for (unsigned i = 0; i < p->marks; i++)
 		p->mark[i].listed = has_mark(&l, p->mark[i].label);
 	for (unsigned i = 0; i < p->clones; i++)
-		p->clone[i].listed = has_listed_clone(&l, p, p->clone[i].name);
+		look_at_clone(&p->clone[i], &l, p);
 	p->half = p->incoming && is_half(r, p);
 }
 
@@ -313,8 +330,12 @@ static void must_be_listed(const struct sim_part *p, const struct lists *l)
 		marks += p->mark[i].listed;
 	}
 	for (unsigned i = 0; i < p->clones; i++) {
-		if (has_listed_clone(l, p, p->clone[i].name) != p->clone[i].listed)
+		const struct lcpfs_clone_info *info = find_clone(l, p, p->clone[i].name);
+		if ((info != NULL) != p->clone[i].listed)
 			sim_fail("clone %s is %slisted", p->clone[i].name, p->clone[i].listed ? "not " : "");
+		if (info && info->volume_bytes != p->clone[i].blocks * BLOCK_SIZE)
+			sim_fail("clone %s has %" PRIu64 " bytes, not %" PRIu64 " blocks", info->name,
+				 info->volume_bytes, p->clone[i].blocks);
 		clones += p->clone[i].listed;
 	}
 	for (size_t i = 0; i < l->clones; i++)
@@ -382,6 +403,15 @@ static void must_be_durable(const struct sim_part *p, const struct sim_snap *bef
 	}
 }
 
+static bool has_label(const struct sim_part *p, unsigned label)
+{
+	for (unsigned i = 0; i < p->snaps; i++) {
+		if (p->snap[i].label == label || p->snap[i].was == label)
+			return true;
+	}
+	return false;
+}
+
 static void settle_lists(struct pool_run *r, struct sim_part *p)
 {
 	struct sim_snap snap[SNAPS_MAX], mark[MARKS_MAX];
@@ -402,10 +432,14 @@ static void settle_lists(struct pool_run *r, struct sim_part *p)
 	list_flushed(p->mark, &p->marks);
 	for (unsigned i = p->clones; i-- > 0;) {
 		p->clone[i].durable = true;
+		p->clone[i].was[0] = '\0';
+		p->clone[i].blocks_were = p->clone[i].blocks;
 		if (!p->clone[i].listed)
 			drop_clone(p, i);
 	}
-	if (ask(r, p, &l) && p->incoming && find_snap(&l, p->incoming->label)) {
+	/* Or was it there before the crash already? */
+	if (ask(r, p, &l) && p->incoming && !has_label(p, p->incoming->label) &&
+	    find_snap(&l, p->incoming->label)) {
 		take_received(r, p);
 		p->snap[p->snaps - 1].durable = true;
 		forget_incoming(p);
@@ -769,6 +803,37 @@ static void op_destroy_clone(struct pool_run *r, struct sim_part *p)
 		c->durable = durable;
 }
 
+static void op_rename_clone(struct pool_run *r, struct sim_part *p)
+{
+	struct sim_clone *c = any_clone(r, p);
+	if (!c || c->was[0])
+		return;
+	memcpy(c->was, c->name, sizeof(c->was));
+	snprintf(c->name, sizeof(c->name), "c%u", ++r->names % 100000);
+	enum outcome outcome =
+		came_to(r, ALLOC_ARMED(lcpfs_clone_rename(r->pool, c->was, c->name, false, &r->failure)), 0);
+	look(r, p);
+	if (outcome == DONE && (!c->listed || !c->was[0]))
+		sim_fail("clone %s was renamed and is not there", c->name);
+	if (outcome == DONE)
+		snaps_flushed(p);
+}
+
+static void op_grow_clone(struct pool_run *r, struct sim_part *p)
+{
+	struct sim_clone *c = any_clone(r, p);
+	if (!c || c->blocks_were != c->blocks)
+		return;
+	c->blocks += 1 + pool_random(r, 600);
+	enum outcome outcome = came_to(
+		r, ALLOC_ARMED(lcpfs_clone_grow(r->pool, c->name, c->blocks * BLOCK_SIZE, false, &r->failure)), 0);
+	look(r, p);
+	if (outcome == DONE && c->blocks == c->blocks_were)
+		sim_fail("clone %s was made longer and is not", c->name);
+	if (outcome == DONE)
+		snaps_flushed(p);
+}
+
 static void op_change_clone(struct pool_run *r, struct sim_part *p)
 {
 	struct sim_clone *c = any_clone(r, p);
@@ -783,6 +848,8 @@ static void op_promote(struct pool_run *r, struct sim_part *p)
 	struct sim_clone *c = any_clone(r, p);
 	char partition[LCPFS_NAME_MAX + 1];
 	if (!c)
+		return;
+	if (c->was[0] || c->blocks_were != c->blocks)
 		return;
 	bool others = !last || last->age != c->origin || is_mark_younger(p, last);
 	p->promoting = true;
@@ -819,15 +886,6 @@ static const uint32_t *find_base(const struct sim_part *p, const struct sim_snap
 		}
 	}
 	return NULL;
-}
-
-static bool has_label(const struct sim_part *p, unsigned label)
-{
-	for (unsigned i = 0; i < p->snaps; i++) {
-		if (p->snap[i].label == label || p->snap[i].was == label)
-			return true;
-	}
-	return false;
 }
 
 /* NULL: it could not be sent. */
@@ -941,9 +999,10 @@ void snaps_finish(struct pool_run *r, struct sim_part *p)
 void snaps_op(struct pool_run *r, struct sim_part *p)
 {
 	static void (*const ops[])(struct pool_run * r, struct sim_part * p) = {
-		op_take,          op_take,     op_take,  op_destroy,      op_hold,         op_rename,  op_mark,
-		op_unmark,        op_clone,    op_clone, op_change_clone, op_change_clone, op_promote, op_promote,
-		op_destroy_clone, op_rollback, op_send,  op_send,         op_send};
+		op_take,    op_take,    op_take,          op_destroy,      op_hold,         op_rename,
+		op_mark,    op_unmark,  op_clone,         op_clone,        op_change_clone, op_change_clone,
+		op_promote, op_promote, op_destroy_clone, op_rename_clone, op_grow_clone,   op_rollback,
+		op_send,    op_send,    op_send};
 	unsigned what = (unsigned)pool_random(r, ARRAY_LENGTH(ops));
 	if (r->options->verbose)
 		fprintf(stderr, "  snapshots: %u, %s\n", what, p->name);

@@ -29,7 +29,8 @@ struct sim_snap {
 };
 
 struct sim_clone {
-	char name[8];
+	char name[8], was[8];         /* was: what it may be called after a crash, or "" */
+	uint64_t blocks, blocks_were; /* how long it is, likewise */
 	unsigned origin; /* the snapshot's age */
 	struct model model;
 	bool listed, durable;

@@ -320,6 +320,62 @@ static void a_clone_takes_the_place(void **state)
 	fixture_done(&f);
 }
 
+/* A clone gets another name and a longer volume, and is then as long as a volume that was made longer. */
+static void a_clone_is_renamed_and_gets_longer(void **state)
+{
+	struct lcpfs_partition_change change = {.volume_bytes = 24 * MB, .thin = true};
+	struct lcpfs_partition_info info;
+	struct lcpfs_partition *p;
+	uint8_t block[BLOCK_SIZE] = {7};
+	struct fixture f;
+	(void)state;
+	new_pool(&f);
+	assert_int_equal(make_clone(&f, "a@one", "c"), 0);
+	assert_int_equal(fixture_write(&f, "c", 0, 50, 3), 0);
+	assert_int_equal(take(&f, "c@own"), 0);
+	assert_int_equal(lcpfs_partition_open(f.pool, "c", &p, &f.failure), 0);
+	assert_int_equal(lcpfs_clone_rename(f.pool, "c", "d", false, &f.failure), -LCPFS_E_BUSY);
+	assert_int_equal(lcpfs_clone_grow(f.pool, "c", 24 * MB - 1, false, &f.failure), 0);
+	assert_int_equal(lcpfs_volume_bytes(p), 16 * MB);
+	lcpfs_partition_close(p);
+	assert_int_equal(lcpfs_clone_rename(f.pool, "c", "b", false, &f.failure), -LCPFS_E_EXISTS);
+	assert_int_equal(lcpfs_clone_rename(f.pool, "c", "-", false, &f.failure), -LCPFS_E_INVALID);
+	assert_int_equal(lcpfs_clone_rename(f.pool, "b", "d", false, &f.failure), -LCPFS_E_INVALID);
+	assert_int_equal(lcpfs_clone_rename(f.pool, "x", "d", false, &f.failure), -LCPFS_E_NOT_FOUND);
+	assert_int_equal(lcpfs_clone_rename(f.pool, "c", "d", true, &f.failure), 0);
+	assert_int_equal(lcpfs_clone_rename(f.pool, "c", "d", false, &f.failure), 0);
+	assert_int_equal(lcpfs_clone_grow(f.pool, "d", 8 * MB, false, &f.failure), -LCPFS_E_INVALID);
+	assert_int_equal(lcpfs_clone_grow(f.pool, "d", UINT64_MAX, false, &f.failure), -LCPFS_E_RANGE);
+	for (int round = 0; round < 2; round++) {
+		assert_string_equal(names(&f), "d of a@one");
+		fixture_expect(&f, "d", 0, 50, 3);
+		fixture_expect(&f, "d@own", 0, 50, 3);
+		assert_int_equal(lcpfs_partition_open(f.pool, "d", &p, &f.failure), 0);
+		assert_int_equal(lcpfs_volume_bytes(p), 24 * MB);
+		if (!round) /* the tree gets a further level */
+			assert_int_equal(
+				lcpfs_volume_write(p, 24 * MB - BLOCK_SIZE, block, BLOCK_SIZE, false, &f.failure),
+				0);
+		block[0] = 0;
+		assert_int_equal(lcpfs_volume_read(p, 24 * MB - BLOCK_SIZE, block, BLOCK_SIZE, &f.failure), 0);
+		assert_int_equal(block[0], 7);
+		lcpfs_partition_close(p);
+		reopen(&f);
+	}
+	assert_int_equal(lcpfs_snapshot_rollback(f.pool, "d@own", NULL, &f.failure), 0);
+	assert_int_equal(lcpfs_partition_open(f.pool, "d", &p, &f.failure), 0);
+	assert_int_equal(lcpfs_volume_read(p, 24 * MB - BLOCK_SIZE, block, BLOCK_SIZE, &f.failure), 0);
+	assert_int_equal(block[0], 0);
+	lcpfs_partition_close(p);
+	assert_int_equal(lcpfs_snapshot_destroy(f.pool, (const char *[]){"d@own"}, 1, NULL, &f.failure), 0);
+	assert_int_equal(promote(&f, "d"), -LCPFS_E_RANGE);
+	assert_int_equal(lcpfs_partition_set(f.pool, "a", &change, NULL, NULL, &info, &f.failure), 0);
+	assert_int_equal(promote(&f, "d"), 0);
+	fixture_expect(&f, "d", 0, 50, 3);
+	reopen(&f);
+	fixture_done(&f);
+}
+
 /* What a power cut, or a fault, left of it: the content by its names is always the same. */
 static void must_be_whole(struct fixture *f, bool *promoted)
 {
@@ -467,7 +523,7 @@ struct names {
 	uint8_t clone_value, partition_value;
 };
 
-enum { DESTROY, RENAME, PROMOTE, FOLLOWERS };
+enum { DESTROY, RENAME, RENAME_CLONE, PROMOTE, FOLLOWERS };
 
 /* False: it failed, and may have been done or not. */
 static bool follow(struct fixture *f, unsigned what, struct names *n)
@@ -480,11 +536,14 @@ static bool follow(struct fixture *f, unsigned what, struct names *n)
 	int error = what == DESTROY ? destroy(f, n->clone)
 		    : what == RENAME
 			    ? lcpfs_partition_set(f->pool, n->partition, &change, NULL, NULL, &info, &f->failure)
-			    : promote(f, n->clone);
+		    : what == RENAME_CLONE ? lcpfs_clone_rename(f->pool, n->clone, "new", false, &f->failure)
+					   : promote(f, n->clone);
 	if (what == DESTROY)
 		n->clone = NULL;
 	else if (what == RENAME)
 		n->partition = "new";
+	else if (what == RENAME_CLONE)
+		n->clone = "new";
 	else
 		*n = (struct names){n->partition, n->clone, n->partition_value, n->clone_value};
 	return !error;
@@ -555,6 +614,7 @@ int main(void)
 		cmocka_unit_test(a_schedule_leaves_what_is_cloned),
 		cmocka_unit_test(two_want_one_name),
 		cmocka_unit_test(a_clone_takes_the_place),
+		cmocka_unit_test(a_clone_is_renamed_and_gets_longer),
 		cmocka_unit_test(a_cut_amid_promoting_leaves_it_done_or_not),
 		cmocka_unit_test(a_cut_amid_making_or_destroying_leaves_it_done_or_not),
 		cmocka_unit_test(a_fault_amid_promoting_leaves_it_done_or_not),
