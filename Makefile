@@ -7,12 +7,13 @@ MESON_FLAGS =
 TESTS =
 MUTANTS =
 BENCH =
+EVIDENCE =
 MINUTES = 60
 # These warnings end gcc 12 where it does not optimize. The default build has them.
 GCC12_CRASHES = -Dc_args='-Wno-format-overflow -Wno-format-truncation'
 SANITIZED = --buildtype=debugoptimized -Db_lundef=false -Daudit=true
 
-.PHONY: all help test mutants demo soak fuzz bench bench-real bench-snapshots coverage
+.PHONY: all help test mutants demo soak fuzz bench bench-real bench-snapshots evidence coverage
 .PHONY: test-asan test-tsan install uninstall clean
 
 all: ## build the CLI (build/lcpfs) and the library; installs what README's five minutes take
@@ -60,6 +61,11 @@ bench-snapshots: ## count what snapshots cost on the device, beside qcow2's and 
 	@tools/install-deps.sh bench
 	@$(MAKE) --no-print-directory all
 	@bench/snapshots.py $(BUILD)
+
+evidence: ## PostgreSQL, a log, small files and an archive on moving boundaries; half an hour. EVIDENCE=--resume
+	@tools/install-deps.sh evidence
+	@$(MAKE) --no-print-directory all
+	@bench/evidence.py $(BUILD) $(EVIDENCE)
 
 coverage: ## which lines the tests reach: build-coverage/coverage.html
 	@tools/install-deps.sh coverage

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Installs what is missing from Debian's packages, and says so first. Silent when everything is there.
-# usage: tools/install-deps.sh build|use|test|demo|bench|fuzz|coverage [--list]
+# usage: tools/install-deps.sh build|use|test|demo|bench|evidence|fuzz|coverage [--list]
 set -eu
 
 build='gcc libc6-dev meson ninja-build pkg-config liburing-dev libxxhash-dev libblkid-dev
@@ -19,10 +19,11 @@ use) packages="$build libnbd-bin fio fuse3 mount e2fsprogs" ;; # what README's f
 test) packages="$build $clients $testing $filesystems" ;;
 demo) packages="$build $clients gnuplot-nox" ;;
 bench) packages="$build $clients gnuplot-nox $filesystems $peers" ;;
+evidence) packages="$build $clients $filesystems gnuplot-nox postgresql" ;;
 fuzz) packages="$build clang llvm libclang-rt-14-dev" ;;
 coverage) packages="$build $clients $testing gcovr" ;;
 *)
-	echo "usage: $0 build|use|test|demo|bench|fuzz|coverage [--list]" >&2
+	echo "usage: $0 build|use|test|demo|bench|evidence|fuzz|coverage [--list]" >&2
 	exit 2
 	;;
 esac
