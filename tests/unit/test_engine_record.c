@@ -748,6 +748,84 @@ static void a_restart_midway_ends_where_an_uninterrupted_run_ends(void **state)
 	world_done(&b);
 }
 
+/* An hour of a pool whose contents turn over once in two weeks. */
+static void slow_hour(struct world *w, bool is_busy)
+{
+	w->now_us += UINT64_C(3600) * 1000000;
+	for (size_t i = 0; i < w->count; i++) {
+		if (is_busy)
+			world_live(w, i, 3600);
+		assert_int_equal(lcpfs_engine_update(w->engine, w->id[i], w->now_us, &w->counters[i]), 0);
+	}
+	assert_int_equal(lcpfs_engine_step(w->engine, w->now_us, world_move, w, NULL), 0);
+}
+
+static void slow_pool(struct world *w)
+{
+	world_init(w, 42216, LCPFS_ENGINE_ON, 20);
+	world_add(w, 10200, (struct load){.live = 10000, .writes_s = 0.1, .copies = 1, .noise = 0.05});
+	world_add(w, 32000, (struct load){.live = 20000, .writes_s = 0.0125, .copies = 1, .noise = 0.05});
+}
+
+static void restart(struct world *w)
+{
+	static uint8_t bytes[65536];
+	struct world fresh;
+	size_t length = lcpfs_engine_save(w->engine, bytes, sizeof(bytes));
+	assert_true(length <= sizeof(bytes));
+	slow_pool(&fresh);
+	assert_int_equal(lcpfs_engine_resized(fresh.engine, 2, 0, w->size[1], LCPFS_ENGINE_BY_HAND), 0);
+	assert_int_equal(lcpfs_engine_resized(fresh.engine, 1, 0, w->size[0], LCPFS_ENGINE_BY_HAND), 0);
+	assert_int_equal(lcpfs_engine_load(fresh.engine, bytes, length), 0);
+	lcpfs_engine_destroy(w->engine);
+	w->engine = fresh.engine;
+}
+
+/* The first partition's size after so many weeks; restarted every so many hours; idle for a month meanwhile. */
+static double slow_weeks(int weeks, int restart_hours, bool is_idle)
+{
+	struct world w;
+	slow_pool(&w);
+	for (int hour = 0; hour < weeks * 7 * 24; hour++) {
+		slow_hour(&w, true);
+		if (restart_hours && hour % restart_hours == restart_hours - 1)
+			restart(&w);
+		for (int i = 0; hour == 12 * 24 && is_idle && i < 31 * 24; i++)
+			slow_hour(&w, false);
+	}
+	double size = (double)w.size[0];
+	world_done(&w);
+	return size;
+}
+
+/* A verdict that is under way when it is stopped is lost, so it needs more weeks: but it gets there. */
+static void weeks_of_restarts_and_a_month_of_idling_end_at_the_same_sizes(void **state)
+{
+	double there = slow_weeks(3, 0, false);
+	(void)state;
+	assert_true(there > 17000);
+	assert_true(fabs(slow_weeks(3, 0, true) - there) <= 0.02 * there);
+	assert_true(fabs(slow_weeks(5, 60, true) - there) <= 0.05 * there);
+	assert_true(fabs(slow_weeks(9, 24, false) - there) <= 0.05 * there);
+}
+
+/* What it waits for is told in hours. */
+static void a_slow_pool_says_how_many_hours_it_waits(void **state)
+{
+	struct lcpfs_engine_decision d;
+	struct world w;
+	bool is_said = false;
+	(void)state;
+	slow_pool(&w);
+	for (int hour = 0; hour < 7 * 24; hour++) {
+		slow_hour(&w, true);
+		assert_int_equal(lcpfs_engine_explain(w.engine, 0, &d), 0);
+		is_said |= strstr(d.sentence, "fill its space once, about ") && strstr(d.sentence, " h more");
+	}
+	assert_true(is_said);
+	world_done(&w);
+}
+
 /* What was given on trial is watched on after a restart, and goes back. */
 static void a_trial_survives_a_restart(void **state)
 {
@@ -840,6 +918,8 @@ int main(void)
 		cmocka_unit_test(every_answer_has_words_and_a_name),
 		cmocka_unit_test(what_was_learned_survives_a_restart),
 		cmocka_unit_test(a_restart_midway_ends_where_an_uninterrupted_run_ends),
+		cmocka_unit_test(weeks_of_restarts_and_a_month_of_idling_end_at_the_same_sizes),
+		cmocka_unit_test(a_slow_pool_says_how_many_hours_it_waits),
 		cmocka_unit_test(a_trial_survives_a_restart),
 		cmocka_unit_test(that_nobody_can_be_called_back_holds),
 		cmocka_unit_test(a_full_engine_fits_its_room),
