@@ -27,8 +27,6 @@ int checkpoint_settle_trees(struct store *s, uint32_t kept) MUST_CHECK;
 
 /* All with the lock. */
 bool checkpoint_due(const struct store *s);
-/* A metaslab of the table holds few live pages: with nothing else to be gained, a step makes it EMPTY. */
-bool checkpoint_wasteful(const struct store *s);
 bool checkpoint_urgent(const struct store *s); /* too much of the cache waits for one */
 uint64_t checkpoint_redo(const struct store *s); /* where roll-forward would begin with the root that is in memory */
 bool checkpoint_pending(const struct store *s);  /* a step would move the redo point on */

@@ -20,6 +20,7 @@
 #include "store/checkpoint.h"
 #include "store/clean.h"
 #include "store/log.h"
+#include "store/pages.h"
 #include "store/room.h"
 #include "store/snap.h"
 #include "store/table.h"
@@ -57,7 +58,7 @@ static enum plan_unit choose(struct store *s, uint32_t *victim)
 		.step_pages = 2.0 * (s->table.dirty_count / (double)REGIONS + s->table.levels +
 				     (double)plan_list_pages(s->space.count)),
 		.urgent = checkpoint_urgent(s),
-		.pending = checkpoint_pending(s) || checkpoint_wasteful(s),
+		.pending = checkpoint_pending(s) || pages_wasteful(s),
 	};
 	return plan_next(&s->space, &state, victim);
 }

@@ -17,7 +17,7 @@
 #include "serve/parts.h"
 #include "tests/serve/world.h"
 
-enum { VOLUME_BYTES = 80000, SENT_MAX = 120 << 10, RAW = 200 };
+enum { VOLUME_BYTES = 80000, SENT_MAX = 48 << 10, RAW = 200 };
 
 struct input {
 	const uint8_t *at;
