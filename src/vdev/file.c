@@ -52,6 +52,7 @@ enum {
 	LOCK_PAUSE_NS = 50 * 1000 * 1000,
 	ZEROS_BYTES = 64 << 10,
 	ZEROS_AT_ONCE = 64,
+	RING_LEAST = 4,             /* reads from the system's cache: fewer cost less as system calls */
 	WRITE_OUT_BYTES = 64 << 10, /* a write of so much is on its way to the device at once */
 };
 
@@ -129,7 +130,8 @@ static void file_submit(struct vdev *vdev, struct vdev_io *ios, unsigned count)
 {
 	struct file *file = (struct file *)vdev;
 	if (count && ios->no_wait) {
-		read_cached(file->fd, ios, count);
+		if (count < RING_LEAST || !file->rings || !uring_submit(file->rings, file->fd, ios, count))
+			read_cached(file->fd, ios, count);
 		return;
 	}
 	if (file->is_read_only && refuse_writes(ios, count))

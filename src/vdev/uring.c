@@ -135,6 +135,7 @@ static bool queue(struct ring *ring, int fd, struct vdev_io *io)
 		io_uring_prep_read(sqe, fd, io->buffer, length, io->offset);
 	else
 		io_uring_prep_write(sqe, fd, io->buffer, length, io->offset);
+	sqe->rw_flags = io->no_wait ? RWF_NOWAIT : 0;
 	io_uring_sqe_set_data(sqe, io);
 	ring->queued++;
 	return true;
@@ -144,6 +145,8 @@ static void complete(struct uring_list *list, int fd, struct vdev_io *io, int tr
 {
 	if (transferred >= 0 && (size_t)transferred == io->length)
 		io->result = 0;
+	else if (io->no_wait)
+		io->result = -LCPFS_E_AGAIN;
 	else if (transferred >= 0)
 		list->plain(fd, io, (size_t)transferred);
 	else if (transferred == -EINTR || transferred == -EAGAIN)

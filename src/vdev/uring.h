@@ -13,7 +13,7 @@
 
 struct uring_list;
 
-/* Finishes an operation whose first `done` bytes are transferred, by plain system calls. */
+/* Finishes an operation that may wait, whose first `done` bytes are transferred, by plain system calls. */
 typedef void (*uring_plain)(int fd, struct vdev_io *io, size_t done);
 
 struct uring_list *uring_list_new(uring_plain plain); /* NULL when out of memory */

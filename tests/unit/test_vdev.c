@@ -327,6 +327,33 @@ static void what_was_fetched_is_in_the_systems_cache(void **state)
 	vdev_close(vdev);
 }
 
+/* Also where it goes to a ring. */
+static void a_batch_that_must_not_wait_reads_what_is_cached(void **state)
+{
+	enum { COUNT = 8 };
+	struct place *place = *state;
+	for (unsigned flags = 0; flags <= VDEV_OPEN_NO_URING; flags += VDEV_OPEN_NO_URING) {
+		struct vdev *vdev = open_file(place, VDEV_OPEN_CREATE | flags);
+		uint8_t *bytes = malloc(SIZE), found[COUNT][4096];
+		struct vdev_io ios[COUNT];
+		fill(bytes, SIZE, 6);
+		assert_int_equal(vdev_write(vdev, 0, bytes, SIZE), 0);
+		assert_int_equal(vdev_flush(vdev), 0);
+		for (unsigned i = 0; i < COUNT; i++)
+			ios[i] = (struct vdev_io){VDEV_READ,        1,   i * UINT64_C(262144), found[i],
+						  sizeof(found[i]), true};
+		assert_int_equal(vdev_submit(vdev, ios, COUNT), 0);
+		for (unsigned i = 0; i < COUNT; i++)
+			assert_memory_equal(found[i], bytes + ios[i].offset, sizeof(found[i]));
+		posix_fadvise(vdev_file_descriptor(vdev), 0, 0, POSIX_FADV_DONTNEED);
+		assert_int_equal(vdev_submit(vdev, ios, COUNT), -LCPFS_E_AGAIN);
+		assert_int_equal(ios[0].result, -LCPFS_E_AGAIN);
+		free(bytes);
+		vdev_close(vdev);
+		unlink(place->path);
+	}
+}
+
 static void a_file_cut_short_under_us_is_an_error(void **state)
 {
 	struct place *place = *state;
@@ -566,6 +593,7 @@ int main(void)
 		FILE_TEST(what_is_no_disk_is_refused),
 		FILE_TEST(read_only_refuses_changes),
 		FILE_TEST(what_is_prepared_was_written_once),
+		FILE_TEST(a_batch_that_must_not_wait_reads_what_is_cached),
 		FILE_TEST(what_was_fetched_is_in_the_systems_cache),
 		FILE_TEST(a_discard_punches_a_hole_and_keeps_the_size),
 		FILE_TEST(a_file_cut_short_under_us_is_an_error),
