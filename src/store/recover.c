@@ -383,8 +383,8 @@ static int settle_head(struct store *s, struct head *h, enum space_class class)
 {
 	struct metaslab *m = space_find(&s->space, h->metaslab);
 	bool other = m && m->live && (m->class == CLASS_TABLE) != (class == CLASS_TABLE);
-	if (!m || m->state == SPACE_OPEN || other ||
-	    m->live > (uint64_t)h->offset * BLOCK_SECTORS) /* it would write over what is live */
+	if (!m || m->state == SPACE_OPEN || other || m->last > s->log.seq || /* of a record that is none yet */
+	    m->live > (uint64_t)h->offset * BLOCK_SECTORS)                   /* it would write over what is live */
 		return -LCPFS_E_CORRUPT;
 	space_take_this(&s->space, h->metaslab, class, m->live ? m->born : s->counters.written_blocks);
 	return 0;

@@ -207,7 +207,8 @@ static void bed_make_lines(struct bed *bed)
 	CHECK(!store_checkpoint(store));
 	bed->slot = store->checkpoint.root_slot;
 	read_at(bed, bed->config.root_block[bed->slot][0], &bed->root);
-	CHECK(le32_get(bed->root.table.levels) == 2);
+	CHECK(le32_get(bed->root.space.levels) == 1 && le32_get(bed->root.table.levels) == 2);
+	read_at(bed, block_of_place(bed->root.space.top.place[0]), &bed->space);
 	bed->list = id_of(store, VOLUME_LIST, 0);
 	bed->id = id_of(store, VOLUME_HEAD, 10);
 	store_abandon(store);
@@ -1035,6 +1036,17 @@ static void list_copy_missing(struct bed *b)
 	change_volume_page(b, le64_get(b->root.volume[VOLUME_LIST].root), no_second_slot);
 }
 
+/* No record is behind the root: the next one would have the number that one there is said to have. */
+static void head_last(struct bed *b)
+{
+	unsigned at = 0;
+	while (!le32_get(b->space.space[at].live) || le32_get(b->space.space[at].metaslab) != head_metaslab(b, 0))
+		CHECK(++at < SPACE_SLOTS);
+	b->space.space[at].last = le64_of(le64_get(b->space.space[at].last) + (UINT64_C(1) << 40));
+	put_page(b, &b->root.space.top, &b->space);
+	seal(&b->root, FMT_ROOT);
+}
+
 static void of_none(struct fmt_snapshot *n)
 {
 	n->volume.origin = le64_of(77);
@@ -1507,6 +1519,7 @@ static const struct change changes[] = {
 	{"a bookmark of no volume", IN_LIST, CORRUPT, mark_of_none, QUIET},
 	{"a bookmark of a snapshot's snapshot", IN_LIST, CORRUPT, mark_of_a_snapshot, QUIET},
 	{"a bookmark of a clone that began later", IN_LIST, CORRUPT, mark_of_a_later_clone, QUIET},
+	{"a head where a record lies that is none yet", IN_LIST, CORRUPT, head_last, QUIET},
 	{"a clone of itself", IN_LIST, CORRUPT, clone_of_itself, QUIET},
 	{"a clone of nothing", IN_LIST, CORRUPT, clone_of_none, QUIET},
 	{"a clone of what is dying", IN_LIST, CORRUPT, clone_of_a_dying_one, QUIET},
