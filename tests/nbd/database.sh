@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# A database on ext4 on a volume: snapshots while it writes, and a clone of each is mounted. The file system recovers
-# as after a power cut, the database too, and each transaction that was acknowledged before the snapshot is there.
+# A database on ext4 on a volume: snapshots while it writes, and a clone of each is mounted. The file system and
+# the database recover as after a power cut, and what was acknowledged before the snapshot is there.
 . "$(dirname "$0")/../cli/lib.sh"
 . "$TESTS/nbd/lib.sh"
 POOL=$T/pool
@@ -9,8 +9,8 @@ needs mkfs.ext4 fsck.ext4
 /usr/bin/python3 -c 'import sqlite3' 2>/dev/null || skip "no sqlite3 for Python"
 
 cat >base.py <<'PYTHON'
-"""base.py write FOLDER ACKNOWLEDGED: one transaction after the other, until its input ends; the number of each that
-is durable goes to a file. base.py verify FOLDER LEAST MOST: is the database one that such a writer has left?"""
+"""base.py write FOLDER ACKNOWLEDGED: one transaction after the other, until its input ends; the number of each
+that is durable goes to a file. base.py verify FOLDER LEAST MOST: has such a writer left the database so?"""
 import hashlib
 import select
 import sqlite3
@@ -114,7 +114,8 @@ done
 await_more 10
 echo >&8
 wait "$writer" || fail "the database: $(cat base.log)"
-/usr/bin/python3 base.py verify mnt "$(acknowledged)" "$(acknowledged)" >verify.log 2>&1 || fail "$(tail -n 3 verify.log)"
+last=$(acknowledged)
+/usr/bin/python3 base.py verify mnt "$last" "$last" >verify.log 2>&1 || fail "$(tail -n 3 verify.log)"
 umount mnt
 fsck.ext4 -f -n "$OWN_LOOP" >fsck.log 2>&1 || fail "fsck: $(cat fsck.log)"
 loop_end "$OWN_LOOP"
