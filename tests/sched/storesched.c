@@ -48,6 +48,9 @@ struct clone {
 	bool failed, flushed; /* a write of it; flushed: all of them, and none failed */
 	bool to_go, gone;
 	uint32_t *wrote; /* by block: the version; 0: what the snapshot has */
+	/* A snapshot of it, taken between two times of writing: what it has, as `wrote`. */
+	uint32_t *own;
+	bool own_done, own_sure; /* taken; with all that was written before */
 };
 
 struct world {
@@ -599,16 +602,16 @@ static uint32_t clone_number(struct world *w)
 	return store_clone_find(w->store, "clone", &found) ? found.number : 0;
 }
 
-/* `sure`: it has what was written. */
-static void verify_clone_block(struct world *w, uint32_t number, uint32_t block, bool sure)
+/* Of the clone, or its snapshot; `sure`: it has what was written. */
+static void verify_cloned_block(struct world *w, uint32_t number, uint32_t block, const uint32_t *wrote, bool sure)
 {
 	const struct snap *n = &w->snap[0];
 	const struct block_history *h = &w->content.block[block];
-	const struct clone *c = &w->clone;
 	struct lcpfs_failure failure = {0};
 	uint8_t data[BLOCK_SIZE];
-	int error = store_volume_read(w->store, number, offset_of(w, block), data, BLOCK_SIZE, &failure);
-	bool own = c->wrote[block], found = false;
+	int error = (wrote == w->clone.own ? store_snapshot_read : store_volume_read)(
+		w->store, number, offset_of(w, block), data, BLOCK_SIZE, &failure);
+	bool own = wrote[block], found = false;
 	sched_counts->compared_blocks++;
 	if (error && !is_excused(w, error))
 		sched_fail("clone, block %" PRIu32 ": %s", block, failure.message);
@@ -617,8 +620,13 @@ static void verify_clone_block(struct world *w, uint32_t number, uint32_t block,
 	int64_t version = content_version(data, block);
 	for (uint32_t i = n->from[block]; i <= n->to[block] && !(own && sure); i++)
 		found |= version == (h->version ? h->version[i] : 0);
-	if (!found && !(own && version == c->wrote[block]))
+	if (!found && !(own && version == wrote[block]))
 		sched_fail("clone, block %" PRIu32 " reads as version %" PRId64, block, version);
+}
+
+static void verify_clone_block(struct world *w, uint32_t number, uint32_t block, bool sure)
+{
+	verify_cloned_block(w, number, block, w->clone.wrote, sure);
 }
 
 static void write_clone_block(struct world *w, uint32_t number, uint32_t block, uint32_t version)
@@ -634,17 +642,56 @@ static void write_clone_block(struct world *w, uint32_t number, uint32_t block, 
 	w->clone.failed |= error != 0;
 }
 
-static void write_clone(struct world *w, uint64_t *random)
+static void write_clone(struct world *w, uint64_t *random, uint32_t version)
 {
 	uint32_t number = clone_number(w);
 	for (unsigned i = 0; i < CLONE_WRITES && number && !is_over(w); i++) {
 		uint32_t block = (uint32_t)next_random(random, w->content.blocks);
-		write_clone_block(w, number, block, CLONE_VERSION + i);
+		write_clone_block(w, number, block, version + i);
 		verify_clone_block(w, number, i % 2 ? block : (uint32_t)next_random(random, w->content.blocks),
 				   !w->clone.failed && !is_over(w));
 	}
 	int error = is_over(w) ? -LCPFS_E_STOPPED : store_flush(w->store, NULL);
 	w->clone.flushed = !error && !w->clone.failed && !is_over(w);
+}
+
+static uint32_t own_number(struct world *w)
+{
+	struct store_snapshot found;
+	uint32_t clone = clone_number(w);
+	return clone && store_volume_snapshot_find(w->store, clone, "own", &found) ? found.number : 0;
+}
+
+/* A snapshot of the clone, beside all who write the volume; and the clone goes on. */
+static void snapshot_clone(struct world *w, uint64_t *random)
+{
+	struct clone *c = &w->clone;
+	size_t bytes = w->content.blocks * sizeof(*c->own);
+	c->own = malloc(bytes);
+	CHECK(c->own);
+	memcpy(c->own, c->wrote, bytes);
+	bool sure = !c->failed;
+	int error = store_volume_snapshot(w->store, clone_number(w), "own", 0, 0);
+	if (is_over(w))
+		return;
+	if (error && !is_excused(w, error))
+		sched_fail("snapshot of a clone: %s", lcpfs_error_sentence(error));
+	c->own_done = !error;
+	c->own_sure = c->own_done && sure;
+	write_clone(w, random, CLONE_VERSION + CLONE_WRITES);
+	uint32_t number = is_over(w) ? 0 : own_number(w);
+	for (unsigned k = 0; k < 8 && number && !is_over(w); k++)
+		verify_cloned_block(w, number, (uint32_t)next_random(random, w->content.blocks), c->own,
+				    c->own_sure && !is_over(w));
+}
+
+/* It goes before its clone does. */
+static void destroy_own(struct world *w)
+{
+	uint32_t clone = clone_number(w);
+	int error = own_number(w) ? store_volume_snapshot_destroy_soon(w->store, clone, "own") : 0;
+	if (!is_over(w) && error && (is_refusal(w, error) || !is_excused(w, error)))
+		sched_fail("destroying a snapshot of a clone: %s", lcpfs_error_sentence(error));
 }
 
 static void run_clone(struct world *w, uint64_t *random)
@@ -660,10 +707,15 @@ static void run_clone(struct world *w, uint64_t *random)
 		sched_fail("clone: %s", lcpfs_error_sentence(error));
 	c->done = !error;
 	if (c->done)
-		write_clone(w, random);
+		write_clone(w, random, CLONE_VERSION);
+	if (c->done && !is_over(w) && next_random(random, 2))
+		snapshot_clone(w, random);
 	if (!c->done || is_over(w) || next_random(random, 3))
 		return;
 	c->to_go = true;
+	destroy_own(w);
+	if (is_over(w))
+		return;
 	error = store_clone_destroy(w->store, "clone");
 	if (!is_over(w) && error && (is_refusal(w, error) || !is_excused(w, error)))
 		sched_fail("destroying a clone: %s", lcpfs_error_sentence(error));
@@ -673,7 +725,11 @@ static void run_clone(struct world *w, uint64_t *random)
 static void compare_clone(struct world *w)
 {
 	struct clone *c = &w->clone;
-	uint32_t number = c->began ? clone_number(w) : 0;
+	uint32_t number = c->began ? clone_number(w) : 0, own = c->own && number ? own_number(w) : 0;
+	if (c->own_done && !c->to_go && !own)
+		sched_fail("the clone's snapshot is not there");
+	for (uint32_t b = 0; own && b < w->content.blocks; b++)
+		verify_cloned_block(w, own, b, c->own, c->own_sure);
 	if (c->done && !c->to_go && !number)
 		sched_fail("the clone is not there");
 	if (c->gone && number)
@@ -681,6 +737,7 @@ static void compare_clone(struct world *w)
 	for (uint32_t b = 0; number && b < w->content.blocks; b++)
 		verify_clone_block(w, number, b, c->flushed);
 	free(c->wrote);
+	free(c->own);
 	*c = (struct clone){.began = false};
 }
 
