@@ -92,8 +92,8 @@ static int checkpoint_unit(struct store *s)
 	return error == -LCPFS_E_NOSPC ? checkpoint_step(s, reserve.table) : error;
 }
 
-/* The metaslab that is best cleaned; NOSPC if there is none. */
-static int clean_best(struct store *s)
+/* The metaslab that is best cleaned. false: there is none. */
+static bool clean_best(struct store *s, int *error)
 {
 	store_lock(s);
 	struct metaslab *m = space_victim(&s->space, s->counters.written_blocks);
@@ -101,7 +101,9 @@ static int clean_best(struct store *s)
 	if (m)
 		space_pin(&s->space, victim);
 	store_unlock(s);
-	return m ? clean_unit(s, victim) : -LCPFS_E_NOSPC;
+	if (m)
+		*error = clean_unit(s, victim);
+	return m;
 }
 
 /* Where there is no room for pages of trees, cleaning makes some. */
@@ -112,23 +114,15 @@ int work_checkpoint(struct store *s)
 	for (uint32_t tries = 0; more && !error; tries++) {
 		store_lock(s);
 		back_least(s);
+		uint32_t tries_max = FAILED_UNITS * s->space.count;
 		store_unlock(s);
 		error = checkpoint_unit(s);
-		store_lock(s);
-		struct metaslab *victim = error == -LCPFS_E_NOSPC && tries < FAILED_UNITS * s->space.count
-						  ? space_victim(&s->space, s->counters.written_blocks)
-						  : NULL;
-		uint32_t index = victim ? victim->index : SPACE_NONE;
-		if (victim)
-			space_pin(&s->space, index);
-		more = checkpoint_pending(s);
-		store_unlock(s);
-		if (index == SPACE_NONE)
-			continue;
-		error = clean_unit(s, index);
-		if (!error || error == -LCPFS_E_NOSPC)
+		bool cleaned = error == -LCPFS_E_NOSPC && tries < tries_max && clean_best(s, &error);
+		if (cleaned && (!error || error == -LCPFS_E_NOSPC))
 			error = flush_unit(s);
-		more = true;
+		store_lock(s);
+		more = cleaned || checkpoint_pending(s);
+		store_unlock(s);
 	}
 	return error;
 }
@@ -148,7 +142,7 @@ int work_unit(struct store *s)
 	if (unit == UNIT_CHECKPOINT || error == -LCPFS_E_NOSPC)
 		error = checkpoint_unit(s);
 	if (unit == UNIT_CHECKPOINT && error == -LCPFS_E_NOSPC)
-		error = clean_best(s);
+		(void)clean_best(s, &error);
 	return error ? error : unit != UNIT_NONE;
 }
 
