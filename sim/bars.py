@@ -125,6 +125,9 @@ def scenarios(trace, recorded, sizes):
 	yield Scenario("daily rhythm", sizes.two(0.8, 0.5, 0.2, swing, turns=TURN * TURNS), better=("static",),
 		oracle=None, check=rhythm)
 	yield Scenario("over in seconds", sizes.two(0.8, 0.2, 0.2, f"--rate {FAST_RATE}"), 1.05, 1.10)
+	# who gives is never measured; in two turnovers of the pool it has to be over
+	idle = [("db", 0.25, 1), ("archive", 0.75, 0.001)]
+	yield Scenario("an idle archive has it all", sizes.load(0.4, idle, 2.1), wa=1.10)
 	logs = " ".join(f"--partition log{i}:live=128M,writes=1,pattern=sequential" for i in range(11))
 	# the last fifth of this, that is after five turnovers of the pool
 	yield Scenario("one of a dozen pays", shlex.split(f"--pool 1900M --writes {1900 * 6.25:g}M {logs} "

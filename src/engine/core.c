@@ -351,15 +351,25 @@ void engine_core_free_side(const struct engine_core *core, struct lcpfs_engine_s
 	side->measured = true;
 }
 
+/* Its log goes round while the pool turns over, by what it wrote and copied in the last turnover; or who knows. */
+static bool goes_round(const struct engine_core *core, const struct engine_partition *p)
+{
+	return !engine_core_turned_over(core, p->seen_work) ||
+	       ENGINE_AHEAD * p->demand.memory[0].user * (1 + p->side.cleaning_cost) >= (double)p->size;
+}
+
 /*
  * It gives nothing before what its last change of size did to it has been measured. But a partition that hardly
- * writes must not hold up all others: not longer than the pool takes to turn over once.
+ * writes must not hold up all others: not longer than the pool takes to turn over once, and not at all where
+ * nothing will have been measured by then. What is given on trial is waited for.
  */
 bool engine_core_held(const struct engine_core *core, const struct engine_partition *p)
 {
+	bool on_trial = p->trial.blocks && !p->trial.passed;
 	if (p->awaited && !engine_judge_overdue(core, p))
 		return true;
-	return !p->side.measured && !engine_core_turned_over(core, p->changed_work);
+	return !p->side.measured && !engine_core_turned_over(core, p->changed_work) &&
+	       (on_trial || goes_round(core, p));
 }
 
 /* What comes before the effect of the last move has arrived is measured with it. */
@@ -530,6 +540,7 @@ int engine_core_update(struct engine_core *core, uint32_t id, const struct lcpfs
 		engine_trial_add(core, p, &batch, (double)(core->now_us - p->last_us) / 1e6);
 		add_measurement(core, p, &batch);
 	}
+	p->seen_work = p->seen ? p->seen_work : core->work;
 	p->seen = true;
 	p->last = now;
 	p->last_us = core->now_us;

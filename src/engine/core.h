@@ -65,6 +65,7 @@ struct engine_partition {
 	bool seen; /* `last` is a baseline */
 	struct lcpfs_engine_counters last;
 	uint64_t last_us;
+	double seen_work; /* of the pool, when it was seen first */
 	double pool_work_seen;
 
 	struct engine_demand demand;

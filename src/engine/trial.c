@@ -3,10 +3,11 @@
  * How little is enough for a partition that copies far less than the formula says? What makes it so (overwritten
  * in order, in a circle, all of it soon dead) usually holds down to some size and not below, and no curve through
  * what was measured above that size shows where. So it is found by trying: such a partition gives one step, is
- * measured without it before it gives more, then as much again as it has given without harm. And it is watched:
- * as soon as the blocks copied since, beyond what was expected and what the receiver saves, are as many as giving
- * back costs, it gets back what it gave. So a trial that goes wrong costs about twice that (what online algorithms
- * know as ski rental: Karlin, Manasse, Rudolph, Sleator, Competitive snoopy caching, 1988).
+ * measured without it before it gives more, then as much again as it has given without harm. Down to the least
+ * size that it has been measured at, nothing has to be found: it may go there at once. And it is watched: as soon
+ * as the blocks copied since, beyond what was expected and what the receiver saves, are as many as giving back
+ * costs, it gets back what it gave. So a trial that goes wrong costs about twice that (what online algorithms know
+ * as ski rental: Karlin, Manasse, Rudolph, Sleator, Competitive snoopy caching, 1988).
  */
 #include <float.h>
 #include <math.h>
@@ -21,13 +22,23 @@ static double quantile(const struct engine_core *core)
 	return engine_t_quantile(core->options.significance, ENGINE_CERTAIN);
 }
 
+/* How far it is above the least size that its curve has a point of: but not where it went over its cliff. */
+static double measured_above(const struct engine_partition *p)
+{
+	double least = (double)p->size;
+	for (int i = 0; i < p->curve.count; i++)
+		least = fmin(least, (1 + (double)p->curve.points[i].spare) * (double)p->live);
+	return (double)p->size - fmax(least, (double)p->hurt.size);
+}
+
 uint64_t engine_trial_limit(const struct engine_core *core, const struct engine_partition *p,
 			    const struct lcpfs_engine_side *side)
 {
 	double off = log(side->cleaning_cost / side->uniform_copies);
 	if (!(off < -quantile(core) * hypot(LEVEL_ERROR, side->cleaning_error)))
 		return core->options.pool_blocks;
-	return (uint64_t)fmin(p->proven_blocks, (double)core->options.pool_blocks) + core->options.step_blocks;
+	double tried = fmax(p->proven_blocks + (double)core->options.step_blocks, measured_above(p));
+	return (uint64_t)fmin(tried, (double)core->options.pool_blocks);
 }
 
 uint64_t engine_barrier_floor(const struct engine_core *core, const struct engine_barrier *barrier)

@@ -287,6 +287,21 @@ static void what_has_to_go_back_stays_wanted(void **state)
 	world_done(&w);
 }
 
+/* One that hardly writes would not have been measured for many turnovers of the pool: it is not waited for. */
+static void who_hardly_writes_gives_on(void **state)
+{
+	struct world w;
+	(void)state;
+	world_init(&w, 100000, LCPFS_ENGINE_OBSERVE, 79);
+	world_add(&w, 9800, (struct load){.live = 9000, .writes_s = 300, .copies = 1, .noise = 0.02});
+	world_add(&w, 90136, (struct load){.live = 9000, .reads_s = 1, .copies = 1, .noise = 0.02});
+	world_run(&w, 400);
+	lcpfs_engine_set_mode(w.engine, LCPFS_ENGINE_ON);
+	world_run(&w, 200);
+	assert_true(w.size[0] > 26000); /* three turnovers of the pool: a move at each would be at 16456 */
+	world_done(&w);
+}
+
 /* A log that is written no more will not go round again: it is not waited for. */
 static void a_giver_that_falls_silent_gives_on(void **state)
 {
@@ -801,6 +816,7 @@ int main(void)
 		cmocka_unit_test(a_cliff_that_comes_later_is_seen_at_once),
 		cmocka_unit_test(a_dear_move_is_no_credit_to_its_trial),
 		cmocka_unit_test(what_has_to_go_back_stays_wanted),
+		cmocka_unit_test(who_hardly_writes_gives_on),
 		cmocka_unit_test(a_giver_that_falls_silent_gives_on),
 		cmocka_unit_test(a_load_that_swings_too_fast_is_not_followed),
 		cmocka_unit_test(a_move_that_costs_too_much_is_cut_short),

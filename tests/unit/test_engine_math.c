@@ -533,6 +533,27 @@ static void a_curve_through_one_exact_point_is_finite(void **state)
 	}
 }
 
+/* Copying far less than the formula says, it gives by little and little: but down to where it has been measured.
+ */
+static void what_was_measured_is_not_felt_for_again(void **state)
+{
+	struct engine_core core = {.options = {.pool_blocks = 100000, .step_blocks = 64, .significance = 0.05}};
+	struct engine_partition p = {.size = 22000, .live = 9000, .proven_blocks = 128};
+	struct lcpfs_engine_side side = {.cleaning_cost = 1e-5, .uniform_copies = 0.1, .cleaning_error = 0.5};
+	(void)state;
+	assert_int_equal(engine_trial_limit(&core, &p, &side), 192);
+	p.curve.points[p.curve.count++].spare = 1;    /* 18000 */
+	p.curve.points[p.curve.count++].spare = 0.5F; /* 13500 */
+	p.curve.points[p.curve.count++].spare = 2;    /* 27000 */
+	assert_int_equal(engine_trial_limit(&core, &p, &side), 8500);
+	p.hurt.size = 20000; /* where it went over its cliff it is as if it had never been there */
+	assert_int_equal(engine_trial_limit(&core, &p, &side), 2000);
+	p.hurt.size = 30000;
+	assert_int_equal(engine_trial_limit(&core, &p, &side), 192);
+	side.cleaning_cost = 0.1;
+	assert_int_equal(engine_trial_limit(&core, &p, &side), 100000);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -562,6 +583,7 @@ int main(void)
 		cmocka_unit_test(a_barrier_stands_as_long_after_a_restart),
 		cmocka_unit_test(a_curve_through_one_exact_point_is_finite),
 		cmocka_unit_test(demand_forgets_with_the_pools_turnover),
+		cmocka_unit_test(what_was_measured_is_not_felt_for_again),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -444,6 +444,8 @@ struct crowd {
 	double gain[WORLD_MAX], loss[WORLD_MAX]; /* of ε, by one step */
 	uint64_t awaited[WORLD_MAX]; /* sequence of the move whose effect it waits for; 0: none */
 	double since[WORLD_MAX], awaited_since[WORLD_MAX]; /* the pool's work when its size changed, and then */
+	bool on_trial[WORLD_MAX];  /* what it gave last, while it has not been measured without it */
+	double written[WORLD_MAX]; /* by its users in about the last turnover of the pool */
 	double base; /* work before the first update: it counts from there */
 	double before; /* work a second ago: what waits for work was looked at since then */
 	unsigned chosen;
@@ -486,14 +488,22 @@ static bool can_get(const struct crowd *c, size_t i)
 	return !c->awaited[i] && s->measured && c->gain[i] > 0 && s->size_blocks + STEP <= s->ceiling_blocks;
 }
 
+/* It will not have been measured within three turnovers. A tenth off, since work is counted within a round. */
+static bool is_too_slow(const struct crowd *c, size_t i, double now, bool surely)
+{
+	double writes = 3 * c->written[i] * (1 + c->side[i].cleaning_cost) * (surely ? 1.1 : 0.9);
+	return now >= 60000 && !c->on_trial[i] && writes < (double)c->side[i].size_blocks;
+}
+
 /* By what work there was at that time. */
-static bool can_give(const struct crowd *c, size_t i, double now)
+static bool can_give(const struct crowd *c, size_t i, double now, bool surely)
 {
 	const struct lcpfs_engine_side *s = &c->side[i];
 	double pool = 60000;
 	if (c->awaited[i] && now - c->awaited_since[i] < pool)
 		return false;
-	return (s->measured || now - c->since[i] >= pool) && s->size_blocks >= s->floor_blocks + STEP;
+	return (s->measured || now - c->since[i] >= pool || is_too_slow(c, i, now, surely)) &&
+	       s->size_blocks >= s->floor_blocks + STEP;
 }
 
 static size_t index_of(const struct crowd *c, uint32_t id)
@@ -521,7 +531,7 @@ static void check_pair(struct crowd *c, const struct lcpfs_engine_decision *d)
 {
 	size_t to = index_of(c, d->to_id);
 	assert_true(d->joined_blocks ? can_get_more(c, to, c->before) : can_get(c, to));
-	assert_true(!d->from_id || can_give(c, index_of(c, d->from_id), work_of(c)));
+	assert_true(!d->from_id || can_give(c, index_of(c, d->from_id), work_of(c), false));
 	c->chosen += d->from_id != 0;
 }
 
@@ -535,7 +545,7 @@ static void check_choice(const struct crowd *c, const struct lcpfs_engine_decisi
 	assert_true(better < (d->action == LCPFS_ENGINE_MOVE ? 3 : 1));
 	assert_int_equal(!d->from_id, d->free_blocks >= d->reserve_blocks + STEP);
 	for (size_t i = 0; d->from_id && i < c->w.count; i++)
-		if (i != to && i != from && can_give(c, i, c->before))
+		if (i != to && i != from && can_give(c, i, c->before, true))
 			assert_true(c->loss[i] >= c->loss[from] * (1 - NEAR));
 }
 
@@ -573,6 +583,8 @@ static void note_move(struct crowd *c, const struct lcpfs_engine_decision *d)
 	double now = work_of(c);
 	size_t to = index_of(c, d->to_id), from = d->from_id ? index_of(c, d->from_id) : to;
 	c->since[to] = c->since[from] = now;
+	c->on_trial[to] = false;
+	c->on_trial[from] = d->from_id && d->from.give_blocks < 60000;
 	c->awaited[from] = 0;
 	c->awaited[to] = d->reason == LCPFS_ENGINE_GAIN || d->reason == LCPFS_ENGINE_EXPLORE ? d->sequence : 0;
 	c->awaited_since[to] = now;
@@ -598,9 +610,16 @@ static void crowd_init(struct crowd *c, uint64_t seed)
 
 static void crowd_second(struct crowd *c, struct lcpfs_engine_decision *d)
 {
+	uint64_t user[WORLD_MAX];
+	bool is_first = !c->w.now_us;
 	c->before = work_of(c);
+	for (size_t i = 0; i < c->w.count; i++)
+		user[i] = c->w.counters[i].user_blocks;
 	world_second(&c->w);
-	c->base = c->w.now_us == 1000000 ? work_of(c) : c->base;
+	c->base = is_first ? c->base + work_of(c) : c->base;
+	for (size_t i = 0; i < c->w.count && !is_first; i++)
+		c->written[i] = c->written[i] * exp((c->before - work_of(c)) / 60000) +
+				(double)(c->w.counters[i].user_blocks - user[i]);
 	look_at_all(c);
 	assert_int_equal(lcpfs_engine_step(c->w.engine, c->w.now_us, world_move, &c->w, d), 0);
 	forget_judged(c);
