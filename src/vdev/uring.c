@@ -195,7 +195,7 @@ static bool run(struct uring_list *list, struct ring *ring, int fd, struct vdev_
 		if (!submit_and_wait(ring)) {
 			/* Taken in order, so those that the kernel left are the last ones queued. */
 			for (next -= ring->queued; next < count; next++)
-				list->plain(fd, &ios[next], 0);
+				complete(list, fd, &ios[next], -EAGAIN);
 			return false;
 		}
 		reap(list, ring, fd);

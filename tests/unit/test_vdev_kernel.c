@@ -308,6 +308,18 @@ static void what_is_left_of_a_gathered_write_is_done(void **state)
 	vdev_close(vdev);
 }
 
+/* What a ring leaves of reads that must not wait is left to others. */
+static void expect_nobody_to_wait(struct vdev *vdev)
+{
+	uint8_t bytes[PARTS][PIECE];
+	struct vdev_io ios[PARTS];
+	for (unsigned i = 0; i < PARTS; i++)
+		ios[i] = (struct vdev_io){VDEV_READ, 1, i * PIECE, bytes[i], PIECE, true};
+	assert_int_equal(vdev_submit(vdev, ios, PARTS), -LCPFS_E_AGAIN);
+	for (unsigned i = 0; i < PARTS; i++)
+		assert_int_equal(ios[i].result, -LCPFS_E_AGAIN);
+}
+
 static void what_is_left_by_a_ring_is_done(void **state)
 {
 	struct vdev *vdev = open_file(0);
@@ -317,6 +329,10 @@ static void what_is_left_by_a_ring_is_done(void **state)
 	kernel.halves = false;
 	kernel.ring_error = EBUSY;
 	expect_all_to_arrive(vdev);
+	expect_nobody_to_wait(vdev);
+	kernel.ring_error = 0;
+	kernel.halves = true;
+	expect_nobody_to_wait(vdev);
 	vdev_close(vdev);
 }
 
