@@ -40,11 +40,9 @@ UPWARD = {
 	"pool/history.c > txg.c",
 	"pool/txg.c > sample.c",
 	"pool/txg.c > map.c",
-	"pool/receive.c > send.c",
 	"pool/snapshot.c > clone.c",
 	"pool/snapshot.c > volume.c",
 	"pool/volume.c > clone.c",
-	"pool/clone.c > add.c",
 	"pool/move.c > keeper.c",
 	"pool/emergency.c > keeper.c",
 }

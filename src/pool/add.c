@@ -102,17 +102,6 @@ static int plan_of_space(const struct lcpfs_pool *pool, const struct lcpfs_parti
 	return part_check_volume(plan, failure);
 }
 
-int part_check_name(const struct lcpfs_pool *pool, const char *name, struct lcpfs_failure *failure)
-{
-	if (!part_name_is_valid(name))
-		return failure_set(failure, LCPFS_E_INVALID,
-				   "a partition's name is 1 to 63 of A-Z a-z 0-9 . _ - and "
-				   "does not start with . or -");
-	if (part_named(pool, name))
-		return failure_set(failure, LCPFS_E_EXISTS, "partition %s exists already", name);
-	return clone_refuse_name(pool, name, failure);
-}
-
 static int free_slot(const struct lcpfs_pool *pool, uint32_t *slot, struct lcpfs_failure *failure)
 {
 	for (*slot = 0; *slot < pool->layout.partition_slots; ++*slot) {

@@ -43,6 +43,17 @@ int clone_refuse_name(const struct lcpfs_pool *pool, const char *name, struct lc
 	return 0;
 }
 
+int part_check_name(const struct lcpfs_pool *pool, const char *name, struct lcpfs_failure *failure)
+{
+	if (!part_name_is_valid(name))
+		return failure_set(failure, LCPFS_E_INVALID,
+				   "a partition's name is 1 to 63 of A-Z a-z 0-9 . _ - and "
+				   "does not start with . or -");
+	if (part_named(pool, name))
+		return failure_set(failure, LCPFS_E_EXISTS, "partition %s exists already", name);
+	return clone_refuse_name(pool, name, failure);
+}
+
 /* -- lists: with the lock -- */
 
 unsigned clone_count(const struct part *part)

@@ -544,6 +544,20 @@ static void let_part(struct part *part)
 	pthread_mutex_unlock(&pool->lock);
 }
 
+void stream_describe(const struct stream_about *a, const struct stream_position *at, struct lcpfs_stream *stream)
+{
+	*stream = (struct lcpfs_stream){.guid = a->guid,
+					.from_guid = a->from,
+					.created_s = a->created_s,
+					.volume_bytes = a->volume_bytes,
+					.stream_bytes = at->bytes,
+					.data_bytes = at->data_bytes,
+					.hole_bytes = at->hole_bytes};
+	memcpy(stream->partition, a->partition, sizeof(a->partition));
+	memcpy(stream->snapshot, a->snapshot, sizeof(a->snapshot));
+	memcpy(stream->from, a->from_name, sizeof(a->from_name));
+}
+
 int lcpfs_snapshot_receive(struct lcpfs_pool *pool, const char *partition,
 			   const struct lcpfs_receive_options *options, struct lcpfs_stream *stream,
 			   struct lcpfs_failure *failure)
