@@ -43,6 +43,7 @@ RESTART = 0.02  # of the pool, or of ε: how far a restarted run may end from th
 RANDOM_LATENCY_US = 100  # mean of what --random-latency draws
 RECORDED_MIB = 300  # of the recorded database, without its log
 FAST_RATE = 125000  # operations/s: with copying, a gigabyte turns over in a second
+SLOW_RATE = 2000  # operations/s: the disk keeps up, however much is copied
 RANDOM_RATE = 1200  # operations/s of both partitions there
 TURN, TURNS = 16, 3  # the rhythm: as much data is written in a turn, in pool sizes; and turns
 SWAP, SWAP_TIME = 4, 3  # pool sizes written before the swap, and allowed after it
@@ -127,7 +128,7 @@ def scenarios(trace, recorded, sizes):
 	yield Scenario("over in seconds", sizes.two(0.8, 0.2, 0.2, f"--rate {FAST_RATE}"), 1.05, 1.10)
 	# who gives is never measured; in two turnovers of the pool it has to be over
 	idle = [("db", 0.25, 1), ("archive", 0.75, 0.001)]
-	yield Scenario("an idle archive has it all", sizes.load(0.4, idle, 2.1), wa=1.10)
+	yield Scenario("an idle archive has it all", sizes.load(0.4, idle, 2.1, f"--rate {SLOW_RATE}"), wa=1.10)
 	logs = " ".join(f"--partition log{i}:live=128M,writes=1,pattern=sequential" for i in range(11))
 	# the last fifth of this, that is after five turnovers of the pool
 	yield Scenario("one of a dozen pays", shlex.split(f"--pool 1900M --writes {1900 * 6.25:g}M {logs} "
