@@ -13,7 +13,7 @@ MINUTES = 60
 GCC12_CRASHES = -Dc_args='-Wno-format-overflow -Wno-format-truncation'
 SANITIZED = --buildtype=debugoptimized -Db_lundef=false -Daudit=true
 
-.PHONY: all help test mutants demo soak fuzz bench bench-real bench-snapshots evidence coverage
+.PHONY: all help test mutants demo soak fuzz bench bench-real bench-snapshots bench-snapshot-bars evidence coverage
 .PHONY: test-asan test-tsan install uninstall clean
 
 all: ## build the CLI (build/lcpfs) and the library; installs what README's five minutes take
@@ -61,6 +61,11 @@ bench-snapshots: ## count what snapshots cost on the device, beside qcow2's and 
 	@tools/install-deps.sh bench
 	@$(MAKE) --no-print-directory all
 	@bench/snapshots.py $(BUILD)
+
+bench-snapshot-bars: ## time what snapshots cost, each step beside its bar
+	@tools/install-deps.sh bench
+	@$(MAKE) --no-print-directory all
+	@bench/snapshot_bars.py $(BUILD)
 
 evidence: ## PostgreSQL, a log, small files and an archive on moving boundaries; half an hour. EVIDENCE=--resume
 	@tools/install-deps.sh evidence
