@@ -307,6 +307,9 @@ static void what_was_fetched_is_in_the_systems_cache(void **state)
 		for (uintptr_t i = 1; i <= COUNT; i++)
 			assert_true(fetches_begin(fetches, i * 8192, place_for + (i - 1) * 4096, 4096, (void *)i));
 		assert_false(fetches_begin(fetches, 0, found, 4096, found));
+		assert_true(fetches_submit(fetches));
+		assert_false(
+			fetches_begin(fetches, 0, found, 4096, found)); /* until it is told that some have ended */
 		await_fetches(fetches, COUNT);
 		for (uint64_t i = 1; i < COUNT; i++) {
 			assert_int_equal(read_cached(vdev, i * 8192, found), 0);
