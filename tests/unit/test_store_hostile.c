@@ -120,9 +120,9 @@ static uint64_t id_of(struct store *s, uint32_t volume, uint64_t address)
 	return l.id;
 }
 
-static uint64_t first_leaf_id(struct store *s)
+static uint64_t first_leaf_id(struct store *s, uint32_t volume)
 {
-	struct page_key key = tree_key(VOLUME_HEAD, 0, 0);
+	struct page_key key = tree_key(volume, 0, 0);
 	struct page *page;
 	store_lock(s);
 	CHECK(!tree_page(s, &key, &page) && page && page->id);
@@ -183,7 +183,7 @@ static void bed_make(struct bed *bed)
 	bed->id = id_of(store, VOLUME_HEAD, 0);
 	bed->far = id_of(store, VOLUME_HEAD, FAR);
 	bed->fresh = id_of(store, VOLUME_HEAD, 70);
-	bed->page = first_leaf_id(store);
+	bed->page = first_leaf_id(store, VOLUME_HEAD);
 	store_abandon(store);
 }
 
@@ -211,6 +211,8 @@ static void bed_make_lines(struct bed *bed)
 	read_at(bed, block_of_place(bed->root.space.top.place[0]), &bed->space);
 	bed->list = id_of(store, VOLUME_LIST, 0);
 	bed->id = id_of(store, VOLUME_HEAD, 10);
+	bed->far = id_of(store, VOLUME_HEAD, FAR);
+	bed->page = first_leaf_id(store, SNAPSHOT_OF_C);
 	store_abandon(store);
 }
 
@@ -1508,6 +1510,7 @@ static const struct change changes[] = {
 	{"a copy of the list that is free", IN_LIST, CORRUPT, list_copy_free, QUIET},
 	{"a list without its second copy", IN_LIST, CORRUPT, list_copy_missing, QUIET},
 	{"a block of a snapshot that is free", IN_LIST, 0, data_free, TOLD},
+	{"a clone's snapshot with another's block", IN_LIST, 0, leaf_slot_far, TOLD},
 	{"a snapshot of no volume", IN_LIST, CORRUPT, line_of_none, QUIET},
 	{"a snapshot of a snapshot", IN_LIST, CORRUPT, line_of_a_snapshot, QUIET},
 	{"a snapshot of itself", IN_LIST, CORRUPT, line_of_itself, QUIET},
