@@ -582,11 +582,6 @@ uint32_t space_last_raw(const struct space *s)
 	return index != INDEXSET_NONE ? index : indexset_last(&s->raw);
 }
 
-bool space_redo_gains(const struct space *s)
-{
-	return s->young.count || s->logged.count;
-}
-
 /* -- audit -- */
 
 static uint32_t audit_below(const struct space *s, uint32_t index, uint32_t parent, heap_key *key)

@@ -193,8 +193,6 @@ struct metaslab *space_victim(const struct space *space, uint64_t now);
 struct metaslab *space_sparse_victim(const struct space *space, unsigned share);
 /* The CLOSED TABLE one with the fewest live units, if it has less than `share` percent; NULL: none. */
 struct metaslab *space_table_victim(const struct space *space, unsigned share);
-/* Would a later redo point make more metaslabs cleanable or EMPTY? */
-bool space_redo_gains(const struct space *space);
 static inline uint32_t space_empty(const struct space *space) { return space->in_state[SPACE_EMPTY]; }
 static inline uint32_t space_raw(const struct space *space) { return space->in_state[SPACE_RAW]; }
 static inline uint32_t space_with_place(const struct space *space) { return space->count - space->in_state[SPACE_RAW]; }

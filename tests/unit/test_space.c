@@ -300,7 +300,7 @@ static void compare_sums(struct bed *b)
 	assert_int_equal(space_raw(&b->space), state[SPACE_RAW]);
 	assert_int_equal(space_with_place(&b->space), count - state[SPACE_RAW]);
 	assert_int_equal(space_unflushed(&b->space), unflushed);
-	assert_int_equal(space_redo_gains(&b->space), gains);
+	assert_int_equal(b->space.young.count || b->space.logged.count, gains); /* by a later redo point */
 	for (unsigned i = 0; i < SPACE_CLASSES; i++)
 		assert_int_equal(b->space.live[i], live[i]);
 }
