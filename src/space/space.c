@@ -199,7 +199,8 @@ static void become_empty(struct space *s, struct metaslab *m)
 {
 	CHECK(m->live == 0 && m->pins == 0);
 	CHECK(m->class == CLASS_TABLE || (m->emptied && m->emptied <= durable(s) && m->last <= s->redo)); /* S4 */
-	become(s, m, SPACE_EMPTY);
+	s->bare_spent -= m->bare;
+	become(s, m, m->bare ? SPACE_RAW : SPACE_EMPTY);
 	m->barren = m->fresh = false;
 	m->first = m->last = m->emptied = 0;
 }
@@ -383,7 +384,12 @@ void space_backed(struct space *s, uint32_t index, bool fresh)
 void space_bare(struct space *s, uint32_t index)
 {
 	struct metaslab *m = space_find(s, index);
-	CHECK(m && !m->pins && (m->state == SPACE_RAW || m->state == SPACE_EMPTY));
+	CHECK(m && !m->pins && (m->state == SPACE_RAW || m->state == SPACE_EMPTY || m->state == SPACE_SPENT));
+	if (m->state == SPACE_SPENT) {
+		s->bare_spent += !m->bare;
+		m->bare = true;
+		return;
+	}
 	unfile(s, m);
 	m->state = SPACE_RAW;
 	m->bare = true;
@@ -629,7 +635,7 @@ static void audit_metaslab(const struct space *s, const struct metaslab *m)
 
 void space_audit(const struct space *s)
 {
-	uint32_t in_state[SPACE_STATES] = {0}, in_class[SPACE_CLASSES] = {0}, barren = 0;
+	uint32_t in_state[SPACE_STATES] = {0}, in_class[SPACE_CLASSES] = {0}, barren = 0, bare_spent = 0;
 	uint64_t live[SPACE_CLASSES] = {0};
 	for (uint32_t i = 0; i < s->count; i++) {
 		const struct metaslab *m = &s->slab[i];
@@ -638,8 +644,10 @@ void space_audit(const struct space *s)
 		if (m->state == SPACE_OPEN || m->state == SPACE_CLOSED)
 			in_class[m->class]++;
 		barren += m->state == SPACE_CLOSED && m->barren && !is_young(s, m) && m->class != CLASS_TABLE;
+		bare_spent += m->state == SPACE_SPENT && m->bare;
 		live[m->class] += m->live;
 	}
+	CHECK(bare_spent == s->bare_spent);
 	CHECK(memcmp(live, s->live, sizeof(live)) == 0); /* S3 */
 	CHECK(memcmp(in_state, s->in_state, sizeof(in_state)) == 0);
 	CHECK(memcmp(in_class, s->in_class, sizeof(in_class)) == 0);

@@ -13,15 +13,16 @@
  *
  * RAW: on a sparse vdev, it is not known to have a place behind it; else it starts EMPTY. What is counted on is
  * counted in those that are not RAW. SPENT: nothing in it is live, but it must not be written over yet, because
- *   1. what emptied it is not in a sealed record, or that record is not flushed (LOG), so a crash would bring the old state back;
+ *   1. what emptied it is not in a sealed record, or that record is not flushed (LOG), so a crash would bring the
+ * old state back;
  *   2. roll-forward still needs its records: its last one is behind the redo point (LOG).
  * A TABLE metaslab loses its units only when the root without them is durable, so it is free at once.
  *
  * Invariants (space_audit checks all of them):
- *   S1  a metaslab is on exactly one list, the one of its state (and stage, if SPENT); the counts per state are right.
- *   S2  live <= metaslab units; live == 0 in RAW, EMPTY and SPENT, live > 0 in CLOSED.
- *   S3  live of a class == sum over its metaslabs.
- *   S4  EMPTY follows SPENT only when emptied <= durable, last <= redo, and it is not pinned.
+ *   S1  a metaslab is on exactly one list, the one of its state (and stage, if SPENT); the counts per state are
+ * right. S2  live <= metaslab units; live == 0 in RAW, EMPTY and SPENT, live > 0 in CLOSED. S3  live of a class ==
+ * sum over its metaslabs. S4  EMPTY, or RAW if it is bare, follows SPENT only when emptied <= durable, last <=
+ * redo, and it is not pinned.
  *
  * No event costs more than O(log metaslabs). Not thread-safe: the store's lock covers it.
  */
@@ -54,7 +55,7 @@ struct metaslab {
 	uint32_t index; /* in the pool */
 	uint32_t live;  /* units that something refers to */
 	uint8_t state, stage, class;
-	bool bare;    /* RAW: the host was asked, and has no place for it */
+	bool bare;    /* RAW, or SPENT and RAW after that: the host was asked, and has no place for it */
 	bool fresh;   /* it has got its place, and was neither in use nor prepared since */
 	bool barren;  /* cleaning it gained nothing: blocks in it cannot be read */
 	uint16_t pins; /* looked at or being cleaned: it must not come into use anew meanwhile */
@@ -88,6 +89,7 @@ struct space {
 	uint32_t count;  /* owned */
 	uint32_t room;
 	uint32_t in_state[SPACE_STATES], in_class[SPACE_CLASSES]; /* OPEN and CLOSED ones, by class */
+	uint32_t bare_spent;                                      /* SPENT and bare */
 	uint64_t live[SPACE_CLASSES]; /* units */
 	uint32_t cursor; /* pool index behind the one taken last */
 	struct indexset empty;      /* by pool index, as the next two */
@@ -131,7 +133,11 @@ bool space_forget(struct space *space, uint32_t index);
 /* -- events -- */
 
 void space_backed(struct space *space, uint32_t index, bool fresh); /* RAW -> EMPTY */
-void space_bare(struct space *space, uint32_t index);   /* RAW or EMPTY -> RAW, with no place behind it */
+/*
+ * It has no place behind it: RAW or EMPTY -> RAW. A SPENT one, found so by recovery, becomes RAW where others
+ * become EMPTY, and is not counted on meanwhile.
+ */
+void space_bare(struct space *space, uint32_t index);
 /* The next EMPTY one, in order of index from where the last was, becomes OPEN; SPACE_NONE if there is none. */
 uint32_t space_take(struct space *space, enum space_class class, uint64_t now);
 /* The first fresh one of those that are taken next, so many; SPACE_NONE if none is. */
@@ -195,7 +201,10 @@ struct metaslab *space_sparse_victim(const struct space *space, unsigned share);
 struct metaslab *space_table_victim(const struct space *space, unsigned share);
 static inline uint32_t space_empty(const struct space *space) { return space->in_state[SPACE_EMPTY]; }
 static inline uint32_t space_raw(const struct space *space) { return space->in_state[SPACE_RAW]; }
-static inline uint32_t space_with_place(const struct space *space) { return space->count - space->in_state[SPACE_RAW]; }
+static inline uint32_t space_with_place(const struct space *space)
+{
+	return space->count - space->in_state[SPACE_RAW] - space->bare_spent;
+}
 /*
  * The RAW one to be tried next: the first that is not known to be bare, else a bare one. SPACE_NONE: all are
  * pinned.

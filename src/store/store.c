@@ -158,11 +158,22 @@ int store_format(const struct store_config *config, uint64_t volume_blocks, cons
 	return error ? error : vdev_flush(config->vdev);
 }
 
+/* After the root that recovery began with they may have been emptied and given to a full host. */
+static void reserve_spent(struct store *s)
+{
+	for (uint32_t i = 0; i < s->space.count; i++) {
+		const struct metaslab *m = &s->space.slab[i];
+		if (m->state == SPACE_SPENT && reserve_metaslab(s, m->index))
+			space_bare(&s->space, m->index);
+	}
+}
+
 /* What was rolled forward is made durable, and set apart from what may lie behind the log's end by a new epoch. */
 static int open_anew(struct store *s)
 {
 	reserve_heads(s);
 	store_lock(s);
+	reserve_spent(s);
 	back_least(s);
 	store_unlock(s);
 	s->log.epoch++;
