@@ -139,22 +139,35 @@ static int add_sizes(struct command_call *call, const char *name, struct json_ob
 	return 1;
 }
 
+/* One of a list, with its sizes where they are asked for. */
+static void put_sized(struct command_call *call, struct json_object *array, const char *name,
+		      struct json_object *object,
+		      int (*add)(struct command_call *, const char *, struct json_object *))
+{
+	if (field_flag(call->arguments, "sizes") && !add(call, name, object))
+		json_object_put(object);
+	else
+		json_object_array_add(array, object);
+}
+
+/* Sizes take long: is who asked for them gone? */
+static bool is_given_up(const struct command_call *call, size_t done, size_t count)
+{
+	return field_flag(call->arguments, "sizes") && call->progress &&
+	       !call->progress(call->context, done, count);
+}
+
 int snapshots_show(struct command_call *call)
 {
 	struct json_object *array = json_object_new_array();
-	bool sizes = field_flag(call->arguments, "sizes");
 	struct lcpfs_snapshot_info *list;
 	size_t count;
 	int error = describe_snapshots_load(&list, &count, call->pool, field_text(call->arguments, "name"),
 					    call->failure);
 	for (size_t i = 0; i < count && !error; i++) {
-		struct json_object *object = describe_snapshot(&list[i]);
-		if (sizes && !add_sizes(call, list[i].name, object))
-			json_object_put(object);
-		else
-			json_object_array_add(array, object);
-		if (sizes && call->progress && !call->progress(call->context, i + 1, count))
-			break; /* who asked is gone */
+		put_sized(call, array, list[i].name, describe_snapshot(&list[i]), add_sizes);
+		if (is_given_up(call, i + 1, count))
+			break;
 	}
 	free(list);
 	field_put(call->result, "snapshots", array);
@@ -174,18 +187,13 @@ static int add_used(struct command_call *call, const char *name, struct json_obj
 int snapshots_clones(struct command_call *call)
 {
 	struct json_object *array = json_object_new_array();
-	bool sizes = field_flag(call->arguments, "sizes");
 	struct lcpfs_clone_info *list;
 	size_t count;
 	int error = describe_clones_load(&list, &count, call->pool, call->failure);
 	for (size_t i = 0; i < count && !error; i++) {
-		struct json_object *object = describe_clone(&list[i]);
-		if (sizes && !add_used(call, list[i].name, object))
-			json_object_put(object);
-		else
-			json_object_array_add(array, object);
-		if (sizes && call->progress && !call->progress(call->context, i + 1, count))
-			break; /* who asked is gone */
+		put_sized(call, array, list[i].name, describe_clone(&list[i]), add_used);
+		if (is_given_up(call, i + 1, count))
+			break;
 	}
 	free(list);
 	field_put(call->result, "clones", array);

@@ -48,9 +48,27 @@ struct naming {
 	const char *base; /* of a clone: the snapshot */
 	const char *new_name;
 	uint64_t blocks; /* that a clone has from now on */
+	bool held;
 };
 
 typedef int change_fn(struct store *s, const struct naming *n);
+
+static int with_locks(struct store *s, change_fn *fn, const struct naming *naming)
+{
+	pthread_mutex_lock(&s->work);
+	store_lock(s);
+	int error = fn(s, naming);
+	store_unlock(s);
+	pthread_mutex_unlock(&s->work);
+	return error;
+}
+
+static int refuse_name(const struct store *s, const char *name)
+{
+	if (s->config.read_only)
+		return -LCPFS_E_READ_ONLY;
+	return store_snapshot_is_name(name) ? 0 : -LCPFS_E_INVALID;
+}
 
 /* With `work` and the lock. Where a metaslab is missing, work makes one: destroying works however full it is. */
 static int change_still(struct store *s, change_fn *fn, const struct naming *naming)
@@ -121,27 +139,23 @@ static int check_line(const struct store *s, uint32_t line)
 	return there ? 0 : -LCPFS_E_NOT_FOUND;
 }
 
-static int take_once(struct store *s, const struct naming *naming)
+static int take_new(struct store *s, const struct naming *naming)
 {
-	pthread_mutex_lock(&s->work);
-	store_lock(s);
 	int error = check_line(s, naming->line);
-	if (!error)
-		error = snap_find(s, naming->line, naming->name) ? -LCPFS_E_EXISTS : change_still(s, take, naming);
-	store_unlock(s);
-	pthread_mutex_unlock(&s->work);
-	return error;
+	if (error)
+		return error;
+	return snap_find(s, naming->line, naming->name) ? -LCPFS_E_EXISTS : change_still(s, take, naming);
 }
 
-static int with_room(struct store *s, change_fn *once, const struct naming *naming)
+static int with_room(struct store *s, change_fn *fn, const struct naming *naming)
 {
-	int error = once(s, naming);
+	int error = with_locks(s, fn, naming);
 	for (unsigned tries = 0; error == -LCPFS_E_NOSPC && tries < TRIES_MAX; tries++) {
 		store_lock(s);
 		error = work_wait(s, USER_WRITE, LIST_BLOCKS); /* the pool may give it some */
 		store_unlock(s);
 		if (!error)
-			error = once(s, naming);
+			error = with_locks(s, fn, naming);
 	}
 	return error;
 }
@@ -149,9 +163,8 @@ static int with_room(struct store *s, change_fn *once, const struct naming *nami
 int store_volume_snapshot(struct store *s, uint32_t volume, const char *name, uint64_t created_s, uint64_t guid)
 {
 	const struct naming naming = {.line = volume, .name = name, .created_s = created_s, .guid = guid};
-	if (s->config.read_only || !store_snapshot_is_name(name))
-		return s->config.read_only ? -LCPFS_E_READ_ONLY : -LCPFS_E_INVALID;
-	return with_room(s, take_once, &naming);
+	int error = refuse_name(s, name);
+	return error ? error : with_room(s, take_new, &naming);
 }
 
 int store_snapshot_as(struct store *s, const char *name, uint64_t created_s, uint64_t guid)
@@ -184,19 +197,19 @@ static int note_bookmark(struct store *s, const struct naming *naming)
 	return snap_bookmark(s, n);
 }
 
+static int bookmark(struct store *s, const struct naming *naming)
+{
+	if (snap_find_bookmark(s, naming->line, naming->name))
+		return -LCPFS_E_EXISTS;
+	return snap_find(s, naming->line, naming->base) ? change_still(s, note_bookmark, naming)
+							: -LCPFS_E_NOT_FOUND;
+}
+
 int store_volume_bookmark(struct store *s, uint32_t volume, const char *snapshot, const char *name)
 {
-	const struct naming naming = {.line = volume, .name = name, .base = snapshot};
-	if (s->config.read_only || !store_snapshot_is_name(name))
-		return s->config.read_only ? -LCPFS_E_READ_ONLY : -LCPFS_E_INVALID;
-	pthread_mutex_lock(&s->work);
-	store_lock(s);
-	int error = snap_find_bookmark(s, volume, name) ? -LCPFS_E_EXISTS : -LCPFS_E_NOT_FOUND;
-	if (error == -LCPFS_E_NOT_FOUND && snap_find(s, volume, snapshot))
-		error = change_still(s, note_bookmark, &naming);
-	store_unlock(s);
-	pthread_mutex_unlock(&s->work);
-	return error;
+	int error = refuse_name(s, name);
+	return error ? error
+		     : with_locks(s, bookmark, &(struct naming){.line = volume, .name = name, .base = snapshot});
 }
 
 int store_bookmark(struct store *s, const char *snapshot, const char *name)
@@ -209,18 +222,17 @@ static int forget_bookmark(struct store *s, const struct naming *naming)
 	return snap_forget_bookmark(s, snap_find_bookmark(s, naming->line, naming->name));
 }
 
+static int destroy_bookmark(struct store *s, const struct naming *naming)
+{
+	bool there = snap_find_bookmark(s, naming->line, naming->name);
+	return there ? change_still(s, forget_bookmark, naming) : -LCPFS_E_NOT_FOUND;
+}
+
 int store_volume_bookmark_destroy(struct store *s, uint32_t volume, const char *name)
 {
 	if (s->config.read_only)
 		return -LCPFS_E_READ_ONLY;
-	pthread_mutex_lock(&s->work);
-	store_lock(s);
-	int error = -LCPFS_E_NOT_FOUND;
-	if (snap_find_bookmark(s, volume, name))
-		error = change_still(s, forget_bookmark, &(struct naming){.line = volume, .name = name});
-	store_unlock(s);
-	pthread_mutex_unlock(&s->work);
-	return error;
+	return with_locks(s, destroy_bookmark, &(struct naming){.line = volume, .name = name});
 }
 
 int store_bookmark_destroy(struct store *s, const char *name)
@@ -272,25 +284,18 @@ static int check_clone(struct store *s, const struct naming *naming)
 	return snap_clones(s, NULL) < CLONES_MAX ? 0 : -LCPFS_E_RANGE;
 }
 
-static int clone_once(struct store *s, const struct naming *naming)
+static int clone_new(struct store *s, const struct naming *naming)
 {
-	pthread_mutex_lock(&s->work);
-	store_lock(s);
 	int error = check_clone(s, naming);
-	if (!error)
-		error = change_still(s, make_clone, naming);
-	store_unlock(s);
-	pthread_mutex_unlock(&s->work);
-	return error;
+	return error ? error : change_still(s, make_clone, naming);
 }
 
 int store_volume_clone(struct store *s, uint32_t volume, const char *snapshot, const char *name,
 		       uint64_t created_s)
 {
 	const struct naming naming = {.line = volume, .name = name, .created_s = created_s, .base = snapshot};
-	if (s->config.read_only || !store_snapshot_is_name(name))
-		return s->config.read_only ? -LCPFS_E_READ_ONLY : -LCPFS_E_INVALID;
-	return with_room(s, clone_once, &naming);
+	int error = refuse_name(s, name);
+	return error ? error : with_room(s, clone_new, &naming);
 }
 
 int store_clone(struct store *s, const char *snapshot, const char *name, uint64_t created_s)
@@ -308,7 +313,7 @@ static int grow_clone(struct store *s, const struct naming *naming)
 	return snap_grow_clone(s, snap_find_clone(s, naming->name), naming->blocks);
 }
 
-static int change_clone(struct store *s, change_fn *fn, const struct naming *naming)
+static int change_clone(struct store *s, const struct naming *naming)
 {
 	const struct snapshot *n = snap_find_clone(s, naming->name);
 	if (!n)
@@ -317,31 +322,20 @@ static int change_clone(struct store *s, change_fn *fn, const struct naming *nam
 		return -LCPFS_E_EXISTS;
 	if (!naming->new_name && naming->blocks <= n->volume.blocks)
 		return naming->blocks < n->volume.blocks ? -LCPFS_E_INVALID : 0;
-	return change_still(s, fn, naming);
-}
-
-static int change_clone_once(struct store *s, change_fn *fn, const struct naming *naming)
-{
-	pthread_mutex_lock(&s->work);
-	store_lock(s);
-	int error = change_clone(s, fn, naming);
-	store_unlock(s);
-	pthread_mutex_unlock(&s->work);
-	return error;
+	return change_still(s, naming->new_name ? rename_clone : grow_clone, naming);
 }
 
 int store_clone_rename(struct store *s, const char *name, const char *new_name)
 {
-	if (s->config.read_only || !store_snapshot_is_name(new_name))
-		return s->config.read_only ? -LCPFS_E_READ_ONLY : -LCPFS_E_INVALID;
-	return change_clone_once(s, rename_clone, &(struct naming){.name = name, .new_name = new_name});
+	int error = refuse_name(s, new_name);
+	return error ? error : with_locks(s, change_clone, &(struct naming){.name = name, .new_name = new_name});
 }
 
 int store_clone_grow(struct store *s, const char *name, uint64_t volume_blocks)
 {
 	if (s->config.read_only || volume_blocks > STORE_VOLUME_BLOCKS_MAX)
 		return s->config.read_only ? -LCPFS_E_READ_ONLY : -LCPFS_E_RANGE;
-	return change_clone_once(s, grow_clone, &(struct naming){.name = name, .blocks = volume_blocks});
+	return with_locks(s, change_clone, &(struct naming){.name = name, .blocks = volume_blocks});
 }
 
 static int end_clone(struct store *s, const struct naming *naming)
@@ -350,9 +344,9 @@ static int end_clone(struct store *s, const struct naming *naming)
 }
 
 /* Who comes meanwhile does not find it any more. Its bookmarks go first. */
-static int destroy_clone(struct store *s, const char *name)
+static int destroy_clone(struct store *s, const struct naming *naming)
 {
-	struct snapshot *n = snap_find_clone(s, name);
+	struct snapshot *n = snap_find_clone(s, naming->name);
 	if (!n)
 		return -LCPFS_E_NOT_FOUND;
 	if (n->clients || snap_youngest(s, n->number))
@@ -360,8 +354,9 @@ static int destroy_clone(struct store *s, const char *name)
 	n->ending = true;
 	int error = forget_younger(s, n->number, NULL);
 	if (!error)
-		error = change_still(s, end_clone, &(struct naming){.name = name});
+		error = change_still(s, end_clone, naming);
 	n->ending = n->state == SNAPSHOT_CLONE ? false : n->ending;
+	pthread_cond_signal(&s->wake);
 	return error;
 }
 
@@ -369,13 +364,7 @@ int store_clone_destroy(struct store *s, const char *name)
 {
 	if (s->config.read_only)
 		return -LCPFS_E_READ_ONLY;
-	pthread_mutex_lock(&s->work);
-	store_lock(s);
-	int error = destroy_clone(s, name);
-	pthread_cond_signal(&s->wake);
-	store_unlock(s);
-	pthread_mutex_unlock(&s->work);
-	return error;
+	return with_locks(s, destroy_clone, &(struct naming){.name = name});
 }
 
 static struct store_clone clone_described(const struct snapshot *n)
@@ -437,21 +426,21 @@ static int destroy(struct store *s, const struct naming *naming)
 	return snap_kill(s, snap_find(s, naming->line, naming->name));
 }
 
-static int destroy_by_name(struct store *s, uint32_t line, const char *name, bool flush)
+static int destroy_unused(struct store *s, const struct naming *naming)
 {
-	const struct naming naming = {.line = line, .name = name, .soon = !flush};
-	if (s->config.read_only)
-		return -LCPFS_E_READ_ONLY;
-	pthread_mutex_lock(&s->work);
-	store_lock(s);
-	const struct snapshot *n = snap_find(s, line, name);
+	const struct snapshot *n = snap_find(s, naming->line, naming->name);
 	int error = !n ? -LCPFS_E_NOT_FOUND : snap_clones(s, n) ? -LCPFS_E_CLONED : 0;
 	if (!error)
-		error = change_still(s, destroy, &naming);
+		error = change_still(s, destroy, naming);
 	pthread_cond_signal(&s->wake);
-	store_unlock(s);
-	pthread_mutex_unlock(&s->work);
 	return error;
+}
+
+static int destroy_by_name(struct store *s, uint32_t line, const char *name, bool flush)
+{
+	if (s->config.read_only)
+		return -LCPFS_E_READ_ONLY;
+	return with_locks(s, destroy_unused, &(struct naming){.line = line, .name = name, .soon = !flush});
 }
 
 int store_snapshot_destroy(struct store *s, const char *name)
@@ -469,29 +458,21 @@ int store_snapshot_destroy_soon(struct store *s, const char *name)
 	return destroy_by_name(s, VOLUME_HEAD, name, false);
 }
 
-static int hold(struct store *s, const struct naming *naming)
+static int keep(struct store *s, const struct naming *naming)
 {
-	return snap_keep(s, snap_find(s, naming->line, naming->name), true);
+	return snap_keep(s, snap_find(s, naming->line, naming->name), naming->held);
 }
 
-static int release(struct store *s, const struct naming *naming)
+static int keep_if_there(struct store *s, const struct naming *naming)
 {
-	return snap_keep(s, snap_find(s, naming->line, naming->name), false);
+	return snap_find(s, naming->line, naming->name) ? change_still(s, keep, naming) : -LCPFS_E_NOT_FOUND;
 }
 
 int store_volume_snapshot_hold(struct store *s, uint32_t volume, const char *name, bool held)
 {
-	const struct naming naming = {.line = volume, .name = name};
 	if (s->config.read_only)
 		return -LCPFS_E_READ_ONLY;
-	pthread_mutex_lock(&s->work);
-	store_lock(s);
-	int error = -LCPFS_E_NOT_FOUND;
-	if (snap_find(s, volume, name))
-		error = change_still(s, held ? hold : release, &naming);
-	store_unlock(s);
-	pthread_mutex_unlock(&s->work);
-	return error;
+	return with_locks(s, keep_if_there, &(struct naming){.line = volume, .name = name, .held = held});
 }
 
 int store_snapshot_hold(struct store *s, const char *name, bool held)
@@ -504,19 +485,18 @@ static int rename_to(struct store *s, const struct naming *naming)
 	return snap_rename(s, snap_find(s, naming->line, naming->name), naming->new_name);
 }
 
+static int rename_snapshot(struct store *s, const struct naming *naming)
+{
+	if (snap_find(s, naming->line, naming->new_name))
+		return -LCPFS_E_EXISTS;
+	return snap_find(s, naming->line, naming->name) ? change_still(s, rename_to, naming) : -LCPFS_E_NOT_FOUND;
+}
+
 int store_volume_snapshot_rename(struct store *s, uint32_t volume, const char *name, const char *new_name)
 {
 	const struct naming naming = {.line = volume, .name = name, .new_name = new_name};
-	if (s->config.read_only || !store_snapshot_is_name(new_name))
-		return s->config.read_only ? -LCPFS_E_READ_ONLY : -LCPFS_E_INVALID;
-	pthread_mutex_lock(&s->work);
-	store_lock(s);
-	int error = snap_find(s, volume, new_name) ? -LCPFS_E_EXISTS : -LCPFS_E_NOT_FOUND;
-	if (snap_find(s, volume, name) && error == -LCPFS_E_NOT_FOUND)
-		error = change_still(s, rename_to, &naming);
-	store_unlock(s);
-	pthread_mutex_unlock(&s->work);
-	return error;
+	int error = refuse_name(s, new_name);
+	return error ? error : with_locks(s, rename_snapshot, &naming);
 }
 
 int store_snapshot_rename(struct store *s, const char *name, const char *new_name)
@@ -545,19 +525,22 @@ static int back(struct store *s, const struct naming *naming)
 		   snap_find(s, naming->line, naming->name));
 }
 
-static int roll_back(struct store *s, uint32_t line, const char *name)
+static int roll_back(struct store *s, const struct naming *naming)
 {
-	const struct snapshot *to = snap_find(s, line, name);
+	const struct snapshot *to = snap_find(s, naming->line, naming->name);
 	if (!to)
 		return -LCPFS_E_NOT_FOUND;
-	if (to != snap_youngest(s, line))
+	if (to != snap_youngest(s, naming->line))
 		return -LCPFS_E_EXISTS;
 	int error = finish_dying(s);
-	if (!error && snap_before(s, line) != to)
+	if (!error && snap_before(s, naming->line) != to)
 		error = -LCPFS_E_BUSY; /* somebody still reads one */
 	if (!error)
-		error = forget_younger(s, line, to);
-	return error ? error : change_still(s, back, &(struct naming){.line = line, .name = name});
+		error = forget_younger(s, naming->line, to);
+	if (!error)
+		error = change_still(s, back, naming);
+	pthread_cond_signal(&s->wake);
+	return error;
 }
 
 /* `base`: what the clone is called now. */
@@ -596,27 +579,15 @@ static int promote(struct store *s, const struct naming *naming)
 
 int store_promote(struct store *s, const char *clone, const char *name)
 {
-	if (s->config.read_only || !store_snapshot_is_name(name))
-		return s->config.read_only ? -LCPFS_E_READ_ONLY : -LCPFS_E_INVALID;
-	pthread_mutex_lock(&s->work);
-	store_lock(s);
-	int error = promote(s, &(struct naming){.name = name, .base = clone});
-	store_unlock(s);
-	pthread_mutex_unlock(&s->work);
-	return error;
+	int error = refuse_name(s, name);
+	return error ? error : with_locks(s, promote, &(struct naming){.name = name, .base = clone});
 }
 
 int store_volume_rollback(struct store *s, uint32_t volume, const char *name)
 {
 	if (s->config.read_only)
 		return -LCPFS_E_READ_ONLY;
-	pthread_mutex_lock(&s->work);
-	store_lock(s);
-	int error = roll_back(s, volume, name);
-	pthread_cond_signal(&s->wake);
-	store_unlock(s);
-	pthread_mutex_unlock(&s->work);
-	return error;
+	return with_locks(s, roll_back, &(struct naming){.line = volume, .name = name});
 }
 
 int store_rollback(struct store *s, const char *name)
