@@ -11,11 +11,13 @@
  * the other; oncewrite: each place once, in random order; randflush: random writes, each followed by a flush, and
  * the two count as one. Offsets are multiples of BYTES below VOLUME_BYTES. AMOUNT is so many seconds; or
  * COUNT/SEED, so many requests of all connections together. After these every connection flushes, within the time
- * that counts; and the same SEED gives the same offsets.
+ * that counts; and the same SEED gives the same offsets. On SIGTERM it begins no more, and ends when all is
+ * answered.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -240,6 +242,14 @@ static void watch(int epoll_fd, struct client *c)
 	c->events = events;
 }
 
+static volatile sig_atomic_t was_told_to_end;
+
+static void be_told(int number)
+{
+	(void)number;
+	was_told_to_end = 1;
+}
+
 static void run(struct client *clients, unsigned count)
 {
 	struct epoll_event events[64];
@@ -253,7 +263,7 @@ static void run(struct client *clients, unsigned count)
 	}
 	while (running) {
 		int ready = epoll_wait(epoll_fd, events, 64, 1000);
-		load.is_over = now_ns() >= load.end_ns;
+		load.is_over = was_told_to_end || now_ns() >= load.end_ns;
 		for (int i = 0; i < ready; i++) {
 			struct client *c = events[i].data.ptr;
 			if (events[i].events & ~(uint32_t)EPOLLOUT)
@@ -315,6 +325,7 @@ int main(int argc, char **argv)
 	load.random = seed ? strtoull(seed + 1, NULL, 0) : (uint64_t)getpid();
 	if (!clients || !load.bytes || load.volume_bytes < load.bytes || !load.depth || load.depth > DEPTH_MAX)
 		fail("arguments");
+	signal(SIGTERM, be_told);
 	if (!strcmp(argv[1], "oncewrite"))
 		shuffle();
 	for (unsigned i = 0; i < count; i++)

@@ -407,7 +407,7 @@ class Bench:
 				raise Failed(f"{server.name}: the one that writes has ended")
 			self.note("beside", server.name, seen)
 		finally:
-			writer.kill()
+			writer.terminate()  # in order: nbdkit 1.32 may end itself when a client dies amid its requests
 			writer.wait()
 		fill(self.options, server, "v1", 1)  # and a flush
 
