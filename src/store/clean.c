@@ -215,7 +215,7 @@ static int move_one(struct store *s, void *context, struct need *need)
 		error = table_modify(s, leaf);
 	if (error)
 		return error;
-	log_order(s, record, c->block, false);
+	log_order(s, record, c->block, TELLS_PLACE);
 	struct entry e = {
 		.kind = b->lost[b->next] ? ENTRY_LOST : ENTRY_MOVE, .count = 1, .blocks = 1, .id = c->id};
 	uint64_t block = log_append(record, b->page[b->next]);

@@ -197,11 +197,14 @@ static bool holds(const struct record *r, uint64_t block)
 	return block >= r->block && block < r->block + RECORD_HEADERS + r->blocks;
 }
 
-void log_order(struct store *s, const struct record *record, uint64_t old_block, bool note)
+void log_order(struct store *s, const struct record *record, uint64_t old_block, enum log_tells what)
 {
 	for (unsigned i = 0; i < LOG_HEADS; i++) {
 		struct record *o = s->log.open[i];
-		if (!o || o == record || !o->words || !(note || o->notes || holds(o, old_block)))
+		if (!o || o == record || !o->words)
+			continue;
+		bool changed = what == TELLS_ADDRESS && o->pages; /* a page, as it was written there */
+		if (what != TELLS_MORE && !o->notes && !changed && !holds(o, old_block))
 			continue;
 		s->log.open[i] = NULL;
 		log_seal(s, o);
@@ -233,6 +236,7 @@ static bool joins(const struct record *r, unsigned last, const struct entry *e)
 void log_tell(struct record *r, const struct entry *e, const struct fmt_check *check)
 {
 	unsigned last = r->last_entry;
+	r->pages |= e->kind == ENTRY_PAGE;
 	r->notes |= e->blocks == 0;
 	if (r->words && joins(r, last, e)) {
 		uint64_t first = le64_get(r->header->word[last]) + (1 << 8);

@@ -4,8 +4,9 @@
  *
  * Order. Sealing a record gives it the next sequence number and the checksum of the one before it, over all heads,
  * so roll-forward applies records in sequence. What is sealed later has to have been decided later, as far as one
- * can tell: the same block, the same address, an id that was freed and given out again. Records of different heads
- * may be open at the same time; log_order() seals those that have to come first.
+ * can tell: the same block, the same address, an id that was freed and given out again, a page of a volume and
+ * what changes it. Records of different heads may be open at the same time; log_order() seals those that have to
+ * come first.
  *
  * Places. A record's place is fixed when it is begun, a block's when it is appended. A head's metaslab ends with
  * the record that leaves no room for another one behind it; that one names the next metaslab, which is taken in
@@ -44,8 +45,11 @@ void log_free(struct store *s);
  */
 int log_open(struct store *s, enum log_head head, unsigned blocks, unsigned words, uint32_t kept, struct need *need,
 	     struct record **record) MUST_CHECK;
+/* What will be told: where a block lies; what an address refers to, too; or anything else. */
+enum log_tells { TELLS_PLACE, TELLS_ADDRESS, TELLS_MORE };
+
 /* Before something goes into `record` that may not be told before what stands in other open ones: seals those. */
-void log_order(struct store *s, const struct record *record, uint64_t old_block, bool note);
+void log_order(struct store *s, const struct record *record, uint64_t old_block, enum log_tells what);
 /* Appends a page, which gets a pin; the block number that it will have. Its entry is the caller's business. */
 uint64_t log_append(struct record *r, struct page *page);
 /*

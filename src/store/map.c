@@ -63,7 +63,7 @@ static enum log_head head_for(struct store *s, const struct map_write *w, const 
 static int put(struct store *s, struct map_write *w, struct record *record, const struct entry *entry,
 	       struct page *leaf, uint64_t old_block)
 {
-	log_order(s, record, old_block, false);
+	log_order(s, record, old_block, entry->kind == ENTRY_WRITE ? TELLS_ADDRESS : TELLS_PLACE);
 	uint64_t block = log_append(record, w->page);
 	log_tell(record, entry, &w->check);
 	int error = table_store(s, table_entry(leaf, entry->id), BLOCK_DATA, block, &w->check);
@@ -147,7 +147,7 @@ static int write_new(struct store *s, struct map_write *w, uint64_t old_block, u
 		return error;
 	}
 	if (replaced)
-		log_order(s, record, old_block, true);
+		log_order(s, record, old_block, TELLS_MORE);
 	tree_own(s, w->volume, w->address);
 	tree_modify(s, leaf);
 	tree_set_slot(leaf, w->address, entry.id);
@@ -262,7 +262,7 @@ static int trim_leaf(struct store *s, struct map_trim *t, struct page *leaf, str
 		error = log_open(s, HEAD_HOT, 0, words + fmt_entry_words(ENTRY_TRIM, 0), t->kept, need, &record);
 	if (error)
 		return error;
-	log_order(s, record, 0, true);
+	log_order(s, record, 0, TELLS_MORE);
 	tree_own(s, t->volume, first);
 	tree_modify(s, leaf);
 	struct entry entry = {.kind = ENTRY_TRIM, .volume = t->volume, .address = first, .length = end - first};

@@ -613,7 +613,7 @@ static int put_pair(struct store *s, void *context, struct need *need)
 			ids_freed(s, id, 2);
 		return error;
 	}
-	log_order(s, record, 0, true);
+	log_order(s, record, 0, TELLS_MORE);
 	if (fresh)
 		tree_modify(s, leaf);
 	for (unsigned i = 0; i < 2 && !error; i++) {
@@ -833,7 +833,7 @@ static int free_some(struct store *s, void *context, struct need *need)
 				 room_kept(s, USER_NOTE), need, &record);
 	if (error)
 		return error;
-	log_order(s, record, 0, true);
+	log_order(s, record, 0, TELLS_MORE);
 	for (unsigned room = RECORD_WORDS; f->next < end && room > 0; f->next++, room--) {
 		uint64_t id = f->id[f->next];
 		struct page_key key = table_key(0, id / TABLE_SLOTS);
@@ -864,7 +864,7 @@ static int drop_page(struct store *s, void *context, struct need *need)
 		error = table_modify(s, table);
 	if (error)
 		return error;
-	log_order(s, record, 0, true);
+	log_order(s, record, 0, TELLS_MORE);
 	log_tell(record, &(struct entry){.kind = ENTRY_DROP, .count = 2, .id = id}, NULL);
 	for (unsigned i = 0; i < 2; i++) {
 		if (table_free(s, table_entry(table, id + i)))

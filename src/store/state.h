@@ -33,6 +33,7 @@ struct record {
 	unsigned blocks, words, blocks_max;
 	unsigned last_entry; /* the word where the last entry begins */
 	bool last;  /* the head goes on in the next metaslab, whatever room is left */
+	bool pages; /* of volumes stand in it */
 	bool notes; /* it tells of something else than blocks */
 	int error;
 	uint64_t opened_us;

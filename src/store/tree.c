@@ -517,7 +517,7 @@ static int leave(struct store *s, struct page *p, uint32_t kept, struct need *ne
 	if (error)
 		return error;
 	struct entry e = page_entry(p, ENTRY_LEAVE, 0);
-	log_order(s, record, 0, true);
+	log_order(s, record, 0, TELLS_MORE);
 	log_tell(record, &e, NULL);
 	point_at(s, p, parent, 0);
 	unmark(s, p);
@@ -540,7 +540,7 @@ static int vanish(struct store *s, struct page *p, uint32_t kept, struct need *n
 		return error;
 	if (p->id) {
 		struct entry e = page_entry(p, ENTRY_VANISH, p->id);
-		log_order(s, record, 0, true);
+		log_order(s, record, 0, TELLS_MORE);
 		log_tell(record, &e, NULL);
 		for (unsigned i = 0; i < 2; i++) {
 			if (table_free(s, table_entry(leaf, p->id + i)))
@@ -571,7 +571,7 @@ static int write_twice(struct store *s, struct page *p, uint64_t id, struct page
 	struct page *copy = copy_of(s, p, &check);
 	int error = copy ? table_modify(s, leaf) : -LCPFS_E_NOMEM;
 	if (!error)
-		log_order(s, record, 0, true);
+		log_order(s, record, 0, TELLS_MORE);
 	for (unsigned i = 0; i < 2 && !error; i++) {
 		struct entry e = page_entry(p, ENTRY_PAGE, id + i);
 		uint64_t block = log_append(record, copy);
