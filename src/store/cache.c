@@ -197,8 +197,12 @@ void cache_audit(const struct cache *c)
 		CHECK(p->newer->older == p && p->state != PAGE_PRIVATE);
 		ring++;
 	}
-	for (const struct page *p = c->unused; p; p = p->newer)
-		unused++;
+	for (const struct page *p = c->unused; p; p = p->newer, unused++)
+		CHECK(!p->pins && p->state == PAGE_PRIVATE); /* C2 */
+	for (const struct slab *slab = c->slabs; slab; slab = slab->next) {
+		for (const struct page *p = slab->page; p < slab->page + SLAB_PAGES; p++)
+			CHECK(p->state != PAGE_PRIVATE || (!p->dirty && !p->freezing)); /* C3 */
+	}
 	for (size_t i = 0; i < c->buckets; i++) {
 		for (const struct page *p = c->bucket[i]; p; p = p->hash_next) {
 			CHECK(p->state != PAGE_PRIVATE && bucket_of(c, &p->key) == i);

@@ -496,6 +496,7 @@ static int recover_locked(struct store *s, const struct fmt_root *root, struct f
 		error = settle_heads(s);
 	if (!error)
 		error = snap_load(s);
+	s->found.snapshots = !error;
 	if (!error)
 		error = own_dirty(s);
 	free(foreign.index);

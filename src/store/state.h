@@ -191,6 +191,7 @@ struct found { /* what opening it showed */
 	bool root_lost;         /* the other root was damaged in both copies */
 	uint64_t claimed;       /* log.claimed then */
 	uint64_t root_durable;  /* what was durable when the root was written */
+	bool snapshots;         /* all of them: what volumes share is known */
 	bool clean;             /* nothing was rolled forward, and nothing lies behind */
 	bool as_closed;         /* and the pool says that it was closed well: it was opened without writing anything */
 };
@@ -226,7 +227,9 @@ struct store {
 	struct background background;
 	uint64_t opened_seq;       /* as_closed: log.seq then */
 	struct store_counters opened_counters;
-	uint64_t audits;           /* calls of store_audit */
+	struct {
+		size_t cache, rest; /* the share that unlocks have had of the next audit, see store_audit */
+	} audit;
 	uint64_t release_copied;   /* of counters.copied_blocks, by store_release since it was opened */
 	struct store_counters counters;
 };
@@ -243,7 +246,12 @@ static inline int store_contradiction(struct store *s)
 
 static inline void store_lock(struct store *s) { pthread_mutex_lock(&s->lock); }
 
-void store_audit(struct store *s); /* every invariant of its parts; in test builds at every unlock */
+/*
+ * Every invariant of its parts, in test builds at every unlock. An unlock pays for AUDIT_SHARE things that are
+ * looked at (metaslabs, changed pages; buckets and pages of the cache): what has more is looked at less often.
+ */
+enum { AUDIT_SHARE = 128 };
+void store_audit(struct store *s);
 
 static inline void store_unlock(struct store *s)
 {

@@ -350,17 +350,26 @@ void store_dump(struct store *s, struct text *out)
 	store_unlock(s);
 }
 
+static bool audit_due(size_t *saved, size_t size)
+{
+	*saved += AUDIT_SHARE;
+	if (*saved < size)
+		return false;
+	*saved = 0;
+	return true;
+}
+
 void store_audit(struct store *s)
 {
-	enum { EVERY = 32, CACHE_EVERY = 8 * EVERY }; /* it takes time in proportion to all there is */
-	uint64_t audit = s->audits++;
-	if (audit % EVERY)
-		return;
-	if (audit % CACHE_EVERY == 0)
+	size_t dirty = s->trees.dirty_count + s->table.dirty_count + s->table.inner_count;
+	if (audit_due(&s->audit.cache, s->cache.buckets + s->cache.allocated))
 		cache_audit(&s->cache);
+	if (!audit_due(&s->audit.rest, s->space.count + dirty))
+		return;
 	space_audit(&s->space);
 	log_audit(s);
 	table_audit(s);
 	tree_audit(s);
-	snap_audit(s);
+	if (s->found.snapshots)
+		snap_audit(s);
 }
