@@ -139,7 +139,4 @@ void vdev_prepare(struct vdev *vdev, uint64_t offset, uint64_t length);
 struct fetches *vdev_fetches(struct vdev *vdev);
 void vdev_close(struct vdev *vdev); /* NULL is allowed */
 
-/* Memory, zero-filled; for tests. */
-struct vdev *vdev_memory_new(uint64_t size_bytes);
-
 #endif

@@ -7,7 +7,7 @@
 
 #include "base/check.h"
 #include "base/hash.h"
-#include "vdev/counting.h"
+#include "tests/disk/counting.h"
 
 enum { BYTES = 4096, WORDS = BYTES / 8 };
 

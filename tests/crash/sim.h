@@ -12,7 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "vdev/simdisk.h"
+#include "tests/disk/simdisk.h"
 
 struct sim_counts {
 	uint64_t runs, operations;

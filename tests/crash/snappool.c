@@ -16,7 +16,7 @@
 #include "base/hash.h"
 #include "pool/core.h"
 #include "pool/layout.h"
-#include "vdev/simdisk.h"
+#include "tests/disk/simdisk.h"
 
 #define MB (UINT64_C(1) << 20)
 

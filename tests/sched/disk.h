@@ -7,7 +7,7 @@
 #ifndef SCHED_DISK_H
 #define SCHED_DISK_H
 
-#include "vdev/simdisk.h"
+#include "tests/disk/simdisk.h"
 
 struct slow_disk {
 	struct vdev vdev; /* first */

@@ -18,7 +18,7 @@
 #include "disk.h"
 #include "driver.h"
 #include "pool/core.h"
-#include "vdev/simdisk.h"
+#include "tests/disk/simdisk.h"
 
 #define MB (UINT64_C(1) << 20)
 

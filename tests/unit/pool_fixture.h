@@ -13,7 +13,7 @@
 
 #include "base/hash.h"
 #include "pool/core.h"
-#include "vdev/simdisk.h"
+#include "tests/disk/simdisk.h"
 
 #define MB    (UINT64_C(1) << 20)
 #define LEAST (6 * MB) /* of a partition, with metaslabs of 1 MiB */

@@ -21,6 +21,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "pool/claim.h"
+#include "tests/disk/memory.h"
 
 enum {
 	ACTORS = 4,

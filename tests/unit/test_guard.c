@@ -12,6 +12,7 @@
 
 #include "pool/claim.h"
 #include "pool/guard.h"
+#include "tests/disk/memory.h"
 
 enum { MIB = 1 << 20, SIZE = 64 * MIB };
 

@@ -18,6 +18,7 @@
 #include "sim/log_model.h"
 #include "sim/random.h"
 #include "store/store.h"
+#include "tests/disk/memory.h"
 
 enum { BASE = 16, MIB = 256, METASLAB_BLOCKS = MIB };
 #define APART_MAX 0.015 /* nothing here depends on time; over NBD they are further apart */

@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "base/hash.h"
-#include "vdev/simdisk.h"
+#include "tests/disk/simdisk.h"
 
 enum { SIZE = 1024 * 1024 + 512, SECTOR = VDEV_SECTOR };
 

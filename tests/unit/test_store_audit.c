@@ -24,6 +24,7 @@
 #include "store/store.h"
 #include "store/table.h"
 #include "store/tree.h"
+#include "tests/disk/memory.h"
 
 enum { BASE = 16, METASLAB_BLOCKS = 64, METASLABS = 24, VOLUME_BLOCKS = 400 };
 

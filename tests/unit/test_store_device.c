@@ -21,6 +21,7 @@
 #include "store/place.h"
 #include "store/record.h"
 #include "store/table.h"
+#include "tests/disk/memory.h"
 
 enum { BASE = 16, METASLAB_BLOCKS = 256, METASLABS = 16, VOLUME_BLOCKS = 1500 };
 

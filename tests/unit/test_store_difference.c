@@ -14,7 +14,7 @@
 
 #include "base/hash.h"
 #include "store/state.h"
-#include "vdev/simdisk.h"
+#include "tests/disk/simdisk.h"
 
 enum {
 	BASE = 16,

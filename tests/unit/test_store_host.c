@@ -13,6 +13,7 @@
 #include "base/hash.h"
 #include "format/format.h"
 #include "store/store.h"
+#include "tests/disk/memory.h"
 
 enum { BASE = 16, METASLAB_BLOCKS = 256, METASLABS = 48, PLACES = 36, VOLUME_BLOCKS = 1 << 16, RUN = 16 };
 

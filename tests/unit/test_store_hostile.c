@@ -30,6 +30,7 @@
 #include "store/table.h"
 #include "store/tree.h"
 #include "tests/crash/alloc.h"
+#include "tests/disk/memory.h"
 
 enum { GUID = 5, PARTITION = 3, BASE = 16, METASLAB_BLOCKS = 64, TOTAL = 20, OWNED = 16, VOLUME_BLOCKS = 2000 };
 enum { FAR = 1000 }; /* the second range that is written */

@@ -16,6 +16,7 @@
 #include "base/hash.h"
 #include "format/format.h"
 #include "store/store.h"
+#include "tests/disk/memory.h"
 
 enum { BASE = 16, METASLAB_BLOCKS = 256, CACHE_BYTES = 2 << 20 };
 

@@ -11,6 +11,7 @@
 
 #include "store/attempt.h"
 #include "store/tree.h"
+#include "tests/disk/memory.h"
 
 enum { BASE = 16, METASLAB_BLOCKS = 256, METASLABS = 32, VOLUME_BLOCKS = 4 * VOLUME_SLOTS };
 

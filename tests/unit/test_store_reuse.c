@@ -10,6 +10,7 @@
 
 #include "store/attempt.h"
 #include "store/tree.h"
+#include "tests/disk/memory.h"
 
 enum { BASE = 16, METASLAB_BLOCKS = 256, VOLUME_BLOCKS = 4 * VOLUME_SLOTS };
 

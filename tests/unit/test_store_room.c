@@ -14,6 +14,7 @@
 #include "format/format.h"
 #include "store/room.h"
 #include "store/store.h"
+#include "tests/disk/memory.h"
 
 enum { BASE = 16, METASLAB_BLOCKS = 256, METASLABS = 48, VOLUME_BLOCKS = 1 << 20, OVERWRITES = 20000 };
 

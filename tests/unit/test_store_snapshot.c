@@ -14,7 +14,7 @@
 #include "base/hash.h"
 #include "store/state.h"
 #include "store/tree.h"
-#include "vdev/simdisk.h"
+#include "tests/disk/simdisk.h"
 
 enum { BASE = 16, METASLAB_BLOCKS = 64, METASLABS = 24, VOLUME_BLOCKS = METASLABS * METASLAB_BLOCKS };
 

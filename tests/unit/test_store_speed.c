@@ -23,6 +23,7 @@
 #include "base/hash.h"
 #include "format/format.h"
 #include "store/store.h"
+#include "tests/disk/memory.h"
 
 enum { METASLAB_BLOCKS = 256, FEW = 64, MANY = 16384, BASE = 16, VOLUME_BLOCKS = 4096 };
 /* In all so few that the log stays below a quarter of the smaller one: no checkpoint is due. */

@@ -11,6 +11,7 @@
 #include "base/hash.h"
 #include "format/format.h"
 #include "store/store.h"
+#include "tests/disk/memory.h"
 
 enum { BASE = 16, METASLAB_BLOCKS = 64, METASLABS = 24, VOLUME_BLOCKS = 400, ROUNDS = 600 };
 

@@ -18,6 +18,7 @@
 #include <cmocka.h>
 
 #include "base/hash.h"
+#include "tests/disk/memory.h"
 #include "vdev/backing.h"
 #include "vdev/fetch.h"
 #include "vdev/file.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "vdev/counting.h"
+#include "tests/disk/counting.h"
 
 #include <string.h>
 

@@ -13,13 +13,13 @@
  * The vdev's functions may be called from several threads; which operation is the n-th is then up to the
  * scheduler. All others are for one thread, while no operation runs, or from the change hook.
  */
-#ifndef VDEV_SIMDISK_H
-#define VDEV_SIMDISK_H
+#ifndef DISK_SIMDISK_H
+#define DISK_SIMDISK_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "vdev/simimage.h"
+#include "tests/disk/simimage.h"
 #include "vdev/vdev.h"
 
 struct simdisk;
@@ -127,8 +127,8 @@ enum simdisk_effect {
 
 struct simdisk_fault {
 	enum simdisk_kind kind;
-	uint64_t at;  /* counted from 0 over the operations that match kind and range, from now on */
-	bool forever; /* those after it, too */
+	uint64_t at;             /* counted from 0 over the operations that match kind and range, from now on */
+	bool forever;            /* those after it, too */
 	uint64_t offset, length; /* only operations that touch this range (not flushes); length 0: all */
 	enum simdisk_effect effect;
 	enum lcpfs_error error;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "vdev/simimage.h"
+#include "tests/disk/simimage.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,7 +12,7 @@
 
 #include "base/check.h"
 #include "base/hash.h"
-#include "vdev/counting.h"
+#include "tests/disk/counting.h"
 
 /*
  * Two levels: an image has leaves, a leaf has chunks. Both are shared by clones until one writes, so a clone costs
@@ -40,7 +40,7 @@ struct chunk {
 
 struct leaf {
 	atomic_uint references;
-	_Atomic uint64_t hash; /* 0: not known */
+	_Atomic uint64_t hash;             /* 0: not known */
 	struct chunk *chunks[LEAF_CHUNKS]; /* NULL: zeros */
 };
 

@@ -3,8 +3,8 @@
  * Words that count up: word n is base + n * step, modulo 2^64. Tests fill blocks with them and look at them by the
  * gigabyte, so this uses the widest vectors that the processor has. Memory needs no alignment. For tests only.
  */
-#ifndef VDEV_COUNTING_H
-#define VDEV_COUNTING_H
+#ifndef DISK_COUNTING_H
+#define DISK_COUNTING_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -6,8 +6,8 @@
  * One image is used by one thread at a time; different images may be used by different threads, also when they
  * share chunks. Running out of memory aborts: this is for tests only.
  */
-#ifndef VDEV_SIMIMAGE_H
-#define VDEV_SIMIMAGE_H
+#ifndef DISK_SIMIMAGE_H
+#define DISK_SIMIMAGE_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A vdev in anonymous memory: as sparse as a file, so a test may have one of a terabyte. */
-#include "vdev/vdev.h"
+#include "tests/disk/memory.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -58,7 +57,7 @@ static void memory_close(struct vdev *vdev)
 }
 
 static const struct vdev_ops memory_ops = {memory_submit, memory_flush, memory_discard, memory_close,
-					    .writev = memory_writev};
+					   .writev = memory_writev};
 
 struct vdev *vdev_memory_new(uint64_t size_bytes)
 {

@@ -5,7 +5,7 @@
  *
  * Lock: `lock` covers all of it; recursive, because the change hook runs under it and asks for images.
  */
-#include "vdev/simdisk.h"
+#include "tests/disk/simdisk.h"
 
 #include <pthread.h>
 #include <stdlib.h>
