@@ -192,9 +192,10 @@ void txg_begin(struct lcpfs_pool *pool, struct txg *txg);
 void *txg_change(struct txg *txg, uint32_t page);
 void txg_abort(struct txg *txg);
 /*
- * 0: durable, and pool->pages, counts and history show it. Else nothing has changed, or, when the uberblock's own
- * write or flush failed, the pool is suspended.
+ * 0: durable. Else nothing has changed, or, when the uberblock's own write or flush failed, the pool is suspended.
  */
+int txg_write(struct txg *txg, struct lcpfs_failure *failure) MUST_CHECK;
+/* commit.c: the same, with what is pending of the history; then pool->pages, counts and history show it. */
 int txg_commit(struct txg *txg, struct lcpfs_failure *failure) MUST_CHECK;
 
 /* Reads the uberblocks and all pages; damaged pages that the other copy still has are reported and repaired. */
@@ -480,7 +481,9 @@ void history_into(struct txg *txg);
 void history_written(struct lcpfs_pool *pool, const struct txg *txg);
 void history_note(struct lcpfs_pool *pool, enum lcpfs_event_kind kind, uint32_t from, uint32_t to,
 		  uint32_t metaslabs, const char *format, ...) PRINTF_LIKE(6, 7);
-int history_flush(struct lcpfs_pool *pool); /* a transaction of its own if something is pending */
+int history_flush(struct lcpfs_pool *pool); /* commit.c: a transaction of its own if something is pending */
+/* The newest `room` of those after number `after`, oldest first; how many. */
+size_t history_list(const struct lcpfs_pool *pool, uint64_t after, struct lcpfs_event *list, size_t room);
 
 /* -- sample.c: what partitions did, over weeks -- */
 

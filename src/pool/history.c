@@ -6,7 +6,7 @@
  * whatever that is for, or with one of its own when nothing else came along for a while. A crash may lose the last
  * few: what they tell of is in the map, they only tell it.
  *
- * Everything here runs with the pool's lock, apart from lcpfs_pool_events, which takes it.
+ * Everything here runs with the pool's lock.
  */
 #include <assert.h>
 #include <stdarg.h>
@@ -260,15 +260,6 @@ void history_written(struct lcpfs_pool *pool, const struct txg *txg)
 	pool->pending.count = 0;
 }
 
-int history_flush(struct lcpfs_pool *pool)
-{
-	struct txg txg;
-	if (pool->pending.count == 0)
-		return 0;
-	txg_begin(pool, &txg);
-	return txg_commit(&txg, NULL);
-}
-
 /* -- reading -- */
 
 /* The entry with that number, NULL if it is gone or damaged. */
@@ -284,24 +275,17 @@ static const struct fmt_history_entry *entry_numbered(const struct lcpfs_pool *p
 	return le64_get(e->number) == number ? e : NULL;
 }
 
-int lcpfs_pool_events(struct lcpfs_pool *pool, uint64_t after, struct lcpfs_event *list, size_t room,
-		      size_t *count)
+size_t history_list(const struct lcpfs_pool *pool, uint64_t after, struct lcpfs_event *list, size_t room)
 {
-	*count = 0;
-	pthread_mutex_lock(&pool->lock);
-	host_look(pool);
 	uint64_t newest = le64_get(pool->uberblock.history_next) + pool->pending.count;
 	uint64_t oldest = newest - MIN_OF(newest, (uint64_t)capacity(pool) + pool->pending.count) + 1;
+	size_t count = 0;
 	oldest = MAX_OF(oldest, newest - MIN_OF(newest, room) + 1);
-	if (after < newest)
-		oldest = MAX_OF(oldest, after + 1);
-	else
-		oldest = newest + 1;
+	oldest = after < newest ? MAX_OF(oldest, after + 1) : newest + 1;
 	for (uint64_t n = oldest; n - 1 < newest; n++) {
 		const struct fmt_history_entry *e = entry_numbered(pool, n);
 		if (e)
-			entry_to_event(pool, e, &list[(*count)++]);
+			entry_to_event(pool, e, &list[count++]);
 	}
-	pthread_mutex_unlock(&pool->lock);
-	return 0;
+	return count;
 }

@@ -320,3 +320,13 @@ int lcpfs_pool_explain(struct lcpfs_pool *pool, const char *name, struct lcpfs_e
 		mention_fault(pool, decision);
 	return error;
 }
+
+int lcpfs_pool_events(struct lcpfs_pool *pool, uint64_t after, struct lcpfs_event *list, size_t room,
+		      size_t *count)
+{
+	pthread_mutex_lock(&pool->lock);
+	host_look(pool);
+	*count = history_list(pool, after, list, room);
+	pthread_mutex_unlock(&pool->lock);
+	return 0;
+}

@@ -143,37 +143,13 @@ static void fill_uberblock(struct txg *txg)
 		u->slot_map[txg->list[i].page / 8] ^= (uint8_t)(1u << txg->list[i].page % 8);
 }
 
-/* It is durable; now memory may show it. */
-static void take_over(struct txg *txg)
+int txg_write(struct txg *txg, struct lcpfs_failure *failure)
 {
 	struct lcpfs_pool *pool = txg->pool;
-	pool->uberblock = txg->uberblock;
-	for (uint32_t i = 0; i < txg->count; i++) {
-		uint8_t *current = txg_current(pool, txg->list[i].page);
-		uint8_t before[BLOCK_SIZE];
-		memcpy(before, current, BLOCK_SIZE);
-		memcpy(current, txg->list[i].block, BLOCK_SIZE);
-		pool->lost[txg->list[i].page] = false;
-		if (layout_page_kind(&pool->layout, txg->list[i].page) == FMT_MAP)
-			map_page_changed(pool, txg->list[i].page, (const struct fmt_map *)before);
-	}
-	history_written(pool, txg);
-	sample_written(pool, txg);
-	pool->changes++;
-	pthread_cond_broadcast(&pool->changed);
-}
-
-static int commit(struct txg *txg, struct lcpfs_failure *failure)
-{
-	struct lcpfs_pool *pool = txg->pool;
-	int error = txg_refuse(pool, failure);
-	if (error)
-		return error;
-	history_into(txg);
 	if (txg->error)
 		return failure_set(failure, (enum lcpfs_error) - txg->error,
 				   "%s: out of memory; nothing was changed", pool->device->name);
-	error = write_pages(txg);
+	int error = write_pages(txg);
 	if (error)
 		return failure_set(failure, (enum lcpfs_error) - error,
 				   "%s: writing the pool's metadata failed: %s; "
@@ -181,22 +157,13 @@ static int commit(struct txg *txg, struct lcpfs_failure *failure)
 				   pool->device->name, lcpfs_error_sentence(error));
 	fill_uberblock(txg);
 	error = write_uberblock(pool, &txg->uberblock);
-	if (!error) {
-		take_over(txg);
+	if (!error)
 		return 0;
-	}
 	pool->suspended = true;
 	return failure_set(failure, (enum lcpfs_error) - error,
 			   "%s: writing the uberblock failed: %s; open the pool anew "
 			   "to see whether the change was made",
 			   pool->device->name, lcpfs_error_sentence(error));
-}
-
-int txg_commit(struct txg *txg, struct lcpfs_failure *failure)
-{
-	int error = commit(txg, failure);
-	txg_abort(txg);
-	return error;
 }
 
 int txg_refuse(const struct lcpfs_pool *pool, struct lcpfs_failure *failure)
