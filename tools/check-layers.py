@@ -39,8 +39,6 @@ UPWARD = {
 	"pool/snapshot.c > clone.c",
 	"pool/snapshot.c > volume.c",
 	"pool/volume.c > clone.c",
-	"pool/move.c > keeper.c",
-	"pool/emergency.c > keeper.c",
 }
 
 

@@ -184,7 +184,7 @@ static int bring_up(struct part *part, struct lcpfs_failure *failure)
 {
 	struct lcpfs_pool *pool = part->pool;
 	size_t cache_bytes = pool->cache_left / 2;
-	int error = keeper_add_part(pool, part);
+	int error = books_add_part(pool, part);
 	if (error)
 		return failure_set(failure, (enum lcpfs_error) - error,
 				   "partition %s was added, but the engine does not "
@@ -293,7 +293,7 @@ static int add_making_room(struct lcpfs_pool *pool, const char *name, struct par
 	int error = add(pool, name, plan, failure);
 	if (!error || !plan->missing)
 		return error;
-	move_make_room(pool, plan->missing, LCPFS_ENGINE_FREE);
+	resize_make_room(pool, plan->missing, LCPFS_ENGINE_FREE);
 	return add(pool, name, plan, failure);
 }
 
@@ -319,7 +319,7 @@ static int weigh_missing(struct lcpfs_pool *pool, const struct part_plan *plan, 
 {
 	if (!plan->missing || plan->missing <= pool->blocked_count)
 		return plan->missing ? 0 : error;
-	return move_refuse_unsure(pool, error, failure);
+	return resize_refuse_unsure(pool, error, failure);
 }
 
 /* With the lock: what it would be. */

@@ -185,7 +185,7 @@ static void take_values(struct part *part, const struct part *values)
 	part->when_full_wait_s = values->when_full_wait_s;
 	part->schedule = values->schedule;
 	pool->schedule_s = 0; /* looked at soon */
-	keeper_tell_sizes(pool, LCPFS_ENGINE_BY_HAND);
+	books_tell_sizes(pool, LCPFS_ENGINE_BY_HAND);
 	may_fail(lcpfs_engine_rename(pool->engine, part->id, part->name));
 	may_fail(lcpfs_engine_set_limits(pool->engine, part->id, part->min_blocks, part->max_blocks));
 	pool->changes++; /* who waits for room may find some below the new max */

@@ -291,18 +291,6 @@ uint64_t size_promised_blocks(const struct lcpfs_pool *pool);
 
 /* -- move.c -- */
 
-/* Marks it as being resized and holds it, until part_end_resize; with the lock. `tries`: nothing will change. */
-int part_begin_resize(struct lcpfs_pool *pool, const char *name, bool tries, struct part **part,
-		      struct lcpfs_failure *failure) MUST_CHECK;
-/* With the lock: can it get so many metaslabs, as far as that can be told without doing it? */
-int part_check_resize(struct part *part, uint64_t size, struct lcpfs_failure *failure) MUST_CHECK;
-/* Space is missing. In mode `on` others may give it, and *failure says so; `error` in any case. */
-int move_refuse_unsure(struct lcpfs_pool *pool, int error, struct lcpfs_failure *failure) MUST_CHECK;
-void part_end_resize(struct part *part, uint32_t before); /* with the lock; `before`: metaslabs */
-/* To so many metaslabs, within its limits; without the lock. */
-int part_resize_to(struct part *part, uint64_t size, lcpfs_progress *progress, void *context,
-		   struct lcpfs_failure *failure) MUST_CHECK;
-
 struct move {
 	struct part *from, *to; /* NULL: free space; both held by the caller */
 	uint32_t wanted, moved; /* metaslabs */
@@ -314,11 +302,27 @@ struct move {
 
 /* Without the lock. Stops early where it has to: then an error, and `moved` says how far it came. */
 int move_run(struct move *move, struct lcpfs_failure *failure) MUST_CHECK;
+/* The least size that can be asked for, of user data as all sizes that people give, in MiB. */
+uint64_t move_least_mib(struct part *part);
+
+/* -- resize.c -- */
+
 /*
  * Discards what waits for it, and in mode `on` has the engine call back what partitions other than `but_not` (id,
  * or 0) can spare, until `missing` more metaslabs are free or nobody can give.
  */
-void move_make_room(struct lcpfs_pool *pool, uint64_t missing, uint32_t but_not);
+void resize_make_room(struct lcpfs_pool *pool, uint64_t missing, uint32_t but_not);
+/* Marks it as being resized and holds it, until part_end_resize; with the lock. `tries`: nothing will change. */
+int part_begin_resize(struct lcpfs_pool *pool, const char *name, bool tries, struct part **part,
+		      struct lcpfs_failure *failure) MUST_CHECK;
+/* With the lock: can it get so many metaslabs, as far as that can be told without doing it? */
+int part_check_resize(struct part *part, uint64_t size, struct lcpfs_failure *failure) MUST_CHECK;
+/* Space is missing. In mode `on` others may give it, and *failure says so; `error` in any case. */
+int resize_refuse_unsure(struct lcpfs_pool *pool, int error, struct lcpfs_failure *failure) MUST_CHECK;
+void part_end_resize(struct part *part, uint32_t before); /* with the lock; `before`: metaslabs */
+/* To so many metaslabs, within its limits; without the lock. */
+int part_resize_to(struct part *part, uint64_t size, lcpfs_progress *progress, void *context,
+		   struct lcpfs_failure *failure) MUST_CHECK;
 
 /* -- emergency.c -- */
 
@@ -441,19 +445,33 @@ int volume_difference_since(struct lcpfs_partition *to, uint32_t number, uint64_
 
 void info_of_part(struct lcpfs_partition_info *info, struct part *part); /* with the lock */
 
+/* -- books.c -- */
+
+int books_add_part(struct lcpfs_pool *pool, const struct part *part) MUST_CHECK;
+/* NOMEM. All there are, by id. One that the engine does not take is one of a damaged pool: it is not moved. */
+int books_add_all(struct lcpfs_pool *pool) MUST_CHECK;
+/* One that cannot be used neither gives nor gets. */
+void books_fix_size(struct lcpfs_pool *pool, const struct part *part);
+/* Tells the engine every size that it does not know yet; with the lock. */
+void books_tell_sizes(struct lcpfs_pool *pool, enum lcpfs_engine_cause cause);
+/* Tells it what all partitions did. `only_if_due`: unless that was less than a round ago. Without the lock. */
+void books_measure(struct lcpfs_pool *pool, bool only_if_due);
+void books_report(struct lcpfs_pool *pool, const struct lcpfs_engine_decision *d,
+		  const struct lcpfs_engine_moved *moved); /* with `round` */
+
+/* -- decision.c -- */
+
+/* With `round`. Carries out a decision to move, reports it and writes it down; how many blocks moved. */
+uint64_t decision_carry_out(struct lcpfs_pool *pool, const struct lcpfs_engine_decision *d);
+void decision_note(struct lcpfs_pool *pool, const struct lcpfs_engine_decision *d); /* with the lock */
+/* With the lock: of those that were judged since; `quietly`: they are only remembered. True: there were some. */
+bool decision_note_outcomes(struct lcpfs_pool *pool, bool quietly);
+
 /* -- keeper.c -- */
 
+enum { KEEPER_ROUND_US = 1000000 }; /* between two looks at most: the engine's own rhythm, <lcpfs/engine.h> */
+
 int keeper_start_engine(struct lcpfs_pool *pool) MUST_CHECK;
-int keeper_add_part(struct lcpfs_pool *pool, const struct part *part) MUST_CHECK;
-/* One that cannot be used neither gives nor gets. */
-void keeper_fix_size(struct lcpfs_pool *pool, const struct part *part);
-/* Tells the engine every size that it does not know yet; with the lock. */
-void keeper_tell_sizes(struct lcpfs_pool *pool, enum lcpfs_engine_cause cause);
-void keeper_measure(struct lcpfs_pool *pool); /* without the lock */
-/* Both with `round`. Carries out a decision to move, reports it and writes it down; how many blocks moved. */
-uint64_t keeper_carry_out(struct lcpfs_pool *pool, const struct lcpfs_engine_decision *d);
-void keeper_report(struct lcpfs_pool *pool, const struct lcpfs_engine_decision *d,
-		   const struct lcpfs_engine_moved *moved);
 /* Puts the engine's state into the transaction where it changed. */
 void keeper_save(struct txg *txg);
 void keeper_start(struct lcpfs_pool *pool);

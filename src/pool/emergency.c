@@ -101,7 +101,7 @@ static uint32_t take_proposed(struct part *to, const struct lcpfs_engine_decisio
 		moved.blocks = (uint64_t)move.moved * pool->layout.metaslab_blocks;
 		part_let_go(move.from);
 	}
-	keeper_report(pool, d, &moved);
+	books_report(pool, d, &moved);
 	return move.moved;
 }
 
@@ -251,7 +251,7 @@ static void count(struct part *part, uint32_t from_id, uint32_t got)
 	part->emergencies++;
 	part->granted += got;
 	part->granted_by = from_id;
-	keeper_tell_sizes(part->pool, LCPFS_ENGINE_EMERGENCY);
+	books_tell_sizes(part->pool, LCPFS_ENGINE_EMERGENCY);
 	if (!part->noted_us)
 		note(part);
 }

@@ -174,7 +174,7 @@ static void open_stores(struct lcpfs_pool *pool)
 			clone_settle_promotion(part);
 			continue;
 		}
-		keeper_fix_size(pool, part);
+		books_fix_size(pool, part);
 		history_note(pool, LCPFS_EVENT_DAMAGE, part->id, 0, 0, "%.300s", why.message);
 	}
 }
@@ -328,7 +328,7 @@ int lcpfs_pool_close(struct lcpfs_pool *pool, struct lcpfs_failure *failure)
 	keeper_stop(pool);
 	if (!pool->options.read_only) {
 		map_discard(pool, UINT32_MAX);
-		keeper_measure(pool);
+		books_measure(pool, true);
 	}
 	int error = close_stores(pool, failure);
 	/* Without this the next opening takes it for a crash, which is right when something went wrong. */

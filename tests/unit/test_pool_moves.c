@@ -173,7 +173,7 @@ static void a_move_of_the_engine_ends_where_it_costs_too_much(void **state)
 			assert_int_equal(fixture_write(&f, "a", i * 100, 100, 1), 0);
 			assert_int_equal(fixture_write(&f, "a", 5000, 100, 1), 0);
 		}
-		uint64_t moved = keeper_carry_out(f.pool, &d) / (MB / BLOCK_SIZE);
+		uint64_t moved = decision_carry_out(f.pool, &d) / (MB / BLOCK_SIZE);
 		store_stats(part_named(f.pool, "a")->store, &stats);
 		assert_int_equal(fixture_size(&f, "b"), LEAST + moved * MB);
 		if (limit) {
