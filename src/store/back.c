@@ -8,6 +8,7 @@ enum {
 	AHEAD_BYTES = 16 << 20,
 	CLEANED_SHARE = 75, /* percent of live units below which a metaslab is cleaned to be given */
 	OFTEN_BLOCKS = 64, /* written between two flushes: with fewer, what a flush takes is what users wait for */
+	PIECE_BLOCKS = 64, /* prepared at a time: a flush that meets more has to wait for as long as that takes */
 	SPARED = 2,        /* EMPTY ones beyond those kept back that stay, however full the host */
 };
 
@@ -60,28 +61,31 @@ static uint32_t next_fresh(const struct store *s, uint32_t among)
 	return index != SPACE_NONE && can_spare(s, 1) ? index : SPACE_NONE;
 }
 
-/* Several at a time, and not one by one: the file system notes them together. */
+/* Twice as fast as they are written. */
+static bool should_prepare(const struct store *s)
+{
+	uint64_t written = s->counters.device_blocks - s->backing.device_at_prepare;
+	return written >= PIECE_BLOCKS / 2 && next_fresh(s, ahead(s)) != SPACE_NONE;
+}
+
+/* Several places at a time, and not one by one: the file system notes them together. */
 bool back_should_ahead(const struct store *s)
 {
 	uint64_t written = s->counters.written_blocks - s->backing.written_at_back;
-	uint32_t half = ahead(s) / 2;
-	return written >= s->config.metaslab_blocks / 8 &&
-	       (wants_more(s, half) || next_fresh(s, half) != SPACE_NONE);
+	return (written >= s->config.metaslab_blocks / 8 && wants_more(s, ahead(s) / 2)) || should_prepare(s);
 }
 
-static int reserve(struct store *s, uint32_t index, bool prepares)
+static int reserve(struct store *s, uint32_t index)
 {
 	space_pin(&s->space, index);
 	store_unlock(s);
 	int error = vdev_reserve(s->config.vdev, metaslab_offset(s, index), metaslab_bytes(s));
-	if (!error && prepares)
-		vdev_prepare(s->config.vdev, metaslab_offset(s, index), metaslab_bytes(s));
 	store_lock(s);
 	space_unpin(&s->space, index);
 	if (error)
 		space_bare(&s->space, index);
 	else
-		space_backed(&s->space, index, !prepares);
+		space_backed(&s->space, index, true);
 	store_changed(s);
 	return error;
 }
@@ -103,7 +107,7 @@ int back_one(struct store *s)
 			return 0;
 		}
 		bool last = space_find(&s->space, index)->bare;
-		int error = reserve(s, index, false);
+		int error = reserve(s, index);
 		if (!error || (last && !s->backing.giving))
 			return error;
 		if (last) {
@@ -120,23 +124,35 @@ void back_least(struct store *s)
 		;
 }
 
-/* Nobody takes it meanwhile. */
-static bool prepare_next(struct store *s)
+/* A piece of it. Nobody takes it meanwhile; who takes it before its last piece takes it as it is. */
+static void prepare(struct store *s, uint32_t index)
 {
-	uint32_t index = next_fresh(s, ahead(s));
-	if (index == SPACE_NONE)
-		return false;
+	uint64_t bytes = MIN_OF(metaslab_bytes(s), (uint64_t)PIECE_BLOCKS << BLOCK_SHIFT);
+	uint64_t at = s->backing.prepared_of == index ? s->backing.prepared_bytes : 0;
 	space_bare(&s->space, index);
-	return reserve(s, index, true) == 0;
+	space_pin(&s->space, index);
+	store_unlock(s);
+	vdev_prepare(s->config.vdev, metaslab_offset(s, index) + at, bytes);
+	store_lock(s);
+	space_unpin(&s->space, index);
+	space_backed(&s->space, index, at + bytes < metaslab_bytes(s));
+	s->backing.device_at_prepare = s->counters.device_blocks;
+	s->backing.prepared_of = index;
+	s->backing.prepared_bytes = (at + bytes) % metaslab_bytes(s);
+	store_changed(s);
 }
 
 int back_ahead(struct store *s)
 {
 	int done = 0;
-	for (uint32_t left = ahead(s) + 1; left-- && wants_more(s, ahead(s)) && back_one(s) == 0;)
+	bool more = wants_more(s, ahead(s) / 2), prepares = should_prepare(s);
+	for (uint32_t left = ahead(s) + 1; more && left-- && wants_more(s, ahead(s)) && back_one(s) == 0;)
 		done = 1;
-	while (prepare_next(s))
+	uint32_t index = prepares ? next_fresh(s, ahead(s)) : SPACE_NONE;
+	if (index != SPACE_NONE) {
+		prepare(s, index);
 		done = 1;
+	}
 	s->backing.written_at_back = s->counters.written_blocks;
 	s->backing.flushes_at_back = s->log.flushes;
 	return done;

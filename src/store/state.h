@@ -174,6 +174,9 @@ struct checkpoints {
 struct backing { /* of a sparse vdev */
 	uint64_t written_at_back; /* counters.written_blocks when metaslabs were last backed ahead */
 	uint64_t flushes_at_back; /* and log.flushes */
+	uint64_t device_at_prepare; /* counters.device_blocks when something was last prepared */
+	uint32_t prepared_of;       /* the metaslab of which so much was prepared, from its beginning */
+	uint64_t prepared_bytes;
 	uint32_t giving;          /* metaslabs that are being given back to the host at this moment */
 	uint64_t given;           /* and those that were */
 	uint64_t trimmed_at_give; /* counters.trimmed_blocks when a checkpoint last emptied what could be given */

@@ -236,23 +236,26 @@ static void file_scattered(struct vdev *vdev, bool is_scattered)
 	posix_fadvise(((struct file *)vdev)->fd, 0, 0, is_scattered ? POSIX_FADV_RANDOM : POSIX_FADV_NORMAL);
 }
 
+/*
+ * Past the page cache, and with the note: else the next flush would wait for both. By another descriptor than that
+ * of flushes, so that an error which the system has yet to report is still reported there.
+ */
 static void file_prepare(struct vdev *vdev, uint64_t offset, uint64_t length)
 {
-	static const char zeros[ZEROS_BYTES];
+	static _Alignas(VDEV_DIRECT_ALIGN) const char zeros[ZEROS_BYTES];
 	struct file *file = (struct file *)vdev;
 	struct iovec iov[ZEROS_AT_ONCE];
-	if (file->is_read_only || !backing_is_unwritten(file->fd, offset, length))
+	if (file->is_read_only || file->direct_fd < 0 || !backing_is_unwritten(file->fd, offset, length))
 		return;
 	for (uint64_t done = 0; done < length;) {
 		unsigned count = 0;
 		for (uint64_t n = done; n < length && count < ZEROS_AT_ONCE; n += ZEROS_BYTES)
 			iov[count++] = (struct iovec){(void *)zeros, MIN_OF(length - n, (uint64_t)ZEROS_BYTES)};
-		ssize_t n = pwritev(file->fd, iov, (int)count, (off_t)(offset + done));
+		ssize_t n = pwritev2(file->direct_fd, iov, (int)count, (off_t)(offset + done), RWF_DSYNC);
 		if (n <= 0)
 			return;
 		done += (uint64_t)n;
 	}
-	sync_file_range(file->fd, (off_t)offset, (off_t)length, SYNC_FILE_RANGE_WRITE);
 }
 
 static struct fetches *file_fetches(struct vdev *vdev)

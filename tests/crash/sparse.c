@@ -93,7 +93,7 @@ static void sparse_prepare(struct vdev *vdev, uint64_t offset, uint64_t length)
 	struct sparse *s = sparse_of(vdev);
 	uint8_t scribble[BLOCK_SIZE];
 	memset(scribble, 0xa5, sizeof(scribble));
-	s->prepared++;
+	s->prepared += length >> BLOCK_SHIFT;
 	memset(s->written + (offset >> BLOCK_SHIFT), true, (length >> BLOCK_SHIFT) * sizeof(*s->written));
 	for (uint64_t done = 0; done < length; done += BLOCK_SIZE) {
 		struct vdev_io io = {

@@ -18,7 +18,8 @@ struct sparse {
 	bool *backed, *written; /* blocks */
 	uint64_t blocks;
 	uint64_t free_blocks; /* that the file system has */
-	uint64_t refusals, prepared; /* how often */
+	uint64_t refusals;           /* how often */
+	uint64_t prepared;           /* blocks */
 	uint64_t first_writes;       /* of blocks that were neither prepared nor written before */
 	void (*step)(void);   /* before it gives or refuses; may be NULL */
 	void (*fail)(const char *format, ...);

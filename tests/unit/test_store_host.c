@@ -111,22 +111,28 @@ static void pieces_that_were_trimmed_come_back(void **state)
 	vdev_close(memory);
 }
 
-static void write_blocks(struct store *store, uint64_t first, uint64_t count, unsigned each)
+/* Flushes after `each` of them. How many blocks were prepared behind a flush at the most. */
+static uint64_t write_blocks(struct store *store, const struct sparse *host, uint64_t first, uint64_t count,
+			     unsigned each)
 {
 	uint8_t data[BLOCK_SIZE];
+	uint64_t most = 0;
 	for (uint64_t block = first; block < first + count; block++) {
 		fill_block(data, block);
 		assert_int_equal(store_write(store, block << BLOCK_SHIFT, data, sizeof(data), false, NULL), 0);
 		if ((block + 1) % each)
 			continue;
+		uint64_t before = host->prepared;
 		assert_int_equal(store_flush(store, NULL), 0);
 		step_to_the_end(store);
+		most = host->prepared - before > most ? host->prepared - before : most;
 	}
+	return most;
 }
 
 /*
  * Only where flushes come often: to others it would be one more writing of everything. Also those that were got
- * before that began.
+ * before that began. And a little at a time, as a flush waits for what is being prepared.
  */
 static void places_are_prepared_for_who_flushes_often(void **state)
 {
@@ -137,11 +143,12 @@ static void places_are_prepared_for_who_flushes_often(void **state)
 	sparse_back(&host, 0, BASE);
 	host.fail = never_reserved;
 	struct store *store = open_on(&host);
-	write_blocks(store, 0, 12 * METASLAB_BLOCKS, METASLAB_BLOCKS);
+	write_blocks(store, &host, 0, 12 * METASLAB_BLOCKS, METASLAB_BLOCKS);
 	assert_int_equal(host.prepared, 0);
 	uint64_t before = host.first_writes;
-	write_blocks(store, 12 * METASLAB_BLOCKS, 3 * METASLAB_BLOCKS, 1); /* with two headers each */
-	assert_true(host.prepared >= 8);
+	/* with two headers each */
+	assert_int_equal(write_blocks(store, &host, 12 * METASLAB_BLOCKS, 3 * METASLAB_BLOCKS, 1), 64);
+	assert_true(host.prepared >= 8 * METASLAB_BLOCKS && host.prepared <= METASLABS * METASLAB_BLOCKS);
 	assert_true(host.first_writes - before <= 2 * METASLAB_BLOCKS);
 	assert_int_equal(store_close(store), 0);
 	sparse_free(&host);
