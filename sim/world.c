@@ -16,7 +16,7 @@ void sim_world_init(struct sim_world *world, const struct sim_world_options *opt
 	world->options = options;
 	world->load = load;
 	world->members = sim_zeroed(load->count, sizeof(world->members[0]));
-	world->series = sim_zeroed(options->series_points + 2, sizeof(world->series[0]));
+	world->series = sim_zeroed(options->series_points, sizeof(world->series[0]));
 	world->noise.state = load->seed ^ 0x5851f42d4c957f2du;
 	for (uint32_t i = 0; i < load->count; i++) {
 		struct sim_log_options log = options->log;
@@ -146,11 +146,12 @@ static void add_point(struct sim_world *world)
 	world->point_us = world->now_us;
 }
 
+/* By what was written, and not by the clock: so runs of one load have their points at the same places. */
 static void add_point_if_due(struct sim_world *world)
 {
 	const struct sim_world_options *o = world->options;
 	uint64_t due = (uint64_t)((double)o->total_blocks * (world->point_count + 1) / o->series_points);
-	if (world->load->written_blocks >= due && world->point_count < o->series_points)
+	if (world->load->written_blocks >= due && world->point_count + 1 < o->series_points)
 		add_point(world);
 }
 
@@ -250,6 +251,7 @@ void sim_world_run(struct sim_world *world, void (*tick)(void *context, struct s
 	bool late = false;
 	while (world->load->written_blocks < total && next_done(world, &request)) {
 		account(world, &request);
+		add_point_if_due(world);
 		if (!late && is_late(world)) {
 			late = true;
 			begin_late(world);
@@ -261,7 +263,6 @@ void sim_world_run(struct sim_world *world, void (*tick)(void *context, struct s
 		sample(world);
 		if (tick)
 			tick(context, world);
-		add_point_if_due(world);
 		if (progress)
 			progress(progress_context, (double)world->load->written_blocks / (double)total);
 	}

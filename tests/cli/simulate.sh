@@ -103,6 +103,8 @@ for name, policy in result["policies"].items():
 	assert policy["wa"] >= 1 and len(policy["series"]) > 50
 	assert all(sum(point["size_blocks"]) <= result["pool_blocks"] for point in policy["series"])
 policies = result["policies"]
+# by what was written, however long it took: so runs can be compared point by point
+assert len({tuple(point["user_blocks"] for point in policy["series"]) for policy in policies.values()}) == 1
 assert policies["learned"]["moves"] > 0 and policies["static"]["moves"] == policies["lcpfs-rs"]["moves"] == 0
 assert policies["threshold"]["moves"] > 0
 assert policies["oracle"]["objective"] == "epsilon"
