@@ -484,6 +484,7 @@ static void add_demand(struct engine_core *core, struct engine_partition *p, con
 {
 	double seconds = (double)(core->now_us - p->last_us) / 1e6;
 	double age = (core->work - p->pool_work_seen) / (double)core->options.pool_blocks;
+	engine_foresight_judge(&core->foresight, &p->demand);
 	engine_foresight_add(&core->foresight, batch->ops, batch->work / (double)core->options.pool_blocks);
 	engine_demand_add(&p->demand, batch, seconds, age);
 	engine_foresight_replace(&core->foresight, &p->demand, false);
@@ -548,16 +549,4 @@ int engine_core_update(struct engine_core *core, uint32_t id, const struct lcpfs
 	engine_core_refresh(core, p);
 	engine_judge_trial(core, p);
 	return 0;
-}
-
-/* After a turnover of the pool it is seen which memory of demand foretold it best. */
-void engine_core_foresee(struct engine_core *core)
-{
-	double squares[ENGINE_MEMORIES] = {0};
-	if (engine_foresight_is_over(&core->foresight)) {
-		for (size_t i = 0; i < core->count; i++)
-			engine_foresight_judge(&core->foresight, &core->partitions[i]->demand, squares);
-		engine_foresight_turn(&core->foresight, squares);
-	}
-	engine_foresight_choose(&core->foresight);
 }

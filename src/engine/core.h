@@ -172,8 +172,6 @@ int engine_core_remove(struct engine_core *core, uint32_t id) MUST_CHECK;
 int engine_core_limits(struct engine_core *core, uint32_t id, uint64_t min, uint64_t max) MUST_CHECK;
 int engine_core_update(struct engine_core *core, uint32_t id,
 		       const struct lcpfs_engine_counters *counters) MUST_CHECK;
-/* After a round of updates and its decision: which demand the next round believes. */
-void engine_core_foresee(struct engine_core *core);
 int engine_core_resized(struct engine_core *core, uint32_t id, uint64_t size,
 			enum lcpfs_engine_cause cause) MUST_CHECK;
 void engine_core_refresh(struct engine_core *core, struct engine_partition *p); /* after any change to it */

@@ -403,7 +403,7 @@ void engine_decide(struct engine_core *core, struct lcpfs_engine_decision *d)
 		d->action = LCPFS_ENGINE_WOULD_MOVE;
 	hand_out(core, d);
 	engine_ledger_looked(core);
-	engine_core_foresee(core);
+	engine_foresight_round(&core->foresight);
 }
 
 /* The best partner for `p` in one role; false if there is none. */

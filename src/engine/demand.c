@@ -74,9 +74,9 @@ double engine_demand_latency_error(const struct engine_demand *d, double prior)
 
 /* ---- which memory is believed ---- */
 
-static double share(const struct engine_foresight *f, const struct engine_demand *d, int memory)
+static double share(const double ops[ENGINE_MEMORIES], const struct engine_demand *d, int memory)
 {
-	return f->ops[memory] > 0 ? fmin(d->memory[memory].ops / f->ops[memory], 1) : 0;
+	return ops[memory] > 0 ? fmin(d->memory[memory].ops / ops[memory], 1) : 0;
 }
 
 /* The last turnover differs from what this memory holds by more than it has so far: something has changed. */
@@ -85,7 +85,7 @@ static bool is_contradicted(const struct engine_foresight *f, int i)
 	return f->apart[i] * f->judged > f->quantile * f->quantile * f->usual[i];
 }
 
-void engine_foresight_choose(struct engine_foresight *f)
+static void choose(struct engine_foresight *f)
 {
 	f->best = 0;
 	for (int i = 1; i < ENGINE_MEMORIES; i++)
@@ -98,7 +98,7 @@ void engine_foresight_choose(struct engine_foresight *f)
 void engine_foresight_replace(struct engine_foresight *f, struct engine_demand *d, bool gone)
 {
 	for (int i = 0; i < ENGINE_MEMORIES; i++) {
-		double off = share(f, d, 0) - share(f, d, i);
+		double off = share(f->ops, d, 0) - share(f->ops, d, i);
 		double apart = gone ? 0 : off * off;
 		f->apart[i] = fmax(f->apart[i] + apart - d->apart[i], 0);
 		f->largest[i] = fmax(f->largest[i], f->apart[i]);
@@ -119,40 +119,57 @@ void engine_foresight_add(struct engine_foresight *f, double ops, double age)
 	f->turnover_ops += ops;
 }
 
-bool engine_foresight_is_over(const struct engine_foresight *f)
+void engine_foresight_judge(struct engine_foresight *f, struct engine_demand *d)
 {
-	return f->turnover >= 1;
-}
-
-void engine_foresight_judge(const struct engine_foresight *f, struct engine_demand *d,
-			    double squares[ENGINE_MEMORIES])
-{
-	double came = f->turnover_ops > 0 ? d->turnover_ops / f->turnover_ops : 0;
+	if (d->turn == f->turn)
+		return;
+	double came = f->ended_turnover_ops > 0 ? d->turnover_ops / f->ended_turnover_ops : 0;
 	for (int i = 0; i < ENGINE_AHEAD * ENGINE_MEMORIES; i++) {
 		double off = d->foretold[i / ENGINE_MEMORIES][i % ENGINE_MEMORIES] - came;
-		squares[i % ENGINE_MEMORIES] += off * off;
+		f->squares[i % ENGINE_MEMORIES] += off * off;
 	}
 	memmove(d->foretold[1], d->foretold[0], sizeof(d->foretold) - sizeof(d->foretold[0]));
 	for (int i = 0; i < ENGINE_MEMORIES; i++)
-		d->foretold[0][i] = share(f, d, i);
+		d->foretold[0][i] = share(f->ended_ops, d, i);
 	d->turnover_ops = 0;
+	d->turn = f->turn;
 }
 
-void engine_foresight_turn(struct engine_foresight *f, const double squares[ENGINE_MEMORIES])
+/* Each partition was judged by the turnover that ended. */
+static void learn(struct engine_foresight *f)
 {
 	double keep = exp(-1 / span(ENGINE_MEMORIES - 1)), least = INFINITY;
 	bool known = f->ended == ENGINE_AHEAD;
 	/* what none could foretell says nothing against any of them */
 	for (int i = 0; i < ENGINE_MEMORIES; i++)
-		least = fmin(least, squares[i]);
+		least = fmin(least, f->squares[i]);
 	f->judged = f->judged * keep + known;
 	for (int i = 0; i < ENGINE_MEMORIES && known; i++) {
-		f->off[i] = f->off[i] * keep + squares[i] - least;
+		f->off[i] = f->off[i] * keep + f->squares[i] - least;
 		f->usual[i] = f->usual[i] * keep + f->largest[i];
 	}
+	memset(f->squares, 0, sizeof(f->squares));
 	memset(f->largest, 0, sizeof(f->largest));
 	f->ended += !known;
+	f->learning = false;
+}
+
+static void turn(struct engine_foresight *f)
+{
+	f->turn++;
+	f->learning = true;
+	memcpy(f->ended_ops, f->ops, sizeof(f->ops));
+	f->ended_turnover_ops = f->turnover_ops;
 	f->turnover = f->turnover_ops = 0;
+}
+
+void engine_foresight_round(struct engine_foresight *f)
+{
+	if (f->learning)
+		learn(f);
+	if (f->turnover >= 1)
+		turn(f);
+	choose(f);
 }
 
 double engine_foresight_turnovers(const struct engine_foresight *f)

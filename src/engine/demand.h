@@ -25,6 +25,7 @@ struct engine_demand {
 	double turnover_ops; /* operations in the present turnover so far */
 	double foretold[ENGINE_AHEAD][ENGINE_MEMORIES]; /* when the last turnovers ended, newest first */
 	double apart[ENGINE_MEMORIES]; /* (by the shortest memory − by this one)², now */
+	unsigned turn;                 /* the last that it was judged by */
 };
 
 /* How well the memories foretell, over all partitions. */
@@ -32,6 +33,10 @@ struct engine_foresight {
 	double quantile; /* of the normal distribution, at the significance: beyond it something has changed */
 	double turnover, turnover_ops; /* how much of the present one is over, 0 to 1; operations in it */
 	double ops[ENGINE_MEMORIES]; /* of all partitions, decayed like theirs */
+	unsigned turn; /* the last that ended: each partition is judged by it when it is updated next */
+	bool learning; /* that round is under way */
+	double ended_ops[ENGINE_MEMORIES], ended_turnover_ops; /* `ops` and `turnover_ops` when it ended */
+	double squares[ENGINE_MEMORIES]; /* Σ (foretold − came)² over the partitions judged by it so far */
 	int ended; /* turnovers (ENGINE_AHEAD at most) of which it is known what was foretold when they ended */
 	double judged; /* turnovers, decayed like what follows */
 	double off[ENGINE_MEMORIES]; /* Σ (foretold − came)², beyond what the best of them was off by */
@@ -54,14 +59,9 @@ double engine_demand_latency_error(const struct engine_demand *demand, double pr
 void engine_foresight_replace(struct engine_foresight *foresight, struct engine_demand *demand, bool gone);
 /* What a partition is about to add to its demand. */
 void engine_foresight_add(struct engine_foresight *foresight, double ops, double age);
-/* If a turnover is over, each partition is judged by it, and it turns. */
-bool engine_foresight_is_over(const struct engine_foresight *foresight);
-/* Adds to `squares` how far off each memory was. */
-void engine_foresight_judge(const struct engine_foresight *foresight, struct engine_demand *demand,
-			    double squares[ENGINE_MEMORIES]);
-/* Once all partitions of a round were updated. */
-void engine_foresight_choose(struct engine_foresight *foresight);
-void engine_foresight_turn(struct engine_foresight *foresight, const double squares[ENGINE_MEMORIES]);
+/* Before an update: by the turnover that ended, if it was not judged by that yet. */
+void engine_foresight_judge(struct engine_foresight *foresight, struct engine_demand *demand);
+void engine_foresight_round(struct engine_foresight *foresight); /* once all partitions of a round were updated */
 double engine_foresight_turnovers(const struct engine_foresight *foresight); /* how far back the best one goes */
 
 #endif

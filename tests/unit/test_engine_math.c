@@ -365,18 +365,18 @@ static void demand_forgets_with_the_pools_turnover(void **state)
 /* Two partitions during a turnover of the pool; `share` of the operations are the first one's. */
 static void turn(struct engine_foresight *f, struct engine_demand *d, double share)
 {
-	double squares[ENGINE_MEMORIES] = {0};
+	unsigned ended = f->turn;
 	for (int i = 0; i < 20; i++) {
 		struct engine_batch batch = {.ops = 50 * (i % 2 ? share : 1 - share), .user = 1};
 		engine_foresight_add(f, batch.ops, 0.05);
 		engine_demand_add(&d[!(i % 2)], &batch, 1, 0.1); /* since it was there last */
 		engine_foresight_replace(f, &d[!(i % 2)], false);
 	}
-	assert_true(engine_foresight_is_over(f));
-	engine_foresight_judge(f, &d[0], squares);
-	engine_foresight_judge(f, &d[1], squares);
-	engine_foresight_turn(f, squares);
-	engine_foresight_choose(f);
+	engine_foresight_round(f);
+	assert_int_equal(f->turn, ended + 1);
+	for (int i = 0; i < 4; i++) /* once each */
+		engine_foresight_judge(f, &d[i % 2]);
+	engine_foresight_round(f);
 }
 
 static double square_wave(int turnover, int period)
