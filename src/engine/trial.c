@@ -4,10 +4,10 @@
  * in order, in a circle, all of it soon dead) usually holds down to some size and not below, and no curve through
  * what was measured above that size shows where. So it is found by trying: such a partition gives one step, is
  * measured without it before it gives more, then as much again as it has given without harm. Down to the least
- * size that it has been measured at, nothing has to be found: it may go there at once. And it is watched: as soon
- * as the blocks copied since, beyond what was expected and what the receiver saves, are as many as giving back
- * costs, it gets back what it gave. So a trial that goes wrong costs about twice that (what online algorithms know
- * as ski rental: Karlin, Manasse, Rudolph, Sleator, Competitive snoopy caching, 1988).
+ * size at which what it was seen to copy would be bearable now, nothing has to be found: it may go there at once.
+ * And it is watched: as soon as the blocks copied since, beyond what was expected and what the receiver saves, are
+ * as many as giving back costs, it gets back what it gave. So a trial that goes wrong costs about twice that (what
+ * online algorithms know as ski rental: Karlin, Manasse, Rudolph, Sleator, Competitive snoopy caching, 1988).
  */
 #include <float.h>
 #include <math.h>
@@ -22,12 +22,19 @@ static double quantile(const struct engine_core *core)
 	return engine_t_quantile(core->options.significance, ENGINE_CERTAIN);
 }
 
-/* How far it is above the least size that its curve has a point of: but not where it went over its cliff. */
+/*
+ * How far it is above the least size that its curve has a point of: but not where it went over its cliff, nor
+ * where it would now copy more, while the pool turns over, than it gives.
+ */
 static double measured_above(const struct engine_partition *p)
 {
 	double least = (double)p->size;
-	for (int i = 0; i < p->curve.count; i++)
-		least = fmin(least, (1 + (double)p->curve.points[i].spare) * (double)p->live);
+	for (int i = 0; i < p->curve.count; i++) {
+		double size = (1 + (double)p->curve.points[i].spare) * (double)p->live;
+		double copied = exp((double)p->curve.points[i].measured) * p->demand.memory[0].user;
+		if (copied <= (double)p->size - size)
+			least = fmin(least, size);
+	}
 	return (double)p->size - fmax(least, (double)p->hurt.size);
 }
 

@@ -546,6 +546,14 @@ static void what_was_measured_is_not_felt_for_again(void **state)
 	p.curve.points[p.curve.count++].spare = 0.5F; /* 13500 */
 	p.curve.points[p.curve.count++].spare = 2;    /* 27000 */
 	assert_int_equal(engine_trial_limit(&core, &p, &side), 8500);
+	p.curve.points[0].measured = p.curve.points[1].measured = logf(2); /* copies for each block of users */
+	p.demand.memory[0].user = 2001;                                    /* while the pool turns over */
+	assert_int_equal(engine_trial_limit(&core, &p, &side), 8500);
+	p.demand.memory[0].user = 4251; /* more than it gives: over its cliff */
+	assert_int_equal(engine_trial_limit(&core, &p, &side), 192);
+	p.curve.points[0].measured = -1;
+	assert_int_equal(engine_trial_limit(&core, &p, &side), 4000);
+	p.demand.memory[0].user = 0;
 	p.hurt.size = 20000; /* where it went over its cliff it is as if it had never been there */
 	assert_int_equal(engine_trial_limit(&core, &p, &side), 2000);
 	p.hurt.size = 30000;
