@@ -62,6 +62,8 @@ static void go_on(struct run *r)
 		run_verify(r);
 	else if (rest < 4)
 		cut_after_work(r);
+	else if (rest < 5)
+		run_reopen(r); /* what was put right in memory has to come to the device, too */
 	sim_stage = "";
 }
 

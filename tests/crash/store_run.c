@@ -458,7 +458,7 @@ static void reopen_faulty(struct run *r, bool closed)
 	run_settle(r);
 }
 
-static void op_reopen(struct run *r)
+void run_reopen(struct run *r)
 {
 	bool whole = !r->store->faulted;
 	int error = ALLOC_ARMED(store_close(r->store));
@@ -510,7 +510,7 @@ void run_op(struct run *r)
 	else if (what < 98)
 		op_add(r);
 	else
-		op_reopen(r);
+		run_reopen(r);
 	if (r->options->verbose && r->store)
 		fprintf(stderr,
 				"op %" PRIu64 " (%" PRIu64 "): owned %" PRIu32 ", live %" PRIu64 ", empty %" PRIu32 "\n", r->op,

@@ -96,6 +96,7 @@ void run_op(struct run *r);
 void run_turn_over(struct run *r); /* metaslabs are filled, cleaned, given away, and come back */
 int run_open(struct run *r, struct lcpfs_failure *failure) MUST_CHECK;
 void run_must_open(struct run *r);
+void run_reopen(struct run *r);        /* closed and opened anew */
 void run_must_be_clean(struct run *r); /* check, opened read-only beside nothing */
 /* How much check finds, or a negative error if it does not open. */
 int64_t run_check(struct run *r, bool print);

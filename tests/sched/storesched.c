@@ -1153,6 +1153,17 @@ static void work_on_full_host(struct world *w)
 		sched_fail("it cannot be flushed while the host is full");
 }
 
+/* What was put right in memory has to come to the device, too. */
+static void close_and_compare(struct world *w)
+{
+	if (store_close(w->store))
+		sched_fail("it cannot be closed afterwards");
+	w->store = NULL;
+	must_be_clean(w, false);
+	must_open(w);
+	compare_all(w);
+}
+
 static void inject(struct world *w, uint64_t seed)
 {
 	static const enum simdisk_kind kinds[] = {SIMDISK_READ, SIMDISK_WRITE, SIMDISK_WRITE, SIMDISK_FLUSH};
@@ -1197,13 +1208,9 @@ static void run(void *prepared, const struct schedule *schedule)
 	must_open(&w);
 	compare_all(&w);
 	compare_snaps(&w);
-	if (w.host) {
+	if (w.host)
 		work_on_full_host(&w);
-		end_whole(&w);
-		must_be_clean(&w, false);
-		must_open(&w);
-		compare_all(&w);
-	}
+	close_and_compare(&w);
 	end_whole(&w);
 	sparse_free(&w.sparse);
 	content_free(&w.content);
