@@ -238,15 +238,18 @@ int work_wait(struct store *s, enum room_user user, unsigned blocks)
 			return -LCPFS_E_FAULTED;
 		if (back_one(s) == 0 || (blocks && !room_fits(s, blocks) && free_dying(s)))
 			continue;
-		int done = blocks && !room_fits(s, blocks) ? 0 : make_room(s, user);
+		bool full = blocks && !room_fits(s, blocks);
+		int done = full ? 0 : make_room(s, user);
 		if (done < 0 && done != -LCPFS_E_NOSPC)
 			return done;
 		if (s->faulted)
 			return -LCPFS_E_FAULTED;
 		failed = spare(s, user) > before ? 0 : failed + 1;
 		bool stuck = done <= 0 || failed > FAILED_UNITS * (s->space.count + 16);
-		/* While the pool is asked, others may have made room, or been given some. */
-		if (stuck && !has_room(s, user, blocks) && !ask_pool(s) && !has_room(s, user, blocks))
+		if (!stuck || has_room(s, user, blocks) || ask_pool(s) || has_room(s, user, blocks))
+			continue;
+		/* While the pool was asked, others may have made room, or been given some: now it may fit. */
+		if (!full || !room_fits(s, blocks))
 			return -LCPFS_E_NOSPC;
 	}
 	return 0;

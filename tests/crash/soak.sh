@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Runs the simulators and the real kills with ever new seeds for so many minutes, and prints what was covered. Stops
-# at the first difference; the line that begins with the simulator's name and FAILED says how to replay it. ROUNDS: how
-# often the server is killed each time (10).
+# Runs the simulators and the real kills with ever new seeds for so many minutes. Prints what was covered, at the end
+# and after each round into BUILD/soak.txt. Stops at the first difference; the line that begins with the simulator's
+# name and FAILED says how to replay it. ROUNDS: how often the server is killed each time (10).
 # usage: tests/crash/soak.sh BUILD MINUTES [FIRST_SEED]
 set -eu
 build=$1
@@ -12,7 +12,16 @@ jobs=$(nproc)
 here=$(cd "$(dirname "$0")" && pwd)
 log=$(mktemp)
 kills=0
-trap 'rm -f "$log" "$log.kills"' EXIT
+trap 'ended $?; rm -f "$log" "$log.kills"' EXIT
+
+totals() {
+	awk -v kills="$kills" -f "$here/totals.awk" "$log"
+}
+
+ended() {
+	[ "$1" -eq 0 ] || echo "soak: FAILED. Before that:"
+	totals
+}
 
 run() {
 	"$build/tests/crash/$@" >>"$log" || { tail -n 3 "$log"; exit 1; }
@@ -53,5 +62,5 @@ while [ "$(date +%s)" -lt "$end" ]; do
 	run storesim --mode full --seed "$seed" --seeds 20 --ops 40 --jobs "$jobs"
 	real_kills
 	seed=$((seed + 80))
+	totals >"$build/soak.txt"
 done
-awk -v kills="$kills" -f "$here/totals.awk" "$log"
