@@ -49,7 +49,8 @@ SKIPPED = 77
 DOUBTED = {"cli", "nbd", "crash", "sched"}  # suites whose tests are asked twice; crash and sched only if it slept
 
 STORE = [
-	"store_device", "store_order", "store_snapshot", "store_audit", "store_hostile", "store_room", "store_step", "model",
+	"store_device", "store_order", "store_chain", "store_snapshot", "store_audit", "store_hostile", "store_room",
+	"store_step", "model",
 	"pool_clones", "pool_streams",
 	"store, every operation fails*",
 	"store, orders of threads, mix (2 *", "store, rot (1 *", "store, full", "store under power cuts (2 *",

@@ -1896,59 +1896,6 @@ static void a_record_that_changes_between_reads_does_no_harm(void **state)
 	assert_int_equal(open_fickle(record_next_gone, 1, &reads), CORRUPT);
 }
 
-/* -- a broken chain -- */
-
-static uint64_t moving_us;
-
-static uint64_t moving_time(void *context)
-{
-	(void)context;
-	return moving_us;
-}
-
-static void write_and_let_rest(struct store *store, uint64_t first, unsigned count)
-{
-	write_blocks(store, first, count, 1);
-	moving_us += 2 * IDLE_SEAL_US;
-	assert_int_equal(store_step(store), 1);
-}
-
-/*
- * What was flushed is known from a header far behind the damaged one: that in between was sealed before the flush.
- */
-static void a_damaged_header_that_a_far_one_confirms_is_told(void **state)
-{
-	enum { LARGE = 512, COUNT = 8, MOST = (RECORD_WORDS - 2) / 2 };
-	static const struct clock clock = {.now_us = moving_time, .wall_s = no_time};
-	struct vdev *vdev = vdev_memory_new((uint64_t)(BASE + COUNT * LARGE) << BLOCK_SHIFT);
-	struct store_config config = {.vdev = vdev,
-				      .clock = &clock,
-				      .guid = GUID,
-				      .partition = PARTITION,
-				      .name = "far",
-				      .metaslab_base = BASE,
-				      .metaslab_blocks = LARGE,
-				      .metaslab_count = COUNT,
-				      .root_block = {{1, 2}, {3, 4}}};
-	struct lcpfs_failure failure = {0};
-	struct store *store;
-	uint8_t rot[2 * BLOCK_SIZE] = {1};
-	(void)state;
-	assert_int_equal(store_format(&config, VOLUME_BLOCKS, metaslabs, COUNT), 0);
-	assert_int_equal(store_open(&config, metaslabs, COUNT, &store, NULL), 0);
-	uint64_t block = metaslab_block(store, store->log.head[0].metaslab) + store->log.head[0].offset;
-	write_and_let_rest(store, 0, 10);
-	write_and_let_rest(store, 100, MOST);
-	assert_int_equal(store_flush(store, NULL), 0);
-	moving_us += 2 * CONFIRM_US;
-	assert_int_equal(store_step(store), 1);
-	store_abandon(store);
-	assert_int_equal(vdev_write(vdev, block << BLOCK_SHIFT, rot, sizeof(rot)), 0);
-	assert_int_equal(store_open(&config, metaslabs, COUNT, &store, &failure), CORRUPT);
-	assert_non_null(strstr(failure.message, "was flushed and is damaged in both copies"));
-	vdev_close(vdev);
-}
-
 /* -- what a field claims costs nothing -- */
 
 /* The volume as long as can be, its trees empty, and a log of trims all over it. */
@@ -2032,7 +1979,6 @@ int main(void)
 					   cmocka_unit_test(without_memory_it_is_refused_too),
 					   cmocka_unit_test(a_record_that_changes_between_reads_does_no_harm),
 					   cmocka_unit_test(a_space_list_with_too_many_pages_is_refused),
-					   cmocka_unit_test(a_space_list_of_two_levels_is_read),
-					   cmocka_unit_test(a_damaged_header_that_a_far_one_confirms_is_told)};
+					   cmocka_unit_test(a_space_list_of_two_levels_is_read)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
