@@ -50,7 +50,7 @@ DOUBTED = {"cli", "nbd", "crash", "sched"}  # suites whose tests are asked twice
 
 STORE = [
 	"store_device", "store_order", "store_chain", "store_snapshot", "store_audit", "store_hostile", "store_room",
-	"store_step", "model",
+	"store_step", "store_host", "store_difference", "store_reuse", "model",
 	"pool_clones", "pool_streams",
 	"store, every operation fails*",
 	"store, orders of threads, mix (2 *", "store, rot (1 *", "store, full", "store under power cuts (2 *",
@@ -66,7 +66,8 @@ POOL = [
 	"pool_moves", "pool_grow", "pool_samples", "iostat",
 	"pool_files", "pool_crash", "claim", "threads", "pool, who is refused (2 *",
 	"pool, orders of threads (2 *",
-	"pool under power cuts (2 *", "pool, every operation fails (2 *", "pool, host full (2 *", "life", "set",
+	"pool under power cuts (2 *", "pool, every operation fails (2 *", "pool, host full (2 *", "golden*",
+	"life", "set",
 	"grow", "damage", "json", "check-many", "dry-run", "remove", "limits", "serve-stale", "full", "when-full",
 ]
 SERVE = [
@@ -102,7 +103,7 @@ LADDERS = {
 		"completion", "simulate", "block-device",
 	],
 }
-ALL_SUITES = {"unit", "cli", "crash", "sched", "nbd", "api"}
+ALL_SUITES = {"unit", "cli", "crash", "sched", "nbd", "api", "golden"}
 
 
 # -- the list --
