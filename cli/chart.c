@@ -102,7 +102,8 @@ const char *chart_mark_class(const struct past_mark *mark)
 								     : "waiting";
 }
 
-void chart_mark_words(struct text *out, const struct past *past, const struct past_mark *mark)
+/* One sentence: what, from whom to whom, how much, why, what came of it. */
+static void mark_words(struct text *out, const struct past *past, const struct past_mark *mark)
 {
 	struct json_object *e = mark->event;
 	const char *kind = field_text(e, "kind"), *reason = field_text(e, "reason"), *text = field_text(e, "text");
@@ -409,7 +410,7 @@ static void marks(const struct frame *f, double top, double bottom)
 		double y = top + (needed - 1 - row_for(&rows, x)) * ROW_HEIGHT + 6;
 		text_append(f->out, "<a class=\"mark %s\" href=\"#event-%llu\"><title>", chart_mark_class(m),
 			    (unsigned long long)m->number);
-		chart_mark_words(f->out, f->past, m);
+		mark_words(f->out, f->past, m);
 		text_append(f->out, "</title><path class=\"thread\" d=\"M%.1f %.1fV%.1f\"/>", x, y, bottom);
 		text_append(f->out, "<g transform=\"translate(%.1f %.1f)\"><circle class=\"halo\" r=\"9\"/>", x,
 			    y);

@@ -22,7 +22,5 @@ const char *chart_mark_class(const struct past_mark *mark);
 void chart_sign(struct text *out, const char *class);
 /* "s1" … "s8": the colour of the partition of that place in past.partitions. */
 const char *chart_series(size_t index);
-/* One sentence: what, from whom to whom, how much, why, what came of it. */
-void chart_mark_words(struct text *out, const struct past *past, const struct past_mark *mark);
 
 #endif

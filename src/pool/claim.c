@@ -99,7 +99,8 @@ static int write_second(struct claim *claim)
 
 /* -- others -- */
 
-void claim_owner_text(const struct fmt_lease *lease, char *text, size_t room)
+/* "process 123 on host". */
+static void owner_text(const struct fmt_lease *lease, char *text, size_t room)
 {
 	snprintf(text, room, "process %llu on %.63s", (unsigned long long)le64_get(lease->process),
 		 lease->host[0] ? (const char *)lease->host : "a machine without a name");
@@ -142,7 +143,7 @@ static int busy(const struct vdev *vdev, const struct fmt_lease *lease, const ch
 {
 	char owner[160] = "somebody";
 	if (lease)
-		claim_owner_text(lease, owner, sizeof(owner));
+		owner_text(lease, owner, sizeof(owner));
 	return failure_set(failure, LCPFS_E_BUSY, "%s is in use by %s%s%.108s, %s; stop it there first",
 			   vdev->name, owner, lease && lease->nbd_path[0] ? ", served at " : "",
 			   lease ? (const char *)lease->nbd_path : "", why);
@@ -161,7 +162,7 @@ static int watch(struct vdev *vdev, const struct layout *layout, const struct cl
 	unsigned period_ms = period_ms_of(first->newer);
 	char owner[160] = "somebody";
 	if (first->newer)
-		claim_owner_text(first->newer, owner, sizeof(owner));
+		owner_text(first->newer, owner, sizeof(owner));
 	if (options->waiting)
 		options->waiting(options->context, owner, CLAIM_TAKE_PERIODS * period_ms / 1000);
 	for (unsigned i = 0; i < CLAIM_TAKE_PERIODS * LOOKS_PER_PERIOD; i++) {

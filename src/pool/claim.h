@@ -91,7 +91,4 @@ void claim_copy(struct claim *claim, struct fmt_lease *lease); /* as it was writ
 void claim_lock(struct claim *claim);
 void claim_unlock(struct claim *claim);
 
-/* "process 123 on host" of a lease. */
-void claim_owner_text(const struct fmt_lease *lease, char *text, size_t room);
-
 #endif

@@ -117,7 +117,7 @@ struct lcpfs_pool {
 	uint32_t free_metaslabs;
 	uint8_t *blocked; /* metaslabs that are free but not to be given out yet: discards are pending */
 	uint32_t blocked_count;
-	uint32_t discarding, discarding_count; /* the run that is being discarded at this moment */
+	uint32_t discarding_count;             /* metaslabs that are being discarded at this moment */
 	char naming[LCPFS_NAME_MAX + 1];       /* what a clone is about to be called; : none */
 	uint64_t changes;    /* counts what may have given a writer that found nothing something to find */
 	uint64_t emergency_rounds;

@@ -177,7 +177,6 @@ void map_discard(struct lcpfs_pool *pool, uint32_t metaslabs)
 		pthread_cond_wait(&pool->changed, &pool->lock);
 	while (pool->blocked_count && metaslabs) {
 		count = next_run(pool, metaslabs, &first);
-		pool->discarding = first;
 		pool->discarding_count = count;
 		pthread_mutex_unlock(&pool->lock);
 		vdev_discard(pool->vdev, layout_metaslab_block(&pool->layout, first) * BLOCK_SIZE,

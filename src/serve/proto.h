@@ -59,7 +59,7 @@ enum nbd_transmission_flag {
 	NBD_FLAG_BLOCK_STATUS_PAYLOAD = 1 << 12,
 };
 
-enum { NBD_STRING_MAX = 4096, NBD_NO_ZEROES_BYTES = 124 };
+enum { NBD_NO_ZEROES_BYTES = 124 };
 
 /* -- transmission -- */
 

@@ -17,11 +17,10 @@
 #include "serve/proto.h"
 
 enum {
-	WIRE_PAYLOAD_MAX = 32 << 20,  /* bytes that a request may carry, or one chunk of a reply; as advertised */
+	WIRE_PAYLOAD_MAX = 32 << 20, /* bytes that a request may carry, or one chunk of a reply; as advertised */
 	WIRE_BLOCK_MIN = 1,
 	WIRE_BLOCK_PREFERRED = 4096,
-	WIRE_REQUEST_MAX = 32,        /* a request's header */
-	WIRE_MESSAGE_MAX = 512,       /* of an error's text; longer ones are cut */
+	WIRE_MESSAGE_MAX = 512,                 /* of an error's text; longer ones are cut */
 	WIRE_REPLY_MAX = 64 + WIRE_MESSAGE_MAX, /* any reply without its data and descriptors */
 };
 

@@ -307,8 +307,6 @@ void store_stats(struct store *s, struct store_stats *stats)
 		.live_blocks = live,
 		.data_blocks = s->data_blocks,
 		.page_blocks = live - s->data_blocks,
-		.dirty_pages = s->table.dirty_count + s->table.inner_count + s->trees.dirty_count,
-		.cached_pages = s->cache.count,
 		.memory_bytes = memory_used(s),
 		.recoveries = s->log.epoch, /* no other opening begins one */
 		.faulted = s->faulted,

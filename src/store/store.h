@@ -367,7 +367,6 @@ struct store_stats {
 	uint64_t live_blocks; /* data and tree pages (both copies) */
 	uint64_t data_blocks;
 	uint64_t page_blocks;
-	uint64_t dirty_pages, cached_pages;
 	size_t memory_bytes; /* cache, log buffers, metaslab table */
 	uint64_t recoveries; /* how often it was opened after a crash */
 	bool faulted;

@@ -127,7 +127,8 @@ int work_checkpoint(struct store *s)
 	return error;
 }
 
-int work_unit(struct store *s)
+/* One unit of work that makes room: 1; 0: nothing is to be gained; or an error. With `work`, without the lock. */
+static int work_unit(struct store *s)
 {
 	uint32_t victim = SPACE_NONE;
 	store_lock(s);

@@ -11,9 +11,10 @@
  * for `blocks` more live ones. NOSPC: none can be had, by cleaning, flushing, checkpoints, or from the pool.
  */
 int work_wait(struct store *s, enum room_user user, unsigned blocks) MUST_CHECK;
-/* One unit of work that makes room: 1; 0: nothing is to be gained; or an error. With `work`, without the lock. */
-int work_unit(struct store *s) MUST_CHECK;
-/* The same for those who cannot go on without: heads of the log, and destroyed snapshots, give what they can. */
+/*
+ * With `work`, without the lock. A unit of work that makes room, for those who cannot go on without: heads of the
+ * log, and destroyed snapshots, give what they can. 1; 0: nothing is to be gained; or an error.
+ */
 int work_hard(struct store *s) MUST_CHECK;
 /* Steps of a checkpoint until nothing is left that a root does not have. With `work`, without the lock. */
 int work_checkpoint(struct store *s) MUST_CHECK;

@@ -11,7 +11,8 @@
 
 enum { LINE_BYTES = 4096 };
 
-void holder_of_process(long pid, char *text, size_t room)
+/* "process 123 (mkfs.ext4)"; the name is left out where it cannot be read. */
+static void of_process(long pid, char *text, size_t room)
 {
 	char path[64], name[64] = "";
 	snprintf(path, sizeof(path), "/proc/%ld/comm", pid);
@@ -46,7 +47,7 @@ static bool find_lock(const struct stat *status, char *text, size_t room)
 	if (file)
 		fclose(file);
 	if (found)
-		holder_of_process(pid, text, room);
+		of_process(pid, text, room);
 	return found;
 }
 

@@ -7,7 +7,5 @@
 
 /* "process 123 (mkfs.ext4)", "a mount at /srv", "device dm-3"; "" where it cannot be told. */
 void holder_find(int fd, char *text, size_t room);
-/* "process 123 (mkfs.ext4)"; the name is left out where it cannot be read. */
-void holder_of_process(long pid, char *text, size_t room);
 
 #endif
