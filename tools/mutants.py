@@ -56,9 +56,11 @@ STORE = [
 	"store, orders of threads, mix (2 *", "store, rot (1 *", "store, full", "store under power cuts (2 *",
 	"store, orders of threads, faults*", "store, every subset of writes (2 *",
 	"store, orders of threads, full (2 *", "store, rot (2 *", "pool", "pool_moves",
-	"store, orders of threads, host (2 *", "store, every allocation fails", "pool, host full (2 *", "threads",
+	"store, orders of threads, host (2 *", "store, given to the host*", "store, every allocation fails",
+	"pool, host full (2 *", "threads",
 	"store_length", "store under power cuts (*", "store, rot (3 *", "store, orders of threads, mix (3 *",
-	"store, every subset*", "store, orders of threads, short (*", "clones", "streams",
+	"store, every subset*", "store, orders of threads, short (*", "pool with snapshots under power cuts (*",
+	"clones", "streams",
 	"data", "full",
 ]
 POOL = [
@@ -67,6 +69,7 @@ POOL = [
 	"pool_files", "pool_crash", "claim", "threads", "pool, who is refused (2 *",
 	"pool, orders of threads (2 *",
 	"pool under power cuts (2 *", "pool, every operation fails (2 *", "pool, host full (2 *", "golden*",
+	"pool with snapshots under power cuts (2 *", "pool with snapshots, every operation fails (2 *",
 	"life", "set",
 	"grow", "damage", "json", "check-many", "dry-run", "remove", "limits", "serve-stale", "full", "when-full",
 ]
