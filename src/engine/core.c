@@ -116,6 +116,8 @@ void engine_core_time(struct engine_core *core, uint64_t now_us)
 {
 	for (size_t i = 0; core->now_us == 0 && i < core->count; i++)
 		core->partitions[i]->changed_us = now_us;
+	for (size_t i = 0; core->now_us == 0 && i < core->pending_count; i++) /* made before a restart */
+		core->pending[i].outcome.moved_us = now_us - MIN_OF(now_us, core->pending[i].outcome.taken_us);
 	core->now_us = MAX_OF(core->now_us, now_us);
 }
 

@@ -118,6 +118,7 @@ struct engine_before {
 struct engine_pending {
 	struct lcpfs_engine_outcome outcome; /* filled as far as known */
 	struct engine_before from, to;
+	double waited; /* only while it is saved: the pool's work since */
 };
 
 struct engine_core {

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What was learned, as bytes: fixed little-endian fields, a version, a checksum. One description of the fields
- * serves both directions, so that they cannot drift apart. Measurements under way and a move whose effect is
- * awaited are not kept: they are made again after a restart. What a partition gave on trial is.
+ * serves both directions, so that they cannot drift apart. Measurements under way are not kept: they are made
+ * again after a restart. What a partition gave on trial is kept, and so are moves that wait for their verdict.
  *
  *	header   "LCPFSENG", u32 version, u32 length of all, u64 FNV-1a of what follows
  *	engine   4 thresholds, trust, copying, counts, highest id, written and saved, foresight, numbers of
  *	         partitions and outcomes
  *	partitions, outcomes (oldest first)
+ *	awaited  u64 how many, the moves; all that is behind the outcomes may be missing
  */
 #include <float.h>
 #include <math.h>
@@ -21,6 +22,7 @@
 #define PARTITION_BYTES 320u
 #define OUTCOME_BYTES 152u
 #define ENGINE_BYTES 480u
+#define PENDING_BYTES   220u
 
 /* A cursor that writes fields to bytes, reads them from bytes, or only counts (bytes NULL). */
 struct cursor {
@@ -219,6 +221,30 @@ static void outcome_fields(struct cursor *c, struct lcpfs_engine_outcome *o)
 	o->joined = reason >> 30 & 1;
 }
 
+static void before_fields(struct cursor *c, struct engine_before *b)
+{
+	uint32_t measured = b->measured, changed = b->changed;
+	short_field(c, &b->frequency);
+	short_field(c, &b->latency_us);
+	short_field(c, &b->latency_error);
+	short_field(c, &b->utilization);
+	short_field(c, &b->freedom);
+	short_field(c, &b->new_utilization);
+	short_field(c, &b->expected_ratio);
+	measured |= changed << 1;
+	u32_field(c, &measured);
+	b->measured = measured & 1;
+	b->changed = measured >> 1 & 1;
+}
+
+static void pending_fields(struct cursor *c, struct engine_pending *p)
+{
+	outcome_fields(c, &p->outcome);
+	before_fields(c, &p->from);
+	before_fields(c, &p->to);
+	short_field(c, &p->waited);
+}
+
 static uint64_t fnv1a(const uint8_t *bytes, size_t length)
 {
 	uint64_t hash = 0xcbf29ce484222325u;
@@ -251,6 +277,17 @@ static struct engine_partition partition_to_save(const struct engine_core *core,
 	return copy;
 }
 
+/* Its clocks go on from how long ago it was made. */
+static struct engine_pending pending_to_save(const struct engine_core *core, const struct engine_pending *p)
+{
+	struct engine_pending copy = *p;
+	if (core->now_us) /* else it was loaded, and no time has passed */
+		copy.outcome.taken_us = core->now_us - p->outcome.moved_us;
+	copy.outcome.moved_us = 0;
+	copy.waited = core->work - engine_core_find(core, p->outcome.to_id)->awaited_work;
+	return copy;
+}
+
 static size_t outcomes_kept(const struct engine_core *core)
 {
 	return MIN_OF(core->outcome_count, LCPFS_ENGINE_OUTCOMES_MAX);
@@ -261,9 +298,13 @@ size_t engine_state_save(const struct engine_core *core, void *bytes, size_t roo
 	struct engine_core copy = *core;
 	struct counts counts = {core->count, outcomes_kept(core)};
 	struct cursor c = {.bytes = bytes, .at = HEADER_BYTES};
-	size_t need =
+	size_t awaited_at =
 		HEADER_BYTES + ENGINE_BYTES + core->count * PARTITION_BYTES + counts.outcomes * OUTCOME_BYTES;
+	size_t need = awaited_at, all = awaited_at + 8 + core->pending_count * PENDING_BYTES;
 	size_t first = core->outcome_count - counts.outcomes;
+	uint64_t awaited = core->pending_count;
+	if (!bytes || room >= all) /* what was learned matters more than a verdict */
+		need = all;
 	if (!bytes || room < need || need > UINT32_MAX)
 		return need;
 	memset(bytes, 0, need);
@@ -278,24 +319,34 @@ size_t engine_state_save(const struct engine_core *core, void *bytes, size_t roo
 		c.at = HEADER_BYTES + ENGINE_BYTES + core->count * PARTITION_BYTES + i * OUTCOME_BYTES;
 		outcome_fields(&c, &o);
 	}
+	c.at = awaited_at;
+	if (need == all)
+		u64_field(&c, &awaited);
+	for (size_t i = 0; i < awaited && need == all; i++) {
+		struct engine_pending p = pending_to_save(core, &core->pending[i]);
+		c.at = awaited_at + 8 + i * PENDING_BYTES;
+		pending_fields(&c, &p);
+	}
 	write_header(bytes, need);
 	return need;
 }
 
-static int check_header(const uint8_t *bytes, size_t length)
+/* `length` becomes what the checksum is of. */
+static int check_header(const uint8_t *bytes, size_t *length)
 {
 	struct cursor c = {.input = bytes, .at = sizeof(MAGIC) - 1};
 	uint32_t version = 0, all = 0;
 	uint64_t hash = 0;
-	if (length < HEADER_BYTES + ENGINE_BYTES || memcmp(bytes, MAGIC, sizeof(MAGIC) - 1))
+	if (*length < HEADER_BYTES + ENGINE_BYTES || memcmp(bytes, MAGIC, sizeof(MAGIC) - 1))
 		return -LCPFS_E_CORRUPT;
 	u32_field(&c, &version);
 	u32_field(&c, &all);
 	u64_field(&c, &hash);
 	if (version != VERSION)
 		return -LCPFS_E_VERSION;
-	if (all > length || all < HEADER_BYTES + ENGINE_BYTES)
+	if (all > *length || all < HEADER_BYTES + ENGINE_BYTES)
 		return -LCPFS_E_CORRUPT;
+	*length = all;
 	return fnv1a(bytes + HEADER_BYTES, all - HEADER_BYTES) == hash ? 0 : -LCPFS_E_CORRUPT;
 }
 
@@ -385,11 +436,54 @@ static void load_partition(struct engine_core *core, const struct engine_partiti
 	engine_core_refresh(core, p);
 }
 
+static bool before_is_sane(const struct engine_before *b)
+{
+	const double numbers[] = {b->frequency, b->latency_us,      b->latency_error, b->utilization,
+				  b->freedom,   b->new_utilization, b->expected_ratio};
+	return are_sane(numbers, ARRAY_LENGTH(numbers));
+}
+
+/* Nothing joins it any more. Where its receiver has another size now, it can be judged no more. */
+static void load_pending(struct engine_core *core, const struct engine_pending *saved)
+{
+	const struct lcpfs_engine_outcome *o = &saved->outcome;
+	struct engine_partition *to = engine_core_find(core, o->to_id), *from = engine_core_find(core, o->from_id);
+	if (!to || !outcome_is_sane(o) || !(o->expected_gain > 0) || !before_is_sane(&saved->from) ||
+	    !before_is_sane(&saved->to) || !are_sane(&saved->waited, 1) || core->pending_count == 2 * core->room)
+		return;
+	struct engine_pending *p = &core->pending[core->pending_count++];
+	*p = *saved;
+	p->outcome.moved_us = core->now_us - MIN_OF(core->now_us, o->taken_us);
+	p->from.changed |= from && from->size != o->from_new_blocks;
+	to->awaited = to->joined_all = true;
+	to->awaited_work = core->work - saved->waited;
+	if (from && from->trial.blocks == o->blocks && from->trial.to_id == to->id)
+		from->trial.sequence = o->sequence;
+	core->sequence = MAX_OF(core->sequence, o->sequence);
+	if (!o->joined && to->size != o->to_new_blocks)
+		engine_judge_cut_off(core, to->id);
+	engine_core_refresh(core, to);
+}
+
+static void load_all_pending(struct engine_core *core, struct cursor *c, size_t length)
+{
+	uint64_t awaited = 0;
+	if (c->at + 8 <= length)
+		u64_field(c, &awaited);
+	for (size_t at = c->at; awaited && at + PENDING_BYTES <= length; at += PENDING_BYTES, awaited--) {
+		struct engine_pending saved;
+		memset(&saved, 0, sizeof(saved));
+		c->at = at;
+		pending_fields(c, &saved);
+		load_pending(core, &saved);
+	}
+}
+
 int engine_state_load(struct engine_core *core, const void *bytes, size_t length)
 {
 	struct cursor c = {.input = bytes, .at = HEADER_BYTES};
 	struct counts counts = {0};
-	int error = check_header(bytes, length);
+	int error = check_header(bytes, &length);
 	struct engine_core learned = *core;
 	if (error)
 		return error;
@@ -421,5 +515,7 @@ int engine_state_load(struct engine_core *core, const void *bytes, size_t length
 		core->outcome_count += outcome_is_sane(o);
 		core->sequence = MAX_OF(core->sequence, o->sequence); /* no two decisions share a number */
 	}
+	c.at = HEADER_BYTES + ENGINE_BYTES + counts.partitions * PARTITION_BYTES + counts.outcomes * OUTCOME_BYTES;
+	load_all_pending(core, &c, length);
 	return 0;
 }
