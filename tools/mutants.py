@@ -49,7 +49,8 @@ SKIPPED = 77
 DOUBTED = {"cli", "nbd", "crash", "sched"}  # suites whose tests are asked twice; crash and sched only if it slept
 
 STORE = [
-	"store_device", "store_order", "store_chain", "store_snapshot", "store_audit", "store_hostile", "store_room",
+	"store_device", "store_damage", "store_volume", "store_region", "store_order", "store_chain", "store_snapshot",
+	"store_audit", "store_hostile", "store_room",
 	"store_step", "store_host", "store_difference", "store_reuse", "model",
 	"pool_clones", "pool_streams",
 	"store, every operation fails*",
