@@ -65,8 +65,8 @@ STORE = [
 	"data", "full",
 ]
 POOL = [
-	"guard", "pool_clones", "pool_snapshots", "pool_streams", "pool_errors", "pool", "pool_hostile",
-	"pool_moves", "pool_grow", "pool_samples", "iostat",
+	"guard", "pool_clones", "pool_snapshots", "pool_streams", "pool_errors", "pool", "pool_create", "pool_hostile",
+	"pool_keeper", "pool_moves", "pool_grow", "pool_samples", "iostat",
 	"pool_files", "pool_crash", "claim", "threads", "pool, who is refused (2 *",
 	"pool, orders of threads (2 *",
 	"pool under power cuts (2 *", "pool, every operation fails (2 *", "pool, host full (2 *", "golden*",
@@ -97,8 +97,8 @@ LADDERS = {
 	"src/base": ["base", "format", "pool", "json", "bad-input", "life"],
 	"src/pool": POOL,
 	"src/engine": [
-		"engine_math", "engine", "engine_ledger", "engine_record", "engine_hostile", "engine_words",
-		"engine alone", "pool", "simulate", "pool_moves",
+		"engine_math", "engine", "engine_ledger", "engine_record", "engine_restart", "engine_hostile",
+		"engine_words", "engine alone", "pool_keeper", "pool", "simulate", "pool_moves",
 	],
 	"src/serve": SERVE,
 	"src/control": CONTROL,

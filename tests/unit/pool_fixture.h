@@ -215,4 +215,12 @@ static inline void fixture_invariants(struct fixture *f)
 	fixture_books_agree(f);
 }
 
+static inline void fixture_rounds(struct fixture *f, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		f->now_us += 1000000;
+		pool_tick(f->pool);
+	}
+}
+
 #endif
