@@ -94,7 +94,10 @@ static void sparse_prepare(struct vdev *vdev, uint64_t offset, uint64_t length)
 	uint8_t scribble[BLOCK_SIZE];
 	memset(scribble, 0xa5, sizeof(scribble));
 	s->prepared += length >> BLOCK_SHIFT;
-	memset(s->written + (offset >> BLOCK_SHIFT), true, (length >> BLOCK_SHIFT) * sizeof(*s->written));
+	for (uint64_t b = offset >> BLOCK_SHIFT; b < (offset + length) >> BLOCK_SHIFT; b++) {
+		s->in_vain += s->written[b];
+		s->written[b] = true;
+	}
 	for (uint64_t done = 0; done < length; done += BLOCK_SIZE) {
 		struct vdev_io io = {
 			.op = VDEV_WRITE, .offset = offset + done, .buffer = scribble, .length = BLOCK_SIZE};

@@ -19,7 +19,7 @@ struct sparse {
 	uint64_t blocks;
 	uint64_t free_blocks; /* that the file system has */
 	uint64_t refusals;           /* how often */
-	uint64_t prepared;           /* blocks */
+	uint64_t prepared, in_vain;  /* blocks; those of them that were written before */
 	uint64_t first_writes;       /* of blocks that were neither prepared nor written before */
 	void (*step)(void);   /* before it gives or refuses; may be NULL */
 	void (*fail)(const char *format, ...);
