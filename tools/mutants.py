@@ -51,7 +51,7 @@ DOUBTED = {"cli", "nbd", "crash", "sched"}  # suites whose tests are asked twice
 STORE = [
 	"store_device", "store_damage", "store_volume", "store_region", "store_order", "store_chain", "store_snapshot",
 	"store_audit", "store_hostile", "store_room",
-	"store_step", "store_host", "store_difference", "store_reuse", "model",
+	"store_step", "store_host", "store_difference", "model",
 	"pool_clones", "pool_streams",
 	"store, every operation fails*",
 	"store, orders of threads, mix (2 *", "store, rot (1 *", "store, full", "store under power cuts (2 *",

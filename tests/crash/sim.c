@@ -15,6 +15,7 @@
 #include "base/check.h"
 #include "base/hash.h"
 #include "model.h"
+#include "tests/crash/hashset.h"
 
 enum { JOBS_MAX = 64 };
 
@@ -63,42 +64,6 @@ void sim_fail(const char *format, ...)
 	_exit(1);
 }
 
-/* An open-addressed set of hashes. */
-struct set {
-	uint64_t *slot;
-	size_t room, count;
-};
-
-static void set_grow(struct set *set);
-
-static bool set_add(struct set *set, uint64_t hash)
-{
-	hash += hash == 0;
-	if (2 * set->count >= set->room)
-		set_grow(set);
-	size_t at = hash_mix(hash) & (set->room - 1);
-	while (set->slot[at] && set->slot[at] != hash)
-		at = (at + 1) & (set->room - 1);
-	if (set->slot[at])
-		return false;
-	set->slot[at] = hash;
-	set->count++;
-	return true;
-}
-
-static void set_grow(struct set *set)
-{
-	struct set larger = {.room = set->room ? 2 * set->room : 1024};
-	larger.slot = calloc(larger.room, sizeof(*larger.slot));
-	CHECK(larger.slot);
-	for (size_t i = 0; i < set->room; i++) {
-		if (set->slot[i])
-			set_add(&larger, set->slot[i]);
-	}
-	free(set->slot);
-	*set = larger;
-}
-
 int64_t sim_version(const uint8_t *data, uint32_t block)
 {
 	int64_t version = content_version(data, block);
@@ -110,11 +75,11 @@ int64_t sim_version(const uint8_t *data, uint32_t block)
 
 bool sim_new_state(const struct simimage *image, uint64_t promise)
 {
-	static struct set images, promises;
+	static struct hashset images, promises;
 	uint64_t hash = simimage_hash(image);
 	sim_counts->states++;
-	sim_counts->distinct += set_add(&images, hash);
-	return set_add(&promises, hash_mix(hash) + promise);
+	sim_counts->distinct += hashset_add(&images, hash);
+	return hashset_add(&promises, hash_mix(hash) + promise);
 }
 
 /* -- in the parent -- */

@@ -14,6 +14,7 @@
 
 #include "base/check.h"
 #include "base/hash.h"
+#include "tests/crash/hashset.h"
 
 enum { JOBS_MAX = 64, DEVIATIONS_MAX = 1 << 16, SHRINKS_MAX = 400, STEPS_MAX = 400000 };
 
@@ -57,42 +58,6 @@ void sched_fail(const char *format, ...)
 	fprintf(stderr, "  %s\n", mine->message);
 	fflush(NULL);
 	_exit(1);
-}
-
-/* An open-addressed set of hashes. */
-struct set {
-	uint64_t *slot;
-	size_t room, count;
-};
-
-static void set_grow(struct set *set);
-
-static bool set_add(struct set *set, uint64_t hash)
-{
-	hash += hash == 0;
-	if (2 * set->count >= set->room)
-		set_grow(set);
-	size_t at = hash_mix(hash) & (set->room - 1);
-	while (set->slot[at] && set->slot[at] != hash)
-		at = (at + 1) & (set->room - 1);
-	if (set->slot[at])
-		return false;
-	set->slot[at] = hash;
-	set->count++;
-	return true;
-}
-
-static void set_grow(struct set *set)
-{
-	struct set larger = {.room = set->room ? 2 * set->room : 1024};
-	larger.slot = calloc(larger.room, sizeof(*larger.slot));
-	CHECK(larger.slot);
-	for (size_t i = 0; i < set->room; i++) {
-		if (set->slot[i])
-			set_add(&larger, set->slot[i]);
-	}
-	free(set->slot);
-	*set = larger;
 }
 
 /*
@@ -141,10 +106,10 @@ static uint64_t measure(const struct work *work, void *prepared)
 
 static void run_drawn(const struct work *work, void *prepared, uint64_t steps)
 {
-	struct set seen = {0};
+	struct hashset seen = {0};
 	for (uint64_t i = 1; i < work->options->schedules; i++) {
 		run_schedule(work, prepared, i, NULL, 0, steps);
-		sched_counts->distinct += set_add(&seen, mine->trace.hash);
+		sched_counts->distinct += hashset_add(&seen, mine->trace.hash);
 	}
 	free(seen.slot);
 }
@@ -157,14 +122,14 @@ static void run_all_of(const struct work *work, void *prepared, uint64_t steps)
 {
 	struct sched_deviation list[8];
 	unsigned depth = MIN_OF(work->options->preemptions, (unsigned)ARRAY_LENGTH(list));
-	struct set seen = {0};
+	struct hashset seen = {0};
 	uint64_t left = work->options->schedules;
 	for (unsigned used = 1; used <= depth; used++) {
 		for (unsigned i = 0; i < used; i++)
 			list[i] = (struct sched_deviation){i, 1};
 		for (bool more = true; more && left; left--) {
 			run_schedule(work, prepared, 2 + left % 2, list, used, steps);
-			sched_counts->distinct += set_add(&seen, mine->trace.hash);
+			sched_counts->distinct += hashset_add(&seen, mine->trace.hash);
 			unsigned at = used; /* the next combination: picks count up, then steps */
 			while (at-- > 0) {
 				uint32_t end = at + 1 < used ? list[at + 1].step : (uint32_t)steps;

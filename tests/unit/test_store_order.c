@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What changes a page of a volume behind its being written stands behind it in the log, in whatever head it goes.
+/*
+ * Pages of a volume in the log: what changes one behind its being written stands behind it, in whatever head it
+ * goes; and the ids of a page that is gone are another's in the same record, which goes on changing in it.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,7 +15,13 @@
 #include "store/tree.h"
 #include "tests/disk/memory.h"
 
-enum { BASE = 16, METASLAB_BLOCKS = 256, METASLABS = 32, VOLUME_BLOCKS = 4 * VOLUME_SLOTS };
+enum {
+	BASE = 16,
+	METASLAB_BLOCKS = 256,
+	METASLABS = 32,
+	FEW = STORE_METASLABS_MIN,
+	VOLUME_BLOCKS = 4 * VOLUME_SLOTS
+};
 
 static uint64_t no_time(void *context)
 {
@@ -23,8 +31,13 @@ static uint64_t no_time(void *context)
 
 static const struct clock clock_still = {.now_us = no_time, .wall_s = no_time};
 
-/* So many metaslabs that the log has three heads. */
-static struct store *open_store(struct vdev *vdev, bool anew)
+static struct vdev *new_vdev(uint32_t metaslabs)
+{
+	return vdev_memory_new((uint64_t)(BASE + metaslabs * METASLAB_BLOCKS) << BLOCK_SHIFT);
+}
+
+/* With METASLABS the log has three heads; with FEW one, so all is in one record. */
+static struct store *open_store(struct vdev *vdev, uint32_t count, bool anew)
 {
 	static uint32_t metaslabs[METASLABS];
 	const struct store_config config = {
@@ -35,16 +48,16 @@ static struct store *open_store(struct vdev *vdev, bool anew)
 		.name = "order",
 		.metaslab_base = BASE,
 		.metaslab_blocks = METASLAB_BLOCKS,
-		.metaslab_count = METASLABS,
+		.metaslab_count = count,
 		.root_block = {{1, 2}, {3, 4}},
 	};
 	struct lcpfs_failure failure = {0};
 	struct store *store;
-	for (uint32_t i = 0; i < METASLABS; i++)
+	for (uint32_t i = 0; i < count; i++)
 		metaslabs[i] = i;
 	if (anew)
-		assert_int_equal(store_format(&config, VOLUME_BLOCKS, metaslabs, METASLABS), 0);
-	if (store_open(&config, metaslabs, METASLABS, &store, &failure))
+		assert_int_equal(store_format(&config, VOLUME_BLOCKS, metaslabs, count), 0);
+	if (store_open(&config, metaslabs, count, &store, &failure))
 		fail_msg("%s", failure.message);
 	return store;
 }
@@ -68,12 +81,17 @@ static int write_page(struct store *s, void *context, struct need *need)
 	return tree_write_page(s, context, 0, need);
 }
 
+static struct page *leaf_of(struct store *s, uint64_t block)
+{
+	struct page_key key = tree_key(VOLUME_HEAD, 0, block / VOLUME_SLOTS);
+	return cache_find(&s->cache, &key);
+}
+
 /* As a checkpoint does that goes no further. */
 static void write_leaf(struct store *s)
 {
-	struct page_key key = tree_key(VOLUME_HEAD, 0, 0);
 	store_lock(s);
-	assert_int_equal(attempt(s, write_page, cache_find(&s->cache, &key)), 0);
+	assert_int_equal(attempt(s, write_page, leaf_of(s, 0)), 0);
 	store_unlock(s);
 }
 
@@ -82,17 +100,15 @@ static struct store *crash(struct store *s, struct vdev *vdev)
 {
 	assert_int_equal(store_flush(s, NULL), 0);
 	store_abandon(s);
-	return open_store(vdev, false);
+	return open_store(vdev, METASLABS, false);
 }
 
 /* `placed`: the page keeps the id that it has; else it gets its first one. */
 static void write_behind_a_page(bool placed)
 {
 	enum { FIRST, PLACED, BEHIND };
-	uint64_t blocks = BASE + METASLABS * METASLAB_BLOCKS;
-	struct vdev *vdev = vdev_memory_new(blocks << BLOCK_SHIFT);
-	struct store *s = open_store(vdev, true);
-
+	struct vdev *vdev = new_vdev(METASLABS);
+	struct store *s = open_store(vdev, METASLABS, true);
 	put(s, FIRST);
 	assert_int_equal(placed ? store_checkpoint(s) : store_flush(s, NULL), 0);
 	put(s, PLACED);
@@ -121,11 +137,42 @@ static void a_write_stays_behind_a_page_that_was_there(void **state)
 	write_behind_a_page(true);
 }
 
+static void ids_are_given_out_again_in_the_record_that_frees_them(void **state)
+{
+	enum { GONE = 0, COMES = VOLUME_SLOTS, BLOCKS = 4 };
+	struct vdev *vdev = new_vdev(FEW);
+	struct store *s = open_store(vdev, FEW, true);
+	(void)state;
+	put(s, GONE);
+	assert_int_equal(store_checkpoint(s), 0);
+	uint64_t id = leaf_of(s, GONE)->id;
+	assert_int_not_equal(id, 0);
+	assert_int_equal(store_trim(s, GONE, BLOCK_SIZE, false, NULL), 0);
+	for (uint64_t i = 0; i < BLOCKS; i++)
+		put(s, COMES + i);
+	store_lock(s);
+	assert_int_equal(attempt(s, write_page, leaf_of(s, GONE)), 0);
+	assert_int_equal(attempt(s, write_page, leaf_of(s, COMES)), 0);
+	assert_int_equal(leaf_of(s, COMES)->id, id);
+	const struct record *record = s->log.open[0];
+	store_unlock(s);
+	put(s, COMES + BLOCKS);
+	assert_ptr_equal(s->log.open[0], record);
+	assert_int_equal(store_flush(s, NULL), 0);
+	store_abandon(s);
+	s = open_store(vdev, FEW, false);
+	for (uint64_t i = 0; i <= BLOCKS; i++)
+		must_read(s, COMES + i);
+	assert_int_equal(store_close(s), 0);
+	vdev_close(vdev);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_write_stays_behind_a_page_that_is_new),
 		cmocka_unit_test(a_write_stays_behind_a_page_that_was_there),
+		cmocka_unit_test(ids_are_given_out_again_in_the_record_that_frees_them),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
