@@ -351,8 +351,8 @@ static void show_growth(struct json_object *result)
 	size_print_blocks(new, after);
 	size_print_blocks(missing, field_count(result, "missing_blocks"));
 	if (before == after) {
-		printf("nothing gained: the pool stays at %s; its file or device has to be at least %s larger\n", old,
-		       missing);
+		printf("nothing gained: the pool stays at %s; its file or device has to be at least %s larger\n",
+		       old, missing);
 		return;
 	}
 	show_dry_run(result);

@@ -151,8 +151,8 @@ int lcpfs_partition_remove(struct lcpfs_pool *pool, const char *name, struct lcp
  * Makes room for so much user data: gets metaslabs, or cleans and hands over, or refuses (TOO_SMALL) and says how
  * small it can get. Rounds up to whole metaslabs.
  */
-int lcpfs_partition_resize(struct lcpfs_pool *pool, const char *name, uint64_t size_bytes, lcpfs_progress *progress,
-			   void *context, struct lcpfs_failure *failure);
+int lcpfs_partition_resize(struct lcpfs_pool *pool, const char *name, uint64_t size_bytes,
+			   lcpfs_progress *progress, void *context, struct lcpfs_failure *failure);
 
 /* What to change of a partition; NULL, 0 and false: nothing. */
 struct lcpfs_partition_change {
@@ -189,8 +189,8 @@ bool lcpfs_volume_is_snapshot(const struct lcpfs_partition *partition);
 /* Any offset and length within the volume; each 4 KiB block changes as a whole. */
 int lcpfs_volume_read(struct lcpfs_partition *partition, uint64_t offset, void *buffer, size_t length,
 		      struct lcpfs_failure *failure);
-int lcpfs_volume_write(struct lcpfs_partition *partition, uint64_t offset, const void *buffer, size_t length, bool fua,
-		       struct lcpfs_failure *failure);
+int lcpfs_volume_write(struct lcpfs_partition *partition, uint64_t offset, const void *buffer, size_t length,
+		       bool fua, struct lcpfs_failure *failure);
 /* Of a write that may have to wait for room: all zero at first. */
 struct lcpfs_write_wait {
 	size_t done; /* bytes that are written */
@@ -216,7 +216,8 @@ int lcpfs_volume_try_write(struct lcpfs_partition *partition, uint64_t offset, c
 			   size_t *done, bool *unsettled);
 void lcpfs_volume_settle(struct lcpfs_partition *partition);
 int lcpfs_volume_flush(struct lcpfs_partition *partition, struct lcpfs_failure *failure);
-int lcpfs_volume_extent(struct lcpfs_partition *partition, uint64_t offset, uint64_t length, bool *data, uint64_t *end);
+int lcpfs_volume_extent(struct lcpfs_partition *partition, uint64_t offset, uint64_t length, bool *data,
+			uint64_t *end);
 
 /* A range in which two volumes differ. */
 struct lcpfs_difference {
@@ -480,7 +481,8 @@ struct lcpfs_partition_info {
 	uint64_t least_size_blocks; /* how small it could be made now */
 	uint64_t snapshots, clones; /* how many it has; what they hold is live, too */
 	struct lcpfs_snapshot_schedule schedule; /* that are taken by themselves */
-	double utilization, access_frequency, avg_latency_us, pressure, epsilon, write_amplification; /* engine's windows */
+	/* Over the engine's windows. */
+	double utilization, access_frequency, avg_latency_us, pressure, epsilon, write_amplification;
 	/* since the partition was created */
 	uint64_t read_ops, write_ops, trim_ops, flush_ops;
 	uint64_t read_blocks, written_blocks, trimmed_blocks;
@@ -613,7 +615,8 @@ struct lcpfs_event {
 };
 
 /* The newest `room` events with number > after, oldest of these first. */
-int lcpfs_pool_events(struct lcpfs_pool *pool, uint64_t after, struct lcpfs_event *list, size_t room, size_t *count);
+int lcpfs_pool_events(struct lcpfs_pool *pool, uint64_t after, struct lcpfs_event *list, size_t room,
+		      size_t *count);
 
 /* ---- care ---- */
 
@@ -645,8 +648,8 @@ int lcpfs_pool_scrub(struct lcpfs_pool *pool, struct lcpfs_care *care, struct lc
 /* Offline and read-only. 0: it ran (care->damaged says what it found); else it could not check. */
 int lcpfs_pool_check(const char *path, struct lcpfs_care *care, struct lcpfs_failure *failure);
 /*
- * On-disk structures as text, for developers. what: NULL = overview, "label", "uberblocks", "map", "partition NAME",
- * "block N". The caller frees *text. Works on damaged pools as far as it can.
+ * On-disk structures as text, for developers. what: NULL = overview, "label", "uberblocks", "map", "partition
+ * NAME", "block N". The caller frees *text. Works on damaged pools as far as it can.
  */
 int lcpfs_pool_dump(const char *path, const char *what, char **text, struct lcpfs_failure *failure);
 

@@ -98,7 +98,7 @@ struct fmt_device { /* all zero: there is none */
 };
 static_assert(sizeof(struct fmt_device) == 32, "device");
 
-/* So that whoever looks for partition tables finds one, with the whole device in one partition of a foreign kind. */
+/* Whoever looks for partition tables finds one, with the whole device in one partition of a foreign kind. */
 struct fmt_mbr_partition {
 	uint8_t status, first_chs[3], kind, last_chs[3];
 	le32 first_sector, sectors;
@@ -160,9 +160,9 @@ struct fmt_uberblock {
 	le64 time_s;
 	le32 partition_next; /* the id that the next partition gets */
 	le32 page_count;
-	le64 history_next; /* how many entries the decision log ever got; entry n lies in ring place n % capacity */
+	le64 history_next; /* entries that the decision log ever got; entry n lies in ring place n % capacity */
 	le32 tune_mode;    /* enum lcpfs_engine_mode */
-	le32 open;         /* 1 while a process has the pool open for writing: rewritten in place, see docs/format.md */
+	le32 open;         /* 1 while a process has the pool open for writing; changed in place (docs/format.md) */
 	le64 scrub_s;        /* when the last scrub ended, 0: never */
 	le64 scrub_found;  /* places that it found damaged */
 	le64 scrub_repaired; /* of these */

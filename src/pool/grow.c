@@ -41,8 +41,8 @@ struct grow {
 
 static int fail(const struct grow *g, int error, const char *what)
 {
-	return error ? failure_set(g->failure, (enum lcpfs_error) - error, "%s: %s: %s", g->pool->device->name, what,
-				   lcpfs_error_sentence(error))
+	return error ? failure_set(g->failure, (enum lcpfs_error) - error, "%s: %s: %s", g->pool->device->name,
+				   what, lcpfs_error_sentence(error))
 		     : 0;
 }
 
@@ -215,7 +215,7 @@ static int hold(struct grow *g)
 
 /* -- the pool -- */
 
-/* With the lock, as all that follows. Entries of metaslabs that were not there: sealed by somebody, but not by us. */
+/* With the lock, as all that follows. Entries of metaslabs that were not there: sealed, but not by us. */
 static int free_new_entries(struct grow *g)
 {
 	const struct layout *l = &g->pool->layout;
@@ -326,7 +326,8 @@ static int grow_with_memory(struct lcpfs_pool *pool, const struct layout *to, st
 /* -- how far -- */
 
 /* What the file or device has, or is to get. */
-static int find_size(struct lcpfs_pool *pool, uint64_t wanted_bytes, uint64_t *bytes, struct lcpfs_failure *failure)
+static int find_size(struct lcpfs_pool *pool, uint64_t wanted_bytes, uint64_t *bytes,
+		     struct lcpfs_failure *failure)
 {
 	const char *name = pool->device->name;
 	if (pool->owns_device)
@@ -357,14 +358,15 @@ static int grow_by(struct lcpfs_pool *pool, const struct layout *to, uint64_t by
 	return error;
 }
 
-static int plan(struct lcpfs_pool *pool, const struct lcpfs_grow_options *options, struct layout *to, uint64_t *bytes,
-		struct lcpfs_growth *growth, struct lcpfs_failure *failure)
+static int plan(struct lcpfs_pool *pool, const struct lcpfs_grow_options *options, struct layout *to,
+		uint64_t *bytes, struct lcpfs_growth *growth, struct lcpfs_failure *failure)
 {
 	int error = (options->dry_run ? txg_refuse_trying : txg_refuse)(pool, failure);
 	if (!error)
 		error = find_size(pool, options->size_bytes, bytes, failure);
 	if (!error)
-		error = layout_grow(&pool->layout, *bytes, to, &growth->missing_blocks, pool->device->name, failure);
+		error = layout_grow(&pool->layout, *bytes, to, &growth->missing_blocks, pool->device->name,
+				    failure);
 	if (error)
 		return error;
 	growth->old_size_blocks = layout_pool_blocks(&pool->layout);

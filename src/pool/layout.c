@@ -183,7 +183,8 @@ int layout_grow(const struct layout *from, uint64_t device_bytes, struct layout 
 		return 0;
 	if (metaslabs_in(from, blocks) > max)
 		return failure_set(failure, LCPFS_E_RANGE,
-				   "%s: with metaslabs of %" PRIu32 "M this pool can grow to %" PRIu64 "M, not to %" PRIu64
+				   "%s: with metaslabs of %" PRIu32 "M this pool can grow to %" PRIu64
+				   "M, not to %" PRIu64
 				   "M; make the file or device that large, or copy the data to a new pool",
 				   name, from->metaslab_blocks >> 8, most >> 8, blocks >> 8);
 	to->device_blocks = blocks;
@@ -364,10 +365,11 @@ static int refuse(struct vdev *vdev, enum label_state state, const struct layout
 		return failure_set(failure, LCPFS_E_VERSION,
 				   "%s uses a feature that this lcpfs does not know; use a newer one", vdev->name);
 	case LABEL_OLDER:
-		return failure_set(failure, LCPFS_E_VERSION,
-				   "%s has an older format, which this lcpfs does not read: serve it with the lcpfs "
-				   "that made it, and copy its volumes into a new pool with nbdcopy",
-				   vdev->name);
+		return failure_set(
+			failure, LCPFS_E_VERSION,
+			"%s has an older format, which this lcpfs does not read: serve it with the lcpfs "
+			"that made it, and copy its volumes into a new pool with nbdcopy",
+			vdev->name);
 	case LABEL_DAMAGED:
 		return failure_set(failure, LCPFS_E_CORRUPT, "%s: both labels of the pool are damaged",
 				   vdev->name);
@@ -382,10 +384,11 @@ int layout_refuse_writing(const struct layout *l, const char *name, struct lcpfs
 {
 	if (!le64_get(l->label.features.read_only))
 		return 0;
-	return failure_set(failure, LCPFS_E_VERSION,
-			   "%s uses a feature that this lcpfs can only read: list, status, get and check work on it; to "
-			   "change or serve it use a newer one",
-			   name);
+	return failure_set(
+		failure, LCPFS_E_VERSION,
+		"%s uses a feature that this lcpfs can only read: list, status, get and check work on it; to "
+		"change or serve it use a newer one",
+		name);
 }
 
 /* Written into zeros, it was cut off: each sector is one or the other. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where everything of a pool lies: derived from the size when it is created, fixed in the label from then on. Growing
- * changes where the back area lies, and how many metaslabs there are.
+ * Where everything of a pool lies: derived from the size when it is created, fixed in the label from then on.
+ * Growing changes where the back area lies, and how many metaslabs there are.
  */
 #ifndef POOL_LAYOUT_H
 #define POOL_LAYOUT_H
@@ -37,8 +37,8 @@ int layout_plan(uint64_t device_bytes, uint64_t limit_bytes, uint64_t metaslab_b
 
 /*
  * *to: the same pool on a device that has become so large; `device_bytes` is not below what it is. Each metaslab
- * stays where it is, the back area comes to lie behind the old one. *missing: 0, or how many blocks the device lacks
- * to give the pool anything. RANGE: the map has no room for so many metaslabs.
+ * stays where it is, the back area comes to lie behind the old one. *missing: 0, or how many blocks the device
+ * lacks to give the pool anything. RANGE: the map has no room for so many metaslabs.
  */
 int layout_grow(const struct layout *from, uint64_t device_bytes, struct layout *to, uint64_t *missing,
 		const char *name, struct lcpfs_failure *failure) MUST_CHECK;

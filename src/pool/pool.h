@@ -61,7 +61,8 @@ int pool_remove(struct lcpfs_pool *pool, const char *name, const struct pool_rem
 		struct lcpfs_partition_info *info, struct lcpfs_failure *failure) MUST_CHECK;
 
 /* Appends the text of lcpfs_pool_dump. */
-int pool_dump_vdev(struct vdev *vdev, const char *what, struct text *out, struct lcpfs_failure *failure) MUST_CHECK;
+int pool_dump_vdev(struct vdev *vdev, const char *what, struct text *out,
+		   struct lcpfs_failure *failure) MUST_CHECK;
 
 /* What a partition did in the span of time that ends at time_s. There is none where it did nothing. */
 struct pool_sample {

@@ -16,7 +16,8 @@ enum { INDEXSET_LEVELS = 4, INDEXSET_NONE = 0xffffffff };
 struct indexset {
 	uint32_t bound;
 	unsigned levels;
-	uint64_t *word[INDEXSET_LEVELS]; /* level 0: a bit for each number; above: a bit for each word that is not 0 */
+	/* Level 0: a bit for each number; above: a bit for each word that is not 0. */
+	uint64_t *word[INDEXSET_LEVELS];
 };
 
 int indexset_init(struct indexset *set, uint32_t bound) MUST_CHECK; /* empty; bound up to 2^24 */

@@ -10,7 +10,7 @@
 #include "space/space.h"
 
 enum {
-	HEADS_METASLABS_MIN = 16, /* a smaller partition writes everything through one head: three would be too many */
+	HEADS_METASLABS_MIN = 16, /* a smaller partition writes through one head: three would be too many */
 };
 
 /* A partition's block table, as far as room depends on it. */
@@ -31,7 +31,8 @@ uint64_t plan_list_pages(uint32_t metaslabs);  /* of a space list with so many *
  * What so many metaslabs need; `notes_blocks`: in memory, to be written to the log before a checkpoint;
  * `heads_used`: at least so many heads.
  */
-struct space_needs plan_needs(const struct plan_table *table, uint32_t metaslabs, uint64_t notes_blocks, uint32_t heads_used);
+struct space_needs plan_needs(const struct plan_table *table, uint32_t metaslabs, uint64_t notes_blocks,
+			      uint32_t heads_used);
 /*
  * What is kept back, for whom. Steps of a checkpoint leave the table's metaslabs partly filled, and so may take
  * more of them than they give back, up to the waste that plan_live reckons with. What the table does not hold of
@@ -44,7 +45,8 @@ struct space_reserve plan_reserve(const struct space *space, const struct plan_t
  * where it needs more for itself than one metaslab more gives, those a little smaller are reckoned as if they
  * needed that, too.
  */
-uint64_t plan_limit(const struct space *space, const struct plan_table *table, uint32_t metaslabs, uint32_t heads_used);
+uint64_t plan_limit(const struct space *space, const struct plan_table *table, uint32_t metaslabs,
+		    uint32_t heads_used);
 /*
  * Live sectors that so much data in the log comes to with its table, and with what lies dead among the table's
  * live pages.

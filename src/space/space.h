@@ -108,7 +108,7 @@ struct space {
 		bool follows;  /* with what was placed before it */
 	} run;
 	struct {
-		uint64_t known; /* how long a metaslab of CLASS_HOT lives, in units of the users' clock; 0: not yet */
+		uint64_t known; /* how long a metaslab of CLASS_HOT lives, by the users' clock; 0: not yet */
 		uint64_t sum;   /* of those seen since it was last known */
 		uint32_t seen;
 	} lifespan;
@@ -121,9 +121,11 @@ void space_free(struct space *space);
 int space_add(struct space *space, uint32_t index, bool raw) MUST_CHECK;
 /* Must be there, RAW or EMPTY. */
 void space_remove(struct space *space, uint32_t index);
-struct metaslab *space_find(const struct space *space, uint32_t index); /* NULL: not ours; good until the next add or remove */
+/* NULL: not ours; good until the next add or remove. */
+struct metaslab *space_find(const struct space *space, uint32_t index);
 /* For recovery: an EMPTY one is what the root says instead, CLOSED with so many live units. */
-void space_restore(struct space *space, uint32_t index, enum space_class class, uint32_t live, uint64_t last, uint64_t born);
+void space_restore(struct space *space, uint32_t index, enum space_class class, uint32_t live, uint64_t last,
+		   uint64_t born);
 
 /* For roll-forward: record `seq` lies in it, which makes an EMPTY one SPENT. */
 void space_seen(struct space *space, uint32_t index, enum space_class class, uint64_t seq, uint64_t born);
@@ -149,7 +151,8 @@ void space_close(struct space *space, uint32_t index);                  /* OPEN 
 /* `units` of it are live, or not any more. The caller has checked that they fit. */
 void space_live_add(struct space *space, struct metaslab *m, uint32_t units);
 void space_live_sub(struct space *space, struct metaslab *m, uint32_t units);
-void space_sealed(struct space *space, uint64_t seq);  /* all that was emptied so far is told by records up to this one */
+/* All that was emptied so far is told by records up to this one. */
+void space_sealed(struct space *space, uint64_t seq);
 void space_durable(struct space *space, uint64_t seq); /* records up to this one are flushed */
 void space_rooted(struct space *space, uint64_t redo); /* roll-forward begins behind this record */
 void space_pin(struct space *space, uint32_t index);
@@ -179,7 +182,7 @@ struct space_reserve {
 /* What the partition's block table needs, in units. */
 struct space_needs {
 	uint64_t step_units;  /* most that one step of a checkpoint writes to the table */
-	uint64_t notes_units; /* what is in memory and has to go to the log before a step, pages of trees; 0 for space_limit */
+	uint64_t notes_units; /* pages of trees that have to go to the log before a step; 0 for space_limit */
 	uint32_t heads;       /* metaslabs that are OPEN at a time */
 };
 

@@ -28,7 +28,8 @@ uint32_t back_give(struct store *s);   /* what is EMPTY beyond need, to a host t
 
 /* All with the lock, which they keep. */
 
-bool back_should_ahead(const struct store *s); /* there should be more, and enough was written since that was last tried */
+/* There should be more, and enough was written since that was last tried. */
+bool back_should_ahead(const struct store *s);
 /*
  * What a trim has emptied is EMPTY when a checkpoint is done. It is worth one when there is a metaslab to be had.
  */

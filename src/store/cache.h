@@ -5,11 +5,11 @@
  *
  * Two kinds of pages are kept: those of volumes' trees, and those of the block table, by where they stand in their
  * tree. Private ones have no key: data on its way to the log, which is found there (log_page) until it is written.
- * Data is not kept longer: that is for the system's own cache, and bytes that were just let go are the ones that the
- * processor still has. A page is pinned by who uses it while the lock is let go: users of its bytes, log records
- * that are not written yet.
- * The cache is bounded: clean pages without pins go, those not used for longest first (CLOCK). Where all have to
- * stay it grows beyond its bound rather than fail; checkpoint_due() keeps that short.
+ * Data is not kept longer: that is for the system's own cache, and bytes that were just let go are the ones that
+ * the processor still has. A page is pinned by who uses it while the lock is let go: users of its bytes, log
+ * records that are not written yet. The cache is bounded: clean pages without pins go, those not used for longest
+ * first (CLOCK). Where all have to stay it grows beyond its bound rather than fail; checkpoint_due() keeps that
+ * short.
  *
  * Invariants (cache_audit):
  *   C1  a page with a key is in the hash table, once; no two have the same key.
@@ -79,7 +79,8 @@ struct page *cache_take(struct cache *cache);
 /* NULL: not there. Counts as use. */
 struct page *cache_find(struct cache *cache, const struct page_key *key);
 /*
- * A private page gets a key and is READY or LOADING; may evict others. One that has this key already loses it (its pins stay good).
+ * A private page gets a key and is READY or LOADING; may evict others. One that has this key already loses it (its
+ * pins stay good).
  */
 void cache_insert(struct cache *cache, struct page *page, const struct page_key *key, enum page_state state);
 /* It loses its key; free as soon as it has no pins. Must not be dirty. */
@@ -88,7 +89,10 @@ static inline void page_pin(struct page *page) { page->pins++; }
 void page_unpin(struct cache *cache, struct page *page);
 
 static inline struct fmt_page *page_table(const struct page *p) { return (struct fmt_page *)p->data; }
-static inline struct fmt_volume_page *page_volume(const struct page *p) { return (struct fmt_volume_page *)p->data; }
+static inline struct fmt_volume_page *page_volume(const struct page *p)
+{
+	return (struct fmt_volume_page *)p->data;
+}
 
 static inline bool page_key_same(const struct page_key *a, const struct page_key *b)
 {

@@ -2,9 +2,9 @@
 /*
  * The volume as its users see it: byte ranges to read, write, trim and flush.
  *
- * Reading takes what lies in records that are not written yet, reads the rest without the lock, and verifies all of
- * it. If a block fails, its mapping is looked up again: cleaning may have moved it, and its old place may be in use
- * anew. Only a block that fails where the table says that it lies is an error.
+ * Reading takes what lies in records that are not written yet, reads the rest without the lock, and verifies all
+ * of it. If a block fails, its mapping is looked up again: cleaning may have moved it, and its old place may be in
+ * use anew. Only a block that fails where the table says that it lies is an error.
  *
  * Writing copies into pages and computes checksums without the lock; under it, the page becomes a part of the log,
  * and the block's content with that. A write of a part of a block reads the rest first and is done

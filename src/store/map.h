@@ -31,7 +31,7 @@ struct map_write {
 	struct fmt_check check;
 	const struct mapping *expected; /* NULL: whatever it is now; else it is written only if it is still this */
 	bool differs;    /* out: it was not */
-	unsigned wants;  /* out, with NOSPC: so many blocks do not fit any more (see room_fits); 0: it is a metaslab that is missing */
+	unsigned wants; /* out, with NOSPC: so many blocks do not fit (room_fits); 0: a metaslab is missing */
 };
 int map_write(struct store *s, void *map_write, struct need *need) MUST_CHECK;
 

@@ -62,7 +62,7 @@ struct log {
 	uint64_t work_seq; /* the last record that was more than a claim */
 	uint64_t flushed_us;
 	uint64_t epoch, epoch_seq; /* see struct fmt_root */
-	uint64_t appended;         /* blocks, since it was opened; from there on counting what was rolled forward, too */
+	uint64_t appended; /* blocks, since it was opened; from there on counting what was rolled forward, too */
 	bool flushing;
 	uint64_t flushes, flushed; /* of the device, begun since it was opened; which of them ended last, well */
 	bool unflushed;            /* something was written since the last flush began */
@@ -196,7 +196,7 @@ struct found { /* what opening it showed */
 	uint64_t root_durable;  /* what was durable when the root was written */
 	bool snapshots;         /* all of them: what volumes share is known */
 	bool clean;             /* nothing was rolled forward, and nothing lies behind */
-	bool as_closed;         /* and the pool says that it was closed well: it was opened without writing anything */
+	bool as_closed; /* and the pool says that it was closed well: it was opened without writing anything */
 };
 
 struct store {

@@ -25,8 +25,10 @@ static inline struct page_key tree_key(uint32_t volume, unsigned level, uint64_t
 /* -- in attempts -- */
 
 /* The page that an address's slot is in; NULL: there is none, nothing around it is mapped. */
-int tree_leaf(struct store *s, uint32_t volume, uint64_t address, struct need *need, struct page **leaf) MUST_CHECK;
-int tree_leaf_made(struct store *s, uint32_t volume, uint64_t address, struct need *need, struct page **leaf) MUST_CHECK;
+int tree_leaf(struct store *s, uint32_t volume, uint64_t address, struct need *need,
+	      struct page **leaf) MUST_CHECK;
+int tree_leaf_made(struct store *s, uint32_t volume, uint64_t address, struct need *need,
+		   struct page **leaf) MUST_CHECK;
 void tree_modify(struct store *s, struct page *page); /* before it is changed */
 /*
  * Before a slot of a leaf is changed: pages on the way to it that a snapshot has too, or that are known by their

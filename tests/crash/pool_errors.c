@@ -167,8 +167,11 @@ static void attempts(const struct sim_options *options, uint64_t seed)
 		sim_fail("close: %s", r.failure.message);
 	for (unsigned i = 0; i < PARTS; i++)
 		snaps_flushed(&r.part[i]);
-	simdisk_damage(r.disk, &(struct simimage_damage){.kind = SIMIMAGE_FLIP,
-			.offset = layout_area_block(&l, 1, AREA_UBERBLOCKS + newest % UBERBLOCK_SLOTS) * BLOCK_SIZE});
+	simdisk_damage(r.disk,
+		       &(struct simimage_damage){
+			       .kind = SIMIMAGE_FLIP,
+			       .offset = layout_area_block(&l, 1, AREA_UBERBLOCKS + newest % UBERBLOCK_SLOTS) *
+					 BLOCK_SIZE});
 	struct simimage *image = simdisk_image(r.disk, &(struct simdisk_fate){.kind = SIMDISK_ALL});
 	for (unsigned i = 0; i < ARRAY_LENGTH(list); i++) {
 		for (uint64_t at = 0; attempt_without_memory(&r, image, list[i], at); at += options->cut_every)

@@ -134,9 +134,10 @@ static void explain(const struct sim *sim, const struct sim_options *options, co
 		else
 			low = middle;
 	}
-	printf("%s: FAILED%s; again: %s --mode %s --seed %" PRIu64 " --seeds 1 --ops %" PRIu64 " --cut-every %" PRIu64
-	       " --fates %" PRIu64 "\n", sim->name, WIFSIGNALED(status) ? " (killed by a signal)" : "", sim->name,
-	       options->mode, job->seed, high, options->cut_every, options->fates);
+	printf("%s: FAILED%s; again: %s --mode %s --seed %" PRIu64 " --seeds 1 --ops %" PRIu64
+	       " --cut-every %" PRIu64 " --fates %" PRIu64 "\n",
+	       sim->name, WIFSIGNALED(status) ? " (killed by a signal)" : "", sim->name, options->mode, job->seed,
+	       high, options->cut_every, options->fates);
 }
 
 static void add_counts(struct sim_counts *total, const struct sim_counts *more)
@@ -201,9 +202,10 @@ static void print_counts(const struct sim *sim, const struct sim_options *option
 				c->faults_met,
 		       c->faults_noticed);
 	if (c->metadata_injected)
-		printf(", rot found / injected: metadata %" PRIu64 " / %" PRIu64 " (%" PRIu64 " repaired), both copies %" PRIu64
-		       " / %" PRIu64 ", data %" PRIu64 " / %" PRIu64, c->metadata_found, c->metadata_injected,
-		       c->metadata_repaired, c->twice_found, c->twice_injected, c->data_found, c->data_injected);
+		printf(", rot found / injected: metadata %" PRIu64 " / %" PRIu64 " (%" PRIu64
+		       " repaired), both copies %" PRIu64 " / %" PRIu64 ", data %" PRIu64 " / %" PRIu64,
+		       c->metadata_found, c->metadata_injected, c->metadata_repaired, c->twice_found,
+		       c->twice_injected, c->data_found, c->data_injected);
 	if (c->fills)
 		printf(", filled %" PRIu64 " times", c->fills);
 	printf("; 0 lost, 0 wrong\n");
@@ -222,8 +224,9 @@ static bool knows_mode(const struct sim *sim, const char *mode)
 static int usage(const struct sim *sim)
 {
 	fprintf(stderr,
-			"usage: %s [--mode %s] [--seed N] [--seeds COUNT] [--ops N] [--cut-every N] [--fates N] [--jobs N] "
-		"[--verbose]\n", sim->name, sim->modes);
+		"usage: %s [--mode %s] [--seed N] [--seeds COUNT] [--ops N] [--cut-every N] [--fates N] "
+		"[--jobs N] [--verbose]\n",
+		sim->name, sim->modes);
 	return 2;
 }
 

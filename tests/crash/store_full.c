@@ -123,7 +123,8 @@ static void must_be_empty(struct run *r)
 	must(store_checkpoint(r->store), "checkpoint");
 	store_stats(r->store, &stats);
 	if (stats.data_blocks || stats.page_blocks)
-		sim_fail("after trimming everything %" PRIu64 " data blocks and %" PRIu64 " blocks of pages are left",
+		sim_fail("after trimming everything %" PRIu64 " data blocks and %" PRIu64
+			 " blocks of pages are left",
 			 stats.data_blocks, stats.page_blocks);
 }
 

@@ -86,7 +86,8 @@ void run_fork(struct run *to, const struct run *from, const struct simimage *ima
 	to->random = seed;
 	to->after_cut = true;
 	to->store = NULL;
-	to->config.was_closed = hash_mix(seed) & 1; /* others of its pool were opened and closed since, and it was not */
+	/* Others of its pool were opened and closed since, and it was not. */
+	to->config.was_closed = hash_mix(seed) & 1;
 	to->disk = simdisk_new(image, (enum simdisk_discard)(seed % 3));
 	bind(to);
 }
@@ -388,7 +389,8 @@ static void op_write_part(struct run *r)
 		return;
 	content_fill(data, block, version);
 	for (unsigned i = 0; i < 2; i++) /* the second time it is at hand */
-		(void)!worked(r, ALLOC_ARMED(store_write(r->store, run_offset(r, block) + from, data + from, length, false, NULL)));
+		(void)!worked(r, ALLOC_ARMED(store_write(r->store, run_offset(r, block) + from, data + from,
+							 length, false, NULL)));
 }
 
 static void op_trim(struct run *r)
@@ -513,8 +515,8 @@ void run_op(struct run *r)
 		run_reopen(r);
 	if (r->options->verbose && r->store)
 		fprintf(stderr,
-				"op %" PRIu64 " (%" PRIu64 "): owned %" PRIu32 ", live %" PRIu64 ", empty %" PRIu32 "\n", r->op,
-			what, r->owned, room_live(r->store), space_empty(&r->store->space));
+			"op %" PRIu64 " (%" PRIu64 "): owned %" PRIu32 ", live %" PRIu64 ", empty %" PRIu32 "\n",
+			r->op, what, r->owned, room_live(r->store), space_empty(&r->store->space));
 }
 
 /* That all is flushed stands in the log then, too. */

@@ -61,8 +61,8 @@ struct sched_trace {
  * then. A run in which nobody can go on, or that does not end, calls `stuck` with a description, which must not
  * return.
  */
-void sched_run(const struct sched_plan *plan, void (*main)(void *context), void *context, struct sched_trace *trace,
-	       void (*stuck)(const char *text));
+void sched_run(const struct sched_plan *plan, void (*main)(void *context), void *context,
+	       struct sched_trace *trace, void (*stuck)(const char *text));
 
 bool sched_is_running(void);
 uint64_t sched_step(void);   /* of the run under way */

@@ -217,7 +217,8 @@ static struct engine_fit fit_at(const struct engine_curve *curve, const struct e
 static struct engine_point point(double live, double spare, double copies)
 {
 	struct engine_point p;
-	assert_true(engine_point_of(&p, &(struct engine_space){live, live + spare, 0}, copies, copies * 0.001, 1e6));
+	assert_true(
+		engine_point_of(&p, &(struct engine_space){live, live + spare, 0}, copies, copies * 0.001, 1e6));
 	return p;
 }
 
@@ -483,7 +484,8 @@ static void outcomes_of_another_clock_are_forgotten(void **state)
 	double ratio, error;
 	(void)state;
 	busy_core(&core);
-	core.outcomes[0] = (struct lcpfs_engine_outcome){.to_id = 1, .verdict = LCPFS_ENGINE_HURT, .epsilon_after = 1};
+	core.outcomes[0] =
+		(struct lcpfs_engine_outcome){.to_id = 1, .verdict = LCPFS_ENGINE_HURT, .epsilon_after = 1};
 	core.outcomes[0].expected_gain = 1;
 	core.outcomes[0].pressure = core.partitions[0]->side.pressure;
 	core.outcomes[0].moved_us = core.now_us;

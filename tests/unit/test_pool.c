@@ -236,7 +236,8 @@ static void impossible_sizes_are_refused(void **state)
 	const char *needs = strstr(f.failure.message, "needs ");
 	assert_non_null(needs);
 	uint64_t least = fixture_info(&f, "a").least_size_blocks * BLOCK_SIZE;
-	assert_in_range(strtoull(needs + 6, NULL, 10), 12, 13); /* of data: 3000 blocks, and what else fits into as many metaslabs */
+	/* Of data: 3000 blocks, and what else fits into as many metaslabs. */
+	assert_in_range(strtoull(needs + 6, NULL, 10), 12, 13);
 	assert_int_equal(fixture_size(&f, "a"), 20 * MB);
 	assert_int_equal(fixture_resize(&f, "a", least), 0);
 	assert_int_equal(fixture_size(&f, "a"), least);

@@ -390,8 +390,8 @@ static void rot_of_any_pool_block_is_found_and_repaired(void **state)
 			damaged = fixture_check(&f, false);
 			found += damaged > 0;
 			if (damaged != 1)
-				print_message("# block %lu of copy %u, way %d: found %lu\n", (unsigned long)i, copy,
-					      (int)kind, (unsigned long)damaged);
+				print_message("# block %lu of copy %u, way %d: found %lu\n", (unsigned long)i,
+					      copy, (int)kind, (unsigned long)damaged);
 			assert_int_equal(fixture_open(&f, false), 0);
 			fixture_invariants(&f);
 			assert_int_equal(f.pool->damaged, f.pool->repaired);

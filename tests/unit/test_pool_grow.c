@@ -108,7 +108,8 @@ static void a_pool_takes_what_its_device_has_gained(void **state)
 	assert_int_equal(growth.old_size_blocks, growth.new_size_blocks);
 	assert_int_equal(growth.missing_blocks, 256);
 	look_small(&f, LARGE);
-	assert_int_equal(lcpfs_pool_grow(f.pool, &(struct lcpfs_grow_options){.dry_run = true}, &growth, &f.failure), 0);
+	assert_int_equal(
+		lcpfs_pool_grow(f.pool, &(struct lcpfs_grow_options){.dry_run = true}, &growth, &f.failure), 0);
 	assert_int_equal(growth.new_size_blocks, 78 * MB / BLOCK_SIZE);
 	assert_int_equal(pool_bytes(&f), 46 * MB);
 	fill_gained(&f);
@@ -125,8 +126,9 @@ static void a_pool_takes_what_its_device_has_gained(void **state)
 	close_clean(&f);
 	assert_int_equal(fixture_open(&f, false), 0);
 	assert_int_equal(pool_bytes(&f), 78 * MB);
-	assert_int_equal(lcpfs_pool_grow(f.pool, &(struct lcpfs_grow_options){.size_bytes = LARGE}, &growth, &f.failure),
-			 -LCPFS_E_INVALID);
+	assert_int_equal(
+		lcpfs_pool_grow(f.pool, &(struct lcpfs_grow_options){.size_bytes = LARGE}, &growth, &f.failure),
+		-LCPFS_E_INVALID);
 	close_clean(&f);
 	fixture_done(&f);
 }
@@ -265,14 +267,14 @@ static void the_newer_root_is_taken(void **state)
 		begin(&f, LARGE, SMALL);
 		struct layout l = f.pool->layout;
 		for (unsigned slot = 0; slot < 2; slot++)
-			assert_int_equal(vdev_read(f.vdev, layout_root_block(&l, older, 0, slot) * BLOCK_SIZE, old[slot],
-						   BLOCK_SIZE),
+			assert_int_equal(vdev_read(f.vdev, layout_root_block(&l, older, 0, slot) * BLOCK_SIZE,
+						   old[slot], BLOCK_SIZE),
 					 0);
 		for (unsigned i = 0; i < 4; i++)
 			assert_int_equal(store_checkpoint(f.pool->parts[0]->store), 0);
 		for (unsigned slot = 0; slot < 2; slot++)
-			assert_int_equal(vdev_write(f.vdev, layout_root_block(&l, older, 0, slot) * BLOCK_SIZE, old[slot],
-						    BLOCK_SIZE),
+			assert_int_equal(vdev_write(f.vdev, layout_root_block(&l, older, 0, slot) * BLOCK_SIZE,
+						    old[slot], BLOCK_SIZE),
 					 0);
 		uint64_t generation = 0;
 		grow_to(&f, LARGE);
@@ -531,8 +533,9 @@ static void *write_on(void *context)
 	for (uint64_t n = 2; !atomic_load(&client->stop); n++) {
 		uint64_t block = hash_mix(n) % BLOCKS;
 		fixture_pattern(block, n, bytes);
-		assert_int_equal(lcpfs_volume_write(client->partition, block * BLOCK_SIZE, bytes, BLOCK_SIZE, false, NULL),
-				 0);
+		assert_int_equal(
+			lcpfs_volume_write(client->partition, block * BLOCK_SIZE, bytes, BLOCK_SIZE, false, NULL),
+			0);
 		client->written[block] = n;
 		if (n % 50 == 0)
 			assert_int_equal(lcpfs_volume_flush(client->partition, NULL), 0);

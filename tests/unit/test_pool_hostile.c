@@ -559,7 +559,8 @@ static void features_of_the_pool_are_heeded(void **state)
 			assert_int_equal(fixture_open(&f, read_only), -LCPFS_E_VERSION);
 			assert_non_null(strstr(f.failure.message, "does not know"));
 		}
-		assert_int_equal(pool_create_vdev(f.vdev, &f.clock, &options, POOL_GUID, &f.failure), -LCPFS_E_EXISTS);
+		assert_int_equal(pool_create_vdev(f.vdev, &f.clock, &options, POOL_GUID, &f.failure),
+				 -LCPFS_E_EXISTS);
 
 		label = good;
 		label.features.read_only = le64_of(UINT64_C(1) << bit);

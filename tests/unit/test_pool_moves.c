@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Moves and emergencies that meet something: an error, another move, a partition that may not give, a full pool. */
+/* Moves and emergencies that meet something: an error, another move, who may not give, a full pool. */
 #include <unistd.h>
 
 #include "pool_fixture.h"
@@ -699,7 +699,7 @@ static int try_set(struct fixture *f)
 	return lcpfs_partition_set(f->pool, "a", &change, NULL, NULL, &info, &f->failure);
 }
 
-/* What was said to be done is done, what was refused is not, but for the growth of a store that learns of it later. */
+/* What was said to be done is done, what was refused is not, but for a store's growth of which it learns later. */
 static void expect_done_or_not(struct fixture *f, attempt *try, int error)
 {
 	struct lcpfs_partition_info info;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a look of the keeper costs: measuring 256 partitions that are written to, and deciding. It is printed and not
- * judged: how long it takes is the machine's. Looks are a second apart, so 5 ms are half a per cent of a processor;
- * see meson test --benchmark pool_speed -v.
+ * What a look of the keeper costs: measuring 256 partitions that are written to, and deciding. It is printed and
+ * not judged: how long it takes is the machine's. Looks are a second apart, so 5 ms are half a per cent of a
+ * processor; see meson test --benchmark pool_speed -v.
  */
 #include <time.h>
 

@@ -403,7 +403,9 @@ static void any_events_leave_what_the_model_says(void **state)
 			compare_victim(&b);
 			compare_table_victim(&b);
 			for (unsigned k = 0; k < SPACE_STAGES; k++)
-				states |= (k == STAGE_LOGGED ? b.space.logged.count : b.space.spent[k].count) ? 1u << k : 0;
+				states |= (k == STAGE_LOGGED ? b.space.logged.count : b.space.spent[k].count)
+						  ? 1u << k
+						  : 0;
 		}
 		assert_int_equal(states, (1u << SPACE_STAGES) - 1); /* the test came by every stage */
 		space_free(&b.space);

@@ -114,7 +114,10 @@ static struct metaslab *closed_one(struct store *s)
 
 static void nothing(struct store *s) { (void)s; }
 static void a_wrong_sum(struct store *s) { s->space.live[CLASS_HOT] += BLOCK_SECTORS; }
-static void a_metaslab_that_holds_too_much(struct store *s) { closed_one(s)->live = s->space.units + BLOCK_SECTORS; }
+static void a_metaslab_that_holds_too_much(struct store *s)
+{
+	closed_one(s)->live = s->space.units + BLOCK_SECTORS;
+}
 static void a_metaslab_in_two_lists(struct store *s) { indexset_add(&s->space.empty, closed_one(s)->index); }
 static void a_wrong_count(struct store *s) { s->space.in_state[SPACE_EMPTY]--; }
 static void a_state_without_a_list(struct store *s) { closed_one(s)->state = SPACE_SPENT; }
@@ -266,7 +269,8 @@ static void planted_mistakes_are_found(void **state)
 		if (!child)
 			run_child(p, pipes[1]);
 		close(pipes[1]);
-		while (length < sizeof(said) - 1 && (n = read(pipes[0], said + length, sizeof(said) - 1 - length)) > 0)
+		while (length < sizeof(said) - 1 &&
+		       (n = read(pipes[0], said + length, sizeof(said) - 1 - length)) > 0)
 			length += (size_t)n;
 		close(pipes[0]);
 		assert_int_equal(waitpid(child, &status, 0), child);

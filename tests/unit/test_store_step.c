@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A step of a checkpoint writes without the lock: what others do meanwhile must not contradict what its root will say. */
+/*
+ * A step of a checkpoint writes without the lock: what others do meanwhile must not contradict what its root will
+ * say.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,7 +18,7 @@
 
 enum { BASE = 16, METASLAB_BLOCKS = 64, METASLABS = 24, VOLUME_BLOCKS = 400, ROUNDS = 600 };
 
-/* The device. Armed: at the next write all is trimmed; and what comes after the next root is lost, as in a power cut. */
+/* The device. Armed: at the next write all is trimmed; what comes after the next root is lost, as in a cut. */
 static struct {
 	struct vdev vdev, *behind;
 	struct store *store;
@@ -95,8 +98,8 @@ static void write_some(uint64_t seed)
 }
 
 /*
- * Everything is trimmed while the pages of a step are written: metaslabs that its root lists come free, and the table may want
- * the next one in just that step. The root is good nevertheless.
+ * Everything is trimmed while the pages of a step are written: metaslabs that its root lists come free, and the
+ * table may want the next one in just that step. The root is good nevertheless.
  */
 static void what_comes_free_during_a_step_is_not_used_in_it(void **state)
 {
