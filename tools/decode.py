@@ -41,7 +41,7 @@ ALIVE, DYING, LEFT, CLONED, BOOKMARK = range(1, 6)
 STATES = {ALIVE: "alive", DYING: "dying", LEFT: "left", CLONED: "clone", BOOKMARK: "bookmark"}
 CLONES = 32  # that a root has room for
 # incompatible features of a partition
-HAS_SNAPSHOTS, RECEIVES, HAS_CLONES, HAS_BOOKMARKS, PROMOTES, HAS_LINES = 1, 2, 4, 8, 16, 32
+HAS_SNAPSHOTS, RECEIVES, HAS_CLONES, HAS_BOOKMARKS, PROMOTES, HAS_LINES, HAS_TURNS = 1, 2, 4, 8, 16, 32, 64
 WRITE, OVERWRITE, MOVE, LOST, TRIM, FREE, VOLPAGE, VANISH, HEAD, LEAVE, BECOME, DROP, CLONE = range(1, 14)
 FREES = {FREE, VANISH, DROP}
 HAS_CHECKS = {WRITE, OVERWRITE, VOLPAGE}
@@ -457,9 +457,10 @@ class Block:
 class Snapshot:
 	"""A slot of the list of snapshots."""
 
-	def __init__(self, data, offset):
+	def __init__(self, data, offset, known):
 		(self.number, self.state, self.held, self.top, self.levels, self.birth, self.blocks, self.origin,
-			self.created, self.guid) = struct.unpack_from("<IBB2xQIIQQQQ", data, offset)
+			self.created, self.guid, self.turn) = struct.unpack_from("<IBB2xQIIQQQQQ", data, offset)
+		self.known = known  # the turn of its block
 		name = data[offset + 64:offset + 128]
 		self.ends = name[63] == 0
 		self.name = name.split(b"\0")[0].decode("ascii", "replace")
@@ -474,6 +475,7 @@ class Snapshot:
 			"length": self.blocks <= 1 << 40,
 			"origin": self.origin < self.number or (self.in_line() and self.origin <= SNAPSHOT_LAST),
 			"name": self.ends,
+			"turn": self.turn == 0 or self.state == CLONED,
 		}
 		return next((name for name, good in rules.items() if not good), None)
 
@@ -623,6 +625,7 @@ class Partition:
 		self.now = None  # the entry that is being rolled forward
 		self.snapshots = []  # what the list has, but for the clones
 		self.bookmarks = []
+		self.turns = []  # of the blocks of the list
 		self.clones = {}  # number -> Tree; in the end Snapshot of each that is listed
 		self.references = {}  # id -> Reference
 		self.unreadable = set()  # ids of pages that were told of
@@ -650,7 +653,7 @@ class Partition:
 			self.report(f"its id {self.id} is not given out yet")
 
 	def decode(self):
-		if self.incompatible >= 2 * HAS_LINES:
+		if self.incompatible >= 2 * HAS_TURNS:
 			self.report("it uses a feature that this does not know")
 			return
 		try:
@@ -1094,17 +1097,38 @@ class Partition:
 		if pair and not self.incompatible & HAS_SNAPSHOTS:
 			self.report("it has a list of snapshots, and its page does not say so")
 		self.snapshots.sort(key=lambda n: n.number)
+		self.turn_lines()
 		self.verify_list()
 		self.verify_clones()
 
 	def read_slots(self, data):
-		slots = [Snapshot(data, 128 + 128 * i) for i in range(SNAPSHOT_SLOTS)]
+		known, = struct.unpack_from("<Q", data, 40)
+		self.turns.append(known)
+		slots = [Snapshot(data, 128 + 128 * i, known) for i in range(SNAPSHOT_SLOTS)]
 		slots = [n for n in slots if n.number]
 		self.snapshots += [n for n in slots if n.state != BOOKMARK]
 		self.bookmarks += [n for n in slots if n.state == BOOKMARK]
 		if len(slots) != Head(data).count:
 			said = Head(data).count
 			self.report(f"a block of its list of snapshots has {len(slots)}, and says {said}")
+
+	def turn_lines(self):
+		"""Blocks of the list that do not know the last exchange of lines."""
+		last = max(self.turns, default=0)
+		if last and not self.incompatible & HAS_TURNS:
+			self.report("a clone was promoted past snapshots, and its page does not say so")
+		if min(self.turns, default=0) == last:
+			return
+		clone = next((n for n in self.snapshots if n.state == CLONED and n.turn == last), None)
+		if not clone:
+			raise Lost("no clone tells which lines were exchanged")
+		for n in self.snapshots + self.bookmarks:
+			if n.known == last or not n.in_line():
+				continue
+			if n.origin == clone.number:
+				n.origin = 0
+			elif not n.origin and n.number > clone.origin:
+				n.origin = clone.number
 
 	def verify_list(self):
 		numbers = {n.number for n in self.snapshots}

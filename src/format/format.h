@@ -199,8 +199,10 @@ enum {
 	PARTITION_BOOKMARKS = 1 << 3, /* it has bookmarks, or had some */
 	PARTITION_PROMOTING = 1 << 4, /* a clone is being promoted: see struct fmt_promotion */
 	PARTITION_LINES = 1 << 5,     /* a clone of it has snapshots or bookmarks, or had some */
+	PARTITION_TURNS = 1 << 6,     /* a clone was promoted past snapshots, so its list may have a `turn` */
 	PARTITION_INCOMPATIBLE_KNOWN = PARTITION_SNAPSHOTS | PARTITION_RECEIVING | PARTITION_CLONES |
-				       PARTITION_BOOKMARKS | PARTITION_PROMOTING | PARTITION_LINES,
+				       PARTITION_BOOKMARKS | PARTITION_PROMOTING | PARTITION_LINES |
+				       PARTITION_TURNS,
 };
 
 /* How far a stream has come that is received into the volume; guid 0: none is. */
@@ -500,7 +502,11 @@ struct fmt_snapshot {
 	struct fmt_volume volume;
 	le64 created_s;           /* seconds since 1970 */
 	le64 guid;                /* the same wherever the snapshot is received; 0: taken before there were any */
-	le64 zero1;
+	/*
+	 * Of a clone: its line and the head's were exchanged when it was promoted, and what stands in blocks of
+	 * the list with a lower turn is to be read as if it were the other line's. 0: never.
+	 */
+	le64 turn;
 	char name[SNAPSHOT_NAME_MAX + 1];
 };
 static_assert(sizeof(struct fmt_snapshot) == 128, "snapshot");
@@ -508,7 +514,8 @@ static_assert(sizeof(struct fmt_snapshot) == 128, "snapshot");
 struct fmt_snapshots {
 	struct fmt_head head; /* count: slots in use */
 	le64 index;
-	uint8_t zero[88];
+	le64 turn; /* the last exchange of lines that this block knows */
+	uint8_t zero[80];
 	struct fmt_snapshot slot[SNAPSHOT_SLOTS];
 };
 static_assert(sizeof(struct fmt_snapshots) == BLOCK_SIZE, "snapshots");

@@ -398,6 +398,8 @@ static void page_text(const struct fmt_page *p, struct text *out)
 static void snapshots_text(const struct fmt_snapshots *b, struct text *out)
 {
 	number(out, "index", le64_get(b->index));
+	if (le64_get(b->turn))
+		number(out, "turn", le64_get(b->turn));
 	for (unsigned i = 0; i < SNAPSHOT_SLOTS; i++) {
 		const struct fmt_snapshot *n = &b->slot[i];
 		if (le32_get(n->number))
@@ -411,6 +413,8 @@ static void snapshots_text(const struct fmt_snapshots *b, struct text *out)
 				    SNAPSHOT_NAME_MAX, n->name);
 		if (le32_get(n->number) && le64_get(n->guid))
 			text_append(out, "snapshot[%u].guid: %016" PRIx64 "\n", i, le64_get(n->guid));
+		if (le32_get(n->number) && le64_get(n->turn))
+			text_append(out, "snapshot[%u].turn: %" PRIu64 "\n", i, le64_get(n->turn));
 	}
 }
 

@@ -153,6 +153,9 @@ static void verify_features(struct check *check, struct report *report)
 	if (listed.of_clones && !(features & PARTITION_LINES))
 		report_found(report, UINT64_MAX, false,
 			     "a clone has snapshots or bookmarks, and its page does not say so");
+	if (listed.turned && !(features & PARTITION_TURNS))
+		report_found(report, UINT64_MAX, false,
+			     "a clone was promoted past snapshots, and its page does not say so");
 }
 
 static int check_store(struct check *check, struct report *report, struct lcpfs_failure *failure)

@@ -275,14 +275,16 @@ int lcpfs_clone_create(struct lcpfs_pool *pool, const char *snapshot, const char
 
 /*
  * The volume and the clone exchange what they are, and their names with that: so whoever opens either by its name
- * finds what was there. The store does its part in one record, in which the clone gets the partition's name. The
- * partition's own is in its page: so before that a mark stands there, with both names. What the clone is called
- * tells whether the record was written, and so which name is the partition's, also after a crash.
+ * finds what was there, but for the snapshots up to the clone's origin: these are the volume's, whoever that is.
+ * The store does its part in one record, in which the clone gets the partition's name. The partition's own is in
+ * its page: so before that a mark stands there, with both names. What the clone is called tells whether the record
+ * was written, and so which name is the partition's, also after a crash.
  */
 struct promoting {
 	struct lcpfs_pool *pool;
 	const char *name; /* of the clone */
 	bool dry_run, begun;
+	bool turns; /* snapshots or bookmarks change places, too */
 	struct part *part;
 	struct store_clone clone;
 	struct lcpfs_failure *failure;
@@ -291,17 +293,6 @@ struct promoting {
 static uint32_t promotion_page(const struct part *part)
 {
 	return layout_partition_page(&part->pool->layout, part->slot);
-}
-
-static bool youngest(const struct part *part, struct store_snapshot *found)
-{
-	unsigned count = store_snapshots(part->store, NULL, 0);
-	struct store_snapshot *list = calloc(count + 1, sizeof(*list));
-	count = list ? MIN_OF(store_snapshots(part->store, list, count), count) : 0;
-	if (count)
-		*found = list[count - 1];
-	free(list);
-	return count;
 }
 
 static int check_alone(const struct promoting *p)
@@ -319,41 +310,75 @@ static int check_alone(const struct promoting *p)
 			   part->clients == 1 ? "it" : "them");
 }
 
-/* The line of the clone would have to go to the volume. */
-static int check_no_line(const struct promoting *p)
+/* A clone of a clone's snapshot takes two steps: then the snapshot is the volume's. */
+static int check_origin(const struct promoting *p)
 {
 	char origin[2 * LCPFS_NAME_MAX + 2];
 	size_t length = strlen(p->part->name);
 	print_origin(p->part, p->clone.origin, origin, sizeof(origin));
-	if (strncmp(origin, p->part->name, length) != 0 || origin[length] != '@')
-		return failure_set(
-			p->failure, LCPFS_E_INVALID,
-			"%s is a clone of %s, which is of a clone: only one of the partition's own snapshots "
-			"can be promoted",
-			p->name, origin);
-	if (store_volume_snapshots(p->part->store, p->clone.number, NULL, 0))
-		return failure_set(p->failure, LCPFS_E_NOT_EMPTY, "clone %s has snapshots; destroy them first",
-				   p->name);
-	if (store_volume_bookmarks(p->part->store, p->clone.number, NULL, 0))
-		return failure_set(p->failure, LCPFS_E_NOT_EMPTY, "clone %s has bookmarks; destroy them first",
-				   p->name);
-	return 0;
+	if (strncmp(origin, p->part->name, length) == 0 && origin[length] == '@')
+		return 0;
+	return failure_set(p->failure, LCPFS_E_INVALID,
+			   "%s is a clone of %s, which is of a clone: promote %.*s first", p->name, origin,
+			   (int)strcspn(origin, "@"), origin);
 }
 
-/* The clone has not what they tell of. */
-static int check_no_bookmark(const struct promoting *p, uint32_t origin)
+typedef unsigned list_fn(struct store *store, uint32_t volume, struct store_snapshot *list, unsigned room);
+
+/* What goes from one to the other: of the volume, those that are younger than the clone's origin; all of the
+ * clone's. */
+struct moving {
+	struct store_snapshot *of_volume, *of_clone;
+	unsigned volume, clone, older; /* older: of the volume, that stay its own */
+};
+
+static bool list_moving(const struct promoting *p, list_fn *list, struct moving *m)
 {
-	struct store_snapshot last;
-	if (!snapshot_last_bookmark(p->part, STORE_OWN_VOLUME, &last) || last.number <= origin)
-		return 0;
-	return failure_set(p->failure, LCPFS_E_EXISTS,
-			   "bookmark %s#%s is younger than the snapshot that %s is a clone of; destroy it first",
-			   p->part->name, last.name, p->name);
+	struct store *s = p->part->store;
+	m->volume = list(s, STORE_OWN_VOLUME, NULL, 0);
+	m->clone = list(s, p->clone.number, NULL, 0);
+	m->of_volume = calloc(m->volume + 1, sizeof(*m->of_volume));
+	m->of_clone = calloc(m->clone + 1, sizeof(*m->of_clone));
+	if (!m->of_volume || !m->of_clone)
+		return false;
+	m->volume = MIN_OF(list(s, STORE_OWN_VOLUME, m->of_volume, m->volume), m->volume);
+	m->clone = MIN_OF(list(s, p->clone.number, m->of_clone, m->clone), m->clone);
+	while (m->older < m->volume && m->of_volume[m->older].number <= p->clone.origin)
+		m->older++;
+	return true;
+}
+
+static const char *find_clash(const struct moving *m)
+{
+	for (unsigned i = 0; i < m->older; i++) {
+		for (unsigned k = 0; k < m->clone; k++) {
+			if (strcmp(m->of_volume[i].name, m->of_clone[k].name) == 0)
+				return m->of_clone[k].name;
+		}
+	}
+	return NULL;
+}
+
+/* Both would be the volume's. */
+static int check_names(struct promoting *p, list_fn *list, char separator)
+{
+	struct moving m = {.older = 0};
+	bool known = list_moving(p, list, &m);
+	const char *clash = known ? find_clash(&m) : NULL;
+	int error =
+		!known  ? failure_set(p->failure, LCPFS_E_NOMEM, "out of memory")
+		: clash ? failure_set(p->failure, LCPFS_E_EXISTS,
+				      "there are %s%c%s and %s%c%s, which would have one name: rename one first",
+				      p->part->name, separator, clash, p->name, separator, clash)
+			: 0;
+	p->turns |= m.clone || m.volume > m.older;
+	free(m.of_volume);
+	free(m.of_clone);
+	return error;
 }
 
 static int check_promotion(struct promoting *p)
 {
-	struct store_snapshot last = {0};
 	int error = (p->dry_run ? txg_refuse_trying : txg_refuse)(p->pool, p->failure);
 	if (error)
 		return error;
@@ -364,14 +389,12 @@ static int check_promotion(struct promoting *p)
 	if (!error)
 		error = check_alone(p);
 	if (!error)
-		error = check_no_line(p);
-	if (!error && (!youngest(p->part, &last) || last.number != p->clone.origin))
-		error = failure_set(
-			p->failure, LCPFS_E_EXISTS,
-			"snapshot %s@%s is younger than the one that %s is a clone of; destroy it first",
-			p->part->name, last.name, p->name);
+		error = check_origin(p);
+	p->turns = false;
 	if (!error)
-		error = check_no_bookmark(p, last.number);
+		error = check_names(p, store_volume_snapshots, '@');
+	if (!error)
+		error = check_names(p, store_volume_bookmarks, '#');
 	if (!error && (p->part->volume_bytes != p->clone.volume_blocks * BLOCK_SIZE ||
 		       store_volume_blocks(p->part->store) != p->clone.volume_blocks))
 		error = failure_set(p->failure, LCPFS_E_RANGE,
@@ -392,7 +415,8 @@ static int put_mark(const struct promoting *p)
 	struct txg txg;
 	txg_begin(p->pool, &txg);
 	struct fmt_partition *page = txg_change(&txg, promotion_page(p->part));
-	page->features.incompatible = le64_of(le64_get(page->features.incompatible) | PARTITION_PROMOTING);
+	uint64_t bits = PARTITION_PROMOTING | (p->turns ? PARTITION_LINES | PARTITION_TURNS : 0u);
+	page->features.incompatible = le64_of(le64_get(page->features.incompatible) | bits);
 	page->promotion.clone = le32_of(p->clone.number);
 	put_name(page->promotion.partition, p->part->name);
 	put_name(page->promotion.name, p->name);

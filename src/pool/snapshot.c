@@ -1140,10 +1140,18 @@ static int begin_rollback(struct work *w)
 	return error;
 }
 
-/*
- * Without the lock. Beyond the end of a volume there have to be none: they would come back when it gets longer. A
- * clone stays as long as it is.
- */
+static uint64_t volume_end(const struct target *t)
+{
+	struct store_clone list[STORE_CLONES_MAX];
+	unsigned count = store_clones(t->part->store, list, STORE_CLONES_MAX);
+	for (unsigned i = 0; i < count && t->of.number != STORE_OWN_VOLUME; i++) {
+		if (list[i].number == t->of.number)
+			return list[i].volume_blocks * BLOCK_SIZE;
+	}
+	return t->part->volume_bytes;
+}
+
+/* Without the lock. Beyond the end of a volume there have to be none: they would come back when it gets longer. */
 static int check_beyond(const struct work *w)
 {
 	const struct target *t = &w->targets[0];
@@ -1154,9 +1162,7 @@ static int check_beyond(const struct work *w)
 	int error = 0;
 	if (!is_there(t, &to))
 		return refuse_none(&t->of, t->snapshot, w->failure);
-	if (t->of.number != STORE_OWN_VOLUME)
-		return 0;
-	uint64_t end = t->part->volume_bytes, at = size_divide_up(end, BLOCK_SIZE) * BLOCK_SIZE;
+	uint64_t end = volume_end(t), at = size_divide_up(end, BLOCK_SIZE) * BLOCK_SIZE;
 	if (at > end && at <= to.volume_blocks * BLOCK_SIZE) {
 		error = store_snapshot_read(t->part->store, to.number, end, cut, at - end, w->failure);
 		data = !error && memcmp(cut, zeros, at - end) != 0;
@@ -1165,7 +1171,7 @@ static int check_beyond(const struct work *w)
 		error = store_snapshot_extent(t->part->store, to.number, at, last - at, &data, &at);
 		if (error)
 			error = failure_set(w->failure, (enum lcpfs_error) - error,
-					    "snapshot %s@%s cannot be read: %s", t->part->name, t->snapshot,
+					    "snapshot %s@%s cannot be read: %s", t->of.name, t->snapshot,
 					    lcpfs_error_sentence(error));
 	}
 	if (error || !data)
@@ -1174,7 +1180,7 @@ static int check_beyond(const struct work *w)
 		w->failure, LCPFS_E_TOO_SMALL,
 		"snapshot %s@%s has data beyond the end that the volume of %s has now; make it longer first, "
 		"with lcpfs set",
-		t->part->name, t->snapshot, t->part->name);
+		t->of.name, t->snapshot, t->of.name);
 }
 
 /* The same of the younger ones, as a list of targets behind the first. */

@@ -209,6 +209,111 @@ static void take_out(struct store *s, const struct snapshot *n)
 		l->list[at] = l->list[at + 1];
 }
 
+/* -- lines that are exchanged -- */
+
+static bool is_of_some_line(const struct snapshot *n)
+{
+	return is_in_line(n) || n->state == SNAPSHOT_BOOKMARK;
+}
+
+/* Its origin, when its line and the clone's are exchanged. Done twice, it is what it was. */
+static uint64_t after_turn(const struct snapshot *clone, const struct snapshot *n)
+{
+	uint64_t line = n->volume.origin;
+	if (!is_of_some_line(n))
+		return line;
+	if (line == clone->number)
+		return 0;
+	return !line && n->number > clone->volume.origin ? clone->number : line;
+}
+
+typedef bool test_fn(const struct store *s, const struct snapshot *clone, const struct snapshot *n);
+
+static bool any_of(const struct store *s, const struct snapshots *l, const struct snapshot *clone, test_fn *fn)
+{
+	for (unsigned i = 0; i < l->count; i++) {
+		if (fn(s, clone, l->list[i]))
+			return true;
+	}
+	return false;
+}
+
+static bool moves(const struct store *s, const struct snapshot *clone, const struct snapshot *n)
+{
+	(void)s;
+	return after_turn(clone, n) != n->volume.origin;
+}
+
+static bool moves_dying(const struct store *s, const struct snapshot *clone, const struct snapshot *n)
+{
+	return n->state == SNAPSHOT_DYING && moves(s, clone, n);
+}
+
+/* One of the clone's, with the name of one that the clone will have as well. */
+static bool clashes(const struct store *s, const struct snapshot *clone, const struct snapshot *n)
+{
+	const struct snapshots *l = n->state == SNAPSHOT_BOOKMARK ? &s->trees.bookmarks : &s->trees.snapshots;
+	for (unsigned i = 0; i < l->count && n->volume.origin == clone->number; i++) {
+		const struct snapshot *other = l->list[i];
+		if (other->state == n->state && !other->volume.origin && other->number <= clone->volume.origin &&
+		    n->state != SNAPSHOT_DYING && strcmp(other->name, n->name) == 0)
+			return true;
+	}
+	return false;
+}
+
+bool snap_turns(const struct store *s, const struct snapshot *clone)
+{
+	return any_of(s, &s->trees.snapshots, clone, moves) || any_of(s, &s->trees.bookmarks, clone, moves);
+}
+
+bool snap_turn_clashes(const struct store *s, const struct snapshot *clone)
+{
+	return any_of(s, &s->trees.snapshots, clone, clashes) || any_of(s, &s->trees.bookmarks, clone, clashes);
+}
+
+bool snap_turn_moves_dying(const struct store *s, const struct snapshot *clone)
+{
+	return any_of(s, &s->trees.snapshots, clone, moves_dying);
+}
+
+/* Of those that stand in blocks that do not know it yet. */
+static void turn_list(const struct snapshots *l, const struct snapshot *clone, uint64_t turn)
+{
+	for (unsigned i = 0; i < l->count; i++) {
+		if (l->list[i]->turn < turn)
+			l->list[i]->volume.origin = after_turn(clone, l->list[i]);
+	}
+}
+
+static void forget_turns(const struct snapshots *l)
+{
+	for (unsigned i = 0; i < l->count; i++) {
+		if (l->list[i]->state != SNAPSHOT_CLONE)
+			l->list[i]->turn = 0;
+	}
+}
+
+/* The list was read. CORRUPT: no clone tells which lines were exchanged. */
+static int turn_loaded(struct store *s)
+{
+	struct snapshots *l = &s->trees.snapshots;
+	const struct snapshot *clone = NULL;
+	for (unsigned i = 0; i < l->count; i++) {
+		if (l->list[i]->state == SNAPSHOT_CLONE && l->list[i]->turn == l->turn)
+			clone = l->list[i];
+	}
+	if (l->stale && !clone)
+		return -LCPFS_E_CORRUPT;
+	if (l->stale) {
+		turn_list(l, clone, l->turn);
+		turn_list(&s->trees.bookmarks, clone, l->turn);
+	}
+	forget_turns(l);
+	forget_turns(&s->trees.bookmarks);
+	return 0;
+}
+
 /* -- bookmarks -- */
 
 struct snapshot *snap_find_bookmark(const struct store *s, uint32_t line, const char *name)
@@ -314,13 +419,14 @@ static bool is_sane(const struct store *s, const struct fmt_snapshot *f)
 	bool began = f->state == SNAPSHOT_LEFT || f->state == SNAPSHOT_CLONE;
 	return number >= SNAPSHOT_FIRST && number <= SNAPSHOT_LAST && (at_once || later) &&
 	       birth < s->checkpoint.birth && f->state >= SNAPSHOT_ALIVE && f->state <= SNAPSHOT_BOOKMARK &&
-	       f->held <= 1 && levels >= 1 && levels <= VOLUME_LEVELS_MAX && root % 2 == 0 &&
-	       root <= FMT_ID_MASK && le64_get(f->volume.blocks) <= STORE_VOLUME_BLOCKS_MAX &&
+	       f->held <= 1 && (f->state == SNAPSHOT_CLONE || !le64_get(f->turn)) && levels >= 1 &&
+	       levels <= VOLUME_LEVELS_MAX && root % 2 == 0 && root <= FMT_ID_MASK &&
+	       le64_get(f->volume.blocks) <= STORE_VOLUME_BLOCKS_MAX &&
 	       le64_get(f->volume.origin) < (began ? number : SNAPSHOT_LAST + 1) &&
 	       f->name[SNAPSHOT_NAME_MAX] == 0;
 }
 
-static int load_slot(struct store *s, const struct fmt_snapshot *f, unsigned slot)
+static int load_slot(struct store *s, const struct fmt_snapshot *f, unsigned slot, uint64_t turn)
 {
 	struct snapshot *n = is_sane(s, f) ? tree_snapshot(s, le32_get(f->number)) : NULL;
 	bool clone = f->state == SNAPSHOT_CLONE, bookmark = f->state == SNAPSHOT_BOOKMARK;
@@ -335,6 +441,7 @@ static int load_slot(struct store *s, const struct fmt_snapshot *f, unsigned slo
 	n->state = f->state;
 	n->held = f->held;
 	n->slot = slot;
+	n->turn = clone ? le64_get(f->turn) : turn;
 	n->created_s = le64_get(f->created_s);
 	n->guid = le64_get(f->guid);
 	n->volume.birth = le32_get(f->volume.birth);
@@ -384,20 +491,26 @@ static int read_pair(struct store *s, const struct finding *f, struct fmt_snapsh
 static int load_pairs(struct store *s, struct fmt_snapshots *b)
 {
 	struct snapshots *l = &s->trees.snapshots;
+	uint64_t lowest = UINT64_MAX;
 	for (;; l->pairs++) {
 		struct finding f = {.pair = l->pairs};
 		int error = attempt(s, find_pair, &f);
-		if (error || (!f.mapping[0].id && !f.mapping[1].id))
+		if (error || (!f.mapping[0].id && !f.mapping[1].id)) {
+			l->stale = lowest < l->turn ? l->pairs : 0;
 			return error;
+		}
 		if (f.mapping[0].id % 2 || f.mapping[1].id != f.mapping[0].id + 1)
 			return -LCPFS_E_CORRUPT;
 		error = read_pair(s, &f, b);
 		for (unsigned i = 0; i < SNAPSHOT_SLOTS && !error; i++) {
 			if (le32_get(b->slot[i].number))
-				error = load_slot(s, &b->slot[i], l->pairs * SNAPSHOT_SLOTS + i);
+				error = load_slot(s, &b->slot[i], l->pairs * SNAPSHOT_SLOTS + i,
+						  le64_get(b->turn));
 		}
 		if (error)
 			return error;
+		lowest = MIN_OF(lowest, le64_get(b->turn));
+		l->turn = MAX_OF(l->turn, le64_get(b->turn));
 	}
 }
 
@@ -451,6 +564,8 @@ int snap_load(struct store *s)
 	free(b);
 	if (!error)
 		error = check_end(s);
+	if (!error)
+		error = turn_loaded(s);
 	for (unsigned i = 0; i < l->count && !error; i++)
 		error = check_origin(s, l->list[i]);
 	for (unsigned i = 0; i < marks->count && !error; i++)
@@ -466,26 +581,30 @@ int snap_load(struct store *s)
 
 /* What becomes of a snapshot's slot, and what else happens in the same record. */
 struct change {
-	struct snapshot *n;
+	struct snapshot *n; /* NULL: none, its block is only written anew */
+	unsigned pair;
 	uint8_t state;               /* NONE: it is taken out */
 	const struct snapshot *back; /* the volume of its line becomes this tree; or NULL */
-	bool exchanges;              /* n is a clone: the head becomes its tree, and it becomes the head's */
+	bool exchanges;              /* n is a clone: the head becomes its tree, and it becomes the head's; */
+	bool turns;                  /* so do their lines */
 	bool adds;
 	bool grows; /* n is a clone: it has another length */
 	struct page *page;
 	struct fmt_check check;
 };
 
-static void put_slot(struct fmt_snapshots *b, const struct snapshot *n, uint8_t state)
+static void put_slot(struct fmt_snapshots *b, const struct snapshot *n, uint8_t state, const struct change *c)
 {
 	struct fmt_snapshot *f = &b->slot[n->slot % SNAPSHOT_SLOTS];
 	f->number = le32_of(n->number);
 	f->state = state;
 	f->held = n->held;
 	bool clone = state == SNAPSHOT_CLONE; /* where its tree is stands in the root */
+	uint64_t origin = c->turns ? after_turn(c->n, n) : n->volume.origin;
 	f->volume = (struct fmt_volume){le64_of(clone ? 0 : n->volume.root), le32_of(clone ? 1 : n->volume.levels),
-					le32_of(n->volume.birth), le64_of(n->volume.blocks),
-					le64_of(n->volume.origin)};
+					le32_of(n->volume.birth), le64_of(n->volume.blocks), le64_of(origin)};
+	if (clone)
+		f->turn = c->turns && n == c->n ? b->turn : le64_of(n->turn);
 	f->created_s = le64_of(n->created_s);
 	f->guid = le64_of(n->guid);
 	memcpy(f->name, n->name, sizeof(f->name));
@@ -494,22 +613,22 @@ static void put_slot(struct fmt_snapshots *b, const struct snapshot *n, uint8_t 
 static void put_slots(struct fmt_snapshots *b, const struct snapshots *l, const struct change *c)
 {
 	for (unsigned i = 0; i < l->count; i++) {
-		if (l->list[i] != c->n && l->list[i]->slot / SNAPSHOT_SLOTS == c->n->slot / SNAPSHOT_SLOTS)
-			put_slot(b, l->list[i], l->list[i]->state);
+		if (l->list[i] != c->n && l->list[i]->slot / SNAPSHOT_SLOTS == c->pair)
+			put_slot(b, l->list[i], l->list[i]->state, c);
 	}
 }
 
 static void fill_pair(struct store *s, const struct change *c)
 {
 	struct fmt_snapshots *b = (struct fmt_snapshots *)c->page->data;
-	unsigned pair = c->n->slot / SNAPSHOT_SLOTS;
 	uint32_t used = 0;
 	memset(b, 0, sizeof(*b));
-	b->index = le64_of(pair);
+	b->index = le64_of(c->pair);
+	b->turn = le64_of(s->trees.snapshots.turn + c->turns);
 	put_slots(b, &s->trees.snapshots, c);
 	put_slots(b, &s->trees.bookmarks, c);
 	if (c->state != SNAPSHOT_NONE)
-		put_slot(b, c->n, c->state);
+		put_slot(b, c->n, c->state, c);
 	for (unsigned i = 0; i < SNAPSHOT_SLOTS; i++)
 		used += le32_get(b->slot[i].number) != 0;
 	fmt_seal(b, FMT_SNAPSHOTS, s->config.guid, s->config.partition, used);
@@ -528,9 +647,21 @@ static int find_ids(struct store *s, uint64_t address, struct need *need, uint64
 	return tree_leaf_made(s, VOLUME_LIST, address, need, leaf);
 }
 
+static void turn(struct store *s, struct snapshot *clone)
+{
+	struct snapshots *l = &s->trees.snapshots;
+	clone->turn = ++l->turn;
+	l->stale = l->pairs;
+	l->is_stuck = false;
+	turn_list(l, clone, l->turn);
+	turn_list(&s->trees.bookmarks, clone, l->turn);
+}
+
 static void apply(struct store *s, const struct change *c)
 {
 	struct snapshot *n = c->n;
+	if (!n)
+		return;
 	if (c->adds)
 		insert(s, n);
 	s->trees.snapshots.pairs = MAX_OF(s->trees.snapshots.pairs, n->slot / SNAPSHOT_SLOTS + 1);
@@ -539,6 +670,10 @@ static void apply(struct store *s, const struct change *c)
 	n->state = c->state;
 	if (c->state == SNAPSHOT_LEFT)
 		n->volume.placed_levels = n->volume.levels;
+	if (c->state != SNAPSHOT_CLONE)
+		n->turn = 0;
+	if (c->turns)
+		turn(s, n);
 	note_sharing(s);
 }
 
@@ -557,6 +692,8 @@ static void tell_tree(struct record *record, uint32_t volume, const struct volum
 static void tell_trees(const struct store *s, struct record *record, const struct change *c)
 {
 	const struct snapshot *n = c->n;
+	if (!n)
+		return;
 	if (c->exchanges)
 		tell_tree(record, VOLUME_HEAD, &s->trees.volume[VOLUME_HEAD]);
 	if (c->back && snap_line(c->back) == VOLUME_HEAD)
@@ -584,7 +721,7 @@ static int exchange(struct store *s, struct snapshot *n)
 static int put_pair(struct store *s, void *context, struct need *need)
 {
 	struct change *c = context;
-	uint64_t address = 2 * (uint64_t)(c->n->slot / SNAPSHOT_SLOTS), id;
+	uint64_t address = 2 * (uint64_t)c->pair, id;
 	struct page *leaf, *table = NULL;
 	struct record *record;
 	unsigned words = fmt_entry_words(ENTRY_WRITE, 2) + fmt_entry_words(ENTRY_VOLUME, 0) +
@@ -641,6 +778,8 @@ static int change_list(struct store *s, struct change *c)
 	c->page = cache_take(&s->cache);
 	if (!c->page)
 		return -LCPFS_E_NOMEM;
+	if (c->n)
+		c->pair = c->n->slot / SNAPSHOT_SLOTS;
 	fill_pair(s, c);
 	c->check = fmt_check_of(c->page->data);
 	int error = attempt(s, put_pair, c);
@@ -648,18 +787,40 @@ static int change_list(struct store *s, struct change *c)
 	return error;
 }
 
+/* A block that may not know the last turn is written as it is to be read. */
+static int write_stale(struct store *s)
+{
+	struct snapshots *l = &s->trees.snapshots;
+	int error = change_list(s, &(struct change){.pair = l->stale - 1});
+	l->stale -= !error;
+	return error;
+}
+
+static int write_all_stale(struct store *s)
+{
+	int error = 0;
+	while (s->trees.snapshots.stale && !error)
+		error = write_stale(s);
+	return error;
+}
+
 /* One slot is kept for a rollback: so that never needs a new block. */
 static int find_slot(const struct store *s, bool last, unsigned *slot)
 {
 	const struct snapshots *l = &s->trees.snapshots, *marks = &s->trees.bookmarks;
-	unsigned slots = l->pairs * SNAPSHOT_SLOTS, unused = slots - l->count - marks->count;
+	unsigned slots = l->pairs * SNAPSHOT_SLOTS, unused = 0;
+	unsigned of_block = s->config.list_slots ? s->config.list_slots : SNAPSHOT_SLOTS;
 	bool *used = calloc(slots + 1, sizeof(*used));
 	if (!used)
 		return -LCPFS_E_NOMEM;
+	for (unsigned i = 0; i < slots; i++)
+		used[i] = i % SNAPSHOT_SLOTS >= of_block;
 	for (unsigned i = 0; i < l->count; i++)
 		used[l->list[i]->slot] = true;
 	for (unsigned i = 0; i < marks->count; i++)
 		used[marks->list[i]->slot] = true;
+	for (unsigned i = 0; i < slots; i++)
+		unused += !used[i];
 	*slot = 0;
 	while (used[*slot])
 		++*slot;
@@ -708,10 +869,13 @@ int snap_end_clone(struct store *s, struct snapshot *n)
 	struct change c = {.n = n, .state = SNAPSHOT_LEFT};
 	if (s->checkpoint.birth + SNAPSHOT_FIRST > SNAPSHOT_LAST)
 		return -LCPFS_E_RANGE;
+	int error = write_all_stale(s); /* its slot tells which lines were exchanged */
+	if (error)
+		return error;
 	uint32_t before = n->volume.birth;
 	log_seal_open(s);
 	n->volume.birth = s->checkpoint.birth++;
-	int error = change_list(s, &c);
+	error = change_list(s, &c);
 	if (error)
 		n->volume.birth = before;
 	return error;
@@ -730,12 +894,15 @@ int snap_grow_clone(struct store *s, struct snapshot *n, uint64_t blocks)
 
 int snap_promote(struct store *s, struct snapshot *n, const char *name)
 {
-	struct change c = {.n = n, .state = SNAPSHOT_CLONE, .exchanges = true};
+	struct change c = {.n = n, .state = SNAPSHOT_CLONE, .exchanges = true, .turns = snap_turns(s, n)};
 	char before[sizeof(n->name)];
+	int error = write_all_stale(s);
+	if (error)
+		return error;
 	memcpy(before, n->name, sizeof(before));
 	memset(n->name, 0, sizeof(n->name));
 	memcpy(n->name, name, MIN_OF(strlen(name), (size_t)SNAPSHOT_NAME_MAX));
-	int error = change_list(s, &c);
+	error = change_list(s, &c);
 	if (error)
 		memcpy(n->name, before, sizeof(before));
 	return error;
@@ -789,9 +956,14 @@ static struct snapshot *next_dying(const struct store *s)
 	return NULL;
 }
 
+static bool has_stale(const struct store *s)
+{
+	return s->trees.snapshots.stale && !s->trees.snapshots.is_stuck;
+}
+
 bool snap_pending(const struct store *s)
 {
-	return next_dying(s);
+	return next_dying(s) || has_stale(s);
 }
 
 struct freeing {
@@ -967,13 +1139,15 @@ static int free_unit(struct store *s, struct snapshot *n)
 int snap_unit(struct store *s)
 {
 	store_lock(s);
-	struct snapshot *n = s->faulted ? NULL : next_dying(s);
-	int done = n ? free_unit(s, n) : 0;
+	bool stale = !s->faulted && has_stale(s);
+	struct snapshot *n = s->faulted || stale ? NULL : next_dying(s);
+	int done = stale ? write_stale(s) : n ? free_unit(s, n) : 0;
 	/* Others go on: check tells of it, and nobody is kept from working. */
 	if (done == -LCPFS_E_CORRUPT || done == -LCPFS_E_IO) {
-		n->stuck = true;
+		*(stale ? &s->trees.snapshots.is_stuck : &n->stuck) = true;
 		done = 1;
 	}
+	done = stale && !done ? 1 : done;
 	store_changed(s);
 	store_unlock(s);
 	return done;

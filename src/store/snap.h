@@ -35,6 +35,12 @@
  * pages above; the id that it had is free at once (known_below). Going back behind a bookmark ends it: what was
  * born before would not be what it was then.
  *
+ * Promoting a clone exchanges it with the head, and what followed on its origin in their lines: so what the head
+ * was keeps its snapshots, and the clone its own. That is one record, whatever their number: the clone's slot gets
+ * a `turn`, one higher than all before. A block of the list says which turn it knows. What stands in one that does
+ * not know the last is of the other line (after_turn). Blocks are written anew one by one later, all of them
+ * before the next turn, and before the clone's slot goes.
+ *
  * The list is data of volume 0, in pairs of blocks (struct fmt_snapshots); a change is one record.
  *
  * Invariants (snap_audit):
@@ -94,7 +100,16 @@ int snap_end_clone(struct store *s, struct snapshot *n) MUST_CHECK;
 /* As long as that from now on, which is longer. Its pages lie in the log. */
 int snap_grow_clone(struct store *s, struct snapshot *n, uint64_t blocks) MUST_CHECK;
 
-/* The clone and the head exchange their trees, in one record, and the clone is called so. Both lie in the log. */
+/* Does a snapshot or a bookmark get into another line when this clone is promoted? */
+bool snap_turns(const struct store *s, const struct snapshot *clone);
+/* Would two in one line have the same name then? Or would one that is DYING get into another? */
+bool snap_turn_clashes(const struct store *s, const struct snapshot *clone);
+bool snap_turn_moves_dying(const struct store *s, const struct snapshot *clone);
+
+/*
+ * The clone and the head exchange their trees, and what followed on its origin, in one record; the clone is called
+ * so. Both lie in the log.
+ */
 int snap_promote(struct store *s, struct snapshot *n, const char *name) MUST_CHECK;
 
 /* The last of the line, ALIVE or DYING. NULL: it has none. */
@@ -136,10 +151,11 @@ int snap_measure_clone(struct store *s, struct snapshot *n, uint64_t *blocks) MU
 /* Blocks that come free when all these go, and no other. As snap_measure. */
 int snap_freed(struct store *s, const uint32_t *numbers, size_t count, uint64_t *blocks) MUST_CHECK;
 
-bool snap_pending(const struct store *s); /* something is DYING, or LEFT, and nobody reads it */
+/* Something is DYING, or LEFT, and nobody reads it; or blocks of the list do not know the last turn. */
+bool snap_pending(const struct store *s);
 /*
- * A unit of freeing, without the lock: 1: did something; 0: nothing to do; NOSPC: something has to be cleaned
- * first.
+ * A unit of freeing, or of writing such a block, without the lock: 1: did something; 0: nothing to do; NOSPC:
+ * something has to be cleaned first.
  */
 int snap_unit(struct store *s) MUST_CHECK;
 

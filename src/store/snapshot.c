@@ -551,12 +551,13 @@ static int exchange(struct store *s, const struct naming *naming)
 
 static int check_promote(struct store *s, const struct snapshot *n, const struct naming *naming)
 {
-	const struct snapshot *other = snap_find_clone(s, naming->name), *youngest = snap_youngest(s, VOLUME_HEAD);
+	const struct snapshot *other = snap_find_clone(s, naming->name),
+			      *origin = tree_snapshot(s, n->volume.origin);
 	if (n->clients)
 		return -LCPFS_E_BUSY;
-	if ((other && other != n) || !youngest || youngest->number != n->volume.origin ||
-	    snap_younger_bookmark(s, VOLUME_HEAD, youngest) || snap_youngest(s, n->number) ||
-	    snap_younger_bookmark(s, n->number, NULL))
+	if (!origin || snap_line(origin) != VOLUME_HEAD)
+		return -LCPFS_E_INVALID;
+	if ((other && other != n) || snap_turn_clashes(s, n))
 		return -LCPFS_E_EXISTS;
 	return n->volume.blocks == s->trees.volume[VOLUME_HEAD].blocks ? 0 : -LCPFS_E_RANGE;
 }
@@ -569,7 +570,7 @@ static int promote(struct store *s, const struct naming *naming)
 		return error;
 	n->ending = true; /* nobody begins to use it */
 	error = finish_dying(s);
-	if (!error && (snap_before(s, VOLUME_HEAD)->number != n->volume.origin || snap_before(s, n->number)))
+	if (!error && snap_turn_moves_dying(s, n))
 		error = -LCPFS_E_BUSY; /* somebody still reads one */
 	if (!error)
 		error = change_still(s, exchange, naming);
@@ -724,6 +725,7 @@ void store_listed(struct store *s, struct store_listed *listed)
 	*listed = (struct store_listed){.list = l->pairs,
 					.clones = snap_clones(s, NULL),
 					.bookmarks = marks->count,
+					.turned = l->turn,
 					.of_clones = any_of_clones(l) || any_of_clones(marks)};
 	store_unlock(s);
 }

@@ -115,6 +115,8 @@ struct snapshot {
 	unsigned users; /* who reads it, or writes the clone, at this moment; */
 	unsigned clients; /* of these, those who read or write the clone for somebody */
 	bool ending;    /* the clone is being destroyed */
+	uint64_t turn;  /* of a clone: see snap.h. Of others, while the list is read, of the block that they stand
+			   in */
 	bool stuck;     /* a part of its tree cannot be read: what it had is not freed before it is opened anew */
 	/* In blocks, as found by measure.c, with what it was found against. */
 	struct {
@@ -131,6 +133,9 @@ struct snapshots {
 	struct snapshot **list; /* by number */
 	unsigned count, room;
 	unsigned pairs; /* blocks that the list has, each twice */
+	uint64_t turn;  /* how often lines were exchanged, see snap.h; */
+	unsigned stale; /* blocks below this one may not know the last time yet */
+	bool is_stuck;  /* one of these cannot be written */
 };
 
 struct trees {

@@ -34,6 +34,7 @@ struct store_config {
 	size_t cache_bytes;        /* for tree pages; a floor of 256 pages is kept */
 	bool read_only;
 	bool was_closed;           /* the pool was closed well when last in use: all of it is durable */
+	unsigned list_slots;       /* that a block of the list of snapshots uses, for tests; 0: all */
 
 	/*
 	 * Called without locks when a writer finds no room although cleaning was tried: get the store another
@@ -228,11 +229,11 @@ int store_clone_grow(struct store *store, const char *name, uint64_t volume_bloc
 /* Durable when it returns 0. What it does not share comes free in the background. NOT_FOUND; BUSY: in use. */
 int store_clone_destroy(struct store *store, const char *name) MUST_CHECK;
 /*
- * The volume becomes what the clone is, and the clone what the volume was, under a new name; in one record.
- * Durable when it returns 0. Not while others read or write either. EXISTS: there are snapshots or bookmarks
- * younger than the one that the clone began as, or a clone of that name, or the clone has some of its own. RANGE:
- * the two have different lengths.
- * NOT_FOUND, BUSY.
+ * The volume becomes what the clone is, and the clone what the volume was, under a new name; in one record. So do
+ * their snapshots and bookmarks, but those up to the one that the clone began as: these stay the volume's. Durable
+ * when it returns 0. Not while others read or write either. EXISTS: there is a clone of that name, or the volume
+ * would have two snapshots or bookmarks of one name. RANGE: the two have different lengths. INVALID: it began as a
+ * snapshot of another clone. NOT_FOUND; BUSY: somebody reads one that was destroyed.
  */
 int store_promote(struct store *store, const char *clone, const char *name) MUST_CHECK;
 /* Oldest first. How many there are; at most `room` are noted. */
@@ -413,6 +414,7 @@ struct store_listed {
 	bool list; /* there is, or was, something */
 	bool clones, bookmarks;
 	bool of_clones; /* snapshots or bookmarks */
+	bool turned;    /* a clone was promoted past snapshots or bookmarks */
 };
 
 void store_listed(struct store *store, struct store_listed *listed);

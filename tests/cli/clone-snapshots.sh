@@ -56,6 +56,24 @@ import json, sys
 print(*((r["offset"] // 4096, r["length"] // 4096) for r in json.load(sys.stdin)["ranges"]))'
 }
 
+# Either keeps its snapshots, but those up to the one that the clone is of: these are the partition's.
+promote_and_back() {
+	sizes >sizes
+	expect 0 lcpfs promote "$POOL" copy
+	expect 0 lcpfs check "$POOL"
+	lcpfs list "$POOL" --snapshots --json | /usr/bin/python3 -c '
+import json, sys
+for n in json.load(sys.stdin)["snapshots"]:
+	print(n["name"].replace("copy@one", "db@one"), n["used_blocks"], n["referenced_blocks"], n["written_blocks"])' >now
+	[ "$(cut -d ' ' -f 1,3,4 sizes)" = "$(cut -d ' ' -f 1,3,4 now)" ] || fail "$(cat now), not $(cat sizes)"
+	[ "$(ranges copy@first copy@two)" = "(10, 5)" ] || fail "$(ranges copy@first copy@two)"
+	[ "$(ranges copy@one db@two)" = "(10, 1)" ] || fail "$(ranges copy@one db@two)"
+	holds copy 10 4
+	holds db 10 9
+	expect 0 lcpfs promote "$POOL" db
+	sizes | cmp - sizes || fail "$(sizes), not $(cat sizes)"
+}
+
 # What list says of clones: "NAME OF USED", in blocks.
 clones() {
 	lcpfs list "$POOL" --clones --json | /usr/bin/python3 -c '
@@ -110,8 +128,11 @@ journey() {
 	# What is refused.
 	expect 1 lcpfs destroy "$POOL" copy
 	says "clone copy has 3 snapshots; destroy them first, with lcpfs destroy POOL copy@%"
+	expect 0 lcpfs snapshot "$POOL" copy@one
 	expect 1 lcpfs promote "$POOL" copy
-	says "clone copy has snapshots; destroy them first"
+	says "there are db@one and copy@one, which would have one name: rename one first"
+	expect 0 lcpfs destroy "$POOL" copy@one
+	[ -n "$served" ] || promote_and_back
 	expect 0 lcpfs hold "$POOL" copy@again
 	expect 1 lcpfs destroy "$POOL" copy@again
 	says "snapshot copy@again is held"
@@ -133,7 +154,7 @@ journey() {
 	expect 1 lcpfs destroy "$POOL" copy@three
 	says "snapshot copy@three has clones (further); destroy them first"
 	expect 1 lcpfs promote "$POOL" further
-	says "further is a clone of copy@three, which is of a clone"
+	says "further is a clone of copy@three, which is of a clone: promote copy first"
 	expect 0 lcpfs snapshot "$POOL" further@x
 	expect 0 lcpfs destroy "$POOL" further@x
 	gives_back further 1 1

@@ -89,9 +89,15 @@ journey() {
 	expect 0 lcpfs set "$POOL" copy volume=83886081
 	[ "$(listed)" = "copy db db@one 83890176, second db db@two 67108864" ] || fail "$(listed)"
 
-	# The clone of the youngest takes the place of the volume, and back.
+	# A clone takes the place of the volume, and back. What is younger than its snapshot stays with the volume.
 	expect 1 lcpfs promote "$POOL" copy
-	says "snapshot db@two is younger than the one that copy is a clone of; destroy it first"
+	says "clone copy has another length than the volume of db has by now"
+	expect 0 lcpfs clone "$POOL" db@one first
+	expect 0 lcpfs promote "$POOL" first
+	[ "$(listed)" = "copy first first@one 83890176, second first db@two 67108864, db first first@one 67108864" ] ||
+		fail "$(listed)"
+	expect 0 lcpfs promote "$POOL" db
+	expect 0 lcpfs destroy "$POOL" first
 	expect 1 lcpfs promote "$POOL" db
 	says "there is no clone db"
 	expect 0 lcpfs promote "$POOL" second --dry-run
@@ -119,7 +125,7 @@ would free 0"
 second: destroyed"
 	[ -z "$(listed)" ] || fail "$(listed)"
 	expect 0 lcpfs destroy "$POOL" db@one,two
-	expect 0 lcpfs log "$POOL" --last 19
+	expect 0 lcpfs log "$POOL" --last 23
 	grep -q "promoted   second; db is its clone now" out || fail "$(cat out)"
 	grep -q "cloned     copy, of db@one" out || fail "$(cat out)"
 	grep -q "destroyed  clone second" out || fail "$(cat out)"

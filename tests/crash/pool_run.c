@@ -7,6 +7,7 @@
 
 #include "base/hash.h"
 #include "poolsim.h"
+#include "store/state.h"
 
 #define MB (UINT64_C(1) << 20)
 
@@ -103,6 +104,16 @@ void pool_run_done(struct pool_run *r)
 	}
 	sparse_free(&r->sparse);
 	simdisk_free(r->disk);
+}
+
+/* So their lists of snapshots have several blocks. */
+static void shorten_lists(struct pool_run *r)
+{
+	for (uint32_t i = 0; i < r->pool->layout.partition_slots; i++) {
+		struct part *part = r->pool->parts[i];
+		if (part && part->store)
+			part->store->config.list_slots = r->seed % 2 ? 2 : 0;
+	}
 }
 
 int pool_run_open(struct pool_run *r)
@@ -588,6 +599,7 @@ void pool_op(struct pool_run *r)
 		change_host(r);
 	if (!r->pool)
 		return;
+	shorten_lists(r);
 	if (r->options->verbose)
 		fprintf(stderr, "op %" PRIu64 ": %" PRIu64 " %s\n", r->op, what, p->name);
 	if (p->presence == ABSENT && (what < 30 || r->op < PARTS))

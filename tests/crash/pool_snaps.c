@@ -147,7 +147,7 @@ static struct sim_snap *any_listed(struct pool_run *r, struct sim_snap *list, un
 static struct sim_snap *youngest(struct sim_part *p)
 {
 	unsigned i = p->snaps;
-	while (i > 0 && !p->snap[i - 1].listed)
+	while (i > 0 && (!p->snap[i - 1].listed || p->snap[i - 1].clone))
 		i--;
 	return i ? &p->snap[i - 1] : NULL;
 }
@@ -174,21 +174,31 @@ static bool has_clone(const struct sim_part *p, const struct sim_snap *n)
 static bool is_mark_younger(const struct sim_part *p, const struct sim_snap *n)
 {
 	for (unsigned i = 0; i < p->marks; i++) {
-		if (p->mark[i].listed && p->mark[i].age > n->age)
+		if (p->mark[i].listed && !p->mark[i].clone && p->mark[i].age > n->age)
 			return true;
 	}
 	return false;
 }
 
-static const char *name_of(const struct sim_part *p, unsigned label, char name[NAME_ROOM])
+/* What it is of. */
+static const char *volume_of(const struct sim_part *p, const struct sim_snap *n)
 {
-	snprintf(name, NAME_ROOM, "%s@s%u", p->name, label);
+	for (unsigned i = 0; i < p->clones && n->clone; i++) {
+		if (p->clone[i].id == n->clone)
+			return p->clone[i].name;
+	}
+	return p->name;
+}
+
+static const char *name_of(const struct sim_part *p, const struct sim_snap *n, char name[NAME_ROOM])
+{
+	snprintf(name, NAME_ROOM, "%s@s%u", volume_of(p, n), n->label);
 	return name;
 }
 
-static const char *mark_name_of(const struct sim_part *p, unsigned label, char name[NAME_ROOM])
+static const char *mark_name_of(const struct sim_part *p, const struct sim_snap *n, char name[NAME_ROOM])
 {
-	snprintf(name, NAME_ROOM, "%s#m%u", p->name, label);
+	snprintf(name, NAME_ROOM, "%s#m%u", volume_of(p, n), n->label);
 	return name;
 }
 
@@ -201,20 +211,37 @@ struct lists {
 	size_t snaps, marks, clones;
 };
 
+/* Those of its volume, and (NULL: of that) of its clones. */
+static int list_volume(struct pool_run *r, const struct sim_part *p, const char *volume, struct lists *l)
+{
+	size_t snaps = ARRAY_LENGTH(l->snap) - l->snaps, marks = ARRAY_LENGTH(l->mark) - l->marks, count = 0,
+	       more = 0;
+	volume = volume ? volume : p->name;
+	int error = lcpfs_snapshot_list(r->pool, volume, l->snap + l->snaps, snaps, &count, &r->failure);
+	if (!error)
+		error = lcpfs_bookmark_list(r->pool, volume, l->mark + l->marks, marks, &more, &r->failure);
+	if (!error && (count > snaps || more > marks))
+		sim_fail("%s has more of something than was ever made", volume);
+	l->snaps += count;
+	l->marks += more;
+	return error;
+}
+
 /* False: it cannot be told, after a fault. */
 static bool ask(struct pool_run *r, const struct sim_part *p, struct lists *l)
 {
-	if (lcpfs_snapshot_list(r->pool, p->name, l->snap, ARRAY_LENGTH(l->snap), &l->snaps, &r->failure) ||
-	    lcpfs_bookmark_list(r->pool, p->name, l->mark, ARRAY_LENGTH(l->mark), &l->marks, &r->failure)) {
-		if (!r->faulty)
-			sim_fail("%s cannot be listed: %s", p->name, r->failure.message);
-		return false;
-	}
+	l->snaps = l->marks = 0;
 	(void)!lcpfs_clone_list(r->pool, l->clone, ARRAY_LENGTH(l->clone), &l->clones);
-	if (l->snaps > ARRAY_LENGTH(l->snap) || l->marks > ARRAY_LENGTH(l->mark) ||
-	    l->clones > ARRAY_LENGTH(l->clone))
+	if (l->clones > ARRAY_LENGTH(l->clone))
 		sim_fail("%s has more of something than was ever made", p->name);
-	return true;
+	int error = list_volume(r, p, NULL, l);
+	for (size_t i = 0; i < l->clones && !error; i++) {
+		if (strcmp(l->clone[i].partition, p->name) == 0)
+			error = list_volume(r, p, l->clone[i].name, l);
+	}
+	if (error && !r->faulty)
+		sim_fail("%s cannot be listed: %s", p->name, r->failure.message);
+	return !error;
 }
 
 static const struct lcpfs_snapshot_info *find_snap(const struct lists *l, unsigned label)
@@ -315,11 +342,14 @@ static void look(struct pool_run *r, struct sim_part *p)
 static void must_be_listed(const struct sim_part *p, const struct lists *l)
 {
 	size_t snaps = 0, marks = 0, clones = 0, all = 0;
+	char name[NAME_ROOM];
 	for (unsigned i = 0; i < p->snaps; i++) {
 		const struct sim_snap *n = &p->snap[i];
 		const struct lcpfs_snapshot_info *info = find_snap(l, n->label);
 		if ((info != NULL) != n->listed)
 			sim_fail("%s@s%u is %slisted", p->name, n->label, n->listed ? "not " : "");
+		if (info && strcmp(info->name, name_of(p, n, name)) != 0)
+			sim_fail("%s is listed as %s", name, info->name);
 		if (info && n->hold_is_sure && info->held != n->held)
 			sim_fail("%s@s%u is %sheld", p->name, n->label, n->held ? "not " : "");
 		snaps += n->listed;
@@ -356,7 +386,7 @@ void snaps_verify(struct pool_run *r, struct sim_part *p)
 		sim_fail("%s does %swait for the rest of what it received", p->name, p->half ? "not " : "");
 	for (unsigned i = 0; i < p->snaps; i++) {
 		if (p->snap[i].listed)
-			pool_verify_volume(r, name_of(p, p->snap[i].label, name), NULL, p->snap[i].version);
+			pool_verify_volume(r, name_of(p, &p->snap[i], name), NULL, p->snap[i].version);
 	}
 	for (unsigned i = 0; i < p->clones; i++) {
 		if (p->clone[i].listed)
@@ -365,6 +395,17 @@ void snaps_verify(struct pool_run *r, struct sim_part *p)
 }
 
 /* -- after a crash -- */
+
+/* What is younger than what the clone began as stays with what it is of, and so does what the clone has. */
+static void exchange_lines(struct sim_snap *list, unsigned count, const struct sim_clone *c)
+{
+	for (unsigned i = 0; i < count; i++) {
+		if (list[i].clone == c->id)
+			list[i].clone = 0;
+		else if (!list[i].clone && list[i].age > c->origin)
+			list[i].clone = c->id;
+	}
+}
 
 static void exchange(struct sim_part *p, struct sim_clone *c)
 {
@@ -375,6 +416,8 @@ static void exchange(struct sim_part *p, struct sim_clone *c)
 	memcpy(c->name, name, sizeof(name));
 	p->model = c->model;
 	c->model = model;
+	exchange_lines(p->snap, p->snaps, c);
+	exchange_lines(p->mark, p->marks, c);
 }
 
 static bool is_partition(struct pool_run *r, const char *name)
@@ -479,7 +522,7 @@ void snaps_settle(struct pool_run *r, struct sim_part *p)
 	for (unsigned i = 0; i < p->clones; i++)
 		settle_volume(r, p->clone[i].name, &p->clone[i].model, NULL);
 	for (unsigned i = 0; i < p->snaps && r->snapshots; i++)
-		pool_verify_volume(r, name_of(p, p->snap[i].label, name), NULL, p->snap[i].version);
+		pool_verify_volume(r, name_of(p, &p->snap[i], name), NULL, p->snap[i].version);
 	if (p->half)
 		snaps_finish(r, p);
 }
@@ -534,10 +577,10 @@ static void op_take(struct pool_run *r, struct sim_part *p)
 	if (!may_take(p))
 		return;
 	begin_taking(r, p);
-	name_of(p, p->snap[p->snaps - 1].label, text[0]);
+	name_of(p, &p->snap[p->snaps - 1], text[0]);
 	if (both) {
 		begin_taking(r, q);
-		name_of(q, q->snap[q->snaps - 1].label, text[1]);
+		name_of(q, &q->snap[q->snaps - 1], text[1]);
 	}
 	int error = ALLOC_ARMED(lcpfs_snapshot_create(r->pool, names, 1 + both, NULL, &r->failure));
 	enum outcome outcome = came_to(r, error, 0);
@@ -566,7 +609,7 @@ static void op_destroy(struct pool_run *r, struct sim_part *p)
 			continue;
 		refusal = refusal ? refusal : why_not_destroyed(p, n);
 		durable[count] = n->durable;
-		names[count] = name_of(p, n->label, text[count]);
+		names[count] = name_of(p, n, text[count]);
 		list[count++] = n;
 	}
 	if (!count)
@@ -593,7 +636,7 @@ static void op_hold(struct pool_run *r, struct sim_part *p)
 	char text[NAME_ROOM];
 	if (!n)
 		return;
-	const char *name = name_of(p, n->label, text);
+	const char *name = name_of(p, n, text);
 	bool release = n->held;
 	n->hold_is_sure = false;
 	int error = ALLOC_ARMED(
@@ -614,10 +657,10 @@ static void op_rename(struct pool_run *r, struct sim_part *p)
 	char name[NAME_ROOM], new_name[NAME_ROOM];
 	if (!n || n->was)
 		return;
-	name_of(p, n->label, name);
+	name_of(p, n, name);
 	n->was = n->label;
 	n->label = ++r->names;
-	name_of(p, n->label, new_name);
+	name_of(p, n, new_name);
 	int error = ALLOC_ARMED(lcpfs_snapshot_rename(r->pool, name, new_name, NULL, &r->failure));
 	enum outcome outcome = came_to(r, error, 0);
 	look(r, p);
@@ -639,8 +682,8 @@ static void op_mark(struct pool_run *r, struct sim_part *p)
 	m->listed = m->durable = m->held = false;
 	m->hold_is_sure = true;
 	m->was = 0;
-	name_of(p, n->label, snapshot);
-	mark_name_of(p, m->label, name);
+	name_of(p, n, snapshot);
+	mark_name_of(p, m, name);
 	int error = ALLOC_ARMED(lcpfs_bookmark_create(r->pool, snapshot, name, NULL, &r->failure));
 	enum outcome outcome = came_to(r, error, 0);
 	look(r, p);
@@ -658,8 +701,7 @@ static void op_unmark(struct pool_run *r, struct sim_part *p)
 		return;
 	bool durable = m->durable;
 	m->durable = false;
-	int error =
-		ALLOC_ARMED(lcpfs_bookmark_destroy(r->pool, mark_name_of(p, m->label, name), NULL, &r->failure));
+	int error = ALLOC_ARMED(lcpfs_bookmark_destroy(r->pool, mark_name_of(p, m, name), NULL, &r->failure));
 	never_full(r, error);
 	enum outcome outcome = came_to(r, error, 0);
 	look(r, p);
@@ -706,6 +748,8 @@ static int why_not_rolled_back(struct sim_part *p, const struct sim_snap *to, bo
 {
 	int refusal = 0;
 	for (const struct sim_snap *n = to + 1; n < p->snap + p->snaps; n++) {
+		if (n->clone)
+			continue;
 		if (n->listed && !force)
 			return -LCPFS_E_EXISTS;
 		if (n->listed && !refusal)
@@ -720,33 +764,32 @@ static void op_rollback(struct pool_run *r, struct sim_part *p)
 	struct sim_snap *to = any_listed(r, p->snap, p->snaps);
 	bool durable[SNAPS_MAX], mark_durable[MARKS_MAX];
 	char name[NAME_ROOM];
-	if (!to || p->model.any_unsure)
+	if (!to || to->clone || p->model.any_unsure)
 		return;
 	unsigned younger = (unsigned)(to + 1 - p->snap);
 	int refusal = why_not_rolled_back(p, to, options.force);
 	for (unsigned i = younger; i < p->snaps; i++) {
 		durable[i] = p->snap[i].durable;
-		p->snap[i].durable &= refusal != 0;
+		p->snap[i].durable &= refusal || p->snap[i].clone;
 	}
 	for (unsigned i = 0; i < p->marks; i++) {
 		mark_durable[i] = p->mark[i].durable;
-		p->mark[i].durable &= refusal || p->mark[i].age <= to->age;
+		p->mark[i].durable &= refusal || p->mark[i].clone || p->mark[i].age <= to->age;
 	}
 	if (!refusal)
 		may_become(p, to->version);
-	int error =
-		ALLOC_ARMED(lcpfs_snapshot_rollback(r->pool, name_of(p, to->label, name), &options, &r->failure));
+	int error = ALLOC_ARMED(lcpfs_snapshot_rollback(r->pool, name_of(p, to, name), &options, &r->failure));
 	never_full(r, error);
 	enum outcome outcome = came_to(r, error, refusal);
 	look(r, p);
 	for (unsigned i = younger; i < p->snaps; i++) {
-		if (outcome == DONE && p->snap[i].listed)
+		if (outcome == DONE && p->snap[i].listed && !p->snap[i].clone)
 			sim_fail("%s@s%u has outlived a rollback", p->name, p->snap[i].label);
 		if (p->snap[i].listed)
 			p->snap[i].durable = durable[i];
 	}
 	for (unsigned i = 0; i < p->marks; i++) {
-		if (p->mark[i].listed && outcome == DONE && p->mark[i].age > to->age)
+		if (p->mark[i].listed && outcome == DONE && !p->mark[i].clone && p->mark[i].age > to->age)
 			sim_fail("%s#m%u has outlived a rollback", p->name, p->mark[i].label);
 		if (p->mark[i].listed)
 			p->mark[i].durable = mark_durable[i];
@@ -768,13 +811,13 @@ static void op_clone(struct pool_run *r, struct sim_part *p)
 	char snapshot[NAME_ROOM];
 	if (!of || p->clones == CLONES_SIM_MAX)
 		return;
-	*c = (struct sim_clone){.origin = of->age};
+	*c = (struct sim_clone){.origin = of->age, .id = ++r->ages};
 	snprintf(c->name, sizeof(c->name), "c%u", ++r->names % 100000);
 	model_init(&c->model, VOLUME_BLOCKS);
 	model_become(&c->model, of->version);
 	p->clones++;
-	int error = ALLOC_ARMED(
-		lcpfs_clone_create(r->pool, name_of(p, of->label, snapshot), c->name, false, &r->failure));
+	int error =
+		ALLOC_ARMED(lcpfs_clone_create(r->pool, name_of(p, of, snapshot), c->name, false, &r->failure));
 	enum outcome outcome = came_to(r, error, 0);
 	look(r, p);
 	if (outcome == DONE && !c->listed)
@@ -788,15 +831,26 @@ static void op_destroy_clone(struct pool_run *r, struct sim_part *p)
 	struct sim_clone *c = any_clone(r, p);
 	if (!c)
 		return;
-	bool durable = c->durable;
+	bool durable = c->durable, mark_durable[MARKS_MAX];
 	const char *name = c->name;
-	c->durable = false;
+	int refusal = 0;
+	for (unsigned i = 0; i < p->snaps; i++)
+		refusal = p->snap[i].listed && p->snap[i].clone == c->id ? -LCPFS_E_NOT_EMPTY : refusal;
+	c->durable &= refusal != 0;
+	for (unsigned i = 0; i < p->marks; i++) {
+		mark_durable[i] = p->mark[i].durable;
+		p->mark[i].durable &= refusal || p->mark[i].clone != c->id;
+	}
 	int error = ALLOC_ARMED(lcpfs_clone_destroy(r->pool, &name, 1, false, &r->failure));
 	never_full(r, error);
-	enum outcome outcome = came_to(r, error, 0);
+	enum outcome outcome = came_to(r, error, refusal);
 	look(r, p);
 	if (outcome == DONE && c->listed)
 		sim_fail("clone %s was destroyed and is listed", c->name);
+	for (unsigned i = 0; i < p->marks; i++) {
+		if (p->mark[i].listed)
+			p->mark[i].durable = mark_durable[i];
+	}
 	if (outcome == DONE)
 		snaps_flushed(p);
 	else if (c->listed)
@@ -844,20 +898,21 @@ static void op_change_clone(struct pool_run *r, struct sim_part *p)
 /* By either name there is what was there before, so the models change places with the names. */
 static void op_promote(struct pool_run *r, struct sim_part *p)
 {
-	const struct sim_snap *last = youngest(p);
 	struct sim_clone *c = any_clone(r, p);
+	int refusal = 0;
 	char partition[LCPFS_NAME_MAX + 1];
 	if (!c)
 		return;
 	if (c->was[0] || c->blocks_were != c->blocks)
 		return;
-	bool others = !last || last->age != c->origin || is_mark_younger(p, last);
+	for (unsigned i = 0; i < p->snaps; i++)
+		refusal = p->snap[i].age == c->origin && p->snap[i].clone ? -LCPFS_E_INVALID : refusal;
 	p->promoting = true;
 	int error = ALLOC_ARMED(lcpfs_clone_promote(r->pool, c->name, false, partition, &r->failure));
 	never_full(r, error);
-	if (error == -LCPFS_E_RANGE && !others) /* the volume is longer by now */
+	if (error == -LCPFS_E_RANGE && !refusal) /* the volume is longer by now */
 		return;
-	enum outcome outcome = came_to(r, error, others ? -LCPFS_E_EXISTS : 0);
+	enum outcome outcome = came_to(r, error, refusal);
 	if (is_partition(r, c->name))
 		exchange(p, c);
 	else if (outcome == DONE)
@@ -874,13 +929,15 @@ static const uint32_t *find_base(const struct sim_part *p, const struct sim_snap
 				 char from[NAME_ROOM])
 {
 	for (unsigned i = 0; i < p->snaps; i++) {
-		if (p->snap[i].listed && p->snap[i].age < n->age && p->snap[i].stamp == last->stamp) {
+		if (p->snap[i].listed && p->snap[i].clone == n->clone && p->snap[i].age < n->age &&
+		    p->snap[i].stamp == last->stamp) {
 			snprintf(from, NAME_ROOM, "s%u", p->snap[i].label);
 			return p->snap[i].version;
 		}
 	}
 	for (unsigned i = 0; i < p->marks; i++) {
-		if (p->mark[i].listed && p->mark[i].age < n->age && p->mark[i].stamp == last->stamp) {
+		if (p->mark[i].listed && p->mark[i].clone == n->clone && p->mark[i].age < n->age &&
+		    p->mark[i].stamp == last->stamp) {
 			snprintf(from, NAME_ROOM, "#m%u", p->mark[i].label);
 			return p->mark[i].version;
 		}
@@ -901,7 +958,7 @@ static struct sim_stream *send_one(struct pool_run *r, const struct sim_part *p,
 	memcpy(s->version, n->version, sizeof(s->version));
 	if (base)
 		memcpy(s->base, base, sizeof(s->base));
-	name_of(p, n->label, name);
+	name_of(p, n, name);
 	options.dry_run = true;
 	int error = ALLOC_ARMED(lcpfs_snapshot_send(r->pool, name, &options, &told, &r->failure));
 	options.dry_run = false;

@@ -26,12 +26,14 @@ struct sim_snap {
 	bool listed;  /* the pool says that it is there */
 	bool durable; /* a crash leaves it as `listed` says; else it may come and go */
 	bool held, hold_is_sure;
+	unsigned clone; /* id of the one that it is of; 0: of the volume */
 };
 
 struct sim_clone {
 	char name[8], was[8];         /* was: what it may be called after a crash, or "" */
 	uint64_t blocks, blocks_were; /* how long it is, likewise */
 	unsigned origin; /* the snapshot's age */
+	unsigned id;     /* never that of another, nor an age */
 	struct model model;
 	bool listed, durable;
 };

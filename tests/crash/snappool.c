@@ -16,6 +16,7 @@
 #include "base/hash.h"
 #include "pool/core.h"
 #include "pool/layout.h"
+#include "store/state.h"
 #include "tests/disk/simdisk.h"
 
 #define MB (UINT64_C(1) << 20)
@@ -25,6 +26,7 @@ enum { SNAPS_MAX = 8, CLONES = 3, OPS = 700, CUTS_MAX = 8, STEPS = 40 };
 struct held {
 	char name[16], of[16]; /* of: a snapshot's volume */
 	uint32_t *version;     /* by address; 0: a hole */
+	bool goes;             /* it is about to be of another volume */
 };
 
 struct world {
@@ -148,6 +150,8 @@ static void open_pool(struct world *w)
 	must(!pool_open_vdev(simdisk_vdev(w->disk), &w->clock, &options, &w->pool, &failure), "open", &failure);
 	struct part *part = part_named(w->pool, "db");
 	w->store = part ? part->store : NULL;
+	if (w->store)
+		w->store->config.list_slots = 2; /* so the list has several blocks */
 }
 
 /* Before the first snapshot, and clone: who does not know of them keeps off. */
@@ -158,8 +162,8 @@ static void set_feature(struct world *w)
 	struct txg txg;
 	txg_begin(w->pool, &txg);
 	struct fmt_partition *page = txg_change(&txg, layout_partition_page(&w->pool->layout, part->slot));
-	page->features.incompatible =
-		le64_of(PARTITION_SNAPSHOTS | PARTITION_CLONES | PARTITION_BOOKMARKS | PARTITION_LINES);
+	page->features.incompatible = le64_of(PARTITION_SNAPSHOTS | PARTITION_CLONES | PARTITION_BOOKMARKS |
+					      PARTITION_LINES | PARTITION_TURNS);
 	must(!txg_commit(&txg, &failure), "feature", &failure);
 }
 
@@ -325,11 +329,25 @@ static void op_promote(struct world *w)
 	if (!w->clones)
 		return;
 	struct held *c = &w->clone[chance(w, w->clones)];
+	struct store_snapshot found;
+	struct store_clone clone;
+	must(store_clone_find(w->store, c->name, &clone), "find", NULL);
+	for (unsigned i = 0; i < w->snaps; i++) {
+		must(store_volume_snapshot_find(w->store, number_of(w, w->snap[i].of), w->snap[i].name, &found),
+		     "find", NULL);
+		w->snap[i].goes = strcmp(w->snap[i].of, c->name) == 0 ||
+				  (strcmp(w->snap[i].of, "db") == 0 && found.number > clone.origin);
+	}
 	int error = store_promote(w->store, c->name, c->name);
 
-	must(!error || error == -LCPFS_E_NOSPC || error == -LCPFS_E_EXISTS, "promote", NULL);
+	must(!error || error == -LCPFS_E_NOSPC || error == -LCPFS_E_INVALID, "promote", NULL);
 	if (error)
 		return;
+	for (unsigned i = 0; i < w->snaps; i++) {
+		struct held *n = &w->snap[i];
+		if (n->goes)
+			snprintf(n->of, sizeof(n->of), "%s", strcmp(n->of, "db") == 0 ? c->name : "db");
+	}
 	uint32_t *version = w->version;
 	w->version = c->version;
 	c->version = version;

@@ -86,6 +86,11 @@ static uint32_t number_of(struct run *r, const struct clone *c)
 	return store_clone_find(r->store, name, &found) ? found.number : 0;
 }
 
+uint32_t clones_number(struct run *r, unsigned name)
+{
+	return number_of(r, &(struct clone){.name = name});
+}
+
 static void owns_must_be_listed(struct run *r, struct clone *c)
 {
 	unsigned listed = 0, count = store_volume_snapshots(r->store, number_of(r, c), NULL, 0);
@@ -317,6 +322,7 @@ void clones_settle(struct run *r)
 
 void clones_flushed(struct run *r)
 {
+	r->exchanging = 0;
 	for (unsigned i = r->clones; i-- > 0;) {
 		model_flushed(&r->clone[i].model);
 		r->clone[i].durable = true;
@@ -367,6 +373,8 @@ static void op_destroy(struct run *r)
 	bool durable = c->durable, kept = youngest_own(c);
 	name_of(c, name);
 	c->durable = false;
+	if (!kept)
+		marks_go_back(r, c->name, NULL);
 	int error = ALLOC_ARMED(store_clone_destroy(r->store, name));
 	if ((error == -LCPFS_E_NOT_EMPTY) != kept)
 		sim_fail("clone c%u, which has %s snapshots, is destroyed: %s", c->name, kept ? "some" : "no",
@@ -381,6 +389,7 @@ static void op_destroy(struct run *r)
 	if (simdisk_is_stopped(r->disk))
 		return;
 	c->listed = number_of(r, c);
+	marks_went_back(r, c->name, NULL, done);
 	if (done && c->listed)
 		sim_fail("a clone was destroyed and is listed");
 	if (done)
@@ -543,12 +552,14 @@ static void op_roll_own(struct run *r, struct clone *c)
 			model_change(&c->model, b, to->version[b]);
 	}
 	snaps_name(to, name);
+	marks_go_back(r, c->name, to);
 	int error = ALLOC_ARMED(store_volume_rollback(r->store, number_of(r, c), name));
 	if (error == -LCPFS_E_NOSPC && !r->faulty)
 		sim_fail("a clone cannot be rolled back on a full partition");
 	bool done = run_worked(r, error);
 	if (!simdisk_is_stopped(r->disk)) {
 		c->rolling = NULL;
+		marks_went_back(r, c->name, to, done);
 		if (done)
 			run_flushed(r);
 		else
@@ -579,12 +590,73 @@ static void exchange_models(struct run *r, struct clone *c)
 	model_become(&c->model, r->promoting[0]);
 }
 
+/* The volume's snapshots that are younger than what the clone began as are the clone's, and the clone's are its.
+ */
+static void exchange_lines(struct run *r, struct clone *c)
+{
+	struct snap own[OWN_MAX];
+	unsigned owns = c->owns, kept = 0;
+	memcpy(own, c->own, sizeof(own));
+	c->owns = 0;
+	for (unsigned i = 0; i < r->snaps; i++) {
+		if (r->snap[i].name > c->snap)
+			c->own[c->owns++] = r->snap[i];
+		else
+			r->snap[kept++] = r->snap[i];
+	}
+	for (unsigned i = 0; i < owns; i++)
+		r->snap[kept++] = own[i];
+	r->snaps = kept;
+	marks_turn(r, c->name, c->snap);
+}
+
+static bool lines_fit(const struct run *r, const struct clone *c)
+{
+	unsigned moving = 0;
+	for (unsigned i = 0; i < r->snaps; i++)
+		moving += r->snap[i].name > c->snap;
+	return moving <= OWN_MAX && r->snaps - moving + c->owns <= SNAPS_MAX;
+}
+
+/* By its snapshots and bookmarks, and the volume's: as marks_were_turned(). */
+static int were_turned(struct run *r, const struct clone *c)
+{
+	for (unsigned i = 0; i < r->snaps; i++) {
+		uint32_t volume = r->snap[i].name > c->snap ? snaps_volume(r, &r->snap[i]) : 0;
+		if (volume)
+			return volume == number_of(r, c);
+	}
+	for (unsigned i = 0; i < c->owns; i++) {
+		uint32_t volume = snaps_volume(r, &c->own[i]);
+		if (volume)
+			return volume == STORE_OWN_VOLUME;
+	}
+	return marks_were_turned(r, c);
+}
+
+/* After a crash. If nothing tells, there is nothing that could have been exchanged. */
+static void find_lines(struct run *r)
+{
+	for (unsigned i = 0; i < r->clones; i++) {
+		if (r->clone[i].name == r->exchanging && were_turned(r, &r->clone[i]) == 1)
+			exchange_lines(r, &r->clone[i]);
+	}
+	r->exchanging = 0;
+}
+
 bool clones_were_exchanged(struct run *r, const uint32_t *seen)
 {
-	bool done = r->promoting[0] && memcmp(seen, r->promoting[1], r->model.blocks * sizeof(*seen)) == 0;
+	struct clone *c = r->promoting[0] ? &r->clone[r->promoted] : NULL;
+	int lines = c ? were_turned(r, c) : -1;
+	bool same = c && memcmp(seen, r->promoting[1], r->model.blocks * sizeof(*seen)) == 0;
+	bool done = lines < 0 ? same : lines;
+	if (done && !same)
+		sim_fail("c%u was promoted after a crash by its snapshots, and not by what the volume holds",
+			 c->name);
 	if (done)
-		exchange_models(r, &r->clone[r->promoted]);
+		exchange_models(r, c);
 	end_promoting(r);
+	find_lines(r);
 	return done;
 }
 
@@ -592,23 +664,37 @@ bool clones_were_exchanged(struct run *r, const uint32_t *seen)
 static void look_at_exchanged(struct run *r, struct clone *c)
 {
 	const uint32_t *head = r->promoting[0], *clone = r->promoting[1];
+	int lines = were_turned(r, c);
 	uint32_t b = 0;
 	while (b < r->model.blocks && head[b] == clone[b])
 		b++;
 	int64_t version = b < r->model.blocks ? run_read(r, b) : 0;
-	bool exchanged = b < r->model.blocks && version == clone[b];
+	bool exchanged = b < r->model.blocks && (lines < 0 ? version == clone[b] : lines);
 	if (version < 0 && !run_may_fail(r))
 		sim_fail("block %" PRIu32 " cannot be read", b);
-	for (; b < r->model.blocks && (version < 0 || exchanged); b++) {
+	if (b < r->model.blocks && version >= 0 && version != (exchanged ? clone[b] : head[b]))
+		sim_fail("promoting c%u: block %" PRIu32 " is not as its snapshots tell", c->name, b);
+	for (; b < r->model.blocks && ((version < 0 && lines < 0) || exchanged); b++) {
 		if (head[b] == clone[b])
 			continue;
 		model_change(&r->model, b, clone[b]);
 		model_change(&c->model, b, head[b]);
-		if (version >= 0)
+		if (version >= 0 || lines >= 0)
 			continue;
 		model_be_unsure(&r->model, b);
 		model_be_unsure(&c->model, b);
 	}
+	if (lines == 1)
+		exchange_lines(r, c);
+}
+
+static bool is_of_volume(const struct run *r, unsigned snap)
+{
+	for (unsigned i = 0; i < r->snaps; i++) {
+		if (r->snap[i].name == snap)
+			return true;
+	}
+	return false;
 }
 
 static void op_promote(struct run *r)
@@ -621,25 +707,28 @@ static void op_promote(struct run *r)
 	run_flushed(r);
 	c = any(r); /* those that are gone were forgotten */
 	CHECK(c);
-	if (c->model.any_unsure)
+	if (c->model.any_unsure || !lines_fit(r, c))
 		return;
 	end_promoting(r);
 	r->promoting[0] = copy_of(r->model.current, bytes);
 	r->promoting[1] = copy_of(c->model.current, bytes);
 	r->promoted = (unsigned)(c - r->clone);
+	r->exchanging = c->name;
 	name_of(c, name);
+	bool refused = !is_of_volume(r, c->snap);
 	int error = ALLOC_ARMED(store_promote(r->store, name, name));
-	bool refused = !snaps_is_youngest(r, c->snap) || marks_younger(r, c->snap) || youngest_own(c);
-	if ((error == -LCPFS_E_EXISTS) != refused)
+	if ((error == -LCPFS_E_INVALID) != refused)
 		sim_fail("promoting c%u, of s%u: %s", c->name, c->snap, lcpfs_error_sentence(error));
 	if (error == -LCPFS_E_NOSPC && !r->faulty)
 		sim_fail("a clone cannot be promoted on a full partition");
-	bool done = error != -LCPFS_E_EXISTS && run_worked(r, error);
+	bool done = !refused && run_worked(r, error);
 	if (!simdisk_is_stopped(r->disk)) {
-		if (done)
+		if (done) {
 			exchange_models(r, c);
-		else if (error != -LCPFS_E_EXISTS)
+			exchange_lines(r, c);
+		} else if (!refused) {
 			look_at_exchanged(r, c);
+		}
 		if (done)
 			run_flushed(r);
 		end_promoting(r);

@@ -43,12 +43,18 @@ void marks_done(struct run *r)
 		drop(r, 0);
 }
 
+static uint32_t volume_of(struct run *r, const struct mark *m)
+{
+	return m->clone ? clones_number(r, m->clone) : STORE_OWN_VOLUME;
+}
+
 static uint32_t number_of(struct run *r, const struct mark *m)
 {
 	struct store_snapshot found;
 	char name[16];
 	name_of(m, name);
-	return store_bookmark_find(r->store, name, &found) ? found.number : 0;
+	uint32_t volume = volume_of(r, m);
+	return volume && store_volume_bookmark_find(r->store, volume, name, &found) ? found.number : 0;
 }
 
 /* -- what is told since -- */
@@ -70,7 +76,7 @@ static void verify_since(struct run *r, const struct mark *m, const struct snap 
 	uint32_t number = number_of(r, m), b = 0;
 	char name[16];
 	snprintf(name, sizeof(name), "s%u", m->label);
-	bool known = store_snapshot_find(r->store, name, &found) && found.number == number;
+	bool known = store_volume_snapshot_find(r->store, volume_of(r, m), name, &found) && found.number == number;
 	while (run.first != UINT64_MAX) {
 		int error = ALLOC_ARMED(store_difference_since(r->store, number, to, run.first, &run));
 		if (error && run_may_fail(r))
@@ -98,22 +104,28 @@ static void verify_since(struct run *r, const struct mark *m, const struct snap 
 	}
 }
 
+static void verify_line(struct run *r, const struct mark *m, const struct snap *list, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		if (list[i].listed && list[i].name > m->snap)
+			verify_since(r, m, &list[i], snaps_number(r, &list[i]));
+	}
+}
+
 void marks_verify(struct run *r)
 {
-	unsigned count = store_bookmarks(r->store, NULL, 0), listed = 0;
-	struct store_snapshot found;
-	char name[16];
+	unsigned count = store_volume_bookmarks(r->store, 0, NULL, 0), listed = 0;
 	for (unsigned i = 0; i < r->marks; i++) {
 		const struct mark *m = &r->mark[i];
 		listed += m->listed;
 		if ((number_of(r, m) != 0) != m->listed)
 			sim_fail("bookmark m%u is %slisted", m->name, m->listed ? "not " : "");
-		for (unsigned k = 0; m->listed && k < r->snaps; k++) {
-			const struct snap *n = &r->snap[k];
-			snprintf(name, sizeof(name), "s%u", n->label);
-			if (n->listed && n->name > m->snap && store_snapshot_find(r->store, name, &found))
-				verify_since(r, m, n, found.number);
+		for (unsigned k = 0; m->listed && m->clone && k < r->clones; k++) {
+			if (r->clone[k].name == m->clone)
+				verify_line(r, m, r->clone[k].own, r->clone[k].owns);
 		}
+		if (m->listed && !m->clone)
+			verify_line(r, m, r->snap, r->snaps);
 	}
 	if (count != listed)
 		sim_fail("%u bookmarks are listed, not %u", count, listed);
@@ -144,22 +156,22 @@ void marks_flushed(struct run *r)
 	}
 }
 
-static bool is_behind(const struct mark *m, const struct snap *to)
+static bool is_behind(const struct mark *m, unsigned clone, const struct snap *to)
 {
-	return m->snap > to->name;
+	return m->clone == clone && (!to || m->snap > to->name);
 }
 
-void marks_go_back(struct run *r, const struct snap *to)
+void marks_go_back(struct run *r, unsigned clone, const struct snap *to)
 {
 	for (unsigned i = 0; i < r->marks; i++)
-		r->mark[i].durable &= !is_behind(&r->mark[i], to);
+		r->mark[i].durable &= !is_behind(&r->mark[i], clone, to);
 }
 
-void marks_went_back(struct run *r, const struct snap *to, bool done)
+void marks_went_back(struct run *r, unsigned clone, const struct snap *to, bool done)
 {
 	for (unsigned i = 0; i < r->marks; i++) {
 		struct mark *m = &r->mark[i];
-		if (!is_behind(m, to))
+		if (!is_behind(m, clone, to))
 			continue;
 		m->listed = number_of(r, m);
 		if (done && m->listed)
@@ -167,13 +179,34 @@ void marks_went_back(struct run *r, const struct snap *to, bool done)
 	}
 }
 
-bool marks_younger(const struct run *r, unsigned snap)
+static bool moves(const struct mark *m, unsigned clone, unsigned snap)
+{
+	return m->clone == clone || (!m->clone && m->snap > snap);
+}
+
+void marks_turn(struct run *r, unsigned clone, unsigned snap)
 {
 	for (unsigned i = 0; i < r->marks; i++) {
-		if (r->mark[i].listed && r->mark[i].snap > snap)
-			return true;
+		struct mark *m = &r->mark[i];
+		if (moves(m, clone, snap))
+			m->clone = m->clone ? 0 : clone;
 	}
-	return false;
+}
+
+int marks_were_turned(struct run *r, const struct clone *c)
+{
+	struct mark other;
+	for (unsigned i = 0; i < r->marks; i++) {
+		if (!r->mark[i].durable || !r->mark[i].listed || !moves(&r->mark[i], c->name, c->snap))
+			continue;
+		other = r->mark[i];
+		other.clone = other.clone ? 0 : c->name;
+		bool here = number_of(r, &r->mark[i]), there = number_of(r, &other);
+		if (here == there)
+			sim_fail("bookmark m%u is %s", other.name, here ? "there twice" : "not there");
+		return there;
+	}
+	return -1;
 }
 
 /* -- operations -- */
@@ -217,12 +250,13 @@ static void destroy(struct run *r)
 {
 	struct mark *m = &r->mark[run_random(r, r->marks)];
 	bool durable = m->durable;
+	uint32_t volume = volume_of(r, m);
 	char name[16];
-	if (!m->listed)
+	if (!m->listed || !volume)
 		return;
 	name_of(m, name);
 	m->durable = false;
-	int error = ALLOC_ARMED(store_bookmark_destroy(r->store, name));
+	int error = ALLOC_ARMED(store_volume_bookmark_destroy(r->store, volume, name));
 	if (error == -LCPFS_E_NOSPC && !r->faulty)
 		sim_fail("a bookmark cannot be destroyed on a full partition");
 	bool done = worked(r, error);

@@ -64,9 +64,14 @@ void run_init(struct run *r, const struct sim_options *options, uint64_t seed, u
 	struct simimage *image = simimage_new((BASE + r->total * (uint64_t)metaslab_blocks) << BLOCK_SHIFT);
 	r->disk = simdisk_new(image, SIMDISK_DISCARD_GARBAGE);
 	simimage_free(image);
-	r->config = (struct store_config){.guid = seed + 1, .partition = 7, .name = "sim", .metaslab_base = BASE,
-					  .metaslab_blocks = metaslab_blocks, .metaslab_count = r->total,
-					  .root_block = {{0, 1}, {2, 3}}};
+	r->config = (struct store_config){.guid = seed + 1,
+					  .partition = 7,
+					  .name = "sim",
+					  .metaslab_base = BASE,
+					  .metaslab_blocks = metaslab_blocks,
+					  .metaslab_count = r->total,
+					  .root_block = {{0, 1}, {2, 3}},
+					  .list_slots = seed / 8 % 2 ? 2 : 0};
 	bind(r);
 	model_init(&r->model, volume_blocks ? volume_blocks : 120 + (uint32_t)run_random(r, run_random(r, 4) ?
 			400 : 1500));
@@ -239,7 +244,8 @@ void run_settle(struct run *r)
 	else if (r->rolling)
 		r->model.journal_count = r->rolling_from;
 	r->rolling = NULL;
-	if (!back && !clones_were_exchanged(r, seen) && !model_settle(&r->model, seen))
+	bool exchanged = clones_were_exchanged(r, seen);
+	if (!back && !exchanged && !model_settle(&r->model, seen))
 		sim_fail("no prefix of what was written gives this state");
 	free(seen);
 	snaps_settle(r);

@@ -47,17 +47,31 @@ void snaps_done(struct run *r)
 
 /* -- who is there -- */
 
-uint32_t snaps_number(struct run *r, const struct snap *n)
+static bool find(struct run *r, const struct snap *n, struct store_snapshot *found)
 {
 	struct store_snapshot list[SNAPS_MAX + CLONES_SIM_MAX * OWN_MAX + 2];
 	unsigned room = ARRAY_LENGTH(list), count = store_volume_snapshots(r->store, 0, list, room);
 	char name[16];
 	snaps_name(n, name);
 	for (unsigned i = 0; i < MIN_OF(count, room); i++) {
-		if (strcmp(list[i].name, name) == 0)
-			return list[i].number;
+		if (strcmp(list[i].name, name) != 0)
+			continue;
+		*found = list[i];
+		return true;
 	}
-	return 0;
+	return false;
+}
+
+uint32_t snaps_number(struct run *r, const struct snap *n)
+{
+	struct store_snapshot found;
+	return find(r, n, &found) ? found.number : 0;
+}
+
+uint32_t snaps_volume(struct run *r, const struct snap *n)
+{
+	struct store_snapshot found;
+	return find(r, n, &found) ? found.volume : 0;
 }
 
 static unsigned listed(const struct run *r)
@@ -141,14 +155,6 @@ void snaps_compare(struct run *r, const struct snap *from, uint32_t other, const
 					 run.first);
 		}
 	}
-}
-
-bool snaps_is_youngest(const struct run *r, unsigned snap)
-{
-	unsigned i = r->snaps;
-	while (i > 0 && !r->snap[i - 1].listed)
-		i--;
-	return i && r->snap[i - 1].name == snap;
 }
 
 const struct snap *snaps_any(struct run *r)
@@ -341,13 +347,13 @@ static void op_rollback(struct run *r)
 	r->rolling_from = r->model.journal_count;
 	change_all(r, n->version);
 	snaps_name(n, name);
-	marks_go_back(r, n);
+	marks_go_back(r, 0, n);
 	int error = ALLOC_ARMED(store_rollback(r->store, name));
 	never_full(r, error);
 	bool done = run_worked(r, error);
 	if (!simdisk_is_stopped(r->disk)) {
 		r->rolling = NULL;
-		marks_went_back(r, n, done);
+		marks_went_back(r, 0, n, done);
 		if (done)
 			run_flushed(r);
 		else

@@ -43,6 +43,7 @@ struct clone {
 /* A bookmark as the model has it. */
 struct mark {
 	unsigned name, snap;  /* snap: what it was made of, in the model; younger ones have higher ones */
+	unsigned clone;       /* name of the one that it is of; 0: it is of the volume */
 	unsigned label;       /* what that was called then */
 	uint32_t *version;    /* what it held, by block */
 	bool listed, durable; /* as of a snapshot */
@@ -76,6 +77,7 @@ struct run {
 	unsigned clones, clone_names;
 	uint32_t *promoting[2]; /* the volume, and this clone, before they are exchanged; NULL: they are not */
 	unsigned promoted;
+	unsigned exchanging; /* name of the clone whose line and the volume's a crash may exchange, or not; 0 */
 	struct mark mark[MARKS_MAX];
 	unsigned marks, mark_names;
 	const uint32_t *rolling; /* the volume is about to become this, */
@@ -113,20 +115,23 @@ void snaps_give_up(struct run *r); /* one is destroyed, or rolled back to */
 void snaps_copy(struct run *to, const struct run *from);
 void snaps_done(struct run *r);
 void snaps_flushed(struct run *r);
-bool snaps_is_youngest(const struct run *r, unsigned snap);
 const struct snap *snaps_any(struct run *r); /* one that is there; NULL: there is none */
 /* Is what differs between the snapshot and this volume, which holds these versions, told, and nothing else? */
 void snaps_compare(struct run *r, const struct snap *from, uint32_t number, const uint32_t *version);
 /* Of any volume: what it is called; its number, or 0; does it hold what it must? */
 void snaps_name(const struct snap *n, char name[16]);
 uint32_t snaps_number(struct run *r, const struct snap *n);
+uint32_t snaps_volume(struct run *r, const struct snap *n); /* that it is of; 0: it is not there */
 void snaps_verify_one(struct run *r, const struct snap *n);
 struct snap snaps_new(struct run *r, const struct model *model);
 
 /* The same of clones, of half of these seeds. */
 bool clones_used(const struct run *r);
 void clones_op(struct run *r);
-/* Where they were about to be exchanged: is the volume what the clone was? Then the models are exchanged, too. */
+/*
+ * After a crash. Where they were about to be exchanged: is the volume what the clone was? Then the models are,
+ * too, and whose snapshots are whose is found.
+ */
 bool clones_were_exchanged(struct run *r, const uint32_t *seen);
 bool clones_change(struct run *r); /* one is written to; false: there is none */
 void clones_give_up(struct run *r);
@@ -145,10 +150,15 @@ void marks_done(struct run *r);
 void marks_flushed(struct run *r);
 void marks_verify(struct run *r);
 void marks_settle(struct run *r);
-bool marks_younger(const struct run *r, unsigned snap); /* are there some? */
-/* Before the volume is rolled back, and after. */
-void marks_go_back(struct run *r, const struct snap *to);
-void marks_went_back(struct run *r, const struct snap *to, bool done);
+/* Before the volume (clone 0), or a clone of that name, is rolled back, and after. NULL: the clone is destroyed.
+ */
+void marks_go_back(struct run *r, unsigned clone, const struct snap *to);
+void marks_went_back(struct run *r, unsigned clone, const struct snap *to, bool done);
+/* The volume's that are younger than `snap` are the clone's from now on, and the clone's are the volume's. */
+void marks_turn(struct run *r, unsigned clone, unsigned snap);
+/* 1: there are some of these, and they were; 0: and they were not; -1: there are none. */
+int marks_were_turned(struct run *r, const struct clone *c);
+uint32_t clones_number(struct run *r, unsigned name); /* the store's, of the clone of this name; or 0 */
 
 void run_flushed(struct run *r);        /* all that was done is durable */
 bool run_may_fail(const struct run *r); /* reads of what is there */

@@ -333,6 +333,7 @@ static void *prepare(const struct sched_options *options, uint64_t seed)
 					  .name = "sched",
 					  .metaslab_base = BASE,
 					  .metaslab_blocks = w->metaslab_blocks,
+					  .list_slots = seed % 4 == 1 ? 2 : 0,
 					  .metaslab_count = total,
 					  .root_block = {{0, 1}, {2, 3}}};
 	bind(w, simdisk_new(image, SIMDISK_DISCARD_GARBAGE), seed);
@@ -722,6 +723,49 @@ static void run_clone(struct world *w, uint64_t *random)
 	c->gone = !error && !is_over(w);
 }
 
+/* -- the clone takes the volume's place, and gives it back -- */
+
+/* The volume is what the clone is, with its snapshot; by the name "was" there is what the volume was, with its
+ * own. */
+static void verify_promoted(struct world *w, uint64_t *random)
+{
+	struct store_snapshot own;
+	for (unsigned i = 0; i < 8 && !is_over(w); i++)
+		verify_clone_block(w, STORE_OWN_VOLUME, (uint32_t)next_random(random, w->content.blocks),
+				   w->clone.flushed && !is_over(w));
+	if (!w->clone.own_done || is_over(w))
+		return;
+	if (!store_snapshot_find(w->store, "own", &own))
+		sched_fail("the clone was promoted, and its snapshot is not the volume's");
+	verify_cloned_block(w, own.number, (uint32_t)next_random(random, w->content.blocks), w->clone.own,
+			    w->clone.own_sure && !is_over(w));
+}
+
+/* When nobody has either open any more; beside all that works behind their backs. */
+static void run_promotion(void *context)
+{
+	struct world *w = context;
+	uint64_t random = hash_mix(w->seed ^ 79);
+	for (unsigned i = 0; i < 2 && !is_over(w) && clone_number(w); i++) {
+		int error = store_promote(w->store, "clone", "was");
+		if (!error && !is_over(w))
+			verify_promoted(w, &random);
+		if (!error && !is_over(w))
+			error = store_promote(w->store, "was", "clone");
+		bool read = error == -LCPFS_E_BUSY && w->scrubs; /* one that was destroyed */
+		if (!is_over(w) && error && !w->faults && !read)
+			sched_fail("promoting a clone: %s", lcpfs_error_sentence(error));
+	}
+}
+
+/* A crash, or a fault, may have left it in the volume's place. */
+static void take_back(struct world *w)
+{
+	struct store_clone found;
+	if (store_clone_find(w->store, "was", &found) && store_promote(w->store, "was", "clone"))
+		sched_fail("a clone that was promoted before a crash cannot give the place back");
+}
+
 static void compare_clone(struct world *w)
 {
 	struct clone *c = &w->clone;
@@ -1029,7 +1073,13 @@ static void run_all(void *context)
 		fiber[fibers++] = sched_spawn(run_host, w);
 	if (w->takes)
 		fiber[fibers++] = sched_spawn(run_snaps, w);
-	while (fibers)
+	if (w->takes)
+		sched_join(fiber[--fibers]);
+	for (unsigned i = 0; i < w->clients; i++)
+		sched_join(fiber[i]);
+	if (w->takes)
+		fiber[fibers++] = sched_spawn(run_promotion, w);
+	while (fibers > w->clients)
 		sched_join(fiber[--fibers]);
 	store_stop(w->store);
 	pthread_join(service, NULL);
@@ -1206,6 +1256,7 @@ static void run(void *prepared, const struct schedule *schedule)
 		end_whole(&w);
 	must_be_clean(&w, cut || w.faults);
 	must_open(&w);
+	take_back(&w);
 	compare_all(&w);
 	compare_snaps(&w);
 	if (w.host)

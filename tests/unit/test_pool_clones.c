@@ -290,10 +290,6 @@ static void a_clone_takes_the_place(void **state)
 	assert_int_equal(lcpfs_partition_open(f.pool, "a", &p, &f.failure), 0);
 	assert_int_equal(promote(&f, "c"), -LCPFS_E_BUSY);
 	lcpfs_partition_close(p);
-	assert_int_equal(take(&f, "a@two"), 0);
-	assert_int_equal(promote(&f, "c"), -LCPFS_E_EXISTS);
-	assert_non_null(strstr(f.failure.message, "snapshot a@two is younger than the one that c is a clone of"));
-	assert_int_equal(lcpfs_snapshot_destroy(f.pool, (const char *[]){"a@two"}, 1, NULL, &f.failure), 0);
 	assert_int_equal(lcpfs_clone_promote(f.pool, "c", true, partition, &f.failure), 0);
 	assert_string_equal(partition, "a");
 	assert_string_equal(names(&f), "c of a@one");
@@ -317,6 +313,84 @@ static void a_clone_takes_the_place(void **state)
 	assert_int_equal(destroy(&f, "c"), 0);
 	fixture_expect(&f, "a", 0, 50, 2);
 	reopen(&f);
+	fixture_done(&f);
+}
+
+static const char *snapshots(struct fixture *f)
+{
+	static char text[1000];
+	struct lcpfs_snapshot_info list[16];
+	struct lcpfs_bookmark_info mark[40];
+	size_t count, marks, length = 0;
+	assert_int_equal(lcpfs_snapshot_list(f->pool, NULL, list, 16, &count, &f->failure), 0);
+	assert_int_equal(lcpfs_bookmark_list(f->pool, NULL, mark, 40, &marks, &f->failure), 0);
+	text[0] = '\0';
+	for (size_t i = 0; i < count + marks; i++)
+		length += (size_t)snprintf(text + length, sizeof(text) - length, "%s%s", i ? " " : "",
+					   i < count ? list[i].name : mark[i - count].name);
+	return text;
+}
+
+/* Those that are younger than the clone's origin stay with what they are of, and so do the clone's. */
+static void snapshots_stay_with_what_they_are_of(void **state)
+{
+	struct lcpfs_snapshot_sizes before, sizes;
+	struct fixture f;
+	(void)state;
+	new_pool(&f);
+	assert_int_equal(lcpfs_bookmark_create(f.pool, "a@one", "m", NULL, &f.failure), 0);
+	assert_int_equal(make_clone(&f, "a@one", "c"), 0);
+	assert_int_equal(fixture_write(&f, "a", 0, 50, 2), 0);
+	assert_int_equal(fixture_write(&f, "c", 0, 50, 3), 0);
+	assert_int_equal(take(&f, "a@two"), 0);
+	assert_int_equal(lcpfs_bookmark_create(f.pool, "a@two", "n", NULL, &f.failure), 0);
+	assert_int_equal(make_clone(&f, "a@two", "d"), 0);
+	assert_int_equal(take(&f, "c@one"), 0);
+	assert_int_equal(promote(&f, "c"), -LCPFS_E_EXISTS);
+	assert_string_equal(f.failure.message,
+			    "there are a@one and c@one, which would have one name: rename one first");
+	assert_int_equal(lcpfs_snapshot_rename(f.pool, "c@one", "two", NULL, &f.failure), 0);
+	assert_int_equal(fixture_write(&f, "a", 0, 20, 4), 0);
+	assert_int_equal(fixture_write(&f, "c", 0, 20, 5), 0);
+	assert_int_equal(take(&f, "a@three"), 0);
+	assert_int_equal(lcpfs_snapshot_sizes(f.pool, "a@two", &before, &f.failure), 0);
+	assert_int_equal(before.used_blocks, 20 + 2 * 2);
+	assert_int_equal(features(&f, "a") & PARTITION_TURNS, 0);
+	assert_int_equal(promote(&f, "c"), 0);
+	assert_int_equal(features(&f, "c"), PARTITION_SNAPSHOTS | PARTITION_CLONES | PARTITION_BOOKMARKS |
+						    PARTITION_LINES | PARTITION_TURNS);
+	for (int round = 0; round < 3; round++) {
+		assert_string_equal(names(&f), "a of c@one, d of a@two");
+		assert_string_equal(snapshots(&f), "c@one a@two c@two a@three c#m a#n");
+		fixture_expect(&f, "a", 0, 20, 4);
+		fixture_expect(&f, "c", 0, 20, 5);
+		fixture_expect(&f, "d", 0, 50, 2);
+		fixture_expect(&f, "c@one", 0, BLOCKS, 1);
+		fixture_expect(&f, "a@two", 0, 50, 2);
+		fixture_expect(&f, "c@two", 0, 50, 3);
+		fixture_expect(&f, "a@three", 0, 20, 4);
+		assert_int_equal(lcpfs_snapshot_sizes(f.pool, "a@two", &sizes, &f.failure), 0);
+		assert_memory_equal(&sizes, &before, sizeof(sizes));
+		if (round == 1)
+			assert_int_equal(fixture_write(&f, "a", 100, 20, 6), 0);
+		reopen(&f);
+	}
+	assert_int_equal(promote(&f, "d"), -LCPFS_E_INVALID);
+	assert_string_equal(f.failure.message, "d is a clone of a@two, which is of a clone: promote a first");
+	assert_int_equal(lcpfs_snapshot_rollback(f.pool, "a@three", NULL, &f.failure), 0);
+	assert_int_equal(promote(&f, "a"), 0); /* and back */
+	assert_string_equal(names(&f), "c of a@one, d of a@two");
+	assert_string_equal(snapshots(&f), "a@one a@two c@two a@three a#m a#n");
+	reopen(&f);
+	assert_int_equal(promote(&f, "d"), 0);
+	assert_string_equal(names(&f), "c of d@one, a of d@two");
+	assert_string_equal(snapshots(&f), "d@one d@two c@two a@three d#m d#n");
+	fixture_expect(&f, "d", 0, 50, 2);
+	assert_int_equal(lcpfs_snapshot_destroy(f.pool, (const char *[]){"a@three"}, 1, NULL, &f.failure), 0);
+	assert_int_equal(destroy(&f, "a"), 0);
+	reopen(&f);
+	fixture_expect(&f, "d", 0, 50, 2);
+	fixture_expect(&f, "c", 0, 20, 5);
 	fixture_done(&f);
 }
 
@@ -387,33 +461,50 @@ static void must_be_whole(struct fixture *f, bool *promoted)
 		fixture_expect(f, "a", 0, 50, 2);
 		fixture_expect(f, "c", 0, 50, 3);
 		fixture_expect(f, *promoted ? "c@one" : "a@one", 0, BLOCKS, 1);
+		uint64_t bits = features(f, *promoted ? "c" : "a");
 		if (!read_only)
-			assert_int_equal(features(f, *promoted ? "c" : "a"),
-					 PARTITION_SNAPSHOTS | PARTITION_CLONES);
+			assert_int_equal(
+				bits & ~(uint64_t)(PARTITION_LINES | PARTITION_TURNS | PARTITION_BOOKMARKS),
+				PARTITION_SNAPSHOTS | PARTITION_CLONES);
+		if (bits & PARTITION_LINES) { /* they have some; the first block of the list is full */
+			fixture_expect(f, "a@two", 0, 50, 2);
+			fixture_expect(f, "c@two", 0, 50, 3);
+			assert_non_null(
+				strstr(snapshots(f), *promoted ? "c@one a@two c@two c#" : "a@one a@two c@two a#"));
+		}
 		assert_int_equal(fixture_close(f), 0);
 	}
 	assert_int_equal(fixture_check(f, true), 0);
 }
 
-static struct simimage *about_to_promote(void)
+/* `others`: the volume and the clone have snapshots, and the list has two blocks. */
+static struct simimage *about_to_promote(bool others)
 {
 	struct fixture f;
+	char name[8];
 	new_pool(&f);
-	assert_int_equal(make_clone(&f, "a@one", "c"), 0);
 	assert_int_equal(fixture_write(&f, "a", 0, 50, 2), 0);
+	if (others)
+		assert_int_equal(take(&f, "a@two"), 0);
+	for (unsigned i = 2; others && i < SNAPSHOT_SLOTS; i++) {
+		snprintf(name, sizeof(name), "%u", i);
+		assert_int_equal(lcpfs_bookmark_create(f.pool, "a@one", name, NULL, &f.failure), 0);
+	}
+	assert_int_equal(make_clone(&f, "a@one", "c"), 0);
 	assert_int_equal(fixture_write(&f, "c", 0, 50, 3), 0);
+	if (others)
+		assert_int_equal(take(&f, "c@two"), 0);
 	struct simimage *image = simimage_clone(simdisk_content(f.disk));
 	fixture_done(&f);
 	return image;
 }
 
 /* At each change of the device, and of what is in its cache nothing, all, or some. */
-static void a_cut_amid_promoting_leaves_it_done_or_not(void **state)
+static void cut_amid_promoting(bool others)
 {
-	struct simimage *image = about_to_promote();
+	struct simimage *image = about_to_promote(others);
 	unsigned done = 0, not_done = 0;
 	bool stopped = true;
-	(void)state;
 	for (uint64_t at = 0; stopped; at++) {
 		for (unsigned fate = 0; fate < 4; fate++) {
 			static const enum simdisk_fate_kind kinds[] = {SIMDISK_NONE, SIMDISK_ALL, SIMDISK_SCATTER,
@@ -423,7 +514,13 @@ static void a_cut_amid_promoting_leaves_it_done_or_not(void **state)
 			fixture_init(&f, image);
 			assert_int_equal(fixture_open(&f, false), 0);
 			simdisk_stop_at(f.disk, simdisk_counts(f.disk)->changes + at);
-			(void)!promote(&f, "c");
+			if (promote(&f, "c") == 0 && others) { /* as the background does */
+				struct store *store = part_named(f.pool, "c")->store;
+				assert_true(store_snapshots_pending(store) || simdisk_is_stopped(f.disk));
+				while (store_snapshots_pending(store) && store_step(store) > 0)
+					;
+				(void)!store_flush(store, NULL);
+			}
 			stopped = simdisk_is_stopped(f.disk);
 			struct simimage *left = simdisk_image(
 				f.disk, &(struct simdisk_fate){.kind = kinds[fate], .seed = at * 4 + fate});
@@ -439,10 +536,17 @@ static void a_cut_amid_promoting_leaves_it_done_or_not(void **state)
 	simimage_free(image);
 }
 
+static void a_cut_amid_promoting_leaves_it_done_or_not(void **state)
+{
+	(void)state;
+	cut_amid_promoting(false);
+	cut_amid_promoting(true);
+}
+
 /* Either is done or not; and whoever has clones says so in its page. */
 static void a_cut_amid_making_or_destroying_leaves_it_done_or_not(void **state)
 {
-	struct simimage *with = about_to_promote(), *without;
+	struct simimage *with = about_to_promote(false), *without;
 	struct fixture f;
 	(void)state;
 	new_pool(&f);
@@ -485,12 +589,13 @@ static void a_cut_amid_making_or_destroying_leaves_it_done_or_not(void **state)
 static void a_fault_amid_promoting_leaves_it_done_or_not(void **state)
 {
 	static const enum simdisk_kind kinds[] = {SIMDISK_WRITE, SIMDISK_FLUSH};
-	struct simimage *image = about_to_promote();
+	struct simimage *images[] = {about_to_promote(false), about_to_promote(true)};
 	(void)state;
-	for (unsigned way = 0; way < 4; way++) {
+	for (unsigned way = 0; way < 8; way++) {
+		const struct simimage *image = images[way / 4];
 		bool met = true;
 		for (uint64_t at = 0; met; at++) {
-			struct simdisk_fault fault = {.kind = kinds[way / 2],
+			struct simdisk_fault fault = {.kind = kinds[way / 2 % 2],
 						      .error = LCPFS_E_IO,
 						      .at = at,
 						      .forever = way % 2,
@@ -514,7 +619,8 @@ static void a_fault_amid_promoting_leaves_it_done_or_not(void **state)
 			fixture_done(&f);
 		}
 	}
-	simimage_free(image);
+	simimage_free(images[0]);
+	simimage_free(images[1]);
 }
 
 /* What is done after a promotion, however that ended: by its names the pool has this then. */
@@ -566,7 +672,7 @@ static void must_be_named(struct fixture *f, const struct names *n)
 static void what_follows_a_promotion_finds_its_names(void **state)
 {
 	static const enum simdisk_kind kinds[] = {SIMDISK_WRITE, SIMDISK_FLUSH};
-	struct simimage *image = about_to_promote();
+	struct simimage *image = about_to_promote(false);
 	(void)state;
 	for (unsigned way = 0; way < 2 * FOLLOWERS; way++) {
 		unsigned worked = 0;
@@ -615,6 +721,7 @@ int main(void)
 		cmocka_unit_test(two_want_one_name),
 		cmocka_unit_test(a_clone_takes_the_place),
 		cmocka_unit_test(a_clone_is_renamed_and_gets_longer),
+		cmocka_unit_test(snapshots_stay_with_what_they_are_of),
 		cmocka_unit_test(a_cut_amid_promoting_leaves_it_done_or_not),
 		cmocka_unit_test(a_cut_amid_making_or_destroying_leaves_it_done_or_not),
 		cmocka_unit_test(a_fault_amid_promoting_leaves_it_done_or_not),
