@@ -234,9 +234,9 @@ struct lcpfs_difference {
 int lcpfs_volume_difference(struct lcpfs_partition *from, struct lcpfs_partition *to, uint64_t offset,
 			    struct lcpfs_difference *difference, struct lcpfs_failure *failure);
 /*
- * The same of what has changed in `to`, a snapshot, since a bookmark of its partition: NAME#MARK. What is zero now
- * and was so then may be told, too: of what was there before nothing is known. NOT_FOUND; INVALID: `to` is no
- * snapshot, or not younger.
+ * The same of what has changed in `to`, a volume or a snapshot, since a bookmark of that volume: NAME#MARK. What
+ * is zero now and was so then may be told, too: of what was there before nothing is known. NOT_FOUND; INVALID: it
+ * is not of that volume, or not younger.
  */
 int lcpfs_volume_difference_since(const char *bookmark, struct lcpfs_partition *to, uint64_t offset,
 				  struct lcpfs_difference *difference, struct lcpfs_failure *failure);

@@ -385,22 +385,48 @@ int lcpfs_volume_difference(struct lcpfs_partition *from, struct lcpfs_partition
 	return put_difference(to, offset, error, &run, difference, failure);
 }
 
+/* What the snapshot is of, or the volume itself. */
+static uint32_t line_of(const struct lcpfs_partition *handle)
+{
+	unsigned count = snapshot_count(handle->part);
+	struct store_snapshot *list = handle->snapshot ? calloc(count + 1, sizeof(*list)) : NULL;
+	uint32_t line = volume_of(handle);
+	count = list ? MIN_OF(store_volume_snapshots(handle->store, 0, list, count), count) : 0;
+	for (unsigned i = 0; i < count; i++)
+		line = list[i].number == handle->snapshot ? list[i].volume : line;
+	free(list);
+	return line;
+}
+
+static int find_bookmark(const struct lcpfs_partition *to, const char *bookmark, struct store_snapshot *found,
+			 struct lcpfs_failure *failure)
+{
+	struct lcpfs_pool *pool = to->part->pool;
+	const char *mark = strchr(bookmark, '#');
+	struct volume_name of, wanted;
+	struct part *part;
+	pthread_mutex_lock(&pool->lock);
+	uint32_t line = line_of(to);
+	snapshot_name_volume(to->part, line, &of);
+	int error =
+		snapshot_find_volume(pool, bookmark, mark ? (size_t)(mark - bookmark) : 0, &part, &wanted, NULL);
+	pthread_mutex_unlock(&pool->lock);
+	if (!mark || error || part != to->part || wanted.number != line)
+		return failure_set(failure, LCPFS_E_INVALID, "%.200s is no bookmark of %s: give NAME#MARK",
+				   bookmark, of.name);
+	return store_volume_bookmark_find(to->store, line, mark + 1, found)
+		       ? 0
+		       : failure_set(failure, LCPFS_E_NOT_FOUND, "there is no bookmark %.200s", bookmark);
+}
+
 int lcpfs_volume_difference_since(const char *bookmark, struct lcpfs_partition *to, uint64_t offset,
 				  struct lcpfs_difference *difference, struct lcpfs_failure *failure)
 {
-	const struct part *part = to->part;
-	const char *mark = strchr(bookmark, '#');
-	size_t length = mark ? (size_t)(mark - bookmark) : 0;
 	struct store_snapshot found;
-	if (!length || strncmp(bookmark, part->name, length) != 0 || part->name[length])
-		return failure_set(failure, LCPFS_E_INVALID, "%.200s is no bookmark of %s: give NAME#MARK",
-				   bookmark, part->name);
-	if (!to->snapshot)
-		return failure_set(failure, LCPFS_E_INVALID,
-				   "what has changed since a bookmark is told of a snapshot: give NAME@LATER");
-	if (!store_bookmark_find(part->store, mark + 1, &found))
-		return failure_set(failure, LCPFS_E_NOT_FOUND, "there is no bookmark %.200s", bookmark);
-	if (found.number > to->snapshot)
+	int error = find_bookmark(to, bookmark, &found, failure);
+	if (error)
+		return error;
+	if (to->snapshot && found.number > to->snapshot)
 		return failure_set(failure, LCPFS_E_INVALID, "%.200s is younger than that snapshot", bookmark);
 	return volume_difference_since(to, found.number, offset, difference, failure);
 }
@@ -409,6 +435,7 @@ int volume_difference_since(struct lcpfs_partition *to, uint32_t number, uint64_
 			    struct lcpfs_difference *difference, struct lcpfs_failure *failure)
 {
 	struct store_difference run = {0};
-	int error = store_difference_since(to->store, number, to->snapshot, offset / BLOCK_SIZE, &run);
+	int error = store_difference_since(to->store, number, to->clone ? to->clone : to->snapshot,
+					   offset / BLOCK_SIZE, &run);
 	return put_difference(to, offset, error, &run, difference, failure);
 }

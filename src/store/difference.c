@@ -8,8 +8,8 @@
  * snapshot has too (tree_own); so a page that is dirty is always entered.
  *
  * From a bookmark there is no tree. What has changed since has a higher birth, and so has every page above it
- * (snap.h). So the other tree is walked where that is so. A hole has no birth: all those are told that are below a
- * page that has changed.
+ * (snap.h), or it will have one when it is written: then it is dirty. So the other tree is walked where that is
+ * so. A hole has no birth: all those are told that are below a page that has changed.
  *
  * Nothing is remembered between calls but an address: whoever asks holds no lock, and only as much memory as a
  * page of each tree for each level. A call ends after some pages, also where it has found nothing.
@@ -145,6 +145,17 @@ static void take_range(struct comparison *c, uint64_t address, uint64_t end, boo
 	c->address = end;
 }
 
+static int walk_since(struct comparison *c, unsigned level, uint64_t index);
+
+/* As compare_child(). */
+static int walk_child(struct comparison *c, unsigned level, uint64_t index, uint64_t i,
+		      uint64_t slot[VOLUME_SLOTS])
+{
+	struct page_key key = tree_key(c->to, level, index);
+	int error = walk_since(c, level - 1, index * VOLUME_SLOTS + i);
+	return error || !tree_is_written(c->s, c->to) ? error : tree_slots(c->s, &key, slot);
+}
+
 static int walk_since(struct comparison *c, unsigned level, uint64_t index)
 {
 	struct page_key key = tree_key(c->to, level, index);
@@ -158,9 +169,9 @@ static int walk_since(struct comparison *c, unsigned level, uint64_t index)
 			error = table_birth(c->s, slot[i], &birth);
 		if (error)
 			break;
-		bool younger = birth > c->since;
-		if (slot[i] && younger && level)
-			error = walk_since(c, level - 1, first + i);
+		bool younger = birth > c->since, changed = level && has_changed(c, level - 1, first + i);
+		if (changed || (slot[i] && younger && level))
+			error = walk_child(c, level, index, i, slot);
 		else
 			take_range(c, address, end, younger, slot[i]);
 	}
@@ -172,10 +183,11 @@ static int compare_since(struct comparison *c)
 	const struct volume *v = tree_volume(c->s, c->to);
 	uint64_t end = span_of(v->levels);
 	uint32_t birth = UINT32_MAX;
-	int error = v->root ? table_birth(c->s, v->root, &birth) : 0;
+	bool changed = v->levels > v->placed_levels || has_changed(c, v->levels - 1, 0);
+	int error = v->root && !changed ? table_birth(c->s, v->root, &birth) : 0;
 	if (!error && birth <= c->since)
 		c->address = end;
-	else if (!error && !v->root)
+	else if (!error && !v->root && !changed)
 		take_range(c, c->address, end, c->address < end, false);
 	else if (!error && c->address < end)
 		error = walk_since(c, v->levels - 1, 0);
@@ -184,28 +196,37 @@ static int compare_since(struct comparison *c)
 	return error;
 }
 
+static bool is_alive(const struct snapshot *n)
+{
+	return !n || n->state == SNAPSHOT_ALIVE || n->state == SNAPSHOT_CLONE;
+}
+
+/* A snapshot, or a clone. NULL: it is not there, or 0, which is the head. */
+static struct snapshot *hold(struct store *s, uint32_t to)
+{
+	struct snapshot *n = to ? snap_hold(s, to) : NULL;
+	return n || !to ? n : snap_hold_clone(s, to);
+}
+
 int store_difference_since(struct store *s, uint32_t since, uint32_t to, uint64_t first,
 			   struct store_difference *run)
 {
 	struct comparison c = {.s = s,
 			       .since = since - SNAPSHOT_FIRST,
-			       .to = to,
+			       .to = to ? to : VOLUME_HEAD,
 			       .pages = CALL_PAGES,
 			       .address = first,
 			       .run = run};
 	*run = (struct store_difference){.first = first};
 	store_lock(s);
-	struct snapshot *n = snap_hold(s, to);
-	int error = n ? compare_since(&c) : -LCPFS_E_NOT_FOUND;
+	struct snapshot *n = hold(s, to);
+	int error = to && !n ? -LCPFS_E_NOT_FOUND : compare_since(&c);
+	if (!is_alive(n))
+		error = -LCPFS_E_NOT_FOUND;
 	if (n)
 		snap_let(s, n);
 	store_unlock(s);
 	return error;
-}
-
-static bool is_alive(const struct snapshot *n)
-{
-	return !n || n->state == SNAPSHOT_ALIVE || n->state == SNAPSHOT_CLONE;
 }
 
 int store_difference(struct store *s, uint32_t from, uint32_t to, uint64_t first, struct store_difference *run)
@@ -218,9 +239,7 @@ int store_difference(struct store *s, uint32_t from, uint32_t to, uint64_t first
 			       .run = run};
 	*run = (struct store_difference){.first = first};
 	store_lock(s);
-	struct snapshot *a = from ? snap_hold(s, from) : NULL, *b = to ? snap_hold(s, to) : NULL;
-	if (to && !b)
-		b = snap_hold_clone(s, to);
+	struct snapshot *a = from ? snap_hold(s, from) : NULL, *b = hold(s, to);
 	int error = (from && !a) || (to && !b) ? -LCPFS_E_NOT_FOUND : compare(&c);
 	if (!is_alive(a) || !is_alive(b))
 		error = -LCPFS_E_NOT_FOUND;

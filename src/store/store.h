@@ -298,8 +298,8 @@ unsigned store_volume_bookmarks(struct store *store, uint32_t volume, struct sto
 bool store_volume_bookmark_find(struct store *store, uint32_t volume, const char *name,
 				struct store_snapshot *found);
 /*
- * The same as store_difference, from a bookmark, whose snapshot had the number `since`, to a snapshot that is
- * younger. Where that has nothing the first one may have had nothing, too.
+ * The same as store_difference, from a bookmark, whose snapshot had the number `since`, to a younger snapshot of
+ * that volume, or to the volume. Where that has nothing the first one may have had nothing, too.
  */
 int store_difference_since(struct store *store, uint32_t since, uint32_t to, uint64_t first,
 			   struct store_difference *run) MUST_CHECK;

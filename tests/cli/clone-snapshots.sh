@@ -64,7 +64,8 @@ promote_and_back() {
 	lcpfs list "$POOL" --snapshots --json | /usr/bin/python3 -c '
 import json, sys
 for n in json.load(sys.stdin)["snapshots"]:
-	print(n["name"].replace("copy@one", "db@one"), n["used_blocks"], n["referenced_blocks"], n["written_blocks"])' >now
+	name = n["name"].replace("copy@one", "db@one")
+	print(name, n["used_blocks"], n["referenced_blocks"], n["written_blocks"])' >now
 	[ "$(cut -d ' ' -f 1,3,4 sizes)" = "$(cut -d ' ' -f 1,3,4 now)" ] || fail "$(cat now), not $(cat sizes)"
 	[ "$(ranges copy@first copy@two)" = "(10, 5)" ] || fail "$(ranges copy@first copy@two)"
 	[ "$(ranges copy@one db@two)" = "(10, 1)" ] || fail "$(ranges copy@one db@two)"

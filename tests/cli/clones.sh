@@ -94,8 +94,8 @@ journey() {
 	says "clone copy has another length than the volume of db has by now"
 	expect 0 lcpfs clone "$POOL" db@one first
 	expect 0 lcpfs promote "$POOL" first
-	[ "$(listed)" = "copy first first@one 83890176, second first db@two 67108864, db first first@one 67108864" ] ||
-		fail "$(listed)"
+	all="copy first first@one 83890176, second first db@two 67108864, db first first@one 67108864"
+	[ "$(listed)" = "$all" ] || fail "$(listed)"
 	expect 0 lcpfs promote "$POOL" db
 	expect 0 lcpfs destroy "$POOL" first
 	expect 1 lcpfs promote "$POOL" db

@@ -43,6 +43,7 @@ change 'h.pwrite(block(1), 50 * 4096)'
 together() {
 	differs "0+5+hole 90+10+data 16383+1+data" db@a db@b
 	differs "50+1+data" db@b
+	differs "50+1+data" db@b db
 	expect 0 lcpfs diff "$POOL" db@b --json
 	range='{"offset":204800,"length":4096,"kind":"data"}'
 	[ "$(cat out)" = '{"from":"db@b","to":"db","ranges":['"$range"'],"next":null}' ] || fail "$(cat out)"
@@ -50,8 +51,13 @@ together() {
 	differs "0+5+data 90+10+data 16383+1+hole" db@b db@a
 	differs "" db@b db@b
 	differs "0+5+hole 90+10+data 100+16283+hole 16383+1+data" db#a db@b
-	expect 1 lcpfs diff "$POOL" db#a
-	says "give NAME@LATER"
+	differs "0+5+hole 50+1+data 90+10+data 100+16283+hole 16383+0.755859+data" db#a
+	differs "0+5+hole 50+1+data 100+15772+hole" db#b
+	differs "0+5+hole 50+1+data 90+10+data 100+16283+hole 16383+0.755859+data" db#a db
+	expect 0 lcpfs diff "$POOL" db#b --json
+	/usr/bin/python3 -c 'import json, sys
+d = json.load(sys.stdin)
+assert (d["from"], d["to"], d["next"], len(d["ranges"])) == ("db#b", "db", None, 3), d' <out || fail "$(cat out)"
 	expect 1 lcpfs diff "$POOL" db#b db@a
 	says "db#b is younger"
 	expect 1 lcpfs diff "$POOL" db#none db@b
@@ -81,6 +87,27 @@ chmod 600 "$POOL"
 # Since a snapshot that is gone.
 lcpfs destroy "$POOL" db@a >/dev/null
 differs "0+5+hole 90+10+data 100+16283+hole 16383+1+data" db#a db@b
+
+# Of a clone, and of what was the volume, when the clone has taken its place.
+lcpfs set "$POOL" db volume=64M >/dev/null
+lcpfs clone "$POOL" db@b new >/dev/null
+lcpfs set "$POOL" new volume=64M >/dev/null
+lcpfs snapshot "$POOL" new@x >/dev/null
+lcpfs bookmark "$POOL" new@x x >/dev/null
+differs "" new#x
+differs "" new#x new@x
+expect 1 lcpfs diff "$POOL" db#b new@x
+says "db#b is no bookmark of new"
+lcpfs snapshot "$POOL" db@c >/dev/null
+lcpfs bookmark "$POOL" db@c c >/dev/null
+lcpfs promote "$POOL" new >/dev/null
+differs "" db#c
+differs "0+5+hole 90+10+data 100+16283+hole 16383+1+data" new#a new@b
+expect 1 lcpfs diff "$POOL" new#c db@c
+says "new#c is no bookmark of db"
+lcpfs promote "$POOL" db >/dev/null
+lcpfs destroy "$POOL" new@x db@c >/dev/null
+lcpfs destroy "$POOL" new >/dev/null
 
 # More than an answer has room for.
 serve "$POOL"

@@ -69,7 +69,7 @@ static void must_be_same(struct run *r, uint32_t from, uint32_t to, const struct
 			 from, to, told->first);
 }
 
-static void verify_since(struct run *r, const struct mark *m, const struct snap *n, uint32_t to)
+static void verify_since(struct run *r, const struct mark *m, const uint32_t *version, uint32_t to)
 {
 	struct store_difference run = {0};
 	struct store_snapshot found;
@@ -82,11 +82,11 @@ static void verify_since(struct run *r, const struct mark *m, const struct snap 
 		if (error && run_may_fail(r))
 			return;
 		if (error)
-			sim_fail("what s%u has since m%u cannot be told: %s", n->name, m->name,
+			sim_fail("what volume %u has since m%u cannot be told: %s", to, m->name,
 				 lcpfs_error_sentence(error));
 		for (; b < r->model.blocks && run_offset(r, b) >> BLOCK_SHIFT < run.first; b++) {
-			if (m->version[b] != n->version[b])
-				sim_fail("s%u differs since m%u at block %" PRIu32, n->name, m->name, b);
+			if (m->version[b] != version[b])
+				sim_fail("volume %u differs since m%u at block %" PRIu32, to, m->name, b);
 		}
 		if (run.first == UINT64_MAX)
 			break;
@@ -94,12 +94,12 @@ static void verify_since(struct run *r, const struct mark *m, const struct snap 
 			must_be_same(r, number, to, &run);
 		uint64_t end = run.first + run.count, blocks = 0;
 		for (; b < r->model.blocks && run_offset(r, b) >> BLOCK_SHIFT < end; b++, blocks++) {
-			if (run.data != (n->version[b] != 0))
-				sim_fail("s%u since m%u: block %" PRIu32 " is told to be what it is not", n->name,
+			if (run.data != (version[b] != 0))
+				sim_fail("volume %u since m%u: block %" PRIu32 " is told to be what it is not", to,
 					 m->name, b);
 		}
 		if (run.data && blocks != run.count)
-			sim_fail("s%u since m%u: data where there are none", n->name, m->name);
+			sim_fail("volume %u since m%u: data where there are none", to, m->name);
 		run.first = end;
 	}
 }
@@ -108,7 +108,7 @@ static void verify_line(struct run *r, const struct mark *m, const struct snap *
 {
 	for (unsigned i = 0; i < count; i++) {
 		if (list[i].listed && list[i].name > m->snap)
-			verify_since(r, m, &list[i], snaps_number(r, &list[i]));
+			verify_since(r, m, list[i].version, snaps_number(r, &list[i]));
 	}
 }
 
@@ -121,11 +121,16 @@ void marks_verify(struct run *r)
 		if ((number_of(r, m) != 0) != m->listed)
 			sim_fail("bookmark m%u is %slisted", m->name, m->listed ? "not " : "");
 		for (unsigned k = 0; m->listed && m->clone && k < r->clones; k++) {
-			if (r->clone[k].name == m->clone)
-				verify_line(r, m, r->clone[k].own, r->clone[k].owns);
+			if (r->clone[k].name != m->clone)
+				continue;
+			verify_line(r, m, r->clone[k].own, r->clone[k].owns);
+			if (!r->clone[k].model.any_unsure)
+				verify_since(r, m, r->clone[k].model.current, clones_number(r, m->clone));
 		}
 		if (m->listed && !m->clone)
 			verify_line(r, m, r->snap, r->snaps);
+		if (m->listed && !m->clone && !r->model.any_unsure)
+			verify_since(r, m, r->model.current, 0);
 	}
 	if (count != listed)
 		sim_fail("%u bookmarks are listed, not %u", count, listed);
