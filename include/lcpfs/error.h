@@ -30,12 +30,12 @@ extern "C" {
 	X(NOT_A_POOL, EINVAL, "not an lcpfs pool")                                                                \
 	X(VERSION, ENOTSUP, "made by a newer lcpfs, or uses a feature that this one does not know")               \
 	X(READ_ONLY, EROFS, "opened read-only")                                                                   \
-	X(FAULTED, EIO, "the partition stopped after a failed device flush; reopen the pool")                     \
+	X(FAULTED, EIO, "the partition stopped after an error; open the pool anew")                               \
 	X(TOO_SMALL, ENOSPC, "cannot shrink that far")                                                            \
 	X(STOPPED, ESHUTDOWN, "stopped")                                                                          \
 	X(SYSTEM, EIO, "a system call failed")                                                                    \
 	X(SHRUNK, EIO, "the device or file has become smaller than the pool")                                     \
-	X(TAKEN_OVER, EIO, "another process or machine has taken the pool over")                                 \
+	X(TAKEN_OVER, EIO, "another process or machine has taken the pool over")                                  \
 	X(AGAIN, EAGAIN, "it would have to wait")                                                                 \
 	X(NOT_EMPTY, ENOTEMPTY, "it holds data")                                                                  \
 	X(CLONED, EBUSY, "there are clones of it")

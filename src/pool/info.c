@@ -179,6 +179,9 @@ static const char *why_faulted(const struct part *part)
 	if (!part->store)
 		return part->fault;
 	store_stats(part->store, &stats);
+	if (stats.contradicts)
+		return "it stopped, as what it has in memory contradicts its block table; open the pool anew, and "
+		       "check it";
 	if (stats.faulted)
 		return "it stopped after a failed device flush; open the pool anew";
 	return stats.write_error ? lcpfs_error_sentence(stats.write_error) : NULL;

@@ -500,7 +500,7 @@ static int recover_locked(struct store *s, const struct fmt_root *root, struct f
 	if (!error)
 		error = own_dirty(s);
 	free(foreign.index);
-	return error;
+	return error == -LCPFS_E_FAULTED ? -LCPFS_E_CORRUPT : error;
 }
 
 int recover(struct store *s, struct lcpfs_failure *failure)

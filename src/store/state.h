@@ -213,6 +213,7 @@ struct store {
 	pthread_cond_t wake;    /* the background has something to do */
 	bool stopping;
 	bool faulted;           /* nothing is written any more until it is opened anew */
+	bool contradicts;       /* that is why: see store_contradiction */
 
 	struct space space;
 	struct cache cache;
@@ -243,13 +244,14 @@ struct store {
 };
 
 /*
- * With the lock: what is in memory, or in a record, contradicts the table. Nothing is changed any more; returns
- * CORRUPT.
+ * With the lock: what is in memory, or in a record, contradicts the table. Nothing is changed any more. FAULTED:
+ * it is no rot, unless it is met while the store is opened; then all of it has just come from the device
+ * (recover.c).
  */
 static inline int store_contradiction(struct store *s)
 {
-	s->faulted = true;
-	return -LCPFS_E_CORRUPT;
+	s->faulted = s->contradicts = true;
+	return -LCPFS_E_FAULTED;
 }
 
 static inline void store_lock(struct store *s) { pthread_mutex_lock(&s->lock); }

@@ -310,6 +310,7 @@ void store_stats(struct store *s, struct store_stats *stats)
 		.memory_bytes = memory_used(s),
 		.recoveries = s->log.epoch, /* no other opening begins one */
 		.faulted = s->faulted,
+		.contradicts = s->contradicts,
 	};
 	for (const struct record *r = s->log.inflight; r; r = r->next)
 		stats->write_error = r->state == RECORD_FAILED ? r->error : stats->write_error;

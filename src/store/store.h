@@ -370,7 +370,8 @@ struct store_stats {
 	uint64_t page_blocks;
 	size_t memory_bytes; /* cache, log buffers, metaslab table */
 	uint64_t recoveries; /* how often it was opened after a crash */
-	bool faulted;
+	bool faulted;        /* it stopped: after a failed device flush, */
+	bool contradicts;    /* or as what it has in memory contradicts its block table */
 	int write_error; /* a log write that is still failing, or 0 */
 };
 

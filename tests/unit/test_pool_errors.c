@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Errors reach whoever asked, and leave behind what was there before. */
 #include "pool_fixture.h"
+#include "store/state.h"
 
 /* From now on nothing can be written into the roots of this partition. */
 static void fail_roots(struct fixture *f, const char *name)
@@ -188,6 +189,35 @@ static void what_was_set_is_kept(void **state)
 	fixture_done(&f);
 }
 
+/* A defect of ours, and no rot. What is on the device is whole. */
+static void what_contradicts_itself_stops_the_partition(void **state)
+{
+	struct lcpfs_partition *p;
+	struct lcpfs_pool_info info;
+	struct fixture f;
+	(void)state;
+	fixture_new(&f, 64 * MB);
+	assert_int_equal(fixture_add(&f, "a", LEAST, LEAST, LEAST), 0);
+	assert_int_equal(fixture_write(&f, "a", 0, 50, 1), 0);
+	struct store *s = part_named(f.pool, "a")->store;
+	store_lock(s);
+	s->data_blocks = 0; /* and yet one is freed */
+	store_unlock(s);
+	assert_int_equal(lcpfs_partition_open(f.pool, "a", &p, NULL), 0);
+	assert_int_equal(lcpfs_volume_trim(p, 0, BLOCK_SIZE, false, &f.failure), -LCPFS_E_FAULTED);
+	assert_int_equal(lcpfs_volume_write(p, 0, "x", 1, true, &f.failure), -LCPFS_E_FAULTED);
+	lcpfs_partition_close(p);
+	assert_int_equal(lcpfs_pool_get_info(f.pool, &info), 0);
+	assert_int_equal(info.health, LCPFS_HEALTH_DEGRADED);
+	assert_non_null(strstr(info.health_text, "contradicts"));
+	pool_abandon(f.pool);
+	assert_int_equal(fixture_open(&f, false), 0);
+	fixture_expect(&f, "a", 0, 50, 1);
+	assert_int_equal(fixture_close(&f), 0);
+	assert_int_equal(fixture_check(&f, true), 0);
+	fixture_done(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -197,6 +227,7 @@ int main(void)
 		cmocka_unit_test(a_change_that_failed_leaves_the_old_limits),
 		cmocka_unit_test(no_byte_is_cut_off),
 		cmocka_unit_test(what_was_set_is_kept),
+		cmocka_unit_test(what_contradicts_itself_stops_the_partition),
 	};
 	return cmocka_run_group_tests_name("pool_errors", tests, NULL, NULL);
 }
