@@ -13,16 +13,21 @@
  *
  * RAW: on a sparse vdev, it is not known to have a place behind it; else it starts EMPTY. What is counted on is
  * counted in those that are not RAW. SPENT: nothing in it is live, but it must not be written over yet, because
+ *
  *   1. what emptied it is not in a sealed record, or that record is not flushed (LOG), so a crash would bring the
- * old state back;
+ *      old state back;
  *   2. roll-forward still needs its records: its last one is behind the redo point (LOG).
+ *
  * A TABLE metaslab loses its units only when the root without them is durable, so it is free at once.
  *
- * Invariants (space_audit checks all of them):
+ * Invariants (space_audit checks S1 to S3; S4 is checked each time):
+ *
  *   S1  a metaslab is on exactly one list, the one of its state (and stage, if SPENT); the counts per state are
- * right. S2  live <= metaslab units; live == 0 in RAW, EMPTY and SPENT, live > 0 in CLOSED. S3  live of a class ==
- * sum over its metaslabs. S4  EMPTY, or RAW if it is bare, follows SPENT only when emptied <= durable, last <=
- * redo, and it is not pinned.
+ *       right.
+ *   S2  live <= metaslab units; live == 0 in RAW, EMPTY and SPENT, live > 0 in CLOSED.
+ *   S3  live of a class == sum over its metaslabs.
+ *   S4  EMPTY, or RAW if it is bare, follows SPENT only when emptied <= durable, last <= redo, and it is not
+ * pinned.
  *
  * No event costs more than O(log metaslabs). Not thread-safe: the store's lock covers it.
  */

@@ -190,11 +190,13 @@ size_t cache_bytes(const struct cache *c)
 	return c->allocated * (BLOCK_SIZE + sizeof(struct page)) + c->buckets * sizeof(*c->bucket);
 }
 
-void cache_audit(const struct cache *c)
+void cache_audit(const struct cache *c, size_t dirty[PAGE_KINDS])
 {
 	size_t ring = 0, hashed = 0, unused = 0;
 	for (const struct page *p = c->ring.newer; p != &c->ring; p = p->newer) {
 		CHECK(p->newer->older == p && p->state != PAGE_PRIVATE);
+		CHECK(p->dirty || p->id || p->key.kind != PAGE_VOLUME || p->state != PAGE_READY); /* V1 */
+		dirty[p->key.kind] += p->dirty;
 		ring++;
 	}
 	for (const struct page *p = c->unused; p; p = p->newer, unused++)

@@ -100,7 +100,7 @@ static inline bool page_key_same(const struct page_key *a, const struct page_key
 }
 
 size_t cache_bytes(const struct cache *cache);
-void cache_audit(const struct cache *cache);
+void cache_audit(const struct cache *cache, size_t dirty[PAGE_KINDS]); /* and how many are dirty */
 
 enum { CACHE_PAGES_MIN = 512 };
 

@@ -360,10 +360,13 @@ static bool audit_due(size_t *saved, size_t size)
 
 void store_audit(struct store *s)
 {
-	size_t dirty = s->trees.dirty_count + s->table.dirty_count + s->table.inner_count;
-	if (audit_due(&s->audit.cache, s->cache.buckets + s->cache.allocated))
-		cache_audit(&s->cache);
-	if (!audit_due(&s->audit.rest, s->space.count + dirty))
+	size_t volume = s->trees.dirty_count, table = s->table.dirty_count + s->table.inner_count;
+	if (audit_due(&s->audit.cache, s->cache.buckets + s->cache.allocated)) {
+		size_t dirty[PAGE_KINDS] = {0};
+		cache_audit(&s->cache, dirty);
+		CHECK(dirty[PAGE_VOLUME] == volume && dirty[PAGE_TABLE] == table); /* V1, T1 */
+	}
+	if (!audit_due(&s->audit.rest, s->space.count + volume + table))
 		return;
 	space_audit(&s->space);
 	log_audit(s);
