@@ -36,9 +36,9 @@ UPWARD = {
 	"engine/core.c > judge.c",
 	"serve/negotiate.c > connection.c",
 	"serve/connection.c > transfer.c",
-	"pool/snapshot.c > clone.c",
+	"pool/rollback.c > volume.c",
+	"pool/snapchange.c > volume.c",
 	"pool/snapshot.c > volume.c",
-	"pool/volume.c > clone.c",
 }
 
 

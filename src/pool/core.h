@@ -65,7 +65,7 @@ struct part {
 	bool snapshot_work;        /* snapshots or clones of it are made or destroyed, or it is rolled back */
 	uint32_t doomed;           /* the snapshot or clone that is being destroyed, by its number; 0: none */
 	_Atomic uint32_t changing; /* writes and trims under way, */
-	atomic_bool gated;         /* which have to wait now: see snapshot.c */
+	atomic_bool gated;         /* which have to wait now: see gate.c */
 	uint32_t users;     /* open handles, moves, scrubs */
 	uint32_t moves;     /* under way */
 	uint64_t emergencies;
@@ -355,11 +355,25 @@ void snapshot_name_volume(const struct part *part, uint32_t number, struct volum
 int snapshot_find(const struct part *part, const struct volume_name *of, const char *snapshot,
 		  struct store_snapshot *found, struct lcpfs_failure *failure) MUST_CHECK;
 /* Some of them by name, for a message: ", a@x, a@y and 3 more". `room` of at least 40. With the lock. */
-unsigned snapshot_count(const struct part *part); /* of its clones, too */
-/* The youngest of a volume; with the lock. */
-bool snapshot_last_bookmark(const struct part *part, uint32_t volume, struct store_snapshot *last);
+unsigned snapshot_count(const struct part *part);                                 /* of its clones, too */
 int snapshot_refuse_held(const struct part *part, struct lcpfs_failure *failure); /* 0: none is */
 void snapshot_print_some(const struct part *part, char *text, size_t room);
+/* The same of these. */
+void snapshot_print_names(const struct part *part, const struct store_snapshot *list, unsigned count, char *text,
+			  size_t room);
+/* All of a volume's (0: all of a partition, of its clones too); *list is the caller's to free. NULL: there are
+ * none, or there is no memory. */
+unsigned snapshot_list_all(const struct part *part, uint32_t volume, struct store_snapshot **list);
+/* "NAME@SNAP" by its number; "": there is no such snapshot any more. */
+void snapshot_print_name(const struct part *part, uint32_t number, char *text, size_t room);
+/* The partition with the next id above `behind`; NULL: that was the last. */
+const struct part *snapshot_next_part(const struct lcpfs_pool *pool, uint32_t behind);
+/* There is none of that name; or it is held. */
+int snapshot_fail_none(const struct volume_name *of, const char *snapshot, struct lcpfs_failure *failure);
+int snapshot_fail_held(const struct volume_name *of, const char *snapshot, struct lcpfs_failure *failure);
+
+/* -- gate.c -- */
+
 /*
  * Around each write and trim, without the lock: those of several partitions stand still while a group of snapshots
  * is taken. False: it has to wait.
@@ -367,6 +381,17 @@ void snapshot_print_some(const struct part *part, char *text, size_t room);
 bool snapshot_try_enter(struct part *part);
 void snapshot_enter(struct part *part);
 void snapshot_leave(struct part *part);
+/* Nobody enters from now on; all who had, have left; they may again. Without the lock. */
+void gate_close(struct part *part);
+void gate_drain(const struct part *part);
+void gate_open(struct part *part);
+
+/* -- bookmark.c -- */
+
+/* The youngest of a volume; with the lock. */
+bool snapshot_last_bookmark(const struct part *part, uint32_t volume, struct store_snapshot *last);
+
+/* -- snapchange.c -- */
 
 /* Without those of their partition. */
 enum { SNAPSHOT_NAMES = 16 };
@@ -391,10 +416,20 @@ int snapshot_destroy_found(struct part *part, snapshot_find_fn *find, uint64_t n
 /* Takes the snapshots that are due, and destroys those that there are too many of. Without the lock. */
 void schedule_look(struct lcpfs_pool *pool);
 
-/* -- clone.c: with the lock -- */
+/* -- clonename.c: with the lock -- */
 
 /* Its partition, which can be worked with. NULL: there is no clone of that name. */
 struct part *clone_find(const struct lcpfs_pool *pool, const char *name, struct store_clone *found);
+int clone_refuse_name(const struct lcpfs_pool *pool, const char *name, struct lcpfs_failure *failure);
+unsigned clone_count(const struct part *part);
+unsigned clone_list_all(const struct part *part, struct store_clone list[STORE_CLONES_MAX]);
+bool clone_has_origin(const struct part *part, uint32_t number); /* is one of them of this snapshot? */
+void clone_print_name(const struct part *part, uint32_t number, char name[LCPFS_NAME_MAX + 1]);
+/* Their names, for a message: all, or those of one snapshot, by its number. `room` of at least 80. */
+void clone_print_some(const struct part *part, uint32_t origin, char *text, size_t room);
+
+/* -- promote.c -- */
+
 /* After its store was opened, without the lock: what a crash left of promoting a clone. */
 void clone_settle_promotion(struct part *part);
 /*
@@ -402,12 +437,6 @@ void clone_settle_promotion(struct part *part);
  * next opening finds nothing of it.
  */
 int clone_end_promotion(struct part *part, struct lcpfs_failure *failure) MUST_CHECK;
-int clone_refuse_name(const struct lcpfs_pool *pool, const char *name, struct lcpfs_failure *failure);
-unsigned clone_count(const struct part *part);
-bool clone_has_origin(const struct part *part, uint32_t number); /* is one of them of this snapshot? */
-void clone_print_name(const struct part *part, uint32_t number, char name[LCPFS_NAME_MAX + 1]);
-/* Their names, for a message: all, or those of one snapshot, by its number. `room` of at least 80. */
-void clone_print_some(const struct part *part, uint32_t origin, char *text, size_t room);
 
 /* -- guid.c -- */
 
