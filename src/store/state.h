@@ -257,10 +257,10 @@ static inline int store_contradiction(struct store *s)
 static inline void store_lock(struct store *s) { pthread_mutex_lock(&s->lock); }
 
 /*
- * Every invariant of its parts, in test builds at every unlock. An unlock pays for AUDIT_SHARE things that are
- * looked at (metaslabs, changed pages; buckets and pages of the cache): what has more is looked at less often.
+ * Every invariant of its parts, in test builds at every unlock. What has more than AUDIT_SMALL things to look at
+ * (metaslabs, changed pages; buckets and pages of the cache) is looked at less often: an unlock pays for AUDIT_SHARE.
  */
-enum { AUDIT_SHARE = 128 };
+enum { AUDIT_SMALL = 64, AUDIT_SHARE = 32 };
 void store_audit(struct store *s);
 
 static inline void store_unlock(struct store *s)

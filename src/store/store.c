@@ -352,7 +352,7 @@ void store_dump(struct store *s, struct text *out)
 static bool audit_due(size_t *saved, size_t size)
 {
 	*saved += AUDIT_SHARE;
-	if (*saved < size)
+	if (size > AUDIT_SMALL && *saved < size)
 		return false;
 	*saved = 0;
 	return true;
