@@ -195,7 +195,8 @@ static uint64_t balance_steps(const struct lcpfs_engine_decision *d, uint64_t ro
 static uint64_t explore_steps(const struct lcpfs_engine_decision *d, uint64_t balance)
 {
 	double to = d->to.measured ? d->to.epsilon * d->to.latency_error : 0;
-	double from = d->from.measured ? d->from.epsilon * d->from.latency_error : 0;
+	/* measured lately or not, its noise will be there then */
+	double from = d->from.epsilon * fmin(d->from.latency_error, 1);
 	double visible = engine_t_quantile(d->significance, ENGINE_CERTAIN) * sqrt(2 * (to * to + from * from));
 	uint64_t steps = 1;
 	if (d->joined_blocks && (!d->outcomes || d->joined_gain >= visible))

@@ -253,7 +253,8 @@ static void copying_for_a_move_is_counted_once(void **state)
 		struct lcpfs_engine_moved moved = {.copied_blocks = cases[i][0]};
 		struct world w;
 		world_hot_and_cold(&w, LCPFS_ENGINE_ON, 9);
-		world_run(&w, 20);
+		while (w.moves < 2)
+			world_run(&w, 1);
 		while (d.action != LCPFS_ENGINE_MOVE) {
 			world_second(&w);
 			assert_int_equal(lcpfs_engine_decide(w.engine, w.now_us, &d), 0);

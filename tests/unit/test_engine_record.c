@@ -179,7 +179,7 @@ static bool is_sure(const struct lcpfs_engine_decision *d)
 static double exploring_steps(const struct lcpfs_engine_decision *d, double balance)
 {
 	double to = d->to.measured ? d->to.epsilon * d->to.latency_error : 0;
-	double from = d->from.measured ? d->from.epsilon * d->from.latency_error : 0, steps = 1;
+	double from = d->from.epsilon * fmin(d->from.latency_error, 1), steps = 1;
 	double visible = Z * sqrt(2 * (to * to + from * from));
 	if (d->joined_blocks && (!d->outcomes || d->joined_gain >= visible))
 		return 0;
