@@ -1,22 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "store/snap.h"
-
+/* Lines: who follows on whom, and who has what of whom. The theory is in snap.h. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "store/attempt.h"
-#include "store/ids.h"
-#include "store/log.h"
-#include "store/map.h"
-#include "store/place.h"
-#include "store/room.h"
-#include "store/table.h"
+#include "store/snaplist.h"
 #include "store/tree.h"
-
-enum {
-	FREE_LEAVES_MAX = 6, /* of the table, that one record of freeing changes */
-	UNIT_PAGES = 64,     /* of a tree, that a unit looks at */
-};
 
 /* -- who there is -- */
 
@@ -156,7 +144,7 @@ static void note_line(struct store *s, uint32_t line)
 	tree_share_below(s, tree_volume(s, line), shared, MAX_OF(shared, marked));
 }
 
-static void note_sharing(struct store *s)
+void snap_note_sharing(struct store *s)
 {
 	const struct snapshots *l = &s->trees.snapshots;
 	for (unsigned i = 0; i < l->count; i++) {
@@ -169,13 +157,12 @@ static void note_sharing(struct store *s)
 	note_line(s, VOLUME_HEAD);
 }
 
-static struct snapshots *list_of(struct store *s, const struct snapshot *n)
+struct snapshots *snap_list_of(struct store *s, const struct snapshot *n)
 {
 	return n->state == SNAPSHOT_BOOKMARK ? &s->trees.bookmarks : &s->trees.snapshots;
 }
 
-/* For one more. */
-static int make_room(struct snapshots *l)
+int snap_make_room(struct snapshots *l)
 {
 	if (l->count < l->room)
 		return 0;
@@ -188,10 +175,9 @@ static int make_room(struct snapshots *l)
 	return 0;
 }
 
-/* Numbers rise. */
-static void insert(struct store *s, struct snapshot *n)
+void snap_insert(struct store *s, struct snapshot *n)
 {
-	struct snapshots *l = list_of(s, n);
+	struct snapshots *l = snap_list_of(s, n);
 	CHECK(l->count < l->room);
 	unsigned at = l->count++;
 	for (; at > 0 && l->list[at - 1]->number > n->number; at--)
@@ -199,9 +185,9 @@ static void insert(struct store *s, struct snapshot *n)
 	l->list[at] = n;
 }
 
-static void take_out(struct store *s, const struct snapshot *n)
+void snap_take_out(struct store *s, const struct snapshot *n)
 {
-	struct snapshots *l = list_of(s, n);
+	struct snapshots *l = snap_list_of(s, n);
 	unsigned at = 0;
 	while (l->list[at] != n)
 		at++;
@@ -216,8 +202,7 @@ static bool is_of_some_line(const struct snapshot *n)
 	return is_in_line(n) || n->state == SNAPSHOT_BOOKMARK;
 }
 
-/* Its origin, when its line and the clone's are exchanged. Done twice, it is what it was. */
-static uint64_t after_turn(const struct snapshot *clone, const struct snapshot *n)
+uint64_t snap_after_turn(const struct snapshot *clone, const struct snapshot *n)
 {
 	uint64_t line = n->volume.origin;
 	if (!is_of_some_line(n))
@@ -241,7 +226,7 @@ static bool any_of(const struct store *s, const struct snapshots *l, const struc
 static bool moves(const struct store *s, const struct snapshot *clone, const struct snapshot *n)
 {
 	(void)s;
-	return after_turn(clone, n) != n->volume.origin;
+	return snap_after_turn(clone, n) != n->volume.origin;
 }
 
 static bool moves_dying(const struct store *s, const struct snapshot *clone, const struct snapshot *n)
@@ -277,12 +262,11 @@ bool snap_turn_moves_dying(const struct store *s, const struct snapshot *clone)
 	return any_of(s, &s->trees.snapshots, clone, moves_dying);
 }
 
-/* Of those that stand in blocks that do not know it yet. */
-static void turn_list(const struct snapshots *l, const struct snapshot *clone, uint64_t turn)
+void snap_turn_list(const struct snapshots *l, const struct snapshot *clone, uint64_t turn)
 {
 	for (unsigned i = 0; i < l->count; i++) {
 		if (l->list[i]->turn < turn)
-			l->list[i]->volume.origin = after_turn(clone, l->list[i]);
+			l->list[i]->volume.origin = snap_after_turn(clone, l->list[i]);
 	}
 }
 
@@ -294,8 +278,7 @@ static void forget_turns(const struct snapshots *l)
 	}
 }
 
-/* The list was read. CORRUPT: no clone tells which lines were exchanged. */
-static int turn_loaded(struct store *s)
+int snap_turn_loaded(struct store *s)
 {
 	struct snapshots *l = &s->trees.snapshots;
 	const struct snapshot *clone = NULL;
@@ -306,8 +289,8 @@ static int turn_loaded(struct store *s)
 	if (l->stale && !clone)
 		return -LCPFS_E_CORRUPT;
 	if (l->stale) {
-		turn_list(l, clone, l->turn);
-		turn_list(&s->trees.bookmarks, clone, l->turn);
+		snap_turn_list(l, clone, l->turn);
+		snap_turn_list(&s->trees.bookmarks, clone, l->turn);
 	}
 	forget_turns(l);
 	forget_turns(&s->trees.bookmarks);
@@ -366,7 +349,7 @@ unsigned snap_clones(const struct store *s, const struct snapshot *base)
 int snap_clone_was_made(struct store *s, uint32_t number, uint64_t root, unsigned levels, uint64_t blocks)
 {
 	struct snapshot *n = tree_snapshot(s, number);
-	int error = n ? tree_become(s, number, root, levels) : make_room(&s->trees.snapshots);
+	int error = n ? tree_become(s, number, root, levels) : snap_make_room(&s->trees.snapshots);
 	if (!n && !error)
 		n = calloc(1, sizeof(*n));
 	if (!n || error)
@@ -380,7 +363,7 @@ int snap_clone_was_made(struct store *s, uint32_t number, uint64_t root, unsigne
 	n->volume.root = root;
 	n->volume.levels = n->volume.placed_levels = levels;
 	n->volume.birth = number - SNAPSHOT_FIRST;
-	insert(s, n);
+	snap_insert(s, n);
 	return 0;
 }
 
@@ -388,7 +371,7 @@ void snap_clone_was_ended(struct store *s, uint32_t number)
 {
 	struct snapshot *n = tree_snapshot(s, number);
 	tree_forget(s, number);
-	take_out(s, n);
+	snap_take_out(s, n);
 	free(n);
 }
 
@@ -404,753 +387,6 @@ void snap_free(struct store *s)
 {
 	free_list(&s->trees.snapshots);
 	free_list(&s->trees.bookmarks);
-}
-
-/* -- the list, read -- */
-
-static bool is_sane(const struct store *s, const struct fmt_snapshot *f)
-{
-	uint32_t number = le32_get(f->number), levels = le32_get(f->volume.levels),
-		 birth = le32_get(f->volume.birth);
-	uint64_t root = le64_get(f->volume.root);
-	/* A clone that was destroyed has changed since it was made. */
-	bool at_once = birth == number - SNAPSHOT_FIRST,
-	     later = f->state == SNAPSHOT_LEFT && birth + SNAPSHOT_FIRST > number;
-	bool began = f->state == SNAPSHOT_LEFT || f->state == SNAPSHOT_CLONE;
-	return number >= SNAPSHOT_FIRST && number <= SNAPSHOT_LAST && (at_once || later) &&
-	       birth < s->checkpoint.birth && f->state >= SNAPSHOT_ALIVE && f->state <= SNAPSHOT_BOOKMARK &&
-	       f->held <= 1 && (f->state == SNAPSHOT_CLONE || !le64_get(f->turn)) && levels >= 1 &&
-	       levels <= VOLUME_LEVELS_MAX && root % 2 == 0 && root <= FMT_ID_MASK &&
-	       le64_get(f->volume.blocks) <= STORE_VOLUME_BLOCKS_MAX &&
-	       le64_get(f->volume.origin) < (began ? number : SNAPSHOT_LAST + 1) &&
-	       f->name[SNAPSHOT_NAME_MAX] == 0;
-}
-
-static int load_slot(struct store *s, const struct fmt_snapshot *f, unsigned slot, uint64_t turn)
-{
-	struct snapshot *n = is_sane(s, f) ? tree_snapshot(s, le32_get(f->number)) : NULL;
-	bool clone = f->state == SNAPSHOT_CLONE, bookmark = f->state == SNAPSHOT_BOOKMARK;
-	bool known = n && n->slot == NO_SLOT && n->volume.blocks == le64_get(f->volume.blocks);
-	if (!is_sane(s, f) || (clone ? !known : n != NULL && !bookmark) || (bookmark && le64_get(f->volume.root)))
-		return -LCPFS_E_CORRUPT;
-	if (!clone)
-		n = make_room(bookmark ? &s->trees.bookmarks : &s->trees.snapshots) ? NULL : calloc(1, sizeof(*n));
-	if (!n)
-		return -LCPFS_E_NOMEM;
-	n->number = le32_get(f->number);
-	n->state = f->state;
-	n->held = f->held;
-	n->slot = slot;
-	n->turn = clone ? le64_get(f->turn) : turn;
-	n->created_s = le64_get(f->created_s);
-	n->guid = le64_get(f->guid);
-	n->volume.birth = le32_get(f->volume.birth);
-	n->volume.origin = le64_get(f->volume.origin);
-	memcpy(n->name, f->name, sizeof(n->name));
-	if (clone)
-		return 0;
-	n->volume.root = le64_get(f->volume.root);
-	n->volume.levels = n->volume.placed_levels = le32_get(f->volume.levels);
-	n->volume.blocks = le64_get(f->volume.blocks);
-	insert(s, n);
-	return 0;
-}
-
-struct finding {
-	unsigned pair;
-	struct mapping mapping[2];
-};
-
-static int find_pair(struct store *s, void *context, struct need *need)
-{
-	struct finding *f = context;
-	int error = 0;
-	for (unsigned i = 0; i < 2 && !error; i++)
-		error = map_lookup(s, VOLUME_LIST, 2 * (uint64_t)f->pair + i, need, &f->mapping[i]);
-	return error;
-}
-
-static bool is_pair(const struct store *s, const struct fmt_snapshots *b, unsigned pair)
-{
-	return fmt_verify(b, FMT_SNAPSHOTS, s->config.guid, s->config.partition) == FMT_GOOD &&
-	       le64_get(b->index) == pair;
-}
-
-/* With the lock: nobody else is there yet. */
-static int read_pair(struct store *s, const struct finding *f, struct fmt_snapshots *b)
-{
-	int error = -LCPFS_E_CORRUPT;
-	for (unsigned i = 0; i < 2 && error; i++) {
-		error = vdev_read(s->config.vdev, f->mapping[i].block << BLOCK_SHIFT, b, BLOCK_SIZE);
-		if (!error && (!fmt_check_fits(&f->mapping[i].check, b) || !is_pair(s, b, f->pair)))
-			error = -LCPFS_E_CORRUPT;
-	}
-	return error;
-}
-
-static int load_pairs(struct store *s, struct fmt_snapshots *b)
-{
-	struct snapshots *l = &s->trees.snapshots;
-	uint64_t lowest = UINT64_MAX;
-	for (;; l->pairs++) {
-		struct finding f = {.pair = l->pairs};
-		int error = attempt(s, find_pair, &f);
-		if (error || (!f.mapping[0].id && !f.mapping[1].id)) {
-			l->stale = lowest < l->turn ? l->pairs : 0;
-			return error;
-		}
-		if (f.mapping[0].id % 2 || f.mapping[1].id != f.mapping[0].id + 1)
-			return -LCPFS_E_CORRUPT;
-		error = read_pair(s, &f, b);
-		for (unsigned i = 0; i < SNAPSHOT_SLOTS && !error; i++) {
-			if (le32_get(b->slot[i].number))
-				error = load_slot(s, &b->slot[i], l->pairs * SNAPSHOT_SLOTS + i,
-						  le64_get(b->turn));
-		}
-		if (error)
-			return error;
-		lowest = MIN_OF(lowest, le64_get(b->turn));
-		l->turn = MAX_OF(l->turn, le64_get(b->turn));
-	}
-}
-
-/* Behind the last pair nothing may be mapped. */
-static int check_end(struct store *s)
-{
-	uint64_t address = 2 * (uint64_t)s->trees.snapshots.pairs, leaf = address / VOLUME_SLOTS;
-	bool found = true;
-	int error = 0;
-	for (; found && !error; leaf++) {
-		struct page_key key = tree_key(VOLUME_LIST, 0, leaf);
-		struct page *p = NULL;
-		error = tree_next_leaf(s, VOLUME_LIST, UINT64_MAX, &leaf, &found);
-		key.index = leaf;
-		if (!error && found)
-			error = tree_page(s, &key, &p);
-		for (unsigned i = 0; p && i < VOLUME_SLOTS; i++) {
-			if (leaf * VOLUME_SLOTS + i >= address && tree_slot(p, i))
-				error = -LCPFS_E_CORRUPT;
-		}
-		if (p)
-			page_unpin(&s->cache, p);
-	}
-	return error;
-}
-
-/* Is there a line that it can be of? What is DYING may outlive its clone. */
-static bool has_line(const struct store *s, const struct snapshot *n)
-{
-	const struct snapshot *clone = tree_snapshot(s, n->volume.origin), *base = snap_base(s, snap_line(n));
-	bool goes_on = clone && (clone->state == SNAPSHOT_CLONE ||
-				 (clone->state == SNAPSHOT_LEFT && n->state == SNAPSHOT_DYING));
-	return !n->volume.origin || (goes_on && base && base->number < n->number);
-}
-
-/* A clone's is ALIVE as long as there is the clone. What is LEFT is freed down to its own. */
-static int check_origin(const struct store *s, const struct snapshot *n)
-{
-	const struct snapshot *origin = tree_snapshot(s, n->volume.origin);
-	bool good = n->state == SNAPSHOT_CLONE  ? n->slot != NO_SLOT && origin && origin->state == SNAPSHOT_ALIVE
-		    : n->state == SNAPSHOT_LEFT ? origin != NULL
-						: has_line(s, n);
-	return good ? 0 : -LCPFS_E_CORRUPT;
-}
-
-int snap_load(struct store *s)
-{
-	const struct snapshots *l = &s->trees.snapshots, *marks = &s->trees.bookmarks;
-	struct fmt_snapshots *b = malloc(sizeof(*b));
-	int error = b ? load_pairs(s, b) : -LCPFS_E_NOMEM;
-	free(b);
-	if (!error)
-		error = check_end(s);
-	if (!error)
-		error = turn_loaded(s);
-	for (unsigned i = 0; i < l->count && !error; i++)
-		error = check_origin(s, l->list[i]);
-	for (unsigned i = 0; i < marks->count && !error; i++)
-		error = check_origin(s, marks->list[i]);
-	if (!error && snap_clones(s, NULL) > CLONES_MAX)
-		error = -LCPFS_E_CORRUPT;
-	if (!error)
-		note_sharing(s);
-	return error;
-}
-
-/* -- the list, changed -- */
-
-/* What becomes of a snapshot's slot, and what else happens in the same record. */
-struct change {
-	struct snapshot *n; /* NULL: none, its block is only written anew */
-	unsigned pair;
-	uint8_t state;               /* NONE: it is taken out */
-	const struct snapshot *back; /* the volume of its line becomes this tree; or NULL */
-	bool exchanges;              /* n is a clone: the head becomes its tree, and it becomes the head's; */
-	bool turns;                  /* so do their lines */
-	bool adds;
-	bool grows; /* n is a clone: it has another length */
-	struct page *page;
-	struct fmt_check check;
-};
-
-static void put_slot(struct fmt_snapshots *b, const struct snapshot *n, uint8_t state, const struct change *c)
-{
-	struct fmt_snapshot *f = &b->slot[n->slot % SNAPSHOT_SLOTS];
-	f->number = le32_of(n->number);
-	f->state = state;
-	f->held = n->held;
-	bool clone = state == SNAPSHOT_CLONE; /* where its tree is stands in the root */
-	uint64_t origin = c->turns ? after_turn(c->n, n) : n->volume.origin;
-	f->volume = (struct fmt_volume){le64_of(clone ? 0 : n->volume.root), le32_of(clone ? 1 : n->volume.levels),
-					le32_of(n->volume.birth), le64_of(n->volume.blocks), le64_of(origin)};
-	if (clone)
-		f->turn = c->turns && n == c->n ? b->turn : le64_of(n->turn);
-	f->created_s = le64_of(n->created_s);
-	f->guid = le64_of(n->guid);
-	memcpy(f->name, n->name, sizeof(f->name));
-}
-
-static void put_slots(struct fmt_snapshots *b, const struct snapshots *l, const struct change *c)
-{
-	for (unsigned i = 0; i < l->count; i++) {
-		if (l->list[i] != c->n && l->list[i]->slot / SNAPSHOT_SLOTS == c->pair)
-			put_slot(b, l->list[i], l->list[i]->state, c);
-	}
-}
-
-static void fill_pair(struct store *s, const struct change *c)
-{
-	struct fmt_snapshots *b = (struct fmt_snapshots *)c->page->data;
-	uint32_t used = 0;
-	memset(b, 0, sizeof(*b));
-	b->index = le64_of(c->pair);
-	b->turn = le64_of(s->trees.snapshots.turn + c->turns);
-	put_slots(b, &s->trees.snapshots, c);
-	put_slots(b, &s->trees.bookmarks, c);
-	if (c->state != SNAPSHOT_NONE)
-		put_slot(b, c->n, c->state, c);
-	for (unsigned i = 0; i < SNAPSHOT_SLOTS; i++)
-		used += le32_get(b->slot[i].number) != 0;
-	fmt_seal(b, FMT_SNAPSHOTS, s->config.guid, s->config.partition, used);
-}
-
-/* Its ids, or a new pair. */
-static int find_ids(struct store *s, uint64_t address, struct need *need, uint64_t *id, struct page **leaf,
-		    struct page **table)
-{
-	int error = tree_leaf(s, VOLUME_LIST, address, need, leaf);
-	*id = !error && *leaf ? tree_slot(*leaf, address) : 0;
-	if (error || *id)
-		return error ? error : table_leaf(s, *id, need, table);
-	if (!room_fits(s, 2 + (*leaf ? 0 : 2 * VOLUME_LEVELS_MAX)))
-		return -LCPFS_E_NOSPC;
-	return tree_leaf_made(s, VOLUME_LIST, address, need, leaf);
-}
-
-static void turn(struct store *s, struct snapshot *clone)
-{
-	struct snapshots *l = &s->trees.snapshots;
-	clone->turn = ++l->turn;
-	l->stale = l->pairs;
-	l->is_stuck = false;
-	turn_list(l, clone, l->turn);
-	turn_list(&s->trees.bookmarks, clone, l->turn);
-}
-
-static void apply(struct store *s, const struct change *c)
-{
-	struct snapshot *n = c->n;
-	if (!n)
-		return;
-	if (c->adds)
-		insert(s, n);
-	s->trees.snapshots.pairs = MAX_OF(s->trees.snapshots.pairs, n->slot / SNAPSHOT_SLOTS + 1);
-	if (c->state == SNAPSHOT_NONE)
-		take_out(s, n);
-	n->state = c->state;
-	if (c->state == SNAPSHOT_LEFT)
-		n->volume.placed_levels = n->volume.levels;
-	if (c->state != SNAPSHOT_CLONE)
-		n->turn = 0;
-	if (c->turns)
-		turn(s, n);
-	note_sharing(s);
-}
-
-/* Which tree a volume is from now on. NULL: there is no such clone any more. */
-static void tell_tree(struct record *record, uint32_t volume, const struct volume *v)
-{
-	struct entry e = {.kind = volume == VOLUME_HEAD ? ENTRY_VOLUME : ENTRY_CLONE, .volume = volume};
-	if (v) {
-		e.id = v->root;
-		e.level = v->levels;
-		e.length = volume == VOLUME_HEAD ? 0 : (uint64_t)v->blocks;
-	}
-	log_tell(record, &e, NULL);
-}
-
-static void tell_trees(const struct store *s, struct record *record, const struct change *c)
-{
-	const struct snapshot *n = c->n;
-	if (!n)
-		return;
-	if (c->exchanges)
-		tell_tree(record, VOLUME_HEAD, &s->trees.volume[VOLUME_HEAD]);
-	if (c->back && snap_line(c->back) == VOLUME_HEAD)
-		tell_tree(record, VOLUME_HEAD, &s->trees.volume[VOLUME_HEAD]);
-	else if (c->back)
-		tell_tree(record, snap_line(c->back), &tree_snapshot(s, snap_line(c->back))->volume);
-	else if (c->exchanges || c->grows || (c->adds && c->state == SNAPSHOT_CLONE))
-		tell_tree(record, n->number, &n->volume);
-	else if (n->state == SNAPSHOT_CLONE && c->state == SNAPSHOT_LEFT)
-		tell_tree(record, n->number, NULL);
-}
-
-/* Both trees lie in the log, and they share what the same snapshot has. */
-static int exchange(struct store *s, struct snapshot *n)
-{
-	struct volume *head = &s->trees.volume[VOLUME_HEAD];
-	uint64_t root = head->root;
-	unsigned levels = head->levels;
-	if (tree_is_loading(s, VOLUME_HEAD) || tree_is_loading(s, n->number))
-		return TRY_AGAIN;
-	int error = tree_become(s, VOLUME_HEAD, n->volume.root, n->volume.levels);
-	return error ? error : tree_become(s, n->number, root, levels);
-}
-
-static int put_pair(struct store *s, void *context, struct need *need)
-{
-	struct change *c = context;
-	uint64_t address = 2 * (uint64_t)c->pair, id;
-	struct page *leaf, *table = NULL;
-	struct record *record;
-	unsigned words = fmt_entry_words(ENTRY_WRITE, 2) + fmt_entry_words(ENTRY_VOLUME, 0) +
-			 fmt_entry_words(ENTRY_CLONE, 0);
-	int error = find_ids(s, address, need, &id, &leaf, &table);
-	bool fresh = !id;
-	if (!error)
-		error = log_open(s, HEAD_COLD, 2, words, room_kept(s, USER_NOTE), need, &record);
-	if (!error && fresh)
-		error = ids_take(s, true, need, &id, &table);
-	if (error)
-		return error;
-	if (!table || tree_slot(leaf, address + 1) != (fresh ? 0 : id + 1))
-		return -LCPFS_E_CORRUPT;
-	error = table_modify(s, table);
-	if (!error && c->back) {
-		error = tree_become(s, snap_line(c->back), c->back->volume.root, c->back->volume.levels);
-		need->kind = NEED_HELD; /* that somebody has read what he reads */
-	}
-	if (!error && c->exchanges) {
-		error = exchange(s, c->n);
-		need->kind = NEED_HELD;
-	}
-	if (error) {
-		if (fresh)
-			ids_freed(s, id, 2);
-		return error;
-	}
-	log_order(s, record, 0, TELLS_MORE);
-	if (fresh)
-		tree_modify(s, leaf);
-	for (unsigned i = 0; i < 2 && !error; i++) {
-		struct entry e = {.kind = fresh ? ENTRY_WRITE : ENTRY_OVERWRITE,
-				  .count = 1,
-				  .blocks = 1,
-				  .id = id + i,
-				  .volume = VOLUME_LIST,
-				  .address = address + i};
-		uint64_t block = log_append(record, c->page);
-		log_tell(record, &e, &c->check);
-		error = table_store(s, table_entry(table, id + i), BLOCK_DATA, block, &c->check);
-		tree_set_slot(leaf, address + i, id + i);
-	}
-	if (error)
-		return store_contradiction(s);
-	tell_trees(s, record, c);
-	apply(s, c);
-	return 0;
-}
-
-/* In one record. */
-static int change_list(struct store *s, struct change *c)
-{
-	c->page = cache_take(&s->cache);
-	if (!c->page)
-		return -LCPFS_E_NOMEM;
-	if (c->n)
-		c->pair = c->n->slot / SNAPSHOT_SLOTS;
-	fill_pair(s, c);
-	c->check = fmt_check_of(c->page->data);
-	int error = attempt(s, put_pair, c);
-	page_unpin(&s->cache, c->page);
-	return error;
-}
-
-/* A block that may not know the last turn is written as it is to be read. */
-static int write_stale(struct store *s)
-{
-	struct snapshots *l = &s->trees.snapshots;
-	int error = change_list(s, &(struct change){.pair = l->stale - 1});
-	l->stale -= !error;
-	return error;
-}
-
-static int write_all_stale(struct store *s)
-{
-	int error = 0;
-	while (s->trees.snapshots.stale && !error)
-		error = write_stale(s);
-	return error;
-}
-
-/* One slot is kept for a rollback: so that never needs a new block. */
-static int find_slot(const struct store *s, bool last, unsigned *slot)
-{
-	const struct snapshots *l = &s->trees.snapshots, *marks = &s->trees.bookmarks;
-	unsigned slots = l->pairs * SNAPSHOT_SLOTS, unused = 0;
-	unsigned of_block = s->config.list_slots ? s->config.list_slots : SNAPSHOT_SLOTS;
-	bool *used = calloc(slots + 1, sizeof(*used));
-	if (!used)
-		return -LCPFS_E_NOMEM;
-	for (unsigned i = 0; i < slots; i++)
-		used[i] = i % SNAPSHOT_SLOTS >= of_block;
-	for (unsigned i = 0; i < l->count; i++)
-		used[l->list[i]->slot] = true;
-	for (unsigned i = 0; i < marks->count; i++)
-		used[marks->list[i]->slot] = true;
-	for (unsigned i = 0; i < slots; i++)
-		unused += !used[i];
-	*slot = 0;
-	while (used[*slot])
-		++*slot;
-	if (unused < (last ? 1 : 2))
-		*slot = slots;
-	free(used);
-	return 0;
-}
-
-int snap_add(struct store *s, struct snapshot *n, const struct snapshot *back)
-{
-	struct change c = {.n = n, .state = n->state, .back = back, .adds = true};
-	int error = make_room(list_of(s, n));
-	if (!error)
-		error = find_slot(s, back, &n->slot);
-	if (!error)
-		error = change_list(s, &c);
-	if (error)
-		free(n);
-	return error;
-}
-
-int snap_bookmark(struct store *s, struct snapshot *n)
-{
-	return snap_add(s, n, NULL);
-}
-
-int snap_forget_bookmark(struct store *s, struct snapshot *n)
-{
-	struct change c = {.n = n, .state = SNAPSHOT_NONE};
-	int error = change_list(s, &c);
-	if (!error)
-		free(n);
-	return error;
-}
-
-int snap_kill(struct store *s, struct snapshot *n)
-{
-	struct change c = {.n = n, .state = SNAPSHOT_DYING};
-	return change_list(s, &c);
-}
-
-/* What it shares is the affair of the snapshot that it began as; what is born from now on is younger. */
-int snap_end_clone(struct store *s, struct snapshot *n)
-{
-	struct change c = {.n = n, .state = SNAPSHOT_LEFT};
-	if (s->checkpoint.birth + SNAPSHOT_FIRST > SNAPSHOT_LAST)
-		return -LCPFS_E_RANGE;
-	int error = write_all_stale(s); /* its slot tells which lines were exchanged */
-	if (error)
-		return error;
-	uint32_t before = n->volume.birth;
-	log_seal_open(s);
-	n->volume.birth = s->checkpoint.birth++;
-	error = change_list(s, &c);
-	if (error)
-		n->volume.birth = before;
-	return error;
-}
-
-int snap_grow_clone(struct store *s, struct snapshot *n, uint64_t blocks)
-{
-	struct change c = {.n = n, .state = SNAPSHOT_CLONE, .grows = true};
-	uint64_t before = n->volume.blocks;
-	n->volume.blocks = blocks;
-	int error = change_list(s, &c);
-	if (error)
-		n->volume.blocks = before;
-	return error;
-}
-
-int snap_promote(struct store *s, struct snapshot *n, const char *name)
-{
-	struct change c = {.n = n, .state = SNAPSHOT_CLONE, .exchanges = true, .turns = snap_turns(s, n)};
-	char before[sizeof(n->name)];
-	int error = write_all_stale(s);
-	if (error)
-		return error;
-	memcpy(before, n->name, sizeof(before));
-	memset(n->name, 0, sizeof(n->name));
-	memcpy(n->name, name, MIN_OF(strlen(name), (size_t)SNAPSHOT_NAME_MAX));
-	error = change_list(s, &c);
-	if (error)
-		memcpy(n->name, before, sizeof(before));
-	return error;
-}
-
-int snap_keep(struct store *s, struct snapshot *n, bool held)
-{
-	struct change c = {.n = n, .state = n->state};
-	bool before = n->held;
-	n->held = held;
-	int error = change_list(s, &c);
-	if (error)
-		n->held = before;
-	return error;
-}
-
-int snap_rename(struct store *s, struct snapshot *n, const char *name)
-{
-	struct change c = {.n = n, .state = n->state};
-	struct snapshot before = *n;
-	memset(n->name, 0, sizeof(n->name));
-	memcpy(n->name, name, strnlen(name, SNAPSHOT_NAME_MAX));
-	int error = change_list(s, &c);
-	if (error)
-		memcpy(n->name, before.name, sizeof(n->name));
-	return error;
-}
-
-/* -- freeing what only it has -- */
-
-/* Does something that is LEFT still end where this one begins? */
-static bool is_origin(const struct store *s, const struct snapshot *n)
-{
-	const struct snapshots *l = &s->trees.snapshots;
-	for (unsigned i = 0; i < l->count; i++) {
-		if (l->list[i]->volume.origin == n->number)
-			return true;
-	}
-	return false;
-}
-
-static struct snapshot *next_dying(const struct store *s)
-{
-	const struct snapshots *l = &s->trees.snapshots;
-	for (unsigned i = l->count; i-- > 0;) {
-		struct snapshot *n = l->list[i];
-		bool going = n->state == SNAPSHOT_DYING || n->state == SNAPSHOT_LEFT;
-		if (going && !n->stuck && !is_origin(s, n))
-			return n->users ? NULL : n;
-	}
-	return NULL;
-}
-
-static bool has_stale(const struct store *s)
-{
-	return s->trees.snapshots.stale && !s->trees.snapshots.is_stuck;
-}
-
-bool snap_pending(const struct store *s)
-{
-	return next_dying(s) || has_stale(s);
-}
-
-struct freeing {
-	struct store *s;
-	struct snapshot *n;
-	uint32_t low;   /* what was born before is not its own */
-	unsigned pages; /* left to look at */
-	/* What is to be freed of one page. */
-	uint64_t id[VOLUME_SLOTS];
-	unsigned count, next;
-};
-
-/* Its own still? What is free, or was given out again, is not. */
-static bool is_own(const struct freeing *f, const struct fmt_block *e, enum fmt_block_kind kind)
-{
-	return e->kind == kind && le32_get(e->birth) >= f->low && le32_get(e->birth) <= f->n->volume.birth;
-}
-
-/* As many of the ids as lie in a few leaves of the table. */
-static int free_some(struct store *s, void *context, struct need *need)
-{
-	struct freeing *f = context;
-	unsigned end = f->next, leaves = 0;
-	uint64_t last = UINT64_MAX;
-	struct page *table;
-	struct record *record;
-	int error = 0;
-	for (; end < f->count && !error; end++) {
-		leaves += f->id[end] / TABLE_SLOTS != last;
-		last = f->id[end] / TABLE_SLOTS;
-		if (leaves > FREE_LEAVES_MAX)
-			break;
-		error = table_leaf(s, f->id[end], need, &table);
-		if (!error && table)
-			error = table_modify(s, table);
-	}
-	if (!error)
-		error = log_open(s, HEAD_COLD, 0, MIN_OF(end - f->next, (unsigned)RECORD_WORDS),
-				 room_kept(s, USER_NOTE), need, &record);
-	if (error)
-		return error;
-	log_order(s, record, 0, TELLS_MORE);
-	for (unsigned room = RECORD_WORDS; f->next < end && room > 0; f->next++, room--) {
-		uint64_t id = f->id[f->next];
-		struct page_key key = table_key(0, id / TABLE_SLOTS);
-		table = cache_find(&s->cache, &key);
-		if (!table || !is_own(f, table_entry(table, id), BLOCK_DATA))
-			continue;
-		if (table_free(s, table_entry(table, id)))
-			return store_contradiction(s);
-		log_tell(record, &(struct entry){.kind = ENTRY_FREE, .count = 1, .id = id}, NULL);
-		ids_freed(s, id, 1);
-	}
-	return 0;
-}
-
-static int drop_page(struct store *s, void *context, struct need *need)
-{
-	struct freeing *f = context;
-	uint64_t id = f->id[0];
-	struct page *table;
-	struct record *record;
-	int error = table_leaf(s, id, need, &table);
-	if (!error && (!table || !is_own(f, table_entry(table, id), BLOCK_VOLUME_PAGE)))
-		return 0;
-	if (!error)
-		error = log_open(s, HEAD_COLD, 0, fmt_entry_words(ENTRY_DROP, 2), room_kept(s, USER_NOTE), need,
-				 &record);
-	if (!error)
-		error = table_modify(s, table);
-	if (error)
-		return error;
-	log_order(s, record, 0, TELLS_MORE);
-	log_tell(record, &(struct entry){.kind = ENTRY_DROP, .count = 2, .id = id}, NULL);
-	for (unsigned i = 0; i < 2; i++) {
-		if (table_free(s, table_entry(table, id + i)))
-			return store_contradiction(s);
-	}
-	ids_freed(s, id, 2);
-	return 0;
-}
-
-/* What a page of it refers to, with 0 for what its heir's page in that place refers to as well. */
-static int own_slots(struct freeing *f, unsigned level, uint64_t index, uint64_t slot[VOLUME_SLOTS])
-{
-	struct page_key key = tree_key(f->n->number, level, index);
-	uint64_t other[VOLUME_SLOTS] = {0}, id;
-	int error = tree_page_id(f->s, &key, &id);
-	if (!error)
-		error = id ? tree_slots(f->s, &key, slot) : -LCPFS_E_CORRUPT;
-	key.volume = snap_heir(f->s, f->n);
-	if (!error && key.volume)
-		error = tree_slots(f->s, &key, other);
-	for (unsigned i = 0; i < VOLUME_SLOTS && !error; i++)
-		slot[i] = slot[i] == other[i] ? 0 : slot[i];
-	return error;
-}
-
-static int is_own_page(struct freeing *f, uint64_t id, bool *own)
-{
-	struct page *table;
-	int error = table_page(f->s, 0, id / TABLE_SLOTS, &table);
-	*own = !error && table && is_own(f, table_entry(table, id), BLOCK_VOLUME_PAGE);
-	if (!error && table)
-		page_unpin(&f->s->cache, table);
-	return error;
-}
-
-/* A page that is its own, and all below that is. 1: there was too much for one unit. */
-static int free_page(struct freeing *f, unsigned level, uint64_t index, uint64_t id)
-{
-	uint64_t slot[VOLUME_SLOTS];
-	int error = f->pages-- == 0 ? 1 : own_slots(f, level, index, slot);
-	if (error)
-		return error;
-	for (unsigned i = 0; level > 0 && i < VOLUME_SLOTS && !error; i++) {
-		bool own = false;
-		if (slot[i])
-			error = is_own_page(f, slot[i], &own);
-		if (!error && own)
-			error = free_page(f, level - 1, index * VOLUME_SLOTS + i, slot[i]);
-	}
-	for (unsigned i = f->count = f->next = 0; level == 0 && i < VOLUME_SLOTS; i++) {
-		if (slot[i])
-			f->id[f->count++] = slot[i];
-	}
-	while (level == 0 && f->next < f->count && !error)
-		error = attempt(f->s, free_some, f);
-	f->id[0] = id;
-	return error ? error : attempt(f->s, drop_page, f);
-}
-
-/* The top page, unless it is the heir's as well. */
-static int own_root(struct freeing *f, bool *own)
-{
-	const struct volume *v = &f->n->volume;
-	struct page_key key = tree_key(snap_heir(f->s, f->n), v->levels - 1, 0);
-	uint64_t id = 0;
-	int error = key.volume ? tree_page_id(f->s, &key, &id) : 0;
-	*own = false;
-	return error || !v->root || id == v->root ? error : is_own_page(f, v->root, own);
-}
-
-/* Nothing is left that is its own: it is not listed any more. */
-static int bury(struct store *s, struct snapshot *n)
-{
-	struct change c = {.n = n, .state = SNAPSHOT_NONE};
-	tree_forget(s, n->number);
-	int error = change_list(s, &c);
-	if (!error)
-		free(n);
-	return error ? error : 1;
-}
-
-static int free_unit(struct store *s, struct snapshot *n)
-{
-	struct freeing *f = calloc(1, sizeof(*f));
-	bool own;
-	if (!f)
-		return -LCPFS_E_NOMEM;
-	f->s = s;
-	f->n = n;
-	f->low = snap_shared_below(s, n);
-	f->pages = UNIT_PAGES;
-	int error = own_root(f, &own);
-	if (!error && own)
-		error = free_page(f, n->volume.levels - 1, 0, n->volume.root);
-	free(f);
-	log_drain(s);
-	return error ? error : bury(s, n);
-}
-
-int snap_unit(struct store *s)
-{
-	store_lock(s);
-	bool stale = !s->faulted && has_stale(s);
-	struct snapshot *n = s->faulted || stale ? NULL : next_dying(s);
-	int done = stale ? write_stale(s) : n ? free_unit(s, n) : 0;
-	/* Others go on: check tells of it, and nobody is kept from working. */
-	if (done == -LCPFS_E_CORRUPT || done == -LCPFS_E_IO) {
-		*(stale ? &s->trees.snapshots.is_stuck : &n->stuck) = true;
-		done = 1;
-	}
-	done = stale && !done ? 1 : done;
-	store_changed(s);
-	store_unlock(s);
-	return done;
 }
 
 void snap_audit(const struct store *s)

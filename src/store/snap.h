@@ -80,7 +80,6 @@ void snap_let(struct store *s, struct snapshot *n);
 struct snapshot *snap_find_bookmark(const struct store *s, uint32_t line, const char *name);
 /* Lists `n`, as snap_add does. */
 int snap_bookmark(struct store *s, struct snapshot *n) MUST_CHECK;
-int snap_forget_bookmark(struct store *s, struct snapshot *n) MUST_CHECK; /* and frees it */
 /* One of the line that is younger than n (NULL: any); NULL: there is none. */
 struct snapshot *snap_younger_bookmark(const struct store *s, uint32_t line, const struct snapshot *n);
 

@@ -8,7 +8,7 @@
 #include "store/checkpoint.h"
 #include "store/log.h"
 #include "store/room.h"
-#include "store/snap.h"
+#include "store/snaplist.h"
 #include "store/tree.h"
 #include "store/work.h"
 
@@ -219,7 +219,7 @@ int store_bookmark(struct store *s, const char *snapshot, const char *name)
 
 static int forget_bookmark(struct store *s, const struct naming *naming)
 {
-	return snap_forget_bookmark(s, snap_find_bookmark(s, naming->line, naming->name));
+	return snap_unlist(s, snap_find_bookmark(s, naming->line, naming->name));
 }
 
 static int destroy_bookmark(struct store *s, const struct naming *naming)
