@@ -129,6 +129,17 @@ def scenarios(trace, recorded, sizes):
 	# who gives is never measured; in two turnovers of the pool it has to be over
 	idle = [("db", 0.25, 1), ("archive", 0.75, 0.001)]
 	yield Scenario("an idle archive has it all", sizes.load(0.4, idle, 2.1, f"--rate {SLOW_RATE}"), wa=1.10)
+	# live data grow or swing, so that somebody may have to give at once
+	thin = ("thin", 0.5, 0.1, "unfilled=0.9")
+	yield Scenario("thin, fills up", sizes.load(0.2, [("hot", 0.5, 0.9), thin], 8), check=real_trace)
+	late, thin = f"--shift {sizes.written(0.2, 3)}:hot=0.1,thin=0.9", ("thin", 0.5, 0.001, "unfilled=0.9")
+	yield Scenario("thin, idle, then fills", sizes.load(0.2, [("hot", 0.5, 1), thin], 8, late),
+		better=("static",), oracle=None)
+	yield Scenario("tight by snapshots", sizes.load(0.1, [(name, 0.5, writes, f"snapshots={sizes.live / 2:g}M")
+		for name, writes in (("hot", 0.9), ("cold", 0.1))], 6), wa=1.10)
+	full = f"max={sizes.live * 0.33:g}M"
+	yield Scenario("full, at its max", sizes.load(0.2, [("hot", 0.3, 0.8, full), ("warm", 0.3, 0.15),
+		("cold", 0.4, 0.05)], 8), 1.05, 1.10)
 	logs = " ".join(f"--partition log{i}:live=128M,writes=1,pattern=sequential" for i in range(11))
 	# the last fifth of this, that is after five turnovers of the pool
 	yield Scenario("one of a dozen pays", shlex.split(f"--pool 1900M --writes {1900 * 6.25:g}M {logs} "

@@ -47,6 +47,8 @@ struct model_table {
 struct sim_log {
 	struct sim_log_options options;
 	uint32_t volume_blocks, ids; /* ids: of the volume's blocks, and behind them both copies of its tree's pages */
+	uint32_t held; /* behind those, what the snapshot has of each block that was overwritten since; 0: no
+			  snapshot */
 	struct space space;
 	uint32_t slots; /* metaslabs that `owner` and `alive` have room for */
 	uint32_t *place; /* of each id: metaslab << place_bits | offset */
@@ -59,10 +61,12 @@ struct sim_log {
 	uint64_t appended; /* blocks of sealed records */
 	struct model_table table;
 	uint32_t kept; /* what writers leave: reckoned anew when the size or the table has changed */
+	uint64_t limit_units; /* that can live in it; likewise */
 	uint64_t due_blocks; /* of log behind the redo point beyond which a checkpoint is due */
 	uint64_t written; /* the users' clock: blocks, since it was made */
-	uint64_t written_at_clean, written_at_flush, due_at;
+	uint64_t written_at_clean, written_at_flush, written_at_snapshot, due_at;
 	bool due, waits; /* waits: a writer found no room, and wants more than it leaves */
+	bool full;       /* the last request would be more than it can keep */
 	uint32_t failed; /* units of work in a row that gained nothing */
 	struct sim_random random;
 	uint32_t *survivors;

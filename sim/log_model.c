@@ -49,12 +49,23 @@ static uint64_t live_units(const struct sim_log_options *o, uint64_t data, uint3
 	return o->checkpoint_share > 0 ? plan_live(data, pages) : data;
 }
 
+static uint64_t limit(const struct sim_log_options *o, uint32_t pages, unsigned shift, uint32_t metaslabs)
+{
+	struct space space = {.units = o->metaslab_blocks * BLOCK_SECTORS,
+			      .usable = plan_usable_blocks(o->metaslab_blocks) * BLOCK_SECTORS};
+	struct space_needs needs = needs_of(o, pages, shift, metaslabs);
+	struct plan_table t = {o->metaslab_blocks, pages, shift};
+	return o->checkpoint_share > 0 ? plan_limit(&space, &t, metaslabs, 1)
+				       : space_limit(&space, &needs, metaslabs);
+}
+
 static void reckon(struct sim_log *log)
 {
 	const struct sim_log_options *o = &log->options;
 	double most = o->checkpoint_share * (double)log->space.count * o->metaslab_blocks;
 	log->kept = reserve_of(log).kept;
 	log->due_blocks = (uint64_t)MIN_OF(most, (double)LOG_BLOCKS_MAX);
+	log->limit_units = limit(o, table_pages(log), log->table.region_shift, log->space.count);
 }
 
 /* -- records -- */
@@ -160,9 +171,20 @@ static void order(struct sim_log *log, const struct model_record *record, uint32
 	}
 }
 
+/* What the snapshot has of a block lives on under another id when the block is overwritten for the first time. */
+static bool is_held(struct sim_log *log, uint32_t id)
+{
+	if (!log->held || id >= log->volume_blocks || log->place[log->held + id] != NOWHERE)
+		return false;
+	log->owner[log->place[id]] = log->held + id;
+	log->place[log->held + id] = log->place[id];
+	model_table_mark(log, log->held + id);
+	return true;
+}
+
 static void bind(struct sim_log *log, uint32_t id, uint32_t place)
 {
-	if (log->place[id] != NOWHERE)
+	if (log->place[id] != NOWHERE && !is_held(log, id))
 		model_drop_place(log, log->place[id]);
 	log->place[id] = place;
 	model_take_place(log, place, id);
@@ -398,6 +420,28 @@ static bool append_user(struct sim_log *log, uint32_t id)
 	return stuck ? try_append(log, id, true) : false;
 }
 
+/* One more block could not be kept: the store refuses it, whatever is empty. */
+static bool is_full(const struct sim_log *log, uint32_t id)
+{
+	const struct sim_log_options *o = &log->options;
+	if (log->place[id] != NOWHERE && (!log->held || log->place[log->held + id] != NOWHERE))
+		return false;
+	return live_units(o, data_units(log) + BLOCK_SECTORS, table_pages(log)) > log->limit_units;
+}
+
+/* The last one goes with all that it alone has. */
+static void snapshot(struct sim_log *log)
+{
+	log->written_at_snapshot = log->written;
+	for (uint32_t id = log->held; id < log->ids; id++) {
+		if (log->place[id] == NOWHERE)
+			continue;
+		model_drop_place(log, log->place[id]);
+		log->place[id] = NOWHERE;
+		model_table_mark(log, id);
+	}
+}
+
 void sim_log_expect(const struct sim_log *log, uint32_t block)
 {
 	__builtin_prefetch(&log->place[block], 1);
@@ -407,7 +451,8 @@ uint32_t sim_log_write(struct sim_log *log, uint32_t block, uint32_t blocks)
 {
 	CHECK(blocks <= log->volume_blocks && block <= log->volume_blocks - blocks);
 	for (uint32_t i = 0; i < blocks; i++) {
-		if (!append_user(log, block + i))
+		log->full = is_full(log, block + i);
+		if (log->full || !append_user(log, block + i))
 			return i;
 		log->written++;
 		log->counts.user++;
@@ -416,6 +461,8 @@ uint32_t sim_log_write(struct sim_log *log, uint32_t block, uint32_t blocks)
 		log->written_at_flush = log->written;
 		model_flush(log);
 	}
+	if (log->held && log->written - log->written_at_snapshot >= log->options.snapshot_blocks)
+		snapshot(log);
 	tend(log);
 	return blocks;
 }
@@ -438,24 +485,35 @@ static uint32_t ids_of(uint32_t volume_blocks)
 	return volume_blocks + 2 * volume_pages(volume_blocks);
 }
 
-static uint64_t limit(const struct sim_log_options *o, uint32_t pages, unsigned shift, uint32_t metaslabs)
+static uint32_t held_of(const struct sim_log_options *o, uint32_t volume_blocks)
 {
-	struct space space = {.units = o->metaslab_blocks * BLOCK_SECTORS,
-			      .usable = plan_usable_blocks(o->metaslab_blocks) * BLOCK_SECTORS};
-	struct space_needs needs = needs_of(o, pages, shift, metaslabs);
-	struct plan_table t = {o->metaslab_blocks, pages, shift};
-	return o->checkpoint_share > 0 ? plan_limit(&space, &t, metaslabs, 1)
-				       : space_limit(&space, &needs, metaslabs);
+	return o->snapshot_blocks ? volume_blocks : 0;
+}
+
+/* The fewest metaslabs for so much data, with a table for so many ids. */
+static uint32_t metaslabs_for(const struct sim_log_options *o, uint32_t ids, uint64_t data)
+{
+	uint32_t pages = o->checkpoint_share > 0 ? model_table_pages(ids) : 0, count = STORE_METASLABS_MIN;
+	count = MAX_OF(count, (uint32_t)(data / BLOCK_SECTORS / o->metaslab_blocks));
+	while (limit(o, pages, model_table_shift(ids), count) < live_units(o, data, pages))
+		count++;
+	return count;
 }
 
 uint32_t sim_log_metaslabs_min(const struct sim_log_options *o, uint32_t volume_blocks)
 {
-	uint32_t ids = ids_of(volume_blocks), pages = o->checkpoint_share > 0 ? model_table_pages(ids) : 0;
-	uint32_t count = MAX_OF(volume_blocks / o->metaslab_blocks, (uint32_t)STORE_METASLABS_MIN);
-	while (limit(o, pages, model_table_shift(ids), count) <
-	       live_units(o, (uint64_t)ids * BLOCK_SECTORS, pages))
-		count++;
-	return count;
+	uint32_t ids = ids_of(volume_blocks) + held_of(o, volume_blocks);
+	return metaslabs_for(o, ids, (uint64_t)ids * BLOCK_SECTORS);
+}
+
+uint32_t sim_log_metaslabs_least(const struct sim_log *log)
+{
+	return metaslabs_for(&log->options, log->ids, data_units(log));
+}
+
+bool sim_log_is_full(const struct sim_log *log)
+{
+	return log->full;
 }
 
 static void more_slots(struct sim_log *log, uint32_t slots)
@@ -550,7 +608,7 @@ struct sim_log *sim_log_new(const struct sim_log_options *options, uint32_t volu
 	CHECK(metaslabs >= sim_log_metaslabs_min(options, volume_blocks));
 	log->options = *options;
 	log->volume_blocks = volume_blocks;
-	log->ids = ids_of(volume_blocks);
+	log->ids = ids_of(volume_blocks) + held_of(options, volume_blocks);
 	while (1u << log->place_bits < MAX_OF(options->metaslab_blocks, 64u))
 		log->place_bits++;
 	log->place = sim_zeroed(log->ids, sizeof(log->place[0]));
@@ -562,8 +620,12 @@ struct sim_log *sim_log_new(const struct sim_log_options *options, uint32_t volu
 	model_table_init(log);
 	sim_log_grow(log, metaslabs);
 	init_heads(log);
-	for (uint32_t id = 0; id < log->ids; id++)
-		write_first(log, id);
+	uint32_t filled = (uint32_t)((1 - options->unfilled) * volume_blocks);
+	for (uint32_t id = 0; id < ids_of(volume_blocks); id++)
+		if (id < filled || id >= volume_blocks)
+			write_first(log, id);
+	log->held = options->snapshot_blocks ? ids_of(volume_blocks) : 0;
+	log->written_at_snapshot = log->written;
 	memset(&log->counts, 0, sizeof(log->counts));
 	log->written_at_flush = log->written;
 	log->due = false;

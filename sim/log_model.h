@@ -16,6 +16,9 @@ struct sim_log_options {
 	uint64_t flush_blocks; /* that users write between two flushes; 0: they never flush */
 	uint32_t lag_blocks; /* that users write until the background, woken, is at work; with `thread` the mean */
 	bool thread; /* the background is one: its lag varies, and it gets on while a writer waits for room */
+	double unfilled;          /* the share of the volume that has not been written at first */
+	uint64_t snapshot_blocks; /* that users write until the next snapshot, when the last one goes; 0: there is
+				     none */
 };
 
 enum { SIM_METASLAB_BLOCKS_MIN = 32 };
@@ -26,13 +29,15 @@ struct sim_log_counts {
 
 struct sim_log;
 
-/* Every block of the volume has been written once, in order. */
+/* What is filled of the volume has been written once, in order. A snapshot is made then. */
 struct sim_log *sim_log_new(const struct sim_log_options *options, uint32_t volume_blocks, uint32_t metaslabs);
 void sim_log_free(struct sim_log *log);
-/* The fewest metaslabs that this much data can live in: store_size_least. */
+/* The fewest metaslabs that a full volume can live in, whatever its snapshot holds: store_size_least. */
 uint32_t sim_log_metaslabs_min(const struct sim_log_options *options, uint32_t volume_blocks);
 /* That block will be written soon: its memory should be at hand then. */
 void sim_log_expect(const struct sim_log *log, uint32_t block);
+uint32_t sim_log_metaslabs_least(const struct sim_log *log); /* that it could live in now */
+bool sim_log_is_full(const struct sim_log *log); /* the last request was more than it can keep: it has to grow */
 /*
  * A request, or what is left of one: how many of its blocks were written. If not all, there was no room: one unit
  * of the work that makes some was done, and now it is another's turn, as in the store.

@@ -131,7 +131,7 @@ bool sim_oracle_sizes(struct sim_config *config, uint32_t *sizes[2])
 	}
 	struct curve *curves = sim_zeroed(n, sizeof(*curves));
 	for (uint32_t i = 0; i < n; i++) {
-		curves[i].min = sim_log_metaslabs_min(&config->world.log, config->load.tenants[i].live_blocks);
+		curves[i].min = sim_tenant_metaslabs_min(&config->world, &config->load.tenants[i]);
 		curves[i].min = MAX_OF(curves[i].min, (uint32_t)(config->load.tenants[i].min_blocks / metaslab));
 		extra -= curves[i].min;
 	}

@@ -44,7 +44,7 @@ static uint32_t whole(const struct sim_config *c, uint64_t blocks)
 static uint32_t min_of(const struct sim_config *c, uint32_t i)
 {
 	const struct sim_tenant *t = &c->load.tenants[i];
-	uint32_t floor = sim_log_metaslabs_min(&c->world.log, t->live_blocks);
+	uint32_t floor = sim_tenant_metaslabs_min(&c->world, t);
 	return t->min_blocks ? MAX_OF(floor, whole(c, t->min_blocks)) : floor;
 }
 
@@ -259,11 +259,36 @@ static void learned_tick(void *context, struct sim_world *world)
 		restart(d);
 	for (uint32_t i = 0; i < world->load->count; i++) {
 		struct lcpfs_engine_counters counters = world->members[i].counters;
-		uint32_t least = sim_log_metaslabs_min(&d->config->world.log, world->load->tenants[i].live_blocks);
+		uint32_t least = sim_log_metaslabs_least(world->members[i].log);
 		counters.least_blocks = (uint64_t)least * d->config->world.log.metaslab_blocks;
 		CHECK(lcpfs_engine_update(d->engine, i + 1, world->now_us, &counters) == 0);
 	}
 	CHECK(lcpfs_engine_step(d->engine, world->now_us, actuate, d, &decision) == 0);
+}
+
+/* As src/pool/emergency.c: from free space, else from whom the engine calls it back. */
+static void grow_full(void *context, struct sim_world *world, uint32_t member)
+{
+	struct driver *d = context;
+	uint64_t copied;
+	while (d->engine && !world->free_metaslabs) {
+		struct lcpfs_engine_decision decision;
+		struct lcpfs_engine_moved moved;
+		CHECK(lcpfs_engine_call_back(d->engine, world->now_us, world->options->log.metaslab_blocks,
+					     member + 1, &decision) == 0);
+		if (decision.action != LCPFS_ENGINE_MOVE)
+			break;
+		CHECK(actuate(d, &decision, &moved) == 0);
+		CHECK(lcpfs_engine_report(d->engine, world->now_us, decision.sequence, &moved) == 0);
+	}
+	if (!sim_world_move(world, UINT32_MAX, member, 1, INFINITY, &copied)) {
+		too_small(world->load->tenants[member].name, sim_world_size_blocks(world, member) + 1,
+			  sim_world_size_blocks(world, member));
+		exit(1);
+	}
+	if (d->engine)
+		CHECK(lcpfs_engine_resized(d->engine, member + 1, world->now_us,
+					   sim_world_size_blocks(world, member), LCPFS_ENGINE_EMERGENCY) == 0);
 }
 
 static void collect(struct driver *d, struct sim_result *result)
@@ -318,6 +343,8 @@ static void run(struct sim_config *config, enum sim_policy_kind policy, const ui
 	result->policy = policy;
 	lcpfs_engine_threshold_init(&d.pressure, 100);
 	sim_world_init(&result->world, &config->world, &config->load, sizes);
+	result->world.full = grow_full;
+	result->world.context = &d;
 	if (policy == SIM_LEARNED)
 		d.engine = make_engine(&d);
 	sim_world_run(&result->world, ticks[policy], &d, sim_policy_progress, &progress);

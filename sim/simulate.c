@@ -199,6 +199,10 @@ static bool parse_property(struct sim_tenant *t, const char *key, const char *va
 		return parse_weight(value, &t->reads);
 	if (!strcmp(key, "pattern"))
 		return parse_pattern(t, value);
+	if (!strcmp(key, "unfilled"))
+		return parse_plain(value, &t->unfilled) && t->unfilled >= 0 && t->unfilled <= 1;
+	if (!strcmp(key, "snapshots"))
+		return parse_size(value, &t->snapshot_blocks);
 	if (!strcmp(key, "size"))
 		return parse_size(value, &t->size_blocks);
 	if (!strcmp(key, "min"))
@@ -241,6 +245,8 @@ static int parse_partition(struct command *c, char *text)
 	}
 	if (!t->live_blocks)
 		return complain("--partition needs live=SIZE", t->name);
+	if (t->unfilled > 0 && t->snapshot_blocks)
+		return complain("--partition: unfilled and snapshots exclude each other", t->name);
 	if (t->max_blocks && t->max_blocks < MAX_OF(t->min_blocks, t->live_blocks))
 		return complain("--partition: max is below min or live", t->name);
 	if (t->size_blocks &&
@@ -553,9 +559,9 @@ static uint64_t pool_with_spare(const struct command *c)
 	uint64_t least = 0;
 	double live = 0;
 	for (uint32_t i = 0; i < c->config.load.count; i++) {
-		uint32_t blocks = c->config.load.tenants[i].live_blocks;
-		least += sim_log_metaslabs_min(&c->config.world.log, blocks);
-		live += blocks;
+		const struct sim_tenant *t = &c->config.load.tenants[i];
+		least += sim_tenant_metaslabs_min(&c->config.world, t);
+		live += t->live_blocks;
 	}
 	return least * c->metaslab_blocks + (uint64_t)(live * (c->spare > 0 ? c->spare : SPARE));
 }

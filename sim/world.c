@@ -8,6 +8,21 @@
 #include "base/check.h"
 #include "memory.h"
 
+static struct sim_log_options log_options(const struct sim_world_options *options, const struct sim_tenant *tenant)
+{
+	struct sim_log_options log = options->log;
+	log.lag_blocks = tenant->lag_blocks;
+	log.unfilled = tenant->unfilled;
+	log.snapshot_blocks = tenant->snapshot_blocks;
+	return log;
+}
+
+uint32_t sim_tenant_metaslabs_min(const struct sim_world_options *options, const struct sim_tenant *tenant)
+{
+	struct sim_log_options log = log_options(options, tenant);
+	return sim_log_metaslabs_min(&log, tenant->live_blocks);
+}
+
 void sim_world_init(struct sim_world *world, const struct sim_world_options *options, struct sim_load *load,
 		    const uint32_t *metaslabs)
 {
@@ -19,8 +34,7 @@ void sim_world_init(struct sim_world *world, const struct sim_world_options *opt
 	world->series = sim_zeroed(options->series_points, sizeof(world->series[0]));
 	world->noise.state = load->seed ^ 0x5851f42d4c957f2du;
 	for (uint32_t i = 0; i < load->count; i++) {
-		struct sim_log_options log = options->log;
-		log.lag_blocks = load->tenants[i].lag_blocks;
+		struct sim_log_options log = log_options(options, &load->tenants[i]);
 		world->members[i].log = sim_log_new(&log, load->tenants[i].live_blocks, metaslabs[i]);
 		used += metaslabs[i];
 	}
@@ -220,6 +234,8 @@ static bool take_turn(struct sim_world *world, struct sim_request *r)
 	memmove(world->queue, world->queue + 1, world->queued * sizeof(world->queue[0]));
 	if (r->done_blocks < r->op.blocks)
 		world->queue[world->queued++] = *r;
+	if (r->done_blocks < r->op.blocks && sim_log_is_full(log))
+		world->full(world->context, world, r->op.tenant);
 	return r->done_blocks == r->op.blocks;
 }
 

@@ -72,9 +72,14 @@ struct sim_world {
 	uint32_t point_count;
 	uint64_t point_user, point_device, point_us;
 	double work; /* blocks that requests wrote and read */
+	/* a writer finds no room: with this policy it has to get some */
+	void (*full)(void *context, struct sim_world *world, uint32_t member);
+	void *context; /* of that */
 	uint64_t moves, undone;
 };
 
+/* The fewest metaslabs that it always has room in. */
+uint32_t sim_tenant_metaslabs_min(const struct sim_world_options *options, const struct sim_tenant *tenant);
 /* sizes in metaslabs; the rest of the pool is free */
 void sim_world_init(struct sim_world *world, const struct sim_world_options *options, struct sim_load *load,
 		    const uint32_t *metaslabs);

@@ -113,6 +113,31 @@ spares = [p["size_blocks"] - data for p, data in zip(policies["equal"]["partitio
 assert abs(spares[0] - spares[1]) <= 64, spares
 PYTHON
 
+# Who is thin fills up, and gets the room it needs from the others at once. Who has snapshots has more to keep.
+# shellcheck disable=SC2086
+{
+	TIGHT="--spare 20% --metaslab 256K --writes 200M --policy static"
+	simulates thin $TIGHT --partition hot:live=16M,writes=1 --policy learned \
+		--partition thin:live=16M,writes=0.001,unfilled=0.9 --shift 100M:hot=0.1,thin=0.9
+	simulates held $TIGHT --partition hot:live=16M,writes=0.9,snapshots=8M --policy learned \
+		--partition cold:live=16M,writes=0.1,snapshots=8M
+	simulates plain $TIGHT --partition hot:live=16M,writes=0.9 --partition cold:live=16M,writes=0.1
+	refuses 2 "exclude each other" $SMALL --partition c:live=1M,unfilled=0.5,snapshots=1M --writes 1M
+	refuses 2 "unacceptable value: unfilled=1.5" --partition c:live=1M,unfilled=1.5
+}
+/usr/bin/python3 - <<'PYTHON' || fail "thin partitions and snapshots"
+import json
+
+thin, held, plain = (json.load(open(name))["policies"] for name in ("thin", "held", "plain"))
+smallest = min(point["size_blocks"][1] for point in thin["learned"]["series"])
+assert smallest < 4096 < thin["learned"]["partitions"][1]["size_blocks"], "it gave, and got it back"
+for policy in thin.values():
+	assert policy["partitions"][1]["live_blocks"] >= 4096, "it is full at the end"
+hot, unheld = held["static"]["partitions"][0], plain["static"]["partitions"][0]
+assert hot["live_blocks"] > unheld["live_blocks"] + 500, "what the snapshot holds is alive"
+assert held["learned"]["moves"] > 0
+PYTHON
+
 # A late background copies less, in the partition that it is late in; who waits for room changes the order.
 LATE="--pool 52M --partition a:live=16M,writes=1 --partition b:live=16M,writes=1 --metaslab 256K --writes 300M"
 # shellcheck disable=SC2086
