@@ -71,6 +71,7 @@ int attempt(struct store *s, attempt_fn *fn, void *context)
 	struct need need;
 	int error;
 	need_begin(&need);
+	cache_shrink(&s->cache);
 	do {
 		need.kind = NEED_NOTHING;
 		error = s->faulted ? -LCPFS_E_FAULTED : fn(s, context, &need);

@@ -109,7 +109,7 @@ static void release(struct cache *c, struct page *p)
 /*
  * The hand goes round; what was used since it passed last is spared once. A bounded number of pages is looked at.
  */
-static void evict(struct cache *c)
+void cache_shrink(struct cache *c)
 {
 	for (unsigned tries = 0; tries < TRIES_MAX && c->keyed >= c->max; tries++) {
 		struct page *p = c->hand;
@@ -159,7 +159,6 @@ void cache_insert(struct cache *c, struct page *p, const struct page_key *key, e
 	struct page *old = cache_find(c, key);
 	if (old)
 		cache_forget(c, old);
-	evict(c);
 	struct page **bucket = &c->bucket[bucket_of(c, key)];
 	p->key = *key;
 	p->state = (uint8_t)state;

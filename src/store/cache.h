@@ -8,8 +8,9 @@
  * Data is not kept longer: that is for the system's own cache, and bytes that were just let go are the ones that
  * the processor still has. A page is pinned by who uses it while the lock is let go: users of its bytes, log
  * records that are not written yet. The cache is bounded: clean pages without pins go, those not used for longest
- * first (CLOCK). Where all have to stay it grows beyond its bound rather than fail; checkpoint_due() keeps that
- * short.
+ * first (CLOCK). They go before an attempt and before one is loaded, and not amid an attempt: what it has found
+ * stays there to its end. Where all have to stay it grows beyond its bound rather than fail; checkpoint_due()
+ * keeps that short.
  *
  * Invariants (cache_audit):
  *   C1  a page with a key is in the hash table, once; no two have the same key.
@@ -79,10 +80,11 @@ struct page *cache_take(struct cache *cache);
 /* NULL: not there. Counts as use. */
 struct page *cache_find(struct cache *cache, const struct page_key *key);
 /*
- * A private page gets a key and is READY or LOADING; may evict others. One that has this key already loses it (its
- * pins stay good).
+ * A private page gets a key and is READY or LOADING. One that has this key already loses it (its pins stay good).
  */
 void cache_insert(struct cache *cache, struct page *page, const struct page_key *key, enum page_state state);
+/* Pages go, as far as there are too many: pointers to those without pins are not good any more. */
+void cache_shrink(struct cache *cache);
 /* It loses its key; free as soon as it has no pins. Must not be dirty. */
 void cache_forget(struct cache *cache, struct page *page);
 static inline void page_pin(struct page *page) { page->pins++; }

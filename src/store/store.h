@@ -31,7 +31,7 @@ struct store_config {
 	uint32_t metaslab_blocks;
 	uint32_t metaslab_count;   /* that the pool can ever have */
 	uint64_t root_block[2][2]; /* [slot][copy]: where the two roots and their copies lie */
-	size_t cache_bytes;        /* for tree pages; a floor of 256 pages is kept */
+	size_t cache_bytes;        /* for tree pages; a floor of CACHE_PAGES_MIN is kept */
 	bool read_only;
 	bool was_closed;           /* the pool was closed well when last in use: all of it is durable */
 	unsigned list_slots;       /* that a block of the list of snapshots uses, for tests; 0: all */

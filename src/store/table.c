@@ -255,6 +255,7 @@ static struct page *insert(struct store *s, unsigned level, uint64_t index, enum
 /* Others wait for it. A failed one is gone, so that the next one tries again. */
 static int load(struct store *s, unsigned level, uint64_t index, const struct fmt_pointer *at, struct page **page)
 {
+	cache_shrink(&s->cache);
 	struct page *p = insert(s, level, index, PAGE_LOADING);
 	*page = NULL;
 	if (!p)

@@ -324,6 +324,7 @@ static int read_either(struct store *s, const struct source *source, uint8_t *da
 static int load(struct store *s, const struct page_key *key, uint64_t id, const struct source *source,
 		struct page **page)
 {
+	cache_shrink(&s->cache);
 	struct page *p = cache_take(&s->cache);
 	if (!p)
 		return -LCPFS_E_NOMEM;
@@ -356,6 +357,7 @@ static bool load_from_log(struct store *s, const struct page_key *key, uint64_t 
 	}
 	if (!there)
 		return false;
+	cache_shrink(&s->cache);
 	struct page *p = cache_take(&s->cache);
 	*error = p ? 0 : -LCPFS_E_NOMEM;
 	if (!p)

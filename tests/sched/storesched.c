@@ -32,6 +32,7 @@
 #include "store/work.h"
 
 enum { BASE = 16, CLIENTS_MAX = 8, OWNED_MAX = 72, WRITE_MAX = 40, COMPARED_BLOCKS = 16, SNAPS_MAX = 3 };
+enum { CACHED_LEAST = 24, ADDRESSES = 16 }; /* pages in a small cache; of a page, where they lie far apart */
 enum { DENSE = 62, DENSE_PIECE = 32 }; /* metaslabs of a dense one, and what it is filled by */
 
 /* A snapshot: each block is as it was at one moment between two, by the indices of its versions. */
@@ -68,7 +69,7 @@ struct world {
 	uint32_t metaslab_blocks;
 	uint32_t owned[OWNED_MAX], owned_count;
 	uint32_t spare[OWNED_MAX], spares;
-	uint32_t stride; /* of its blocks in the volume; above 1 each has a tree page of its own */
+	uint32_t stride; /* of its blocks in the volume; above VOLUME_SLOTS each has a tree page of its own */
 	unsigned clients;
 	bool closed;   /* what it starts from was closed: opening reads next to nothing, so nothing is at hand */
 	bool in_order; /* clients write one block after the other */
@@ -78,6 +79,7 @@ struct world {
 	bool scrubs, resizes, checkpoints, trims, takes;
 	unsigned ops;
 	uint64_t offline_us;
+	uint32_t cached_pages; /* in so small a cache that they come and go; 0: all stay */
 
 	/* of the run under way */
 	struct simimage *cut;
@@ -193,6 +195,8 @@ static void must_open(struct world *w)
 	struct lcpfs_failure failure = {0};
 	if (store_open(&w->config, w->owned, w->owned_count, &w->store, &failure))
 		sched_fail("it does not open: %s", failure.message);
+	if (w->cached_pages)
+		w->store->cache.max = w->cached_pages;
 }
 
 static bool write_blocks(struct world *w, uint32_t first, uint32_t count)
@@ -250,6 +254,8 @@ static void draw_shape(struct world *w, uint64_t *random)
 	w->hot = next_random(random, 2) ? UINT32_MAX : WRITE_MAX + 1 + (uint32_t)next_random(random, 80);
 	w->flush_percent = 3 + (unsigned)next_random(random, 30);
 	w->stride = !w->full && next_random(random, 4) == 0 ? VOLUME_SLOTS + 1 : 1;
+	if (w->stride > 1 && next_random(random, 2))
+		w->stride = VOLUME_SLOTS / ADDRESSES + 1;
 	w->scrubs = next_random(random, 3) == 0;
 	w->resizes = !w->full && next_random(random, 2);
 	w->checkpoints = next_random(random, 3) == 0;
@@ -325,6 +331,8 @@ static void *prepare(const struct sched_options *options, uint64_t seed)
 	if (w->host && seed % 30 == 7)
 		draw_dense(w);
 	w->trims |= w->full && seed % 4 == 3;
+	/* A scrub would read all of a tree again for each of its leaves. */
+	w->cached_pages = seed % 3 == 2 && !w->scrubs ? CACHED_LEAST + (uint32_t)next_random(&random, 32) : 0;
 	uint32_t total = w->owned_count + w->spares;
 	uint64_t blocks = BASE + (uint64_t)total * w->metaslab_blocks;
 	struct simimage *image = simimage_new(blocks << BLOCK_SHIFT);
