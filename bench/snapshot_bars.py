@@ -249,7 +249,7 @@ def clean(options):
 	"""Copies by cleaning for each block that a client writes: beside 100 snapshots, or as much cold data."""
 	found, hot, cold = {}, 256 * MIB, 0
 	for snapshots in 100, 0:
-		with Bed(options, 2 * GIB, 1536 * MIB, 1500 * MIB) as bed:
+		with Bed(options, 2 * GIB, 1536 * MIB, 1300 * MIB) as bed:
 			bed.fio(rw="write", bs="1m", size=hot, iodepth=4)
 			if cold:
 				bed.fio(rw="write", bs="1m", offset=hot, size=cold, iodepth=4)
