@@ -38,6 +38,7 @@ kills_of() {
 
 real_kills() {
 	KILLS=20 kills_of kill-cli.sh
+	KILLS=22 kills_of kill-snapshots.sh
 	ROUNDS=${ROUNDS:-10} kills_of ../nbd/kill.sh
 	POWERCUT=$(realpath "$build/tests/nbd/powercut.so")
 	export POWERCUT
