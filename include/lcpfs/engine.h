@@ -46,7 +46,6 @@ struct lcpfs_engine;
 #define LCPFS_ENGINE_FREE 0u /* the id of the space that nobody owns; partitions have ids from 1 */
 #define LCPFS_ENGINE_LOOKS 32u /* in a turnover of the pool, where that takes less than as many seconds */
 #define LCPFS_ENGINE_OUTCOMES_MAX 100u /* outcomes kept */
-#define LCPFS_ENGINE_DECISIONS_MAX 100u /* changes of decision kept, see lcpfs_engine_decisions() */
 #define LCPFS_ENGINE_SENTENCE_MAX 400u
 #define LCPFS_ENGINE_RANKING_MAX 600u
 #define LCPFS_ENGINE_ADVICE_MAX 280u
@@ -158,8 +157,6 @@ bool lcpfs_engine_threshold_should_act(const struct lcpfs_engine_threshold *t, d
 double lcpfs_engine_pressure(double utilization, double access_frequency, uint64_t size_blocks,
 			     uint64_t max_size_blocks);
 double lcpfs_engine_epsilon(double avg_latency_us, double utilization, double access_frequency);
-/* WA of uniform overwrites under oldest-first cleaning with live blocks U and spare s; 1 at infinite spare. */
-double lcpfs_engine_uniform_wa(double live_blocks, double spare_blocks);
 
 /* ---- decisions ---- */
 
@@ -380,13 +377,6 @@ struct lcpfs_engine_outcome {
 
 /* Oldest first, up to `room`; returns how many there are. */
 size_t lcpfs_engine_get_outcomes(struct lcpfs_engine *engine, struct lcpfs_engine_outcome *list, size_t room);
-/* The log of decisions, taken or not, oldest first: an entry whenever the answer (action, reason, who) changed. */
-size_t lcpfs_engine_get_decisions(struct lcpfs_engine *engine, struct lcpfs_engine_decision *list, size_t room);
-/*
- * Recomputes a logged decision from its own fields: true if action, reason and numbers follow from them, whatever
- * the reason.
- */
-bool lcpfs_engine_decision_holds(const struct lcpfs_engine_decision *decision);
 
 /* ---- what was learned, across restarts ---- */
 

@@ -55,7 +55,7 @@ int engine_core_init(struct engine_core *core, const struct lcpfs_engine_options
 	lcpfs_engine_threshold_init(&core->cooldown_s, priors->cooldown_s);
 	lcpfs_engine_threshold_init(&core->growth, priors->growth_step);
 	lcpfs_engine_threshold_init(&core->shrink, priors->shrink_step);
-	core->decisions = calloc(LCPFS_ENGINE_DECISIONS_MAX, sizeof(*core->decisions));
+	core->decisions = calloc(ENGINE_DECISIONS_MAX, sizeof(*core->decisions));
 	return core->decisions ? 0 : -LCPFS_E_NOMEM;
 }
 

@@ -382,7 +382,7 @@ static void number(struct engine_core *core, struct lcpfs_engine_decision *d)
 	engine_explain_ranking(core, d);
 	core->last = *d;
 	if (!same)
-		core->decisions[core->decision_count++ % LCPFS_ENGINE_DECISIONS_MAX] = *d;
+		core->decisions[core->decision_count++ % ENGINE_DECISIONS_MAX] = *d;
 }
 
 static void hand_out(struct engine_core *core, struct lcpfs_engine_decision *d)

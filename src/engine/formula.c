@@ -55,13 +55,6 @@ double engine_uniform_copies(double ratio)
 	return t / (alpha - t);
 }
 
-double lcpfs_engine_uniform_wa(double live_blocks, double spare_blocks)
-{
-	if (!(live_blocks > 0))
-		return 1;
-	return 1 + engine_uniform_copies(spare_blocks / live_blocks);
-}
-
 /* Upper quantile of the normal distribution (Acklam's rational approximation, relative error below 1.2e-9). */
 static double normal_quantile(double upper)
 {

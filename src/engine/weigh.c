@@ -418,7 +418,7 @@ static bool effect_arrived(const struct lcpfs_engine_decision *d)
 					  d->cooldown_s);
 }
 
-bool lcpfs_engine_decision_holds(const struct lcpfs_engine_decision *d)
+bool engine_decision_holds(const struct lcpfs_engine_decision *d)
 {
 	if (d->action != LCPFS_ENGINE_NONE && d->reason < LCPFS_ENGINE_EXPLORE)
 		return false;

@@ -36,7 +36,7 @@ static void live(struct store *store)
 {
 	uint64_t n = store->writes_per_s;
 	uint64_t spare_blocks = store->size_blocks - store->live_blocks;
-	double wa = lcpfs_engine_uniform_wa((double)store->live_blocks, (double)spare_blocks);
+	double wa = 1 + (double)store->live_blocks / (2 * (double)spare_blocks);
 	store->counters.write_ops += n;
 	store->counters.user_blocks += n;
 	store->counters.copied_blocks += (uint64_t)((wa - 1) * (double)n);

@@ -8,6 +8,8 @@
 
 #include <cmocka.h>
 
+#include "engine/formula.h"
+
 double uniform01(struct world *w)
 {
 	w->seed = w->seed * 6364136223846793005u + 1442695040888963407u;
@@ -51,7 +53,7 @@ void world_live(struct world *w, size_t i, double seconds)
 {
 	struct load *load = &w->load[i];
 	struct lcpfs_engine_counters *c = &w->counters[i];
-	double copies = load->copies * (lcpfs_engine_uniform_wa(load->live, (double)w->size[i] - load->live) - 1);
+	double copies = load->copies * engine_uniform_copies((double)w->size[i] / load->live - 1);
 	double writes = load->writes_s * seconds;
 	copies = load->flat > 0 ? load->flat : copies;
 	copies = !load->cliff ? copies : w->size[i] < load->cliff ? 5 : 0;

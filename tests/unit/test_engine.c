@@ -13,6 +13,8 @@
 
 #include <cmocka.h>
 
+#include "engine/core.h"
+#include "engine/formula.h"
 #include "engine_world.h"
 
 /* ---- the nine points ---- */
@@ -33,7 +35,7 @@ static void starts_from_nothing_with_one_step(void **state)
 
 static double wa_at(double live, double size)
 {
-	return lcpfs_engine_uniform_wa(live, size - live);
+	return 1 + engine_uniform_copies(size / live - 1);
 }
 
 static void hot_partition_reaches_the_best_split_within_a_minute(void **state)
@@ -183,15 +185,15 @@ static void a_cliff_shows_in_blocks_where_latency_is_blind(void **state)
 {
 	struct load circle = {
 		.live = 18000, .writes_s = 300, .reads_s = 10, .noise = 0.02, .cliff = 21800, .buffered = 1};
-	struct lcpfs_engine_decision list[LCPFS_ENGINE_DECISIONS_MAX];
+	struct lcpfs_engine_decision list[ENGINE_DECISIONS_MAX];
 	unsigned undone = 0;
 	struct world w;
 	(void)state;
 	cliff_init(&w, &circle, 300);
 	world_run(&w, 2000);
-	size_t n = lcpfs_engine_get_decisions(w.engine, list, LCPFS_ENGINE_DECISIONS_MAX);
+	size_t n = engine_get_decisions(w.engine, list, ENGINE_DECISIONS_MAX);
 	for (size_t i = 0; i < n; i++) {
-		assert_true(lcpfs_engine_decision_holds(&list[i]));
+		assert_true(engine_decision_holds(&list[i]));
 		undone += list[i].reason == LCPFS_ENGINE_UNDO;
 	}
 	assert_true(undone > 0);
@@ -645,7 +647,7 @@ static void observe_moves_nothing_and_says_what_it_would(void **state)
 	world_hot_and_cold(&w, LCPFS_ENGINE_OBSERVE, 1);
 	world_run(&w, 60);
 	assert_int_equal(w.moves, 0);
-	size_t n = lcpfs_engine_get_decisions(w.engine, d, 100);
+	size_t n = engine_get_decisions(w.engine, d, 100);
 	for (size_t i = 0; i < n; i++)
 		would |= d[i].action == LCPFS_ENGINE_WOULD_MOVE && d[i].to_id == w.id[0] &&
 			 strlen(d[i].sentence) > 20;
@@ -723,7 +725,7 @@ static void calling_back_waits_for_a_report(void **state)
 	assert_int_equal(lcpfs_engine_call_back(w.engine, w.now_us, 64, 0, &d), 0);
 	assert_int_equal(d.action, LCPFS_ENGINE_NONE);
 	assert_int_equal(d.reason, LCPFS_ENGINE_WAIT_REPORT);
-	assert_true(lcpfs_engine_decision_holds(&d));
+	assert_true(engine_decision_holds(&d));
 	world_done(&w);
 }
 

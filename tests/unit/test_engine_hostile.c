@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "engine/core.h"
 #include "engine_world.h"
 
 static void ids_are_never_reused(void **state)
@@ -95,8 +96,8 @@ static void same_inputs_give_the_same_decisions(void **state)
 	world_hot_and_cold(&b, LCPFS_ENGINE_ON, 18);
 	world_run(&a, 200);
 	world_run(&b, 200);
-	size_t n = lcpfs_engine_get_decisions(a.engine, da, 100);
-	assert_int_equal(lcpfs_engine_get_decisions(b.engine, db, 100), n);
+	size_t n = engine_get_decisions(a.engine, da, 100);
+	assert_int_equal(engine_get_decisions(b.engine, db, 100), n);
 	assert_memory_equal(da, db, n * sizeof(da[0]));
 	world_done(&a);
 	world_done(&b);

@@ -35,33 +35,37 @@ static void pressure_is_utilization_times_frequency_over_headroom(void **state)
 }
 
 /* α/(α + W0(−α·e^(−α))), W0 from bisection in 50 digits: alpha 1.1, 1.2, 1.25, 1.5, 2, 3 */
+static double uniform_wa(double live, double spare)
+{
+	return 1 + engine_uniform_copies(spare / live);
+}
+
 static void uniform_wa_is_lambert(void **state)
 {
 	(void)state;
 	for (double spare = 0.001; spare < 5; spare *= 1.3) {
-		double wa = lcpfs_engine_uniform_wa(1, spare), alpha = 1 + spare;
+		double wa = uniform_wa(1, spare), alpha = 1 + spare;
 		double w = alpha / wa - alpha; /* W0 */
 		/* w·e^w = −α·e^(−α), on the branch above −1 */
 		assert_near(w * exp(w), -alpha * exp(-alpha), 1e-9);
 		assert_true(w > -1 && w < 0);
 	}
-	assert_near(lcpfs_engine_uniform_wa(1, 0.02), 0.5 + 1 / 0.04, 0.02);
-	assert_near(lcpfs_engine_uniform_wa(1, 1e9), 1, 1e-12);
-	assert_near(lcpfs_engine_uniform_wa(0, 10), 1, 1e-12);
-	assert_true(isfinite(lcpfs_engine_uniform_wa(1, 0)));
-	assert_true(isfinite(lcpfs_engine_uniform_wa(1, -5)));
-	assert_true(isfinite(lcpfs_engine_uniform_wa(NAN, NAN)));
+	assert_near(uniform_wa(1, 0.02), 0.5 + 1 / 0.04, 0.02);
+	assert_near(uniform_wa(1, 1e9), 1, 1e-12);
+	assert_true(isfinite(uniform_wa(1, 0)));
+	assert_true(isfinite(uniform_wa(1, -5)));
+	assert_true(isfinite(uniform_wa(NAN, NAN)));
 }
 
 /* DESIGN, point 4: 80/20 at 10 % spare costs 5.68 split by size, 5.70 with s ∝ f, 3.89 at s ∝ sqrt(f·U). */
 static void known_splits_cost_what_is_known(void **state)
 {
 	(void)state;
-	assert_near(0.8 * lcpfs_engine_uniform_wa(0.2, 0.02) + 0.2 * lcpfs_engine_uniform_wa(0.8, 0.08), 5.68,
+	assert_near(0.8 * uniform_wa(0.2, 0.02) + 0.2 * uniform_wa(0.8, 0.08), 5.68,
 		    0.002);
-	assert_near(0.8 * lcpfs_engine_uniform_wa(0.2, 0.08) + 0.2 * lcpfs_engine_uniform_wa(0.8, 0.02), 5.70,
+	assert_near(0.8 * uniform_wa(0.2, 0.08) + 0.2 * uniform_wa(0.8, 0.02), 5.70,
 		    0.005);
-	assert_near(0.8 * lcpfs_engine_uniform_wa(0.2, 0.05) + 0.2 * lcpfs_engine_uniform_wa(0.8, 0.05), 3.89,
+	assert_near(0.8 * uniform_wa(0.2, 0.05) + 0.2 * uniform_wa(0.8, 0.05), 3.89,
 		    0.002);
 }
 
@@ -227,7 +231,7 @@ static void curve_without_points_is_uniform(void **state)
 	struct engine_curve curve = {.count = 0};
 	struct engine_fit fit = fit_at(&curve, NULL, 1000, 100);
 	(void)state;
-	assert_near(fit.copies, lcpfs_engine_uniform_wa(1000, 100) - 1, 1e-9);
+	assert_near(fit.copies, uniform_wa(1000, 100) - 1, 1e-9);
 	assert_near(fit.power, 1, 1e-9);
 	assert_near(fit.copies_error, 1, 1e-9);
 }
@@ -238,12 +242,12 @@ static void curve_believes_measurement_over_formula(void **state)
 	double at[] = {50, 80, 130, 200, 320};
 	(void)state;
 	for (size_t i = 0; i < 5; i++) {
-		double uniform = lcpfs_engine_uniform_wa(1000, at[i]) - 1;
+		double uniform = uniform_wa(1000, at[i]) - 1;
 		struct engine_point p = point(1000, at[i], 0.4 * pow(uniform, 0.6));
 		engine_curve_keep(&curve, &p);
 	}
 	struct engine_fit fit = fit_at(&curve, NULL, 1000, 100);
-	assert_near(fit.copies, 0.4 * pow(lcpfs_engine_uniform_wa(1000, 100) - 1, 0.6), 0.03);
+	assert_near(fit.copies, 0.4 * pow(uniform_wa(1000, 100) - 1, 0.6), 0.03);
 	assert_near(fit.power, 0.6, 0.08);
 	assert_true(fit.power_error < 0.1);
 }
@@ -269,7 +273,7 @@ static void curve_learns_what_the_store_keeps(void **state)
 	for (int k = 0; k < 2; k++) {
 		struct engine_curve curve = {.count = 0};
 		for (int i = 0; i < 4; i++) {
-			double copies = lcpfs_engine_uniform_wa(1000, at[i] - shares[k] * 100) - 1;
+			double copies = uniform_wa(1000, at[i] - shares[k] * 100) - 1;
 			struct engine_point p = point(1000, at[i], copies);
 			engine_curve_keep(&curve, &p);
 		}
@@ -315,7 +319,7 @@ static void a_width_is_learned_from_the_others(void **state)
 	struct engine_curve curve = {.count = 0};
 	struct engine_space space = {1000, 1200, 0};
 	struct engine_fit fit = engine_curve_fit(&curve, NULL, &priors, &space);
-	struct engine_point p = point(1000, 200, 2 * (lcpfs_engine_uniform_wa(1000, 200) - 1));
+	struct engine_point p = point(1000, 200, 2 * (uniform_wa(1000, 200) - 1));
 	(void)state;
 	assert_near(engine_spread_width(&sum, &none, 10), 10, 1e-9);
 	engine_spread_replace(&sum, &own[0], &fit.level_spread); /* nothing measured, nothing said */

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "base/check.h"
+#include "engine/core.h"
 #include "engine_world.h"
 
 /*
@@ -323,22 +324,22 @@ struct seen {
 /* All decisions of the log: recomputed here and by the engine; a record that was tampered with does not hold. */
 static void recompute_log(struct world *w, struct seen *seen)
 {
-	struct lcpfs_engine_decision list[LCPFS_ENGINE_DECISIONS_MAX];
-	size_t n = lcpfs_engine_get_decisions(w->engine, list, LCPFS_ENGINE_DECISIONS_MAX);
+	struct lcpfs_engine_decision list[ENGINE_DECISIONS_MAX];
+	size_t n = engine_get_decisions(w->engine, list, ENGINE_DECISIONS_MAX);
 	for (size_t i = 0; i < n; i++) {
 		struct lcpfs_engine_decision off = list[i];
 		recompute(&list[i]);
-		if (!lcpfs_engine_decision_holds(&list[i]))
+		if (!engine_decision_holds(&list[i]))
 			fail_msg("does not hold: %s", list[i].sentence);
 		seen->reasons[list[i].reason]++;
 		off.reason = (list[i].reason + 1) % LCPFS_ENGINE_REASON_END;
-		if (lcpfs_engine_decision_holds(&off))
+		if (engine_decision_holds(&off))
 			fail_msg("holds as %s, too: %s", lcpfs_engine_reason_name(off.reason), list[i].sentence);
 		if (list[i].reason < LCPFS_ENGINE_EXPLORE || list[i].reason > LCPFS_ENGINE_GAIN)
 			continue;
 		off = list[i];
 		off.to.cleaning_cost *= 1.001;
-		assert_false(lcpfs_engine_decision_holds(&off));
+		assert_false(engine_decision_holds(&off));
 	}
 	world_done(w);
 }
@@ -712,7 +713,7 @@ static void that_nobody_can_be_called_back_holds(void **state)
 	world_run(&w, 2);
 	assert_int_equal(lcpfs_engine_call_back(w.engine, w.now_us, 640, 0, &d), 0);
 	assert_int_equal(d.reason, LCPFS_ENGINE_NO_ROOM);
-	assert_true(lcpfs_engine_decision_holds(&d));
+	assert_true(engine_decision_holds(&d));
 	world_done(&w);
 }
 
