@@ -454,8 +454,8 @@ void stream_describe(const struct stream_about *about, const struct stream_posit
 int receive_refuse(const struct part *part, struct lcpfs_failure *failure);
 enum lcpfs_receiving receive_state(const struct part *part); /* with the lock */
 /*
- * The same before they change. What a crash has left of one that is done goes then: by the next snapshot it would
- * not look done any more.
+ * The same before they change. What a crash has left of one that is done goes then: by the next snapshot, or
+ * another volume's, it would not look done any more.
  */
 int receive_clear(struct part *part, struct lcpfs_failure *failure);
 

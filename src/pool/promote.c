@@ -123,7 +123,8 @@ static int check_promotion(struct promoting *p)
 	p->part = clone_find(p->pool, p->name, &p->clone);
 	if (!p->part)
 		return failure_set(p->failure, LCPFS_E_NOT_FOUND, "there is no clone %.200s", p->name);
-	error = receive_refuse(p->part, p->failure);
+	/* That something was received whole is told by the youngest snapshot, which may go to the other. */
+	error = p->dry_run ? receive_refuse(p->part, p->failure) : receive_clear(p->part, p->failure);
 	if (!error)
 		error = check_alone(p);
 	if (!error)

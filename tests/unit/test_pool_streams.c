@@ -981,6 +981,46 @@ static void the_power_may_fail_at_any_write(void **state)
 	pair_done(&p);
 }
 
+/* What was received whole stays so when a clone takes the volume's place, and the snapshot goes with the other. */
+static void promote_marked(void *context, struct simdisk *disk, uint64_t change)
+{
+	struct simdisk_fate fate = {.kind = SIMDISK_ALL, .seed = change};
+	struct simimage *image = simdisk_image(disk, &fate);
+	unsigned *marked = context;
+	struct lcpfs_partition *part;
+	char partition[LCPFS_NAME_MAX + 1];
+	struct fixture g;
+	fixture_init(&g, image);
+	simimage_free(image);
+	must(&g, fixture_open(&g, false));
+	if (snapshots(&g, "a") == 2 && is_marked(&g)) {
+		must(&g, lcpfs_clone_promote(g.pool, "c", true, partition, &g.failure));
+		assert_true(is_marked(&g));
+		must(&g, lcpfs_clone_promote(g.pool, "c", false, partition, &g.failure));
+		must(&g, lcpfs_partition_open(g.pool, "c", &part, &g.failure));
+		lcpfs_partition_close(part);
+		take(&g, "c@next");
+		must(&g, fixture_close(&g));
+		assert_int_equal(fixture_check(&g, true), 0);
+		++*marked;
+	}
+	fixture_done(&g);
+}
+
+static void a_clone_is_promoted_past_what_was_just_received(void **state)
+{
+	struct pair p;
+	unsigned marked = 0;
+	(void)state;
+	pair_new(&p);
+	must(&p.g, lcpfs_clone_create(p.g.pool, "a@1", "c", false, &p.g.failure));
+	simdisk_on_change(p.g.disk, promote_marked, &marked);
+	must(&p.g, play(&p.g, "a", &p.more, p.more.length));
+	simdisk_on_change(p.g.disk, NULL, NULL);
+	assert_true(marked > 0);
+	pair_done(&p);
+}
+
 /* -- golden streams -- */
 
 static void check_golden(const char *name, struct tape *t)
@@ -1034,6 +1074,7 @@ int main(void)
 		cmocka_unit_test(after_giving_up_in_part_it_begins_anew),
 		cmocka_unit_test(a_stream_with_odd_names_is_refused),
 		cmocka_unit_test(the_power_may_fail_at_any_write),
+		cmocka_unit_test(a_clone_is_promoted_past_what_was_just_received),
 		cmocka_unit_test(streams_are_as_in_the_golden_ones),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
