@@ -449,7 +449,7 @@ static void load_pending(struct engine_core *core, const struct engine_pending *
 	const struct lcpfs_engine_outcome *o = &saved->outcome;
 	struct engine_partition *to = engine_core_find(core, o->to_id), *from = engine_core_find(core, o->from_id);
 	if (!to || !outcome_is_sane(o) || !(o->expected_gain > 0) || !before_is_sane(&saved->from) ||
-	    !before_is_sane(&saved->to) || !are_sane(&saved->waited, 1) || core->pending_count == 2 * core->room)
+	    !before_is_sane(&saved->to) || !are_sane(&saved->waited, 1))
 		return;
 	struct engine_pending *p = &core->pending[core->pending_count++];
 	*p = *saved;
@@ -470,6 +470,8 @@ static void load_all_pending(struct engine_core *core, struct cursor *c, size_t 
 	uint64_t awaited = 0;
 	if (c->at + 8 <= length)
 		u64_field(c, &awaited);
+	if (awaited > core->room - MIN_OF(core->room, core->pending_count))
+		return; /* there has to be room for one more for each receiver */
 	for (size_t at = c->at; awaited && at + PENDING_BYTES <= length; at += PENDING_BYTES, awaited--) {
 		struct engine_pending saved;
 		memset(&saved, 0, sizeof(saved));

@@ -524,6 +524,32 @@ static void a_barrier_stands_as_long_after_a_restart(void **state)
 	}
 }
 
+/* Of a pool that had more partitions once: there has to be room for one more for each receiver. */
+static void no_more_verdicts_are_awaited_than_there_is_room_for(void **state)
+{
+	static uint8_t bytes[1 << 16];
+	(void)state;
+	for (int over = 0; over < 2; over++) {
+		struct engine_core core, again;
+		busy_core(&core);
+		for (size_t n = core.room + over; core.pending_count < n; core.pending_count++) {
+			bool last = core.pending_count + 1 == n;
+			struct lcpfs_engine_outcome o = {
+				.to_id = 1, .to_new_blocks = core.partitions[0]->size, .joined = !last};
+			o.expected_gain = 1;
+			core.pending[core.pending_count] = (struct engine_pending){.outcome = o};
+		}
+		core.partitions[0]->awaited = true;
+		size_t length = engine_state_save(&core, bytes, sizeof(bytes));
+		busy_core(&again);
+		assert_int_equal(engine_state_load(&again, bytes, length), 0);
+		assert_int_equal(again.pending_count, over ? 0 : again.room);
+		assert_int_equal(again.partitions[0]->awaited, !over);
+		engine_core_done(&core);
+		engine_core_done(&again);
+	}
+}
+
 /* What is measured beyond the digits that are kept must not pass for a slope. */
 static void a_curve_through_one_exact_point_is_finite(void **state)
 {
@@ -595,6 +621,7 @@ int main(void)
 		cmocka_unit_test(the_pools_demand_is_that_of_its_partitions),
 		cmocka_unit_test(outcomes_of_another_clock_are_forgotten),
 		cmocka_unit_test(a_barrier_stands_as_long_after_a_restart),
+		cmocka_unit_test(no_more_verdicts_are_awaited_than_there_is_room_for),
 		cmocka_unit_test(a_curve_through_one_exact_point_is_finite),
 		cmocka_unit_test(demand_forgets_with_the_pools_turnover),
 		cmocka_unit_test(what_was_measured_is_not_felt_for_again),
