@@ -153,6 +153,8 @@ void wire_status_payload_parse(const struct wire *wire, const uint8_t *payload, 
 		else
 			request->contexts |= UINT32_C(1) << id;
 	}
+	if (!request->contexts)
+		refuse(request, NBD_EINVAL, "no metadata context is named");
 	check_length(wire, request);
 	check_range(wire, request);
 }

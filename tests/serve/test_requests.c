@@ -195,6 +195,8 @@ static void a_block_status_can_name_its_contexts(void **state)
 			    56);
 	send_status(payload, 9); /* with what followed before, it would be the same again */
 	answered(NBD_EINVAL);
+	send_status(payload, 8); /* none */
+	answered(NBD_EINVAL);
 	send_status(payload, 16); /* the same twice */
 	answered(NBD_EINVAL);
 	be32_put(payload + 8, 2); /* one that was not selected */
