@@ -52,7 +52,7 @@ STORE = [
 	"store_device", "store_damage", "store_volume", "store_region", "store_order", "store_chain", "store_snapshot",
 	"store_audit", "store_hostile", "store_room",
 	"store_step", "store_host", "store_difference", "model",
-	"pool_clones", "pool_streams",
+	"pool_clones", "pool_streams", "changed",
 	"store, every operation fails*",
 	"store, orders of threads, mix (2 *", "store, rot (1 *", "store, full", "store under power cuts (2 *",
 	"store, orders of threads, faults*", "store, every subset of writes (2 *",

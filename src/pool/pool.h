@@ -98,6 +98,13 @@ struct fetches *pool_fetches(struct lcpfs_pool *pool);
 int pool_volume_fetch(struct lcpfs_partition *partition, struct fetches *fetches, uint64_t offset, void *buffer,
 		      size_t length, void *cookie) MUST_CHECK;
 
+/*
+ * Does [offset, *end) differ from the snapshot before (store_difference_before), *end being at most offset +
+ * length? Whole blocks count.
+ */
+int pool_volume_changed(struct lcpfs_partition *partition, uint64_t offset, uint64_t length, bool *changed,
+			uint64_t *end) MUST_CHECK;
+
 /* Frees without writing anything: what a crash leaves. */
 void pool_abandon(struct lcpfs_pool *pool);
 

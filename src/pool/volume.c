@@ -345,6 +345,24 @@ int lcpfs_volume_extent(struct lcpfs_partition *partition, uint64_t offset, uint
 		       : store_volume_extent(partition->store, volume_of(partition), offset, length, data, end);
 }
 
+int pool_volume_changed(struct lcpfs_partition *partition, uint64_t offset, uint64_t length, bool *changed,
+			uint64_t *end)
+{
+	struct store_difference run = {0};
+	uint64_t stop = offset + length, next;
+	int error = check_range(partition, offset, length, NULL);
+	if (!error)
+		error = store_difference_before(partition->store,
+						partition->clone ? partition->clone : partition->snapshot,
+						offset / BLOCK_SIZE, &run);
+	if (error)
+		return error;
+	*changed = run.count && run.first == offset / BLOCK_SIZE;
+	next = *changed ? run.first + run.count : run.first;
+	*end = next > stop / BLOCK_SIZE ? stop : next * BLOCK_SIZE;
+	return 0;
+}
+
 static int check_comparable(const struct lcpfs_partition *from, const struct lcpfs_partition *to,
 			    struct lcpfs_failure *failure)
 {

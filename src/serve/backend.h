@@ -31,6 +31,8 @@ struct backend_export {
 	bool read_only;
 };
 
+typedef int backend_extent_fn(void *volume, uint64_t offset, uint64_t length, bool *is, uint64_t *end);
+
 struct backend {
 	/* The caller frees *list. */
 	int (*list)(void *context, struct backend_export **list, size_t *count, struct lcpfs_failure *failure);
@@ -54,7 +56,8 @@ struct backend {
 	int (*trim)(void *volume, uint64_t offset, uint64_t length, struct lcpfs_failure *failure);
 	int (*flush)(void *volume, struct lcpfs_failure *failure);
 	/* Does [offset, *end) hold data, *end being at most offset + length? */
-	int (*extent)(void *volume, uint64_t offset, uint64_t length, bool *data, uint64_t *end);
+	backend_extent_fn *extent;
+	backend_extent_fn *changed; /* has it changed since the snapshot before? NULL: nobody knows */
 	void (*settle)(void *volume);
 	/*
 	 * For a loop: reads that bring what try_read has not found to where it finds it (vdev/fetch.h). NULL, also

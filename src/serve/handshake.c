@@ -161,13 +161,12 @@ static enum handshake_next option_info(struct handshake *h, struct reader *r)
 /* The contexts that a query means, by bit. In a list, a namespace alone means all that is in it. */
 static uint32_t contexts_of(const uint8_t *query, size_t length, bool lists)
 {
-	static const char base[] = "base:";
 	uint32_t found = 0;
 	for (unsigned i = 0; i < WIRE_CONTEXTS; i++) {
 		const char *name = wire_context_names[i];
+		size_t space = strcspn(name, ":") + 1;
 		bool whole = length == strlen(name) && !memcmp(query, name, length);
-		bool all = lists && length == strlen(base) && !memcmp(query, base, length) &&
-			   !memcmp(name, base, length);
+		bool all = lists && length == space && !memcmp(query, name, length);
 		found |= whole || all ? UINT32_C(1) << i : 0;
 	}
 	return found;
@@ -376,6 +375,7 @@ static void put_infos(struct handshake *h, const struct handshake_export *found)
 static enum handshake_next contexts_found(struct handshake *h, const struct handshake_export *found)
 {
 	bool selects = h->option == NBD_OPT_SET_META_CONTEXT;
+	h->queried &= found->contexts;
 	for (unsigned i = 0; i < WIRE_CONTEXTS; i++)
 		if (h->queried & UINT32_C(1) << i)
 			put_text_reply(h, NBD_REP_META_CONTEXT, 4, selects ? i + 1 : 0, wire_context_names[i]);

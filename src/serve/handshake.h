@@ -36,6 +36,7 @@ struct handshake_export {
 	char description[128];
 	uint64_t bytes;
 	bool read_only;
+	uint32_t contexts; /* that there are of it, by bit */
 };
 
 struct handshake {

@@ -64,6 +64,7 @@ static enum handshake_next take_export(struct connection *c, struct lookup *l)
 	if (l->error)
 		return handshake_found(c->handshake, NULL, l->failure.message);
 	struct handshake_export found = describe(&l->export->info);
+	found.contexts = 1u << WIRE_ALLOCATION | (l->export->backend->changed ? 1u << WIRE_CHANGED : 0);
 	enum handshake_next next = handshake_found(c->handshake, &found, NULL);
 	if (next == HANDSHAKE_TRANSMIT) {
 		c->export = l->export;

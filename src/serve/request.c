@@ -6,7 +6,7 @@
 #include <string.h>
 
 enum {
-	EXTENTS_MAX = PIECE_STATUS_BYTES / 16, /* of one answer; the client asks on from where it ends */
+	EXTENT_BYTES_MAX = 16,
 	CACHE_BYTES_MAX = WIRE_PAYLOAD_MAX, /* that one request has read: more would not stay in a cache anyway */
 };
 
@@ -176,19 +176,23 @@ static int find_extents(struct piece *piece, const struct wire *wire, struct lcp
 {
 	struct export *x = piece->request->export;
 	bool one = piece->request->wire.flags & NBD_CMD_FLAG_REQ_ONE;
-	struct extents e = {.wire = wire, .at = piece->chunk.data, .count_max = one ? 1 : EXTENTS_MAX};
+	/* The client asks on from where it ends. */
+	uint32_t room = (uint32_t)(piece->chunk.length / EXTENT_BYTES_MAX);
+	struct extents e = {.wire = wire, .at = piece->chunk.data, .count_max = one ? 1 : room};
 	uint64_t offset = piece->offset, end = offset + MIN_OF(piece->length, EXTENT_SCAN_BYTES), next, taken;
+	bool changes = piece->context == WIRE_CHANGED;
+	backend_extent_fn *find = changes ? x->backend->changed : x->backend->extent;
+	uint32_t set = changes, unset = changes ? 0 : NBD_STATE_HOLE | NBD_STATE_ZERO;
 	do {
-		bool data;
+		bool is;
 		int error = export_is_stopping(x)
 				    ? -LCPFS_E_STOPPED
-				    : x->backend->extent(x->volume, offset,
-							 MIN_OF(end - offset, EXTENT_STEP_BYTES), &data, &next);
+				    : find(x->volume, offset, MIN_OF(end - offset, EXTENT_STEP_BYTES), &is, &next);
 		if (error && !e.count && !e.length)
 			return failure_set(failure, (enum lcpfs_error)-error, "%s", lcpfs_error_sentence(error));
 		if (error)
 			break; /* what is known is an answer */
-		taken = add_extent(&e, next - offset, data ? 0 : NBD_STATE_HOLE | NBD_STATE_ZERO);
+		taken = add_extent(&e, next - offset, is ? set : unset);
 		offset += taken;
 	} while (taken && offset < end);
 	end_extent(&e);

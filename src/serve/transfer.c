@@ -572,12 +572,39 @@ static enum begun execute_later(struct connection *c, const struct wire_request 
 	return BEGUN;
 }
 
-/* One after the other, each with an answer of its own. */
+static void begin_status(struct connection *c, struct request *r, enum wire_context context, size_t bytes)
+{
+	struct piece *piece = NULL;
+	if (r->error)
+		memory_give(c->host->memory, &c->held, bytes);
+	else
+		piece = piece_make(c, r, r->wire.length, bytes);
+	if (!piece)
+		return;
+	piece->context = context;
+	r->running++;
+	piece_submit(c, piece, piece_run);
+}
+
+/* Each context has a piece and a chunk of its own, in memory that they share. */
 static enum begun execute_status(struct connection *c, const struct wire_request *request)
 {
-	CHECK(request->contexts ==
-	      UINT32_C(1) << WIRE_ALLOCATION); /* the others come with their questions to the volume */
-	return execute_later(c, request, PIECE_STATUS_BYTES);
+	unsigned count = (unsigned)__builtin_popcount(request->contexts);
+	size_t each = PIECE_STATUS_BYTES / count, bytes = each * count;
+	if (!take_memory(c, &bytes, false))
+		return LATER;
+	struct request *r = request_new(c, request);
+	if (!r) {
+		memory_give(c->host->memory, &c->held, bytes);
+		return no_memory(c, request);
+	}
+	for (unsigned i = 0; i < WIRE_CONTEXTS; i++) {
+		if (request->contexts & UINT32_C(1) << i)
+			begin_status(c, r, i, each);
+	}
+	if (!r->running)
+		finish_request(c, r);
+	return BEGUN;
 }
 
 static enum begun begin(struct connection *c, const struct wire_request *request, const uint8_t *data,
@@ -612,7 +639,7 @@ enum begun transfer_begin(struct connection *c, const struct wire_request *reque
 static void status_done(struct connection *c, struct request *r, struct piece *piece)
 {
 	uint8_t *at = output_room(&c->output, WIRE_REPLY_MAX);
-	uint8_t *end = wire_put_status(&c->wire, &r->wire, piece->context, piece->extents, true, at);
+	uint8_t *end = wire_put_status(&c->wire, &r->wire, piece->context, piece->extents, !r->running, at);
 	output_put(&c->output, (size_t)(end - at));
 	output_give(&c->output, &piece->chunk);
 }

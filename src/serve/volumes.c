@@ -132,6 +132,11 @@ static int volumes_extent(void *volume, uint64_t offset, uint64_t length, bool *
 	return lcpfs_volume_extent(volume, offset, length, data, end);
 }
 
+static int volumes_changed(void *volume, uint64_t offset, uint64_t length, bool *changed, uint64_t *end)
+{
+	return pool_volume_changed(volume, offset, length, changed, end);
+}
+
 static void volumes_settle(void *volume)
 {
 	lcpfs_volume_settle(volume);
@@ -160,6 +165,7 @@ const struct backend volumes_backend = {
 	.trim = volumes_trim,
 	.flush = volumes_flush,
 	.extent = volumes_extent,
+	.changed = volumes_changed,
 	.settle = volumes_settle,
 	.fetches = volumes_fetches,
 	.fetch = volumes_fetch,

@@ -5,7 +5,8 @@
 
 #include "serve/be.h"
 
-const char *const wire_context_names[WIRE_CONTEXTS] = {[WIRE_ALLOCATION] = "base:allocation"};
+const char *const wire_context_names[WIRE_CONTEXTS] = {
+	[WIRE_ALLOCATION] = "base:allocation", [WIRE_CHANGED] = "lcpfs:changed"};
 
 /* -- requests -- */
 

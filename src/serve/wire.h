@@ -25,7 +25,11 @@ enum {
 };
 
 /* Metadata contexts: a bit each, and on the wire the bit's number + 1. */
-enum wire_context { WIRE_ALLOCATION, WIRE_CONTEXTS };
+enum wire_context {
+	WIRE_ALLOCATION,
+	WIRE_CHANGED, /* since the snapshot before; status 1: it has */
+	WIRE_CONTEXTS
+};
 extern const char *const wire_context_names[WIRE_CONTEXTS];
 
 enum wire_style { WIRE_SIMPLE, WIRE_STRUCTURED, WIRE_EXTENDED };

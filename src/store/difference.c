@@ -250,3 +250,31 @@ int store_difference(struct store *s, uint32_t from, uint32_t to, uint64_t first
 	store_unlock(s);
 	return error;
 }
+
+static uint32_t number_before(const struct store *s, uint32_t to)
+{
+	const struct snapshots *l = &s->trees.snapshots;
+	const struct snapshot *n = to ? tree_snapshot(s, to) : NULL, *before = NULL;
+	bool written = !n || n->state == SNAPSHOT_CLONE;
+	uint32_t line = !n ? (uint32_t)VOLUME_HEAD : written ? to : snap_line(n);
+	for (unsigned i = 0; i < l->count && (written || l->list[i]->number < to); i++) {
+		if (l->list[i]->state == SNAPSHOT_ALIVE && snap_line(l->list[i]) == line)
+			before = l->list[i];
+	}
+	before = before ? before : snap_base(s, line);
+	return before ? before->number : 0;
+}
+
+int store_difference_before(struct store *s, uint32_t to, uint64_t first, struct store_difference *run)
+{
+	uint32_t last = to;
+	for (;;) {
+		store_lock(s);
+		uint32_t from = number_before(s, to);
+		store_unlock(s);
+		int error = store_difference(s, from, to, first, run);
+		if (error != -LCPFS_E_NOT_FOUND || from == last)
+			return error;
+		last = from; /* it may have been destroyed meanwhile: then another one is before */
+	}
+}

@@ -280,6 +280,13 @@ struct store_difference {
 int store_difference(struct store *store, uint32_t from, uint32_t to, uint64_t first,
 		     struct store_difference *run) MUST_CHECK;
 
+/*
+ * The same from the snapshot before `to` in its line; where there is none, from what its clone was made of, or
+ * from an empty volume.
+ */
+int store_difference_before(struct store *store, uint32_t to, uint64_t first,
+			    struct store_difference *run) MUST_CHECK;
+
 /* --- bookmarks --- */
 
 /*

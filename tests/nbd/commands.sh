@@ -56,7 +56,7 @@ except nbd.Error:
 contexts = []
 h.set_export_name("db")
 h.opt_list_meta_context(lambda name: contexts.append(name))
-assert contexts == ["base:allocation"], contexts
+assert contexts == ["base:allocation", "lcpfs:changed"], contexts
 h.opt_go()
 assert h.get_protocol() == "newstyle-fixed" and h.get_structured_replies_negotiated()
 sizes = [h.get_block_size(i) for i in (nbd.SIZE_MINIMUM, nbd.SIZE_PREFERRED, nbd.SIZE_MAXIMUM)]

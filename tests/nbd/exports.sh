@@ -24,7 +24,7 @@ for export in exports.values():
 		assert export["can_" + can], (can, export)
 	assert not export["is_read_only"] and not export["is_rotational"]
 	assert export["block_size_minimum"] == 1 and export["block_size_preferred"] == 4096
-	assert export["contexts"] == ["base:allocation"]
+	assert export["contexts"] == ["base:allocation", "lcpfs:changed"]
 PYTHON
 ! nbdinfo "$(uri "")" 2>/dev/null || fail "which of two is the default?"
 ! nbdinfo "$(uri nobody)" 2>/dev/null || fail "nobody was found"

@@ -99,19 +99,25 @@ static void enter_oldly(struct client *c)
 		CHECK(!at[i]);
 }
 
-static void select_contexts(struct client *c)
+static void select_contexts(struct client *c, unsigned contexts)
 {
-	static const uint8_t query[] = "\0\0\0\2db\0\0\0\1\0\0\0\17base:allocation";
+	static const uint8_t one[] = "\0\0\0\2db\0\0\0\1\0\0\0\17base:allocation",
+			     both[] = "\0\0\0\2db\0\0\0\2\0\0\0\15lcpfs:changed\0\0\0\17base:allocation";
 	const uint8_t *data;
 	uint32_t length;
-	send_option(c, NBD_OPT_SET_META_CONTEXT, query, sizeof(query) - 1);
+	send_option(c, NBD_OPT_SET_META_CONTEXT, contexts > 1 ? both : one,
+		    (contexts > 1 ? sizeof(both) : sizeof(one)) - 1);
 	CHECK(take_option_reply(c, NBD_OPT_SET_META_CONTEXT, &data, &length) == NBD_REP_META_CONTEXT);
 	CHECK(length == 19 && be32_get(data) == 1 && !memcmp(data + 4, "base:allocation", 15));
+	if (contexts > 1) {
+		CHECK(take_option_reply(c, NBD_OPT_SET_META_CONTEXT, &data, &length) == NBD_REP_META_CONTEXT);
+		CHECK(length == 17 && be32_get(data) == 2 && !memcmp(data + 4, "lcpfs:changed", 13));
+	}
 	expect_ack(c, NBD_OPT_SET_META_CONTEXT);
-	c->has_contexts = true;
+	c->contexts = contexts;
 }
 
-void client_shake_hands(struct client *c, enum wire_style style, bool contexts, bool oldly)
+void client_shake_hands(struct client *c, enum wire_style style, unsigned contexts, bool oldly)
 {
 	const uint8_t flags[4] = {0, 0, 0, NBD_FLAG_FIXED_NEWSTYLE};
 	world_settle(c->world);
@@ -125,7 +131,7 @@ void client_shake_hands(struct client *c, enum wire_style style, bool contexts, 
 		expect_ack(c, option);
 	}
 	if (contexts)
-		select_contexts(c);
+		select_contexts(c, contexts);
 	if (oldly && style != WIRE_EXTENDED)
 		enter_oldly(c);
 	else
@@ -276,7 +282,7 @@ bool client_send_any(struct client *c)
 	uint64_t offset = length ? world_random(c->world, c->bytes - length + 1) : 0;
 	if (length && collides(c, type, offset, length))
 		return false;
-	uint32_t error = type == NBD_CMD_BLOCK_STATUS && !c->has_contexts ? NBD_EINVAL : 0;
+	uint32_t error = type == NBD_CMD_BLOCK_STATUS && !c->contexts ? NBD_EINVAL : 0;
 	client_send(c, type, random_flags(c, type), offset, length, error);
 	return true;
 }
@@ -300,7 +306,7 @@ static void close_request(struct client *c, struct client_request *r, uint32_t e
 	CHECK(error == r->error);
 	CHECK(c->forgotten + c->world->received >= r->sent_end); /* not before all of it was received */
 	CHECK(error || r->type != NBD_CMD_READ || r->covered == r->length);
-	CHECK(error || r->type != NBD_CMD_BLOCK_STATUS || r->has_status);
+	CHECK(error || r->type != NBD_CMD_BLOCK_STATUS || !r->length || r->statuses == (1u << c->contexts) - 1);
 	CHECK(error || r->type != NBD_CMD_WRITE || !(r->flags & NBD_CMD_FLAG_FUA) || c->world->volumes[0].flushes);
 	r->is_open = false;
 	c->open--;
@@ -322,19 +328,22 @@ static void check_status(struct client *c, struct client_request *r, const uint8
 	bool extended = c->style == WIRE_EXTENDED;
 	size_t each = extended ? 16 : 8, head = extended ? 8 : 4;
 	uint64_t offset = r->offset, count = (length - head) / each;
-	CHECK(r->type == NBD_CMD_BLOCK_STATUS && !r->has_status && (length - head) % each == 0 && count);
-	CHECK(be32_get(at) == 1 && (!extended || be32_get(at + 4) == count));
+	unsigned context = be32_get(at);
+	CHECK(r->type == NBD_CMD_BLOCK_STATUS && (length - head) % each == 0 && count);
+	CHECK(context >= 1 && context <= c->contexts && !(r->statuses & 1u << (context - 1)));
+	CHECK(!extended || be32_get(at + 4) == count);
 	CHECK(!(r->flags & NBD_CMD_FLAG_REQ_ONE) || count == 1);
 	for (uint64_t i = 0; i < count; i++) {
 		const uint8_t *d = at + head + i * each;
 		uint64_t n = extended ? be64_get(d) : be32_get(d),
 			 status = extended ? be64_get(d + 8) : be32_get(d + 4);
-		CHECK(n && offset + n <= r->offset + r->length && (status == 0 || status == 3));
+		CHECK(n && offset + n <= r->offset + r->length &&
+		      (status == 0 || status == (context == 1 ? 3 : 1)));
 		for (uint64_t b = offset / WORLD_BLOCK; b <= (offset + n - 1) / WORLD_BLOCK; b++)
-			CHECK(c->written[b] == !status);
+			CHECK(context == 1 ? c->written[b] == !status : world_changed(b) == (status == 1));
 		offset += n;
 	}
-	r->has_status = true;
+	r->statuses |= 1u << (context - 1);
 }
 
 /* false: not all of it is there yet. */

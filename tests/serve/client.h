@@ -16,14 +16,14 @@ struct client_request {
 	uint64_t cookie, offset, length;
 	uint32_t error;   /* what has to come of it */
 	uint64_t covered; /* bytes of a read that have come */
-	bool has_status;
+	unsigned statuses; /* contexts whose answer has come, by bit */
 	uint64_t sent_end; /* how much the client had sent with the end of it */
 };
 
 struct client {
 	struct world *world;
 	enum wire_style style;
-	bool has_contexts;
+	unsigned contexts; /* that are asked for: the first so many */
 	uint64_t bytes;
 	uint16_t flags;
 	uint8_t *data;  /* what the volume has to hold */
@@ -39,7 +39,7 @@ struct client {
 void client_begin(struct client *client, struct world *world);
 void client_free(struct client *client);
 /* Up to the transmission phase, for volume "db". */
-void client_shake_hands(struct client *client, enum wire_style style, bool contexts, bool oldly);
+void client_shake_hands(struct client *client, enum wire_style style, unsigned contexts, bool oldly);
 /* A request as given; not checked against those that are open. */
 void client_send(struct client *client, uint16_t type, uint16_t flags, uint64_t offset, uint64_t length,
 		 uint32_t error);

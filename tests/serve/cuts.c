@@ -25,7 +25,7 @@ struct recording {
 /* In the order in which a client would wait for each answer; what is under way together is in search.c. */
 static void say_everything(struct client *c, enum wire_style style)
 {
-	client_shake_hands(c, style, style != WIRE_SIMPLE, style == WIRE_SIMPLE);
+	client_shake_hands(c, style, style == WIRE_SIMPLE ? 0 : 2, style == WIRE_SIMPLE);
 	client_send(c, NBD_CMD_WRITE, 0, 4096, 4096, 0);
 	client_send(c, NBD_CMD_WRITE, NBD_CMD_FLAG_FUA, 10000, 100, 0);
 	client_send(c, NBD_CMD_WRITE, 0, 65536, CONNECTION_SMALL_BYTES + 1, 0); /* a long one */

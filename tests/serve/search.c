@@ -37,8 +37,8 @@ static void converse(uint64_t seed, unsigned requests, uint64_t *done)
 	struct client c;
 	world_begin(&w, seed, natures[seed % ARRAY_LENGTH(natures)], (4 << 20) + seed % 3 * 1000);
 	client_begin(&c, &w);
-	client_shake_hands(&c, (enum wire_style)(seed / 7 % 3), seed / 21 % 4 && seed / 7 % 3 != WIRE_SIMPLE,
-			   seed % 5 == 0);
+	client_shake_hands(&c, (enum wire_style)(seed / 7 % 3),
+			   seed / 7 % 3 != WIRE_SIMPLE ? seed / 21 % 4 % 3 : 0, seed % 5 == 0);
 	if (seed % 11 == 0)
 		w.memory.total = 0; /* what others hold: only the reserve is left */
 	while (c.cookie < requests) {

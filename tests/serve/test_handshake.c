@@ -82,7 +82,7 @@ static void only_reply(uint32_t number, uint32_t type)
 	assert_true(type != NBD_REP_ACK || !length);
 }
 
-static const struct handshake_export db = {.name = "db", .description = "a volume", .bytes = 12345};
+static const struct handshake_export db = {.name = "db", .description = "a volume", .bytes = 12345, .contexts = 1};
 
 #define GO "\0\0\0\2db\0\0"
 #define CONTEXT "\0\0\0\2db\0\0\0\1\0\0\0\17base:allocation"
@@ -316,6 +316,8 @@ static void a_failed_selection_selects_nothing(void **state)
 	assert_int_equal(contexts_after_go("db"), 0);
 }
 
+static struct handshake_export found_export = {.name = "db", .contexts = 1};
+
 /* What a query of one option finds: how many contexts. */
 static unsigned found_by(uint32_t number, const char *query)
 {
@@ -325,7 +327,7 @@ static unsigned found_by(uint32_t number, const char *query)
 	at = be32_put(at, (uint32_t)strlen(query));
 	memcpy(at, query, strlen(query));
 	assert_int_equal(option(number, data, 14 + strlen(query)), HANDSHAKE_LOOKUP);
-	assert_int_equal(handshake_found(&h, &db, NULL), HANDSHAKE_AGAIN);
+	assert_int_equal(handshake_found(&h, &found_export, NULL), HANDSHAKE_AGAIN);
 	while (be32_get(h.out.data + taken + 12) == NBD_REP_META_CONTEXT) {
 		reply(number, NBD_REP_META_CONTEXT, &length);
 		count++;
@@ -346,6 +348,14 @@ static void queries_find_what_they_name(void **state)
 	assert_int_equal(found_by(NBD_OPT_LIST_META_CONTEXT, "base:allocatio"), 0);
 	assert_int_equal(found_by(NBD_OPT_SET_META_CONTEXT, "base:allocations"), 0);
 	assert_int_equal(found_by(NBD_OPT_SET_META_CONTEXT, "qemu:allocation-depth"), 0);
+	assert_int_equal(found_by(NBD_OPT_SET_META_CONTEXT, "lcpfs:changed"),
+			 0); /* there is none of this export */
+	found_export.contexts = 3;
+	assert_int_equal(found_by(NBD_OPT_LIST_META_CONTEXT, "lcpfs:"), 1);
+	assert_int_equal(found_by(NBD_OPT_LIST_META_CONTEXT, "base:"), 1);
+	assert_int_equal(found_by(NBD_OPT_SET_META_CONTEXT, "lcpfs:changed"), 1);
+	assert_int_equal(found_by(NBD_OPT_SET_META_CONTEXT, "lcpfs:"), 0);
+	found_export.contexts = 1;
 	assert_int_equal(found_by(NBD_OPT_SET_META_CONTEXT, ""), 0);
 	assert_int_equal(option(NBD_OPT_LIST_META_CONTEXT, DATA("\0\0\0\2db\0\0\0\0")), HANDSHAKE_LOOKUP);
 	assert_int_equal(handshake_found(&h, &db, NULL), HANDSHAKE_AGAIN);

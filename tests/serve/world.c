@@ -154,6 +154,18 @@ static int volume_extent(void *volume, uint64_t offset, uint64_t length, bool *d
 	return 0;
 }
 
+static int volume_changed(void *volume, uint64_t offset, uint64_t length, bool *changed, uint64_t *end)
+{
+	const struct world_volume *v = volume;
+	CHECK(fits(v, offset, length) && length);
+	*changed = world_changed(offset / WORLD_BLOCK);
+	*end = offset;
+	while (*end < offset + length && world_changed(*end / WORLD_BLOCK) == *changed)
+		*end = (*end / WORLD_BLOCK + 1) * WORLD_BLOCK;
+	*end = MIN_OF(*end, offset + length);
+	return 0;
+}
+
 static void volume_settle(void *volume)
 {
 	(void)volume;
@@ -170,6 +182,7 @@ static const struct backend backend = {
 	.trim = volume_trim,
 	.flush = volume_flush,
 	.extent = volume_extent,
+	.changed = volume_changed,
 	.settle = volume_settle,
 };
 
