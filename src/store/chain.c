@@ -112,10 +112,9 @@ static int advance(struct chain *f, unsigned head)
 	return apply_heads(f, r);
 }
 
-int chain_follow(struct chain *f, chain_fn *fn, void *context)
+int chain_go_on(struct chain *f, chain_fn *fn, void *context)
 {
 	int head;
-	chain_start(f);
 	while ((head = find_next(f)) >= 0 && head < LOG_HEADS) {
 		int done = fn ? fn(context, &f->peeked[head], (unsigned)head) : 0;
 		if (!done)
@@ -124,6 +123,12 @@ int chain_follow(struct chain *f, chain_fn *fn, void *context)
 			return done < 0 ? done : 0;
 	}
 	return head < 0 ? head : 0;
+}
+
+int chain_follow(struct chain *f, chain_fn *fn, void *context)
+{
+	chain_start(f);
+	return chain_go_on(f, fn, context);
 }
 
 /* -- are a record's blocks what it says? -- */

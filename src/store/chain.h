@@ -26,6 +26,7 @@ typedef int chain_fn(void *context, const struct fmt_record *r, unsigned head);
 void chain_start(struct chain *f); /* at the redo point of the store's regions */
 /* Each record of the log in sequence, from the redo point on. Where fn, which may be NULL, returns 1, it ends. */
 int chain_follow(struct chain *f, chain_fn *fn, void *context) MUST_CHECK;
+int chain_go_on(struct chain *f, chain_fn *fn, void *context) MUST_CHECK; /* from where it ended */
 /* Are the blocks of a record what it says? 1, 0, or an error. LOST ones are not expected to match. */
 int chain_blocks_good(struct chain *f, const struct fmt_record *r) MUST_CHECK;
 /* A second header of the record at hand that was torn, or is damaged, is written anew. */

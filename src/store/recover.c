@@ -437,6 +437,22 @@ static int look_behind(struct forward *f, struct lcpfs_failure *failure)
 	return refuse_lost(f, failure);
 }
 
+/*
+ * Once the table is as the log says more is known to be empty: there the log may have gone on. If what lies there
+ * tells that more was flushed, a block that seemed torn was flushed and is damaged; then it goes on behind it.
+ */
+static int look_behind_again(struct forward *f, struct lcpfs_failure *failure)
+{
+	uint64_t before;
+	int error;
+	do {
+		before = f->log.seq;
+		chain_look_behind(&f->log);
+		error = f->log.durable > before ? chain_go_on(&f->log, apply_table, f) : 0;
+	} while (!error && f->log.seq > before);
+	return error ? error : refuse_lost(f, failure);
+}
+
 static int roll_forward(struct forward *f, struct lcpfs_failure *failure)
 {
 	struct store *s = f->log.s;
@@ -448,8 +464,8 @@ static int roll_forward(struct forward *f, struct lcpfs_failure *failure)
 		error = -LCPFS_E_CORRUPT;
 	if (!error)
 		error = chain_follow(&f->log, apply_table, f);
-	if (!error) /* again: it may have gone on in a metaslab that its records have emptied since the root */
-		error = look_behind(f, failure);
+	if (!error)
+		error = look_behind_again(f, failure);
 	s->log.seq = s->log.work_seq = f->log.seq;
 	s->log.chain = f->log.chain;
 	s->log.chain_seq = f->log.seq;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Where the chain of the log is broken, by a header that is damaged in both copies, and flushed records lie
- * behind: that is told, and not taken for the log's end.
+ * behind: that is told, and not taken for the log's end. What is left behind an end tells what was flushed.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -92,6 +92,16 @@ static void write_and_let_rest(struct bed *b, uint64_t first, unsigned count)
 	assert_int_equal(store_step(b->store), 1);
 }
 
+/* And not flushed. */
+static void write_and_seal(struct bed *b, uint64_t block)
+{
+	write_blocks(b, block, 1);
+	store_lock(b->store);
+	log_seal_open(b->store);
+	log_drain(b->store);
+	store_unlock(b->store);
+}
+
 /* Where the next record's header will be. */
 static uint64_t next_block(const struct bed *b)
 {
@@ -145,28 +155,33 @@ static bool comes_next(const struct store *s, uint32_t metaslab)
 	return s->log.head[0].next == NO_METASLAB && distance(&s->space, metaslab) < distance(&s->space, empty);
 }
 
-/*
- * The log goes on in a metaslab that holds something by the newest root, and that was emptied since. The last
- * header before it is damaged.
- */
+enum { HELD = 40, OTHER = 100 }; /* in one page of the volume */
+
+/* The log will go on in a metaslab that holds something by the newest root, and that was emptied since: which? */
+static uint32_t go_round(struct bed *b)
+{
+	begin(b, 64, COUNT_MAX);
+	write_and_flush(b, 0, HELD);
+	uint32_t held = b->store->log.head[0].metaslab;
+	do {
+		write_and_flush(b, OTHER, 1);
+		trim(b, OTHER, 1); /* so that the page changes, and does not stay there */
+		assert_int_equal(store_checkpoint(b->store), 0);
+	} while (!comes_next(b->store, held));
+	assert_int_equal(space_find(&b->store->space, held)->state, SPACE_CLOSED);
+	trim(b, 0, HELD);
+	assert_int_equal(store_flush(b->store, NULL), 0);
+	assert_int_equal(space_find(&b->store->space, held)->state, SPACE_EMPTY);
+	return held;
+}
+
+/* The last header before it is damaged. */
 static void a_header_in_what_was_emptied_tells(void **state)
 {
-	enum { HELD = 40, OTHER = 100 }; /* in one page of the volume */
 	struct bed b;
 	uint64_t block = 0;
 	(void)state;
-	begin(&b, 64, COUNT_MAX);
-	write_and_flush(&b, 0, HELD);
-	uint32_t held = b.store->log.head[0].metaslab;
-	do { /* once round */
-		write_and_flush(&b, OTHER, 1);
-		trim(&b, OTHER, 1); /* so that the page changes, and does not stay there */
-		assert_int_equal(store_checkpoint(b.store), 0);
-	} while (!comes_next(b.store, held));
-	assert_int_equal(space_find(&b.store->space, held)->state, SPACE_CLOSED);
-	trim(&b, 0, HELD);
-	assert_int_equal(store_flush(b.store, NULL), 0);
-	assert_int_equal(space_find(&b.store->space, held)->state, SPACE_EMPTY);
+	uint32_t held = go_round(&b);
 	uint64_t root = b.store->checkpoint.generation;
 	while (b.store->log.head[0].metaslab != held) {
 		block = next_block(&b);
@@ -178,11 +193,58 @@ static void a_header_in_what_was_emptied_tells(void **state)
 	expect_told(&b, block);
 }
 
+/*
+ * A record is flushed, and one of its blocks damaged. The next one was not flushed, and is lost; it led on to the
+ * emptied metaslab, where another one is left that says what was flushed. So it is damage of that block alone.
+ * false: it is the record before that led on.
+ */
+static bool damage_is_told_by_what_is_left(unsigned more)
+{
+	static const uint8_t rot[2 * BLOCK_SIZE] = {2};
+	struct lcpfs_failure failure = {0};
+	struct bed b;
+	uint8_t data[BLOCK_SIZE];
+	uint64_t flushed = 0, lost = 0;
+	uint32_t held = go_round(&b);
+	uint64_t root = b.store->checkpoint.generation;
+	write_and_flush(&b, OTHER, more);
+	while (b.store->log.head[0].metaslab != held) {
+		flushed = next_block(&b);
+		write_and_flush(&b, OTHER, 1);
+		lost = next_block(&b);
+		write_and_seal(&b, OTHER + 1);
+	}
+	bool led = lost < metaslab_block(b.store, held) || lost >= metaslab_block(b.store, held + 1);
+	write_and_seal(&b, OTHER + 1);
+	assert_int_equal(b.store->checkpoint.generation, root);
+	store_abandon(b.store);
+	if (led) {
+		assert_int_equal(vdev_write(b.config.vdev, (flushed + 2) << BLOCK_SHIFT, rot, BLOCK_SIZE), 0);
+		assert_int_equal(vdev_write(b.config.vdev, lost << BLOCK_SHIFT, rot, sizeof(rot)), 0);
+		if (open_it(&b, &failure))
+			fail_msg("%s", failure.message);
+		assert_int_not_equal(store_read(b.store, OTHER << BLOCK_SHIFT, data, sizeof(data), NULL), 0);
+		store_abandon(b.store);
+	}
+	vdev_close(b.config.vdev);
+	return led;
+}
+
+static void a_block_before_what_is_lost_is_damage(void **state)
+{
+	bool led = false;
+	(void)state;
+	for (unsigned more = 0; more < 4; more++)
+		led |= damage_is_told_by_what_is_left(more);
+	assert_true(led);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_far_header_tells),
 		cmocka_unit_test(a_header_in_what_was_emptied_tells),
+		cmocka_unit_test(a_block_before_what_is_lost_is_damage),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
