@@ -6,7 +6,7 @@
 
 #include "base/hash.h"
 
-enum { SLAB_PAGES = 32, TRIES_MAX = 64 };
+enum { SLAB_PAGES = 32, TRIES_MAX = 64, SHARE = 8 };
 
 struct slab {
 	struct slab *next;
@@ -107,11 +107,13 @@ static void release(struct cache *c, struct page *p)
 }
 
 /*
- * The hand goes round; what was used since it passed last is spared once. A bounded number of pages is looked at.
+ * The hand goes round; what was used since it passed last is spared once. A bounded number of pages is looked at,
+ * and a share of them: what was just loaded has to stay until all is there that is needed with it.
  */
 void cache_shrink(struct cache *c)
 {
-	for (unsigned tries = 0; tries < TRIES_MAX && c->keyed >= c->max; tries++) {
+	size_t most = MIN_OF(c->keyed / SHARE + 1, (size_t)TRIES_MAX);
+	for (size_t tries = 0; tries < most && c->keyed >= c->max; tries++) {
 		struct page *p = c->hand;
 		c->hand = p->newer;
 		if (p == &c->ring || p->pins || p->dirty || p->freezing || p->state != PAGE_READY)
