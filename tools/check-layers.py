@@ -30,15 +30,11 @@ NO_CODE = re.compile(r'/\*.*?\*/|"(?:\\.|[^"\\\n])*"|^\s*#[^\n]*', re.MULTILINE 
 FUNCTION = re.compile(r"^(static\s+)?[A-Za-z_][\w \t*]*?\b(\w+)\([^;{}]*?\)\s*\{", re.MULTILINE)
 NAME = re.compile(r"(?<![\w.>])(?<!struct )\w+")
 UPWARD = {
-	"engine/weigh.c > core.c",
 	"engine/trial.c > core.c",
 	"engine/core.c > ledger.c",
 	"engine/core.c > judge.c",
 	"serve/negotiate.c > connection.c",
 	"serve/connection.c > transfer.c",
-	"pool/rollback.c > volume.c",
-	"pool/snapchange.c > volume.c",
-	"pool/snapshot.c > volume.c",
 }
 
 

@@ -231,16 +231,6 @@ double engine_core_utilization(const struct engine_partition *p)
 	return p->size ? fmin((double)p->live / (double)p->size, 1) : 0;
 }
 
-/*
- * The effect of a change of size has arrived when the log has gone round once: only then has every metaslab been
- * filled and emptied under the new size. A partition that writes nothing has no such clock; the learned cooldown
- * stands in.
- */
-bool engine_core_effect_arrived(double blocks, double seconds, uint64_t size_blocks, double cooldown_s)
-{
-	return blocks > 0 ? blocks >= (double)size_blocks : seconds >= cooldown_s;
-}
-
 static double since_change_s(const struct engine_core *core, const struct engine_partition *p)
 {
 	return (double)(core->now_us - p->changed_us) / 1e6;
@@ -248,8 +238,7 @@ static double since_change_s(const struct engine_core *core, const struct engine
 
 bool engine_core_settled(const struct engine_core *core, const struct engine_partition *p)
 {
-	return engine_core_effect_arrived(p->since_blocks, since_change_s(core, p), p->size,
-					  core->cooldown_s.value);
+	return engine_effect_arrived(p->since_blocks, since_change_s(core, p), p->size, core->cooldown_s.value);
 }
 
 static struct engine_space space_of(const struct engine_partition *p)

@@ -185,7 +185,6 @@ double engine_core_decayed(const struct engine_core *core, double amount, double
 uint64_t engine_core_least(const struct engine_core *core, const struct engine_partition *p); /* it can work in */
 bool engine_core_held(const struct engine_core *core, const struct engine_partition *p); /* it may not give yet */
 bool engine_core_settled(const struct engine_core *core, const struct engine_partition *p);
-bool engine_core_effect_arrived(double blocks, double seconds, uint64_t size_blocks, double cooldown_s);
 void engine_core_free_side(const struct engine_core *core, struct lcpfs_engine_side *side);
 bool engine_core_point(const struct engine_partition *p, struct engine_point *point);
 

@@ -414,8 +414,8 @@ static bool carried_holds(const struct lcpfs_engine_decision *d)
 
 static bool effect_arrived(const struct lcpfs_engine_decision *d)
 {
-	return engine_core_effect_arrived(d->to.since_change_blocks, d->to.since_change_s, d->to.size_blocks,
-					  d->cooldown_s);
+	return engine_effect_arrived(d->to.since_change_blocks, d->to.since_change_s, d->to.size_blocks,
+				     d->cooldown_s);
 }
 
 bool engine_decision_holds(const struct lcpfs_engine_decision *d)

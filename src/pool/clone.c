@@ -19,7 +19,7 @@ static void describe(const struct part *part, const struct store_clone *c, struc
 {
 	*info = (struct lcpfs_clone_info){.created_s = c->created_s,
 					  .volume_bytes = c->volume_blocks * BLOCK_SIZE,
-					  .clients = volume_readers(part, c->number)};
+					  .clients = part_readers(part, c->number)};
 	memcpy(info->name, c->name, sizeof(info->name));
 	memcpy(info->partition, part->name, sizeof(info->partition));
 	snapshot_print_name(part, c->origin, info->origin, sizeof(info->origin));
@@ -188,7 +188,7 @@ struct changing {
 
 static int check_new_name(const struct changing *c)
 {
-	uint32_t clients = volume_readers(c->part, c->clone.number);
+	uint32_t clients = part_readers(c->part, c->clone.number);
 	if (!clients)
 		return part_check_name(c->pool, c->new_name, c->failure);
 	return failure_set(c->failure, LCPFS_E_BUSY,
@@ -298,7 +298,7 @@ static int check_unused(const struct lcpfs_pool *pool, const char *name, struct 
 	*part = clone_find(pool, name, found);
 	if (!*part)
 		return refuse_none(pool, name, failure);
-	uint32_t clients = volume_readers(*part, found->number),
+	uint32_t clients = part_readers(*part, found->number),
 		 snapshots = store_volume_snapshots((*part)->store, found->number, NULL, 0);
 	if (!clients && snapshots)
 		return failure_set(

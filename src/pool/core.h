@@ -38,6 +38,15 @@ static inline void may_fail(int error)
 	(void)error;
 }
 
+/* What a client has open. */
+struct lcpfs_partition {
+	struct part *part;
+	struct store *store;
+	uint64_t bytes;
+	uint32_t snapshot, clone;     /* its number; both 0: this is the partition's own volume */
+	struct lcpfs_partition *next; /* among those of snapshots and clones */
+};
+
 struct part {
 	struct lcpfs_pool *pool; /* fixed, as are the next three lines */
 	uint32_t slot, id;
@@ -235,6 +244,7 @@ struct part *part_find(const struct lcpfs_pool *pool, uint32_t id);
 struct part *part_named(const struct lcpfs_pool *pool, const char *name);
 bool part_name_is_valid(const char *name);
 int part_refuse(const struct part *part, struct lcpfs_failure *failure); /* 0, or why it cannot be worked with */
+uint32_t part_readers(const struct part *part, uint32_t number); /* of a snapshot or clone; with the lock */
 void part_hold(struct part *part);                                       /* with the lock */
 void part_drop(struct part *part);                                       /* with the lock */
 void part_let_go(struct part *part);                                     /* the same without it */
@@ -465,7 +475,6 @@ struct part *volume_part(const struct lcpfs_partition *partition);
 
 /* Is it a snapshot's, and which? */
 bool volume_snapshot(const struct lcpfs_partition *partition, struct store_snapshot *found);
-uint32_t volume_readers(const struct part *part, uint32_t number); /* of a snapshot or clone; with the lock */
 /* As lcpfs_volume_difference, from a bookmark, whose snapshot had that number. */
 int volume_difference_since(struct lcpfs_partition *to, uint32_t number, uint64_t offset,
 			    struct lcpfs_difference *difference, struct lcpfs_failure *failure) MUST_CHECK;

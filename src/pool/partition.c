@@ -51,6 +51,14 @@ int part_refuse(const struct part *part, struct lcpfs_failure *failure)
 	return 0;
 }
 
+uint32_t part_readers(const struct part *part, uint32_t number)
+{
+	uint32_t count = 0;
+	for (const struct lcpfs_partition *p = part->first_reader; p; p = p->next)
+		count += p->snapshot == number || p->clone == number;
+	return count;
+}
+
 void part_hold(struct part *part)
 {
 	part->users++;

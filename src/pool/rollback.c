@@ -26,7 +26,7 @@ static int check_younger(const struct snapwork *w, const struct store_snapshot *
 	if (count && !w->options.force)
 		return refuse_younger(w, younger, count);
 	for (unsigned i = 0; i < count; i++) {
-		uint32_t readers = volume_readers(part, younger[i].number);
+		uint32_t readers = part_readers(part, younger[i].number);
 		if (younger[i].held)
 			return snapshot_fail_held(of, younger[i].name, w->failure);
 		if (readers)
@@ -55,7 +55,7 @@ static int check_no_writer(const struct snapwork *w)
 	const struct part *part = w->targets[0].part;
 	const struct volume_name *of = &w->targets[0].of;
 	bool own = of->number == STORE_OWN_VOLUME;
-	uint32_t clients = own ? part->clients - part->readers : volume_readers(part, of->number);
+	uint32_t clients = own ? part->clients - part->readers : part_readers(part, of->number);
 	if (part->closed_to_clients)
 		return failure_set(w->failure, LCPFS_E_BUSY, "partition %s is being changed; try again",
 				   part->name);

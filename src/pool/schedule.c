@@ -130,7 +130,7 @@ static void find_surplus(const struct part *part, uint64_t now_s, struct snapsho
 			continue;
 		for (unsigned i = count; i-- > 0 && surplus->count < SNAPSHOT_NAMES;) {
 			if (is_of_kind(list[i].name, now) && ++seen > part->schedule.keep[k] && !list[i].held &&
-			    !volume_readers(part, list[i].number) && !clone_has_origin(part, list[i].number))
+			    !part_readers(part, list[i].number) && !clone_has_origin(part, list[i].number))
 				memcpy(surplus->list[surplus->count++], list[i].name, sizeof(list[i].name));
 		}
 	}

@@ -94,7 +94,7 @@ static int check_unused(const struct snapwork *w, const struct snapwork_target *
 		return snapshot_fail_none(&t->of, t->snapshot, w->failure);
 	if (found->held)
 		return snapshot_fail_held(&t->of, t->snapshot, w->failure);
-	uint32_t readers = volume_readers(t->part, found->number);
+	uint32_t readers = part_readers(t->part, found->number);
 	return readers ? snapwork_refuse_in_use(&t->of, t->snapshot, readers, w->failure)
 		       : snapwork_refuse_cloned(t->part, &t->of, found, w->failure);
 }
@@ -286,7 +286,7 @@ static int begin_rename(struct snapwork *w)
 	struct store_snapshot found;
 	if (!snapwork_find(t, &found))
 		return snapshot_fail_none(&t->of, t->snapshot, w->failure);
-	uint32_t readers = volume_readers(t->part, found.number);
+	uint32_t readers = part_readers(t->part, found.number);
 	if (readers)
 		return snapwork_refuse_in_use(&t->of, t->snapshot, readers, w->failure);
 	int error = snapwork_new_name(w, '@');

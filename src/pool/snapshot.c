@@ -153,7 +153,7 @@ static void describe(const struct part *part, const struct store_snapshot *n, st
 {
 	*info = (struct lcpfs_snapshot_info){.created_s = n->created_s,
 					     .volume_bytes = n->volume_blocks * BLOCK_SIZE,
-					     .clients = volume_readers(part, n->number),
+					     .clients = part_readers(part, n->number),
 					     .held = n->held};
 	struct volume_name of;
 	snapshot_name_volume(part, n->volume, &of);

@@ -12,14 +12,6 @@
 
 enum { WAITING_PIECE = 128 << 10 };
 
-struct lcpfs_partition {
-	struct part *part;
-	struct store *store;
-	uint64_t bytes;
-	uint32_t snapshot, clone;     /* its number; both 0: this is the partition's own volume */
-	struct lcpfs_partition *next; /* among those of snapshots and clones */
-};
-
 static bool is_own(const struct lcpfs_partition *handle)
 {
 	return !handle->snapshot && !handle->clone;
@@ -100,14 +92,6 @@ static void drop_client(struct lcpfs_partition *handle)
 		handle->part->readers--;
 	}
 	part_drop(handle->part);
-}
-
-uint32_t volume_readers(const struct part *part, uint32_t number)
-{
-	uint32_t count = 0;
-	for (const struct lcpfs_partition *p = part->first_reader; p; p = p->next)
-		count += p->snapshot == number || p->clone == number;
-	return count;
 }
 
 int lcpfs_partition_open(struct lcpfs_pool *pool, const char *name, struct lcpfs_partition **partition,
