@@ -253,15 +253,10 @@ int store_difference(struct store *s, uint32_t from, uint32_t to, uint64_t first
 
 static uint32_t number_before(const struct store *s, uint32_t to)
 {
-	const struct snapshots *l = &s->trees.snapshots;
-	const struct snapshot *n = to ? tree_snapshot(s, to) : NULL, *before = NULL;
+	const struct snapshot *n = to ? tree_snapshot(s, to) : NULL;
 	bool written = !n || n->state == SNAPSHOT_CLONE;
 	uint32_t line = !n ? (uint32_t)VOLUME_HEAD : written ? to : snap_line(n);
-	for (unsigned i = 0; i < l->count && (written || l->list[i]->number < to); i++) {
-		if (l->list[i]->state == SNAPSHOT_ALIVE && snap_line(l->list[i]) == line)
-			before = l->list[i];
-	}
-	before = before ? before : snap_base(s, line);
+	const struct snapshot *before = snap_predecessor(s, line, written ? UINT32_MAX : to);
 	return before ? before->number : 0;
 }
 

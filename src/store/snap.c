@@ -29,10 +29,14 @@ struct snapshot *snap_base(const struct store *s, uint32_t line)
 	return clone ? tree_snapshot(s, clone->volume.origin) : NULL;
 }
 
+static uint32_t births_up_to(const struct snapshot *n)
+{
+	return n ? n->volume.birth + 1 : 0;
+}
+
 uint32_t snap_based_below(const struct store *s, uint32_t line)
 {
-	const struct snapshot *base = snap_base(s, line);
-	return base ? base->volume.birth + 1 : 0;
+	return births_up_to(snap_base(s, line));
 }
 
 struct snapshot *snap_find(struct store *s, uint32_t line, const char *name)
@@ -46,14 +50,26 @@ struct snapshot *snap_find(struct store *s, uint32_t line, const char *name)
 	return NULL;
 }
 
-struct snapshot *snap_youngest(const struct store *s, uint32_t line)
+static struct snapshot *youngest_below(const struct store *s, uint32_t line, uint32_t number)
 {
 	const struct snapshots *l = &s->trees.snapshots;
 	for (unsigned i = l->count; i-- > 0;) {
-		if (l->list[i]->state == SNAPSHOT_ALIVE && snap_line(l->list[i]) == line)
+		const struct snapshot *n = l->list[i];
+		if (n->number < number && n->state == SNAPSHOT_ALIVE && snap_line(n) == line)
 			return l->list[i];
 	}
 	return NULL;
+}
+
+struct snapshot *snap_youngest(const struct store *s, uint32_t line)
+{
+	return youngest_below(s, line, UINT32_MAX);
+}
+
+struct snapshot *snap_predecessor(const struct store *s, uint32_t line, uint32_t number)
+{
+	struct snapshot *n = youngest_below(s, line, number);
+	return n ? n : snap_base(s, line);
 }
 
 struct snapshot *snap_hold(struct store *s, uint32_t number)
@@ -86,22 +102,15 @@ struct snapshot *snap_before(const struct store *s, uint32_t line)
 /* What a volume that is written shares, with the last of its line, or with what the line goes on from. */
 static uint32_t line_shared_below(const struct store *s, uint32_t line)
 {
-	const struct snapshot *n = snap_youngest(s, line);
-	return n ? n->volume.birth + 1 : snap_based_below(s, line);
+	return births_up_to(snap_predecessor(s, line, UINT32_MAX));
 }
 
 uint32_t snap_shared_below(const struct store *s, const struct snapshot *n)
 {
-	const struct snapshots *l = &s->trees.snapshots;
-	const struct snapshot *before =
-		is_in_line(n) ? snap_base(s, snap_line(n)) : tree_snapshot(s, n->volume.origin);
 	if (n->state == SNAPSHOT_CLONE)
 		return line_shared_below(s, n->number);
-	for (unsigned i = 0; i < l->count && is_in_line(n) && l->list[i] != n; i++) {
-		if (l->list[i]->state == SNAPSHOT_ALIVE && snap_line(l->list[i]) == snap_line(n))
-			before = l->list[i];
-	}
-	return before ? before->volume.birth + 1 : 0;
+	return births_up_to(is_in_line(n) ? snap_predecessor(s, snap_line(n), n->number)
+					  : tree_snapshot(s, n->volume.origin));
 }
 
 uint32_t snap_follower(const struct store *s, const struct snapshot *n, uint32_t behind)

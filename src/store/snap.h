@@ -71,6 +71,8 @@ uint32_t snap_based_below(const struct store *s, uint32_t line); /* what the bas
 /* Of those that are ALIVE. NULL: there is none. */
 struct snapshot *snap_find(struct store *s, uint32_t line, const char *name);
 struct snapshot *snap_youngest(const struct store *s, uint32_t line);
+/* What one of that number goes on from: the youngest before it in its line, else what its clone was made of. */
+struct snapshot *snap_predecessor(const struct store *s, uint32_t line, uint32_t number);
 /* It is not freed before snap_let. */
 struct snapshot *snap_hold(struct store *s, uint32_t number);
 void snap_let(struct store *s, struct snapshot *n);
