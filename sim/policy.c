@@ -266,22 +266,25 @@ static void learned_tick(void *context, struct sim_world *world)
 	CHECK(lcpfs_engine_step(d->engine, world->now_us, actuate, d, &decision) == 0);
 }
 
-/* As src/pool/emergency.c: from free space, else from whom the engine calls it back. */
+/* As src/pool/emergency.c: a share of its size from free space, else from whom the engine calls it back. */
 static void grow_full(void *context, struct sim_world *world, uint32_t member)
 {
 	struct driver *d = context;
+	uint32_t share = world->free_metaslabs ? 32 : 8;
+	uint32_t wanted = 1 + sim_log_metaslabs(world->members[member].log) / share;
 	uint64_t copied;
+	wanted = MAX_OF(MIN_OF(wanted, room_of(d, member)), 1u);
 	while (d->engine && !world->free_metaslabs) {
 		struct lcpfs_engine_decision decision;
 		struct lcpfs_engine_moved moved;
-		CHECK(lcpfs_engine_call_back(d->engine, world->now_us, world->options->log.metaslab_blocks,
-					     member + 1, &decision) == 0);
+		uint64_t blocks = (uint64_t)wanted * world->options->log.metaslab_blocks;
+		CHECK(lcpfs_engine_call_back(d->engine, world->now_us, blocks, member + 1, &decision) == 0);
 		if (decision.action != LCPFS_ENGINE_MOVE)
 			break;
 		CHECK(actuate(d, &decision, &moved) == 0);
 		CHECK(lcpfs_engine_report(d->engine, world->now_us, decision.sequence, &moved) == 0);
 	}
-	if (!sim_world_move(world, UINT32_MAX, member, 1, INFINITY, &copied)) {
+	if (!sim_world_move(world, UINT32_MAX, member, wanted, INFINITY, &copied)) {
 		too_small(world->load->tenants[member].name, sim_world_size_blocks(world, member) + 1,
 			  sim_world_size_blocks(world, member));
 		exit(1);

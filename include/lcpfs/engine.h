@@ -285,6 +285,7 @@ struct lcpfs_engine_moved {
 	uint64_t blocks; /* really moved: 0 (refused) to decision.blocks, any multiple of a step */
 	uint64_t duration_us;
 	uint64_t copied_blocks; /* copied for it; UINT64_MAX if not known */
+	bool enough;            /* it could have given more, but was not waited for any longer */
 };
 int lcpfs_engine_report(struct lcpfs_engine *engine, uint64_t now_us, uint64_t sequence,
 			const struct lcpfs_engine_moved *moved);

@@ -104,8 +104,8 @@ static void note_refusal(struct engine_core *core, struct engine_partition *from
 			from->refused = (struct engine_barrier){0};
 		return;
 	}
-	/* it could, but at too high a price */
-	if (moved->blocks && most > 0 && known && (double)moved->copied_blocks >= most)
+	/* it could, but at too high a price, or too late */
+	if (moved->enough || (moved->blocks && most > 0 && known && (double)moved->copied_blocks >= most))
 		return;
 	engine_barrier_set(core, &from->refused, from->size); /* after the move: it could not give more */
 	from->barrier_live = from->live;

@@ -25,6 +25,12 @@ enum {
 	 * partition takes a number of emergencies that grows with the logarithm of its size.
 	 */
 	SHARE = 32,
+	/*
+	 * And this from whom the engine names. That changes the sizes of two, and in between they have to stand for
+	 * long enough to be measured.
+	 */
+	CALLED_SHARE = 8,
+	WAIT_US = 100000, /* a writer waits no longer while another partition gives more than one metaslab */
 	NOTE_US = 10 * 1000000,
 };
 
@@ -79,6 +85,19 @@ static bool may_give(const struct part *part, const struct part *to)
 	       (!part->wants_space || left > store_size_least(part->store) + 1);
 }
 
+struct deadline {
+	struct clock *clock;
+	uint64_t at_us;
+	bool passed;
+};
+
+static bool in_time(void *context, uint64_t done, uint64_t wanted)
+{
+	struct deadline *deadline = context;
+	deadline->passed = done < wanted && clock_us(deadline->clock) >= deadline->at_us;
+	return !deadline->passed;
+}
+
 /*
  * What `from` gave was its move to free space, as the engine proposed; what `to` gets it learns of as an
  * emergency.
@@ -86,7 +105,12 @@ static bool may_give(const struct part *part, const struct part *to)
 static uint32_t take_proposed(struct part *to, const struct lcpfs_engine_decision *d, uint32_t *from_id)
 {
 	struct lcpfs_pool *pool = to->pool;
-	struct move move = {.to = to, .wanted = 1, .by_engine = true};
+	struct deadline deadline = {&pool->clock, clock_us(&pool->clock) + WAIT_US};
+	struct move move = {.to = to,
+			    .wanted = (uint32_t)(d->blocks / pool->layout.metaslab_blocks),
+			    .by_engine = true,
+			    .progress = in_time,
+			    .context = &deadline};
 	struct lcpfs_engine_moved moved = {.copied_blocks = UINT64_MAX};
 	pthread_mutex_lock(&pool->lock);
 	move.from = part_find(pool, d->from_id);
@@ -99,7 +123,10 @@ static uint32_t take_proposed(struct part *to, const struct lcpfs_engine_decisio
 		*from_id = d->from_id;
 		may_fail(move_run(&move, NULL));
 		moved.blocks = (uint64_t)move.moved * pool->layout.metaslab_blocks;
-		part_let_go(move.from);
+		pthread_mutex_lock(&pool->lock);
+		moved.enough = deadline.passed || !is_below_max(to);
+		part_drop(move.from);
+		pthread_mutex_unlock(&pool->lock);
 	}
 	books_report(pool, d, &moved);
 	return move.moved;
@@ -112,8 +139,8 @@ static uint32_t take_by_engine(struct part *to, uint32_t *from_id)
 	uint32_t got = 0;
 	if (pthread_mutex_trylock(&pool->round))
 		return 0;
-	CHECK(!lcpfs_engine_call_back(pool->engine, clock_us(&pool->clock), pool->layout.metaslab_blocks, to->id,
-				      &d));
+	uint64_t blocks = (uint64_t)(1 + to->metaslabs / CALLED_SHARE) * pool->layout.metaslab_blocks;
+	CHECK(!lcpfs_engine_call_back(pool->engine, clock_us(&pool->clock), blocks, to->id, &d));
 	if (d.action == LCPFS_ENGINE_MOVE)
 		got = take_proposed(to, &d, from_id);
 	pthread_mutex_unlock(&pool->round);

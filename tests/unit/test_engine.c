@@ -432,6 +432,32 @@ static void free_space_is_put_to_use_and_called_back(void **state)
 	world_done(&w);
 }
 
+/* From the second of two; true: it gave a step of what it was asked for. */
+static bool calls_back(struct world *w, bool enough)
+{
+	struct lcpfs_engine_decision d;
+	struct lcpfs_engine_moved moved = {.blocks = STEP, .enough = enough};
+	assert_int_equal(lcpfs_engine_call_back(w->engine, w->now_us, 640, 1, &d), 0);
+	if (d.action == LCPFS_ENGINE_MOVE)
+		assert_int_equal(lcpfs_engine_report(w->engine, w->now_us, d.sequence, &moved), 0);
+	return d.action == LCPFS_ENGINE_MOVE;
+}
+
+/* Who gave less than asked could not give more; but not where it was not waited for. */
+static void who_gave_enough_has_not_refused(void **state)
+{
+	struct world w;
+	(void)state;
+	world_init(&w, 44000, LCPFS_ENGINE_ON, 7);
+	world_add(&w, 11000, (struct load){.live = 10000, .writes_s = 5000, .copies = 1, .noise = 0.02});
+	world_add(&w, 22000, (struct load){.live = 20000, .writes_s = 500, .copies = 1, .noise = 0.02});
+	world_run(&w, 400);
+	assert_true(calls_back(&w, true));
+	assert_true(calls_back(&w, false));
+	assert_false(calls_back(&w, false));
+	world_done(&w);
+}
+
 static void a_move_that_hurts_is_taken_back(void **state)
 {
 	struct world w;
@@ -833,6 +859,7 @@ int main(void)
 		cmocka_unit_test(what_hurts_as_one_is_taken_back_whole),
 		cmocka_unit_test(first_cooldown_is_not_waited_for),
 		cmocka_unit_test(emergencies_are_not_outcomes),
+		cmocka_unit_test(who_gave_enough_has_not_refused),
 		cmocka_unit_test(observe_moves_nothing_and_says_what_it_would),
 		cmocka_unit_test(off_decides_nothing),
 		cmocka_unit_test(a_refusal_is_remembered),

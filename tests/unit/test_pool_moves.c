@@ -451,6 +451,39 @@ static void less_than_a_share_is_better_than_nothing(void **state)
 	closes_clean(&f);
 }
 
+static uint64_t each_look_takes_long(void *context)
+{
+	return ((struct fixture *)context)->now_us += 60000;
+}
+
+/* An eighth of its size; but a writer waits for more than a metaslab only so long. */
+static void the_engine_calls_back_a_share_at_once(void **state)
+{
+	struct lcpfs_engine_decision d;
+	struct fixture f;
+	(void)state;
+	fixture_new(&f, 200 * MB);
+	assert_int_equal(lcpfs_pool_set_tune(f.pool, LCPFS_ENGINE_ON, NULL), 0);
+	assert_int_equal(fixture_add(&f, "idle", LEAST, 94 * MB, 94 * MB), 0);
+	assert_int_equal(fixture_add(&f, "full", LEAST, 96 * MB, 150 * MB), 0);
+	while (fixture_free(&f))
+		assert_true(emergency_need_space(part_named(f.pool, "full"), UINT32_MAX));
+	uint64_t before = fixture_size(&f, "full");
+	assert_true(emergency_need_space(part_named(f.pool, "full"), UINT32_MAX));
+	assert_int_equal(fixture_size(&f, "full"), before + 13 * MB);
+	assert_int_equal(fixture_size(&f, "idle"), 81 * MB);
+	f.pool->clock.now_us = each_look_takes_long;
+	assert_true(emergency_need_space(part_named(f.pool, "full"), UINT32_MAX));
+	f.pool->clock.now_us = f.clock.now_us;
+	assert_int_equal(fixture_size(&f, "full"), before + 14 * MB);
+	assert_int_equal(fixture_size(&f, "idle"), 80 * MB);
+	/* it was not asked for all that it could give */
+	assert_int_equal(lcpfs_engine_call_back(f.pool->engine, f.now_us, 4 * MB / BLOCK_SIZE, 2, &d), 0);
+	assert_int_equal(d.from_id, 1);
+	assert_int_equal(d.blocks, 4 * MB / BLOCK_SIZE);
+	closes_clean(&f);
+}
+
 /* With the engine busy the one with the most empty metaslabs is taken from, whatever its slot. */
 static void a_busy_engine_is_not_waited_for(void **state)
 {
@@ -780,6 +813,7 @@ int main(void)
 		cmocka_unit_test(a_busy_engine_is_not_waited_for),
 		cmocka_unit_test(who_may_not_give_is_left_alone),
 		cmocka_unit_test(who_needs_it_itself_gives_nothing),
+		cmocka_unit_test(the_engine_calls_back_a_share_at_once),
 		cmocka_unit_test(emergencies_of_a_while_are_one_line),
 		cmocka_unit_test(removed_space_is_discarded_before_it_is_given_out),
 		cmocka_unit_test(a_map_of_several_pages_works),
