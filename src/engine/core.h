@@ -242,6 +242,7 @@ uint64_t engine_trial_limit(const struct engine_core *core, const struct engine_
 			    const struct lcpfs_engine_side *side); /* the most it may give at once */
 uint64_t engine_barrier_floor(const struct engine_core *core, const struct engine_barrier *barrier); /* 0: none */
 void engine_barrier_set(const struct engine_core *core, struct engine_barrier *barrier, uint64_t size);
+/* it gave as much: on trial, unless it went by the formula */
 void engine_trial_begin(struct engine_core *core, struct engine_partition *from, const struct engine_partition *to,
 			const struct lcpfs_engine_moved *moved);
 void engine_trial_add(const struct engine_core *core, struct engine_partition *p, const struct engine_batch *batch,

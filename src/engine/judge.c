@@ -184,7 +184,7 @@ int engine_judge_report(struct engine_core *core, uint64_t sequence, const struc
 			engine_core_set_size(core, to, to->size + moved->blocks);
 		if (awaited)
 			core->pending[core->pending_count - 1].from.changed = false;
-		if (judged && from && to && d->from.give_blocks < core->options.pool_blocks)
+		if (judged && from && to)
 			engine_trial_begin(core, from, to, moved);
 	}
 	if (d->reason != LCPFS_ENGINE_UNDO)

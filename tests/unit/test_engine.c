@@ -304,6 +304,32 @@ static void who_hardly_writes_gives_on(void **state)
 	world_done(&w);
 }
 
+static struct lcpfs_engine_side side_of(struct world *w, uint32_t id)
+{
+	struct lcpfs_engine_decision d;
+	assert_int_equal(lcpfs_engine_explain(w->engine, id, &d), 0);
+	return d.from.id == id ? d.from : d.to;
+}
+
+/* Before it was measured it gave by the formula. Measured without that, it has not missed it: so much is tried. */
+static void what_was_given_by_the_formula_has_gone_well_too(void **state)
+{
+	struct lcpfs_engine_side log;
+	struct world w;
+	(void)state;
+	world_init(&w, 50000, LCPFS_ENGINE_ON, 79);
+	world_add(&w, 9800, (struct load){.live = 9000, .writes_s = 3000, .copies = 1, .noise = 0.02});
+	world_add(&w, 40136, (struct load){.live = 20000, .writes_s = 300, .noise = 0.02});
+	do {
+		world_run(&w, 1);
+		log = side_of(&w, 2);
+	} while (!w.moves || !log.measured);
+	assert_true(w.size[1] < 40136 - 4 * STEP);
+	assert_true(log.give_blocks >= 40136 - w.size[1] + STEP);
+	assert_true(log.give_blocks < 50000);
+	world_done(&w);
+}
+
 /* A log that is written no more will not go round again: it is not waited for. */
 static void a_giver_that_falls_silent_gives_on(void **state)
 {
@@ -845,6 +871,7 @@ int main(void)
 		cmocka_unit_test(a_dear_move_is_no_credit_to_its_trial),
 		cmocka_unit_test(what_has_to_go_back_stays_wanted),
 		cmocka_unit_test(who_hardly_writes_gives_on),
+		cmocka_unit_test(what_was_given_by_the_formula_has_gone_well_too),
 		cmocka_unit_test(a_giver_that_falls_silent_gives_on),
 		cmocka_unit_test(a_load_that_swings_too_fast_is_not_followed),
 		cmocka_unit_test(a_move_that_costs_too_much_is_cut_short),
