@@ -35,7 +35,7 @@ import time
 LIVE, FULL = 1024, 10240  # MiB of data in every synthetic scenario
 STARTS = ["equal", "proportional", "first", "last", "inverse"]
 PRIORS = {"pressure": 100, "cooldown": 300, "growth": 0.10, "shrink": 0.05, "curve-level": 1, "curve-power": 0.25,
-	"curve-scatter": 0.05, "kept": 0.5, "copy-share": 1, "latency-error": 1, "trust": 1, "past": 1}
+	"curve-scatter": 0.05, "kept": 0.5, "copy-share": 1, "latency-error": 1, "trust": 1}
 HARM = 0.02
 SIGNIFICANCE = 0.05
 Z = 1.645  # its quantile of the normal distribution; the engine's, Student's, is larger

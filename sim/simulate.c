@@ -301,10 +301,10 @@ static int parse_prior(struct command *c, char *text)
 	struct lcpfs_engine_priors *p = &c->config.priors;
 	static const char *const names[] = {"pressure",    "cooldown",      "growth",        "shrink",
 					    "curve-level", "curve-power",   "curve-scatter", "kept",
-					    "copy-share",  "latency-error", "trust",         "past"};
+					    "copy-share",  "latency-error", "trust"};
 	double *const values[] = {&p->pressure,    &p->cooldown_s,    &p->growth_step,   &p->shrink_step,
 				  &p->curve_level, &p->curve_power,   &p->curve_scatter, &p->kept,
-				  &p->copy_share,  &p->latency_error, &p->trust,         &p->past};
+				  &p->copy_share,  &p->latency_error, &p->trust};
 	char *equals = strchr(text, '=');
 	if (!equals)
 		return complain("--prior needs NAME=VALUE", text);

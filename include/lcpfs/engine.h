@@ -69,9 +69,7 @@ struct lcpfs_engine_priors {
 	double kept; /* share of (least size − live data) that the store keeps for itself (0.5) */
 	double latency_error; /* relative, of a latency that has no batches to compare yet (1) */
 	double copy_share; /* copied for a move / what freeing as much costs the giver by its curve (1) */
-	/* How many outcomes the belief counts for: */
-	double trust; /* that expectations come to nothing (1) */
-	double past; /* that a partition's moves keep their word (1) */
+	double trust; /* how many outcomes the belief counts for that expectations come to nothing (1) */
 };
 
 struct lcpfs_engine_options {
@@ -235,7 +233,6 @@ struct lcpfs_engine_decision {
 	double confidence; /* of the pressure threshold */
 	double trust; /* 0..1: how far outcomes bear out expectations; scales the step */
 	uint64_t outcomes; /* judged so far */
-	double past_ratio, past_error; /* realised / expected of past moves at a similar pressure, and its error */
 	/* blocks: copied for moves so far, and what the givers' curves said; the prior ratio of the two */
 	double copying_seen, copying_expected, copying_prior;
 	/*

@@ -355,8 +355,6 @@ static void put_decision_inputs(struct json_object *object, const struct lcpfs_e
 	field_put_number(object, "confidence", d->confidence);
 	field_put_number(object, "trust", d->trust);
 	field_put_count(object, "outcomes", d->outcomes);
-	field_put_number(object, "past_ratio", d->past_ratio);
-	field_put_number(object, "past_error", d->past_error);
 	field_put_number(object, "copying_seen", d->copying_seen);
 	field_put_number(object, "copying_expected", d->copying_expected);
 	field_put_number(object, "copying_prior", d->copying_prior);

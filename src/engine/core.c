@@ -33,7 +33,6 @@ static void fill_priors(struct lcpfs_engine_priors *p)
 	p->latency_error = prior_or(p->latency_error, 1);
 	p->copy_share = prior_or(p->copy_share, 1);
 	p->trust = prior_or(p->trust, 1);
-	p->past = prior_or(p->past, 1);
 }
 
 int engine_core_init(struct engine_core *core, const struct lcpfs_engine_options *options)

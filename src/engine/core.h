@@ -24,8 +24,6 @@
 #include "engine/demand.h"
 #include "engine/window.h"
 
-#define ENGINE_SIMILAR_PRESSURE 0.30 /* two pressures count as alike within this (the first version's) */
-
 #define ENGINE_TIMES_MAX 60 /* a wait of 2^59 turnovers is for ever */
 
 /* A size not to go below for now: for a turnover of the pool, and twice as long each further time. */
@@ -264,8 +262,6 @@ void engine_judge_cut_off(struct engine_core *core, uint32_t id); /* its awaited
 /* what it got and is not judged yet, and the fall of ε that is expected of that */
 void engine_judge_joined(const struct engine_core *core, const struct engine_partition *p, uint64_t *blocks,
 			 double *gain);
-void engine_judge_past(const struct engine_core *core, const struct engine_partition *to, double *ratio,
-		       double *error);
 
 /* explain.c */
 /* after all else of the decision is filled in */

@@ -81,7 +81,6 @@ void engine_decide_inputs(const struct engine_core *core, struct lcpfs_engine_de
 	d->confidence = lcpfs_engine_threshold_confidence(&core->pressure);
 	d->trust = engine_decide_trust(core);
 	d->outcomes = core->judged;
-	d->past_ratio = 1;
 	d->copying_seen = core->copying_seen;
 	d->copying_expected = core->copying_expected;
 	d->copying_tried = MAX_OF(core->copying_tried, core->options.step_blocks);
@@ -119,7 +118,6 @@ static void set_pair(const struct engine_core *core, struct lcpfs_engine_decisio
 	d->horizon_s = to ? engine_demand_seconds(&to->demand, memory) : 0;
 	if (from)
 		d->horizon_s = fmin(d->horizon_s, engine_demand_seconds(&from->demand, memory));
-	engine_judge_past(core, to, &d->past_ratio, &d->past_error);
 }
 
 /* What the receiver gets now is judged with what it got lately. */

@@ -227,7 +227,6 @@ static void expected_gain(const struct engine_core *core, const struct engine_pa
 	engine_decide_inputs(core, &d);
 	d.to = p->side;
 	blocks = fmax(blocks, -(double)p->size);
-	engine_judge_past(core, p, &d.past_ratio, &d.past_error);
 	if (blocks >= 0) {
 		engine_weigh_fixed(&d, (uint64_t)blocks);
 	} else {

@@ -423,18 +423,10 @@ static void say_noise(struct line *line, const struct engine_core *core, const s
 	char gain[WORDS_ROOM], noise[WORDS_ROOM];
 	words_two_numbers(gain, share_of_waiting(d, d->expected_gain), noise,
 			  share_of_waiting(d, quantile * d->measurement_error));
-	say(line, "not sure enough: with %s from %s to %s, %s should wait %s %% less, but ", n->size, n->from,
-	    n->to, n->clients, gain);
-	if (d->expected_gain > quantile * d->measurement_error) {
-		words_two_numbers(gain, 100 * d->past_ratio, noise, 100 * quantile * d->past_error);
-		say(line, "moves like it brought %s %% of what was expected, give or take %s %%", gain, noise);
-		say_about(line, "; that fades in ", d->horizon_s / fmax(d->demand_turnovers, 1), "");
-	} else {
-		say(line, "as measured %s %% may be chance", noise);
-		if (to)
-			say_about(line, "; it is measured anew within ", seconds_for(core, to, (double)to->size),
-				  "");
-	}
+	say(line, "not sure enough: with %s from %s to %s, %s should wait %s %% less, but as measured %s %% may "
+	    "be chance", n->size, n->from, n->to, n->clients, gain, noise);
+	if (to)
+		say_about(line, "; it is measured anew within ", seconds_for(core, to, (double)to->size), "");
 }
 
 static void say_no_payback(struct line *line, const struct lcpfs_engine_decision *d, const struct names *n)

@@ -478,33 +478,3 @@ void engine_judge_joined(const struct engine_core *core, const struct engine_par
 		*gain += core->pending[i].outcome.expected_gain;
 	}
 }
-
-/*
- * Realised / expected of this receiver's past moves at a pressure within 30 %; the prior is one move that kept its
- * word. Like demand, outcomes are forgotten over the time that the pool's turnover takes.
- */
-void engine_judge_past(const struct engine_core *core, const struct engine_partition *to, double *ratio,
-		       double *error)
-{
-	double weights = core->options.priors.past, sum = weights, squares = weights;
-	double pressure = to ? to->side.pressure : 0, memory_us = to ? 1e6 * to->demand.memory[0].seconds : 0;
-	for (size_t i = 0; i < MIN_OF(core->outcome_count, LCPFS_ENGINE_OUTCOMES_MAX); i++) {
-		const struct lcpfs_engine_outcome *o = &core->outcomes[i];
-		double se = o->standard_error / o->expected_gain;
-		/* a clock that began anew says nothing of how long ago it was */
-		if (o->moved_us > core->now_us)
-			continue;
-		if (!to || o->to_id != to->id || o->joined || o->verdict == LCPFS_ENGINE_NOT_JUDGED ||
-		    !(o->expected_gain > 0) ||
-		    !(fabs(o->pressure - pressure) <= ENGINE_SIMILAR_PRESSURE * pressure))
-			continue;
-		double r = (o->epsilon_before - o->epsilon_after) / o->expected_gain;
-		double w = 1 / (1 + se * se);
-		w *= exp(-(double)(core->now_us - MIN_OF(core->now_us, o->moved_us)) / fmax(memory_us, 1));
-		weights += w;
-		sum += w * r;
-		squares += w * r * r;
-	}
-	*ratio = sum / weights;
-	*error = sqrt(fmax(squares / weights - *ratio * *ratio, 0) / weights);
-}

@@ -9,6 +9,8 @@
 #include "engine/core.h"
 #include "engine/formula.h"
 
+#define SIMILAR_PRESSURE 0.30 /* two pressures count as alike within this (the first version's) */
+
 /* Copies per user block at another size. */
 double engine_weigh_copies(const struct lcpfs_engine_side *side, double size_blocks)
 {
@@ -138,15 +140,12 @@ static double most_copied(const struct lcpfs_engine_decision *d)
 
 void engine_weigh_fixed(struct lcpfs_engine_decision *d, uint64_t blocks)
 {
-	double size = (double)blocks, fall = pair_fall(d, size);
+	double size = (double)blocks;
 	struct errors errors = {0};
 	side_errors(&d->to, size, &errors);
 	side_errors(&d->from, -size, &errors);
-	errors.measurement *= d->past_ratio * d->past_ratio;
-	errors.ignorance *= d->past_ratio * d->past_ratio;
-	errors.ignorance += fall * fall * d->past_error * d->past_error;
 	d->blocks = blocks;
-	d->expected_gain = engine_finite_or(d->past_ratio * fall, 0);
+	d->expected_gain = pair_fall(d, size);
 	/* what cannot be told by any number is noise beyond all measure */
 	d->measurement_error = engine_finite_or(sqrt(errors.measurement), DBL_MAX);
 	d->expected_error = engine_finite_or(sqrt(errors.measurement + errors.ignorance), DBL_MAX);
@@ -202,7 +201,7 @@ static uint64_t explore_steps(const struct lcpfs_engine_decision *d, uint64_t ba
 	if (d->joined_blocks && (!d->outcomes || d->joined_gain >= visible))
 		return 0;
 	while (d->outcomes && 2 * steps <= balance &&
-	       d->joined_gain + d->past_ratio * pair_fall(d, (double)(steps * d->step_blocks)) < visible)
+	       d->joined_gain + pair_fall(d, (double)(steps * d->step_blocks)) < visible)
 		steps *= 2;
 	return steps;
 }
@@ -251,14 +250,11 @@ static bool pays_back(const struct lcpfs_engine_decision *d)
 	return engine_weigh_repays(d) && engine_weigh_there_and_back(d) <= d->copying_budget;
 }
 
-/*
- * Measured beyond doubt, or at least so far as measurement goes: then the curve may be explored. Moves of this
- * kind that came to nothing before count as noise.
- */
+/* Measured beyond doubt, or at least so far as measurement goes: then the curve may be explored. */
 static enum lcpfs_engine_reason sureness(const struct lcpfs_engine_decision *d)
 {
 	double quantile = engine_t_quantile(d->significance, ENGINE_CERTAIN);
-	if (!(d->expected_gain > quantile * d->measurement_error) || !(d->past_ratio > quantile * d->past_error))
+	if (!(d->expected_gain > quantile * d->measurement_error))
 		return LCPFS_ENGINE_WITHIN_NOISE;
 	return d->expected_gain > quantile * d->expected_error ? LCPFS_ENGINE_GAIN : LCPFS_ENGINE_EXPLORE;
 }
@@ -268,7 +264,7 @@ static enum lcpfs_engine_reason sureness(const struct lcpfs_engine_decision *d)
  */
 static double pressed(const struct lcpfs_engine_decision *d)
 {
-	double like = (1 - ENGINE_SIMILAR_PRESSURE) * d->pressure_threshold;
+	double like = (1 - SIMILAR_PRESSURE) * d->pressure_threshold;
 	return d->to.pressure < like ? d->to.pressure / like : 1;
 }
 

@@ -175,7 +175,7 @@ PYTHON
 beliefs="--restart"
 for prior in pressure=1000 pressure=10 cooldown=3000 cooldown=30 growth=1 growth=0.01 shrink=0.5 shrink=0.005 \
 	curve-level=10 curve-level=0.1 curve-power=2.5 curve-power=0.025 curve-scatter=0.5 curve-scatter=0.005 kept=5 \
-	kept=0.05 copy-share=10 copy-share=0.1 latency-error=10 latency-error=0.1 trust=10 trust=0.1 past=10 past=0.1; do
+	kept=0.05 copy-share=10 copy-share=0.1 latency-error=10 latency-error=0.1 trust=10 trust=0.1; do
 	beliefs="$beliefs --prior=$prior"
 done
 # shellcheck disable=SC2086

@@ -35,8 +35,8 @@
 #define DECISION_FIELDS(X) \
 	X(sequence) X(blocks) X(step_blocks) X(free_blocks) X(reserve_blocks) X(partitions) \
 	X(partitions_measured) X(significance) X(pressure_threshold) X(growth_step) X(shrink_step) \
-	X(cooldown_s) X(growth_rate) X(shrink_rate) X(confidence) X(trust) X(outcomes) X(past_ratio) \
-	X(past_error) X(copying_seen) X(copying_expected) X(copying_prior) X(written_blocks) \
+	X(cooldown_s) X(growth_rate) X(shrink_rate) X(confidence) X(trust) X(outcomes) \
+	X(copying_seen) X(copying_expected) X(copying_prior) X(written_blocks) \
 	X(saved_blocks) X(return_blocks) X(lately_blocks) X(lost_blocks) X(harm) X(pool_blocks) \
 	X(demand_turnovers) X(horizon_s) X(expected_gain) X(expected_error) X(measurement_error) \
 	X(expected_saving_blocks_s) X(cost_blocks) X(cost_limit_blocks) X(balance_blocks) X(freedom) \

@@ -162,8 +162,6 @@ static void check_decision_is_finite(const struct lcpfs_engine_decision *d)
 		d->shrink_step,
 		d->cooldown_s,
 		d->trust,
-		d->past_ratio,
-		d->past_error,
 		d->expected_gain,
 		d->expected_error,
 		d->measurement_error,

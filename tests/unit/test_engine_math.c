@@ -481,27 +481,6 @@ static void the_pools_demand_is_that_of_its_partitions(void **state)
 	engine_core_done(&again);
 }
 
-/* The clock begins anew when the machine does: what came to nothing before must not count for ever. */
-static void outcomes_of_another_clock_are_forgotten(void **state)
-{
-	struct engine_core core;
-	double ratio, error;
-	(void)state;
-	busy_core(&core);
-	core.outcomes[0] =
-		(struct lcpfs_engine_outcome){.to_id = 1, .verdict = LCPFS_ENGINE_HURT, .epsilon_after = 1};
-	core.outcomes[0].expected_gain = 1;
-	core.outcomes[0].pressure = core.partitions[0]->side.pressure;
-	core.outcomes[0].moved_us = core.now_us;
-	core.outcome_count = 1;
-	engine_judge_past(&core, core.partitions[0], &ratio, &error);
-	assert_near(ratio, 0, 0.1);
-	core.outcomes[0].moved_us = core.now_us + 1;
-	engine_judge_past(&core, core.partitions[0], &ratio, &error);
-	assert_near(ratio, 1, 1e-9);
-	engine_core_done(&core);
-}
-
 /* A refusal whose time is over does not come back with a restart, and one that stands goes on standing. */
 static void a_barrier_stands_as_long_after_a_restart(void **state)
 {
@@ -619,7 +598,6 @@ int main(void)
 		cmocka_unit_test(the_memory_that_foretells_best_is_believed),
 		cmocka_unit_test(a_change_is_noticed_at_once),
 		cmocka_unit_test(the_pools_demand_is_that_of_its_partitions),
-		cmocka_unit_test(outcomes_of_another_clock_are_forgotten),
 		cmocka_unit_test(a_barrier_stands_as_long_after_a_restart),
 		cmocka_unit_test(no_more_verdicts_are_awaited_than_there_is_room_for),
 		cmocka_unit_test(a_curve_through_one_exact_point_is_finite),

@@ -136,9 +136,7 @@ static void recompute_numbers(const struct lcpfs_engine_decision *d)
 	double scale = d->from.epsilon + d->to.epsilon;
 	add_errors(&d->to, b, &measurement, &ignorance);
 	add_errors(&d->from, -b, &measurement, &ignorance);
-	ignorance = ignorance * pow(d->past_ratio, 2) + pow(f * d->past_error, 2);
-	measurement *= pow(d->past_ratio, 2);
-	assert_near(d->expected_gain, d->past_ratio * f, scale);
+	assert_near(d->expected_gain, f, scale);
 	assert_near(d->measurement_error, sqrt(measurement), scale);
 	assert_near(d->expected_error, sqrt(measurement + ignorance), scale);
 	assert_near(d->expected_saving_blocks_s, saved(&d->to, b) + saved(&d->from, -b), d->to.write_frequency);
@@ -154,9 +152,9 @@ static struct lcpfs_engine_decision at_size(const struct lcpfs_engine_decision *
 	add_errors(&d->to, b, &measurement, &ignorance);
 	add_errors(&d->from, -b, &measurement, &ignorance);
 	other.blocks = (uint64_t)b;
-	other.expected_gain = d->past_ratio * f;
-	other.measurement_error = fabs(d->past_ratio) * sqrt(measurement);
-	other.expected_error = sqrt((measurement + ignorance) * pow(d->past_ratio, 2) + pow(f * d->past_error, 2));
+	other.expected_gain = f;
+	other.measurement_error = sqrt(measurement);
+	other.expected_error = sqrt(measurement + ignorance);
 	other.expected_saving_blocks_s = saved(&d->to, b) + saved(&d->from, -b);
 	other.cost_blocks = d->from.id ? 1 + copying(d, b) : 0;
 	other.cost_limit_blocks = limit(&other);
@@ -172,8 +170,7 @@ static bool pays_back(const struct lcpfs_engine_decision *d)
 
 static bool is_sure(const struct lcpfs_engine_decision *d)
 {
-	return d->expected_gain > Z * d->measurement_error && d->past_ratio > Z * d->past_error &&
-	       d->expected_gain > Z * d->expected_error;
+	return d->expected_gain > Z * d->expected_error;
 }
 
 /* The smallest whose effect could be told from noise; the very first is one step. */
@@ -215,7 +212,7 @@ static void recompute_weighing(const struct lcpfs_engine_decision *d)
 	double step = (double)d->step_blocks, balance = d->balance_blocks, b = (double)d->blocks;
 	double cap = d->growth_step * (1 + d->growth_rate) * (double)d->to.size_blocks;
 	bool pays = pays_back(d);
-	bool noise = d->expected_gain <= Z * d->measurement_error || d->past_ratio <= Z * d->past_error;
+	bool noise = d->expected_gain <= Z * d->measurement_error;
 	bool sure = d->expected_gain > Z * d->expected_error;
 	bool get = d->to.size_blocks + d->step_blocks <= d->to.ceiling_blocks;
 	uint64_t room = MIN_OF(d->from.size_blocks - d->from.floor_blocks, d->from.give_blocks);
