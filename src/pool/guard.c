@@ -185,8 +185,18 @@ static void guard_prepare(struct vdev *vdev, uint64_t offset, uint64_t length)
 		vdev_prepare(guard->inner, offset, length);
 }
 
-static const struct vdev_ops guard_ops = {.submit = guard_submit, .flush = guard_flush, .discard = guard_discard,
-					  .close = guard_close, .writev = guard_writev, .zero = guard_zero};
+static void guard_hurry(struct vdev *vdev)
+{
+	vdev_hurry(((struct guard *)vdev)->inner);
+}
+
+static const struct vdev_ops guard_ops = {.submit = guard_submit,
+					  .flush = guard_flush,
+					  .discard = guard_discard,
+					  .close = guard_close,
+					  .writev = guard_writev,
+					  .zero = guard_zero,
+					  .hurry = guard_hurry};
 static const struct vdev_ops sparse_ops = {.submit = guard_submit,
 					   .flush = guard_flush,
 					   .discard = guard_discard,
@@ -194,6 +204,7 @@ static const struct vdev_ops sparse_ops = {.submit = guard_submit,
 					   .writev = guard_writev,
 					   .reserve = guard_reserve,
 					   .zero = guard_zero,
+					   .hurry = guard_hurry,
 					   .prepare = guard_prepare};
 
 struct vdev *guard_new(struct vdev *inner, struct claim *claim, const struct clock *clock,

@@ -530,6 +530,8 @@ static int check_writable(struct store *s, struct lcpfs_failure *failure)
 static int finish_change(struct store *s, bool fua, struct lcpfs_failure *failure)
 {
 	int error = 0;
+	if (fua)
+		vdev_hurry(s->config.vdev);
 	store_lock(s);
 	if (fua)
 		error = log_flush(s);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A regular file or a block device, through the page cache.
+ * A regular file or a block device, through the page cache; log records past it while clients wait for flushes.
  *
  * Opened once: flock keeps out every second opening, by this process too, O_EXCL keeps away from block devices
  * that are mounted or otherwise claimed, and a lock on the file at the bottom (beneath.h) keeps out who comes by
@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <linux/fs.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,6 +44,12 @@ struct file {
 	struct beneath beneath;
 	struct stat status; /* of what is open, when it was opened */
 	bool is_block_device, is_read_only, is_peek, is_new, no_wait;
+	struct {
+		pthread_mutex_t lock;
+		pthread_cond_t ended;
+		unsigned under_way[2]; /* gathered writes through the page cache, and past it */
+		uint64_t hurried;      /* bytes: past it go those that begin while this is more than 0 */
+	} ways;
 };
 
 enum {
@@ -54,6 +61,7 @@ enum {
 	ZEROS_AT_ONCE = 64,
 	RING_LEAST = 4,             /* reads from the system's cache: fewer cost less as system calls */
 	WRITE_OUT_BYTES = 64 << 10, /* a write of so much is on its way to the device at once */
+	HURRIED_BYTES = 4 << 20,    /* as long as a client waits for a flush that often, the next will come soon */
 };
 
 /* -- reading and writing -- */
@@ -143,6 +151,53 @@ static void file_submit(struct vdev *vdev, struct vdev_io *ios, unsigned count)
 	tell_shrunk(file, ios, count);
 }
 
+static void file_hurry(struct vdev *vdev)
+{
+	struct file *file = (struct file *)vdev;
+	pthread_mutex_lock(&file->ways.lock);
+	file->ways.hurried = HURRIED_BYTES;
+	pthread_mutex_unlock(&file->ways.lock);
+}
+
+/* Direct transfers want their memory and their place aligned. */
+static bool can_go_past(const struct file *file, uint64_t offset, const struct iovec *iov, unsigned count)
+{
+	uint64_t bits = offset;
+	for (unsigned i = 0; i < count; i++)
+		bits |= (uintptr_t)iov[i].iov_base | iov[i].iov_len;
+	return file->direct_fd >= 0 && bits % VDEV_DIRECT_ALIGN == 0;
+}
+
+/*
+ * Past the page cache, while clients wait for flushes: a flush writes all that the cache has, the neighbours' too.
+ * At other times through it: who reads soon what was written finds it there. The kernel keeps the two ways
+ * consistent, but not where they meet in one page of the cache, and such a page may be larger than a block. So one
+ * way waits until the other is done.
+ */
+static bool begin_writev(struct file *file, uint64_t offset, const struct iovec *iov, unsigned count)
+{
+	bool can = can_go_past(file, offset, iov, count);
+	uint64_t length = 0;
+	for (unsigned i = 0; i < count; i++)
+		length += iov[i].iov_len;
+	pthread_mutex_lock(&file->ways.lock);
+	bool past = can && file->ways.hurried;
+	file->ways.hurried -= MIN_OF(file->ways.hurried, length);
+	while (file->ways.under_way[!past])
+		pthread_cond_wait(&file->ways.ended, &file->ways.lock);
+	file->ways.under_way[past]++;
+	pthread_mutex_unlock(&file->ways.lock);
+	return past;
+}
+
+static void end_writev(struct file *file, bool past)
+{
+	pthread_mutex_lock(&file->ways.lock);
+	if (--file->ways.under_way[past] == 0)
+		pthread_cond_broadcast(&file->ways.ended);
+	pthread_mutex_unlock(&file->ways.lock);
+}
+
 /*
  * What a short transfer has left is written piece by piece. A long write is a full record, which nobody changes
  * any more: a flush that finds it on its way, or there, is shorter. Whether it got there is for the flush to tell.
@@ -153,7 +208,8 @@ static int file_writev(struct vdev *vdev, uint64_t offset, const struct iovec *i
 	struct vdev_io io = {.op = VDEV_WRITE, .offset = offset};
 	if (file->is_read_only)
 		return -LCPFS_E_READ_ONLY;
-	ssize_t n = pwritev(file->fd, iov, (int)count, (off_t)offset);
+	bool past = begin_writev(file, offset, iov, count);
+	ssize_t n = pwritev(past ? file->direct_fd : file->fd, iov, (int)count, (off_t)offset);
 	for (unsigned i = 0; i < count && !io.result; i++, io.offset += io.length) {
 		io.buffer = iov[i].iov_base;
 		io.length = iov[i].iov_len;
@@ -162,8 +218,9 @@ static int file_writev(struct vdev *vdev, uint64_t offset, const struct iovec *i
 		transfer(file->fd, &io, 0);
 		tell_shrunk(file, &io, 1);
 	}
-	if (!io.result && io.offset - offset >= WRITE_OUT_BYTES)
+	if (!past && !io.result && io.offset - offset >= WRITE_OUT_BYTES)
 		sync_file_range(file->fd, (off_t)offset, (off_t)(io.offset - offset), SYNC_FILE_RANGE_WRITE);
+	end_writev(file, past);
 	return io.result;
 }
 
@@ -267,6 +324,8 @@ static struct fetches *file_fetches(struct vdev *vdev)
 static void file_close(struct vdev *vdev)
 {
 	struct file *file = (struct file *)vdev;
+	pthread_cond_destroy(&file->ways.ended);
+	pthread_mutex_destroy(&file->ways.lock);
 	uring_list_free(file->rings);
 	beneath_close(&file->beneath);
 	if (file->direct_fd >= 0)
@@ -299,6 +358,7 @@ static const struct vdev_ops device_ops = {.submit = file_submit,
 					   .writev = file_writev,
 					   .zero = file_zero,
 					   .scattered = file_scattered,
+					   .hurry = file_hurry,
 					   .fetches = file_fetches};
 static const struct vdev_ops file_ops = {.submit = file_submit,
 					 .flush = file_flush,
@@ -310,6 +370,7 @@ static const struct vdev_ops file_ops = {.submit = file_submit,
 					 .zero = file_zero,
 					 .prepare = file_prepare,
 					 .scattered = file_scattered,
+					 .hurry = file_hurry,
 					 .fetches = file_fetches};
 
 /* -- opening -- */
@@ -589,6 +650,8 @@ static struct file *file_new(const char *path, unsigned flags)
 	if (!file)
 		return NULL;
 	file->fd = file->direct_fd = file->folder_fd = -1;
+	pthread_mutex_init(&file->ways.lock, NULL);
+	pthread_cond_init(&file->ways.ended, NULL);
 	file->is_read_only = flags & VDEV_OPEN_READ_ONLY;
 	file->is_peek = flags & VDEV_OPEN_PEEK;
 	file->no_wait = flags & VDEV_OPEN_NO_WAIT;

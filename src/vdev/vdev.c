@@ -156,6 +156,12 @@ void vdev_scattered(struct vdev *vdev, bool is_scattered)
 		vdev->ops->scattered(vdev, is_scattered);
 }
 
+void vdev_hurry(struct vdev *vdev)
+{
+	if (vdev->ops->hurry)
+		vdev->ops->hurry(vdev);
+}
+
 void vdev_prepare(struct vdev *vdev, uint64_t offset, uint64_t length)
 {
 	if (vdev->ops->prepare && fits(vdev, offset, length))

@@ -60,6 +60,8 @@ struct vdev_ops {
 	int (*zero)(struct vdev *vdev, uint64_t offset, uint64_t length);
 	/* As vdev_scattered. NULL: nothing is read ahead. */
 	void (*scattered)(struct vdev *vdev, bool is_scattered);
+	/* As vdev_hurry. NULL: it makes no difference. */
+	void (*hurry)(struct vdev *vdev);
 	/* As vdev_prepare. NULL: there is nothing to be gained. */
 	void (*prepare)(struct vdev *vdev, uint64_t offset, uint64_t length);
 	/* As vdev_fetches. NULL: there are none. */
@@ -127,6 +129,11 @@ int vdev_reserve(struct vdev *vdev, uint64_t offset, uint64_t length) MUST_CHECK
  * megabytes for each. Or no more so. A hint.
  */
 void vdev_scattered(struct vdev *vdev, bool is_scattered);
+/*
+ * A client waits for a flush, and may soon do so again. What is written meanwhile should not be found waiting in a
+ * cache by it, whoever writes it. A hint, to be given each time.
+ */
+void vdev_hurry(struct vdev *vdev);
 /*
  * The range was reserved and holds nothing. Where a file system has yet to note that it was ever written, each
  * flush of something new there waits for that note as well: then it is written now, with zeros. Advisory.

@@ -26,7 +26,7 @@ static struct front {
 	struct vdev vdev, *behind;
 	struct store *store;
 	uint64_t now_us;
-	unsigned writes, flushes; /* operations */
+	unsigned writes, flushes, hurries; /* operations */
 	bool unflushed, rooted;   /* since the last flush: something that is no root was written, or a root */
 	uint64_t last_record;     /* offset of the last write that is no root */
 	uint64_t generation;      /* of the last root that was written */
@@ -111,6 +111,12 @@ static inline int flush(struct vdev *vdev)
 	return vdev_flush(front.behind);
 }
 
+static inline void hurry(struct vdev *vdev)
+{
+	(void)vdev;
+	front.hurries++;
+}
+
 static inline int discard(struct vdev *vdev, uint64_t offset, uint64_t length)
 {
 	(void)vdev;
@@ -145,7 +151,7 @@ static inline int open_as(bool read_only, bool was_closed, struct lcpfs_failure 
 
 static inline int set_up(void **state)
 {
-	static const struct vdev_ops ops = {.submit = submit, .flush = flush, .discard = discard};
+	static const struct vdev_ops ops = {.submit = submit, .flush = flush, .discard = discard, .hurry = hurry};
 	uint64_t blocks = BASE + METASLABS * METASLAB_BLOCKS;
 	(void)state;
 	front = (struct front){.behind = vdev_memory_new(blocks << BLOCK_SHIFT), .now_us = 1, .durable_slot = 1};

@@ -25,7 +25,7 @@ struct device {
 	pthread_t latecomer;
 	bool has_latecomer;
 	int late_error;
-	unsigned flushes, writes;
+	unsigned flushes, writes, hurries;
 	int flush_error;
 };
 
@@ -74,7 +74,13 @@ static int device_writev(struct vdev *vdev, uint64_t offset, const struct iovec 
 	return vdev_writev(((struct device *)vdev)->memory, offset, iov, count);
 }
 
+static void device_hurry(struct vdev *vdev)
+{
+	((struct device *)vdev)->hurries++;
+}
+
 static const struct vdev_ops device_ops = {
+	.hurry = device_hurry,
 	.submit = device_submit,
 	.flush = device_flush,
 	.discard = device_discard,
@@ -122,6 +128,17 @@ static void who_comes_amid_a_flush_gets_the_next(void **state)
 	pthread_join(device.latecomer, NULL);
 	assert_int_equal(device.late_error, 0);
 	assert_int_equal(device.flushes, 2);
+	end(&device);
+}
+
+static void a_hurry_reaches_the_device(void **state)
+{
+	struct device device;
+	(void)state;
+	make(&device);
+	begin(&device, NULL);
+	vdev_hurry(device.guard);
+	assert_int_equal(device.hurries, 1);
 	end(&device);
 }
 
@@ -210,6 +227,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(who_comes_amid_a_flush_gets_the_next),
+		cmocka_unit_test(a_hurry_reaches_the_device),
 		cmocka_unit_test(after_a_failed_flush_none_succeeds),
 		cmocka_unit_test(a_lost_claim_ends_it),
 	};

@@ -73,6 +73,20 @@ static void a_flush_whose_record_fails_is_told(void **state)
 	expect_block(2, 1);
 }
 
+/* Cleaning and checkpoints flush, too, but nobody waits for these. */
+static void who_waits_for_a_flush_hurries_the_device(void **state)
+{
+	uint8_t block[BLOCK_SIZE] = {7};
+	(void)state;
+	write_block(1, 1);
+	assert_int_equal(store_checkpoint(front.store), 0);
+	assert_int_equal(front.hurries, 0);
+	assert_int_equal(store_flush(front.store, NULL), 0);
+	assert_int_equal(front.hurries, 1);
+	assert_int_equal(store_write(front.store, 0, block, BLOCK_SIZE, true, NULL), 0);
+	assert_int_equal(front.hurries, 2);
+}
+
 /* -- flushes of others -- */
 
 static void another_flush_fails(const struct vdev_io *io)
@@ -235,6 +249,7 @@ int main(void)
 		STORE_TEST(a_root_that_failed_has_a_number_of_its_own),
 		STORE_TEST(what_idles_is_written_and_what_is_flushed_is_confirmed),
 		STORE_TEST(a_flush_whose_record_fails_is_told),
+		STORE_TEST(who_waits_for_a_flush_hurries_the_device),
 		STORE_TEST(a_loss_that_another_was_told_of_is_ours),
 		STORE_TEST(a_root_that_another_flush_lost_is_none),
 		STORE_TEST(what_was_on_its_way_is_not_covered),

@@ -5,11 +5,13 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <liburing.h>
 #include <linux/fiemap.h>
 #include <linux/fs.h>
-#include <liburing.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +38,10 @@ static struct {
 	bool interrupts; /* and each other one is interrupted */
 	unsigned calls;
 	int ring_error; /* the ring takes nothing, 0: it works */
+	atomic_uint gathered[2],
+		inside[2]; /* gathered writes through the cache, and past it: all, at this moment */
+	atomic_bool met;   /* one of each was under way at a time */
+	bool refuses_direct;
 	bool has_map;  /* what lies behind a file is this, and not what the system says */
 	enum piece piece[PIECES];
 } kernel;
@@ -113,8 +119,20 @@ ssize_t __wrap_pwrite64(int fd, const void *buffer, size_t length, off_t offset)
 ssize_t __wrap_pwritev64(int fd, const struct iovec *iov, int count, off_t offset)
 {
 	struct iovec part[PARTS];
-	if (!kernel.halves)
-		return __real_pwritev64(fd, iov, count, offset);
+	bool past = fcntl(fd, F_GETFL) & O_DIRECT;
+	if (past && kernel.refuses_direct) {
+		errno = EINVAL;
+		return -1;
+	}
+	kernel.gathered[past]++;
+	if (!kernel.halves) {
+		kernel.inside[past]++;
+		ssize_t n = __real_pwritev64(fd, iov, count, offset);
+		if (kernel.inside[!past])
+			kernel.met = true;
+		kernel.inside[past]--;
+		return n;
+	}
 	memcpy(part, iov, (size_t)count * sizeof(*iov));
 	part[count / 2].iov_len /= 2;
 	return __real_pwritev64(fd, part, count / 2 + 1, offset);
@@ -384,6 +402,114 @@ static void what_is_taken_has_a_place_of_its_own(void **state)
 	kernel.has_map = false;
 }
 
+/* -- the two ways of a gathered write -- */
+
+/* How many of the writes since the last call went past the cache; *through: and how many did not. */
+static unsigned went_past(unsigned *through)
+{
+	*through = atomic_exchange(&kernel.gathered[0], 0);
+	return atomic_exchange(&kernel.gathered[1], 0);
+}
+
+static void gather(struct vdev *vdev, uint8_t *from, uint64_t offset)
+{
+	uint8_t read[2 * PIECE];
+	struct iovec iov[2] = {{from, PIECE}, {from + PIECE, PIECE}};
+	assert_int_equal(vdev_writev(vdev, offset, iov, 2), 0);
+	assert_int_equal(__real_pread64(vdev_file_descriptor(vdev), read, sizeof(read), (off_t)offset),
+			 sizeof(read));
+	assert_memory_equal(read, from, sizeof(read));
+}
+
+static bool has_direct(void)
+{
+	int fd = open(path, O_RDONLY | O_DIRECT);
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
+static void writes_go_past_the_cache_while_flushes_are_waited_for(void **state)
+{
+	static _Alignas(PIECE) uint8_t bytes[PARTS * PART];
+	struct vdev *vdev = open_file(0);
+	unsigned through;
+	(void)state;
+	if (!has_direct())
+		skip();
+	fill(bytes, 4);
+	(void)went_past(&through);
+	gather(vdev, bytes, 0);
+	assert_int_equal(went_past(&through), 0);
+	vdev_hurry(vdev);
+	gather(vdev, bytes + PIECE, 0);
+	gather(vdev, bytes, PIECE); /* beside what the cache has */
+	assert_int_equal(went_past(&through), 2);
+	gather(vdev, bytes + 512, 4 * PIECE); /* not as it would have to lie in memory */
+	gather(vdev, bytes, 512);             /* nor on the device */
+	assert_int_equal(went_past(&through), 0);
+	kernel.refuses_direct = true;
+	gather(vdev, bytes, 2 * PIECE);
+	kernel.refuses_direct = false;
+	for (unsigned i = 0; i < (4 << 20) / (2 * PIECE); i++)
+		gather(vdev, bytes, 3 * PIECE);
+	assert_true(went_past(&through) > 0);
+	(void)went_past(&through);
+	gather(vdev, bytes, 0);
+	assert_int_equal(went_past(&through), 0); /* nobody waits any more */
+	vdev_close(vdev);
+}
+
+enum { WRITERS = 4, WRITES = 300 };
+
+struct writer {
+	struct vdev *vdev;
+	unsigned number;
+};
+
+static void *write_on(void *context)
+{
+	const struct writer *w = context;
+	_Alignas(PIECE) uint8_t bytes[PIECE];
+	struct iovec iov = {bytes, PIECE};
+	memset(bytes, (int)w->number, sizeof(bytes));
+	for (unsigned i = 0; i < WRITES; i++) {
+		if (i % 16 == w->number)
+			vdev_hurry(w->vdev);
+		/* Every other one of its own, side by side with those of others. */
+		assert_int_equal(vdev_writev(w->vdev, ((i % 8) * WRITERS + w->number) * PIECE, &iov, 1), 0);
+		if (i % 16 == 8 + w->number) { /* until nobody hurries */
+			static uint8_t much[SIZE];
+			struct iovec long_one = {much + 1, SIZE / 2};
+			for (unsigned n = 0; n < 8; n++)
+				assert_int_equal(vdev_writev(w->vdev, SIZE / 2, &long_one, 1), 0);
+		}
+	}
+	return NULL;
+}
+
+static void one_way_waits_for_the_other(void **state)
+{
+	struct vdev *vdev = open_file(0);
+	struct writer writer[WRITERS];
+	pthread_t thread[WRITERS];
+	unsigned through;
+	(void)state;
+	if (!has_direct())
+		skip();
+	(void)went_past(&through);
+	kernel.met = false;
+	for (unsigned i = 0; i < WRITERS; i++) {
+		writer[i] = (struct writer){vdev, i};
+		assert_int_equal(pthread_create(&thread[i], NULL, write_on, &writer[i]), 0);
+	}
+	for (unsigned i = 0; i < WRITERS; i++)
+		pthread_join(thread[i], NULL);
+	assert_true(went_past(&through) > 0 && through > 0);
+	assert_false(kernel.met);
+	vdev_close(vdev);
+}
+
 #define FILE_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -394,6 +520,8 @@ int main(void)
 		FILE_TEST(a_new_file_is_durable_in_its_folder),
 		FILE_TEST(what_is_left_of_a_transfer_is_done),
 		FILE_TEST(what_is_left_of_a_gathered_write_is_done),
+		FILE_TEST(writes_go_past_the_cache_while_flushes_are_waited_for),
+		FILE_TEST(one_way_waits_for_the_other),
 		FILE_TEST(what_is_left_by_a_ring_is_done),
 		FILE_TEST(a_ring_that_takes_no_fetches_is_asked_again),
 		FILE_TEST(what_is_taken_has_a_place_of_its_own),
