@@ -131,7 +131,7 @@ def scenarios(trace, recorded, sizes):
 	yield Scenario("an idle archive has it all", sizes.load(0.4, idle, 2.1, f"--rate {SLOW_RATE}"), wa=1.10)
 	# live data grow or swing, so that somebody may have to give at once
 	thin = ("thin", 0.5, 0.1, "unfilled=0.9")
-	yield Scenario("thin, fills up", sizes.load(0.2, [("hot", 0.5, 0.9), thin], 8), wa=1.10)
+	yield Scenario("thin, fills up", sizes.load(0.2, [("hot", 0.5, 0.9), thin], 8), wa=1.20)
 	late, thin = f"--shift {sizes.written(0.2, 3)}:hot=0.1,thin=0.9", ("thin", 0.5, 0.001, "unfilled=0.9")
 	yield Scenario("thin, idle, then fills", sizes.load(0.2, [("hot", 0.5, 1), thin], 8, late),
 		better=("static",), oracle=None)
