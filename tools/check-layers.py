@@ -30,9 +30,6 @@ NO_CODE = re.compile(r'/\*.*?\*/|"(?:\\.|[^"\\\n])*"|^\s*#[^\n]*', re.MULTILINE 
 FUNCTION = re.compile(r"^(static\s+)?[A-Za-z_][\w \t*]*?\b(\w+)\([^;{}]*?\)\s*\{", re.MULTILINE)
 NAME = re.compile(r"(?<![\w.>])(?<!struct )\w+")
 UPWARD = {
-	"engine/trial.c > core.c",
-	"engine/core.c > ledger.c",
-	"engine/core.c > judge.c",
 	"serve/negotiate.c > connection.c",
 	"serve/connection.c > transfer.c",
 }

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Partitions, their counters and sizes. Owns the arrays of the engine; keeps Σ size + free = pool by computing
- * free. Hostile input (NaN, infinity, counters or clocks that run backwards) is turned into "nothing was measured"
- * here, so that no other file has to defend itself.
+ * What is known of each partition, and what it may do by that. Owns the arrays of the engine; keeps Σ size + free
+ * = pool by computing free.
  */
 #include "engine/core.h"
 
@@ -11,8 +10,6 @@
 #include <string.h>
 
 #include "engine/formula.h"
-
-#define LATENCY_SUM_MAX 1e18 /* µs: 30,000 years; more is no measurement */
 
 static double prior_or(double given, double otherwise)
 {
@@ -68,7 +65,7 @@ void engine_core_done(struct engine_core *core)
 	free(core->decisions);
 }
 
-static size_t index_of(const struct engine_core *core, uint32_t id)
+size_t engine_core_index(const struct engine_core *core, uint32_t id)
 {
 	size_t low = 0, high = core->count;
 	while (low < high) {
@@ -83,18 +80,13 @@ static size_t index_of(const struct engine_core *core, uint32_t id)
 
 struct engine_partition *engine_core_find(const struct engine_core *core, uint32_t id)
 {
-	size_t i = index_of(core, id);
+	size_t i = engine_core_index(core, id);
 	return i < core->count && core->partitions[i]->id == id ? core->partitions[i] : NULL;
 }
 
 uint64_t engine_core_free_blocks(const struct engine_core *core)
 {
 	return core->options.pool_blocks - core->used_blocks;
-}
-
-bool engine_core_turned_over(const struct engine_core *core, double since_work)
-{
-	return core->work - since_work >= (double)core->options.pool_blocks;
 }
 
 double engine_core_decayed(const struct engine_core *core, double amount, double since_work)
@@ -118,111 +110,6 @@ void engine_core_time(struct engine_core *core, uint64_t now_us)
 	for (size_t i = 0; core->now_us == 0 && i < core->pending_count; i++) /* made before a restart */
 		core->pending[i].outcome.moved_us = now_us - MIN_OF(now_us, core->pending[i].outcome.taken_us);
 	core->now_us = MAX_OF(core->now_us, now_us);
-}
-
-static int reserve_room(struct engine_core *core)
-{
-	size_t room = core->room ? core->room * 2 : 8;
-	if (core->count < core->room)
-		return 0;
-	struct engine_partition **partitions = realloc(core->partitions, room * sizeof(*partitions));
-	if (!partitions)
-		return -LCPFS_E_NOMEM;
-	core->partitions = partitions;
-	/* one for each receiver, and as many that joined these */
-	struct engine_pending *pending = realloc(core->pending, 2 * room * sizeof(*pending));
-	if (!pending)
-		return -LCPFS_E_NOMEM;
-	core->pending = pending;
-	struct engine_rank *ranks = realloc(core->ranks, room * sizeof(*ranks));
-	if (!ranks)
-		return -LCPFS_E_NOMEM;
-	core->ranks = ranks;
-	core->room = room;
-	return 0;
-}
-
-static int spec_check(const struct engine_core *core, const struct lcpfs_engine_spec *spec)
-{
-	uint64_t min_left = core->options.pool_blocks;
-	if (spec->id && spec->id <= core->id_last)
-		return -LCPFS_E_EXISTS;
-	if (!spec->id && core->id_last == UINT32_MAX)
-		return -LCPFS_E_RANGE;
-	if (spec->min_size_blocks > spec->max_size_blocks || !spec->max_size_blocks)
-		return -LCPFS_E_INVALID;
-	if (spec->size_blocks < spec->min_size_blocks || spec->size_blocks > spec->max_size_blocks)
-		return -LCPFS_E_INVALID;
-	for (size_t i = 0; i < core->count; i++)
-		min_left -= MIN_OF(core->partitions[i]->min, min_left);
-	if (spec->min_size_blocks > min_left || spec->size_blocks > engine_core_free_blocks(core))
-		return -LCPFS_E_NOSPC;
-	return 0;
-}
-
-int engine_core_add(struct engine_core *core, const struct lcpfs_engine_spec *spec)
-{
-	int error = spec_check(core, spec);
-	if (error || (error = reserve_room(core)))
-		return error;
-	struct engine_partition *p = calloc(1, sizeof(*p));
-	if (!p)
-		return -LCPFS_E_NOMEM;
-	p->id = spec->id ? spec->id : core->id_last + 1;
-	for (size_t i = 0; spec->name && spec->name[i] && i < sizeof(p->name) - 1; i++)
-		p->name[i] = spec->name[i];
-	p->size = p->base = spec->size_blocks;
-	p->min = spec->min_size_blocks;
-	p->max = spec->max_size_blocks;
-	p->window_wa = 1;
-	p->changed_us = core->now_us;
-	p->pool_work_seen = core->work;
-	core->id_last = p->id;
-	core->price_known = false;
-	core->partitions[core->count++] = p;
-	core->used_blocks += p->size;
-	engine_core_refresh(core, p);
-	engine_ledger_fit(core);
-	return 0;
-}
-
-int engine_core_remove(struct engine_core *core, uint32_t id)
-{
-	size_t i = index_of(core, id);
-	struct engine_partition *p = engine_core_find(core, id);
-	if (!p)
-		return -LCPFS_E_NOT_FOUND;
-	engine_judge_cut_off(core, id);
-	core->price_known = false;
-	core->used_blocks -= p->size;
-	engine_spread_replace(&core->level_spread, &p->level_spread, &(struct engine_spread){0});
-	engine_spread_replace(&core->power_spread, &p->power_spread, &(struct engine_spread){0});
-	engine_foresight_replace(&core->foresight, &p->demand, true);
-	free(p);
-	core->count--;
-	memmove(core->partitions + i, core->partitions + i + 1, (core->count - i) * sizeof(core->partitions[0]));
-	memmove(core->ranks + i, core->ranks + i + 1, (core->count - i) * sizeof(core->ranks[0]));
-	return 0;
-}
-
-int engine_core_limits(struct engine_core *core, uint32_t id, uint64_t min, uint64_t max)
-{
-	struct engine_partition *p = engine_core_find(core, id);
-	uint64_t sum = min;
-	if (!p)
-		return -LCPFS_E_NOT_FOUND;
-	if (min > max || !max)
-		return -LCPFS_E_INVALID;
-	for (size_t i = 0; i < core->count; i++)
-		if (core->partitions[i] != p && __builtin_add_overflow(sum, core->partitions[i]->min, &sum))
-			return -LCPFS_E_NOSPC;
-	if (sum > core->options.pool_blocks)
-		return -LCPFS_E_NOSPC;
-	p->min = min;
-	p->max = max;
-	p->base = MIN_OF(p->base, max);
-	engine_core_refresh(core, p);
-	return 0;
 }
 
 double engine_core_utilization(const struct engine_partition *p)
@@ -341,6 +228,11 @@ void engine_core_free_side(const struct engine_core *core, struct lcpfs_engine_s
 	side->measured = true;
 }
 
+bool engine_core_overdue(const struct engine_core *core, const struct engine_partition *p)
+{
+	return p->awaited && engine_core_turned_over(core, p->awaited_work);
+}
+
 /* Its log goes round while the pool turns over, by what it wrote and copied in the last turnover; or who knows. */
 static bool goes_round(const struct engine_core *core, const struct engine_partition *p)
 {
@@ -356,7 +248,7 @@ static bool goes_round(const struct engine_core *core, const struct engine_parti
 bool engine_core_held(const struct engine_core *core, const struct engine_partition *p)
 {
 	bool on_trial = p->trial.blocks && !p->trial.passed;
-	if (p->awaited && !engine_judge_overdue(core, p))
+	if (p->awaited && !engine_core_overdue(core, p))
 		return true;
 	return !p->side.measured && !engine_core_turned_over(core, p->changed_work) &&
 	       (on_trial || goes_round(core, p));
@@ -366,7 +258,7 @@ bool engine_core_held(const struct engine_core *core, const struct engine_partit
 static bool may_join(const struct engine_core *core, const struct engine_partition *p)
 {
 	return !p->joined_all && core->pending_count < core->room && !engine_core_settled(core, p) &&
-	       !engine_judge_overdue(core, p);
+	       !engine_core_overdue(core, p);
 }
 
 static struct engine_rank rank_of(const struct engine_core *core, const struct engine_partition *p)
@@ -395,7 +287,15 @@ void engine_core_refresh(struct engine_core *core, struct engine_partition *p)
 	p->gain_step = engine_weigh_fall(&p->side, step);
 	p->loss_step = p->size > core->options.step_blocks ? -engine_weigh_fall(&p->side, -step) : INFINITY;
 	p->side.gain_per_block = p->gain_step / step;
-	core->ranks[index_of(core, p->id)] = rank_of(core, p);
+	core->ranks[engine_core_index(core, p->id)] = rank_of(core, p);
+}
+
+/* What it gave lately can no longer be seen in it. */
+static void giver_changed(struct engine_core *core, uint32_t id)
+{
+	for (size_t i = 0; i < core->pending_count; i++)
+		if (core->pending[i].outcome.from_id == id)
+			core->pending[i].from.changed = true;
 }
 
 /* Keeps what was measured at the old size as a point of the curve, and carries the latency over to the new one. */
@@ -405,10 +305,10 @@ void engine_core_set_size(struct engine_core *core, struct engine_partition *p, 
 	if (size == p->size)
 		return;
 	p->latency_us *= engine_finite_or(engine_weigh_latency_ratio(&p->side, (double)size), 1);
-	p->latency_us = fmin(p->latency_us, LATENCY_SUM_MAX);
+	p->latency_us = fmin(p->latency_us, ENGINE_LATENCY_SUM_MAX);
 	if (engine_core_point(p, &point))
 		engine_curve_keep(&p->curve, &point);
-	engine_judge_giver_changed(core, p->id);
+	giver_changed(core, p->id);
 	engine_window_reset(&p->window);
 	p->since_blocks = 0;
 	p->trial = (struct engine_trial){0};
@@ -417,126 +317,4 @@ void engine_core_set_size(struct engine_core *core, struct engine_partition *p, 
 	core->used_blocks += size - p->size;
 	p->size = size;
 	engine_core_refresh(core, p);
-}
-
-int engine_core_resized(struct engine_core *core, uint32_t id, uint64_t size, enum lcpfs_engine_cause cause)
-{
-	struct engine_partition *p = engine_core_find(core, id);
-	if (!p)
-		return -LCPFS_E_NOT_FOUND;
-	if (size > p->size && size - p->size > engine_core_free_blocks(core))
-		return -LCPFS_E_NOSPC;
-	if (size == p->size)
-		return 0;
-	engine_judge_cut_off(core, id);
-	if (cause == LCPFS_ENGINE_EMERGENCY && size > p->size) {
-		core->emergency_blocks = engine_core_decayed(core, core->emergency_blocks, core->emergency_work);
-		core->emergency_blocks += (double)(size - p->size);
-		core->emergency_work = core->work;
-	}
-	engine_core_set_size(core, p, size);
-	engine_ledger_resized(core, p, size, cause);
-	engine_core_refresh(core, p);
-	return 0;
-}
-
-static double latency_since(double now, double before)
-{
-	double sum = now - before;
-	return sum >= 0 && sum < LATENCY_SUM_MAX ? sum : 0; /* false for NaN */
-}
-
-static bool went_back(const struct lcpfs_engine_counters *now, const struct lcpfs_engine_counters *before)
-{
-	return now->read_ops < before->read_ops || now->write_ops < before->write_ops ||
-	       now->user_blocks < before->user_blocks || now->copied_blocks < before->copied_blocks ||
-	       now->device_blocks < before->device_blocks || now->read_latency_us < before->read_latency_us ||
-	       now->write_latency_us < before->write_latency_us;
-}
-
-static struct engine_batch batch_of(const struct lcpfs_engine_counters *now,
-				    const struct lcpfs_engine_counters *before)
-{
-	double reads = (double)(now->read_ops - before->read_ops);
-	double writes = latency_since(now->write_latency_us, before->write_latency_us);
-	return (struct engine_batch){
-		.ops = reads + (double)(now->write_ops - before->write_ops),
-		.latency_us = latency_since(now->read_latency_us, before->read_latency_us) + writes,
-		.write_latency_us = writes,
-		.user = (double)(now->user_blocks - before->user_blocks),
-		.copied = (double)(now->copied_blocks - before->copied_blocks),
-		.device = (double)(now->device_blocks - before->device_blocks),
-		.work = (double)(now->device_blocks - before->device_blocks) + reads,
-	};
-}
-
-static void add_demand(struct engine_core *core, struct engine_partition *p, const struct engine_batch *batch)
-{
-	double seconds = (double)(core->now_us - p->last_us) / 1e6;
-	double age = (core->work - p->pool_work_seen) / (double)core->options.pool_blocks;
-	engine_foresight_judge(&core->foresight, &p->demand);
-	engine_foresight_add(&core->foresight, batch->ops, batch->work / (double)core->options.pool_blocks);
-	engine_demand_add(&p->demand, batch, seconds, age);
-	engine_foresight_replace(&core->foresight, &p->demand, false);
-	p->pool_work_seen = core->work;
-	if (!(seconds > 0))
-		return;
-	p->window_frequency = batch->ops / seconds;
-	if (batch->ops > 0)
-		p->window_latency_us = batch->latency_us / batch->ops;
-	if (batch->user > 0)
-		p->window_wa = batch->device / batch->user;
-}
-
-static void add_measurement(struct engine_core *core, struct engine_partition *p, const struct engine_batch *batch)
-{
-	p->since_blocks += batch->device;
-	if (!engine_core_settled(core, p))
-		return;
-	engine_window_add(&p->window, batch, (double)p->size);
-	if (!engine_window_ready(&p->window))
-		return;
-	engine_trial_passed(p);
-	struct engine_mean latency = engine_window_latency(&p->window);
-	if (!(latency.value > 0) || !isfinite(latency.error))
-		return;
-	struct engine_batch sum = engine_window_sum(&p->window);
-	p->latency_us = latency.value;
-	p->latency_error = latency.error / latency.value;
-	p->write_share = sum.write_latency_us / sum.latency_us;
-	p->latency_known = true;
-}
-
-int engine_core_update(struct engine_core *core, uint32_t id, const struct lcpfs_engine_counters *counters)
-{
-	struct engine_partition *p = engine_core_find(core, id);
-	struct lcpfs_engine_counters now = *counters;
-	struct engine_batch batch;
-	if (!p)
-		return -LCPFS_E_NOT_FOUND;
-	now.read_latency_us = engine_finite_or(now.read_latency_us, p->last.read_latency_us);
-	now.write_latency_us = engine_finite_or(now.write_latency_us, p->last.write_latency_us);
-	if (now.live_blocks < p->barrier_live) {
-		p->refused = p->hurt = (struct engine_barrier){0};
-		p->barrier_live = 0;
-	}
-	p->live = MIN_OF(now.live_blocks, core->options.pool_blocks);
-	p->least = MIN_OF(now.least_blocks, core->options.pool_blocks);
-	if (p->seen && !went_back(&now, &p->last)) {
-		batch = batch_of(&now, &p->last);
-		core->work += batch.work;
-		core->written += batch.device;
-		add_demand(core, p, &batch);
-		engine_ledger_add(core, p, &batch);
-		engine_trial_add(core, p, &batch, (double)(core->now_us - p->last_us) / 1e6);
-		add_measurement(core, p, &batch);
-	}
-	p->seen_work = p->seen ? p->seen_work : core->work;
-	p->seen = true;
-	p->last = now;
-	p->last_us = core->now_us;
-	engine_ledger_outgrown(core, p);
-	engine_core_refresh(core, p);
-	engine_judge_trial(core, p);
-	return 0;
 }

@@ -7,11 +7,12 @@
  *
  *   threshold.c  a learned threshold               window.c  what was measured at one size, with standard errors
  *   formula.c    pressure, ε, uniform WA, t        curve.c   cleaning cost over spare, corrected by measurement
- *   demand.c     what users ask for                core.c    partitions, counters, sizes
+ *   demand.c     what users ask for                core.c    what is known of partitions
  *   weigh.c      is one transfer worth it          decide.c  which transfer, or why none
  *   judge.c      what came of it                   explain.c a decision in words
  *   trial.c      how little is enough, where the formula does not hold
  *   ledger.c     what has been saved so far, and what the way back would cost
+ *   input.c      what the engine is told: partitions, limits, sizes, counters
  *   state.c      what was learned, as bytes
  */
 #ifndef ENGINE_CORE_H
@@ -23,6 +24,8 @@
 #include "engine/curve.h"
 #include "engine/demand.h"
 #include "engine/window.h"
+
+#define ENGINE_LATENCY_SUM_MAX 1e18 /* µs: 30,000 years; more is no measurement */
 
 #define ENGINE_TIMES_MAX 60 /* a wait of 2^59 turnovers is for ever */
 
@@ -159,29 +162,29 @@ struct engine_core {
 	size_t decision_count;
 };
 
+/* The pool has written and read as much as its size since its work was this. */
+static inline bool engine_core_turned_over(const struct engine_core *core, double since_work)
+{
+	return core->work - since_work >= (double)core->options.pool_blocks;
+}
+
 /* core.c */
 int engine_core_init(struct engine_core *core, const struct lcpfs_engine_options *options) MUST_CHECK;
 void engine_core_done(struct engine_core *core);
+size_t engine_core_index(const struct engine_core *core, uint32_t id); /* where it is, or would be */
 struct engine_partition *engine_core_find(const struct engine_core *core, uint32_t id);
 uint64_t engine_core_free_blocks(const struct engine_core *core);
 uint64_t engine_core_reserve_blocks(const struct engine_core *core);
 void engine_core_time(struct engine_core *core, uint64_t now_us);
-int engine_core_add(struct engine_core *core, const struct lcpfs_engine_spec *spec) MUST_CHECK;
-int engine_core_remove(struct engine_core *core, uint32_t id) MUST_CHECK;
-int engine_core_limits(struct engine_core *core, uint32_t id, uint64_t min, uint64_t max) MUST_CHECK;
-int engine_core_update(struct engine_core *core, uint32_t id,
-		       const struct lcpfs_engine_counters *counters) MUST_CHECK;
-int engine_core_resized(struct engine_core *core, uint32_t id, uint64_t size,
-			enum lcpfs_engine_cause cause) MUST_CHECK;
 void engine_core_refresh(struct engine_core *core, struct engine_partition *p); /* after any change to it */
 void engine_core_set_size(struct engine_core *core, struct engine_partition *p, uint64_t size);
 double engine_core_utilization(const struct engine_partition *p);
-/* the pool has written and read as much as its size since its work was this */
-bool engine_core_turned_over(const struct engine_core *core, double since_work);
 /* what is left of an amount of that time: forgotten over a turnover of the pool */
 double engine_core_decayed(const struct engine_core *core, double amount, double since_work);
 uint64_t engine_core_least(const struct engine_core *core, const struct engine_partition *p); /* it can work in */
 bool engine_core_held(const struct engine_core *core, const struct engine_partition *p); /* it may not give yet */
+/* it has waited for a verdict longer than the pool takes to turn over once: it is not held still any more */
+bool engine_core_overdue(const struct engine_core *core, const struct engine_partition *p);
 bool engine_core_settled(const struct engine_core *core, const struct engine_partition *p);
 void engine_core_free_side(const struct engine_core *core, struct lcpfs_engine_side *side);
 bool engine_core_point(const struct engine_partition *p, struct engine_point *point);
@@ -255,13 +258,19 @@ int engine_judge_report(struct engine_core *core, uint64_t sequence,
 			const struct lcpfs_engine_moved *moved) MUST_CHECK;
 void engine_judge_trial(struct engine_core *core, struct engine_partition *p);
 void engine_judge_all(struct engine_core *core);
-void engine_judge_giver_changed(struct engine_core *core, uint32_t id);
-/* longer than the pool takes to turn over once: it is not held still for that any more */
-bool engine_judge_overdue(const struct engine_core *core, const struct engine_partition *p);
 void engine_judge_cut_off(struct engine_core *core, uint32_t id); /* its awaited move can no longer be judged */
 /* what it got and is not judged yet, and the fall of ε that is expected of that */
 void engine_judge_joined(const struct engine_core *core, const struct engine_partition *p, uint64_t *blocks,
 			 double *gain);
+
+/* input.c */
+int engine_input_add(struct engine_core *core, const struct lcpfs_engine_spec *spec) MUST_CHECK;
+int engine_input_remove(struct engine_core *core, uint32_t id) MUST_CHECK;
+int engine_input_limits(struct engine_core *core, uint32_t id, uint64_t min, uint64_t max) MUST_CHECK;
+int engine_input_update(struct engine_core *core, uint32_t id,
+		       const struct lcpfs_engine_counters *counters) MUST_CHECK;
+int engine_input_resized(struct engine_core *core, uint32_t id, uint64_t size,
+			enum lcpfs_engine_cause cause) MUST_CHECK;
 
 /* explain.c */
 /* after all else of the decision is filled in */

@@ -227,7 +227,7 @@ static bool say_what_is_awaited(const struct engine_core *core, uint32_t only,
 	const struct engine_partition *to = NULL;
 	for (size_t i = 0; i < core->pending_count && !oldest; i++) {
 		to = engine_core_find(core, core->pending[i].outcome.to_id);
-		if (to && (only ? to->id == only : !engine_judge_overdue(core, to)))
+		if (to && (only ? to->id == only : !engine_core_overdue(core, to)))
 			oldest = &core->pending[i].outcome;
 	}
 	if (!oldest)

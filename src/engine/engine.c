@@ -88,7 +88,7 @@ int lcpfs_engine_add(struct lcpfs_engine *engine, const struct lcpfs_engine_spec
 	if (!spec)
 		return -LCPFS_E_INVALID;
 	pthread_mutex_lock(&engine->lock);
-	int error = engine_core_add(&engine->core, spec);
+	int error = engine_input_add(&engine->core, spec);
 	if (!error && id)
 		*id = engine->core.id_last;
 	pthread_mutex_unlock(&engine->lock);
@@ -98,7 +98,7 @@ int lcpfs_engine_add(struct lcpfs_engine *engine, const struct lcpfs_engine_spec
 int lcpfs_engine_remove(struct lcpfs_engine *engine, uint32_t id)
 {
 	int error;
-	WITH_LOCK(engine, error = engine_core_remove(&engine->core, id));
+	WITH_LOCK(engine, error = engine_input_remove(&engine->core, id));
 	return error;
 }
 
@@ -106,7 +106,7 @@ int lcpfs_engine_set_limits(struct lcpfs_engine *engine, uint32_t id, uint64_t m
 			    uint64_t max_size_blocks)
 {
 	int error;
-	WITH_LOCK(engine, error = engine_core_limits(&engine->core, id, min_size_blocks, max_size_blocks));
+	WITH_LOCK(engine, error = engine_input_limits(&engine->core, id, min_size_blocks, max_size_blocks));
 	return error;
 }
 
@@ -127,7 +127,7 @@ int lcpfs_engine_update(struct lcpfs_engine *engine, uint32_t id, uint64_t now_u
 		return -LCPFS_E_INVALID;
 	pthread_mutex_lock(&engine->lock);
 	engine_core_time(&engine->core, now_us);
-	int error = engine_core_update(&engine->core, id, counters);
+	int error = engine_input_update(&engine->core, id, counters);
 	pthread_mutex_unlock(&engine->lock);
 	return error;
 }
@@ -137,7 +137,7 @@ int lcpfs_engine_resized(struct lcpfs_engine *engine, uint32_t id, uint64_t now_
 {
 	pthread_mutex_lock(&engine->lock);
 	engine_core_time(&engine->core, now_us);
-	int error = engine_core_resized(&engine->core, id, size_blocks, cause);
+	int error = engine_input_resized(&engine->core, id, size_blocks, cause);
 	pthread_mutex_unlock(&engine->lock);
 	return error;
 }

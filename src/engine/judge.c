@@ -14,11 +14,6 @@
 #include "engine/core.h"
 #include "engine/formula.h"
 
-bool engine_judge_overdue(const struct engine_core *core, const struct engine_partition *p)
-{
-	return p->awaited && engine_core_turned_over(core, p->awaited_work);
-}
-
 /* ---- carrying out ---- */
 
 static void remember_before(const struct engine_partition *p, const struct lcpfs_engine_side *side,
@@ -186,6 +181,8 @@ int engine_judge_report(struct engine_core *core, uint64_t sequence, const struc
 			core->pending[core->pending_count - 1].from.changed = false;
 		if (judged && from && to)
 			engine_trial_begin(core, from, to, moved);
+		if (from && from->trial.blocks)
+			engine_core_refresh(core, from);
 	}
 	if (d->reason != LCPFS_ENGINE_UNDO)
 		note_refusal(core, from, moved);
@@ -334,7 +331,7 @@ static bool hopeless(const struct engine_core *core, const struct engine_pending
 	if (to->since_blocks > 0 || engine_window_ready(&to->window))
 		return false;
 	/* once for the effect to arrive, and as long to measure */
-	return engine_judge_overdue(core, to) || waited_s > 2 * core->cooldown_s.value;
+	return engine_core_overdue(core, to) || waited_s > 2 * core->cooldown_s.value;
 }
 
 static void give_up(struct engine_core *core, size_t index)
@@ -433,6 +430,7 @@ void engine_judge_trial(struct engine_core *core, struct engine_partition *p)
 	o->taken_us = core->now_us - o->moved_us;
 	p->barrier_live = p->live;
 	engine_trial_end(core, p);
+	engine_core_refresh(core, p);
 	if (o == &unknown) {
 		want_undo(core, o, ENGINE_CERTAIN);
 	} else {
@@ -457,13 +455,6 @@ void engine_judge_cut_off(struct engine_core *core, uint32_t id)
 		else
 			i++;
 	}
-}
-
-void engine_judge_giver_changed(struct engine_core *core, uint32_t id)
-{
-	for (size_t i = 0; i < core->pending_count; i++)
-		if (core->pending[i].outcome.from_id == id)
-			core->pending[i].from.changed = true;
 }
 
 void engine_judge_joined(const struct engine_core *core, const struct engine_partition *p, uint64_t *blocks,

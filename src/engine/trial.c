@@ -81,7 +81,6 @@ void engine_trial_begin(struct engine_core *core, struct engine_partition *from,
 		/* what was copied for the move itself is its cost, and not what came of it */
 		.copied = moved->copied_blocks == UINT64_MAX ? -d->cost_blocks : -from->moved_copied,
 	};
-	engine_core_refresh(core, from);
 }
 
 void engine_trial_passed(struct engine_partition *p)
@@ -136,5 +135,4 @@ void engine_trial_end(struct engine_core *core, struct engine_partition *p)
 	engine_barrier_set(core, &p->hurt, p->size + p->trial.blocks);
 	p->proven_blocks = 0;
 	p->trial = (struct engine_trial){0};
-	engine_core_refresh(core, p);
 }

@@ -30,7 +30,7 @@ enum {
 	 * long enough to be measured.
 	 */
 	CALLED_SHARE = 8,
-	WAIT_US = 100000, /* a writer waits no longer while another partition gives more than one metaslab */
+	WAIT_US = 100000, /* a writer waits no longer while more than one metaslab is given */
 	NOTE_US = 10 * 1000000,
 };
 

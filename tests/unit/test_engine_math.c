@@ -436,7 +436,7 @@ static void busy_core(struct engine_core *core)
 	for (int i = 0; i < 3; i++) {
 		struct lcpfs_engine_spec spec = {
 			.size_blocks = 9000, .min_size_blocks = 64, .max_size_blocks = 30000};
-		assert_int_equal(engine_core_add(core, &spec), 0);
+		assert_int_equal(engine_input_add(core, &spec), 0);
 	}
 	for (uint64_t t = 1; t <= 600; t++) {
 		engine_core_time(core, t * 1000000);
@@ -446,7 +446,7 @@ static void busy_core(struct engine_core *core)
 			c[i].user_blocks += writes;
 			c[i].device_blocks += writes;
 			c[i].live_blocks = 8000;
-			assert_int_equal(engine_core_update(core, i + 1, &c[i]), 0);
+			assert_int_equal(engine_input_update(core, i + 1, &c[i]), 0);
 		}
 		engine_decide(core, &d);
 		core->carrying = false;
@@ -472,7 +472,7 @@ static void the_pools_demand_is_that_of_its_partitions(void **state)
 	busy_core(&core);
 	assert_shares_add_up(&core);
 	size_t length = engine_state_save(&core, bytes, sizeof(bytes));
-	assert_int_equal(engine_core_remove(&core, 3), 0);
+	assert_int_equal(engine_input_remove(&core, 3), 0);
 	assert_shares_add_up(&core);
 	busy_core(&again);
 	assert_int_equal(engine_state_load(&again, bytes, length), 0);
