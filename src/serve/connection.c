@@ -231,6 +231,8 @@ static void send_output(struct connection *c)
 
 static void connection_free(struct connection *c)
 {
+	if (c->host->last == c)
+		c->host->last = NULL;
 	struct host *host = c->host;
 	void *owner = c->owner;
 	const char *why = c->why;
@@ -294,7 +296,10 @@ static void rest(struct connection *c)
 void connection_turn(struct connection *c, bool readable)
 {
 	struct turn turn = {0};
+	struct host *host = c->host;
 	bool was_behind = c->output.is_behind;
+	host->last_turns = host->last == c ? host->last_turns + 1 : 0;
+	host->last = c;
 	if (c->is_ending)
 		connection_end_input(c, NULL);
 	if (c->is_cut)

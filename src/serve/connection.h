@@ -46,6 +46,8 @@ struct host {
 	struct workspace workspace;
 	struct buffers buffers;
 	struct connection *ready; /* those that want a turn, by `next_ready` */
+	const struct connection *last; /* who had the last turn, */
+	unsigned last_turns;           /* and so many before it: nobody else wants anything, it seems */
 	enum serve_tls tls;
 };
 

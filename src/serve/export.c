@@ -10,8 +10,10 @@
 #include "base/clock.h"
 
 enum {
-	JOIN_PERCENT = 25,     /* of the last flush's time, for those that it served to come back */
-	JOIN_US_MIN = 20,      /* less is not worth going to sleep */
+	HERE_US_MAX = 1000,         /* a flush that takes longer is nothing to be waited for by a loop, */
+	HERE_BYTES_MAX = 256 << 10, /* nor one that has more to write */
+	JOIN_PERCENT = 25,          /* of the last flush's time, for those that it served to come back */
+	JOIN_US_MIN = 20,           /* less is not worth going to sleep */
 	JOIN_US_MAX = 5000,
 };
 
@@ -113,20 +115,28 @@ static struct task *take_waiting(struct export *x)
 	return served;
 }
 
+/* *more: others wait for the next one, which the caller has to see to. */
+static int flush_once(struct export *x, bool *more)
+{
+	uint64_t start_us = clock_us(&clock_system);
+	atomic_store_explicit(&x->unflushed_bytes, 0, memory_order_relaxed);
+	int error = x->backend->flush(x->volume, NULL);
+	pthread_mutex_lock(&x->lock);
+	x->flush_us = clock_us(&clock_system) - start_us;
+	x->group = x->serving + x->waiting_count;
+	*more = x->waiting.first;
+	x->is_flushing = *more;
+	pthread_mutex_unlock(&x->lock);
+	return error;
+}
+
 static void flush_run(struct task *task)
 {
 	struct export *x = OWNER_OF(struct export, flush, task);
 	bool more;
 	do {
 		struct task *served = take_waiting(x);
-		uint64_t start_us = clock_us(&clock_system);
-		int error = x->backend->flush(x->volume, NULL);
-		pthread_mutex_lock(&x->lock);
-		x->flush_us = clock_us(&clock_system) - start_us;
-		x->group = x->serving + x->waiting_count;
-		more = x->waiting.first;
-		x->is_flushing = more;
-		pthread_mutex_unlock(&x->lock);
+		int error = flush_once(x, &more);
 		/* If there are no more, those that are served now may be all that keeps the export open. */
 		for (struct task *next; served; served = next) {
 			next = served->next;
@@ -174,6 +184,23 @@ void export_settle(struct export *x)
 	x->users++; /* its connections may go meanwhile */
 	pthread_mutex_unlock(&x->exports->lock);
 	lane_submit(x->lanes[EXPORT_FLUSHES], &x->settle);
+}
+
+bool export_flush_here(struct export *x, int *error)
+{
+	size_t bytes = atomic_load_explicit(&x->unflushed_bytes, memory_order_relaxed);
+	pthread_mutex_lock(&x->lock);
+	bool may = !x->is_flushing && x->flush_us <= HERE_US_MAX && bytes <= HERE_BYTES_MAX;
+	x->is_flushing |= may;
+	x->serving = may ? 1 : x->serving;
+	pthread_mutex_unlock(&x->lock);
+	if (!may)
+		return false;
+	bool more;
+	*error = flush_once(x, &more);
+	if (more)
+		lane_submit(x->lanes[EXPORT_FLUSHES], &x->flush);
+	return true;
 }
 
 /* -- opening and closing -- */

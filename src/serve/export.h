@@ -26,6 +26,7 @@ struct export {
 	struct backend_export info;
 	struct lane *lanes[EXPORT_LANES];
 	atomic_uint writes_queued; /* in their lane: others have to queue behind them */
+	atomic_size_t unflushed_bytes; /* written since the last flush began, about */
 	unsigned helpers; /* workers that may do what a loop could do at once, while it does something else */
 	/* What follows is export.c's. */
 	struct exports *exports;
@@ -66,6 +67,11 @@ void export_close(struct export *export);
 
 /* When all that was written before is durable, the waiter goes into its mailbox. */
 void export_flush(struct export *export, struct flush_waiter *waiter);
+/*
+ * The same in the caller's thread, *error being how it ended. False: others are being served, or it may take long;
+ * nothing is done then.
+ */
+bool export_flush_here(struct export *export, int *error) MUST_CHECK;
 /* What is asked of any export from now on may be refused (STOPPED), to get to an end. */
 void exports_stop(struct exports *exports);
 bool export_is_stopping(const struct export *export);

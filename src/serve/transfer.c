@@ -9,6 +9,7 @@
 
 #include "serve/parts.h"
 
+enum { ALONE_TURNS = 4 }; /* that a connection has had, one after the other: it seems to be alone */
 enum { HELPED_MAX = 4 }; /* pieces of a connection for each helper: one that is late has no more than that */
 
 static void finish_piece(struct connection *c, struct piece *piece);
@@ -86,6 +87,24 @@ static void flush_request(struct connection *c, struct request *r)
 {
 	r->flush.task = (struct task){.done = flush_done, .home = &c->host->mailbox};
 	export_flush(c->export, &r->flush);
+}
+
+/*
+ * Somebody who writes and flushes, one after the other, and nobody else wants anything of this thread: then it
+ * waits for the device itself, as the way to a worker and back takes half as long as a flush. False: a worker has
+ * to do it.
+ */
+static bool flush_here(struct connection *c, const struct wire_request *request)
+{
+	int error;
+	if (c->host->last_turns < ALONE_TURNS || c->running || !output_is_empty(&c->output) ||
+	    !export_flush_here(c->export, &error))
+		return false;
+	if (error)
+		put_error(c, request, request_error(error), NULL);
+	else
+		put_done(c, request);
+	return true;
 }
 
 static bool is_change(const struct request *r)
@@ -423,10 +442,13 @@ static enum begun execute_write(struct connection *c, const struct wire_request 
 	size_t length = (size_t)request->length;
 	size_t done = length ? write_now(c, request->offset, data, length) : 0;
 	turn->bytes += length;
+	atomic_fetch_add_explicit(&c->export->unflushed_bytes, length, memory_order_relaxed);
 	if (done == length && !(request->flags & NBD_CMD_FLAG_FUA)) {
 		put_done(c, request);
 		return BEGUN;
 	}
+	if (done == length && flush_here(c, request))
+		return BEGUN;
 	struct request *r = request_new(c, request);
 	if (!r)
 		return no_memory(c, request);
@@ -518,6 +540,7 @@ static void write_place(struct connection *c, struct request *r, struct turn *tu
 	struct piece *piece = c->place;
 	c->place = NULL;
 	turn->bytes += (size_t)piece->length;
+	atomic_fetch_add_explicit(&c->export->unflushed_bytes, (size_t)piece->length, memory_order_relaxed);
 	r->running++;
 	if (write_now(c, piece->offset, piece->chunk.data, (size_t)piece->length) == piece->length)
 		finish_piece(c, piece);
@@ -543,6 +566,8 @@ void transfer_go_on_receiving(struct connection *c, struct turn *turn)
 
 static enum begun execute_flush(struct connection *c, const struct wire_request *request)
 {
+	if (flush_here(c, request))
+		return BEGUN;
 	struct request *r = request_new(c, request);
 	if (!r)
 		return no_memory(c, request);

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -333,6 +334,12 @@ static void what_comes_between_starttls_and_tls_ends_the_connection(void **state
 	}
 }
 
+/* Others have turns, too: the next flush is a worker's. */
+static void seem_busy(void)
+{
+	w.host.last = NULL;
+}
+
 /* -- errors reach whoever asked -- */
 
 static void a_flush_that_fails_is_told(void **state)
@@ -340,10 +347,16 @@ static void a_flush_that_fails_is_told(void **state)
 	(void)state;
 	begin_with(WIRE_STRUCTURED);
 	w.volumes[0].flush_error = -LCPFS_E_IO;
-	send_raw(NBD_CMD_FLUSH, 0, 0, 0, 0);
-	answered(NBD_EIO);
-	send_raw(NBD_CMD_WRITE, NBD_CMD_FLAG_FUA, 0, 4096, 4096);
-	answered(NBD_EIO);
+	for (unsigned i = 0; i < 12; i++) { /* by workers, and without */
+		if (i < 2)
+			seem_busy();
+		send_raw(NBD_CMD_FLUSH, 0, 0, 0, 0);
+		answered(NBD_EIO);
+		if (i < 2)
+			seem_busy();
+		send_raw(NBD_CMD_WRITE, NBD_CMD_FLAG_FUA, 0, 4096, 4096);
+		answered(NBD_EIO);
+	}
 	send_raw(NBD_CMD_TRIM, NBD_CMD_FLAG_FUA, 0, 4096, 0);
 	answered(NBD_EIO);
 	send_raw(NBD_CMD_WRITE_ZEROES, NBD_CMD_FLAG_FUA, 0, 4096, 0);
@@ -409,6 +422,103 @@ static void zeros_that_keep_their_space_are_no_hole(void **state)
 	end();
 }
 
+/* A flush, or a write with FUA, as one turn: is the answer there at its end? */
+static bool is_flushed_at_once(uint16_t type)
+{
+	uint8_t header[28] = {0}, *at = be16_put(be32_put(header, NBD_REQUEST_MAGIC), NBD_CMD_FLAG_FUA);
+	static const uint8_t data[WORLD_BLOCK];
+	unsigned flushes = w.volumes[0].flushes;
+	at = be64_put(be16_put(at, type), 77);
+	be32_put(be64_put(at, 0), type == NBD_CMD_WRITE ? WORLD_BLOCK : 0);
+	if (type == NBD_CMD_FLUSH)
+		be16_put(header + 4, 0);
+	world_send(&w, header, sizeof(header));
+	if (type == NBD_CMD_WRITE)
+		world_send(&w, data, sizeof(data));
+	connection_turn(w.connection, true);
+	bool at_once = w.to_client.length - c.taken == 16;
+	assert_int_equal(w.volumes[0].flushes, flushes + at_once);
+	world_settle(&w);
+	answered(0);
+	assert_int_equal(w.volumes[0].flushes, flushes + 1);
+	return at_once;
+}
+
+static void is_slow(struct world_volume *volume)
+{
+	struct timespec pause = {.tv_nsec = 2 * 1000 * 1000};
+	(void)volume;
+	nanosleep(&pause, NULL);
+}
+
+/* After a while; once in a while the machine is busy, and a flush seems long. */
+static bool comes_to_be_flushed_at_once(uint16_t type)
+{
+	unsigned at_once = 0;
+	for (unsigned i = 0; i < 20; i++)
+		at_once += is_flushed_at_once(type);
+	return at_once > 0;
+}
+
+/* A worker is for those who would wait for others, or let them wait. */
+static void who_is_alone_is_flushed_at_once(void **state)
+{
+	static const uint16_t types[] = {NBD_CMD_FLUSH, NBD_CMD_WRITE};
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		begin_with(WIRE_SIMPLE);
+		seem_busy();
+		assert_false(is_flushed_at_once(types[i]));
+		assert_true(comes_to_be_flushed_at_once(types[i]));
+		seem_busy();
+		assert_false(is_flushed_at_once(types[i]));
+		assert_true(comes_to_be_flushed_at_once(types[i]));
+		w.volumes[0].flushing = is_slow;
+		(void)is_flushed_at_once(types[i]);
+		w.volumes[0].flushing = NULL;
+		assert_false(is_flushed_at_once(types[i])); /* the last one took long */
+		assert_true(comes_to_be_flushed_at_once(types[i]));
+		for (unsigned n = 0; n < 10; n++) {
+			send_raw(NBD_CMD_WRITE, 0, 0, 32768, 32768);
+			answered(0);
+		}
+		assert_false(is_flushed_at_once(types[i])); /* there is much to be written */
+		assert_true(comes_to_be_flushed_at_once(types[i]));
+		end();
+	}
+}
+
+static struct flush_waiter latecomer;
+static bool is_served;
+
+static void note_served(struct task *task)
+{
+	(void)task;
+	is_served = true;
+}
+
+static void somebody_else_flushes(struct world_volume *volume)
+{
+	volume->flushing = NULL;
+	latecomer.task = (struct task){.done = note_served, .home = &w.host.mailbox};
+	export_flush(w.connection->export, &latecomer);
+}
+
+static void who_comes_amid_one_at_once_gets_a_worker(void **state)
+{
+	(void)state;
+	begin_with(WIRE_SIMPLE);
+	assert_true(comes_to_be_flushed_at_once(NBD_CMD_FLUSH));
+	unsigned flushes = w.volumes[0].flushes;
+	is_served = false;
+	w.volumes[0].flushing = somebody_else_flushes;
+	send_raw(NBD_CMD_FLUSH, 0, 0, 0, 0);
+	answered(0);
+	assert_true(is_served);
+	assert_int_equal(w.volumes[0].flushes, flushes + 2);
+	end();
+}
+
 static void another_flush_comes(struct world_volume *volume)
 {
 	uint8_t header[28] = {0};
@@ -425,6 +535,7 @@ static void a_flush_that_comes_amid_one_gets_the_next(void **state)
 	(void)state;
 	begin_with(WIRE_SIMPLE);
 	w.volumes[0].flushing = another_flush_comes;
+	seem_busy();
 	send_raw(NBD_CMD_FLUSH, 0, 0, 0, 0);
 	assert_int_equal(w.to_client.length - c.taken, 2 * 16);
 	assert_int_equal(w.volumes[0].flushes, 2);
@@ -547,6 +658,8 @@ int main(void)
 		cmocka_unit_test(flushes_that_wait_share_one),
 		cmocka_unit_test(what_comes_between_starttls_and_tls_ends_the_connection),
 		cmocka_unit_test(a_flush_that_fails_is_told),
+		cmocka_unit_test(who_is_alone_is_flushed_at_once),
+		cmocka_unit_test(who_comes_amid_one_at_once_gets_a_worker),
 		cmocka_unit_test(what_cannot_be_written_says_why),
 		cmocka_unit_test(what_the_map_does_not_tell_is_not_told),
 		cmocka_unit_test(zeros_that_keep_their_space_are_no_hole),
