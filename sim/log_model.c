@@ -417,7 +417,8 @@ static bool append_user(struct sim_log *log, uint32_t id)
 		stuck |= log->failed > FAILED_UNITS * (log->space.count + 16);
 		log->waits = !stuck && space_empty(&log->space) <= log->kept;
 	}
-	return stuck ? try_append(log, id, true) : false;
+	log->full = stuck && !try_append(log, id, true);
+	return stuck && !log->full;
 }
 
 /* One more block could not be kept: the store refuses it, whatever is empty. */

@@ -37,7 +37,8 @@ uint32_t sim_log_metaslabs_min(const struct sim_log_options *options, uint32_t v
 /* That block will be written soon: its memory should be at hand then. */
 void sim_log_expect(const struct sim_log *log, uint32_t block);
 uint32_t sim_log_metaslabs_least(const struct sim_log *log); /* that it could live in now */
-bool sim_log_is_full(const struct sim_log *log); /* the last request was more than it can keep: it has to grow */
+/* The last request was more than it can keep, or there is no room and nothing makes any: it has to grow. */
+bool sim_log_is_full(const struct sim_log *log);
 /*
  * A request, or what is left of one: how many of its blocks were written. If not all, there was no room: one unit
  * of the work that makes some was done, and now it is another's turn, as in the store.

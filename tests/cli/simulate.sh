@@ -20,6 +20,13 @@ timeout 60 "$LCPFS" simulate --pool 300M --writes 1G --partition hot:live=200M,w
 	--checkpoint 0% >out 2>err || code=$?
 [ "$code" -eq 0 ] && grep -q "^static" out || fail "without tables: $code $(cat out err)"
 
+# Where nothing makes room any more it says so, and does not go on for ever.
+code=0
+timeout 60 "$LCPFS" simulate --spare 20% --metaslab 1M --writes 12G --policy static --start first --seed 4 \
+	--partition hot:live=204.8M,writes=0.8,pattern=zipf:0.99 \
+	--partition cold:live=819.2M,writes=0.2,pattern=zipf:0.99 >out 2>err || code=$?
+[ "$code" -eq 1 ] && grep -q "cold needs at least" err || fail "no room: $code $(cat err)"
+
 refuses 2 "nothing to simulate"
 refuses 2 "unknown option.*--frob" --frob
 refuses 2 "value is missing" --pool
