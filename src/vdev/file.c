@@ -45,9 +45,10 @@ struct file {
 	struct stat status; /* of what is open, when it was opened */
 	bool is_block_device, is_read_only, is_peek, is_new, no_wait;
 	struct {
-		pthread_mutex_t lock;
+		pthread_mutex_t entry; /* of who begins; held while waiting for the other way, taken first */
+		pthread_mutex_t lock;  /* of what follows */
 		pthread_cond_t ended;
-		unsigned under_way[2]; /* gathered writes through the page cache, and past it */
+		unsigned under_way[2]; /* writes through the page cache, and past it */
 		uint64_t hurried;      /* bytes: past it go those that begin while this is more than 0 */
 	} ways;
 };
@@ -63,6 +64,53 @@ enum {
 	WRITE_OUT_BYTES = 64 << 10, /* a write of so much is on its way to the device at once */
 	HURRIED_BYTES = 4 << 20,    /* as long as a client waits for a flush that often, the next will come soon */
 };
+
+/* -- two ways to write -- */
+
+static void file_hurry(struct vdev *vdev)
+{
+	struct file *file = (struct file *)vdev;
+	pthread_mutex_lock(&file->ways.lock);
+	file->ways.hurried = HURRIED_BYTES;
+	pthread_mutex_unlock(&file->ways.lock);
+}
+
+/* Direct transfers want their memory and their place aligned. */
+static bool can_go_past(const struct file *file, uint64_t offset, const struct iovec *iov, unsigned count)
+{
+	uint64_t bits = offset;
+	for (unsigned i = 0; i < count; i++)
+		bits |= (uintptr_t)iov[i].iov_base | iov[i].iov_len;
+	return file->direct_fd >= 0 && bits % VDEV_DIRECT_ALIGN == 0;
+}
+
+/*
+ * Past the page cache, while clients wait for flushes: a flush writes all that the cache has, the neighbours' too.
+ * At other times through it: who reads soon what was written finds it there. The kernel keeps the two ways
+ * consistent, but not where they meet in one page of the cache, and such a page may be larger than a block. So one
+ * way waits until the other is done. Who comes meanwhile waits behind that one, who else might wait for ever.
+ */
+static bool begin_write(struct file *file, bool may_go_past, uint64_t length)
+{
+	pthread_mutex_lock(&file->ways.entry);
+	pthread_mutex_lock(&file->ways.lock);
+	bool past = may_go_past && file->ways.hurried;
+	file->ways.hurried -= MIN_OF(file->ways.hurried, length);
+	while (file->ways.under_way[!past])
+		pthread_cond_wait(&file->ways.ended, &file->ways.lock);
+	file->ways.under_way[past]++;
+	pthread_mutex_unlock(&file->ways.lock);
+	pthread_mutex_unlock(&file->ways.entry);
+	return past;
+}
+
+static void end_write(struct file *file, bool past)
+{
+	pthread_mutex_lock(&file->ways.lock);
+	if (--file->ways.under_way[past] == 0)
+		pthread_cond_signal(&file->ways.ended); /* one waits at most */
+	pthread_mutex_unlock(&file->ways.lock);
+}
 
 /* -- reading and writing -- */
 
@@ -90,11 +138,17 @@ static void transfer(int fd, struct vdev_io *io, size_t done)
 	}
 }
 
+static bool has_writes(const struct vdev_io *ios, unsigned count)
+{
+	bool has = false;
+	for (const struct vdev_io *io = ios; io < ios + count; io++)
+		has |= io->op == VDEV_WRITE;
+	return has;
+}
+
 static bool refuse_writes(struct vdev_io *ios, unsigned count)
 {
-	bool refused = false;
-	for (struct vdev_io *io = ios; io < ios + count; io++)
-		refused |= io->op == VDEV_WRITE;
+	bool refused = has_writes(ios, count);
 	for (struct vdev_io *io = ios; refused && io < ios + count; io++)
 		io->result = -LCPFS_E_READ_ONLY;
 	return refused;
@@ -144,58 +198,16 @@ static void file_submit(struct vdev *vdev, struct vdev_io *ios, unsigned count)
 	}
 	if (file->is_read_only && refuse_writes(ios, count))
 		return;
+	bool writes = has_writes(ios, count);
+	if (writes)
+		(void)begin_write(file, false, 0);
 	if (count < 2 || !file->rings || !uring_submit(file->rings, file->fd, ios, count)) {
 		for (struct vdev_io *io = ios; io < ios + count; io++)
 			transfer(file->fd, io, 0);
 	}
+	if (writes)
+		end_write(file, false);
 	tell_shrunk(file, ios, count);
-}
-
-static void file_hurry(struct vdev *vdev)
-{
-	struct file *file = (struct file *)vdev;
-	pthread_mutex_lock(&file->ways.lock);
-	file->ways.hurried = HURRIED_BYTES;
-	pthread_mutex_unlock(&file->ways.lock);
-}
-
-/* Direct transfers want their memory and their place aligned. */
-static bool can_go_past(const struct file *file, uint64_t offset, const struct iovec *iov, unsigned count)
-{
-	uint64_t bits = offset;
-	for (unsigned i = 0; i < count; i++)
-		bits |= (uintptr_t)iov[i].iov_base | iov[i].iov_len;
-	return file->direct_fd >= 0 && bits % VDEV_DIRECT_ALIGN == 0;
-}
-
-/*
- * Past the page cache, while clients wait for flushes: a flush writes all that the cache has, the neighbours' too.
- * At other times through it: who reads soon what was written finds it there. The kernel keeps the two ways
- * consistent, but not where they meet in one page of the cache, and such a page may be larger than a block. So one
- * way waits until the other is done.
- */
-static bool begin_writev(struct file *file, uint64_t offset, const struct iovec *iov, unsigned count)
-{
-	bool can = can_go_past(file, offset, iov, count);
-	uint64_t length = 0;
-	for (unsigned i = 0; i < count; i++)
-		length += iov[i].iov_len;
-	pthread_mutex_lock(&file->ways.lock);
-	bool past = can && file->ways.hurried;
-	file->ways.hurried -= MIN_OF(file->ways.hurried, length);
-	while (file->ways.under_way[!past])
-		pthread_cond_wait(&file->ways.ended, &file->ways.lock);
-	file->ways.under_way[past]++;
-	pthread_mutex_unlock(&file->ways.lock);
-	return past;
-}
-
-static void end_writev(struct file *file, bool past)
-{
-	pthread_mutex_lock(&file->ways.lock);
-	if (--file->ways.under_way[past] == 0)
-		pthread_cond_broadcast(&file->ways.ended);
-	pthread_mutex_unlock(&file->ways.lock);
 }
 
 /*
@@ -208,8 +220,15 @@ static int file_writev(struct vdev *vdev, uint64_t offset, const struct iovec *i
 	struct vdev_io io = {.op = VDEV_WRITE, .offset = offset};
 	if (file->is_read_only)
 		return -LCPFS_E_READ_ONLY;
-	bool past = begin_writev(file, offset, iov, count);
+	uint64_t length = 0;
+	for (unsigned i = 0; i < count; i++)
+		length += iov[i].iov_len;
+	bool past = begin_write(file, can_go_past(file, offset, iov, count), length);
 	ssize_t n = pwritev(past ? file->direct_fd : file->fd, iov, (int)count, (off_t)offset);
+	if (past && n != (ssize_t)length) { /* the rest goes through the cache */
+		end_write(file, true);
+		past = begin_write(file, false, 0);
+	}
 	for (unsigned i = 0; i < count && !io.result; i++, io.offset += io.length) {
 		io.buffer = iov[i].iov_base;
 		io.length = iov[i].iov_len;
@@ -218,9 +237,9 @@ static int file_writev(struct vdev *vdev, uint64_t offset, const struct iovec *i
 		transfer(file->fd, &io, 0);
 		tell_shrunk(file, &io, 1);
 	}
-	if (!past && !io.result && io.offset - offset >= WRITE_OUT_BYTES)
-		sync_file_range(file->fd, (off_t)offset, (off_t)(io.offset - offset), SYNC_FILE_RANGE_WRITE);
-	end_writev(file, past);
+	if (!past && !io.result && length >= WRITE_OUT_BYTES)
+		sync_file_range(file->fd, (off_t)offset, (off_t)length, SYNC_FILE_RANGE_WRITE);
+	end_write(file, past);
 	return io.result;
 }
 
@@ -326,6 +345,7 @@ static void file_close(struct vdev *vdev)
 	struct file *file = (struct file *)vdev;
 	pthread_cond_destroy(&file->ways.ended);
 	pthread_mutex_destroy(&file->ways.lock);
+	pthread_mutex_destroy(&file->ways.entry);
 	uring_list_free(file->rings);
 	beneath_close(&file->beneath);
 	if (file->direct_fd >= 0)
@@ -650,6 +670,7 @@ static struct file *file_new(const char *path, unsigned flags)
 	if (!file)
 		return NULL;
 	file->fd = file->direct_fd = file->folder_fd = -1;
+	pthread_mutex_init(&file->ways.entry, NULL);
 	pthread_mutex_init(&file->ways.lock, NULL);
 	pthread_cond_init(&file->ways.ended, NULL);
 	file->is_read_only = flags & VDEV_OPEN_READ_ONLY;
