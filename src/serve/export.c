@@ -10,8 +10,10 @@
 #include "base/clock.h"
 
 enum {
-	HERE_US_MAX = 1000,         /* a flush that takes longer is nothing to be waited for by a loop, */
-	HERE_BYTES_MAX = 256 << 10, /* nor one that has more to write */
+	/* A loop does a flush itself: */
+	HERE_US_MAX = 1000,         /* if the last one took no longer, */
+	HERE_AGE_US = 20 * 1000,    /* and that is no longer ago: others of the pool write, too, */
+	HERE_BYTES_MAX = 256 << 10, /* and no more is to be written */
 	JOIN_PERCENT = 25,          /* of the last flush's time, for those that it served to come back */
 	JOIN_US_MIN = 20,           /* less is not worth going to sleep */
 	JOIN_US_MAX = 5000,
@@ -122,7 +124,8 @@ static int flush_once(struct export *x, bool *more)
 	atomic_store_explicit(&x->unflushed_bytes, 0, memory_order_relaxed);
 	int error = x->backend->flush(x->volume, NULL);
 	pthread_mutex_lock(&x->lock);
-	x->flush_us = clock_us(&clock_system) - start_us;
+	x->flushed_us = clock_us(&clock_system);
+	x->flush_us = x->flushed_us - start_us;
 	x->group = x->serving + x->waiting_count;
 	*more = x->waiting.first;
 	x->is_flushing = *more;
@@ -189,8 +192,10 @@ void export_settle(struct export *x)
 bool export_flush_here(struct export *x, int *error)
 {
 	size_t bytes = atomic_load_explicit(&x->unflushed_bytes, memory_order_relaxed);
+	uint64_t now_us = clock_us(&clock_system);
 	pthread_mutex_lock(&x->lock);
-	bool may = !x->is_flushing && x->flush_us <= HERE_US_MAX && bytes <= HERE_BYTES_MAX;
+	bool is_recent = x->flushed_us + HERE_AGE_US > now_us;
+	bool may = !x->is_flushing && is_recent && x->flush_us <= HERE_US_MAX && bytes <= HERE_BYTES_MAX;
 	x->is_flushing |= may;
 	x->serving = may ? 1 : x->serving;
 	pthread_mutex_unlock(&x->lock);

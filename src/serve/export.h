@@ -39,6 +39,7 @@ struct export {
 	unsigned serving;      /* by the flush that runs, or was the last */
 	unsigned group;        /* those, and who came meanwhile: as many may be expected for the next */
 	uint64_t flush_us;     /* so long it took */
+	uint64_t flushed_us;   /* and then it ended */
 	struct task flush, settle, closing;
 	bool is_flushing, is_settling;
 };

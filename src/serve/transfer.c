@@ -107,6 +107,11 @@ static bool flush_here(struct connection *c, const struct wire_request *request)
 	return true;
 }
 
+static void note_written(struct connection *c, size_t bytes)
+{
+	atomic_fetch_add_explicit(&c->export->unflushed_bytes, bytes, memory_order_relaxed);
+}
+
 static bool is_change(const struct request *r)
 {
 	return r->wire.type == NBD_CMD_WRITE || r->wire.type == NBD_CMD_TRIM ||
@@ -412,6 +417,7 @@ static size_t write_now(struct connection *c, uint64_t offset, const uint8_t *da
 	if (atomic_load_explicit(&c->export->writes_queued, memory_order_relaxed))
 		return 0;
 	(void)!c->export->backend->try_write(c->export->volume, offset, data, length, &done, &unsettled);
+	note_written(c, done);
 	if (unsettled)
 		export_settle(c->export);
 	return done;
@@ -442,7 +448,6 @@ static enum begun execute_write(struct connection *c, const struct wire_request 
 	size_t length = (size_t)request->length;
 	size_t done = length ? write_now(c, request->offset, data, length) : 0;
 	turn->bytes += length;
-	atomic_fetch_add_explicit(&c->export->unflushed_bytes, length, memory_order_relaxed);
 	if (done == length && !(request->flags & NBD_CMD_FLAG_FUA)) {
 		put_done(c, request);
 		return BEGUN;
@@ -540,7 +545,6 @@ static void write_place(struct connection *c, struct request *r, struct turn *tu
 	struct piece *piece = c->place;
 	c->place = NULL;
 	turn->bytes += (size_t)piece->length;
-	atomic_fetch_add_explicit(&c->export->unflushed_bytes, (size_t)piece->length, memory_order_relaxed);
 	r->running++;
 	if (write_now(c, piece->offset, piece->chunk.data, (size_t)piece->length) == piece->length)
 		finish_piece(c, piece);
@@ -690,6 +694,8 @@ static void finish_piece(struct connection *c, struct piece *piece)
 	c->helped -= piece->home != NULL;
 	if (piece->task.run && r->wire.type == NBD_CMD_WRITE)
 		atomic_fetch_sub(&c->export->writes_queued, 1);
+	if (piece->task.run && is_change(r))
+		note_written(c, (size_t)piece->length);
 	note_error(r, piece->error, &piece->message);
 	if (was_check) {
 		piece_drop(c, piece);

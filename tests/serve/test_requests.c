@@ -444,11 +444,16 @@ static bool is_flushed_at_once(uint16_t type)
 	return at_once;
 }
 
+static void pause_ms(unsigned ms)
+{
+	struct timespec pause = {.tv_nsec = (long)ms * 1000 * 1000};
+	nanosleep(&pause, NULL);
+}
+
 static void is_slow(struct world_volume *volume)
 {
-	struct timespec pause = {.tv_nsec = 2 * 1000 * 1000};
 	(void)volume;
-	nanosleep(&pause, NULL);
+	pause_ms(2);
 }
 
 /* After a while; once in a while the machine is busy, and a flush seems long. */
@@ -483,6 +488,13 @@ static void who_is_alone_is_flushed_at_once(void **state)
 			answered(0);
 		}
 		assert_false(is_flushed_at_once(types[i])); /* there is much to be written */
+		assert_true(comes_to_be_flushed_at_once(types[i]));
+		send_raw(NBD_CMD_WRITE_ZEROES, NBD_CMD_FLAG_NO_HOLE, 0, 512 << 10, 0);
+		answered(0);
+		assert_false(is_flushed_at_once(types[i])); /* that was much, too */
+		assert_true(comes_to_be_flushed_at_once(types[i]));
+		pause_ms(30);
+		assert_false(is_flushed_at_once(types[i])); /* who knows what others have written since */
 		assert_true(comes_to_be_flushed_at_once(types[i]));
 		end();
 	}
