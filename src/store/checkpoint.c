@@ -547,7 +547,7 @@ static void advance(struct checkpoint *c)
 static int write_frozen(struct checkpoint *c)
 {
 	struct store *s = c->s;
-	struct page_group *g = malloc(sizeof(*g));
+	struct page_group *g = pages_group_new();
 	int error = g ? pages_write_leaves(s, g, c->leaf, c->leaves) : -LCPFS_E_NOMEM;
 	if (!error)
 		advance(c);
@@ -652,7 +652,7 @@ int checkpoint_root(struct store *s)
 	fill_root(&c);
 	if (!error)
 		error = copy_counts(&c);
-	struct page_group *g = error ? NULL : malloc(sizeof(*g));
+	struct page_group *g = error ? NULL : pages_group_new();
 	if (!error)
 		error = g ? write_space(&c, g) : -LCPFS_E_NOMEM;
 	if (!error)

@@ -92,6 +92,12 @@ static void seal_image(struct store *s, struct page_out *o, unsigned tree)
 	o->at.check = fmt_check_of(page);
 }
 
+struct page_group *pages_group_new(void)
+{
+	void *g;
+	return posix_memalign(&g, BLOCK_SIZE, sizeof(struct page_group)) ? NULL : g;
+}
+
 /* With the lock, which is let go meanwhile. After an error they have no places. */
 int pages_write(struct store *s, struct page_out *out, unsigned count, unsigned tree)
 {

@@ -20,8 +20,10 @@ struct page_group {
 	struct page_out out[PAGE_GROUP];
 	struct page *
 		*page[PAGE_GROUP]; /* where it is listed; NULL there: it was written. No page: it is only moved */
-	struct fmt_page image[PAGE_GROUP];
+	_Alignas(BLOCK_SIZE) struct fmt_page image[PAGE_GROUP]; /* so that they can go past the system's cache */
 };
+
+struct page_group *pages_group_new(void); /* to be freed; NULL: no memory */
 
 /* Each below those that point at it. After an error some are written, and listed as NULL. */
 int pages_write_leaves(struct store *s, struct page_group *g, struct page **leaf, size_t leaves) MUST_CHECK;
