@@ -72,7 +72,7 @@ static const char usage_text[] =
 	"                           cooldown (300), growth (0.1), shrink (0.05),\n"
 	"                           curve-level (1), curve-power (0.25), curve-scatter\n"
 	"                           (0.05), kept (0.5), copy-share (1), latency-error\n"
-	"                           (1), trust (1), past (1)\n"
+	"                           (1), trust (1)\n"
 	"  --restart                stop and reopen the engine halfway\n"
 	"  --seed N                 of the random numbers (default 1)\n"
 	"  --json                   print one JSON object\n"
