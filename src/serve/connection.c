@@ -231,11 +231,11 @@ static void send_output(struct connection *c)
 
 static void connection_free(struct connection *c)
 {
-	if (c->host->last == c)
-		c->host->last = NULL;
 	struct host *host = c->host;
 	void *owner = c->owner;
 	const char *why = c->why;
+	if (host->last == c)
+		host->last = NULL;
 	struct connection **link = &host->ready;
 	while (c->is_ready && *link != c)
 		link = &(*link)->next_ready;

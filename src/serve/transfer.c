@@ -91,7 +91,7 @@ static void flush_request(struct connection *c, struct request *r)
 
 /*
  * Somebody who writes and flushes, one after the other, and nobody else wants anything of this thread: then it
- * waits for the device itself, as the way to a worker and back takes half as long as a flush. False: a worker has
+ * waits for the device itself, as the way to a worker and back takes a third of such a flush. False: a worker has
  * to do it.
  */
 static bool flush_here(struct connection *c, const struct wire_request *request)
