@@ -34,16 +34,18 @@ static bool never_fits(struct lcpfs_pool *pool, uint64_t missing)
 void resize_make_room(struct lcpfs_pool *pool, uint64_t missing, uint32_t but_not)
 {
 	uint64_t target = available(pool) + missing, has;
+	uint32_t refusals = 0; /* who cannot give is not asked again: the engine is told */
 	map_discard(pool, UINT32_MAX);
 	if (never_fits(pool, missing) || lcpfs_engine_get_mode(pool->engine) != LCPFS_ENGINE_ON)
 		return;
 	pthread_mutex_lock(&pool->round);
-	while ((has = available(pool)) < target) {
+	while ((has = available(pool)) < target && refusals < pool->layout.partition_slots) {
 		struct lcpfs_engine_decision d;
 		uint64_t blocks = (target - has) * pool->layout.metaslab_blocks;
 		CHECK(!lcpfs_engine_call_back(pool->engine, clock_us(&pool->clock), blocks, but_not, &d));
-		if (d.action != LCPFS_ENGINE_MOVE || decision_carry_out(pool, &d) == 0)
+		if (d.action != LCPFS_ENGINE_MOVE)
 			break;
+		refusals += decision_carry_out(pool, &d) == 0;
 	}
 	pthread_mutex_unlock(&pool->round);
 }

@@ -246,6 +246,28 @@ static void impossible_sizes_are_refused(void **state)
 	fixture_done(&f);
 }
 
+/* It is about to be removed, and the engine has not been told. */
+static void who_cannot_give_leaves_it_to_others(void **state)
+{
+	static const char *const givers[] = {"a", "b"};
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LENGTH(givers); i++) {
+		struct fixture f;
+		fixture_new(&f, 64 * MB);
+		assert_int_equal(fixture_add(&f, "a", LEAST, 20 * MB, 40 * MB), 0);
+		assert_int_equal(fixture_add(&f, "b", LEAST, 20 * MB, 40 * MB), 0);
+		assert_int_equal(fixture_add(&f, "c", LEAST, 20 * MB, 40 * MB), 0);
+		assert_int_equal(lcpfs_pool_set_tune(f.pool, LCPFS_ENGINE_ON, NULL), 0);
+		part_named(f.pool, givers[i])->removing = true;
+		if (fixture_resize(&f, "c", 28 * MB))
+			fail_msg("%s gives nothing: %s", givers[i], f.failure.message);
+		assert_int_equal(fixture_size(&f, givers[i]), 20 * MB);
+		part_named(f.pool, givers[i])->removing = false;
+		fixture_invariants(&f);
+		fixture_done(&f);
+	}
+}
+
 static bool stop_after_two(void *context, uint64_t done, uint64_t total)
 {
 	(void)context;
@@ -469,6 +491,7 @@ int main(void)
 		cmocka_unit_test(a_write_in_pieces_is_durable_as_a_whole),
 		cmocka_unit_test(resizing_keeps_the_data),
 		cmocka_unit_test(impossible_sizes_are_refused),
+		cmocka_unit_test(who_cannot_give_leaves_it_to_others),
 		cmocka_unit_test(a_resize_can_be_stopped),
 		cmocka_unit_test(metaslabs_move_between_partitions),
 		cmocka_unit_test(moves_stop_at_the_min),
