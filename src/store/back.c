@@ -6,7 +6,8 @@
 
 enum {
 	AHEAD_BYTES = 16 << 20,
-	CLEANED_SHARE = 75, /* percent of live units below which a metaslab is cleaned to be given */
+	LEAD_BYTES = 4 << 20, /* so much of it is prepared while flushes come; the rest when nobody writes */
+	CLEANED_SHARE = 75,   /* percent of live units below which a metaslab is cleaned to be given */
 	OFTEN_BLOCKS = 64, /* written between two flushes: with fewer, what a flush takes is what users wait for */
 	PIECE_BLOCKS = 64, /* prepared at a time: a flush that meets more has to wait for as long as that takes */
 	SPARED = 2,        /* EMPTY ones beyond those kept back that stay, however full the host */
@@ -54,18 +55,23 @@ static bool can_spare(const struct store *s, uint32_t more)
 	       room_fits_in(s, 0, space_with_place(&s->space) - 1);
 }
 
-/* The EMPTY one that is taken soon and was never written, where those who flush would wait for that. */
+/* The EMPTY one that is taken soon and was never written: those who flush would wait for that. */
 static uint32_t next_fresh(const struct store *s, uint32_t among)
 {
-	uint32_t index = flushes_often(s) ? space_next_fresh(&s->space, among) : SPACE_NONE;
+	uint32_t index = space_next_fresh(&s->space, among);
 	return index != SPACE_NONE && can_spare(s, 1) ? index : SPACE_NONE;
+}
+
+static uint32_t lead(const struct store *s)
+{
+	return MIN_OF(ahead(s), MAX_OF((uint32_t)(LEAD_BYTES / metaslab_bytes(s)), 2u));
 }
 
 /* Twice as fast as they are written. */
 static bool should_prepare(const struct store *s)
 {
 	uint64_t written = s->counters.device_blocks - s->backing.device_at_prepare;
-	return written >= PIECE_BLOCKS / 2 && next_fresh(s, ahead(s)) != SPACE_NONE;
+	return written >= PIECE_BLOCKS / 2 && flushes_often(s) && next_fresh(s, lead(s)) != SPACE_NONE;
 }
 
 /* Several places at a time, and not one by one: the file system notes them together. */
@@ -148,14 +154,23 @@ int back_ahead(struct store *s)
 	bool more = wants_more(s, ahead(s) / 2), prepares = should_prepare(s);
 	for (uint32_t left = ahead(s) + 1; more && left-- && wants_more(s, ahead(s)) && back_one(s) == 0;)
 		done = 1;
-	uint32_t index = prepares ? next_fresh(s, ahead(s)) : SPACE_NONE;
+	uint32_t index = prepares ? next_fresh(s, lead(s)) : SPACE_NONE;
 	if (index != SPACE_NONE) {
 		prepare(s, index);
 		done = 1;
 	}
+	s->backing.was_prepared = prepares;
 	s->backing.written_at_back = s->counters.written_blocks;
 	s->backing.flushes_at_back = s->log.flushes;
 	return done;
+}
+
+int back_idly(struct store *s)
+{
+	uint32_t index = s->backing.was_prepared ? next_fresh(s, ahead(s)) : SPACE_NONE;
+	if (index != SPACE_NONE)
+		prepare(s, index);
+	return index != SPACE_NONE;
 }
 
 /* -- giving it back -- */

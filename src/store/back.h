@@ -24,6 +24,7 @@ int back_one(struct store *s) MUST_CHECK;
 /* Until a checkpoint, cleaning and a trim find what they need, or the host is full. */
 void back_least(struct store *s);
 int back_ahead(struct store *s);       /* some, so that the next writers find them; 1: some were */
+int back_idly(struct store *s);        /* the same for those who flush often, while nobody writes */
 uint32_t back_give(struct store *s);   /* what is EMPTY beyond need, to a host that is full; how many */
 
 /* All with the lock, which they keep. */

@@ -465,6 +465,12 @@ static int checkpoint_or_room(struct store *s)
 	return error ? error : 1;
 }
 
+/* Until the first change nothing becomes due by itself, but what the host does. */
+static bool may_doze(const struct store *s)
+{
+	return log_is_idle(s) && s->log.claimed >= s->log.work_seq;
+}
+
 int store_step(struct store *s)
 {
 	if (s->config.read_only)
@@ -475,6 +481,8 @@ int store_step(struct store *s)
 		done = back_ahead(s);
 	bool due = checkpoint_due(s), low = !s->faulted && is_low(s), give = !s->faulted && back_should_give(s);
 	bool dying = !s->faulted && snap_pending(s);
+	if (!done && !(due || low || give || dying) && !s->faulted && may_doze(s))
+		done = back_idly(s);
 	store_unlock(s);
 	if (done || !(due || low || give || dying))
 		return done;
@@ -491,12 +499,6 @@ int store_step(struct store *s)
 		done = free_or_room(s);
 	pthread_mutex_unlock(&s->work);
 	return done;
-}
-
-/* Until the first change nothing becomes due by itself, but what the host does. */
-static bool may_doze(const struct store *s)
-{
-	return log_is_idle(s) && s->log.claimed >= s->log.work_seq;
 }
 
 static void wait_for_work(struct store *s)

@@ -17,13 +17,15 @@
 
 enum { BASE = 16, METASLAB_BLOCKS = 256, METASLABS = 48, PLACES = 36, VOLUME_BLOCKS = 1 << 16, RUN = 16 };
 
-static uint64_t no_time(void *context)
+static uint64_t now_us;
+
+static uint64_t time_now(void *context)
 {
 	(void)context;
-	return 0;
+	return now_us;
 }
 
-static const struct clock clock_still = {.now_us = no_time, .wall_s = no_time};
+static const struct clock clock_still = {.now_us = time_now, .wall_s = time_now};
 
 static const struct store_config template = {
 	.clock = &clock_still,
@@ -163,6 +165,39 @@ static void places_are_prepared_for_who_flushes_often(void **state)
 }
 
 /*
+ * While flushes come, no more than is soon needed: each piece costs one of them. The rest when nobody writes, and
+ * only where they came.
+ */
+static void the_rest_is_prepared_while_nobody_writes(void **state)
+{
+	(void)state;
+	struct vdev *memory = vdev_memory_new((uint64_t)(BASE + METASLABS * METASLAB_BLOCKS) << BLOCK_SHIFT);
+	struct sparse host;
+	sparse_init(&host, memory, METASLABS * METASLAB_BLOCKS);
+	sparse_back(&host, 0, BASE);
+	host.fail = never_reserved;
+	struct store *store = open_on(&host);
+	write_blocks(store, &host, 0, METASLAB_BLOCKS, METASLAB_BLOCKS);
+	now_us += 1000000;
+	step_to_the_end(store);
+	assert_int_equal(host.prepared, 0);
+	write_blocks(store, &host, METASLAB_BLOCKS, 2 * METASLAB_BLOCKS, 1); /* with two headers each */
+	uint64_t soon = host.prepared;
+	assert_true(soon <= (6 + 4 + 1) * METASLAB_BLOCKS);
+	now_us += 1000000;
+	step_to_the_end(store);
+	assert_true(host.prepared - soon >= 11 * METASLAB_BLOCKS);
+	assert_int_equal(host.in_vain, 0);
+	uint64_t idle = host.prepared, before = host.first_writes;
+	write_blocks(store, &host, 3 * METASLAB_BLOCKS, 3 * METASLAB_BLOCKS, 1);
+	assert_int_equal(host.prepared, idle);
+	assert_true(host.first_writes - before < METASLAB_BLOCKS / 8); /* in heads that were there */
+	assert_int_equal(store_close(store), 0);
+	sparse_free(&host);
+	vdev_close(memory);
+}
+
+/*
  * By the newest root they hold something; the log has emptied them since, and the host, which was full, has got
  * them back. After a crash the log does not go on in them.
  */
@@ -199,6 +234,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(pieces_that_were_trimmed_come_back),
 		cmocka_unit_test(places_are_prepared_for_who_flushes_often),
+		cmocka_unit_test(the_rest_is_prepared_while_nobody_writes),
 		cmocka_unit_test(what_was_given_is_not_written_after_a_crash),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
