@@ -4,7 +4,8 @@
 
 Every job is so much work that ends in a flush, inside its time: none leaves its writing to the next. The servers
 take turns: a job against each of them, then the next job, and all of that again in each round. What counts is
-ratios; absolute numbers are the machine's. It refuses to run where something else runs.
+ratios; absolute numbers are the machine's. It refuses to run where something else runs. In a virtual machine root
+touches all free memory first and keeps the host from taking it back (memory.py).
 
   null    nbdkit's null plugin: stores nothing. The ceiling of client and transport
   file    nbdkit's file plugin, a file on the file system of --dir: overwrites in place, no checksums of its own
@@ -17,7 +18,8 @@ that flushes beside one that writes; aged-…, the first ones again on a partiti
 random with four times its size; crash, how long opening takes after kill -9.
 
 usage: bench/run.py [BUILD] [--only JOB[,...]] [--peers PEER[,...]] [--rounds N] [--size MIB] [--quick]
-                    [--client nbd-load|fio] [--cache SIZE] [--dir DIR] [--force] [--json FILE] [--picture FILE]
+                    [--client nbd-load|fio] [--cache SIZE] [--dir DIR] [--force] [--no-hold]
+                    [--json FILE] [--picture FILE]
        bench/run.py --show FILE... [--picture FILE]      of what --json has written, together
 """
 
@@ -39,6 +41,7 @@ import time
 import typing
 
 sys.dont_write_bytecode = True
+import memory  # pylint: disable=wrong-import-position
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MIB = 1 << 20
 START_S = 10
@@ -635,6 +638,14 @@ def print_memory(values, served):
 		["", *served], rows)
 
 
+def told_of_memory(facts):
+	if "touched_mib" not in facts:
+		return ""
+	if not facts["touched_mib"]:
+		return "; free memory was not held"
+	return f"; {facts['touched_mib']:,} MiB of free memory held, of which the host had {facts['slow_mib']:,}"
+
+
 def print_machines(runs):
 	"""Each once, and a line for each run."""
 	told = set()
@@ -651,7 +662,7 @@ def print_machines(runs):
 		print(f"- {m['date']}: client {one['client']}, {one['size_mib']} MiB, {one['rounds']} rounds;",
 			f"load {m['load_before']:.1f} before, {m['load_after']:.1f} after;",
 			f"of processors and disk others took {m['others']:.0%} at most,",
-			f"of the processors the host took {m['stolen']:.1%}")
+			f"of the processors the host took {m['stolen']:.1%}" + told_of_memory(m))
 	if any(one["machine"]["others"] > BUSY_MAX for one in runs):
 		print("\n**THE MACHINE WAS NOT IDLE: do not believe this run.**")
 
@@ -721,6 +732,7 @@ def options_of(arguments):
 	parser.add_argument("--dir", type=pathlib.Path, default=pathlib.Path.cwd(),
 		help="where pool and files lie, for as long as it runs (the working directory)")
 	parser.add_argument("--force", action="store_true", help="also where the machine is not idle")
+	parser.add_argument("--no-hold", action="store_true", help="leave free memory alone; --quick does, too")
 	parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="all values, too")
 	parser.add_argument("--picture", type=pathlib.Path, metavar="FILE", help="the ratios, as SVG")
 	parser.add_argument("--show", nargs="+", metavar="FILE", help="measure nothing: what --json has written")
@@ -738,6 +750,19 @@ def options_of(arguments):
 	return options
 
 
+@contextlib.contextmanager
+def hold_memory(options):
+	"""Yields what is to be told of it. Without root it is not to be had: then the run says so."""
+	wanted = memory.is_virtual() and not options.no_hold and not options.quick
+	with contextlib.ExitStack() as stack:
+		touched, slow = 0, 0
+		try:
+			touched, slow = stack.enter_context(memory.held()) if wanted else (0, 0)
+		except (OSError, AttributeError) as error:
+			print(f"bench: free memory is not held: {error}: rounds may wait for it", file=sys.stderr)
+		yield {"touched_mib": touched, "slow_mib": slow} if memory.is_virtual() else {}
+
+
 def measure(options):
 	if is_ours(options.build):
 		run("ninja", "-C", options.build, "lcpfs", "tests/serve/nbd-load")
@@ -750,8 +775,10 @@ def measure(options):
 		if not options.force:
 			raise Failed(f"{what}. Measure when nothing else runs; --force measures all the same")
 		print(f"bench: {what}. DO NOT BELIEVE WHAT COMES OUT", file=sys.stderr)
-	began, stolen = time.monotonic(), counters(options.dir)[1]
-	bench.run()
+	with hold_memory(options) as held:
+		began, stolen = time.monotonic(), counters(options.dir)[1]
+		bench.run()
+	facts |= held
 	facts["stolen"] = (counters(options.dir)[1] - stolen) / (time.monotonic() - began) / os.cpu_count()
 	facts |= {"load_after": os.getloadavg()[0], "others": bench.worst}
 	how = {"client": options.client, "size_mib": options.size, "rounds": options.rounds,
