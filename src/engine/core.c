@@ -149,16 +149,12 @@ bool engine_core_point(const struct engine_partition *p, struct engine_point *po
 	return engine_point_of(point, &space, copies.value, copies.error, engine_window_sum(&p->window).user);
 }
 
-/* How far off the formula may be for a partition is learned from how far off it is for the others. */
 static struct engine_fit fit_curve(const struct engine_core *core, const struct engine_partition *p)
 {
-	struct lcpfs_engine_priors priors = core->options.priors;
 	struct engine_space space = space_of(p);
 	struct engine_point point;
 	bool measured = engine_core_point(p, &point);
-	priors.curve_level = engine_spread_width(&core->level_spread, &p->level_spread, priors.curve_level);
-	priors.curve_power = engine_spread_width(&core->power_spread, &p->power_spread, priors.curve_power);
-	return engine_curve_fit(&p->curve, measured ? &point : NULL, &priors, &space);
+	return engine_curve_fit(&p->curve, measured ? &point : NULL, &core->options.priors, &space);
 }
 
 static void side_curve(const struct engine_partition *p, const struct engine_fit *fit,
@@ -287,8 +283,6 @@ void engine_core_refresh(struct engine_core *core, struct engine_partition *p)
 {
 	double step = (double)core->options.step_blocks;
 	struct engine_fit fit = fit_curve(core, p);
-	engine_spread_replace(&core->level_spread, &p->level_spread, &fit.level_spread);
-	engine_spread_replace(&core->power_spread, &p->power_spread, &fit.power_spread);
 	fill_side(core, p, &fit, &p->side);
 	p->gain_step = engine_weigh_fall(&p->side, step);
 	p->loss_step = p->size > core->options.step_blocks ? -engine_weigh_fall(&p->side, -step) : INFINITY;

@@ -77,8 +77,7 @@ struct engine_partition {
 	uint64_t changed_us;
 	double changed_work; /* of the pool */
 	struct engine_window window; /* since then */
-	struct engine_curve curve; /* from sizes before */
-	struct engine_spread level_spread, power_spread; /* how far off the formula is for it */
+	struct engine_curve curve;   /* from sizes before */
 	/* as last measured, carried over to the present size; the error is relative */
 	double latency_us, latency_error, write_share;
 	bool latency_known;
@@ -129,8 +128,7 @@ struct engine_core {
 	double copying_seen, copying_expected; /* for moves, in blocks: what it was, what the curves said */
 	double written; /* device blocks of all partitions, since the start */
 	struct engine_ledger ledger;
-	uint64_t copying_tried; /* the largest such move */
-	struct engine_spread level_spread, power_spread; /* of all partitions */
+	uint64_t copying_tried;            /* the largest such move */
 	struct engine_foresight foresight; /* which demand is believed */
 	uint64_t judged, moves, improved, hurt, inconclusive, undone;
 

@@ -44,7 +44,6 @@ struct normal {
 
 struct line {
 	double level, power, level_error, power_error;
-	double level_prior, power_prior; /* variances that were believed of the two */
 };
 
 /* The points over ln of the formula's copies, for one share of what the store may keep for itself. */
@@ -85,8 +84,6 @@ static struct line fit_line(const struct cloud *c, const struct variances *v)
 		.power = (n.py * n.ll - n.ly * n.lp) / determinant,
 		.level_error = sqrt(n.pp / determinant),
 		.power_error = sqrt(n.ll / determinant),
-		.level_prior = v->level,
-		.power_prior = v->power,
 	};
 }
 
@@ -139,31 +136,6 @@ static struct line fit_cloud(const struct cloud *c, const struct lcpfs_engine_pr
 		line = fit_line(c, &v);
 	}
 	return line;
-}
-
-/*
- * How much of it was measured: the share of the prior's variance that measurement took away. No formula is better
- * than its points' scatter, however near one of them may lie.
- */
-static struct engine_spread spread_of(double off, double error, double prior, double scatter)
-{
-	double weight = fmax(1 - error * error / prior, 0), width = log(hypot(hypot(off, error), scatter));
-	if (!isfinite(weight) || !isfinite(width))
-		return (struct engine_spread){0};
-	return (struct engine_spread){weight, weight * width};
-}
-
-void engine_spread_replace(struct engine_spread *sum, struct engine_spread *own, const struct engine_spread *now)
-{
-	sum->weight += now->weight - own->weight;
-	sum->log_width += now->log_width - own->log_width;
-	*own = *now;
-}
-
-double engine_spread_width(const struct engine_spread *sum, const struct engine_spread *own, double prior)
-{
-	double weight = fmax(sum->weight - own->weight, 0);
-	return exp((log(prior) + sum->log_width - own->log_width) / (1 + weight));
 }
 
 static double surprise(double off, double prior)
@@ -233,7 +205,6 @@ struct engine_fit engine_curve_fit(const struct engine_curve *curve, const struc
 	struct engine_point points[ENGINE_CURVE_POINTS + 1];
 	struct cloud cloud;
 	int count = curve->count, now = count;
-	double scatter = priors->curve_scatter;
 	memcpy(points, curve->points, sizeof(curve->points));
 	if (current)
 		points[count++] = *current;
@@ -245,8 +216,6 @@ struct engine_fit engine_curve_fit(const struct engine_curve *curve, const struc
 		.copies_error = line.level_error,
 		.power = fmax(line.power, 0), /* more spare never means more copying */
 		.power_error = line.power_error,
-		.level_spread = spread_of(line.level, line.level_error, line.level_prior, scatter),
-		.power_spread = spread_of(line.power - 1, line.power_error, line.power_prior, scatter),
 		.kept = share * space->kept_max,
 		.uniform = exp(cloud.here),
 	};

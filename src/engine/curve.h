@@ -24,17 +24,10 @@ struct engine_curve {
 	int count;
 };
 
-/* How far off a prior was, for one partition or the sum of many: what to expect of one never measured. */
-struct engine_spread {
-	double weight; /* 0: nothing was measured, to 1 */
-	double log_width; /* ln of it, times the weight */
-};
-
 struct engine_fit {
 	double copies, copies_error; /* per user block at the size asked for; relative error */
 	double power, power_error;
-	double kept; /* blocks that the store keeps for itself: neither live nor spare */
-	struct engine_spread level_spread, power_spread; /* about the formula's copies, and about power 1 */
+	double kept;    /* blocks that the store keeps for itself: neither live nor spare */
 	double uniform; /* the formula's copies at the size asked for, with that taken off */
 };
 
@@ -49,10 +42,6 @@ struct engine_space {
 bool engine_point_of(struct engine_point *point, const struct engine_space *space, double copies, double error,
 		     double user);
 void engine_curve_keep(struct engine_curve *curve, const struct engine_point *point);
-/* In the sum, what one partition showed before is replaced by what it shows now. */
-void engine_spread_replace(struct engine_spread *sum, struct engine_spread *own, const struct engine_spread *now);
-/* The geometric mean of a prior width, worth one observation, and of what all but one partition showed. */
-double engine_spread_width(const struct engine_spread *sum, const struct engine_spread *own, double prior);
 /* `current` (may be NULL) is the measurement at the present size, not kept yet. */
 struct engine_fit engine_curve_fit(const struct engine_curve *curve, const struct engine_point *current,
 				   const struct lcpfs_engine_priors *priors, const struct engine_space *space);

@@ -86,8 +86,6 @@ int engine_input_remove(struct engine_core *core, uint32_t id)
 	engine_judge_cut_off(core, id);
 	core->price_known = false;
 	core->used_blocks -= p->size;
-	engine_spread_replace(&core->level_spread, &p->level_spread, &(struct engine_spread){0});
-	engine_spread_replace(&core->power_spread, &p->power_spread, &(struct engine_spread){0});
 	engine_foresight_replace(&core->foresight, &p->demand, true);
 	free(p);
 	core->count--;

@@ -312,30 +312,6 @@ static void a_narrow_prior_gives_way_to_what_is_measured(void **state)
 	assert_true(engine_curve_fit(&curve, &none, &narrow, &space).copies < 0.01);
 }
 
-/* One that was never measured is believed to be as far off the formula as the others are. */
-static void a_width_is_learned_from_the_others(void **state)
-{
-	struct engine_spread sum = {0}, none = {0}, own[3] = {{0}};
-	struct engine_curve curve = {.count = 0};
-	struct engine_space space = {1000, 1200, 0};
-	struct engine_fit fit = engine_curve_fit(&curve, NULL, &priors, &space);
-	struct engine_point p = point(1000, 200, 2 * (uniform_wa(1000, 200) - 1));
-	(void)state;
-	assert_near(engine_spread_width(&sum, &none, 10), 10, 1e-9);
-	engine_spread_replace(&sum, &own[0], &fit.level_spread); /* nothing measured, nothing said */
-	assert_near(engine_spread_width(&sum, &none, 10), 10, 1e-3);
-	fit = engine_curve_fit(&curve, &p, &priors, &space); /* twice the formula */
-	for (int i = 0; i < 3; i++)
-		engine_spread_replace(&sum, &own[i], &fit.level_spread);
-	assert_near(engine_spread_width(&sum, &none, 10), pow(10 * pow(log(2), 3), 0.25), 0.05);
-	assert_near(engine_spread_width(&sum, &none, 0.1), pow(0.1 * pow(log(2), 3), 0.25), 0.02);
-	/* none learns from itself */
-	assert_near(engine_spread_width(&sum, &own[0], 10), pow(10 * pow(log(2), 2), 1.0 / 3), 0.05);
-	for (int i = 0; i < 3; i++)
-		engine_spread_replace(&sum, &own[i], &none);
-	assert_near(engine_spread_width(&sum, &none, 10), 10, 1e-9);
-}
-
 static void a_latency_is_as_sure_as_its_samples_are_alike(void **state)
 {
 	const struct engine_batch steady = {.ops = 10, .latency_us = 1000};
@@ -593,7 +569,6 @@ int main(void)
 		cmocka_unit_test(curve_learns_what_the_store_keeps),
 		cmocka_unit_test(a_loss_beyond_all_numbers_is_not_none),
 		cmocka_unit_test(a_narrow_prior_gives_way_to_what_is_measured),
-		cmocka_unit_test(a_width_is_learned_from_the_others),
 		cmocka_unit_test(a_latency_is_as_sure_as_its_samples_are_alike),
 		cmocka_unit_test(the_memory_that_foretells_best_is_believed),
 		cmocka_unit_test(a_change_is_noticed_at_once),
