@@ -11,12 +11,6 @@
 
 #include "engine/formula.h"
 
-/*
- * Of a power that is any from 0 (more spare never means more copying) to twice the formula's, as likely as any
- * other. A prior that says less lets a little noise put it at 0, by which no spare is worth a try.
- */
-#define POWER_ERROR_MAX 0.58
-
 static double prior_or(double given, double otherwise)
 {
 	return isfinite(given) && given > 0 ? given : otherwise;
@@ -30,7 +24,7 @@ static void fill_priors(struct lcpfs_engine_priors *p)
 	p->growth_step = prior_or(p->growth_step, 0.10);
 	p->shrink_step = prior_or(p->shrink_step, 0.05);
 	p->curve_level = prior_or(p->curve_level, 1);
-	p->curve_power = fmin(prior_or(p->curve_power, 0.25), POWER_ERROR_MAX);
+	p->curve_power = prior_or(p->curve_power, 0.25);
 	p->curve_scatter = prior_or(p->curve_scatter, 0.05);
 	p->kept = prior_or(p->kept, 0.5);
 	p->latency_error = prior_or(p->latency_error, 1);

@@ -10,6 +10,7 @@
 #define SHARES 5 /* of what it may keep, that are tried: none to all */
 #define KEPT_ERROR 0.5 /* of the prior share: it can be any */
 #define LOG_MAX 100.0 /* e^100 copies for a block: more is no measurement */
+#define POWER_MAX  2.0   /* as far above the formula's as 0 is below */
 
 bool engine_point_of(struct engine_point *point, const struct engine_space *space, double copies, double error,
 		     double user)
@@ -138,6 +139,29 @@ static struct line fit_cloud(const struct cloud *c, const struct lcpfs_engine_pr
 	return line;
 }
 
+static double density(double z)
+{
+	return exp(-z * z / 2) / sqrt(2 * M_PI);
+}
+
+/*
+ * More spare never means more copying, so no power is below 0. Noise, or a prior that says nothing, may well put
+ * the line there: then the power is what is likely of those that there are (a normal distribution cut at 0 and at
+ * POWER_MAX), and not 0, by which nothing would ever be worth a try.
+ */
+static void bound_power(struct line *line)
+{
+	double error = line->power_error, low = -line->power / error, high = (POWER_MAX - line->power) / error;
+	double inside = (erf(high / M_SQRT2) - erf(low / M_SQRT2)) / 2;
+	double shift = (density(low) - density(high)) / inside;
+	double narrowed = 1 + (low * density(low) - high * density(high)) / inside - shift * shift;
+	if (inside > 1e-6 && isfinite(narrowed)) { /* else it is beyond one of them, and no doubt of it */
+		line->power += error * shift;
+		line->power_error *= sqrt(fmax(narrowed, 0));
+	}
+	line->power = fmin(fmax(line->power, 0), POWER_MAX);
+}
+
 static double surprise(double off, double prior)
 {
 	return log1p(off * off / (prior * prior));
@@ -211,10 +235,11 @@ struct engine_fit engine_curve_fit(const struct engine_curve *curve, const struc
 	double share = space->kept_max > 0 ? kept_share(points, count, now, priors, space) : 0;
 	spread(&cloud, points, count, now, space, share);
 	struct line line = fit_cloud(&cloud, priors);
+	bound_power(&line);
 	return (struct engine_fit){
 		.copies = exp(fmin(fmax(cloud.here + line.level, -LOG_MAX), LOG_MAX)),
 		.copies_error = line.level_error,
-		.power = fmax(line.power, 0), /* more spare never means more copying */
+		.power = line.power,
 		.power_error = line.power_error,
 		.kept = share * space->kept_max,
 		.uniform = exp(cloud.here),

@@ -312,6 +312,33 @@ static void a_narrow_prior_gives_way_to_what_is_measured(void **state)
 	assert_true(engine_curve_fit(&curve, &none, &narrow, &space).copies < 0.01);
 }
 
+/*
+ * Two sizes so near one another that noise alone makes the larger one copy more: this does not say that spare is
+ * worth nothing, by a prior that lets it.
+ */
+static void noise_does_not_make_a_curve_flat(void **state)
+{
+	struct lcpfs_engine_priors wide = priors;
+	struct engine_space space = {1000, 1062, 0};
+	struct engine_curve curve = {.count = 0};
+	struct engine_point here, before;
+	(void)state;
+	wide.curve_power = 2.5;
+	assert_near(engine_curve_fit(&curve, NULL, &wide, &space).power, 1, 1e-9);
+	assert_true(engine_point_of(&before, &(struct engine_space){1000, 1060, 0}, 17.5, 1.5, 1e6));
+	assert_true(engine_point_of(&here, &space, 19, 1.5, 1e6));
+	engine_curve_keep(&curve, &before);
+	struct engine_fit fit = engine_curve_fit(&curve, &here, &wide, &space);
+	assert_true(fit.power > 0.5 && fit.power < 1 && fit.power_error > 0.4 && fit.power_error < 0.6);
+	/* nor does it say that it is worth beyond all measure, by any prior */
+	assert_true(engine_point_of(&here, &space, 9, 0.5, 1e6));
+	fit = engine_curve_fit(&curve, &here, &wide, &space);
+	assert_true(fit.power > 1 && fit.power <= 2);
+	wide.curve_power = 1e30;
+	fit = engine_curve_fit(&curve, &here, &wide, &space);
+	assert_true(fit.power > 1 && fit.power <= 2);
+}
+
 static void a_latency_is_as_sure_as_its_samples_are_alike(void **state)
 {
 	const struct engine_batch steady = {.ops = 10, .latency_us = 1000};
@@ -569,6 +596,7 @@ int main(void)
 		cmocka_unit_test(curve_learns_what_the_store_keeps),
 		cmocka_unit_test(a_loss_beyond_all_numbers_is_not_none),
 		cmocka_unit_test(a_narrow_prior_gives_way_to_what_is_measured),
+		cmocka_unit_test(noise_does_not_make_a_curve_flat),
 		cmocka_unit_test(a_latency_is_as_sure_as_its_samples_are_alike),
 		cmocka_unit_test(the_memory_that_foretells_best_is_believed),
 		cmocka_unit_test(a_change_is_noticed_at_once),
