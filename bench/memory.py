@@ -92,9 +92,9 @@ def held():
 		with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
 			memory.madvise(mmap.MADV_NOHUGEPAGE)
 			took = touch(memory)
-			start = ctypes.c_char.from_buffer(memory)
-			keep(stack, one_of_each_piece(ctypes.addressof(start), size))
-			del start  # else it cannot be unmapped
+			# what says where it lies must be gone before it is unmapped
+			address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+			keep(stack, one_of_each_piece(address, size))
 		usual = statistics.quantiles(took, n=20)[0]
 		yield len(took), sum(t > SLOW * usual for t in took)
 
