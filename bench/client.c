@@ -12,7 +12,8 @@
  * the two count as one. Offsets are multiples of BYTES below VOLUME_BYTES. AMOUNT is so many seconds; or
  * COUNT/SEED, so many requests of all connections together. After these every connection flushes, within the time
  * that counts; and the same SEED gives the same offsets. On SIGTERM it begins no more, and ends when all is
- * answered.
+ * answered. NBD_LOAD_TIMES, in the environment, names a file: there go the times, by the monotonic clock, when
+ * each request was begun and answered, in nanoseconds and as two numbers of 8 bytes.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -52,6 +53,7 @@ static struct {
 	uint64_t volume_bytes, end_ns, begun_max, random, at, begun, done, max_us, buckets[BUCKETS];
 	uint32_t *order; /* of places, where each is taken once */
 	bool is_over;
+	FILE *times;
 } load;
 
 static uint64_t now_ns(void)
@@ -156,7 +158,9 @@ static void take_reply(struct client *c)
 		put_request(c, NBD_CMD_FLUSH, slot);
 		return;
 	}
-	uint64_t us = (now_ns() - c->begun_ns[slot]) / 1000;
+	uint64_t times[2] = {c->begun_ns[slot], now_ns()}, us = (times[1] - times[0]) / 1000;
+	if (load.times)
+		fwrite(times, sizeof(times), 1, load.times);
 	load.max_us = us > load.max_us ? us : load.max_us;
 	load.buckets[bucket_of(us)]++;
 	load.done++;
@@ -325,6 +329,8 @@ int main(int argc, char **argv)
 	load.random = seed ? strtoull(seed + 1, NULL, 0) : (uint64_t)getpid();
 	if (!clients || !load.bytes || load.volume_bytes < load.bytes || !load.depth || load.depth > DEPTH_MAX)
 		fail("arguments");
+	if (getenv("NBD_LOAD_TIMES") && !(load.times = fopen(getenv("NBD_LOAD_TIMES"), "wb")))
+		fail("NBD_LOAD_TIMES");
 	signal(SIGTERM, be_told);
 	if (!strcmp(argv[1], "oncewrite"))
 		shuffle();
@@ -336,6 +342,8 @@ int main(int argc, char **argv)
 	if (seed)
 		flush_all(clients, count);
 	double took_s = (double)(now_ns() - start_ns) / 1e9;
+	if (load.times && fclose(load.times))
+		fail("NBD_LOAD_TIMES");
 	printf("{\"seconds\": %.6f, \"rate\": %.1f, \"p50_us\": %.0f, \"p99_us\": %.0f, \"p999_us\": %.0f, "
 	       "\"p9999_us\": %.0f, \"max_us\": %" PRIu64 "}\n",
 	       took_s, (double)load.done / took_s, percentile_us(.5), percentile_us(.99), percentile_us(.999),

@@ -15,10 +15,14 @@ usage: bench/limits.py [BUILD] [--only SECTION[,...]] [--rounds N] [--dir DIR] [
 """
 
 import argparse
+import array
+import bisect
 import contextlib
 import json
+import os
 import pathlib
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -34,6 +38,7 @@ GIB = 1 << 30
 CACHE_MIB = 64
 PIECE_BYTES = 32 * MIB
 DIG_EVERY_BYTES = 4 * GIB
+RATES = 0, 1, 10, 50, None  # moves a second; None: one after the other
 
 
 class Pool:
@@ -159,16 +164,57 @@ def idle(options):
 			+ ", ".join(f"{share:.2%} with `--tune {mode}`" for mode, share in shares) + ".")
 
 
-def moving(pool, client, room_bytes):
-	"""A sixteenth of the room goes to and fro until the client ends: how many moves that were."""
-	moves, part = 0, room_bytes // 16
+class Control:
+	"""Commands for the server, without a process for each."""
+
+	def __init__(self, server):
+		self.socket = socket.socket(socket.AF_UNIX)
+		self.socket.connect(f"{server.socket}.control")
+		self.answers = self.socket.makefile()
+
+	def ask(self, **request):
+		self.socket.sendall(json.dumps(request).encode() + b"\n")
+		for line in self.answers:
+			answer = json.loads(line)
+			if "progress" not in answer:
+				break
+		if not answer["ok"]:
+			raise Failed(answer["error"]["message"])
+
+
+def moving(pool, client, room_bytes, rate):
+	"""A sixteenth of the room goes to and fro until the client ends: when each move began and ended, in ns."""
+	control, part, moves = Control(pool.server), room_bytes // 16, []
+	began = time.monotonic()
+	if rate == 0:
+		client.wait()
 	while client.poll() is None:
-		for more in (part, 0):
-			sizes = ("p0", room_bytes + more), ("p1", room_bytes - more)
-			for name, size in sorted(sizes, key=lambda p: p[1]):
-				run(pool.program, "resize", pool.path, name, size)
-			moves += 1
+		more = 0 if len(moves) % 2 else part
+		sizes = ("p0", room_bytes + more), ("p1", room_bytes - more)
+		start = time.monotonic_ns()
+		for name, size in sorted(sizes, key=lambda p: p[1]):
+			control.ask(command="resize", name=name, size_bytes=size)
+		moves.append((start, time.monotonic_ns()))
+		time.sleep(max(0, began + len(moves) / rate - time.monotonic()) if rate else 0)
 	return moves
+
+
+def split(path, moves):
+	"""Microseconds of the requests that were under way during a move, and of all others."""
+	times = array.array("Q")
+	with open(path, "rb") as file:
+		times.frombytes(file.read())
+	during, other = [], []
+	ends = [end for _, end in moves]
+	for began, ended in zip(times[::2], times[1::2]):
+		at = bisect.bisect(ends, began)
+		met = at < len(moves) and moves[at][0] < ended
+		(during if met else other).append((ended - began) / 1000)
+	return during, other
+
+
+def percentile(values, part):
+	return sorted(values)[min(int(len(values) * part), len(values) - 1)] if values else 0
 
 
 def move(options):
@@ -182,20 +228,32 @@ def move(options):
 				name)
 		rows = []
 		for what, title in (("randrw70", "70 % reads, 30 % writes"), ("randflush", "write + flush")):
-			alone, moved, moves = [], [], 0
-			for _ in range(options.rounds):
-				alone.append(json.loads(run(*pool.load(what, 4, seconds))))
-				command = [str(a) for a in pool.load(what, 4, seconds)]
-				with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:
-					moves += moving(pool, client, room)
-					moved.append(json.loads(client.stdout.read()))
-			cells = [f"{title}, 4k, QD4", str(moves)]
-			for key in ("p99_us", "p999_us", "max_us"):
-				for runs in (alone, moved):
-					cells.append(f"{statistics.median(seen[key] for seen in runs):,.0f}")
-			rows.append(cells)
-	print_rows("Microseconds of a request, alone and while a boundary moves to and fro:", ["", "moves",
-		"p99 alone", "moving", "p99.9 alone", "moving", "longest alone", "moving"], rows)
+			for rate in RATES:
+				print(f"{title}: {rate}", file=sys.stderr)
+				cells = move_row(options, pool, what, seconds, rate)
+				rows.append([f"{title}, 4k, QD4", *cells])
+	print_rows("Microseconds of a request, while a boundary moves to and fro: of those that were under way "
+		"during a move, and of the others:", ["", "moves a second", "ms of a move", "met",
+		"p99 met", "others", "times", "p99.9 met", "others", "longest met", "others"], rows)
+
+
+def move_row(options, pool, what, seconds, rate):
+	during, other, moves = [], [], []
+	path, load = pool.path.with_name("times"), pool.load(what, 4, seconds)
+	for _ in range(options.rounds):
+		with subprocess.Popen([str(a) for a in load], stdout=subprocess.DEVNULL,
+				env=os.environ | {"NBD_LOAD_TIMES": str(path)}) as client:
+			now = moving(pool, client, room_bytes=512 * MIB, rate=rate)
+		for values, more in zip((during, other), split(path, now)):
+			values += more
+		moves += now
+	p99 = percentile(during, 0.99), percentile(other, 0.99)
+	took_ms = statistics.median(end - start for start, end in moves) / 1e6 if moves else 0
+	cells = [f"{len(moves) / options.rounds / seconds:.0f}", f"{took_ms:.1f}", f"{len(during):,}",
+		*[f"{v:,.0f}" for v in p99], f"{p99[0] / p99[1]:.2f}" if during and other else ""]
+	for part in (0.999, 1):
+		cells += [f"{percentile(values, part):,.0f}" for values in (during, other)]
+	return cells
 
 
 SECTIONS = {"growth": growth, "crash": crash, "idle": idle, "move": move}
