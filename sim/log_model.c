@@ -247,6 +247,13 @@ static bool checkpoint(struct sim_log *log)
 	return done;
 }
 
+static int by_id(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+	return (x > y) - (x < y);
+}
+
+/* In the order of their ids, as the store moves them: what is overwritten in order then lies together. */
 static uint32_t find_survivors(struct sim_log *log, uint32_t metaslab)
 {
 	uint32_t count = 0, first = model_place(log, metaslab, 0), end = model_place(log, metaslab + 1, 0);
@@ -257,6 +264,7 @@ static uint32_t find_survivors(struct sim_log *log, uint32_t metaslab)
 			log->survivors[count++] = id;
 		}
 	}
+	qsort(log->survivors, count, sizeof(log->survivors[0]), by_id);
 	return count;
 }
 

@@ -163,7 +163,7 @@ assert held["learned"]["moves"] > 0
 PYTHON
 
 # A late background copies less, in the partition that it is late in; who waits for room changes the order.
-LATE="--pool 52M --partition a:live=16M,writes=1 --partition b:live=16M,writes=1 --metaslab 256K --writes 300M"
+LATE="--pool 48M --partition a:live=16M,writes=1 --partition b:live=16M,writes=1 --metaslab 256K --writes 300M"
 # shellcheck disable=SC2086
 {
 	simulates on-time $LATE --policy static --lag 1

@@ -34,6 +34,7 @@ struct pair {
 	struct vdev *vdev;
 	struct store *store;
 	struct sim_log *log;
+	uint64_t written[2]; /* to the device: by the store, by the model; of all draws */
 };
 
 static uint64_t no_time(void *context)
@@ -91,8 +92,8 @@ static uint32_t pick(const struct scenario *s, struct sim_random *random, uint32
 	return (uint32_t)sim_random_below(random, sim_random_below(random, 4) ? s->hot_blocks : s->volume_blocks);
 }
 
-/* How much more the model writes for `writes` blocks, as a share. */
-static double run(struct pair *p, const struct scenario *s, struct sim_random *random, uint32_t writes)
+/* What both write for `writes` blocks of users'. */
+static void run(struct pair *p, const struct scenario *s, struct sim_random *random, uint32_t writes)
 {
 	uint64_t store = device_blocks(p), model = sim_log_counts(p->log)->device;
 	for (uint32_t i = 1; i <= writes; i++) {
@@ -103,13 +104,11 @@ static double run(struct pair *p, const struct scenario *s, struct sim_random *r
 		while (!sim_log_write(p->log, block, 1))
 			;
 	}
-	store = device_blocks(p) - store;
-	model = sim_log_counts(p->log)->device - model;
-	print_message("# %s: store %.3f, model %.3f\n", s->name, (double)store / writes, (double)model / writes);
-	return (double)model / (double)store - 1;
+	p->written[0] += device_blocks(p) - store;
+	p->written[1] += sim_log_counts(p->log)->device - model;
 }
 
-static void compare(const struct scenario *s)
+static void draw(struct pair *p, const struct scenario *s, uint64_t seed)
 {
 	struct sim_log_options options = {
 		.metaslab_blocks = METASLAB_BLOCKS,
@@ -117,18 +116,28 @@ static void compare(const struct scenario *s)
 		.flush_blocks = s->flush_blocks,
 	};
 	uint32_t least = sim_log_metaslabs_min(&options, s->volume_blocks), count = least + s->metaslabs;
-	struct sim_random random = {1};
-	struct pair p;
-	open_store(&p, s->volume_blocks, count);
+	struct sim_random random = {seed};
+	open_store(p, s->volume_blocks, count);
 	for (uint32_t i = 0; i < s->volume_blocks; i++)
-		write_to_store(&p, i);
-	p.log = sim_log_new(&options, s->volume_blocks, count);
-	assert_int_equal(store_size_least(p.store), least);
-	double apart = run(&p, s, &random, 12 * count * METASLAB_BLOCKS);
+		write_to_store(p, i);
+	p->log = sim_log_new(&options, s->volume_blocks, count);
+	assert_int_equal(store_size_least(p->store), least);
+	run(p, s, &random, 12 * count * METASLAB_BLOCKS);
+	sim_log_free(p->log);
+	store_abandon(p->store);
+	vdev_close(p->vdev);
+}
+
+/* One draw alone may be 2 % off by chance; what the model leaves out shows in all. */
+static void compare(const struct scenario *s)
+{
+	enum { DRAWS = 3 };
+	struct pair p = {0};
+	for (uint64_t seed = 1; seed <= DRAWS; seed++)
+		draw(&p, s, seed);
+	double apart = (double)p.written[1] / (double)p.written[0] - 1;
+	print_message("# %s: %+.2f %%\n", s->name, 100 * apart);
 	assert_true(apart < APART_MAX && apart > -APART_MAX);
-	sim_log_free(p.log);
-	store_abandon(p.store);
-	vdev_close(p.vdev);
 }
 
 static void the_model_writes_what_the_store_writes(void **state)
