@@ -6,7 +6,8 @@ For each scenario a pool file is made, with partitions of the sizes that `lcpfs 
 through nbdkit. Every partition is written full once, in order; then come exactly the simulator's writes (`lcpfs
 simulate --requests`), over NBD, several in flight. WA is counted by the pool and by the model over the same
 writes: it is a count, not a time, so a busy machine hardly changes it, and --dir may well be a tmpfs. How late the
-background of each partition was depends on the machine: the pool tells it, and the model is told.
+background of each partition was, and how long at work, depends on the machine: the pool tells it, and the model is
+told.
 
 usage: bench/real.py [BUILD] [--json] [--live MIB] [--only NAME,...] [--learned] [--trace FILE] [--flush KIB]
        [--dir DIR]
@@ -119,10 +120,10 @@ class Pool:
 		raise Failed(f"no size gives {metaslabs} metaslabs")
 
 	def counts(self):
-		"""Per partition: written by users and to the device, its size, how late its background was."""
+		"""Per partition: written by users and to the device, its size, how late and busy its work was."""
 		listed = json.loads(run(self.program, "list", self.path, "--json"))["partitions"]
 		keys = ("written_blocks", "device_blocks", "size_blocks",
-			"background_units", "background_late_blocks")
+			"background_units", "background_late_blocks", "background_busy_blocks")
 		return {p["name"]: tuple(p[key] for key in keys) for p in listed}
 
 	def stop(self):
@@ -183,9 +184,12 @@ def wa_between(before, after):
 
 
 def lags_between(before, after):
-	"""Per partition: blocks that clients wrote until the background was at work."""
-	units = {name: after[name][3] - before[name][3] for name in after}
-	return {name: round((after[name][4] - before[name][4]) / n) if n else 1 for name, n in units.items()}
+	"""Per partition: blocks that clients wrote until the background was at work, and while it was."""
+	lags = {}
+	for name in after:
+		units, late, busy = (after[name][i] - before[name][i] for i in (3, 4, 5))
+		lags[name] = (round(late / units), round(busy / units)) if units else (1, 0)
+	return lags
 
 
 def drive(pool, clients, requests, total):
@@ -246,10 +250,10 @@ def on_the_pool(program, arguments, flush_blocks, tune, folder, sockets):
 
 
 def compare(program, name, arguments, start, policy, options, data, sockets):
-	pattern = [f"--in-flight={IN_FLIGHT}"] + ([f"--flush={options.flush}K"] if options.flush else [])
+	pattern = [f"--flush={options.flush}K"] if options.flush else []  # in order, as the server writes them
 	arguments = [*arguments, f"--metaslab={METASLAB_MIB}M", f"--start={start}", "--seed=1"]
 	real = on_the_pool(program, arguments, options.flush * 1024 // BLOCK, policy == "learned", data, sockets)
-	pattern += [f"--lag={name}={blocks}" for name, blocks in real["lag_blocks"].items()]
+	pattern += [f"--lag={name}={late}+{busy}" for name, (late, busy) in real["lag_blocks"].items()]
 	rate = f"--rate={real['blocks_per_s']:.0f}"  # the model's time is the pool's: as many decisions
 	model = json.loads(run(program, "simulate", *arguments, *pattern, rate, "--json", f"--policy={policy}"))
 	model = model["policies"][policy]

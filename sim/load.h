@@ -26,7 +26,7 @@ struct sim_tenant {
 	uint64_t size_blocks, min_blocks, max_blocks; /* 0: not given */
 	double unfilled;                              /* as in struct sim_log_options, and what follows, too */
 	uint64_t snapshot_blocks;
-	uint32_t lag_blocks;
+	uint32_t lag_blocks, busy_blocks;
 	double weight, weight_all; /* of writes, and of all operations, now */
 	/* state of the pattern */
 	uint32_t next;

@@ -65,6 +65,11 @@ struct sim_log {
 	uint64_t due_blocks; /* of log behind the redo point beyond which a checkpoint is due */
 	uint64_t written; /* the users' clock: blocks, since it was made */
 	uint64_t written_at_clean, written_at_flush, written_at_snapshot, due_at;
+	struct {
+		enum plan_unit unit; /* UNIT_NONE: at nothing */
+		uint32_t victim;
+		uint64_t until; /* users' clock */
+	} work;                 /* the background's */
 	bool due, waits; /* waits: a writer found no room, and wants more than it leaves */
 	bool full;       /* the last request would be more than it can keep */
 	uint32_t failed; /* units of work in a row that gained nothing */

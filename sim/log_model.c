@@ -325,8 +325,8 @@ static bool is_pending(const struct sim_log *log)
 	       (log->table.pages && (log->table.dirty_leaves || model_table_wasteful(log)));
 }
 
-/* What makes room: false if nothing is to be gained. */
-static bool unit(struct sim_log *log)
+/* What makes room. */
+static enum plan_unit choose(struct sim_log *log, uint32_t *victim)
 {
 	struct plan_state state = {
 		.reserve = reserve_of(log),
@@ -336,14 +336,36 @@ static bool unit(struct sim_log *log)
 				     (double)plan_list_pages(log->space.count)),
 		.pending = is_pending(log),
 	};
-	uint32_t victim;
-	enum plan_unit next = plan_next(&log->space, &state, &victim);
 	log->written_at_clean = log->written;
+	return plan_next(&log->space, &state, victim);
+}
+
+/* False if nothing is to be gained. */
+static bool carry_out(struct sim_log *log, enum plan_unit next, uint32_t victim)
+{
 	if (next == UNIT_FLUSH)
 		model_flush(log);
 	if (next == UNIT_CHECKPOINT || (next == UNIT_CLEAN && !clean(log, victim)))
 		return checkpoint(log);
 	return next != UNIT_NONE;
+}
+
+/* What the background is at. It holds what only one may do at a time: who wants to do a unit waits for it. */
+static void end_work(struct sim_log *log)
+{
+	enum plan_unit next = log->work.unit;
+	log->work.unit = UNIT_NONE;
+	(void)carry_out(log, next, log->work.victim);
+	if (next == UNIT_CLEAN)
+		space_unpin(&log->space, log->work.victim);
+}
+
+static bool unit(struct sim_log *log)
+{
+	uint32_t victim;
+	end_work(log);
+	enum plan_unit next = choose(log, &victim);
+	return carry_out(log, next, victim);
 }
 
 /* -- the background -- */
@@ -360,10 +382,9 @@ static bool is_low(const struct sim_log *log)
 }
 
 /* Of a thread: anything from none to twice the mean. */
-static uint64_t lag(struct sim_log *log)
+static uint64_t drawn(struct sim_log *log, uint32_t mean)
 {
-	uint64_t mean = log->options.lag_blocks;
-	return log->options.thread ? sim_random_below(&log->random, 2 * mean + 1) : mean;
+	return log->options.thread ? sim_random_below(&log->random, 2 * (uint64_t)mean + 1) : mean;
 }
 
 /* A step takes room before it gives some back: where there is hardly any, cleaning comes first. */
@@ -372,12 +393,26 @@ static bool checkpoint_or_room(struct sim_log *log)
 	return (space_empty(&log->space) < reserve_of(log).notes && unit(log)) || checkpoint(log);
 }
 
+/* What users overwrite until the unit ends is not copied, and what it gains is there only then. */
+static void begin_work(struct sim_log *log)
+{
+	log->work.unit = choose(log, &log->work.victim);
+	log->work.until = log->written + drawn(log, log->options.busy_blocks);
+	if (log->work.unit == UNIT_CLEAN)
+		space_pin(&log->space, log->work.victim);
+	if (log->work.until == log->written)
+		end_work(log);
+}
+
 /* What the store's background does: a request that finds something due wakes it, and others go on meanwhile. */
 static void tend(struct sim_log *log)
 {
+	if (log->work.unit != UNIT_NONE && log->written < log->work.until)
+		return;
+	end_work(log);
 	bool due = is_low(log) || checkpoint_due(log);
 	if (due && !log->due)
-		log->due_at = log->written + lag(log);
+		log->due_at = log->written + drawn(log, log->options.lag_blocks);
 	log->due = due;
 	if (!due || log->written < log->due_at)
 		return;
@@ -385,7 +420,7 @@ static void tend(struct sim_log *log)
 	for (unsigned steps = 0; checkpoint_due(log) && steps < 4 * REGIONS && checkpoint_or_room(log); steps++)
 		;
 	if (is_low(log))
-		unit(log);
+		begin_work(log);
 }
 
 /* -- writing -- */
@@ -406,6 +441,9 @@ static bool try_append(struct sim_log *log, uint32_t id, bool force)
 /* A writer's unit of work, or the background's between two of them: nobody wakes it then, but it polls. */
 static bool make_some(struct sim_log *log)
 {
+	end_work(log);
+	if (space_empty(&log->space) > log->kept)
+		return true;
 	if (!log->options.thread || !checkpoint_due(log))
 		return unit(log);
 	return checkpoint_or_room(log);

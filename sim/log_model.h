@@ -15,6 +15,7 @@ struct sim_log_options {
 	double checkpoint_share; /* of the size, logged since the last: then one is due; 0: tables cost nothing */
 	uint64_t flush_blocks; /* that users write between two flushes; 0: they never flush */
 	uint32_t lag_blocks; /* that users write until the background, woken, is at work; with `thread` the mean */
+	uint32_t busy_blocks; /* likewise that users write while it is at one unit of work, on the average */
 	bool thread; /* the background is one: its lag varies, and it gets on while a writer waits for room */
 	double unfilled;          /* the share of the volume that has not been written at first */
 	uint64_t snapshot_blocks; /* that users write until the next snapshot, when the last one goes; 0: there is

@@ -60,9 +60,10 @@ static const char usage_text[] =
 	"                           it is never flushed)\n"
 	"  --in-flight N            writes under way at once, 1 (default) to 64: one\n"
 	"                           without room goes last\n"
-	"  --lag [NAME=]BLOCKS      the background is a thread, late by so much of what\n"
-	"                           is written to that partition, or to any, on the\n"
-	"                           average (default: no thread, 1 block)\n"
+	"  --lag [NAME=]LATE[+BUSY] the background is a thread, late by so many blocks\n"
+	"                           that are written to that partition, or to any, on\n"
+	"                           the average, and at each unit of its work for so\n"
+	"                           many more (default: no thread, 1 block, 0)\n"
 	"  --rate N                 operations per simulated second, 1 to 1e9 (default:\n"
 	"                           the pool's size in 64 s)\n"
 	"  --request-us N           fixed time of a request (default 10)\n"
@@ -94,7 +95,7 @@ struct command {
 	bool json, requests;
 	struct {
 		const char *name; /* NULL: all that are not named */
-		uint32_t blocks;
+		uint32_t late, busy;
 	} lags[TENANTS_MAX + 1];
 	unsigned lag_count;
 };
@@ -284,15 +285,20 @@ static int parse_weights(struct command *c, char *text, struct sim_shift *list, 
 /* Names are looked up when all partitions are known. */
 static int parse_lag(struct command *c, char *text)
 {
-	char *equals = strchr(text, '=');
-	uint64_t blocks;
-	if (c->lag_count == ARRAY_LENGTH(c->lags) || !parse_whole(equals ? equals + 1 : text, LAG_MAX, &blocks))
-		return complain("--lag needs BLOCKS or NAME=BLOCKS, up to a million", text);
+	char *equals = strchr(text, '='), *late = equals ? equals + 1 : text, *plus = strchr(late, '+');
+	uint64_t late_blocks, busy_blocks = 0;
+	if (plus)
+		*plus = 0;
+	bool good = parse_whole(late, LAG_MAX, &late_blocks) &&
+		    (!plus || parse_whole(plus + 1, LAG_MAX, &busy_blocks));
+	if (c->lag_count == ARRAY_LENGTH(c->lags) || !good)
+		return complain("--lag needs [NAME=]LATE[+BUSY], each up to a million blocks", text);
 	if (equals)
 		*equals = 0;
 	c->config.world.log.thread = true;
 	c->lags[c->lag_count].name = equals ? text : NULL;
-	c->lags[c->lag_count++].blocks = (uint32_t)blocks;
+	c->lags[c->lag_count].late = (uint32_t)late_blocks;
+	c->lags[c->lag_count++].busy = (uint32_t)busy_blocks;
 	return 0;
 }
 
@@ -589,6 +595,12 @@ static int check_weights(struct command *c)
 	return 0;
 }
 
+static void set_lag(struct command *c, unsigned lag, struct sim_tenant *tenant)
+{
+	tenant->lag_blocks = c->lags[lag].late;
+	tenant->busy_blocks = c->lags[lag].busy;
+}
+
 /* Those with a name win, wherever they stand. */
 static int set_lags(struct command *c)
 {
@@ -597,13 +609,13 @@ static int set_lags(struct command *c)
 		load->tenants[i].lag_blocks = c->config.world.log.lag_blocks;
 	for (unsigned k = 0; k < c->lag_count; k++)
 		for (uint32_t i = 0; i < load->count && !c->lags[k].name; i++)
-			load->tenants[i].lag_blocks = c->lags[k].blocks;
+			set_lag(c, k, &load->tenants[i]);
 	for (unsigned k = 0; k < c->lag_count; k++) {
 		uint32_t i = c->lags[k].name ? find_tenant(c, c->lags[k].name) : 0;
 		if (i == load->count)
 			return complain("--lag: no such partition", c->lags[k].name);
 		if (c->lags[k].name)
-			load->tenants[i].lag_blocks = c->lags[k].blocks;
+			set_lag(c, k, &load->tenants[i]);
 	}
 	return 0;
 }

@@ -12,6 +12,7 @@ static struct sim_log_options log_options(const struct sim_world_options *option
 {
 	struct sim_log_options log = options->log;
 	log.lag_blocks = tenant->lag_blocks;
+	log.busy_blocks = tenant->busy_blocks;
 	log.unfilled = tenant->unfilled;
 	log.snapshot_blocks = tenant->snapshot_blocks;
 	return log;

@@ -488,8 +488,8 @@ struct lcpfs_partition_info {
 	uint64_t read_blocks, written_blocks, trimmed_blocks;
 	uint64_t read_us, write_us, flush_us;
 	uint64_t device_blocks, copied_blocks, table_blocks, checkpoints, cleaned_metaslabs, errors;
-	/* since it was opened: work done ahead of the writers, and what they wrote until it was begun */
-	uint64_t background_units, background_late_blocks;
+	/* since it was opened: work ahead of the writers, what they wrote until it began, and while it lasted */
+	uint64_t background_units, background_late_blocks, background_busy_blocks;
 	uint64_t recoveries; /* how often it was opened after a crash: each may have cost what was not flushed */
 	bool moving;
 	bool faulted;

@@ -150,6 +150,7 @@ static void put_history(struct json_object *object, const struct lcpfs_partition
 	field_put_count(object, "errors", info->errors);
 	field_put_count(object, "background_units", info->background_units);
 	field_put_count(object, "background_late_blocks", info->background_late_blocks);
+	field_put_count(object, "background_busy_blocks", info->background_busy_blocks);
 }
 
 static const char *receiving_name(enum lcpfs_receiving receiving)

@@ -37,6 +37,7 @@ static void fill_from_store(struct lcpfs_partition_info *info, struct part *part
 	fill_counters(info, &stats.counters);
 	info->background_units = stats.background.units;
 	info->background_late_blocks = stats.background.late_blocks;
+	info->background_busy_blocks = stats.background.busy_blocks;
 	info->live_blocks = stats.live_blocks;
 	info->data_blocks = stats.data_blocks;
 	info->size_data_blocks = MAX_OF(info->size_data_blocks, stats.data_blocks);

@@ -359,10 +359,15 @@ struct store_counters {
 	uint64_t errors;          /* reads and writes that failed */
 };
 
-/* Since it was opened: how late the background is. The later, the fewer live blocks it finds to copy. */
+/*
+ * Since it was opened: how late the background is, and how long at work. The more users write meanwhile, the fewer
+ * live blocks it finds to copy.
+ */
 struct background {
 	uint64_t units;       /* of cleaning, or checkpoints, that it began */
-	uint64_t late_blocks; /* that users wrote from when it was woken until it began; the sum over all units */
+	uint64_t late_blocks; /* that users wrote from when it was woken, or done with the unit before, until it
+				 began; the sum over all units */
+	uint64_t busy_blocks; /* that they wrote while it was at them */
 };
 
 struct store_stats {

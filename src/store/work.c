@@ -442,13 +442,24 @@ static int give_unit(struct store *s)
 	return error ? error : given ? 1 : clean_to_give(s);
 }
 
-/* It holds `work` now. What it found by itself is not late. */
-static void note_background(struct store *s)
+/* It holds `work` now. What it found by itself is not late. When it begins, in blocks of users'. */
+static uint64_t note_begin(struct store *s)
 {
 	store_lock(s);
+	uint64_t now = s->counters.written_blocks;
 	s->background.units++;
-	s->background.late_blocks += s->due ? s->counters.written_blocks - s->due_blocks : 0;
+	s->background.late_blocks += s->due ? now - s->due_blocks : 0;
 	s->due = false;
+	store_unlock(s);
+	return now;
+}
+
+/* If it was woken meanwhile, it is late only from now on. */
+static void note_end(struct store *s, uint64_t begun)
+{
+	store_lock(s);
+	s->background.busy_blocks += s->counters.written_blocks - begun;
+	s->due_blocks = s->counters.written_blocks;
 	store_unlock(s);
 }
 
@@ -487,8 +498,7 @@ int store_step(struct store *s)
 	if (done || !(due || low || give || dying))
 		return done;
 	pthread_mutex_lock(&s->work);
-	if (due || low)
-		note_background(s);
+	uint64_t begun = due || low ? note_begin(s) : 0;
 	if (due)
 		done = checkpoint_or_room(s);
 	else if (low)
@@ -497,6 +507,8 @@ int store_step(struct store *s)
 		done = give_unit(s);
 	if (!done && dying) /* also where cleaning gains nothing: that is what makes room then */
 		done = free_or_room(s);
+	if (due || low)
+		note_end(s, begun);
 	pthread_mutex_unlock(&s->work);
 	return done;
 }

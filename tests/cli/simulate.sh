@@ -39,7 +39,7 @@ done
 
 # Where nothing makes room any more it says so, and does not go on for ever.
 code=0
-timeout 60 "$LCPFS" simulate --spare 20% --metaslab 1M --writes 12G --policy static --start first --seed 9 \
+timeout 60 "$LCPFS" simulate --spare 20% --metaslab 1M --writes 12G --policy static --start first --seed 2 \
 	--partition hot:live=204.8M,writes=0.8,pattern=zipf:0.99 \
 	--partition cold:live=819.2M,writes=0.2,pattern=zipf:0.99 >out 2>err || code=$?
 [ "$code" -eq 1 ] && grep -q "cold needs at least" err || fail "no room: $code $(cat err)"
@@ -59,6 +59,7 @@ refuses 2 "--request-us" --request-us 1e308
 refuses 2 "--in-flight" --in-flight 0
 refuses 2 "--in-flight" --in-flight 65
 refuses 2 "--lag needs" --lag hot=many
+refuses 2 "--lag needs" --lag hot=1+many
 refuses 2 "--policy" --policy best
 refuses 2 "--objective" --objective latency
 refuses 2 "--format" --format pcap
@@ -162,12 +163,13 @@ assert hot["live_blocks"] > unheld["live_blocks"] + 500, "what the snapshot hold
 assert held["learned"]["moves"] > 0
 PYTHON
 
-# A late background copies less, in the partition that it is late in; who waits for room changes the order.
+# A background that is late, or takes long, copies less, in that partition; who waits for room changes the order.
 LATE="--pool 48M --partition a:live=16M,writes=1 --partition b:live=16M,writes=1 --metaslab 256K --writes 300M"
 # shellcheck disable=SC2086
 {
 	simulates on-time $LATE --policy static --lag 1
 	simulates late $LATE --policy static --lag 1 --lag a=200
+	simulates busy $LATE --policy static --lag 1 --lag a=1+60
 	simulates waiting $LATE --policy static --lag 1000
 	simulates in-flight $LATE --policy static --lag 1000 --in-flight 16
 }
@@ -175,9 +177,10 @@ LATE="--pool 48M --partition a:live=16M,writes=1 --partition b:live=16M,writes=1
 import json
 
 wa = {name: [p["wa"] for p in json.load(open(name))["policies"]["static"]["partitions"]]
-	for name in ("on-time", "late", "waiting", "in-flight")}
+	for name in ("on-time", "late", "busy", "waiting", "in-flight")}
 print(wa)
 assert wa["late"][0] < 0.98 * wa["on-time"][0] and abs(wa["late"][1] / wa["on-time"][1] - 1) < 0.01, wa
+assert wa["busy"][0] < 0.98 * wa["on-time"][0] and abs(wa["busy"][1] / wa["on-time"][1] - 1) < 0.01, wa
 assert wa["in-flight"] != wa["waiting"] and abs(wa["in-flight"][0] / wa["waiting"][0] - 1) < 0.05, wa
 PYTHON
 

@@ -18,7 +18,8 @@
 	X(pressure) X(epsilon) X(write_amplification) X(memory_bytes) X(read_ops) X(write_ops) \
 	X(trim_ops) X(flush_ops) X(read_blocks) X(written_blocks) X(trimmed_blocks) X(read_us) \
 	X(write_us) X(flush_us) X(device_blocks) X(copied_blocks) X(table_blocks) X(checkpoints) \
-	X(cleaned_metaslabs) X(errors) X(background_units) X(background_late_blocks)
+	X(cleaned_metaslabs) X(errors) X(background_units) X(background_late_blocks) \
+	X(background_busy_blocks)
 
 #define POOL_FIELDS(X) \
 	X(txg) X(created_s) X(size_blocks) X(free_blocks) X(promised_blocks) X(overcommitted_blocks) \

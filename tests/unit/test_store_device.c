@@ -242,6 +242,34 @@ static void a_flush_ends_whose_last_record_fails_later(void **state)
 	expect_block(2, 2);
 }
 
+/* -- the background -- */
+
+enum { AMID = 7 };
+
+static void users_write_meanwhile(const struct vdev_io *io)
+{
+	(void)io;
+	front.wrote = NULL;
+	for (uint64_t block = 0; block < AMID; block++)
+		write_block(block, 2);
+}
+
+/* The simulator is told so: what they overwrite meanwhile is not copied. */
+static void what_users_write_while_the_background_works_is_counted(void **state)
+{
+	enum { DUE = METASLABS * METASLAB_BLOCKS / 4 + RECORD_BLOCKS_MAX };
+	struct store_stats stats;
+	(void)state;
+	for (uint64_t i = 0; i < DUE; i++)
+		write_block(i % VOLUME_BLOCKS, 1);
+	front.wrote = users_write_meanwhile;
+	assert_int_equal(store_step(front.store), 1);
+	assert_null(front.wrote);
+	store_stats(front.store, &stats);
+	assert_int_equal(stats.background.units, 1);
+	assert_int_equal(stats.background.busy_blocks, AMID);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -255,6 +283,7 @@ int main(void)
 		STORE_TEST(what_was_on_its_way_is_not_covered),
 		STORE_TEST(a_flush_waits_for_what_is_on_its_way),
 		STORE_TEST(a_flush_ends_whose_last_record_fails_later),
+		STORE_TEST(what_users_write_while_the_background_works_is_counted),
 	};
 	return cmocka_run_group_tests_name("store_device", tests, NULL, NULL);
 }
