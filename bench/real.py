@@ -3,7 +3,7 @@
 """The simulator's scenarios on a real pool, and its write amplification beside the simulator's.
 
 For each scenario a pool file is made, with partitions of the sizes that `lcpfs simulate` starts from, and served
-through nbdkit. Every partition is written full once, in order; then come exactly the simulator's writes (`lcpfs
+by `lcpfs serve`. Every partition is written full once, in order; then come exactly the simulator's writes (`lcpfs
 simulate --requests`), over NBD, several in flight. WA is counted by the pool and by the model over the same
 writes: it is a count, not a time, so a busy machine hardly changes it, and --dir may well be a tmpfs. How late the
 background of each partition was, and how long at work, depends on the machine: the pool tells it, and the model is
