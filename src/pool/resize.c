@@ -31,6 +31,15 @@ static bool never_fits(struct lcpfs_pool *pool, uint64_t missing)
 	return never;
 }
 
+/* Then it is nobody's fault that nobody gives. */
+static bool moves_nothing(struct lcpfs_pool *pool)
+{
+	pthread_mutex_lock(&pool->lock);
+	bool nothing = pool->stopping || txg_refuse(pool, NULL);
+	pthread_mutex_unlock(&pool->lock);
+	return nothing;
+}
+
 void resize_make_room(struct lcpfs_pool *pool, uint64_t missing, uint32_t but_not)
 {
 	uint64_t target = available(pool) + missing, has;
@@ -39,7 +48,8 @@ void resize_make_room(struct lcpfs_pool *pool, uint64_t missing, uint32_t but_no
 	if (never_fits(pool, missing) || lcpfs_engine_get_mode(pool->engine) != LCPFS_ENGINE_ON)
 		return;
 	pthread_mutex_lock(&pool->round);
-	while ((has = available(pool)) < target && refusals < pool->layout.partition_slots) {
+	while ((has = available(pool)) < target && refusals < pool->layout.partition_slots &&
+	       !moves_nothing(pool)) {
 		struct lcpfs_engine_decision d;
 		uint64_t blocks = (target - has) * pool->layout.metaslab_blocks;
 		CHECK(!lcpfs_engine_call_back(pool->engine, clock_us(&pool->clock), blocks, but_not, &d));

@@ -268,6 +268,24 @@ static void who_cannot_give_leaves_it_to_others(void **state)
 	}
 }
 
+/* Nobody moves anything for the engine while the pool is being closed. */
+static void what_the_pool_refuses_is_held_against_nobody(void **state)
+{
+	struct fixture f;
+	(void)state;
+	fixture_new(&f, 64 * MB);
+	assert_int_equal(fixture_add(&f, "a", LEAST, 30 * MB, 40 * MB), 0);
+	assert_int_equal(fixture_add(&f, "c", LEAST, 30 * MB, 40 * MB), 0);
+	assert_int_equal(lcpfs_pool_set_tune(f.pool, LCPFS_ENGINE_ON, NULL), 0);
+	f.pool->stopping = true;
+	assert_int_equal(fixture_resize(&f, "c", 38 * MB), -LCPFS_E_NOSPC);
+	f.pool->stopping = false;
+	if (fixture_resize(&f, "c", 38 * MB))
+		fail_msg("%s", f.failure.message);
+	fixture_invariants(&f);
+	fixture_done(&f);
+}
+
 static bool stop_after_two(void *context, uint64_t done, uint64_t total)
 {
 	(void)context;
@@ -492,6 +510,7 @@ int main(void)
 		cmocka_unit_test(resizing_keeps_the_data),
 		cmocka_unit_test(impossible_sizes_are_refused),
 		cmocka_unit_test(who_cannot_give_leaves_it_to_others),
+		cmocka_unit_test(what_the_pool_refuses_is_held_against_nobody),
 		cmocka_unit_test(a_resize_can_be_stopped),
 		cmocka_unit_test(metaslabs_move_between_partitions),
 		cmocka_unit_test(moves_stop_at_the_min),
