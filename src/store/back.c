@@ -151,7 +151,7 @@ static void prepare(struct store *s, uint32_t index)
 int back_ahead(struct store *s)
 {
 	int done = 0;
-	bool more = wants_more(s, ahead(s) / 2), prepares = should_prepare(s);
+	bool more = wants_more(s, ahead(s) / 2), often = flushes_often(s), prepares = should_prepare(s);
 	for (uint32_t left = ahead(s) + 1; more && left-- && wants_more(s, ahead(s)) && back_one(s) == 0;)
 		done = 1;
 	uint32_t index = prepares ? next_fresh(s, lead(s)) : SPACE_NONE;
@@ -159,7 +159,7 @@ int back_ahead(struct store *s)
 		prepare(s, index);
 		done = 1;
 	}
-	s->backing.was_prepared = prepares;
+	s->backing.flushed_often = often;
 	s->backing.written_at_back = s->counters.written_blocks;
 	s->backing.flushes_at_back = s->log.flushes;
 	return done;
@@ -167,7 +167,7 @@ int back_ahead(struct store *s)
 
 int back_idly(struct store *s)
 {
-	uint32_t index = s->backing.was_prepared ? next_fresh(s, ahead(s)) : SPACE_NONE;
+	uint32_t index = s->backing.flushed_often ? next_fresh(s, ahead(s)) : SPACE_NONE;
 	if (index != SPACE_NONE)
 		prepare(s, index);
 	return index != SPACE_NONE;

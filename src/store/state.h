@@ -182,7 +182,7 @@ struct backing { /* of a sparse vdev */
 	uint64_t device_at_prepare; /* counters.device_blocks when something was last prepared */
 	uint32_t prepared_of;       /* the metaslab of which so much was prepared, from its beginning */
 	uint64_t prepared_bytes;
-	bool was_prepared;        /* and that was so when more was last got, or prepared: flushes come often */
+	bool flushed_often;       /* when more was last got, or prepared */
 	uint32_t giving;          /* metaslabs that are being given back to the host at this moment */
 	uint64_t given;           /* and those that were */
 	uint64_t trimmed_at_give; /* counters.trimmed_blocks when a checkpoint last emptied what could be given */
