@@ -241,9 +241,12 @@ def move_row(options, pool, what, seconds, rate):
 	during, other, moves = [], [], []
 	path, load = pool.path.with_name("times"), pool.load(what, 4, seconds)
 	for _ in range(options.rounds):
+		path.unlink(missing_ok=True)
 		with subprocess.Popen([str(a) for a in load], stdout=subprocess.DEVNULL,
 				env=os.environ | {"NBD_LOAD_TIMES": str(path)}) as client:
 			now = moving(pool, client, room_bytes=512 * MIB, rate=rate)
+		if client.returncode:
+			raise Failed(f"the client ended with {client.returncode}")
 		for values, more in zip((during, other), split(path, now)):
 			values += more
 		moves += now

@@ -30,6 +30,7 @@ POPULATE_WRITE = 23  # of madvise; mmap has no name for it
 GIFT = 2  # of vmsplice
 FRAME_MASK = (1 << 55) - 1  # of an entry in pagemap
 SLOW = 4  # times what is usual
+LIMITS = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"  # of a container
 
 
 class Vector(ctypes.Structure):
@@ -42,8 +43,14 @@ def is_virtual():
 
 
 def free_bytes():
+	"""Of the machine: it has to be all of it, or the rest goes back. So it is not for who may not have all."""
 	with open("/proc/meminfo", encoding="utf-8") as info:
-		return 1024 * next(int(line.split()[1]) for line in info if line.startswith("MemFree"))
+		free = 1024 * next(int(line.split()[1]) for line in info if line.startswith("MemFree"))
+	for path in LIMITS:
+		with contextlib.suppress(OSError, ValueError), open(path, encoding="utf-8") as limit:
+			if int(limit.read()) < free:
+				raise PermissionError("memory is limited here")
+	return free
 
 
 def touch(memory):
