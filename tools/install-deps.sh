@@ -10,7 +10,7 @@ build='gcc libc6-dev meson ninja-build pkg-config liburing-dev libxxhash-dev lib
 clients='libnbd-bin fio python3 python3-libnbd'
 filesystems='fuse3 mount util-linux e2fsprogs xfsprogs'
 testing='nbdkit nbdkit-plugin-dev qemu-utils gnutls-bin libcmocka-dev libnbd-dev binutils procps gnuplot-nox
-	curl python3-prometheus-client python3-jsonschema python3-xxhash'
+	curl jq python3-prometheus-client python3-jsonschema python3-xxhash'
 peers='nbdkit qemu-utils qemu-system-common btrfs-progs lvm2 thin-provisioning-tools'
 
 case ${1-} in
