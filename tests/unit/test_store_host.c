@@ -25,10 +25,10 @@ static uint64_t time_now(void *context)
 	return now_us;
 }
 
-static const struct clock clock_still = {.now_us = time_now, .wall_s = time_now};
+static const struct clock clock_by_hand = {.now_us = time_now, .wall_s = time_now};
 
 static const struct store_config template = {
-	.clock = &clock_still,
+	.clock = &clock_by_hand,
 	.guid = 1,
 	.partition = 1,
 	.name = "host",
@@ -59,9 +59,21 @@ static struct store *open_as(struct sparse *host, bool is_new)
 	return store;
 }
 
-static struct store *open_on(struct sparse *host)
+/* A new store on a sparse host that has room for so many blocks behind the base. */
+static struct store *open_with_room(struct sparse *host, struct vdev **memory, uint64_t blocks)
 {
+	*memory = vdev_memory_new((uint64_t)(BASE + METASLABS * METASLAB_BLOCKS) << BLOCK_SHIFT);
+	sparse_init(host, *memory, blocks);
+	sparse_back(host, 0, BASE);
+	host->fail = never_reserved;
 	return open_as(host, true);
+}
+
+static void close_all(struct store *store, struct sparse *host, struct vdev *memory)
+{
+	assert_int_equal(store_close(store), 0);
+	sparse_free(host);
+	vdev_close(memory);
 }
 
 static void fill_block(uint8_t *data, uint64_t block)
@@ -91,15 +103,12 @@ static void step_to_the_end(struct store *store)
 
 static void pieces_that_were_trimmed_come_back(void **state)
 {
-	struct vdev *memory = vdev_memory_new((uint64_t)(BASE + METASLABS * METASLAB_BLOCKS) << BLOCK_SHIFT);
+	struct vdev *memory;
 	struct lcpfs_failure failure;
 	uint8_t data[BLOCK_SIZE], expected[BLOCK_SIZE];
 	struct sparse host;
 	(void)state;
-	sparse_init(&host, memory, BASE + PLACES * METASLAB_BLOCKS);
-	sparse_back(&host, 0, BASE);
-	host.fail = never_reserved;
-	struct store *store = open_on(&host);
+	struct store *store = open_with_room(&host, &memory, BASE + PLACES * METASLAB_BLOCKS);
 	uint64_t end = fill(store), free_before = host.free_blocks;
 	assert_int_equal(store_flush(store, NULL), 0);
 	for (uint64_t block = 0; block < end; block += 2 * RUN)
@@ -114,9 +123,7 @@ static void pieces_that_were_trimmed_come_back(void **state)
 		assert_int_equal(store_read(store, block << BLOCK_SHIFT, data, sizeof(data), &failure), 0);
 		assert_memory_equal(data, expected, sizeof(data));
 	}
-	assert_int_equal(store_close(store), 0);
-	sparse_free(&host);
-	vdev_close(memory);
+	close_all(store, &host, memory);
 }
 
 /* Flushes after `each` of them. How many blocks were prepared behind a flush at the most. */
@@ -145,12 +152,9 @@ static uint64_t write_blocks(struct store *store, const struct sparse *host, uin
 static void places_are_prepared_for_who_flushes_often(void **state)
 {
 	(void)state;
-	struct vdev *memory = vdev_memory_new((uint64_t)(BASE + METASLABS * METASLAB_BLOCKS) << BLOCK_SHIFT);
+	struct vdev *memory;
 	struct sparse host;
-	sparse_init(&host, memory, METASLABS * METASLAB_BLOCKS);
-	sparse_back(&host, 0, BASE);
-	host.fail = never_reserved;
-	struct store *store = open_on(&host);
+	struct store *store = open_with_room(&host, &memory, METASLABS * METASLAB_BLOCKS);
 	write_blocks(store, &host, 0, 12 * METASLAB_BLOCKS, METASLAB_BLOCKS);
 	assert_int_equal(host.prepared, 0);
 	uint64_t before = host.first_writes;
@@ -159,9 +163,7 @@ static void places_are_prepared_for_who_flushes_often(void **state)
 	assert_true(host.prepared >= 8 * METASLAB_BLOCKS && host.prepared <= 2 * 9 * METASLAB_BLOCKS);
 	assert_int_equal(host.in_vain, 0);
 	assert_true(host.first_writes - before <= 2 * METASLAB_BLOCKS);
-	assert_int_equal(store_close(store), 0);
-	sparse_free(&host);
-	vdev_close(memory);
+	close_all(store, &host, memory);
 }
 
 /*
@@ -171,12 +173,9 @@ static void places_are_prepared_for_who_flushes_often(void **state)
 static void the_rest_is_prepared_while_nobody_writes(void **state)
 {
 	(void)state;
-	struct vdev *memory = vdev_memory_new((uint64_t)(BASE + METASLABS * METASLAB_BLOCKS) << BLOCK_SHIFT);
+	struct vdev *memory;
 	struct sparse host;
-	sparse_init(&host, memory, METASLABS * METASLAB_BLOCKS);
-	sparse_back(&host, 0, BASE);
-	host.fail = never_reserved;
-	struct store *store = open_on(&host);
+	struct store *store = open_with_room(&host, &memory, METASLABS * METASLAB_BLOCKS);
 	write_blocks(store, &host, 0, METASLAB_BLOCKS, METASLAB_BLOCKS);
 	now_us += 1000000;
 	step_to_the_end(store);
@@ -192,9 +191,7 @@ static void the_rest_is_prepared_while_nobody_writes(void **state)
 	write_blocks(store, &host, 3 * METASLAB_BLOCKS, 3 * METASLAB_BLOCKS, 1);
 	assert_int_equal(host.prepared, idle);
 	assert_true(host.first_writes - before < METASLAB_BLOCKS / 8); /* in heads that were there */
-	assert_int_equal(store_close(store), 0);
-	sparse_free(&host);
-	vdev_close(memory);
+	close_all(store, &host, memory);
 }
 
 /*
@@ -203,13 +200,10 @@ static void the_rest_is_prepared_while_nobody_writes(void **state)
  */
 static void what_was_given_is_not_written_after_a_crash(void **state)
 {
-	struct vdev *memory = vdev_memory_new((uint64_t)(BASE + METASLABS * METASLAB_BLOCKS) << BLOCK_SHIFT);
+	struct vdev *memory;
 	struct sparse host;
 	(void)state;
-	sparse_init(&host, memory, BASE + PLACES * METASLAB_BLOCKS);
-	sparse_back(&host, 0, BASE);
-	host.fail = never_reserved;
-	struct store *store = open_on(&host);
+	struct store *store = open_with_room(&host, &memory, BASE + PLACES * METASLAB_BLOCKS);
 	uint64_t end = fill(store);
 	assert_int_equal(store_flush(store, NULL), 0);
 	assert_int_equal(store_checkpoint(store), 0);
@@ -224,9 +218,7 @@ static void what_was_given_is_not_written_after_a_crash(void **state)
 		fill_block(data, block);
 		assert_int_equal(store_write(store, block << BLOCK_SHIFT, data, sizeof(data), false, NULL), 0);
 	}
-	assert_int_equal(store_close(store), 0);
-	sparse_free(&host);
-	vdev_close(memory);
+	close_all(store, &host, memory);
 }
 
 int main(void)
