@@ -7,7 +7,7 @@
  - C is indented with tabs
  - C functions of at most 80 lines, half of them of at most 15
  - C variables are declared where they are first used: declarations.py
- - a file of ours that README or docs/ name is there
+ - a file of ours that README or docs/ name is there, and a heading that they link to
 
 The limits only go down: whoever gets below one for good may lower it here; nobody raises one.
 """
@@ -29,6 +29,7 @@ C_SUFFIXES = {".c", ".h"}
 CODE_SUFFIXES = C_SUFFIXES | {".py", ".sh", ".map", ".build"}
 FOLDERS = "src|include|cli|sim|tests|tools|bench|docs|man"
 NAMED = re.compile(rf"\b(?:{FOLDERS})/[\w./-]+\.(?:c|h|py|sh|md|scd|json|bin|txt)\b")
+LINK = re.compile(r"\]\(([\w/.-]*)#([^)]+)\)")
 CODE_NAMES = {"Makefile", "meson.build", "meson_options.txt", ".ci/run"}
 
 
@@ -91,13 +92,35 @@ def complaints_of(path, text, lengths):
 		yield from declarations.complaints(lines)
 
 
+def pages():
+	return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
 def missing_files():
 	"""(page, line number, file) where a page leads to nowhere."""
-	for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+	for page in pages():
 		for number, line in enumerate(page.read_text(encoding="utf-8").split("\n"), 1):
 			for named in NAMED.findall(line):
 				if not (ROOT / named).exists():
 					yield page.relative_to(ROOT), number, named
+
+
+def anchors(page):
+	"""What links call its headings, and places that have a name of their own."""
+	text = page.read_text(encoding="utf-8")
+	headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+	return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}.union(
+		re.findall(r'<a id="([^"]+)">', text))
+
+
+def missing_headings():
+	"""(page, line number, link) where a page leads to a heading that is not there."""
+	for page in pages():
+		for number, line in enumerate(page.read_text(encoding="utf-8").split("\n"), 1):
+			for name, anchor in LINK.findall(line):
+				target = page.parent / name if name else page
+				if not target.exists() or anchor not in anchors(target):
+					yield page.relative_to(ROOT), number, f"{name}#{anchor}"
 
 
 def main():
@@ -111,7 +134,7 @@ def main():
 		for number, complaint in complaints_of(path, text, lengths):
 			print(f"{place}:{number}: {complaint}", file=sys.stderr)
 			count += 1
-	for page, number, named in missing_files():
+	for page, number, named in [*missing_files(), *missing_headings()]:
 		print(f"{page}:{number}: there is no {named}", file=sys.stderr)
 		count += 1
 	median = statistics.median(lengths or [0])
