@@ -19,13 +19,14 @@ random with four times its size; crash, how long opening takes after kill -9.
 
 usage: bench/run.py [BUILD] [--only JOB[,...]] [--peers PEER[,...]] [--rounds N] [--size MIB] [--quick]
                     [--client nbd-load|fio] [--cache SIZE] [--dir DIR] [--force] [--no-hold]
-                    [--json FILE] [--picture FILE]
-       bench/run.py --show FILE... [--picture FILE]      of what --json has written, together
+                    [--json FILE] [--picture FILE] [--page FILE]
+       bench/run.py --show FILE... [--picture FILE] [--page FILE]      of what --json has written, together
 """
 
 import argparse
 import contextlib
 import datetime
+import io
 import json
 import os
 import pathlib
@@ -54,6 +55,7 @@ AGED_TIMES = 4
 AGED_PART = 4  # a quarter of --size: four times that has to be written to the slowest
 SEVERAL = 4
 COMMIT = "describe", "--always", "--dirty"
+TABLES, TABLES_END = "<!-- tables of bench/run.py --page -->\n", "<!-- end of these tables -->\n"
 
 
 class Failed(Exception):
@@ -233,7 +235,7 @@ JOBS = [
 	Job("flush-8", "randflush", 4096, 1, 1 / 64, 8, title="write + flush, 4k, 8 clients"),
 	Job("random-write-64k", "randwrite", 65536, 16, 1 / 2, title="random write, 64k, QD16"),
 	Job("overwrite", "oncewrite", 4096, 32, 1, title="all overwritten at random, 4k, QD32"),
-	Job("read-scattered", "read", 131072, 16, 1, title="sequential read after that, 128k, QD16"),
+	Job("read-scattered", "read", 131072, 16, 1, title="sequential read after overwriting, 128k, QD16"),
 	Job("cold-read", "randread", 4096, 32, 1 / 16, title="random read, 4k, QD32, nothing cached"),
 ]
 SEVERAL_JOBS = [
@@ -242,7 +244,7 @@ SEVERAL_JOBS = [
 	Job("several-flush", "randflush", 4096, 1, 1 / 16, SEVERAL, "4 partitions at once: write + flush, 4k"),
 ]
 ALONE = Job("alone", "randflush", 4096, 1, 1 / 32, title="write + flush, 4k, QD1, alone")
-BESIDE = Job("beside", "randflush", 4096, 1, 1 / 32, title="the same beside one that writes 128k, QD16")
+BESIDE = Job("beside", "randflush", 4096, 1, 1 / 32, title="write + flush, 4k, beside one that writes 128k, QD16")
 AGED_JOBS = [job._replace(name=f"aged-{job.name}", title=f"aged: {job.title}") for job in JOBS
 	if job.name != "cold-read"]
 ALL_JOBS = [*JOBS, *SEVERAL_JOBS, ALONE, BESIDE, *AGED_JOBS]
@@ -571,19 +573,20 @@ def print_rows(title, head, rows):
 
 
 def bar_lines(values):
-	"""(job, against whom, what came out, the bar, met?)"""
+	"""(title, against whom, what came out, the bar, met or missed)"""
+	told = {True: "met", False: "missed"}
 	for job, peer, bar in BARS:
 		mine, theirs = of(values, job, "lcpfs"), of(values, job, peer)
 		if mine and theirs:
 			r = ratio(mine, theirs)
-			yield job, peer, shown(r), f"≥ {bar}", r["ratio"] >= bar
+			yield TITLES[job], peer, shown(r), f"≥ {bar}", told[r["ratio"] >= bar]
 	beside, alone = of(values, "beside", "lcpfs", "p99_us"), of(values, "alone", "lcpfs", "p99_us")
 	if beside and alone:
 		r = ratio(beside, alone)
-		yield "beside", "alone, p99", shown(r), f"≤ {BESIDE_BAR}", r["ratio"] <= BESIDE_BAR
+		yield TITLES["beside"], "alone, p99", shown(r), f"≤ {BESIDE_BAR}", told[r["ratio"] <= BESIDE_BAR]
 
 
-def print_tables(result):
+def print_tables(result, bars=True):
 	values = result["values"]
 	jobs = [job.name for job in ALL_JOBS if job.name in values]
 	names = [name for name in [*PEERS, "direct"] if any(name in values[job] for job in jobs)]
@@ -611,8 +614,8 @@ def print_tables(result):
 	if "lcpfs" in names:
 		table("lcpfs / peer, of the medians; in brackets the smallest and the largest of a round:",
 			against, [name for name in names if name != "lcpfs"])
-		print_rows("The bars:", ["", "against", "lcpfs / peer", "bar", ""], [
-			[TITLES[job], *rest, "met" if met else "missed"] for job, *rest, met in bar_lines(values)])
+	if bars and "lcpfs" in names:
+		print_rows("The bars:", ["", "against", "lcpfs / peer", "bar", ""], bar_lines(values))
 	table("Microseconds of a request, p50 / p99 / p99.9:", times, names)
 	table("Seconds of processor time for a GiB: server + client:", cost, served)
 	print_memory(values, served)
@@ -665,6 +668,25 @@ def print_machines(runs):
 			f"of the processors the host took {m['stolen']:.1%}" + told_of_memory(m))
 	if any(one["machine"]["others"] > BUSY_MAX for one in runs):
 		print("\n**THE MACHINE WAS NOT IDLE: do not believe this run.**")
+
+
+def put_into(page, result):
+	"""The tables between their marks; the bars into their rows, each beside what somebody wrote about it."""
+	before, begin, rest = page.read_text(encoding="utf-8").partition(TABLES)
+	_, end, after = rest.partition(TABLES_END)
+	lines = after.split("\n")
+	with contextlib.redirect_stdout(io.StringIO()) as tables:
+		print_tables(result, bars=False)
+	for bar in bar_lines(result["values"]):
+		row = f"| {bar[0]} | {bar[1]} | "
+		number = next((n for n, line in enumerate(lines) if line.startswith(row)), None)
+		if number is None:
+			raise Failed(f"{page}: after {TABLES.strip()} and {TABLES_END.strip()} no row {row}")
+		cells = lines[number].split(" | ")
+		if cells[4] != bar[4]:
+			print(f"{page}: {row}{bar[4]}, was {cells[4]}: what is told of it?", file=sys.stderr)
+		lines[number] = row + " | ".join([*bar[2:], *cells[5:]])
+	page.write_text(before + begin + tables.getvalue() + "\n" + end + "\n".join(lines), encoding="utf-8")
 
 
 def draw(result, path):
@@ -735,6 +757,7 @@ def options_of(arguments):
 	parser.add_argument("--no-hold", action="store_true", help="leave free memory alone; --quick does, too")
 	parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="all values, too")
 	parser.add_argument("--picture", type=pathlib.Path, metavar="FILE", help="the ratios, as SVG")
+	parser.add_argument("--page", type=pathlib.Path, metavar="FILE", help="the tables, in docs/performance.md")
 	parser.add_argument("--show", nargs="+", metavar="FILE", help="measure nothing: what --json has written")
 	options = parser.parse_args(arguments)
 	options.build = options.build.resolve()
@@ -795,6 +818,8 @@ def main():
 		if options.json:
 			options.json.write_text(json.dumps(result, indent=1), encoding="utf-8")
 		print_tables(result)
+		if options.page:
+			put_into(options.page, result)
 		if options.picture:
 			draw(result, options.picture)
 	except (Failed, OSError) as error:

@@ -4,7 +4,7 @@
 
 The client is nbd-load (client.c), which costs little; with --fio it is fio, which on two processors is often what
 is measured. Each section has its own servers, and its jobs are interleaved: a job against all of them, then the
-next, and all of that again in each round. What is compared is always of one run. docs/performance.md says what
+next, and all of that again in each round. What is compared is always of one run. docs/costs.md says what
 came out.
 
   null     a volume that stores nothing (serve-null, beside this file) against nbdkit's null plugin

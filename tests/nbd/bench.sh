@@ -43,6 +43,37 @@ PYTHON
 bench --show found.json found.json >both
 grep -q "Opened after kill -9" both || fail "two runs together say less than one"
 
+# --page puts the tables between their marks in the page, and each bar into its row, beside what is told of it.
+cp "$TESTS/../docs/performance.md" page.md
+for time in 1 2; do
+	bench --show found.json --page page.md >table 2>said || fail "$(cat said)"
+done
+/usr/bin/python3 - "$TESTS" <<'PYTHON'
+import sys
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, sys.argv[1] + "/../bench")
+from run import BARS, TABLES, TABLES_END, TITLES
+
+def parts(page):
+	before, _, rest = page.partition(TABLES)
+	return [before, *rest.split(TABLES_END)]
+
+shown = open("table").read()
+at, end = shown.index("The bars:"), shown.index("Microseconds of a request")
+bars = [line.split(" | ") for line in shown[at:end].split("\n") if line.endswith((" met |", " missed |"))]
+found = {tuple(bar[:2]): [*bar[:4], bar[4].removesuffix(" |")] for bar in bars}
+assert len(found) == sum(peer != "btrfs" for _, peer, _ in BARS) + 1, found
+old, new = (parts(open(page).read()) for page in (sys.argv[1] + "/../docs/performance.md", "page.md"))
+assert new[:2] == [old[0], shown[:at] + shown[end:] + "\n"], new[1]
+for was, line in zip(old[2].split("\n"), new[2].split("\n"), strict=True):
+	cells = was.split(" | ")
+	cells[:5] = found.pop(tuple(cells[:2]), cells[:5])
+	assert line == " | ".join(cells), (was, line)
+assert not found, found
+assert all(f"\n| {TITLES[job]} | {peer} | " in new[2] for job, peer, _ in BARS)
+PYTHON
+
 # With fio as the client, and a peer less.
 bench --force --client fio --peers file,lcpfs --only fill,mixed,overwrite,flush,several-read >table 2>said ||
 	fail "it ended with $?: $(tail -n 3 said)"
