@@ -22,7 +22,6 @@ import json
 import os
 import pathlib
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -32,6 +31,7 @@ import time
 import nbd
 
 sys.dont_write_bytecode = True
+from control import Control
 from run import MIB, ROOT, Failed, Server, endless, is_ours, opening_s, print_rows, run, server_us
 
 GIB = 1 << 30
@@ -164,27 +164,9 @@ def idle(options):
 			+ ", ".join(f"{share:.2%} with `--tune {mode}`" for mode, share in shares) + ".")
 
 
-class Control:
-	"""Commands for the server, without a process for each."""
-
-	def __init__(self, server):
-		self.socket = socket.socket(socket.AF_UNIX)
-		self.socket.connect(f"{server.socket}.control")
-		self.answers = self.socket.makefile()
-
-	def ask(self, **request):
-		self.socket.sendall(json.dumps(request).encode() + b"\n")
-		for line in self.answers:
-			answer = json.loads(line)
-			if "progress" not in answer:
-				break
-		if not answer["ok"]:
-			raise Failed(answer["error"]["message"])
-
-
 def moving(pool, client, room_bytes, rate):
 	"""A sixteenth of the room goes to and fro until the client ends: when each move began and ended, in ns."""
-	control, part, moves = Control(pool.server), room_bytes // 16, []
+	control, part, moves = Control(pool.server.socket), room_bytes // 16, []
 	began = time.monotonic()
 	if rate == 0:
 		client.wait()

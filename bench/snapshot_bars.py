@@ -15,21 +15,18 @@ import os
 import pathlib
 import random
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-MIB = 1 << 20
+sys.dont_write_bytecode = True
+from control import Control
+from run import MIB, ROOT, Failed
+
 GIB = 1 << 30
 BLOCK = 4096
-
-
-class Failed(Exception):
-	pass
 
 
 def run(*arguments, **how):
@@ -92,17 +89,6 @@ class Bed:
 		h.flush()
 		h.shutdown()
 
-	def ask(self, **request):
-		"""On the control socket, as the command does. How long it took, in ms."""
-		with socket.socket(socket.AF_UNIX) as s:
-			s.connect(f"{self.socket}.control")
-			start = time.monotonic()
-			s.sendall(json.dumps(request).encode() + b"\n")
-			answer = json.loads(s.makefile().readline())
-		if not answer.get("ok"):
-			raise Failed(f"{request}: {answer}")
-		return (time.monotonic() - start) * 1000
-
 	def read_bytes(self):
 		"""That the server has had read from the device."""
 		io = pathlib.Path(f"/proc/{self.server.pid}/io").read_text()
@@ -154,7 +140,7 @@ def take(options):
 			took, at = [], []
 			for i in range(8):
 				at.append(time.monotonic() - begin)
-				took.append(bed.ask(command="snapshot", names=f"v@s{i}"))
+				took.append(1000 * Control(bed.socket).ask(command="snapshot", names=f"v@s{i}"))
 				time.sleep(2)
 			job.communicate()
 			command = min(bed.timed("list") for _ in range(5)) * 1000
