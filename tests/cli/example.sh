@@ -10,19 +10,13 @@ import difflib
 import subprocess
 import sys
 
-part = open(sys.argv[1]).read().split("## A worked example\n")[1].split("\n## ")[0]
-steps = []  # [command, lines shown]
-for line in (line[4:] for line in part.split("\n") if line.startswith("    ")):
-	if line.startswith("$ "):
-		steps.append([line[2:], []])
-	elif steps[-1][0].endswith("\\") or steps[-1][0].count("'") % 2:
-		steps[-1][0] += "\n" + line
-	else:
-		steps[-1][1].append(line)
-assert steps[0][0].startswith("export PATH="), steps[0]
+from page_steps import steps_of
+
+steps = steps_of(sys.argv[1], "A worked example")
+assert steps[0][1].startswith("export PATH="), steps[0]
 assert len(steps) > 8, steps
 defined, differ = [], False
-for command, shown in steps[1:]:
+for _, command, shown in steps[1:]:
 	if not shown:
 		defined.append(command)
 		continue
@@ -33,5 +27,6 @@ for command, shown in steps[1:]:
 		differ = True
 sys.exit(differ)
 PYTHON
+export PYTHONPATH="$TESTS/cli" PYTHONDONTWRITEBYTECODE=1
 PATH=$(dirname "$LCPFS"):$PATH /usr/bin/python3 example.py "$TESTS/../docs/engine.md" >differences ||
 	fail "$(cat differences)"

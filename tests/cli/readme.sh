@@ -18,16 +18,10 @@ cat >walk.py <<'PYTHON'
 import re
 import sys
 
+from page_steps import steps_of
+
 readme, what, can_mount = sys.argv[1], sys.argv[2], sys.argv[3] == "yes"
-part = open(readme).read().split("## Five minutes by hand\n")[1].split("\n## ")[0]
-steps = []  # [prompt, command, lines shown]
-for line in (line[4:] for line in part.split("\n") if line.startswith("    ")):
-	if line[:2] in ("$ ", "# "):
-		steps.append([line[0], line[2:], []])
-	elif steps[-1][1].endswith("\\"):
-		steps[-1][1] += "\n" + line
-	else:
-		steps[-1][2].append(line)
+steps = steps_of(readme, "Five minutes by hand")
 assert steps[0][1].startswith("make && "), steps[0]
 assert len(steps) > 20
 steps = [s for s in steps[1:] if s[0] == "$" or can_mount]
@@ -65,6 +59,7 @@ else:
 		assert not shown or re.sub("status .*", "", got).strip(), f"{command} prints nothing"
 PYTHON
 README=$TESTS/../README.md
+export PYTHONPATH="$TESTS/cli" PYTHONDONTWRITEBYTECODE=1
 for program in $(/usr/bin/python3 walk.py "$README" programs "$can_mount"); do
 	case $program in lcpfs | kill | wait | true | export) continue ;; esac
 	path=$(command -v "$program") || fail "no $program"
