@@ -51,8 +51,7 @@ int engine_core_init(struct engine_core *core, const struct lcpfs_engine_options
 	lcpfs_engine_threshold_init(&core->cooldown_s, priors->cooldown_s);
 	lcpfs_engine_threshold_init(&core->growth, priors->growth_step);
 	lcpfs_engine_threshold_init(&core->shrink, priors->shrink_step);
-	core->decisions = calloc(ENGINE_DECISIONS_MAX, sizeof(*core->decisions));
-	return core->decisions ? 0 : -LCPFS_E_NOMEM;
+	return 0;
 }
 
 void engine_core_done(struct engine_core *core)
@@ -62,7 +61,6 @@ void engine_core_done(struct engine_core *core)
 	free(core->partitions);
 	free(core->pending);
 	free(core->ranks);
-	free(core->decisions);
 }
 
 size_t engine_core_index(const struct engine_core *core, uint32_t id)

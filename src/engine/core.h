@@ -156,8 +156,6 @@ struct engine_core {
 	size_t pending_count; /* up to 2 · room */
 	struct lcpfs_engine_outcome outcomes[LCPFS_ENGINE_OUTCOMES_MAX];
 	size_t outcome_count; /* ever; the ring holds the last 100 */
-	struct lcpfs_engine_decision *decisions;
-	size_t decision_count;
 };
 
 /* The pool has written and read as much as its size since its work was this. */
@@ -220,15 +218,12 @@ double engine_weigh_budget(const struct lcpfs_engine_decision *decision);
 /* what a side gives back at most: all that it is above its base size by, or else a step */
 uint64_t engine_weigh_above_base(const struct lcpfs_engine_side *from, uint64_t step_blocks);
 /* what was lost lately will soon be more than that, and going back is worth its copying */
-/* Computed again from its own fields: do action, reason and numbers follow from them? */
-bool engine_decision_holds(const struct lcpfs_engine_decision *decision);
 bool engine_weigh_must_retreat(const struct lcpfs_engine_decision *decision);
 bool engine_weigh_free_can_give(const struct lcpfs_engine_decision *decision);
 /* why nothing can move, where not even a pair could be weighed */
 enum lcpfs_engine_reason engine_weigh_no_pair(const struct lcpfs_engine_decision *decision);
 
 /* decide.c */
-#define ENGINE_DECISIONS_MAX 100u /* changes of decision that are kept */
 void engine_decide(struct engine_core *core, struct lcpfs_engine_decision *decision);
 void engine_decide_explain(struct engine_core *core, uint32_t id, struct lcpfs_engine_decision *decision);
 void engine_decide_call_back(struct engine_core *core, uint64_t blocks, uint32_t but_not,
@@ -278,8 +273,5 @@ void engine_explain_ranking(const struct engine_core *core, struct lcpfs_engine_
 /* state.c */
 size_t engine_state_save(const struct engine_core *core, void *bytes, size_t room);
 int engine_state_load(struct engine_core *core, const void *bytes, size_t length) MUST_CHECK;
-
-/* engine.c: those that were kept, taken or not, oldest first: one whenever the answer (action, reason, who) changed */
-size_t engine_get_decisions(struct lcpfs_engine *engine, struct lcpfs_engine_decision *list, size_t room);
 
 #endif

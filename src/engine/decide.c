@@ -379,8 +379,6 @@ static void number(struct engine_core *core, struct lcpfs_engine_decision *d)
 	engine_explain_sentence(core, d);
 	engine_explain_ranking(core, d);
 	core->last = *d;
-	if (!same)
-		core->decisions[core->decision_count++ % ENGINE_DECISIONS_MAX] = *d;
 }
 
 static void hand_out(struct engine_core *core, struct lcpfs_engine_decision *d)

@@ -419,18 +419,6 @@ size_t lcpfs_engine_get_outcomes(struct lcpfs_engine *engine, struct lcpfs_engin
 	return count;
 }
 
-size_t engine_get_decisions(struct lcpfs_engine *engine, struct lcpfs_engine_decision *list, size_t room)
-{
-	const struct engine_core *core = &engine->core;
-	pthread_mutex_lock(&engine->lock);
-	size_t count = MIN_OF(core->decision_count, ENGINE_DECISIONS_MAX);
-	size_t first = core->decision_count - count;
-	for (size_t i = 0; list && i < MIN_OF(count, room); i++)
-		list[i] = core->decisions[(first + i) % ENGINE_DECISIONS_MAX];
-	pthread_mutex_unlock(&engine->lock);
-	return count;
-}
-
 size_t lcpfs_engine_save(struct lcpfs_engine *engine, void *bytes, size_t room)
 {
 	size_t need;

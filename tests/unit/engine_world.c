@@ -109,11 +109,22 @@ void world_second(struct world *w)
 	}
 }
 
+void world_record(struct world *w, const struct lcpfs_engine_decision *decision)
+{
+	if (w->recorded && w->record[w->recorded - 1].sequence == decision->sequence)
+		return;
+	if (w->recorded == RECORD_MAX)
+		memmove(w->record, w->record + 1, --w->recorded * sizeof(w->record[0]));
+	w->record[w->recorded++] = *decision;
+}
+
 void world_run(struct world *w, unsigned ticks)
 {
+	struct lcpfs_engine_decision d;
 	for (unsigned t = 0; t < ticks; t++) {
 		world_second(w);
-		assert_int_equal(lcpfs_engine_step(w->engine, w->now_us, world_move, w, NULL), 0);
+		assert_int_equal(lcpfs_engine_step(w->engine, w->now_us, world_move, w, &d), 0);
+		world_record(w, &d);
 	}
 }
 

@@ -10,6 +10,7 @@
 
 #define STEP 64u
 #define WORLD_MAX 8
+#define RECORD_MAX 100
 
 struct load {
 	double live, writes_s, reads_s, noise; /* noise: relative spread of each window's latency */
@@ -30,6 +31,8 @@ struct world {
 	uint64_t now_us, seed;
 	double written;
 	unsigned moves;
+	struct lcpfs_engine_decision record[RECORD_MAX]; /* the last ones that differ from the one before */
+	size_t recorded;
 };
 
 double uniform01(struct world *w);
@@ -41,6 +44,7 @@ void world_live(struct world *w, size_t i, double seconds);
 int world_move(void *context, const struct lcpfs_engine_decision *decision, struct lcpfs_engine_moved *moved);
 void check_conservation(struct world *w);
 void world_second(struct world *w); /* a second passes, and is measured */
+void world_record(struct world *w, const struct lcpfs_engine_decision *decision);
 void world_run(struct world *w, unsigned ticks);
 void world_done(struct world *w);
 void add_hot_and_cold(struct world *w);

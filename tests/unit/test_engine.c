@@ -15,6 +15,7 @@
 
 #include "engine/core.h"
 #include "engine/formula.h"
+#include "engine_record.h"
 #include "engine_world.h"
 
 /* ---- the nine points ---- */
@@ -204,16 +205,14 @@ static void a_cliff_shows_in_blocks_where_latency_is_blind(void **state)
 {
 	struct load circle = {
 		.live = 18000, .writes_s = 300, .reads_s = 10, .noise = 0.02, .cliff = 21800, .buffered = 1};
-	struct lcpfs_engine_decision list[ENGINE_DECISIONS_MAX];
 	unsigned undone = 0;
 	struct world w;
 	(void)state;
 	cliff_init(&w, &circle, 300);
 	world_run(&w, 2000);
-	size_t n = engine_get_decisions(w.engine, list, ENGINE_DECISIONS_MAX);
-	for (size_t i = 0; i < n; i++) {
-		assert_true(engine_decision_holds(&list[i]));
-		undone += list[i].reason == LCPFS_ENGINE_UNDO;
+	for (size_t i = 0; i < w.recorded; i++) {
+		record_recompute(&w.record[i]);
+		undone += w.record[i].reason == LCPFS_ENGINE_UNDO;
 	}
 	assert_true(undone > 0);
 	assert_true(w.moves && w.counters[1].copied_blocks > 0);
@@ -713,16 +712,14 @@ static void emergencies_are_not_outcomes(void **state)
 static void observe_moves_nothing_and_says_what_it_would(void **state)
 {
 	struct world w;
-	struct lcpfs_engine_decision d[100];
 	bool would = false;
 	(void)state;
 	world_hot_and_cold(&w, LCPFS_ENGINE_OBSERVE, 1);
 	world_run(&w, 60);
 	assert_int_equal(w.moves, 0);
-	size_t n = engine_get_decisions(w.engine, d, 100);
-	for (size_t i = 0; i < n; i++)
-		would |= d[i].action == LCPFS_ENGINE_WOULD_MOVE && d[i].to_id == w.id[0] &&
-			 strlen(d[i].sentence) > 20;
+	for (size_t i = 0; i < w.recorded; i++)
+		would |= w.record[i].action == LCPFS_ENGINE_WOULD_MOVE && w.record[i].to_id == w.id[0] &&
+			 strlen(w.record[i].sentence) > 20;
 	assert_true(would);
 	world_done(&w);
 }
@@ -797,7 +794,7 @@ static void calling_back_waits_for_a_report(void **state)
 	assert_int_equal(lcpfs_engine_call_back(w.engine, w.now_us, 64, 0, &d), 0);
 	assert_int_equal(d.action, LCPFS_ENGINE_NONE);
 	assert_int_equal(d.reason, LCPFS_ENGINE_WAIT_REPORT);
-	assert_true(engine_decision_holds(&d));
+	record_recompute(&d);
 	world_done(&w);
 }
 
