@@ -379,11 +379,12 @@ size_t lcpfs_engine_get_outcomes(struct lcpfs_engine *engine, struct lcpfs_engin
 /* ---- what was learned, across restarts ---- */
 
 /*
- * A fixed little-endian layout with version and checksum; 96 KiB hold 256 partitions and 100 outcomes. Moves that
- * wait for their verdict are kept if they fit in besides. Save returns the bytes needed; it writes only if they
- * fit in `room` (bytes may be NULL to ask). Load into an engine that already has its partitions: those are matched
- * by id, sizes come from the caller, only what was learned is taken over; what is unknown is skipped. A bad
- * checksum is -LCPFS_E_CORRUPT, another version -LCPFS_E_VERSION; then nothing was changed.
+ * A little-endian layout with version and checksum; 96 KiB hold 256 partitions and 100 outcomes. Moves that wait
+ * for their verdict, and what is being measured, are kept if they fit in besides. Save returns the bytes needed (of
+ * all, where bytes is NULL), or those that it has written into `room`. Load into an engine that already has its
+ * partitions: those are matched by id, sizes come from the caller, only what was learned is taken over; what is
+ * unknown is skipped. A bad checksum is -LCPFS_E_CORRUPT, a version that is not known -LCPFS_E_VERSION; then
+ * nothing was changed.
  */
 size_t lcpfs_engine_save(struct lcpfs_engine *engine, void *bytes, size_t room);
 int lcpfs_engine_load(struct lcpfs_engine *engine, const void *bytes, size_t length);

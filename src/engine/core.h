@@ -66,7 +66,7 @@ struct engine_partition {
 	bool seen; /* `last` is a baseline */
 	struct lcpfs_engine_counters last;
 	uint64_t last_us;
-	double seen_work; /* of the pool, when it was seen first */
+	double seen_work; /* of the pool, when it came */
 	double pool_work_seen;
 
 	struct engine_demand demand;
@@ -118,7 +118,7 @@ struct engine_before {
 struct engine_pending {
 	struct lcpfs_engine_outcome outcome; /* filled as far as known */
 	struct engine_before from, to;
-	double waited; /* only while it is saved: the pool's work since */
+	double made_work; /* of the pool */
 };
 
 struct engine_core {
@@ -128,7 +128,7 @@ struct engine_core {
 	double copying_seen, copying_expected; /* for moves, in blocks: what it was, what the curves said */
 	double written; /* device blocks of all partitions, since the start */
 	struct engine_ledger ledger;
-	uint64_t copying_tried;            /* the largest such move */
+	uint32_t copying_tried_steps;      /* the largest such move */
 	struct engine_foresight foresight; /* which demand is believed */
 	uint64_t judged, moves, improved, hurt, inconclusive, undone;
 

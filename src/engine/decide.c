@@ -83,7 +83,7 @@ void engine_decide_inputs(const struct engine_core *core, struct lcpfs_engine_de
 	d->outcomes = core->judged;
 	d->copying_seen = core->copying_seen;
 	d->copying_expected = core->copying_expected;
-	d->copying_tried = MAX_OF(core->copying_tried, core->options.step_blocks);
+	d->copying_tried = MAX_OF(core->copying_tried_steps, 1) * core->options.step_blocks;
 	d->pool_blocks = core->options.pool_blocks;
 	d->harm = core->options.harm;
 	d->written_blocks = core->written;

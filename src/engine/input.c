@@ -67,7 +67,7 @@ int engine_input_add(struct engine_core *core, const struct lcpfs_engine_spec *s
 	p->max = spec->max_size_blocks;
 	p->window_wa = 1;
 	p->changed_us = core->now_us;
-	p->pool_work_seen = core->work;
+	p->pool_work_seen = p->seen_work = core->work;
 	core->id_last = p->id;
 	core->price_known = false;
 	core->partitions[core->count++] = p;
@@ -226,7 +226,6 @@ int engine_input_update(struct engine_core *core, uint32_t id, const struct lcpf
 		engine_trial_add(core, p, &batch, (double)(core->now_us - p->last_us) / 1e6);
 		add_measurement(core, p, &batch);
 	}
-	p->seen_work = p->seen ? p->seen_work : core->work;
 	p->seen = true;
 	p->last = now;
 	p->last_us = core->now_us;

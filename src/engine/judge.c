@@ -45,7 +45,8 @@ static void learn_copying(struct engine_core *core, const struct lcpfs_engine_mo
 	if (d->from_id == LCPFS_ENGINE_FREE || moved->copied_blocks == UINT64_MAX)
 		return;
 	core->copying_seen += (double)moved->copied_blocks;
-	core->copying_tried = MAX_OF(core->copying_tried, moved->blocks);
+	core->copying_tried_steps =
+		(uint32_t)MAX_OF(core->copying_tried_steps, MIN_OF(moved->blocks / d->step_blocks, UINT32_MAX));
 	core->copying_expected += engine_finite_or((double)moved->blocks * engine_weigh_copies(&d->from, size), 0);
 }
 
@@ -72,6 +73,7 @@ static void await(struct engine_core *core, struct engine_partition *from, struc
 		.duration_us = moved->duration_us,
 		.reason = d->reason,
 	};
+	pending->made_work = core->work;
 	remember_before(from, &d->from, pending->outcome.from_new_blocks, &pending->from);
 	remember_before(to, &d->to, pending->outcome.to_new_blocks, &pending->to);
 	core->pending_count++;

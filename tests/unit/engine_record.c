@@ -112,8 +112,8 @@ double record_way_back(const struct lcpfs_engine_side *s, double size)
 static double longer_back(const struct lcpfs_engine_decision *d)
 {
 	double b = (double)d->blocks, to = (double)d->to.size_blocks, from = (double)d->from.size_blocks;
-	return record_way_back(&d->to, to + b) + record_way_back(&d->from, from - b) - record_way_back(&d->to, to) -
-	       record_way_back(&d->from, from);
+	return record_way_back(&d->to, to + b) + record_way_back(&d->from, from - b) -
+	       record_way_back(&d->to, to) - record_way_back(&d->from, from);
 }
 
 /* Not beyond what it saves nor what the harm bound leaves; but as far as was weighed. */
