@@ -120,9 +120,15 @@ static double since_change_s(const struct engine_core *core, const struct engine
 	return (double)(core->now_us - p->changed_us) / 1e6;
 }
 
+/*
+ * The effect of a change of size has arrived when the log has gone round once: only then has every metaslab been
+ * filled and emptied under the new size. A partition that writes nothing has no such clock; the learned cooldown
+ * stands in.
+ */
 bool engine_core_settled(const struct engine_core *core, const struct engine_partition *p)
 {
-	return engine_effect_arrived(p->since_blocks, since_change_s(core, p), p->size, core->cooldown_s.value);
+	return p->since_blocks > 0 ? p->since_blocks >= (double)p->size
+				   : since_change_s(core, p) >= core->cooldown_s.value;
 }
 
 static struct engine_space space_of(const struct engine_partition *p)

@@ -194,7 +194,6 @@ void engine_ledger_resized(struct engine_core *core, struct engine_partition *p,
 void engine_ledger_add(struct engine_core *core, struct engine_partition *p, const struct engine_batch *batch);
 /* `copied` blocks for a move; `from` may be NULL, and is if only an estimate is known */
 void engine_ledger_moved(struct engine_core *core, struct engine_partition *from, double copied);
-void engine_ledger_looked(struct engine_core *core); /* a decision was made: what comes now is new */
 
 /* weigh.c: pure functions of a decision's inputs */
 double engine_weigh_fall(const struct lcpfs_engine_side *side, double blocks); /* of ε, if it gets that many */
@@ -215,13 +214,7 @@ void engine_weigh(struct lcpfs_engine_decision *decision);
 void engine_weigh_fixed(struct lcpfs_engine_decision *decision, uint64_t blocks); /* results for a given size */
 /* what a move may copy at most: what the harm bound leaves, less the way back */
 double engine_weigh_budget(const struct lcpfs_engine_decision *decision);
-/* what a side gives back at most: all that it is above its base size by, or else a step */
-uint64_t engine_weigh_above_base(const struct lcpfs_engine_side *from, uint64_t step_blocks);
-/* what was lost lately will soon be more than that, and going back is worth its copying */
-bool engine_weigh_must_retreat(const struct lcpfs_engine_decision *decision);
 bool engine_weigh_free_can_give(const struct lcpfs_engine_decision *decision);
-/* why nothing can move, where not even a pair could be weighed */
-enum lcpfs_engine_reason engine_weigh_no_pair(const struct lcpfs_engine_decision *decision);
 
 /* decide.c */
 void engine_decide(struct engine_core *core, struct lcpfs_engine_decision *decision);
@@ -229,7 +222,6 @@ void engine_decide_explain(struct engine_core *core, uint32_t id, struct lcpfs_e
 void engine_decide_call_back(struct engine_core *core, uint64_t blocks, uint32_t but_not,
 			     struct lcpfs_engine_decision *decision);
 void engine_decide_inputs(const struct engine_core *core, struct lcpfs_engine_decision *decision);
-double engine_decide_trust(const struct engine_core *core);
 
 /* trial.c: where the formula does not hold */
 uint64_t engine_trial_limit(const struct engine_core *core, const struct engine_partition *p,
@@ -252,9 +244,8 @@ int engine_judge_report(struct engine_core *core, uint64_t sequence,
 void engine_judge_trial(struct engine_core *core, struct engine_partition *p);
 void engine_judge_all(struct engine_core *core);
 void engine_judge_cut_off(struct engine_core *core, uint32_t id); /* its awaited move can no longer be judged */
-/* what it got and is not judged yet, and the fall of ε that is expected of that */
-void engine_judge_joined(const struct engine_core *core, const struct engine_partition *p, uint64_t *blocks,
-			 double *gain);
+/* what the receiver got and is not judged yet, and the fall of ε that is expected of that */
+void engine_judge_joined(const struct engine_core *core, struct lcpfs_engine_decision *decision);
 
 /* input.c */
 int engine_input_add(struct engine_core *core, const struct lcpfs_engine_spec *spec) MUST_CHECK;
@@ -267,8 +258,7 @@ int engine_input_resized(struct engine_core *core, uint32_t id, uint64_t size,
 
 /* explain.c */
 /* after all else of the decision is filled in */
-void engine_explain_sentence(const struct engine_core *core, struct lcpfs_engine_decision *decision);
-void engine_explain_ranking(const struct engine_core *core, struct lcpfs_engine_decision *decision);
+void engine_explain(const struct engine_core *core, struct lcpfs_engine_decision *decision);
 
 /* state.c */
 size_t engine_state_save(const struct engine_core *core, void *bytes, size_t room);

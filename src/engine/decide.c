@@ -11,7 +11,7 @@
 
 #define RECEIVERS_TRIED 3 /* the first may be blocked by its noise or its room; each costs a weighing */
 
-double engine_decide_trust(const struct engine_core *core)
+static double trust_in(const struct engine_core *core)
 {
 	/* the prior is one expectation that came to nothing */
 	return fmin(fmax(core->trust_sum / (core->options.priors.trust + core->trust_weight), 0), 1);
@@ -79,7 +79,7 @@ void engine_decide_inputs(const struct engine_core *core, struct lcpfs_engine_de
 	d->growth_rate = core->growth.learning_rate;
 	d->shrink_rate = core->shrink.learning_rate;
 	d->confidence = lcpfs_engine_threshold_confidence(&core->pressure);
-	d->trust = engine_decide_trust(core);
+	d->trust = trust_in(core);
 	d->outcomes = core->judged;
 	d->copying_seen = core->copying_seen;
 	d->copying_expected = core->copying_expected;
@@ -120,25 +120,13 @@ static void set_pair(const struct engine_core *core, struct lcpfs_engine_decisio
 		d->horizon_s = fmin(d->horizon_s, engine_demand_seconds(&from->demand, memory));
 }
 
-/* What the receiver gets now is judged with what it got lately. */
-static void set_joined(const struct engine_core *core, struct lcpfs_engine_decision *d,
-		       const struct engine_partition *to)
-{
-	engine_judge_joined(core, to, &d->joined_blocks, &d->joined_gain);
-}
-
+/* Indices, so that only the ranks are read; NOBODY where there is none. */
 struct candidates {
-	struct engine_partition *to[RECEIVERS_TRIED]; /* most gain first */
-	struct engine_partition *from[2]; /* least loss first */
-	bool free; /* free space can give: it loses nothing */
+	size_t to[RECEIVERS_TRIED]; /* most gain first */
+	size_t from[2];             /* least loss first */
 };
 
-/* Indices while seeking, so that only the ranks are read; NOBODY where there is none. */
-struct seeking {
-	size_t to[RECEIVERS_TRIED], from[2];
-};
-
-static void consider_receiver(const struct engine_rank *ranks, struct seeking *s, size_t i)
+static void consider_receiver(const struct engine_rank *ranks, struct candidates *s, size_t i)
 {
 	for (int k = 0; k < RECEIVERS_TRIED; k++) {
 		size_t other = s->to[k];
@@ -151,7 +139,7 @@ static void consider_receiver(const struct engine_rank *ranks, struct seeking *s
 	}
 }
 
-static void consider_giver(const struct engine_rank *ranks, struct seeking *s, size_t i)
+static void consider_giver(const struct engine_rank *ranks, struct candidates *s, size_t i)
 {
 	if (s->from[0] == NOBODY || ranks[i].loss_step < ranks[s->from[0]].loss_step) {
 		s->from[1] = s->from[0];
@@ -166,54 +154,44 @@ static struct engine_partition *at(const struct engine_core *core, size_t index)
 	return index == NOBODY ? NULL : core->partitions[index];
 }
 
-static void find_candidates(const struct engine_core *core, const struct lcpfs_engine_decision *d,
-			    struct candidates *c)
+static struct candidates find_candidates(const struct engine_core *core)
 {
-	struct seeking s;
-	memset(&s, 0xff, sizeof(s));
-	memset(c, 0, sizeof(*c));
-	c->free = engine_weigh_free_can_give(d);
+	struct candidates c;
+	memset(&c, 0xff, sizeof(c));
 	for (size_t i = 0; i < core->count; i++) {
 		if (core->ranks[i].can_get)
-			consider_receiver(core->ranks, &s, i);
+			consider_receiver(core->ranks, &c, i);
 		if (core->ranks[i].can_give)
-			consider_giver(core->ranks, &s, i);
+			consider_giver(core->ranks, &c, i);
 	}
-	for (int k = 0; k < RECEIVERS_TRIED; k++)
-		c->to[k] = at(core, s.to[k]);
-	c->from[0] = at(core, s.from[0]);
-	c->from[1] = at(core, s.from[1]);
+	return c;
 }
 
-static struct engine_partition *giver_for(const struct candidates *c, const struct engine_partition *to)
+/* The first pair worth moving, else the first that was weighed. Free space loses nothing by giving. */
+static bool weigh_candidates(const struct engine_core *core, struct lcpfs_engine_decision *d)
 {
-	return c->from[0] == to ? c->from[1] : c->from[0];
-}
-
-/* The first pair worth moving, else the first that was weighed. */
-static bool weigh_candidates(const struct engine_core *core, const struct candidates *c,
-			     struct lcpfs_engine_decision *d)
-{
+	struct candidates c = find_candidates(core);
 	struct lcpfs_engine_decision first;
-	bool weighed = false;
-	for (int i = 0; i < RECEIVERS_TRIED && c->to[i]; i++) {
-		struct engine_partition *from = c->free ? NULL : giver_for(c, c->to[i]);
-		if (!from && !c->free)
+	bool weighed = false, free = engine_weigh_free_can_give(d);
+	for (int i = 0; i < RECEIVERS_TRIED && c.to[i] != NOBODY; i++) {
+		size_t from = free ? NOBODY : c.from[c.from[0] == c.to[i]];
+		struct engine_partition *to = at(core, c.to[i]);
+		if (from == NOBODY && !free)
 			continue;
-		set_pair(core, d, from, c->to[i]);
-		set_joined(core, d, c->to[i]);
+		set_pair(core, d, at(core, from), to);
+		engine_judge_joined(core, d);
 		d->to.measured = true; /* or it was, before what it got lately */
 		engine_weigh(d);
 		if (d->action == LCPFS_ENGINE_MOVE)
 			return true;
-		c->to[i]->joined_all = true; /* if it is awaited: its effect shall arrive */
+		to->joined_all = true; /* if it is awaited: its effect shall arrive */
 		if (!weighed)
 			first = *d;
 		weighed = true;
 	}
 	if (weighed)
 		*d = first;
-	return weighed;
+	return false;
 }
 
 /*
@@ -233,7 +211,7 @@ static bool say_what_is_awaited(const struct engine_core *core, uint32_t only,
 	if (!oldest)
 		return false;
 	set_pair(core, d, engine_core_find(core, oldest->from_id), to);
-	set_joined(core, d, to);
+	engine_judge_joined(core, d);
 	d->blocks = d->joined_blocks;
 	d->expected_gain = d->joined_gain;
 	d->expected_error = oldest->expected_error;
@@ -323,14 +301,30 @@ static bool find_retreat(const struct engine_core *core, struct lcpfs_engine_dec
 	return true;
 }
 
+/*
+ * Ski rental (trial.c), for all partitions together: what is lost is borne as long as the way back can still be
+ * paid for out of what was saved. It is noticed at the next look, and users write on while it is gone. A loss that
+ * would not cost as much within a turnover of the pool is none to go back for.
+ */
+static bool must_retreat(const struct lcpfs_engine_decision *d)
+{
+	double looks = 1 + ceil(d->return_blocks / d->lately_blocks);
+	if (!(d->lost_blocks > 0) || !(d->lately_blocks > 0))
+		return false;
+	return d->copying_budget <= d->lost_blocks * looks &&
+	       d->lost_blocks / d->lately_blocks * (double)d->pool_blocks >= d->return_blocks;
+}
+
 static bool weigh_retreat(const struct engine_core *core, struct lcpfs_engine_decision *d)
 {
-	if (!engine_weigh_must_retreat(d) || !find_retreat(core, d))
+	if (!must_retreat(d) || !find_retreat(core, d))
 		return false;
-	uint64_t blocks = d->to.base_blocks - d->to.size_blocks;
+	uint64_t step = d->step_blocks, blocks = d->to.base_blocks - d->to.size_blocks;
 	blocks = MIN_OF(blocks, d->from.size_blocks - d->from.floor_blocks);
-	blocks = MIN_OF(blocks, engine_weigh_above_base(&d->from, d->step_blocks));
-	engine_weigh_fixed(d, blocks / d->step_blocks * d->step_blocks);
+	/* all that it is above its base size by, or else a step */
+	blocks = MIN_OF(blocks,
+			MAX_OF(d->from.size_blocks - MIN_OF(d->from.base_blocks, d->from.size_blocks), step));
+	engine_weigh_fixed(d, blocks / step * step);
 	d->reason = LCPFS_ENGINE_RETREAT;
 	d->action = LCPFS_ENGINE_MOVE;
 	return true;
@@ -344,9 +338,16 @@ static void wait_for_report(const struct engine_core *core, struct lcpfs_engine_
 	d->reason = LCPFS_ENGINE_WAIT_REPORT;
 }
 
+/* Where not even a pair could be weighed. */
+static enum lcpfs_engine_reason why_no_pair(const struct lcpfs_engine_decision *d)
+{
+	if (d->partitions < 1 || (d->partitions < 2 && !engine_weigh_free_can_give(d)))
+		return LCPFS_ENGINE_FEW_PARTITIONS;
+	return d->partitions_measured ? LCPFS_ENGINE_NO_ROOM : LCPFS_ENGINE_NOT_MEASURED;
+}
+
 static void choose(struct engine_core *core, struct lcpfs_engine_decision *d)
 {
-	struct candidates c;
 	bool stands = undo_stands(core);
 	uint64_t back = stands ? undo_blocks(core) : 0;
 	if (core->options.mode == LCPFS_ENGINE_OFF) {
@@ -359,11 +360,10 @@ static void choose(struct engine_core *core, struct lcpfs_engine_decision *d)
 		weigh_undo(core, back, d);
 	} else {
 		core->undo_wanted = stands;
-		find_candidates(core, d, &c);
-		if (weigh_candidates(core, &c, d) && d->action == LCPFS_ENGINE_MOVE)
+		if (weigh_candidates(core, d))
 			return;
 		if (!say_what_is_awaited(core, 0, d) && !d->to_id)
-			d->reason = engine_weigh_no_pair(d);
+			d->reason = why_no_pair(d);
 	}
 }
 
@@ -376,8 +376,7 @@ static void number(struct engine_core *core, struct lcpfs_engine_decision *d)
 	d->now_us = core->now_us;
 	d->since_us = same ? last->since_us : core->now_us;
 	d->sequence = same ? last->sequence : ++core->sequence;
-	engine_explain_sentence(core, d);
-	engine_explain_ranking(core, d);
+	engine_explain(core, d);
 	core->last = *d;
 }
 
@@ -398,7 +397,7 @@ void engine_decide(struct engine_core *core, struct lcpfs_engine_decision *d)
 	if (d->action == LCPFS_ENGINE_MOVE && core->options.mode == LCPFS_ENGINE_OBSERVE)
 		d->action = LCPFS_ENGINE_WOULD_MOVE;
 	hand_out(core, d);
-	engine_ledger_looked(core);
+	core->ledger.lately = core->ledger.saved_lately = 0; /* what comes now is new */
 	engine_foresight_round(&core->foresight);
 }
 
@@ -457,8 +456,7 @@ void engine_decide_explain(struct engine_core *core, uint32_t id, struct lcpfs_e
 		choose(core, d);
 	d->action = LCPFS_ENGINE_NONE; /* only decide hands out moves */
 	d->since_us = core->now_us;
-	engine_explain_sentence(core, d);
-	engine_explain_ranking(core, d);
+	engine_explain(core, d);
 }
 
 /* Who may give comes first, then who loses least; for a full writer nobody is spared. */
@@ -480,8 +478,7 @@ void engine_decide_call_back(struct engine_core *core, uint64_t blocks, uint32_t
 		wait_for_report(core, d);
 	for (size_t i = 0; i < core->count && !core->carrying; i++) {
 		const struct engine_partition *p = core->partitions[i];
-		if (p->id != but_not && p->size >= p->side.floor_blocks + step &&
-		    (!best || called_before(core, p, best)))
+		if (p->id != but_not && may_give(core, p) && (!best || called_before(core, p, best)))
 			best = p;
 	}
 	if (best) {

@@ -14,12 +14,19 @@ struct lcpfs_engine {
 	struct engine_core core;
 };
 
-#define WITH_LOCK(engine, statement)                                                                              \
-	do {                                                                                                      \
-		pthread_mutex_lock(&(engine)->lock);                                                              \
-		statement;                                                                                        \
-		pthread_mutex_unlock(&(engine)->lock);                                                            \
-	} while (0)
+static struct engine_core *lock(struct lcpfs_engine *engine)
+{
+	pthread_mutex_lock(&engine->lock);
+	return &engine->core;
+}
+
+static void unlock(struct engine_core *const *core)
+{
+	pthread_mutex_unlock((pthread_mutex_t *)((char *)*core - offsetof(struct lcpfs_engine, core)));
+}
+
+/* To the end of the function. */
+#define LOCKED(core, engine) __attribute__((cleanup(unlock))) struct engine_core *core = lock(engine)
 
 int lcpfs_engine_create(const struct lcpfs_engine_options *options, struct lcpfs_engine **engine)
 {
@@ -54,69 +61,58 @@ int lcpfs_engine_set_mode(struct lcpfs_engine *engine, enum lcpfs_engine_mode mo
 {
 	if ((unsigned)mode > LCPFS_ENGINE_ON)
 		return -LCPFS_E_INVALID;
-	WITH_LOCK(engine, {
-		engine->core.undo_wanted &= mode == engine->core.options.mode;
-		engine->core.options.mode = mode;
-	});
+	LOCKED(core, engine);
+	core->undo_wanted &= mode == core->options.mode;
+	core->options.mode = mode;
 	return 0;
 }
 
 enum lcpfs_engine_mode lcpfs_engine_get_mode(struct lcpfs_engine *engine)
 {
-	enum lcpfs_engine_mode mode;
-	WITH_LOCK(engine, mode = engine->core.options.mode);
-	return mode;
+	LOCKED(core, engine);
+	return core->options.mode;
 }
 
 int lcpfs_engine_set_pool_blocks(struct lcpfs_engine *engine, uint64_t pool_blocks)
 {
-	struct engine_core *core = &engine->core;
-	int error = -LCPFS_E_NOSPC;
-	pthread_mutex_lock(&engine->lock);
-	if (pool_blocks >= core->options.pool_blocks - engine_core_free_blocks(core) &&
-	    pool_blocks >= core->options.step_blocks) {
-		core->options.pool_blocks = pool_blocks;
-		engine_ledger_fit(core);
-		error = 0;
-	}
-	pthread_mutex_unlock(&engine->lock);
-	return error;
+	LOCKED(core, engine);
+	if (pool_blocks < core->used_blocks || pool_blocks < core->options.step_blocks)
+		return -LCPFS_E_NOSPC;
+	core->options.pool_blocks = pool_blocks;
+	engine_ledger_fit(core);
+	return 0;
 }
 
 int lcpfs_engine_add(struct lcpfs_engine *engine, const struct lcpfs_engine_spec *spec, uint32_t *id)
 {
 	if (!spec)
 		return -LCPFS_E_INVALID;
-	pthread_mutex_lock(&engine->lock);
-	int error = engine_input_add(&engine->core, spec);
+	LOCKED(core, engine);
+	int error = engine_input_add(core, spec);
 	if (!error && id)
-		*id = engine->core.id_last;
-	pthread_mutex_unlock(&engine->lock);
+		*id = core->id_last;
 	return error;
 }
 
 int lcpfs_engine_remove(struct lcpfs_engine *engine, uint32_t id)
 {
-	int error;
-	WITH_LOCK(engine, error = engine_input_remove(&engine->core, id));
-	return error;
+	LOCKED(core, engine);
+	return engine_input_remove(core, id);
 }
 
 int lcpfs_engine_set_limits(struct lcpfs_engine *engine, uint32_t id, uint64_t min_size_blocks,
 			    uint64_t max_size_blocks)
 {
-	int error;
-	WITH_LOCK(engine, error = engine_input_limits(&engine->core, id, min_size_blocks, max_size_blocks));
-	return error;
+	LOCKED(core, engine);
+	return engine_input_limits(core, id, min_size_blocks, max_size_blocks);
 }
 
 int lcpfs_engine_rename(struct lcpfs_engine *engine, uint32_t id, const char *name)
 {
-	pthread_mutex_lock(&engine->lock);
-	struct engine_partition *p = engine_core_find(&engine->core, id);
+	LOCKED(core, engine);
+	struct engine_partition *p = engine_core_find(core, id);
 	if (p)
 		snprintf(p->name, sizeof(p->name), "%.*s", (int)sizeof(p->name) - 1, name);
-	pthread_mutex_unlock(&engine->lock);
 	return p ? 0 : -LCPFS_E_NOT_FOUND;
 }
 
@@ -125,46 +121,38 @@ int lcpfs_engine_update(struct lcpfs_engine *engine, uint32_t id, uint64_t now_u
 {
 	if (!counters)
 		return -LCPFS_E_INVALID;
-	pthread_mutex_lock(&engine->lock);
-	engine_core_time(&engine->core, now_us);
-	int error = engine_input_update(&engine->core, id, counters);
-	pthread_mutex_unlock(&engine->lock);
-	return error;
+	LOCKED(core, engine);
+	engine_core_time(core, now_us);
+	return engine_input_update(core, id, counters);
 }
 
 int lcpfs_engine_resized(struct lcpfs_engine *engine, uint32_t id, uint64_t now_us, uint64_t size_blocks,
 			 enum lcpfs_engine_cause cause)
 {
-	pthread_mutex_lock(&engine->lock);
-	engine_core_time(&engine->core, now_us);
-	int error = engine_input_resized(&engine->core, id, size_blocks, cause);
-	pthread_mutex_unlock(&engine->lock);
-	return error;
+	LOCKED(core, engine);
+	engine_core_time(core, now_us);
+	return engine_input_resized(core, id, size_blocks, cause);
 }
 
 int lcpfs_engine_decide(struct lcpfs_engine *engine, uint64_t now_us, struct lcpfs_engine_decision *decision)
 {
 	if (!decision)
 		return -LCPFS_E_INVALID;
-	pthread_mutex_lock(&engine->lock);
-	engine_core_time(&engine->core, now_us);
-	engine_decide(&engine->core, decision);
-	pthread_mutex_unlock(&engine->lock);
+	LOCKED(core, engine);
+	engine_core_time(core, now_us);
+	engine_decide(core, decision);
 	return 0;
 }
 
 int lcpfs_engine_explain(struct lcpfs_engine *engine, uint32_t id, struct lcpfs_engine_decision *decision)
 {
-	int error = 0;
 	if (!decision)
 		return -LCPFS_E_INVALID;
-	pthread_mutex_lock(&engine->lock);
-	if (id && !engine_core_find(&engine->core, id))
-		error = -LCPFS_E_NOT_FOUND;
-	else
-		engine_decide_explain(&engine->core, id, decision);
-	pthread_mutex_unlock(&engine->lock);
-	return error;
+	LOCKED(core, engine);
+	if (id && !engine_core_find(core, id))
+		return -LCPFS_E_NOT_FOUND;
+	engine_decide_explain(core, id, decision);
+	return 0;
 }
 
 int lcpfs_engine_report(struct lcpfs_engine *engine, uint64_t now_us, uint64_t sequence,
@@ -172,11 +160,9 @@ int lcpfs_engine_report(struct lcpfs_engine *engine, uint64_t now_us, uint64_t s
 {
 	if (!moved)
 		return -LCPFS_E_INVALID;
-	pthread_mutex_lock(&engine->lock);
-	engine_core_time(&engine->core, now_us);
-	int error = engine_judge_report(&engine->core, sequence, moved);
-	pthread_mutex_unlock(&engine->lock);
-	return error;
+	LOCKED(core, engine);
+	engine_core_time(core, now_us);
+	return engine_judge_report(core, sequence, moved);
 }
 
 int lcpfs_engine_step(struct lcpfs_engine *engine, uint64_t now_us, lcpfs_engine_actuator *actuator, void *context,
@@ -201,10 +187,9 @@ int lcpfs_engine_call_back(struct lcpfs_engine *engine, uint64_t now_us, uint64_
 {
 	if (!decision)
 		return -LCPFS_E_INVALID;
-	pthread_mutex_lock(&engine->lock);
-	engine_core_time(&engine->core, now_us);
-	engine_decide_call_back(&engine->core, blocks, but_not, decision);
-	pthread_mutex_unlock(&engine->lock);
+	LOCKED(core, engine);
+	engine_core_time(core, now_us);
+	engine_decide_call_back(core, blocks, but_not, decision);
 	return 0;
 }
 
@@ -220,35 +205,22 @@ int lcpfs_engine_should_move(struct lcpfs_engine *engine, uint32_t id, bool *sho
 	return 0;
 }
 
-static void expected_gain(const struct engine_core *core, const struct engine_partition *p, double blocks,
-			  double *gain, double *error)
-{
-	struct lcpfs_engine_decision d;
-	engine_decide_inputs(core, &d);
-	d.to = p->side;
-	blocks = fmax(blocks, -(double)p->size);
-	if (blocks >= 0) {
-		engine_weigh_fixed(&d, (uint64_t)blocks);
-	} else {
-		d.from = d.to;
-		memset(&d.to, 0, sizeof(d.to));
-		engine_weigh_fixed(&d, (uint64_t)-blocks);
-	}
-	*gain = engine_finite_or(d.expected_gain, 0);
-	*error = engine_finite_or(d.expected_error, 0);
-}
-
 int lcpfs_engine_expected_gain(struct lcpfs_engine *engine, uint32_t id, int64_t blocks, double *gain,
 			       double *error)
 {
+	struct lcpfs_engine_decision d;
 	if (!gain || !error)
 		return -LCPFS_E_INVALID;
-	pthread_mutex_lock(&engine->lock);
-	const struct engine_partition *p = engine_core_find(&engine->core, id);
-	if (p)
-		expected_gain(&engine->core, p, (double)blocks, gain, error);
-	pthread_mutex_unlock(&engine->lock);
-	return p ? 0 : -LCPFS_E_NOT_FOUND;
+	LOCKED(core, engine);
+	const struct engine_partition *p = engine_core_find(core, id);
+	if (!p)
+		return -LCPFS_E_NOT_FOUND;
+	engine_decide_inputs(core, &d);
+	*(blocks < 0 ? &d.from : &d.to) = p->side;
+	engine_weigh_fixed(&d, blocks < 0 ? MIN_OF(0 - (uint64_t)blocks, p->size) : (uint64_t)blocks);
+	*gain = engine_finite_or(d.expected_gain, 0);
+	*error = engine_finite_or(d.expected_error, 0);
+	return 0;
 }
 
 static double epsilon_of(const struct engine_partition *p)
@@ -266,35 +238,12 @@ static double total_epsilon(const struct engine_core *core)
 
 int lcpfs_engine_update_epsilon(struct lcpfs_engine *engine, uint64_t now_us, double *epsilon)
 {
-	pthread_mutex_lock(&engine->lock);
-	engine_core_time(&engine->core, now_us);
-	engine_judge_all(&engine->core);
+	LOCKED(core, engine);
+	engine_core_time(core, now_us);
+	engine_judge_all(core);
 	if (epsilon)
-		*epsilon = total_epsilon(&engine->core);
-	pthread_mutex_unlock(&engine->lock);
+		*epsilon = total_epsilon(core);
 	return 0;
-}
-
-static void fill_partition(const struct engine_core *core, const struct engine_partition *p, double best,
-			   struct lcpfs_engine_partition *out)
-{
-	*out = (struct lcpfs_engine_partition){
-		.id = p->id,
-		.size_blocks = p->size,
-		.min_size_blocks = p->min,
-		.max_size_blocks = p->max,
-		.live_blocks = p->live,
-		.access_frequency = p->window_frequency,
-		.avg_latency_us = p->window_latency_us,
-		.utilization = p->side.utilization,
-		.pressure = lcpfs_engine_pressure(p->side.utilization, p->window_frequency, p->size, p->max),
-		.epsilon = epsilon_of(p),
-		.write_amplification = p->window_wa,
-		.best_size_blocks = best,
-		.moving = core->carrying && (core->carried.from_id == p->id || core->carried.to_id == p->id),
-		.settling = !engine_core_settled(core, p),
-	};
-	memcpy(out->name, p->name, sizeof(out->name));
 }
 
 /* The size at which one more step is worth `price`, within what the partition may have. */
@@ -345,16 +294,35 @@ static double clearing_price(struct engine_core *core)
 	return core->price;
 }
 
+static void fill_partition(const struct engine_core *core, const struct engine_partition *p, double price,
+			   struct lcpfs_engine_partition *out)
+{
+	*out = (struct lcpfs_engine_partition){
+		.id = p->id,
+		.size_blocks = p->size,
+		.min_size_blocks = p->min,
+		.max_size_blocks = p->max,
+		.live_blocks = p->live,
+		.access_frequency = p->window_frequency,
+		.avg_latency_us = p->window_latency_us,
+		.utilization = p->side.utilization,
+		.pressure = lcpfs_engine_pressure(p->side.utilization, p->window_frequency, p->size, p->max),
+		.epsilon = epsilon_of(p),
+		.write_amplification = p->window_wa,
+		.best_size_blocks = size_at_price(core, p, price),
+		.moving = core->carrying && (core->carried.from_id == p->id || core->carried.to_id == p->id),
+		.settling = !engine_core_settled(core, p),
+	};
+	memcpy(out->name, p->name, sizeof(out->name));
+}
+
 size_t lcpfs_engine_get_partitions(struct lcpfs_engine *engine, struct lcpfs_engine_partition *list, size_t room)
 {
-	struct engine_core *core = &engine->core;
-	pthread_mutex_lock(&engine->lock);
+	LOCKED(core, engine);
 	size_t count = core->count;
 	double price = room ? clearing_price(core) : 0;
 	for (size_t i = 0; list && i < MIN_OF(count, room); i++)
-		fill_partition(core, core->partitions[i], size_at_price(core, core->partitions[i], price),
-			       &list[i]);
-	pthread_mutex_unlock(&engine->lock);
+		fill_partition(core, core->partitions[i], price, &list[i]);
 	return count;
 }
 
@@ -362,18 +330,19 @@ int lcpfs_engine_get_partition(struct lcpfs_engine *engine, uint32_t id, struct 
 {
 	if (!partition)
 		return -LCPFS_E_INVALID;
-	pthread_mutex_lock(&engine->lock);
-	const struct engine_partition *p = engine_core_find(&engine->core, id);
+	LOCKED(core, engine);
+	const struct engine_partition *p = engine_core_find(core, id);
 	if (p)
-		fill_partition(&engine->core, p, size_at_price(&engine->core, p, clearing_price(&engine->core)),
-			       partition);
-	pthread_mutex_unlock(&engine->lock);
+		fill_partition(core, p, clearing_price(core), partition);
 	return p ? 0 : -LCPFS_E_NOT_FOUND;
 }
 
-static void fill_statistics(const struct engine_core *core, struct lcpfs_engine_statistics *s)
+int lcpfs_engine_get_statistics(struct lcpfs_engine *engine, struct lcpfs_engine_statistics *statistics)
 {
-	*s = (struct lcpfs_engine_statistics){
+	if (!statistics)
+		return -LCPFS_E_INVALID;
+	LOCKED(core, engine);
+	*statistics = (struct lcpfs_engine_statistics){
 		.pool_blocks = core->options.pool_blocks,
 		.free_blocks = engine_core_free_blocks(core),
 		.step_blocks = core->options.step_blocks,
@@ -397,40 +366,29 @@ static void fill_statistics(const struct engine_core *core, struct lcpfs_engine_
 		.written_blocks = core->written,
 		.saved_blocks = core->ledger.saved,
 	};
-}
-
-int lcpfs_engine_get_statistics(struct lcpfs_engine *engine, struct lcpfs_engine_statistics *statistics)
-{
-	if (!statistics)
-		return -LCPFS_E_INVALID;
-	WITH_LOCK(engine, fill_statistics(&engine->core, statistics));
 	return 0;
 }
 
 size_t lcpfs_engine_get_outcomes(struct lcpfs_engine *engine, struct lcpfs_engine_outcome *list, size_t room)
 {
-	const struct engine_core *core = &engine->core;
-	pthread_mutex_lock(&engine->lock);
+	LOCKED(core, engine);
 	size_t count = MIN_OF(core->outcome_count, LCPFS_ENGINE_OUTCOMES_MAX);
 	size_t first = core->outcome_count - count;
 	for (size_t i = 0; list && i < MIN_OF(count, room); i++)
 		list[i] = core->outcomes[(first + i) % LCPFS_ENGINE_OUTCOMES_MAX];
-	pthread_mutex_unlock(&engine->lock);
 	return count;
 }
 
 size_t lcpfs_engine_save(struct lcpfs_engine *engine, void *bytes, size_t room)
 {
-	size_t need;
-	WITH_LOCK(engine, need = engine_state_save(&engine->core, bytes, room));
-	return need;
+	LOCKED(core, engine);
+	return engine_state_save(core, bytes, room);
 }
 
 int lcpfs_engine_load(struct lcpfs_engine *engine, const void *bytes, size_t length)
 {
-	int error;
 	if (!bytes)
 		return -LCPFS_E_INVALID;
-	WITH_LOCK(engine, error = engine_state_load(&engine->core, bytes, length));
-	return error;
+	LOCKED(core, engine);
+	return engine_state_load(core, bytes, length);
 }

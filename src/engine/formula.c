@@ -55,11 +55,6 @@ double engine_uniform_copies(double ratio)
 	return t / (alpha - t);
 }
 
-bool engine_effect_arrived(double blocks, double seconds, uint64_t size_blocks, double cooldown_s)
-{
-	return blocks > 0 ? blocks >= (double)size_blocks : seconds >= cooldown_s;
-}
-
 /* Upper quantile of the normal distribution (Acklam's rational approximation, relative error below 1.2e-9). */
 static double normal_quantile(double upper)
 {

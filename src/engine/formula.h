@@ -17,13 +17,6 @@ double engine_uniform_copies(double ratio);
 #define ENGINE_CERTAIN 1e9 /* degrees of freedom of what has no error of its own */
 double engine_t_quantile(double significance, double freedom);
 
-/*
- * The effect of a change of size has arrived when the log has gone round once: only then has every metaslab been
- * filled and emptied under the new size. A partition that writes nothing has no such clock; the learned cooldown
- * stands in.
- */
-bool engine_effect_arrived(double blocks, double seconds, uint64_t size_blocks, double cooldown_s);
-
 /* `x` if it is finite, else `otherwise`. */
 double engine_finite_or(double x, double otherwise);
 

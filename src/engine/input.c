@@ -16,19 +16,15 @@ static int reserve_room(struct engine_core *core)
 	size_t room = core->room ? core->room * 2 : 8;
 	if (core->count < core->room)
 		return 0;
-	struct engine_partition **partitions = realloc(core->partitions, room * sizeof(*partitions));
-	if (!partitions)
-		return -LCPFS_E_NOMEM;
-	core->partitions = partitions;
+	void *partitions = realloc(core->partitions, room * sizeof(*core->partitions));
+	core->partitions = partitions ? partitions : core->partitions;
 	/* one for each receiver, and as many that joined these */
-	struct engine_pending *pending = realloc(core->pending, 2 * room * sizeof(*pending));
-	if (!pending)
+	void *pending = realloc(core->pending, 2 * room * sizeof(*core->pending));
+	core->pending = pending ? pending : core->pending;
+	void *ranks = realloc(core->ranks, room * sizeof(*core->ranks));
+	core->ranks = ranks ? ranks : core->ranks;
+	if (!partitions || !pending || !ranks)
 		return -LCPFS_E_NOMEM;
-	core->pending = pending;
-	struct engine_rank *ranks = realloc(core->ranks, room * sizeof(*ranks));
-	if (!ranks)
-		return -LCPFS_E_NOMEM;
-	core->ranks = ranks;
 	core->room = room;
 	return 0;
 }

@@ -193,36 +193,37 @@ int engine_judge_report(struct engine_core *core, uint64_t sequence, const struc
 
 /* ---- the verdict ---- */
 
-struct side_after {
-	double change, square; /* of ε, and its squared standard error */
-	double before, freedom;
+/* What came of all that a receiver got. */
+struct verdict {
+	double before, change, square; /* ε, what became of it, and the squared standard error of that */
+	double freedom;
+	double expected_gain, expected_error, blocks, to_old_blocks;
 };
 
-static struct side_after compare(const struct engine_core *core, const struct engine_partition *p,
-				 const struct engine_before *before)
+static void compare(const struct engine_core *core, const struct engine_partition *p,
+		    const struct engine_before *before, struct verdict *v)
 {
-	double latency = before->latency_us * before->expected_ratio, error = before->latency_error;
-	struct side_after result = {.freedom = before->measured ? before->freedom : ENGINE_CERTAIN};
-	struct engine_mean mean;
-	double old = before->latency_us * before->utilization;
 	if (!p)
-		return (struct side_after){.freedom = ENGINE_CERTAIN};
+		return;
+	double latency = before->latency_us * before->expected_ratio, error = before->latency_error;
+	double old = before->latency_us * before->utilization;
 	double utilization = before->changed ? before->new_utilization : engine_core_utilization(p);
+	if (before->measured)
+		v->freedom = fmin(v->freedom, before->freedom);
 	if (!before->changed && engine_core_settled(core, p) && engine_window_ready(&p->window)) {
-		mean = engine_window_latency(&p->window);
+		struct engine_mean mean = engine_window_latency(&p->window);
 		if (isfinite(mean.error)) {
 			latency = mean.value;
 			error = hypot(mean.error * utilization, before->latency_error * before->utilization);
-			result.freedom = fmin(result.freedom, mean.freedom);
+			v->freedom = fmin(v->freedom, mean.freedom);
 		}
 	} else {
 		/* not measured: the same latency stands on both sides, only its expected change counts */
 		error *= fabs(before->expected_ratio * utilization - before->utilization);
 	}
-	result.before = before->frequency * old;
-	result.change = before->frequency * (latency * utilization - old);
-	result.square = before->frequency * error * before->frequency * error;
-	return result;
+	v->before += before->frequency * old;
+	v->change += before->frequency * (latency * utilization - old);
+	v->square += before->frequency * error * before->frequency * error;
 }
 
 /* `grown`: by what share of it, with what joined it */
@@ -336,38 +337,16 @@ static bool hopeless(const struct engine_core *core, const struct engine_pending
 	return engine_core_overdue(core, to) || waited_s > 2 * core->cooldown_s.value;
 }
 
-static void give_up(struct engine_core *core, size_t index)
-{
-	struct lcpfs_engine_outcome *o = &core->pending[index].outcome;
-	o->taken_us = core->now_us - o->moved_us;
-	o->verdict = LCPFS_ENGINE_NOT_JUDGED;
-	release(core, index);
-}
-
-/* What came of all that the receiver got. */
-struct verdict {
-	struct side_after sum;
-	double expected_gain, expected_error, blocks, to_old_blocks;
-};
-
-static void add_side(struct side_after *sum, const struct side_after *side)
-{
-	sum->before += side->before;
-	sum->change += side->change;
-	sum->square += side->square;
-	sum->freedom = fmin(sum->freedom, side->freedom);
-}
-
 static struct verdict weigh_all(const struct engine_core *core, const struct engine_pending *last)
 {
 	const struct engine_partition *to = engine_core_find(core, last->outcome.to_id);
-	struct verdict v = {.sum = compare(core, to, &last->to)};
+	struct verdict v = {.freedom = ENGINE_CERTAIN};
+	compare(core, to, &last->to, &v);
 	for (size_t i = 0; i < core->pending_count; i++) {
 		const struct engine_pending *p = &core->pending[i];
 		if (p->outcome.to_id != to->id)
 			continue;
-		struct side_after gives = compare(core, engine_core_find(core, p->outcome.from_id), &p->from);
-		add_side(&v.sum, &gives);
+		compare(core, engine_core_find(core, p->outcome.from_id), &p->from, &v);
 		v.expected_gain += p->outcome.expected_gain;
 		v.expected_error += p->outcome.expected_error;
 		v.blocks += (double)p->outcome.blocks;
@@ -390,16 +369,16 @@ static bool judge(struct engine_core *core, size_t index)
 	if (!engine_core_settled(core, to) || !engine_window_ready(&to->window))
 		return false;
 	struct verdict v = weigh_all(core, pending);
-	double error = sqrt(v.sum.square);
+	double error = sqrt(v.square);
 	if (!long_enough(core, to, v.expected_gain, error))
 		return false;
 	o->expected_gain = v.expected_gain;
 	o->expected_error = v.expected_error;
-	o->epsilon_before = v.sum.before;
-	o->epsilon_after = v.sum.before + v.sum.change;
+	o->epsilon_before = v.before;
+	o->epsilon_after = v.before + v.change;
 	o->standard_error = error;
 	o->taken_us = core->now_us - o->moved_us;
-	conclude(core, o, v.blocks / v.to_old_blocks, v.sum.freedom);
+	conclude(core, o, v.blocks / v.to_old_blocks, v.freedom);
 	release_all(core, o);
 	return true;
 }
@@ -452,22 +431,25 @@ void engine_judge_all(struct engine_core *core)
 void engine_judge_cut_off(struct engine_core *core, uint32_t id)
 {
 	for (size_t i = 0; i < core->pending_count;) {
-		if (core->pending[i].outcome.to_id == id)
-			give_up(core, i);
-		else
+		struct lcpfs_engine_outcome *o = &core->pending[i].outcome;
+		if (o->to_id != id) {
 			i++;
+			continue;
+		}
+		o->taken_us = core->now_us - o->moved_us;
+		o->verdict = LCPFS_ENGINE_NOT_JUDGED;
+		release(core, i);
 	}
 }
 
-void engine_judge_joined(const struct engine_core *core, const struct engine_partition *p, uint64_t *blocks,
-			 double *gain)
+void engine_judge_joined(const struct engine_core *core, struct lcpfs_engine_decision *d)
 {
-	*blocks = 0;
-	*gain = 0;
+	d->joined_blocks = 0;
+	d->joined_gain = 0;
 	for (size_t i = 0; i < core->pending_count; i++) {
-		if (core->pending[i].outcome.to_id != p->id)
+		if (core->pending[i].outcome.to_id != d->to_id)
 			continue;
-		*blocks += core->pending[i].outcome.blocks;
-		*gain += core->pending[i].outcome.expected_gain;
+		d->joined_blocks += core->pending[i].outcome.blocks;
+		d->joined_gain += core->pending[i].outcome.expected_gain;
 	}
 }

@@ -3,7 +3,7 @@
  * What the engine has saved so far, against the sizes that partitions would have if it had left them alone (their
  * base sizes), and what going back to those would copy. It bounds the harm: nothing is spent that has not been
  * saved before, beyond the share of all writing that the harm bound allows, and the way back is always paid for
- * (weigh.c: engine_weigh_budget, engine_weigh_must_retreat).
+ * (weigh.c: engine_weigh_budget, decide.c: must_retreat).
  *
  * What a partition would have copied at its base size is what it copies now, times what its curve says of the two
  * sizes: that holds while the load changes, before anything has been measured anew.
@@ -99,9 +99,4 @@ void engine_ledger_moved(struct engine_core *core, struct engine_partition *from
 			      saved_by(core, from, from->carried.user, fmax(from->carried.copied - copied, 0));
 	from->moved_copied += fmax(copied - from->carried.copied, 0);
 	from->carried = (struct engine_batch){0};
-}
-
-void engine_ledger_looked(struct engine_core *core)
-{
-	core->ledger.lately = core->ledger.saved_lately = 0;
 }

@@ -22,7 +22,7 @@
 
 #define MAGIC "LCPFSENG"
 
-enum { VERSION = 5, VERSION_MIN = 4, HEADER_BYTES = 24 };
+enum { VERSION = 5, VERSION_MIN = 4, HEADER_BYTES = 24, RESERVED_BYTES = 16 };
 
 /* ---- numbers: written to bytes, read from them, or only counted ---- */
 
@@ -252,19 +252,13 @@ static void before_fields(struct cursor *c, struct engine_before *b)
 	BITS(c, &b->measured, &b->changed);
 }
 
-/* For what may come. */
-static void reserved_fields(struct cursor *c)
-{
-	U64S(c, &(uint64_t){0}, &(uint64_t){0});
-}
-
 static void pending_fields(struct cursor *c, struct engine_pending *p)
 {
 	outcome_fields(c, &p->outcome);
 	before_fields(c, &p->from);
 	before_fields(c, &p->to);
 	age(c, &p->made_work);
-	reserved_fields(c);
+	c->at += RESERVED_BYTES;
 }
 
 static void header_fields(struct cursor *c, uint32_t *version, uint32_t *length, uint64_t *hash)
@@ -333,7 +327,7 @@ static size_t save_all(const struct engine_core *core, uint8_t *bytes, uint64_t 
 		save_partition(&c, core->partitions[i], &spare);
 	for (size_t i = core->outcome_count - outcomes; i < core->outcome_count; i++) {
 		outcome_fields(&c, &copy.outcomes[i % LCPFS_ENGINE_OUTCOMES_MAX]);
-		reserved_fields(&c);
+		c.at += RESERVED_BYTES;
 	}
 	U64S(&c, &awaited);
 	for (size_t i = 0; i < awaited; i++)
@@ -351,6 +345,7 @@ size_t engine_state_save(const struct engine_core *core, void *bytes, size_t roo
 		need = save_all(core, NULL, awaited = 0, 0);
 	if (!bytes || room < need || room > UINT32_MAX)
 		return need;
+	memset(bytes, 0, room);
 	length = (uint32_t)save_all(core, bytes, awaited, room - need);
 	hash = fnv1a(c.output + HEADER_BYTES, length - HEADER_BYTES);
 	memcpy(bytes, MAGIC, sizeof(MAGIC) - 1);
@@ -437,7 +432,7 @@ static void load_outcome(struct cursor *c, struct engine_core *core)
 	struct lcpfs_engine_outcome *o = &core->outcomes[core->outcome_count];
 	c->sane = true;
 	outcome_fields(c, o);
-	reserved_fields(c);
+	c->at += RESERVED_BYTES;
 	core->outcome_count += c->sane;
 	core->sequence = MAX_OF(core->sequence, o->sequence); /* no two decisions share a number */
 }

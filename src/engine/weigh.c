@@ -314,35 +314,7 @@ double engine_weigh_budget(const struct lcpfs_engine_decision *d)
 	return fmax(engine_finite_or(left, 0), 0);
 }
 
-/*
- * Ski rental (trial.c), for all partitions together: what is lost is borne as long as the way back can still be
- * paid for out of what was saved. It is noticed at the next look, and users write on while it is gone. A loss that
- * would not cost as much within a turnover of the pool is none to go back for.
- */
-bool engine_weigh_must_retreat(const struct lcpfs_engine_decision *d)
-{
-	double looks = 1 + ceil(d->return_blocks / d->lately_blocks);
-	if (!(d->lost_blocks > 0) || !(d->lately_blocks > 0))
-		return false;
-	return d->copying_budget <= d->lost_blocks * looks &&
-	       d->lost_blocks / d->lately_blocks * (double)d->pool_blocks >= d->return_blocks;
-}
-
-uint64_t engine_weigh_above_base(const struct lcpfs_engine_side *from, uint64_t step_blocks)
-{
-	if (from->id == LCPFS_ENGINE_FREE)
-		return from->size_blocks - MIN_OF(from->floor_blocks, from->size_blocks);
-	return MAX_OF(from->size_blocks - MIN_OF(from->base_blocks, from->size_blocks), step_blocks);
-}
-
 bool engine_weigh_free_can_give(const struct lcpfs_engine_decision *d)
 {
 	return d->free_blocks >= d->reserve_blocks + d->step_blocks;
-}
-
-enum lcpfs_engine_reason engine_weigh_no_pair(const struct lcpfs_engine_decision *d)
-{
-	if (d->partitions < 1 || (d->partitions < 2 && !engine_weigh_free_can_give(d)))
-		return LCPFS_ENGINE_FEW_PARTITIONS;
-	return d->partitions_measured ? LCPFS_ENGINE_NO_ROOM : LCPFS_ENGINE_NOT_MEASURED;
 }
