@@ -247,6 +247,7 @@ static void connection_free(struct connection *c)
 	export_close(c->export);
 	if (c->channel)
 		c->channel->ops->free(c->channel);
+	pthread_mutex_destroy(&c->unread_lock);
 	free(c);
 	host->ops->ended(host, owner, why);
 }
@@ -317,7 +318,10 @@ void connection_turn(struct connection *c, bool readable)
 		take_input(c, readable, &turn);
 		more = turn.has_more && may_receive(c) && !is_turn_over(&turn);
 	}
+	transfer_read(c);
 	send_output(c);
+	if (transfer_has_unread(c))
+		connection_want_turn(c);
 	if (c->output.is_dead && c->phase != PHASE_TRANSMISSION)
 		connection_end_input(c, NULL);
 	if (c->phase == PHASE_SECURING && !c->is_input_over && output_is_empty(&c->output))
@@ -356,6 +360,8 @@ struct connection *connection_new(struct host *host, struct channel *channel, vo
 	c->channel = channel;
 	c->waiting_last = &c->waiting;
 	tasks_init(&c->finished);
+	tasks_init(&c->unread);
+	pthread_mutex_init(&c->unread_lock, NULL);
 	output_init(&c->output, &host->workspace, host->memory, &c->held, channel);
 	handshake_init(c->handshake, host->tls);
 	negotiate_greet(c);

@@ -49,7 +49,7 @@ struct exports *exports_new(const struct backend *backend, void *context, struct
 	*e = (struct exports){.backend = backend,
 			      .context = context,
 			      .workers = workers,
-			      .helpers = helpers,
+			      .helpers = MIN_OF(helpers, (unsigned)EXPORT_HELPERS_MAX),
 			      .lane = lane_new(workers, 1)};
 	if (!e->lane) {
 		free(e);

@@ -20,6 +20,8 @@ struct exports;
 /* What is to be done for an export, each with lanes of its own, so that none of it keeps another waiting. */
 enum export_lane { EXPORT_READS, EXPORT_COPIES, EXPORT_WRITES, EXPORT_TRIMS, EXPORT_FLUSHES, EXPORT_LANES };
 
+enum { EXPORT_HELPERS_MAX = 7 };
+
 struct export {
 	const struct backend *backend;
 	void *volume;

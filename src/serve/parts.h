@@ -16,6 +16,13 @@ enum phase { PHASE_HANDSHAKE, PHASE_SECURING, PHASE_TRANSMISSION };
 /* What came of an attempt to begin a request. */
 enum begun { BEGUN, LATER /* when the connection holds less memory */ };
 
+/* A worker's way to a connection's unread pieces. */
+struct helper {
+	struct task task;
+	struct connection *connection;
+	bool is_called;
+};
+
 struct connection {
 	struct host *host;
 	void *owner;
@@ -35,8 +42,10 @@ struct connection {
 
 	struct request *waiting, **waiting_last; /* reads that have not begun as a whole */
 	struct tasks finished;                   /* came back from workers */
-	unsigned running;                        /* requests, and a look-up */
-	unsigned helped, copies;                 /* pieces that helpers have; of reads that were begun */
+	unsigned running;                        /* requests, helpers, and a look-up */
+	pthread_mutex_t unread_lock;
+	struct tasks unread;                       /* pieces of reads that nobody has yet; helpers take some */
+	struct helper helpers[EXPORT_HELPERS_MAX]; /* as many as the export may have */
 	size_t held;                             /* memory */
 	bool is_short;                           /* something waits for memory, */
 	size_t short_at;                         /* since it held so much */
@@ -88,6 +97,9 @@ void transfer_go_on_receiving(struct connection *connection, struct turn *turn);
 /* No more of connection->receiving comes. `error`: so it has failed. */
 void transfer_receive_no_more(struct connection *connection, uint32_t error);
 void transfer_begin_waiting(struct connection *connection, struct turn *turn);
+/* A share of what is unread; what is left then is for helpers and for the next turn. */
+void transfer_read(struct connection *connection);
+bool transfer_has_unread(struct connection *connection);
 /* All that waits is given up. */
 void transfer_give_up_waiting(struct connection *connection);
 /* Something that came back from a worker; false: it is none of these. */

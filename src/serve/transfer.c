@@ -9,8 +9,11 @@
 
 #include "serve/parts.h"
 
-enum { ALONE_TURNS = 4 }; /* that a connection has had, one after the other: it seems to be alone */
-enum { HELPED_MAX = 4 }; /* pieces of a connection for each helper: one that is late has no more than that */
+enum {
+	ALONE_TURNS = 4,            /* that a connection has had, one after the other: it seems to be alone */
+	HELP_PIECES = 8,            /* that a helper reads before other connections get their turn */
+	TURN_READ_BYTES = 128 << 10 /* that the loop reads before it sends again */
+};
 
 static void finish_piece(struct connection *c, struct piece *piece);
 
@@ -196,23 +199,6 @@ static void piece_submit(struct connection *c, struct piece *piece, void (*run)(
 
 /* -- reading -- */
 
-/*
- * Copying and checking is most of a large read. Helpers do their share of it at the same time, as long as they
- * keep up; not for a client that asks for one at a time, whom the way to a helper and back would only cost time.
- */
-static bool begin_with_helper(struct connection *c, const struct request *r, struct piece *piece)
-{
-	unsigned helpers = c->export->helpers;
-	bool is_alone = c->running == 1 && r->wire.length <= CONNECTION_PIECE_BYTES;
-	if (is_alone || c->helped >= HELPED_MAX * helpers || c->copies++ % (helpers + 1) == helpers)
-		return false;
-	c->helped++;
-	piece->home = &c->host->mailbox;
-	piece->task = (struct task){.run = piece_run_copy, .done = piece_done};
-	lane_submit(c->export->lanes[EXPORT_COPIES], &piece->task);
-	return true;
-}
-
 static bool try_read(struct connection *c, struct piece *piece)
 {
 	struct export *x = c->export;
@@ -234,8 +220,8 @@ static bool fetch(struct connection *c, struct piece *piece)
 				   &piece->task);
 }
 
-/* It should be there now. If not, somebody who may wait finds out why. */
-static void read_fetched(struct connection *c, struct piece *piece)
+/* It should be there. If not, somebody who may wait finds out why. */
+static void read_or_submit(struct connection *c, struct piece *piece)
 {
 	if (try_read(c, piece))
 		finish_piece(c, piece);
@@ -247,14 +233,81 @@ static void begin_read_piece(struct connection *c, struct request *r, struct pie
 {
 	r->at += piece->length;
 	r->running++;
-	if (r->is_cold && fetch(c, piece))
+	if (r->is_cold) { /* a try would be the second one */
+		if (!fetch(c, piece))
+			piece_submit(c, piece, piece_run);
 		return;
-	if (begin_with_helper(c, r, piece))
+	}
+	piece->home = &c->host->mailbox;
+	piece->task = (struct task){.done = piece_done};
+	pthread_mutex_lock(&c->unread_lock);
+	tasks_append(&c->unread, &piece->task);
+	pthread_mutex_unlock(&c->unread_lock);
+}
+
+static struct piece *take_unread(struct connection *c)
+{
+	pthread_mutex_lock(&c->unread_lock);
+	struct task *task = tasks_take(&c->unread);
+	pthread_mutex_unlock(&c->unread_lock);
+	return (struct piece *)task;
+}
+
+bool transfer_has_unread(struct connection *c)
+{
+	pthread_mutex_lock(&c->unread_lock);
+	bool has = c->unread.first;
+	pthread_mutex_unlock(&c->unread_lock);
+	return has;
+}
+
+/* By a worker: as long as there are some, but other connections get their turn. */
+static void help(struct task *task)
+{
+	struct connection *c = OWNER_OF(struct helper, task, task)->connection;
+	struct piece *piece = NULL;
+	for (unsigned i = 0; i < HELP_PIECES && (piece = take_unread(c)); i++)
+		piece_run_copy(&piece->task);
+	task->again = piece;
+}
+
+static void help_done(struct task *task)
+{
+	struct connection *c = OWNER_OF(struct helper, task, task)->connection;
+	tasks_append(&c->finished, task);
+	connection_want_turn(c);
+}
+
+/* If there is one that has not been called. */
+static void call_helper(struct connection *c)
+{
+	struct helper *h = c->helpers, *end = h + c->export->helpers;
+	while (h < end && h->is_called)
+		h++;
+	if (h == end)
 		return;
-	if (try_read(c, piece))
-		finish_piece(c, piece);
-	else
-		piece_submit(c, piece, piece_run);
+	h->is_called = true;
+	h->connection = c;
+	h->task = (struct task){.run = help, .done = help_done, .home = &c->host->mailbox};
+	c->running++;
+	lane_submit(c->export->lanes[EXPORT_COPIES], &h->task);
+}
+
+/*
+ * Copying and checking is most of a large read. So helpers take what is unread, too, while we read and send. They
+ * are called only where there is more than the next one, which is ours: the way to a helper and back would only
+ * cost time.
+ */
+void transfer_read(struct connection *c)
+{
+	struct piece *piece;
+	size_t bytes = 0;
+	while (bytes < TURN_READ_BYTES && (piece = take_unread(c))) {
+		if (transfer_has_unread(c))
+			call_helper(c);
+		bytes += (size_t)piece->length;
+		read_or_submit(c, piece);
+	}
 }
 
 /* Too long for the memory there is: it is read through once, and if that goes well again while it is sent. */
@@ -691,7 +744,6 @@ static void finish_piece(struct connection *c, struct piece *piece)
 	struct request *r = piece->request;
 	bool was_check = piece->task.run == piece_run_check;
 	r->running--;
-	c->helped -= piece->home != NULL;
 	if (piece->task.run && r->wire.type == NBD_CMD_WRITE)
 		atomic_fetch_sub(&c->export->writes_queued, 1);
 	if (piece->task.run && is_change(r))
@@ -716,7 +768,10 @@ bool transfer_finish(struct connection *c, struct task *task)
 	if (task->done == piece_done) {
 		finish_piece(c, (struct piece *)task);
 	} else if (task->done == fetch_done) {
-		read_fetched(c, (struct piece *)task);
+		read_or_submit(c, (struct piece *)task);
+	} else if (task->done == help_done) {
+		OWNER_OF(struct helper, task, task)->is_called = false;
+		c->running--;
 	} else if (task->done == flush_done) {
 		struct request *r = OWNER_OF(struct request, flush.task, task);
 		note_error(r, request_error(r->flush.error), NULL);

@@ -606,6 +606,36 @@ static void a_client_has_so_many_requests_under_way(void **state)
 	end();
 }
 
+static void send_reads(unsigned count, uint32_t length)
+{
+	uint8_t header[28] = {0};
+	be16_put(be32_put(header, NBD_REQUEST_MAGIC) + 2, NBD_CMD_READ);
+	be32_put(header + 24, length);
+	for (unsigned i = 0; i < count; i++)
+		world_send(&w, header, sizeof(header));
+	connection_turn(w.connection, true);
+}
+
+/* One that is alone is read at once. Of several, a helper may have all that come behind the first. */
+static void helpers_are_called_to_large_reads_that_come_together(void **state)
+{
+	(void)state;
+	enum { LENGTH = 128 << 10 };
+	begin_with(WIRE_SIMPLE);
+	send_reads(1, LENGTH);
+	assert_int_equal(w.to_client.length - c.taken, 16 + LENGTH);
+	assert_int_equal(w.pending_count, 0);
+	send_reads(4, LENGTH);
+	assert_int_equal(w.to_client.length - c.taken, 2 * (16 + LENGTH));
+	assert_int_equal(w.pending_count, 1);
+	world_run_one(&w);
+	assert_int_equal(w.pending_count, 0);
+	assert_false(transfer_has_unread(w.connection));
+	world_settle(&w);
+	assert_int_equal(w.to_client.length - c.taken, 5 * (16 + LENGTH));
+	end();
+}
+
 /* It closes its half with as much behind it as a turn takes, and a turn sees both. */
 static void who_sends_no_more_gets_all_answers(void **state)
 {
@@ -679,6 +709,7 @@ int main(void)
 		cmocka_unit_test(a_volume_of_another_length_is_another_export),
 		cmocka_unit_test(a_client_that_does_not_read_is_not_read_from),
 		cmocka_unit_test(a_client_has_so_many_requests_under_way),
+		cmocka_unit_test(helpers_are_called_to_large_reads_that_come_together),
 		cmocka_unit_test(who_sends_no_more_gets_all_answers),
 		cmocka_unit_test(what_a_turn_left_is_taken_before_what_comes),
 	};

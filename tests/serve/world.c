@@ -196,7 +196,7 @@ void __wrap_lane_submit(struct lane *lane, struct task *task)
 	current->pending[current->pending_count++] = task;
 }
 
-static void run_one(struct world *w)
+void world_run_one(struct world *w)
 {
 	unsigned i = (unsigned)world_random(w, w->pending_count);
 	struct task *task = w->pending[i];
@@ -207,7 +207,9 @@ static void run_one(struct world *w)
 		return;
 	}
 	task->run(task);
-	if (home)
+	if (home && task->again)
+		w->pending[w->pending_count++] = task;
+	else if (home)
 		mailbox_post(home, task);
 }
 
@@ -369,7 +371,7 @@ bool world_step(struct world *w)
 	else if (mail && choice-- == 0)
 		deliver(w);
 	else
-		run_one(w);
+		world_run_one(w);
 	w->held_most = MAX_OF(w->held_most, atomic_load(&w->memory.used));
 	return true;
 }

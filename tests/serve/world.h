@@ -65,6 +65,7 @@ void world_end(struct world *world);
 uint64_t world_random(struct world *world, uint64_t below);
 /* One thing happens; false: nothing can happen until the client does something. */
 bool world_step(struct world *world);
+void world_run_one(struct world *world); /* a worker does one of what is pending */
 void world_settle(struct world *world); /* until nothing can happen */
 void world_send(struct world *world, const void *bytes, size_t length); /* the client does */
 
