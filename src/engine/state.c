@@ -222,7 +222,7 @@ static void partition_fields(struct cursor *c, struct engine_partition *p)
 	SHORTS(c, AMOUNT, &p->proven_blocks);
 	BITS(c, &p->trial.passed);
 	age(c, &p->seen_work);
-	age(c, &p->changed_work);
+	c->at += 4; /* reserved */
 	window_fields(c, &p->window);
 }
 
@@ -391,12 +391,12 @@ static void load_partition(struct cursor *c, struct engine_core *core)
 		core->foresight.ops[i] += p->demand.memory[i].ops;
 	engine_foresight_replace(&core->foresight, &p->demand, false);
 	p->size = size;
+	p->changed_work = core->work; /* what does not get measured is waited for as long as after a change */
 	/* what else happened to its size since was the engine's doing, before a crash */
 	p->base = MIN_OF(saved.base, p->max);
 	if (size != saved.size) { /* the log has gone round under another: its effect has to arrive anew */
 		engine_window_reset(&p->window);
 		p->since_blocks = 0;
-		p->changed_work = core->work;
 	}
 	if (size != saved.size || saved.trial.blocks > core->options.pool_blocks)
 		p->trial = (struct engine_trial){0};
