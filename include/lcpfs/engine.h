@@ -307,15 +307,6 @@ int lcpfs_engine_call_back(struct lcpfs_engine *engine, uint64_t now_us, uint64_
 
 /* ---- questions ---- */
 
-int lcpfs_engine_should_move(struct lcpfs_engine *engine, uint32_t id, bool *should); /* grow this one, now? */
-/*
- * What ε would fall by if `blocks` (negative: given away) came to partition `id`, and the standard error of that.
- */
-int lcpfs_engine_expected_gain(struct lcpfs_engine *engine, uint32_t id, int64_t blocks, double *gain,
-			       double *error);
-/* Judges what can be judged, without deciding; *epsilon (may be NULL) gets the total. */
-int lcpfs_engine_update_epsilon(struct lcpfs_engine *engine, uint64_t now_us, double *epsilon);
-
 struct lcpfs_engine_partition {
 	uint32_t id;
 	char name[64];

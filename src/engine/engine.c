@@ -195,34 +195,6 @@ int lcpfs_engine_call_back(struct lcpfs_engine *engine, uint64_t now_us, uint64_
 
 /* ---- questions ---- */
 
-int lcpfs_engine_should_move(struct lcpfs_engine *engine, uint32_t id, bool *should)
-{
-	struct lcpfs_engine_decision d;
-	int error = should ? lcpfs_engine_explain(engine, id, &d) : -LCPFS_E_INVALID;
-	if (error)
-		return error;
-	*should = id && d.to_id == id && (d.reason == LCPFS_ENGINE_GAIN || d.reason == LCPFS_ENGINE_EXPLORE);
-	return 0;
-}
-
-int lcpfs_engine_expected_gain(struct lcpfs_engine *engine, uint32_t id, int64_t blocks, double *gain,
-			       double *error)
-{
-	struct lcpfs_engine_decision d;
-	if (!gain || !error)
-		return -LCPFS_E_INVALID;
-	LOCKED(core, engine);
-	const struct engine_partition *p = engine_core_find(core, id);
-	if (!p)
-		return -LCPFS_E_NOT_FOUND;
-	engine_decide_inputs(core, &d);
-	*(blocks < 0 ? &d.from : &d.to) = p->side;
-	engine_weigh_fixed(&d, blocks < 0 ? MIN_OF(0 - (uint64_t)blocks, p->size) : (uint64_t)blocks);
-	*gain = engine_finite_or(d.expected_gain, 0);
-	*error = engine_finite_or(d.expected_error, 0);
-	return 0;
-}
-
 static double epsilon_of(const struct engine_partition *p)
 {
 	return lcpfs_engine_epsilon(p->window_latency_us, p->side.utilization, p->window_frequency);
@@ -234,16 +206,6 @@ static double total_epsilon(const struct engine_core *core)
 	for (size_t i = 0; i < core->count; i++)
 		sum += epsilon_of(core->partitions[i]);
 	return engine_finite_or(sum, 0);
-}
-
-int lcpfs_engine_update_epsilon(struct lcpfs_engine *engine, uint64_t now_us, double *epsilon)
-{
-	LOCKED(core, engine);
-	engine_core_time(core, now_us);
-	engine_judge_all(core);
-	if (epsilon)
-		*epsilon = total_epsilon(core);
-	return 0;
 }
 
 /* The size at which one more step is worth `price`, within what the partition may have. */

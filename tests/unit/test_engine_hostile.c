@@ -70,16 +70,9 @@ static void explaining_changes_nothing(void **state)
 	world_hot_and_cold(&a, LCPFS_ENGINE_ON, 17);
 	world_hot_and_cold(&b, LCPFS_ENGINE_ON, 17);
 	for (int t = 0; t < 100; t++) {
-		double gain, error;
-		bool should;
 		world_run(&a, 1);
 		world_run(&b, 1);
 		lcpfs_engine_explain(b.engine, b.id[t % 2], &d);
-		assert_int_equal(lcpfs_engine_should_move(b.engine, b.id[t % 2], &should), 0);
-		assert_int_equal(lcpfs_engine_expected_gain(b.engine, b.id[0], 100, &gain, &error), 0);
-		assert_true(gain >= 0 && error >= 0);
-		assert_int_equal(lcpfs_engine_expected_gain(b.engine, b.id[0], -100, &gain, &error), 0);
-		assert_true(gain <= 0);
 	}
 	assert_true(a.moves > 0);
 	assert_memory_equal(a.size, b.size, sizeof(a.size));
@@ -122,21 +115,15 @@ static void check_finite(struct world *w)
 	struct lcpfs_engine_statistics s;
 	struct lcpfs_engine_decision d;
 	size_t n = lcpfs_engine_get_partitions(w->engine, list, WORLD_MAX);
-	double epsilon;
 	for (size_t i = 0; i < n && i < WORLD_MAX; i++) {
-		double gain, error;
 		assert_true(isfinite(list[i].access_frequency) && isfinite(list[i].avg_latency_us));
 		assert_true(isfinite(list[i].epsilon) && isfinite(list[i].best_size_blocks));
 		assert_true(list[i].utilization >= 0 && list[i].utilization <= 1);
-		assert_int_equal(lcpfs_engine_expected_gain(w->engine, list[i].id, 1000, &gain, &error), 0);
-		assert_true(isfinite(gain) && isfinite(error));
 		assert_int_equal(lcpfs_engine_explain(w->engine, list[i].id, &d), 0);
 		assert_true(isfinite(d.expected_gain) && isfinite(d.expected_saving_blocks_s));
 	}
 	lcpfs_engine_get_statistics(w->engine, &s);
 	assert_true(isfinite(s.epsilon) && isfinite(s.pressure.value) && isfinite(s.growth_step.value));
-	lcpfs_engine_update_epsilon(w->engine, 0, &epsilon);
-	assert_true(isfinite(epsilon));
 }
 
 static void check_side_is_finite(const struct lcpfs_engine_side *s)
@@ -339,7 +326,6 @@ static void time_never_runs_backwards(void **state)
 		world_run(&a, 1);
 		world_run(&b, 1);
 		assert_int_equal(lcpfs_engine_update(b.engine, 1, b.now_us / 2, &b.counters[0]), 0);
-		assert_int_equal(lcpfs_engine_update_epsilon(b.engine, 0, NULL), 0);
 		assert_int_equal(lcpfs_engine_explain(b.engine, 1, &d), 0);
 		assert_true(d.now_us == b.now_us);
 		assert_int_equal(lcpfs_engine_get_partition(b.engine, 1, &p), 0);
