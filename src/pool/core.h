@@ -149,6 +149,7 @@ struct lcpfs_pool {
 	uint64_t schedule_s; /* when it was last looked whether snapshots are due; 0: a schedule has changed */
 
 	size_t cache_left; /* for partitions to come */
+	struct ghosts *ghosts; /* blocks that were fetched of late; NULL: no memory, and all go into the cache */
 	uint64_t mark_bytes; /* of data received, after which the mark moves on; of a volume emptied at a time */
 	pthread_t thread, schedule_thread;
 	bool has_thread, has_schedule_thread, stopping;

@@ -233,6 +233,11 @@ void guard_set_size(struct vdev *vdev, uint64_t size_bytes)
 	vdev->size_bytes = size_bytes;
 }
 
+bool guard_may_read(struct vdev *vdev)
+{
+	return !ask_claim((struct guard *)vdev, NULL, 0);
+}
+
 bool guard_has_failed(struct vdev *vdev)
 {
 	struct guard *guard = (struct guard *)vdev;

@@ -26,6 +26,7 @@ struct claim;
 struct vdev *guard_new(struct vdev *inner, struct claim *claim, const struct clock *clock,
 		       void (*refused)(void *context), void *context);
 void guard_set_size(struct vdev *guard, uint64_t size_bytes); /* that of the inner one, which has become larger */
+bool guard_may_read(struct vdev *guard);                      /* false: somebody else has the device now */
 bool guard_has_failed(struct vdev *guard);
 
 /*

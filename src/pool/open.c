@@ -13,12 +13,14 @@
 
 #include "pool/core.h"
 #include "pool/guard.h"
+#include "vdev/ghost.h"
 
 enum { MARK_BYTES = 64 << 20 };
 
 enum {
 	CACHE_BYTES_DEFAULT = 256 << 20,
 	CACHE_NEWCOMERS = 8, /* this share of the cache is kept for partitions that are added later */
+	GHOSTS_SHARE = 64,   /* and this one is for what was read lately: 256 MiB are enough for 8 GiB */
 };
 
 /* -- the pool's own memory -- */
@@ -61,6 +63,7 @@ void pool_free(struct lcpfs_pool *pool)
 	free(pool->blocked);
 	free(pool->pending.list);
 	free(pool->samples.list);
+	ghosts_free(pool->ghosts);
 	pthread_cond_destroy(&pool->changed);
 	pthread_mutex_destroy(&pool->round);
 	pthread_mutex_destroy(&pool->lock);
@@ -162,6 +165,9 @@ static void open_stores(struct lcpfs_pool *pool)
 	uint32_t count = 0;
 	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++)
 		count += pool->parts[slot] != NULL;
+	size_t ghosts = total / GHOSTS_SHARE;
+	pool->ghosts = ghosts_new(ghosts);
+	total -= ghosts;
 	pool->cache_left = total;
 	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
 		size_t share = (total - total / CACHE_NEWCOMERS) / MAX_OF(count, 1u);

@@ -90,13 +90,22 @@ struct pool_seen {
 int pool_look(const char *path, struct pool_seen *seen, struct lcpfs_failure *failure) MUST_CHECK;
 
 /*
- * Reads from the device into the system's cache, for a thread that must not wait for them: fetch.h. To be freed
- * before the pool is closed. NULL: there are none, and others have to read what lcpfs_volume_try_read cannot.
+ * Reads from the device, for a thread that must not wait for them: fetch.h. To be freed before the pool is
+ * closed. NULL: there are none, and others have to read what lcpfs_volume_try_read cannot.
  */
 struct fetches *pool_fetches(struct lcpfs_pool *pool);
-/* Begins one that brings the range there; *buffer is only a place for it. AGAIN: it cannot be begun. */
+/*
+ * Begins one of the range. What is read again soon, or in order, comes into the system's cache, too; the buffer
+ * should be aligned to 4 KiB. AGAIN: it cannot be begun.
+ */
 int pool_volume_fetch(struct lcpfs_partition *partition, struct fetches *fetches, uint64_t offset, void *buffer,
-		      size_t length, void *cookie) MUST_CHECK;
+		      size_t length, bool in_order, void *cookie) MUST_CHECK;
+/*
+ * 0: the buffer has what the volume has, and so the range is read. AGAIN: it has not, or that cannot be told; it
+ * says nothing of damage.
+ */
+int pool_volume_verify(struct lcpfs_partition *partition, uint64_t offset, const void *buffer,
+		       size_t length) MUST_CHECK;
 
 /*
  * Does [offset, *end) differ from the snapshot before (store_difference_before), *end being at most offset +

@@ -8,7 +8,9 @@
 #include <string.h>
 
 #include "pool/core.h"
+#include "pool/guard.h"
 #include "vdev/fetch.h"
+#include "vdev/ghost.h"
 
 enum { WAITING_PIECE = 128 << 10 };
 
@@ -277,14 +279,38 @@ struct fetches *pool_fetches(struct lcpfs_pool *pool)
 	return vdev_fetches(pool->device);
 }
 
-int pool_volume_fetch(struct lcpfs_partition *partition, struct fetches *fetches, uint64_t offset, void *buffer,
-		      size_t length, void *cookie)
+/* Of any block of it: then all of it goes into the cache. */
+static bool was_read_lately(struct ghosts *ghosts, uint64_t place, size_t length)
 {
+	bool was = false;
+	for (uint64_t done = 0; done < length; done += BLOCK_SIZE)
+		was |= ghosts_meet(ghosts, (place + done) / BLOCK_SIZE);
+	return was;
+}
+
+int pool_volume_fetch(struct lcpfs_partition *partition, struct fetches *fetches, uint64_t offset, void *buffer,
+		      size_t length, bool in_order, void *cookie)
+{
+	struct ghosts *ghosts = partition->part->pool->ghosts;
 	uint64_t place;
 	int error = partition->snapshot
 			    ? -LCPFS_E_AGAIN
 			    : store_volume_place(partition->store, volume_of(partition), offset, length, &place);
-	return !error && fetches_begin(fetches, place, buffer, length, cookie) ? 0 : -LCPFS_E_AGAIN;
+	if (error)
+		return -LCPFS_E_AGAIN;
+	bool past = ghosts && !in_order && fetches_may_pass(fetches) && !was_read_lately(ghosts, place, length);
+	return fetches_begin(fetches, place, buffer, length, past, cookie) ? 0 : -LCPFS_E_AGAIN;
+}
+
+int pool_volume_verify(struct lcpfs_partition *partition, uint64_t offset, const void *buffer, size_t length)
+{
+	uint64_t begin_us = now_us(partition);
+	int error = -LCPFS_E_AGAIN;
+	if (!partition->snapshot && guard_may_read(partition->part->pool->vdev))
+		error = store_volume_verify(partition->store, volume_of(partition), offset, buffer, length);
+	if (!error)
+		count(partition, LCPFS_READ, begin_us, length, 0);
+	return error;
 }
 
 int lcpfs_volume_try_write(struct lcpfs_partition *partition, uint64_t offset, const void *buffer, size_t length,

@@ -60,12 +60,14 @@ struct backend {
 	backend_extent_fn *changed; /* has it changed since the snapshot before? NULL: nobody knows */
 	void (*settle)(void *volume);
 	/*
-	 * For a loop: reads that bring what try_read has not found to where it finds it (vdev/fetch.h). NULL, also
-	 * as an answer: there are none. `fetch`: AGAIN where it cannot be begun.
+	 * For a loop: reads of what try_read has not found (vdev/fetch.h). NULL, also as an answer: there are
+	 * none. `fetch`: AGAIN where it cannot be begun; what is read in order, or again soon, is to be found by
+	 * try_read later. `verify`, when one has ended: 0 where the buffer has what the volume has; else AGAIN.
 	 */
 	struct fetches *(*fetches)(void *context);
 	int (*fetch)(void *volume, struct fetches *fetches, uint64_t offset, void *buffer, size_t length,
-		     void *cookie);
+		     bool in_order, void *cookie);
+	int (*verify)(void *volume, uint64_t offset, const void *buffer, size_t length);
 };
 
 #endif

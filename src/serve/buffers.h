@@ -10,9 +10,9 @@
 #include <stddef.h>
 
 enum {
-	BUFFERS_LEAST_BYTES = 32 << 10, /* smaller ones are as cheap from malloc */
-	BUFFERS_CLASSES = 4,            /* 32, 64, 128, 256 KiB; larger ones are not kept */
-	BUFFERS_KEPT_MAX = 16,          /* of each class */
+	BUFFERS_LEAST_BYTES = 4 << 10, /* smaller ones are as cheap from malloc */
+	BUFFERS_CLASSES = 7,           /* 4, 8, 16, ... 256 KiB; larger ones are not kept */
+	BUFFERS_KEPT_MAX = 16,         /* of each class */
 };
 
 struct buffers {
@@ -20,7 +20,7 @@ struct buffers {
 	unsigned count[BUFFERS_CLASSES];
 };
 
-/* Aligned to 4 KiB, unless small. NULL: out of memory. */
+/* Aligned to 4 KiB, unless smaller. NULL: out of memory. */
 void *buffers_take(struct buffers *buffers, size_t bytes);
 /* `bytes` as it was taken with. */
 void buffers_give(struct buffers *buffers, void *memory, size_t bytes);

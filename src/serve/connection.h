@@ -59,11 +59,11 @@ struct host_ops {
 	/* A request failed, and somebody should know. */
 	void (*failed)(struct host *host, const char *message);
 	/*
-	 * Brings a range of the volume to where try_read finds it, by way of the buffer, after which the task is
-	 * done. False: that cannot be begun, and a worker has to read it.
+	 * Reads a range of the volume, after which the task is done; verify tells whether the buffer has it then.
+	 * False: that cannot be begun, and a worker has to read it.
 	 */
 	bool (*fetch)(struct host *host, const struct export *export, uint64_t offset, void *buffer, size_t length,
-		      struct task *task);
+		      bool in_order, struct task *task);
 	/* It is over; the connection has been freed. `why` is for a log, NULL where there is nothing to say. */
 	void (*ended)(struct host *host, void *owner, const char *why);
 };

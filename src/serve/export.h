@@ -20,7 +20,7 @@ struct exports;
 /* What is to be done for an export, each with lanes of its own, so that none of it keeps another waiting. */
 enum export_lane { EXPORT_READS, EXPORT_COPIES, EXPORT_WRITES, EXPORT_TRIMS, EXPORT_FLUSHES, EXPORT_LANES };
 
-enum { EXPORT_HELPERS_MAX = 7 };
+enum { EXPORT_HELPERS_MAX = 7, EXPORT_ENDS = 64 };
 
 struct export {
 	const struct backend *backend;
@@ -29,6 +29,8 @@ struct export {
 	struct lane *lanes[EXPORT_LANES];
 	atomic_uint writes_queued; /* in their lane: others have to queue behind them */
 	atomic_size_t unflushed_bytes; /* written since the last flush began, about */
+	/* Where reads have ended, each in the place that is its own: what begins there goes on with one. */
+	_Atomic uint64_t ends[EXPORT_ENDS];
 	unsigned helpers; /* workers that may do what a loop could do at once, while it does something else */
 	/* What follows is export.c's. */
 	struct exports *exports;

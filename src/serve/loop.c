@@ -141,10 +141,10 @@ static void host_failed(struct host *host, const char *message)
 }
 
 static bool host_fetch(struct host *host, const struct export *x, uint64_t offset, void *buffer, size_t length,
-		       struct task *task)
+		       bool in_order, struct task *task)
 {
 	struct loop *l = (struct loop *)host;
-	return l->fetches && !x->backend->fetch(x->volume, l->fetches, offset, buffer, length, task);
+	return l->fetches && !x->backend->fetch(x->volume, l->fetches, offset, buffer, length, in_order, task);
 }
 
 static void host_ended(struct host *host, void *owner, const char *why)

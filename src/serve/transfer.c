@@ -199,6 +199,20 @@ static void piece_submit(struct connection *c, struct piece *piece, void (*run)(
 
 /* -- reading -- */
 
+static _Atomic uint64_t *end_place(struct export *x, uint64_t offset)
+{
+	return &x->ends[offset / WIRE_BLOCK_PREFERRED % EXPORT_ENDS];
+}
+
+/* Does it go on where one ended, by whatever client? Who does so lately is remembered; of others only misses. */
+static bool note_order(struct export *x, uint64_t offset, uint64_t length, bool missed)
+{
+	bool in_order = atomic_load_explicit(end_place(x, offset), memory_order_relaxed) == offset;
+	if (in_order || missed)
+		atomic_store_explicit(end_place(x, offset + length), offset + length, memory_order_relaxed);
+	return in_order;
+}
+
 static bool try_read(struct connection *c, struct piece *piece)
 {
 	struct export *x = c->export;
@@ -215,9 +229,10 @@ static void fetch_done(struct task *task)
 /* Without a worker: the way to one and back costs more than the read. */
 static bool fetch(struct connection *c, struct piece *piece)
 {
+	bool in_order = note_order(c->export, piece->offset, piece->length, true);
 	piece->task = (struct task){.done = fetch_done};
 	return c->host->ops->fetch(c->host, c->export, piece->offset, piece->chunk.data, (size_t)piece->length,
-				   &piece->task);
+				   in_order, &piece->task);
 }
 
 /* It should be there. If not, somebody who may wait finds out why. */
@@ -227,6 +242,16 @@ static void read_or_submit(struct connection *c, struct piece *piece)
 		finish_piece(c, piece);
 	else
 		piece_submit(c, piece, piece_run);
+}
+
+/* What was changed meanwhile is still in memory. */
+static void finish_fetched(struct connection *c, struct piece *piece)
+{
+	struct export *x = c->export;
+	if (x->backend->verify(x->volume, piece->offset, piece->chunk.data, (size_t)piece->length))
+		read_or_submit(c, piece);
+	else
+		finish_piece(c, piece);
 }
 
 static void begin_read_piece(struct connection *c, struct request *r, struct piece *piece)
@@ -388,6 +413,7 @@ static bool read_now(struct connection *c, const struct wire_request *request, b
 	if (c->export->backend->try_read(c->export->volume, request->offset, data, length))
 		return false;
 	output_put(&c->output, (size_t)(data - at) + length);
+	note_order(c->export, request->offset, length, false);
 	return true;
 }
 
@@ -768,7 +794,7 @@ bool transfer_finish(struct connection *c, struct task *task)
 	if (task->done == piece_done) {
 		finish_piece(c, (struct piece *)task);
 	} else if (task->done == fetch_done) {
-		read_or_submit(c, (struct piece *)task);
+		finish_fetched(c, (struct piece *)task);
 	} else if (task->done == help_done) {
 		OWNER_OF(struct helper, task, task)->is_called = false;
 		c->running--;

@@ -148,9 +148,14 @@ static struct fetches *volumes_fetches(void *context)
 }
 
 static int volumes_fetch(void *volume, struct fetches *fetches, uint64_t offset, void *buffer, size_t length,
-			 void *cookie)
+			 bool in_order, void *cookie)
 {
-	return pool_volume_fetch(volume, fetches, offset, buffer, length, cookie);
+	return pool_volume_fetch(volume, fetches, offset, buffer, length, in_order, cookie);
+}
+
+static int volumes_verify(void *volume, uint64_t offset, const void *buffer, size_t length)
+{
+	return pool_volume_verify(volume, offset, buffer, length);
 }
 
 const struct backend volumes_backend = {
@@ -169,4 +174,5 @@ const struct backend volumes_backend = {
 	.settle = volumes_settle,
 	.fetches = volumes_fetches,
 	.fetch = volumes_fetch,
+	.verify = volumes_verify,
 };

@@ -242,16 +242,23 @@ static int read_chunk(struct store *s, uint32_t volume, uint64_t address, unsign
 	return error ? fail(s, failure, error, "read", address + at) : 0;
 }
 
+/* By what is in memory. */
+static int try_plan(struct store *s, struct read_plan *plan, uint32_t volume, uint64_t address, unsigned count)
+{
+	struct need need;
+	begin_plan(plan, volume, address, count);
+	need_begin(&need);
+	store_lock(s);
+	int error = s->faulted ? TRY_AGAIN : plan_read(s, plan, &need);
+	store_unlock(s);
+	return error;
+}
+
 /* Once, from memory or the system's cache. */
 static int try_read_chunk(struct store *s, uint32_t volume, uint64_t address, unsigned count, uint8_t *data)
 {
 	struct read_plan plan;
-	struct need need;
-	begin_plan(&plan, volume, address, count);
-	need_begin(&need);
-	store_lock(s);
-	int error = s->faulted ? TRY_AGAIN : plan_read(s, &plan, &need);
-	store_unlock(s);
+	int error = try_plan(s, &plan, volume, address, count);
 	if (!error)
 		error = read_planned(s, &plan, data, true);
 	for (unsigned i = 0; i < count && !error; i++, data += BLOCK_SIZE) {
@@ -364,10 +371,22 @@ int store_volume_try_read(struct store *s, uint32_t volume, uint64_t offset, voi
 	return error;
 }
 
-/*
- * Where it lies, if it does so side by side and has to be read; for whoever wants to have it in the system's
- * cache.
- */
+/* Where each block of a range lies now, as far as that is in memory; false, and nothing has begun, if not. */
+static bool begin_small(struct store *s, uint32_t volume, uint64_t offset, size_t length, struct use *use,
+			struct read_plan *plan)
+{
+	if (!length || length > (size_t)CHUNK_BLOCKS * BLOCK_SIZE || begin_use(s, volume, use, NULL))
+		return false;
+	begin_plan(plan, volume, 0, 0);
+	if (is_whole(s, use, offset, length) &&
+	    !try_plan(s, plan, volume, offset >> BLOCK_SHIFT, (unsigned)(length >> BLOCK_SHIFT)))
+		return true;
+	end_plan(s, plan);
+	end_use(s, use);
+	return false;
+}
+
+/* Where it lies, if it does so side by side and has to be read. */
 static bool find_place(const struct read_plan *plan, uint64_t *offset)
 {
 	uint64_t first = plan->block[0].mapping.block;
@@ -381,21 +400,39 @@ static bool find_place(const struct read_plan *plan, uint64_t *offset)
 
 int store_volume_place(struct store *s, uint32_t volume, uint64_t offset, size_t length, uint64_t *place)
 {
-	struct use use;
-	struct need need;
 	struct read_plan plan;
-	unsigned count = (unsigned)MIN_OF(length >> BLOCK_SHIFT, (size_t)CHUNK_BLOCKS + 1);
-	if (!count || count > CHUNK_BLOCKS || begin_use(s, volume, &use, NULL))
+	struct use use;
+	if (!begin_small(s, volume, offset, length, &use, &plan))
 		return -LCPFS_E_AGAIN;
-	begin_plan(&plan, volume, offset >> BLOCK_SHIFT, count);
-	need_begin(&need);
-	bool whole = is_whole(s, &use, offset, length);
-	store_lock(s);
-	bool found = whole && !s->faulted && !plan_read(s, &plan, &need) && find_place(&plan, place);
-	store_unlock(s);
+	bool found = find_place(&plan, place);
 	end_plan(s, &plan);
 	end_use(s, &use);
 	return found ? 0 : -LCPFS_E_AGAIN;
+}
+
+/* What is a hole, or became one, has no checksum: whatever the buffer has is wrong then. */
+static bool has_all(const struct read_plan *plan, const uint8_t *data)
+{
+	for (unsigned i = 0; i < plan->count; i++) {
+		if (!plan->block[i].mapping.id || !is_right(&plan->block[i], data + (size_t)i * BLOCK_SIZE))
+			return false;
+	}
+	return true;
+}
+
+int store_volume_verify(struct store *s, uint32_t volume, uint64_t offset, const void *buffer, size_t length)
+{
+	uint64_t start_us = store_now_us(s);
+	struct read_plan plan;
+	struct use use;
+	if (!begin_small(s, volume, offset, length, &use, &plan))
+		return -LCPFS_E_AGAIN;
+	bool has = has_all(&plan, buffer);
+	end_plan(s, &plan);
+	end_use(s, &use);
+	if (has)
+		count_read(s, length, start_us);
+	return has ? 0 : -LCPFS_E_AGAIN;
 }
 
 int store_try_read(struct store *s, uint64_t offset, void *buffer, size_t length)

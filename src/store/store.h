@@ -139,11 +139,17 @@ int store_volume_try_write(struct store *store, uint32_t volume, uint64_t offset
 int store_volume_extent(struct store *store, uint32_t volume, uint64_t offset, uint64_t length, bool *data,
 			uint64_t *end) MUST_CHECK;
 /*
- * Where on the device a range lies now, of at most 64 whole blocks: to have it in the system's cache before it is
- * read. AGAIN: not side by side, or it cannot be told without waiting.
+ * For who reads from the device himself. Where a range lies now, of at most 64 whole blocks. AGAIN: not side by
+ * side, or it cannot be told without waiting.
  */
 int store_volume_place(struct store *store, uint32_t volume, uint64_t offset, size_t length,
 		       uint64_t *place) MUST_CHECK;
+/*
+ * 0: what he has read is what the range holds now, wherever it lies, and counts as a read. AGAIN: it is not, or it
+ * has holes, or it cannot be told without waiting; it says nothing of damage.
+ */
+int store_volume_verify(struct store *store, uint32_t volume, uint64_t offset, const void *buffer,
+			size_t length) MUST_CHECK;
 
 /* --- snapshots: see snap.h --- */
 

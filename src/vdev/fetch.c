@@ -6,11 +6,17 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { FETCHES_MAX = 256 };
+#include "vdev/cached.h"
+
+enum {
+	FETCHES_MAX = 256,
+	TOGETHER = 8, /* past the cache: so many wait for each other, and not for all that a thread finds to do */
+};
 
 struct fetches {
 	struct io_uring ring;
-	int fd, event_fd;
+	const struct cached *cached;
+	int direct_fd, event_fd;
 	unsigned running;
 };
 
@@ -25,12 +31,13 @@ static int open_ring(struct io_uring *ring)
 	return error;
 }
 
-struct fetches *fetches_new(int fd)
+struct fetches *fetches_new(const struct cached *cached, int direct_fd)
 {
 	struct fetches *f = calloc(1, sizeof(*f));
 	if (!f)
 		return NULL;
-	f->fd = fd;
+	f->cached = cached;
+	f->direct_fd = direct_fd;
 	f->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (f->event_fd >= 0 && !open_ring(&f->ring)) {
 		if (!io_uring_register_eventfd(&f->ring, f->event_fd))
@@ -48,14 +55,28 @@ int fetches_event(const struct fetches *f)
 	return f->event_fd;
 }
 
-bool fetches_begin(struct fetches *f, uint64_t offset, void *buffer, size_t length, void *cookie)
+bool fetches_may_pass(const struct fetches *f)
+{
+	return f->direct_fd >= 0 && cached_is_cold(f->cached) && !atomic_load(&f->cached->writes);
+}
+
+/* Direct transfers want their memory and their place aligned. */
+static bool can_go_past(const struct fetches *f, uint64_t offset, const void *buffer, size_t length)
+{
+	return f->direct_fd >= 0 && (offset | (uintptr_t)buffer | length) % VDEV_DIRECT_ALIGN == 0;
+}
+
+bool fetches_begin(struct fetches *f, uint64_t offset, void *buffer, size_t length, bool past, void *cookie)
 {
 	struct io_uring_sqe *sqe = f->running < FETCHES_MAX ? io_uring_get_sqe(&f->ring) : NULL;
 	if (!sqe)
 		return false;
-	io_uring_prep_read(sqe, f->fd, buffer, (unsigned)length, offset);
+	past = past && can_go_past(f, offset, buffer, length);
+	io_uring_prep_read(sqe, past ? f->direct_fd : f->cached->fd, buffer, (unsigned)length, offset);
 	io_uring_sqe_set_data(sqe, cookie);
 	f->running++;
+	if (past && io_uring_sq_ready(&f->ring) >= TOGETHER)
+		io_uring_submit(&f->ring); /* what it does not take is left to fetches_submit */
 	return true;
 }
 

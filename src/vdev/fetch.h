@@ -10,13 +10,22 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct cached;
 struct fetches;
 
 /* For the thread that calls this, and no other. NULL: the system has no io_uring for us, or no memory. */
-struct fetches *fetches_new(int fd);
+struct fetches *fetches_new(const struct cached *cached, int direct_fd);
 int fetches_event(const struct fetches *fetches); /* a descriptor that has an edge when some have ended */
-/* The buffer is written to until it has ended. False: too many are under way. */
-bool fetches_begin(struct fetches *fetches, uint64_t offset, void *buffer, size_t length, void *cookie);
+/*
+ * Is a read past the cache a gain now? Not where the kernel has begun to read into it already, see cached.h, or
+ * while something is written through it.
+ */
+bool fetches_may_pass(const struct fetches *fetches);
+/*
+ * `past`: past the cache, where memory and place are aligned for that. The buffer is written to until it has
+ * ended. False: too many are under way.
+ */
+bool fetches_begin(struct fetches *fetches, uint64_t offset, void *buffer, size_t length, bool past, void *cookie);
 /* Has the kernel begin them, and tell of those that have ended. False: it cannot begin all now; ask again. */
 bool fetches_submit(struct fetches *fetches);
 /* The cookie of one that has ended; NULL: none has. */

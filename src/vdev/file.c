@@ -30,6 +30,7 @@
 #include "base/descriptor.h"
 #include "vdev/backing.h"
 #include "vdev/beneath.h"
+#include "vdev/cached.h"
 #include "vdev/fetch.h"
 #include "vdev/holder.h"
 #include "vdev/uring.h"
@@ -42,6 +43,7 @@ struct file {
 	int direct_fd; /* the same file, past the page cache; -1: it cannot be had */
 	int folder_fd; /* where a new file was made; else -1 */
 	struct beneath beneath;
+	struct cached cached;
 	struct stat status; /* of what is open, when it was opened */
 	bool is_block_device, is_read_only, is_peek, is_new, no_wait;
 	struct {
@@ -99,6 +101,7 @@ static bool begin_write(struct file *file, bool may_go_past, uint64_t length)
 	while (file->ways.under_way[!past])
 		pthread_cond_wait(&file->ways.ended, &file->ways.lock);
 	file->ways.under_way[past]++;
+	atomic_fetch_add(&file->cached.writes, !past);
 	pthread_mutex_unlock(&file->ways.lock);
 	pthread_mutex_unlock(&file->ways.entry);
 	return past;
@@ -107,6 +110,7 @@ static bool begin_write(struct file *file, bool may_go_past, uint64_t length)
 static void end_write(struct file *file, bool past)
 {
 	pthread_mutex_lock(&file->ways.lock);
+	atomic_fetch_sub(&file->cached.writes, !past);
 	if (--file->ways.under_way[past] == 0)
 		pthread_cond_signal(&file->ways.ended); /* one waits at most */
 	pthread_mutex_unlock(&file->ways.lock);
@@ -177,23 +181,12 @@ static void tell_shrunk(const struct file *file, struct vdev_io *ios, unsigned c
 	}
 }
 
-/* From the system's cache, up to the first that is not there. Some file systems cannot tell: then nothing is. */
-static void read_cached(int fd, struct vdev_io *ios, unsigned count)
-{
-	bool all = true;
-	for (struct vdev_io *io = ios; io < ios + count; io++) {
-		struct iovec list = {io->buffer, io->length};
-		all = all && preadv2(fd, &list, 1, (off_t)io->offset, RWF_NOWAIT) == (ssize_t)io->length;
-		io->result = all ? 0 : -LCPFS_E_AGAIN;
-	}
-}
-
 static void file_submit(struct vdev *vdev, struct vdev_io *ios, unsigned count)
 {
 	struct file *file = (struct file *)vdev;
 	if (count && ios->no_wait) {
 		if (count < RING_LEAST || !file->rings || !uring_submit(file->rings, file->fd, ios, count))
-			read_cached(file->fd, ios, count);
+			cached_read(&file->cached, ios, count);
 		return;
 	}
 	if (file->is_read_only && refuse_writes(ios, count))
@@ -337,7 +330,7 @@ static void file_prepare(struct vdev *vdev, uint64_t offset, uint64_t length)
 static struct fetches *file_fetches(struct vdev *vdev)
 {
 	struct file *file = (struct file *)vdev;
-	return file->rings ? fetches_new(file->fd) : NULL;
+	return file->rings ? fetches_new(&file->cached, file->direct_fd) : NULL;
 }
 
 static void file_close(struct vdev *vdev)
@@ -702,6 +695,8 @@ static int open_file(struct file *file, unsigned flags, uint64_t size_bytes, str
 		error = lock_beneath(file, failure);
 	if (!error)
 		open_direct(file);
+	file->cached.fd = file->fd;
+	atomic_store(&file->cached.is_mute, file->direct_fd < 0 || !file->rings);
 	if (!error && !file->is_block_device)
 		file->vdev.ops = &file_ops;
 	return error;

@@ -166,6 +166,13 @@ static int volume_changed(void *volume, uint64_t offset, uint64_t length, bool *
 	return 0;
 }
 
+static int volume_verify(void *volume, uint64_t offset, const void *buffer, size_t length)
+{
+	const struct world_volume *v = volume;
+	bool is_bad = offset < v->bad_to && offset + length > v->bad_from;
+	return is_bad || memcmp(buffer, v->data + offset, length) != 0 ? -LCPFS_E_AGAIN : 0;
+}
+
 static void volume_settle(void *volume)
 {
 	(void)volume;
@@ -184,6 +191,7 @@ static const struct backend backend = {
 	.extent = volume_extent,
 	.changed = volume_changed,
 	.settle = volume_settle,
+	.verify = volume_verify,
 };
 
 /* -- workers: --wrap=lane_submit -- */
@@ -316,15 +324,17 @@ static void host_failed(struct host *host, const char *message)
 	((struct world *)host)->failures++;
 }
 
-/* As often as not; the bytes that come are not what counts, and it is tried again. */
+/* As often as not, and it may bring what is not right, or is not right any more when it is looked at. */
 static bool host_fetch(struct host *host, const struct export *export, uint64_t offset, void *buffer,
-		       size_t length, struct task *task)
+		       size_t length, bool in_order, struct task *task)
 {
+	(void)in_order;
 	struct world *w = (struct world *)host;
 	CHECK(fits(export->volume, offset, length) && w->pending_count < ARRAY_LENGTH(w->pending));
 	if (chance(w, 50))
 		return false;
-	memset(buffer, 0x5a, length);
+	if (chance(w, 50) || volume_read(export->volume, offset, buffer, length, NULL))
+		memset(buffer, 0x5a, length);
 	w->pending[w->pending_count++] = task;
 	return true;
 }

@@ -192,6 +192,7 @@ static void nothing_is_changed(struct device *device)
 	assert_int_equal(vdev_discard(device->guard, MIB, MIB), -LCPFS_E_TAKEN_OVER);
 	assert_int_equal(vdev_zero(device->guard, MIB, MIB), -LCPFS_E_TAKEN_OVER);
 	assert_int_equal(vdev_read(device->guard, MIB, block, sizeof(block)), -LCPFS_E_TAKEN_OVER);
+	assert_false(guard_may_read(device->guard));
 	assert_int_equal(device->writes, before);
 }
 

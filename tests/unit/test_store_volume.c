@@ -175,6 +175,111 @@ static void a_snapshot_that_goes_while_it_is_read_is_not_there(void **state)
 	expect_whole();
 }
 
+/* -- blocks that others have read from the device -- */
+
+static int verify(uint64_t block, unsigned count, const void *data)
+{
+	return store_volume_verify(front.store, STORE_OWN_VOLUME, block * BLOCK_SIZE, data,
+				   (size_t)count * BLOCK_SIZE);
+}
+
+static void fetch(uint64_t block, unsigned count, void *data)
+{
+	uint64_t place;
+	assert_int_equal(store_volume_place(front.store, STORE_OWN_VOLUME, block * BLOCK_SIZE,
+					    (size_t)count * BLOCK_SIZE, &place),
+			 0);
+	assert_int_equal(vdev_read(front.behind, place, data, (size_t)count * BLOCK_SIZE), 0);
+}
+
+static void only_what_the_volume_has_is_verified(void **state)
+{
+	uint8_t data[4 * BLOCK_SIZE], zeros[BLOCK_SIZE] = {0};
+	struct store_stats before, after;
+	(void)state;
+	for (uint64_t block = 4; block < 8; block++)
+		write_block(block, (uint8_t)block);
+	assert_int_equal(store_flush(front.store, NULL), 0);
+	fetch(4, 4, data);
+	store_stats(front.store, &before);
+	assert_int_equal(verify(4, 4, data), 0);
+	assert_int_equal(verify(6, 1, data + 2 * BLOCK_SIZE), 0);
+	assert_int_equal(verify(6, 1, data + BLOCK_SIZE), -LCPFS_E_AGAIN);
+	for (unsigned i = 0; i < 4; i++) { /* rot, anywhere */
+		data[i * BLOCK_SIZE + 999] ^= 1;
+		assert_int_equal(verify(4, 4, data), -LCPFS_E_AGAIN);
+		data[i * BLOCK_SIZE + 999] ^= 1;
+	}
+	store_stats(front.store, &after);
+	assert_int_equal(after.counters.reads, before.counters.reads + 2);
+	assert_int_equal(after.counters.read_blocks, before.counters.read_blocks + 5);
+	assert_int_equal(after.counters.errors, before.counters.errors);
+	assert_int_equal(
+		store_volume_verify(front.store, STORE_OWN_VOLUME, 4 * BLOCK_SIZE + 512, data, BLOCK_SIZE),
+		-LCPFS_E_AGAIN);
+	assert_int_equal(verify(UINT64_MAX >> BLOCK_SHIFT, 1, data), -LCPFS_E_AGAIN);
+	assert_int_equal(verify(4, 0, data), -LCPFS_E_AGAIN);
+	write_block(5, 50); /* in memory, and nowhere else yet */
+	assert_int_equal(verify(4, 4, data), -LCPFS_E_AGAIN);
+	assert_int_equal(verify(4, 1, data), 0);
+	memset(data, 50, BLOCK_SIZE);
+	assert_int_equal(verify(5, 1, data), 0);
+	assert_int_equal(store_trim(front.store, 4 * BLOCK_SIZE, BLOCK_SIZE, false, NULL), 0);
+	assert_int_equal(verify(4, 1, zeros), -LCPFS_E_AGAIN); /* a hole has no checksum */
+	assert_int_equal(verify(9, 1, zeros), -LCPFS_E_AGAIN);
+}
+
+/*
+ * Blocks are read at one time and verified at another, while all kinds of things go on, so that places are left
+ * and used anew: what is taken for right is what the volume has at that moment.
+ */
+static void what_is_verified_late_is_what_the_volume_has_then(void **state)
+{
+	enum { BLOCKS = 1400, HELD = 256, STEPS = 400000 };
+	static struct {
+		uint64_t block;
+		bool is_there;
+		uint8_t data[BLOCK_SIZE];
+	} held[HELD];
+	static uint8_t now[BLOCKS]; /* 0: a hole */
+	unsigned right = 0, wrong = 0;
+	(void)state;
+	memset(now, 0, sizeof(now));
+	for (uint64_t i = 0; i < STEPS; i++) {
+		uint64_t random = hash_mix(i + 1), block = random % BLOCKS;
+		unsigned h = (unsigned)(random >> 32) % HELD, kind = (unsigned)(random >> 40) % 32;
+		if (kind < 10) {
+			now[block] = (uint8_t)(1 + (random >> 48) % 3); /* often the same as it was, elsewhere */
+			write_block(block, now[block]);
+		} else if (kind == 10) {
+			now[block] = 0;
+			assert_int_equal(store_trim(front.store, block * BLOCK_SIZE, BLOCK_SIZE, false, NULL), 0);
+		} else if (kind == 11) {
+			assert_int_equal(store_flush(front.store, NULL), 0);
+		} else if (kind < 14) {
+			assert_true(store_step(front.store) >= 0);
+		} else if (kind < 20) {
+			uint64_t place;
+			held[h].block = block;
+			held[h].is_there = !store_volume_place(front.store, STORE_OWN_VOLUME, block * BLOCK_SIZE,
+							       BLOCK_SIZE, &place);
+			if (held[h].is_there)
+				assert_int_equal(vdev_read(front.behind, place, held[h].data, BLOCK_SIZE), 0);
+		} else if (held[h].is_there && !verify(held[h].block, 1, held[h].data)) {
+			right++;
+			assert_int_not_equal(now[held[h].block], 0);
+			assert_int_equal(held[h].data[0], now[held[h].block]);
+			assert_int_equal(held[h].data[BLOCK_SIZE - 1], now[held[h].block]);
+		} else {
+			wrong += held[h].is_there;
+		}
+	}
+	struct store_stats stats;
+	store_stats(front.store, &stats);
+	assert_true(right > 1000 && wrong > 1000 && stats.counters.cleaned > 10);
+	expect_whole();
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -186,6 +291,8 @@ int main(void)
 		STORE_TEST(what_is_not_as_closed_is_not_opened_so),
 		STORE_TEST(every_block_written_is_counted),
 		STORE_TEST(a_snapshot_that_goes_while_it_is_read_is_not_there),
+		STORE_TEST(only_what_the_volume_has_is_verified),
+		STORE_TEST(what_is_verified_late_is_what_the_volume_has_then),
 	};
 	return cmocka_run_group_tests_name("store_volume", tests, NULL, NULL);
 }

@@ -306,11 +306,12 @@ static void what_was_fetched_is_in_the_systems_cache(void **state)
 	for (unsigned round = 0; fetches && round < 3; round++) {
 		posix_fadvise(vdev_file_descriptor(vdev), 0, 0, POSIX_FADV_DONTNEED);
 		for (uintptr_t i = 1; i <= COUNT; i++)
-			assert_true(fetches_begin(fetches, i * 8192, place_for + (i - 1) * 4096, 4096, (void *)i));
-		assert_false(fetches_begin(fetches, 0, found, 4096, found));
+			assert_true(fetches_begin(fetches, i * 8192, place_for + (i - 1) * 4096, 4096, false,
+						  (void *)i));
+		assert_false(fetches_begin(fetches, 0, found, 4096, false, found));
 		assert_true(fetches_submit(fetches));
-		assert_false(
-			fetches_begin(fetches, 0, found, 4096, found)); /* until it is told that some have ended */
+		assert_false(fetches_begin(fetches, 0, found, 4096, false,
+					   found)); /* until it is told that some have ended */
 		await_fetches(fetches, COUNT);
 		for (uint64_t i = 1; i < COUNT; i++) {
 			assert_int_equal(read_cached(vdev, i * 8192, found), 0);
@@ -328,6 +329,46 @@ static void what_was_fetched_is_in_the_systems_cache(void **state)
 	vdev_close(vdev);
 	vdev = vdev_memory_new(SIZE);
 	assert_null(vdev_fetches(vdev));
+	vdev_close(vdev);
+}
+
+/* At first what misses is read into the cache at once; where all do nothing is, as long as that is so. */
+static void what_is_fetched_past_the_cache_is_not_in_it(void **state)
+{
+	enum { COUNT = 64 };
+	struct place *place = *state;
+	struct vdev *vdev = open_file(place, VDEV_OPEN_CREATE);
+	struct fetches *fetches = vdev_fetches(vdev);
+	uint8_t *bytes = malloc(SIZE), *memory = aligned_alloc(4096, 8192), found[4096];
+	assert_true(bytes && memory);
+	fill(bytes, SIZE, 6);
+	assert_int_equal(vdev_write(vdev, 0, bytes, SIZE), 0);
+	assert_int_equal(vdev_flush(vdev), 0);
+	if (fetches)
+		assert_false(fetches_may_pass(fetches));
+	posix_fadvise(vdev_file_descriptor(vdev), 0, 0, POSIX_FADV_RANDOM);
+	posix_fadvise(vdev_file_descriptor(vdev), 0, 0, POSIX_FADV_DONTNEED);
+	for (uint64_t i = 0; i < COUNT; i++)
+		(void)!read_cached(vdev, i * 4096, found);
+	bool may = fetches && fetches_may_pass(fetches);
+	for (uint64_t i = 2 * COUNT; may && i < 3 * COUNT; i++) {
+		bool past = i % 4 < 2, is_aligned = i % 4; /* where memory is not, it goes through the cache */
+		uint8_t *at = memory + (is_aligned ? 0 : 16);
+		memset(memory, 0, 8192);
+		assert_int_equal(read_cached(vdev, i * 4096, found), -LCPFS_E_AGAIN);
+		assert_true(fetches_begin(fetches, i * 4096, at, 4096, past, (void *)1));
+		await_fetches(fetches, 1);
+		assert_memory_equal(at, bytes + i * 4096, 4096);
+		assert_int_equal(read_cached(vdev, i * 4096, found), past && is_aligned ? -LCPFS_E_AGAIN : 0);
+	}
+	for (uint64_t i = 0; may && i < 1000; i++)
+		assert_int_equal(read_cached(vdev, (2 * COUNT + 2) * 4096, found), 0);
+	assert_false(may && fetches_may_pass(fetches));
+	if (!may)
+		print_message("# SKIP past the cache: no io_uring, O_DIRECT or cachestat here\n");
+	fetches_free(fetches);
+	free(memory);
+	free(bytes);
 	vdev_close(vdev);
 }
 
@@ -599,6 +640,7 @@ int main(void)
 		FILE_TEST(what_is_prepared_was_written_once),
 		FILE_TEST(a_batch_that_must_not_wait_reads_what_is_cached),
 		FILE_TEST(what_was_fetched_is_in_the_systems_cache),
+		FILE_TEST(what_is_fetched_past_the_cache_is_not_in_it),
 		FILE_TEST(a_discard_punches_a_hole_and_keeps_the_size),
 		FILE_TEST(a_file_cut_short_under_us_is_an_error),
 		FILE_TEST(rings_system_calls_and_memory_agree_on_random_batches),

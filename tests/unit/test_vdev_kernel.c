@@ -377,7 +377,7 @@ static void a_ring_that_takes_no_fetches_is_asked_again(void **state)
 	(void)state;
 	for (unsigned i = 0; fetches && i < 2; i++) {
 		kernel.ring_error = EBUSY;
-		assert_true(fetches_begin(fetches, 0, bytes, sizeof(bytes), bytes));
+		assert_true(fetches_begin(fetches, 0, bytes, sizeof(bytes), false, bytes));
 		assert_false(fetches_submit(fetches));
 		assert_null(fetches_next(fetches));
 		kernel.ring_error = 0;
