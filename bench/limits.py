@@ -210,16 +210,19 @@ def move(options):
 				name)
 		rows = []
 		for what, title in (("randrw70", "70 % reads, 30 % writes"), ("randflush", "write + flush")):
+			usual = None
 			for rate in RATES:
 				print(f"{title}: {rate}", file=sys.stderr)
-				cells = move_row(options, pool, what, seconds, rate)
+				usual, cells = move_row(options, pool, what, seconds, rate, usual)
 				rows.append([f"{title}, 4k, QD4", *cells])
 	print_rows("Microseconds of a request, while a boundary moves to and fro: of those that were under way "
-		"during a move, and of the others:", ["", "moves a second", "ms of a move", "met",
-		"p99 met", "others", "times", "p99.9 met", "others", "longest met", "others"], rows)
+		"during a move, and of the others; and how many times the p99 of these that is, and that without "
+		"moves:", ["", "moves a second", "ms of a move", "met", "p99 met", "others", "times",
+		"times without", "p99.9 met", "others", "longest met", "others"], rows)
 
 
-def move_row(options, pool, what, seconds, rate):
+def move_row(options, pool, what, seconds, rate, usual):
+	"""The p99 without moves, and the cells of a row."""
 	during, other, moves = [], [], []
 	path, load = pool.path.with_name("times"), pool.load(what, 4, seconds)
 	for _ in range(options.rounds):
@@ -234,11 +237,13 @@ def move_row(options, pool, what, seconds, rate):
 		moves += now
 	p99 = percentile(during, 0.99), percentile(other, 0.99)
 	took_ms = statistics.median(end - start for start, end in moves) / 1e6 if moves else 0
+	usual = usual or p99[1]
 	cells = [f"{len(moves) / options.rounds / seconds:.0f}", f"{took_ms:.1f}", f"{len(during):,}",
-		*[f"{v:,.0f}" for v in p99], f"{p99[0] / p99[1]:.2f}" if during and other else ""]
+		*[f"{v:,.0f}" for v in p99], f"{p99[0] / p99[1]:.2f}" if during and other else "",
+		f"{p99[0] / usual:.2f}" if during else ""]
 	for part in (0.999, 1):
 		cells += [f"{percentile(values, part):,.0f}" for values in (during, other)]
-	return cells
+	return usual, cells
 
 
 SECTIONS = {"growth": growth, "crash": crash, "idle": idle, "move": move}

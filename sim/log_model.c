@@ -588,27 +588,52 @@ void sim_log_grow(struct sim_log *log, uint32_t metaslabs)
 	reckon(log);
 }
 
-/* The EMPTY one that lies last. */
-static bool release_one(struct sim_log *log)
+static uint32_t left(const struct sim_log *log)
 {
 	uint64_t most = limit(&log->options, table_pages(log), log->table.region_shift, log->space.count - 1);
-	uint64_t live = live_units(&log->options, data_units(log), table_pages(log));
+	return plan_left(&log->space, live_units(&log->options, data_units(log), table_pages(log)), most);
+}
+
+static bool make_spare(struct sim_log *log, bool patient)
+{
+	if (!plan_flushes_first(&log->space, log->kept, patient ? left(log) : 0))
+		return unit(log);
+	end_work(log);
+	model_flush(log);
+	return true;
+}
+
+/* The EMPTY one that lies last; and some stay, where there is patience. */
+static bool release_one(struct sim_log *log, uint64_t *copied)
+{
+	uint64_t most = limit(&log->options, table_pages(log), log->table.region_shift, log->space.count - 1);
+	uint64_t live = live_units(&log->options, data_units(log), table_pages(log)), before = log->counts.copied;
+	uint32_t units_max = FAILED_UNITS * (log->space.count + 16);
+	struct plan_gain gain = {.before = space_empty(&log->space)};
+	bool patient = true;
 	if (log->space.count <= STORE_METASLABS_MIN || live > most)
 		return false;
-	for (uint32_t units = FAILED_UNITS * (log->space.count + 16); space_empty(&log->space) <= log->kept;
-	     units--)
-		if (!units || !unit(log))
+	for (uint32_t units = 0; space_empty(&log->space) <= log->kept + (patient ? left(log) : 0); units++) {
+		bool made = units < units_max && make_spare(log, patient);
+		if (!made && !patient) {
+			*copied += log->counts.copied - before;
 			return false;
+		}
+		patient &= made && units + 1 < PLAN_PATIENCE;
+	}
+	gain.after = space_empty(&log->space);
+	gain.copied = gain.all = log->counts.copied - before;
+	*copied += plan_price(&log->space, &gain);
 	space_remove(&log->space, indexset_last(&log->space.empty));
 	reckon(log);
 	return true;
 }
 
-uint32_t sim_log_shrink(struct sim_log *log, uint32_t metaslabs, double copied_most)
+uint32_t sim_log_shrink(struct sim_log *log, uint32_t metaslabs, double copied_most, uint64_t *copied)
 {
-	uint64_t before = log->counts.copied;
 	uint32_t given = 0;
-	while (given < metaslabs && (double)(log->counts.copied - before) < copied_most && release_one(log))
+	*copied = 0;
+	while (given < metaslabs && (double)*copied < copied_most && release_one(log, copied))
 		given++;
 	return given;
 }

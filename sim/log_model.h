@@ -46,8 +46,8 @@ bool sim_log_is_full(const struct sim_log *log);
  */
 uint32_t sim_log_write(struct sim_log *log, uint32_t block, uint32_t blocks);
 void sim_log_grow(struct sim_log *log, uint32_t metaslabs);
-/* Ends when it has copied so many blocks. How many it could give. */
-uint32_t sim_log_shrink(struct sim_log *log, uint32_t metaslabs, double copied_most);
+/* Ends when it has copied so many blocks for it. How many it could give. */
+uint32_t sim_log_shrink(struct sim_log *log, uint32_t metaslabs, double copied_most, uint64_t *copied);
 uint32_t sim_log_metaslabs(const struct sim_log *log);
 uint64_t sim_log_live(const struct sim_log *log); /* data and tables, in blocks */
 const struct sim_log_counts *sim_log_counts(const struct sim_log *log);

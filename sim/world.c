@@ -291,15 +291,12 @@ void sim_world_run(struct sim_world *world, void (*tick)(void *context, struct s
 uint32_t sim_world_move(struct sim_world *world, uint32_t from, uint32_t to, uint32_t metaslabs,
 			double copied_most, uint64_t *copied)
 {
-	uint64_t before = 0;
 	*copied = 0;
 	if (from == UINT32_MAX) {
 		metaslabs = MIN_OF(metaslabs, world->free_metaslabs);
 		world->free_metaslabs -= metaslabs;
 	} else {
-		before = sim_log_counts(world->members[from].log)->copied;
-		metaslabs = sim_log_shrink(world->members[from].log, metaslabs, copied_most);
-		*copied = sim_log_counts(world->members[from].log)->copied - before;
+		metaslabs = sim_log_shrink(world->members[from].log, metaslabs, copied_most, copied);
 		sync_counters(&world->members[from]);
 	}
 	if (to == UINT32_MAX)

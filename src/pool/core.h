@@ -306,6 +306,7 @@ struct move {
 	struct part *from, *to; /* NULL: free space; both held by the caller */
 	uint32_t wanted, moved; /* metaslabs */
 	bool by_engine;         /* reported to it afterwards, so that its own books stay right meanwhile */
+	bool hurried;           /* a writer has no room until it has come somewhere */
 	uint64_t emergencies;   /* internal: of `from`, when it began */
 	lcpfs_progress *progress;
 	void *context;

@@ -109,6 +109,7 @@ static uint32_t take_proposed(struct part *to, const struct lcpfs_engine_decisio
 	struct move move = {.to = to,
 			    .wanted = (uint32_t)(d->blocks / pool->layout.metaslab_blocks),
 			    .by_engine = true,
+			    .hurried = true,
 			    .progress = in_time,
 			    .context = &deadline};
 	struct lcpfs_engine_moved moved = {.copied_blocks = UINT64_MAX};
@@ -185,7 +186,7 @@ static struct part *hold_next_giver(struct part *to, uint64_t round, uint32_t *w
 
 static uint32_t take_from_others(struct part *to, uint32_t *from_id)
 {
-	struct move move = {.to = to};
+	struct move move = {.to = to, .hurried = true};
 	pthread_mutex_lock(&to->pool->lock);
 	uint64_t round = ++to->pool->emergency_rounds;
 	pthread_mutex_unlock(&to->pool->lock);

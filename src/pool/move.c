@@ -114,9 +114,10 @@ static int hand_to(struct part *to, const uint32_t *metaslabs, uint32_t count, s
 	return error;
 }
 
-static int release(struct part *from, uint32_t *metaslab, struct lcpfs_failure *failure)
+static int release(const struct move *move, uint32_t *metaslab, struct lcpfs_failure *failure)
 {
-	int error = store_release(from->store, metaslab);
+	struct part *from = move->from;
+	int error = (move->hurried ? store_release_now : store_release)(from->store, metaslab);
 	if (error == -LCPFS_E_TOO_SMALL)
 		failure_set(failure, LCPFS_E_TOO_SMALL,
 			    "partition %s cannot give more: with what it holds it needs %" PRIu64 "M", from->name,
@@ -149,7 +150,7 @@ static int fill_batch(struct move *move, struct batch *batch, struct lcpfs_failu
 	uint64_t end_us = clock_us(&pool->clock) + BATCH_US;
 	do {
 		uint32_t *metaslab = &batch->list[batch->count];
-		int error = release(move->from, metaslab, failure);
+		int error = release(move, metaslab, failure);
 		if (error)
 			return error;
 		batch->count++;

@@ -168,10 +168,32 @@ enum plan_unit plan_next(const struct space *s, const struct plan_state *p, uint
 	return p->pending ? UNIT_CHECKPOINT : UNIT_NONE;
 }
 
+static uint32_t ahead(const struct space *s)
+{
+	return MIN_OF((uint32_t)PLAN_AHEAD_MOST, s->count / PLAN_AHEAD_SHARE);
+}
+
 bool plan_is_low(const struct space *s, uint32_t kept, uint64_t written)
 {
-	uint32_t ahead = MIN_OF((uint32_t)PLAN_AHEAD_MOST, s->count / PLAN_AHEAD_SHARE);
-	return space_empty(s) <= kept + ahead && written >= s->usable / BLOCK_SECTORS / 8;
+	return space_empty(s) <= kept + ahead(s) && written >= s->usable / BLOCK_SECTORS / 8;
+}
+
+/* Two are taken before the next is EMPTY: one by writers, one by cleaning. */
+uint32_t plan_left(const struct space *s, uint64_t live, uint64_t limit)
+{
+	uint64_t spare = limit > live ? (limit - live) / s->usable : 0;
+	return (uint32_t)MIN_OF((uint64_t)ahead(s) * 2, spare);
+}
+
+bool plan_flushes_first(const struct space *s, uint32_t kept, uint32_t left)
+{
+	return left && space_unflushed(s) && space_empty(s) <= kept + left;
+}
+
+uint64_t plan_price(const struct space *s, const struct plan_gain *g)
+{
+	uint64_t one = s->usable / BLOCK_SECTORS, more = g->after > g->before ? g->after - g->before : 1;
+	return MIN_OF(g->copied, g->all * one / (more * one + g->written));
 }
 
 static bool is_closed_table(const struct metaslab *m)

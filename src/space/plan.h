@@ -84,6 +84,30 @@ enum plan_unit plan_next(const struct space *space, const struct plan_state *sta
  * nothing. `written`: blocks since that was last done.
  */
 bool plan_is_low(const struct space *space, uint32_t kept, uint64_t written);
+
+/* -- giving a metaslab away -- */
+
+enum {
+	PLAN_PATIENCE = 64
+}; /* units of work for one: after more, writers take what is gained, and nothing is left */
+
+/*
+ * EMPTY ones beyond those kept back that stay with the writers when another is given: so many that the background
+ * need not begin. `live` units, and the `limit` of what fits when it is given: without spare nothing stays.
+ */
+uint32_t plan_left(const struct space *space, uint64_t live, uint64_t limit);
+/* For one to be given: writers should not find less than that because what is emptied waits to be flushed. */
+bool plan_flushes_first(const struct space *space, uint32_t kept, uint32_t left);
+/* What was seen while one was made EMPTY, in blocks but for the last two. */
+struct plan_gain {
+	uint64_t copied;        /* by whoever gives it */
+	uint64_t all;           /* and by all */
+	uint64_t written;       /* by users */
+	uint32_t before, after; /* EMPTY metaslabs, that one among them */
+};
+/* Blocks copied for that one. The rest was for what users wrote meanwhile, and for what is EMPTY now. */
+uint64_t plan_price(const struct space *space, const struct plan_gain *gain);
+
 /*
  * The metaslab of the table whose live pages should go elsewhere, since too many dead ones lie among the live;
  * NULL: none. `live_pages`: of the table and the space list, both copies. `doomed`: by position in the slab, units

@@ -212,6 +212,7 @@ struct store {
 	pthread_mutex_t lock;
 	pthread_cond_t changed; /* a record was written, a flush ended, a page was loaded, space appeared */
 	pthread_cond_t wake;    /* the background has something to do */
+	pthread_cond_t pause;   /* nobody signals it: a release lets others go first for a while */
 	bool stopping;
 	bool faulted;           /* nothing is written any more until it is opened anew */
 	bool contradicts;       /* that is why: see store_contradiction */

@@ -35,6 +35,7 @@ static void init_locks(struct store *s)
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->changed, NULL);
 	pthread_cond_init(&s->wake, &attr);
+	pthread_cond_init(&s->pause, &attr);
 	pthread_condattr_destroy(&attr);
 }
 
@@ -46,6 +47,7 @@ static void store_free(struct store *s)
 	space_free(&s->space);
 	free(s->checkpoint.space_pages);
 	free(s->checkpoint.freed);
+	pthread_cond_destroy(&s->pause);
 	pthread_cond_destroy(&s->wake);
 	pthread_cond_destroy(&s->changed);
 	pthread_mutex_destroy(&s->lock);

@@ -328,6 +328,8 @@ int store_add(struct store *store, const uint32_t *metaslabs, uint32_t count) MU
  * elsewhere.
  */
 int store_release(struct store *store, uint32_t *metaslab) MUST_CHECK;
+/* Its own users, who may have to wait for it then, are not let go first: somebody has no room. */
+int store_release_now(struct store *store, uint32_t *metaslab) MUST_CHECK;
 
 /* While the host of a sparse vdev is full: what is empty beyond need gets discarded; how many metaslabs. */
 uint32_t store_give_back(struct store *store);

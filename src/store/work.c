@@ -30,6 +30,13 @@
 enum {
 	FAILED_UNITS =
 		64, /* units in a row that gain nothing, times the metaslabs: then nothing is to be gained */
+	/*
+	 * Beside users a release pauses so many times as long as a unit of its work took, and within these bounds.
+	 * So few of their requests are held up by one.
+	 */
+	PAUSE_SHARE = 3,
+	PAUSE_US_MIN = 5000,
+	PAUSE_US_MAX = 100000,
 };
 
 /* -- what to do next -- */
@@ -269,60 +276,150 @@ static bool has_enough_place(const struct store *s)
 	return space_empty(&s->space) >= room_kept(s, USER_WRITE) && room_fits(s, 0);
 }
 
-/* One that has no place behind it, else the EMPTY one that lies last, if one can be spared. */
-static bool take_spare(struct store *s, uint32_t *metaslab)
+/* -- giving one -- */
+
+struct release {
+	uint32_t *metaslab;
+	bool patient; /* leaves some to writers */
+	struct plan_gain gain;
+	uint64_t all, written; /* counters when it began: blocks copied, and written by users */
+	uint64_t used;         /* how often users had read or written before the last unit; */
+	uint64_t took_us;      /* what that took */
+};
+
+static uint32_t left(const struct store *s, const struct release *r)
 {
-	bool spare = space_empty(&s->space) > room_kept(s, USER_WRITE);
-	*metaslab = has_enough_place(s) ? space_last_raw(&s->space) : SPACE_NONE;
-	if (*metaslab == SPACE_NONE && spare && room_fits_in(s, 0, space_with_place(&s->space) - 1))
-		*metaslab = indexset_last(&s->space.empty);
-	if (*metaslab == SPACE_NONE)
+	if (!r->patient)
+		return 0;
+	return plan_left(&s->space, room_live(s), room_limit(s, space_with_place(&s->space) - 1));
+}
+
+/*
+ * One that has no place behind it, else the EMPTY one that lies last, if one can be spared. Writers take those
+ * that stay beyond what is kept back, while the next one is made.
+ */
+static bool take_spare(struct store *s, struct release *r)
+{
+	bool spare = space_empty(&s->space) > room_kept(s, USER_WRITE) + left(s, r);
+	uint32_t metaslab = has_enough_place(s) ? space_last_raw(&s->space) : SPACE_NONE;
+	if (metaslab == SPACE_NONE && spare && room_fits_in(s, 0, space_with_place(&s->space) - 1))
+		metaslab = indexset_last(&s->space.empty);
+	if (metaslab == SPACE_NONE)
 		return false;
-	space_remove(&s->space, *metaslab);
+	r->gain.after = space_empty(&s->space);
+	space_remove(&s->space, metaslab);
+	*r->metaslab = metaslab;
 	return true;
 }
 
-static int release_step(struct store *s, uint32_t *metaslab)
+static int make_spare(struct store *s, const struct release *r)
+{
+	store_lock(s);
+	bool flush = plan_flushes_first(&s->space, room_kept(s, USER_WRITE), left(s, r));
+	store_unlock(s);
+	int error = flush ? flush_unit(s) : 0;
+	return error ? error : flush ? 1 : work_hard(s);
+}
+
+static uint64_t uses(const struct store *s)
+{
+	return s->counters.reads + s->counters.writes;
+}
+
+static int release_step(struct store *s, struct release *r)
 {
 	store_lock(s);
 	bool can = can_release(s) && !s->faulted;
 	/* What it holds gets its place first: then one without can go, and nothing has to be cleaned. */
 	while (can && space_raw(&s->space) && !has_enough_place(s) && back_one(s) == 0)
 		;
-	bool done = can && take_spare(s, metaslab);
-	uint64_t copied = s->counters.copied_blocks;
+	bool done = can && take_spare(s, r);
+	uint64_t copied = s->counters.copied_blocks, begun_us = store_now_us(s);
+	r->used = uses(s);
 	store_unlock(s);
 	if (done || !can)
 		return done ? 1 : -LCPFS_E_TOO_SMALL;
-	int made = work_hard(s);
+	int made = make_spare(s, r);
 	store_lock(s);
-	s->release_copied += s->counters.copied_blocks - copied; /* who cleans holds `work` */
-	done = can_release(s) && !s->faulted &&
-	       take_spare(s, metaslab); /* it may have got a place for one just now */
+	r->gain.copied += s->counters.copied_blocks - copied; /* who cleans holds `work` */
+	r->took_us = store_now_us(s) - begun_us;
+	done = can_release(s) && !s->faulted && take_spare(s, r); /* it may have got a place for one just now */
 	store_unlock(s);
 	if (done)
 		return 1;
-	if (made == -LCPFS_E_NOSPC || made == 0)
+	bool nothing = made == -LCPFS_E_NOSPC || made == 0;
+	if (nothing && !r->patient)
 		return -LCPFS_E_TOO_SMALL;
-	return made < 0 ? made : 0;
+	r->patient &= !nothing;
+	return made < 0 && !nothing ? made : 0;
 }
 
-int store_release(struct store *s, uint32_t *metaslab)
+static void begin_release(struct store *s, struct release *r)
 {
+	store_lock(s);
+	r->gain.before = space_empty(&s->space);
+	r->all = s->counters.copied_blocks;
+	r->written = s->counters.written_blocks;
+	store_unlock(s);
+}
+
+static void end_release(struct store *s, struct release *r, bool done)
+{
+	store_lock(s);
+	r->gain.all = s->counters.copied_blocks - r->all;
+	r->gain.written = s->counters.written_blocks - r->written;
+	s->release_copied += done ? plan_price(&s->space, &r->gain) : r->gain.copied;
+	store_unlock(s);
+}
+
+/*
+ * Where users were at work meanwhile they go first: cleaning beside them takes a processor, and the device.
+ */
+static void let_users_go_first(struct store *s, const struct release *r)
+{
+	struct timespec until;
+	store_lock(s);
+	uint64_t pause_us = MAX_OF(r->took_us * PAUSE_SHARE, (uint64_t)PAUSE_US_MIN);
+	pause_us = r->took_us && uses(s) > r->used ? MIN_OF(pause_us, (uint64_t)PAUSE_US_MAX) : 0;
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += (long)pause_us * 1000;
+	until.tv_sec += until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	if (pause_us)
+		pthread_cond_timedwait(&s->pause, &s->lock, &until);
+	store_unlock(s);
+}
+
+static int give(struct store *s, uint32_t *metaslab, bool patient)
+{
+	struct release r = {.metaslab = metaslab, .patient = patient};
 	int done = 0;
 	if (s->config.read_only)
 		return -LCPFS_E_READ_ONLY;
 	store_lock(s);
 	uint32_t units_max = FAILED_UNITS * (s->space.count + 16);
 	store_unlock(s);
+	begin_release(s, &r);
 	for (uint32_t units = 0; done == 0; units++) {
-		if (units > units_max)
-			return -LCPFS_E_TOO_SMALL;
+		r.patient &= units < PLAN_PATIENCE;
+		if (r.patient)
+			let_users_go_first(s, &r);
 		pthread_mutex_lock(&s->work); /* anew for each unit: writers in need of room get their turn */
-		done = release_step(s, metaslab);
+		done = units > units_max ? -LCPFS_E_TOO_SMALL : release_step(s, &r);
 		pthread_mutex_unlock(&s->work);
 	}
+	end_release(s, &r, done > 0);
 	return done < 0 ? done : 0;
+}
+
+int store_release(struct store *s, uint32_t *metaslab)
+{
+	return give(s, metaslab, true);
+}
+
+int store_release_now(struct store *s, uint32_t *metaslab)
+{
+	return give(s, metaslab, false);
 }
 
 uint32_t store_size_least(struct store *s)

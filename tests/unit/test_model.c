@@ -3,6 +3,7 @@
  * The simulator's model of a store beside the store: the same writes, in the same order, on a device of memory.
  * What both count has to stay together, or what `lcpfs simulate` says is said of something else.
  */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -20,14 +21,16 @@
 #include "store/store.h"
 #include "tests/disk/memory.h"
 
-enum { BASE = 16, MIB = 256, METASLAB_BLOCKS = MIB };
+enum { BASE = 16, MIB = 256, METASLAB_BLOCKS = MIB, GIVEN = 6 };
 #define APART_MAX 0.015 /* nothing here depends on time; over NBD they are further apart */
+#define COPIED_APART_MAX 0.05  /* few, so chance counts for more */
 
 struct scenario {
 	const char *name;
 	uint32_t volume_blocks, metaslabs; /* beyond the least */
 	uint32_t hot_blocks; /* where three quarters of the writes go; 0: one after the other */
 	uint32_t flush_blocks;
+	uint32_t move_blocks; /* written between two moves of GIVEN metaslabs, to and fro */
 };
 
 struct pair {
@@ -35,6 +38,9 @@ struct pair {
 	struct store *store;
 	struct sim_log *log;
 	uint64_t written[2]; /* to the device: by the store, by the model; of all draws */
+	uint64_t copied[2];  /* likewise, for what was given away */
+	uint32_t given[GIVEN];
+	bool away; /* they are given away */
 };
 
 static uint64_t no_time(void *context)
@@ -92,6 +98,26 @@ static uint32_t pick(const struct scenario *s, struct sim_random *random, uint32
 	return (uint32_t)sim_random_below(random, sim_random_below(random, 4) ? s->hot_blocks : s->volume_blocks);
 }
 
+static void move(struct pair *p)
+{
+	struct store_stats before, after;
+	uint64_t copied;
+	store_stats(p->store, &before);
+	if (p->away) {
+		assert_int_equal(store_add(p->store, p->given, GIVEN), 0);
+		sim_log_grow(p->log, GIVEN);
+	}
+	for (unsigned i = 0; i < GIVEN && !p->away; i++)
+		assert_int_equal(store_release(p->store, &p->given[i]), 0);
+	if (!p->away) {
+		assert_int_equal(sim_log_shrink(p->log, GIVEN, INFINITY, &copied), GIVEN);
+		p->copied[1] += copied;
+	}
+	store_stats(p->store, &after);
+	p->copied[0] += after.release_copied_blocks - before.release_copied_blocks;
+	p->away = !p->away;
+}
+
 /* What both write for `writes` blocks of users'. */
 static void run(struct pair *p, const struct scenario *s, struct sim_random *random, uint32_t writes)
 {
@@ -103,6 +129,8 @@ static void run(struct pair *p, const struct scenario *s, struct sim_random *ran
 			assert_int_equal(store_flush(p->store, NULL), 0);
 		while (!sim_log_write(p->log, block, 1))
 			;
+		if (s->move_blocks && i % s->move_blocks == 0)
+			move(p);
 	}
 	p->written[0] += device_blocks(p) - store;
 	p->written[1] += sim_log_counts(p->log)->device - model;
@@ -120,6 +148,7 @@ static void draw(struct pair *p, const struct scenario *s, uint64_t seed)
 	open_store(p, s->volume_blocks, count);
 	for (uint32_t i = 0; i < s->volume_blocks; i++)
 		write_to_store(p, i);
+	p->away = false;
 	p->log = sim_log_new(&options, s->volume_blocks, count);
 	assert_int_equal(store_size_least(p->store), least);
 	run(p, s, &random, 12 * count * METASLAB_BLOCKS);
@@ -138,6 +167,11 @@ static void compare(const struct scenario *s)
 	double apart = (double)p.written[1] / (double)p.written[0] - 1;
 	print_message("# %s: %+.2f %%\n", s->name, 100 * apart);
 	assert_true(apart < APART_MAX && apart > -APART_MAX);
+	if (!s->move_blocks)
+		return;
+	apart = (double)p.copied[1] / (double)p.copied[0] - 1;
+	print_message("# %s, copied for what was given: %+.2f %%\n", s->name, 100 * apart);
+	assert_true(apart < COPIED_APART_MAX && apart > -COPIED_APART_MAX);
 }
 
 static void the_model_writes_what_the_store_writes(void **state)
@@ -149,6 +183,7 @@ static void the_model_writes_what_the_store_writes(void **state)
 		{"one after the other", 16 * MIB, 3, 0, 0},
 		{"few metaslabs, one head", 3 * MIB, 1, 3 * MIB, 0},
 		{"flushed every 8 blocks", 16 * MIB, 4, 16 * MIB, 8},
+		{"given away and got back", 32 * MIB, 12, 32 * MIB, 0, 4 * MIB},
 	};
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LENGTH(scenarios); i++)

@@ -666,6 +666,45 @@ static void the_audit_finds_what_is_wrong(void **state)
 	}
 }
 
+/* -- what is given away -- */
+
+static void what_is_given_is_charged_what_one_cost(void **state)
+{
+	struct space s = {.units = UNITS, .usable = USABLE, .count = 64};
+	struct plan_gain one = {.copied = 300, .all = 300, .before = 8, .after = 9}, gain = one;
+	uint64_t blocks = USABLE / BLOCK_SECTORS;
+	(void)state;
+	assert_int_equal(plan_price(&s, &gain), 300);
+	gain.after = 12; /* three more stay: writers need not clean for them */
+	assert_int_equal(plan_price(&s, &gain), 75);
+	gain = one;
+	gain.written = 2 * blocks; /* users took two meanwhile */
+	assert_int_equal(plan_price(&s, &gain), 100);
+	gain.all = 1200; /* others cleaned, too */
+	assert_int_equal(plan_price(&s, &gain), 300);
+	gain = one;
+	gain.before = 12; /* what was there went */
+	assert_int_equal(plan_price(&s, &gain), 300);
+}
+
+static void what_is_left_is_to_be_had(void **state)
+{
+	struct space s = {.units = UNITS, .usable = USABLE, .count = 64};
+	(void)state;
+	assert_int_equal(plan_left(&s, 1000, 1000 + 100 * USABLE), 2 * PLAN_AHEAD_MOST);
+	assert_int_equal(plan_left(&s, 1000, 1000 + 3 * USABLE), 3);
+	assert_int_equal(plan_left(&s, 1000, 1000), 0);
+	assert_int_equal(plan_left(&s, 1000, 999), 0);
+	s.count = PLAN_AHEAD_SHARE - 1;
+	assert_int_equal(plan_left(&s, 1000, 1000 + 100 * USABLE), 0);
+	s.in_state[SPACE_EMPTY] = 10;
+	s.spent[STAGE_UNFLUSHED].count = 1;
+	assert_true(plan_flushes_first(&s, 8, 2) && !plan_flushes_first(&s, 7, 2) &&
+		    !plan_flushes_first(&s, 10, 0));
+	s.spent[STAGE_UNFLUSHED].count = 0;
+	assert_false(plan_flushes_first(&s, 8, 2));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(any_events_leave_what_the_model_says),
@@ -674,6 +713,8 @@ int main(void)
 					   cmocka_unit_test(a_set_has_what_was_put_into_it),
 					   cmocka_unit_test(a_step_has_room_for_all_its_pages),
 					   cmocka_unit_test(each_leaves_something_to_the_next),
+					   cmocka_unit_test(what_is_given_is_charged_what_one_cost),
+					   cmocka_unit_test(what_is_left_is_to_be_had),
 					   cmocka_unit_test(the_audit_finds_what_is_wrong)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

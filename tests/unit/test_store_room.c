@@ -405,6 +405,53 @@ static void a_full_partition_of_any_size_goes_on(void **state)
 	}
 }
 
+/* -- what is left -- */
+
+static struct store_stats stats_of(struct store *store)
+{
+	struct store_stats stats;
+	store_stats(store, &stats);
+	return stats;
+}
+
+static uint32_t kept(struct store *store)
+{
+	store_lock(store);
+	uint32_t metaslabs = room_kept(store, USER_WRITE);
+	store_unlock(store);
+	return metaslabs;
+}
+
+/*
+ * Three quarters full and overwritten all over: who gives metaslabs away cleans for them, and leaves writers what
+ * the background has ready for them, and as much again. No more is said to be copied for it than was copied.
+ */
+static void what_writers_need_soon_is_not_given(void **state)
+{
+	enum { LIVE = METASLABS * METASLAB_BLOCKS * 6 / 10, LEFT = 2 * PLAN_AHEAD_MOST };
+	struct vdev *vdev = new_vdev();
+	struct store *store = open_new(vdev);
+	uint32_t written = 0, gone;
+	(void)state;
+	for (; written < LIVE + OVERWRITES; written++)
+		assert_int_equal(
+			write_block(store, (uint32_t)(written < LIVE ? written : hash_mix(written) % LIVE)), 0);
+	struct store_stats before = stats_of(store), now;
+	uint64_t all = 0;
+	for (unsigned i = 0; i < 4; i++) {
+		assert_int_equal(store_release(store, &gone), 0);
+		now = stats_of(store);
+		assert_true(now.empty >= kept(store) + LEFT);
+		all = now.counters.copied_blocks - before.counters.copied_blocks;
+		assert_true(now.release_copied_blocks <= all);
+	}
+	assert_true(now.release_copied_blocks > all / 2 && now.release_copied_blocks < all);
+	for (unsigned i = 0; i < METASLAB_BLOCKS; i++, written++)
+		assert_int_equal(write_block(store, (uint32_t)(hash_mix(written) % LIVE)), 0);
+	assert_int_equal(store_close(store), 0);
+	vdev_close(vdev);
+}
+
 /* -- the least size -- */
 
 /* Gives back all that can be given; how many are left. */
@@ -465,6 +512,7 @@ int main(void)
 					   cmocka_unit_test(a_checkpoint_takes_what_was_counted),
 					   cmocka_unit_test(what_is_taken_fits_with_its_page),
 					   cmocka_unit_test(a_full_partition_of_any_size_goes_on),
+					   cmocka_unit_test(what_writers_need_soon_is_not_given),
 					   cmocka_unit_test(in_the_least_size_everything_goes_on)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
