@@ -594,7 +594,7 @@ class Evidence:
 def main():
 	parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 	parser.add_argument("build", nargs="?", default=ROOT / "build")
-	parser.add_argument("--phase", type=int, default=100, metavar="SECONDS", help="each of three; 100")
+	parser.add_argument("--phase", type=int, default=120, metavar="SECONDS", help="each of three; 120")
 	parser.add_argument("--only", help="some of: " + ", ".join(VARIANTS))
 	parser.add_argument("--resume", action="store_true", help="only what was not run yet")
 	parser.add_argument("--show", action="store_true", help="run nothing, show what was kept")
