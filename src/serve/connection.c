@@ -26,6 +26,12 @@ void connection_want_turn(struct connection *c)
 	c->host->ready = c;
 }
 
+void connection_take_back(struct connection *c, struct task *task)
+{
+	tasks_append(&c->finished, task);
+	connection_want_turn(c);
+}
+
 /* -- what is received -- */
 
 void connection_end_input(struct connection *c, const char *why)

@@ -33,9 +33,7 @@ static void lookup_run(struct task *task)
 
 static void lookup_done(struct task *task)
 {
-	struct connection *c = ((struct lookup *)task)->connection;
-	tasks_append(&c->finished, task);
-	connection_want_turn(c);
+	connection_take_back(((struct lookup *)task)->connection, task);
 }
 
 static struct handshake_export describe(const struct backend_export *info)

@@ -69,6 +69,8 @@ struct turn {
 /* -- connection.c -- */
 
 void connection_want_turn(struct connection *connection);
+/* What was given to a worker, or to the system, is done; it is finished in a turn of the connection. */
+void connection_take_back(struct connection *connection, struct task *task);
 /* Nothing more is received, and requests of which not all has come are given up. */
 void connection_end_input(struct connection *connection, const char *why);
 /* And nothing more is sent. */

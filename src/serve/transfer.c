@@ -81,9 +81,7 @@ static void note_error(struct request *r, uint32_t error, char **message)
 
 static void flush_done(struct task *task)
 {
-	struct request *r = OWNER_OF(struct request, flush.task, task);
-	tasks_append(&r->connection->finished, task);
-	connection_want_turn(r->connection);
+	connection_take_back(OWNER_OF(struct request, flush.task, task)->connection, task);
 }
 
 static void flush_request(struct connection *c, struct request *r)
@@ -181,9 +179,7 @@ static void piece_drop(struct connection *c, struct piece *piece)
 
 static void piece_done(struct task *task)
 {
-	struct connection *c = ((struct piece *)task)->request->connection;
-	tasks_append(&c->finished, task);
-	connection_want_turn(c);
+	connection_take_back(((struct piece *)task)->request->connection, task);
 }
 
 static void piece_submit(struct connection *c, struct piece *piece, void (*run)(struct task *))
@@ -221,9 +217,7 @@ static bool try_read(struct connection *c, struct piece *piece)
 
 static void fetch_done(struct task *task)
 {
-	struct connection *c = ((struct piece *)task)->request->connection;
-	tasks_append(&c->finished, task);
-	connection_want_turn(c);
+	connection_take_back(((struct piece *)task)->request->connection, task);
 }
 
 /* Without a worker: the way to one and back costs more than the read. */
@@ -298,9 +292,7 @@ static void help(struct task *task)
 
 static void help_done(struct task *task)
 {
-	struct connection *c = OWNER_OF(struct helper, task, task)->connection;
-	tasks_append(&c->finished, task);
-	connection_want_turn(c);
+	connection_take_back(OWNER_OF(struct helper, task, task)->connection, task);
 }
 
 /* If there is one that has not been called. */
