@@ -101,11 +101,11 @@ struct fetches *pool_fetches(struct lcpfs_pool *pool);
 int pool_volume_fetch(struct lcpfs_partition *partition, struct fetches *fetches, uint64_t offset, void *buffer,
 		      size_t length, bool in_order, void *cookie) MUST_CHECK;
 /*
- * 0: the buffer has what the volume has, and so the range is read. AGAIN: it has not, or that cannot be told; it
- * says nothing of damage.
+ * 0: the buffer has what the volume has, and so the range is read, in so many microseconds since the fetch began.
+ * AGAIN: it has not, or that cannot be told; it says nothing of damage.
  */
-int pool_volume_verify(struct lcpfs_partition *partition, uint64_t offset, const void *buffer,
-		       size_t length) MUST_CHECK;
+int pool_volume_verify(struct lcpfs_partition *partition, uint64_t offset, const void *buffer, size_t length,
+		       uint64_t fetched_us) MUST_CHECK;
 
 /*
  * Does [offset, *end) differ from the snapshot before (store_difference_before), *end being at most offset +

@@ -302,14 +302,14 @@ int pool_volume_fetch(struct lcpfs_partition *partition, struct fetches *fetches
 	return fetches_begin(fetches, place, buffer, length, past, cookie) ? 0 : -LCPFS_E_AGAIN;
 }
 
-int pool_volume_verify(struct lcpfs_partition *partition, uint64_t offset, const void *buffer, size_t length)
+int pool_volume_verify(struct lcpfs_partition *partition, uint64_t offset, const void *buffer, size_t length,
+		       uint64_t fetched_us)
 {
-	uint64_t begin_us = now_us(partition);
 	int error = -LCPFS_E_AGAIN;
 	if (!partition->snapshot && guard_may_read(partition->part->pool->vdev))
 		error = store_volume_verify(partition->store, volume_of(partition), offset, buffer, length);
 	if (!error)
-		count(partition, LCPFS_READ, begin_us, length, 0);
+		iostat_count(&partition->part->iostat, LCPFS_READ, fetched_us, length, 0);
 	return error;
 }
 

@@ -63,11 +63,12 @@ struct backend {
 	 * For a loop: reads of what try_read has not found (vdev/fetch.h). NULL, also as an answer: there are
 	 * none. `fetch`: AGAIN where it cannot be begun; what is read in order, or again soon, is to be found by
 	 * try_read later. `verify`, when one has ended: 0 where the buffer has what the volume has; else AGAIN.
+	 * fetched_us: how long it took, since it began, in microseconds.
 	 */
 	struct fetches *(*fetches)(void *context);
 	int (*fetch)(void *volume, struct fetches *fetches, uint64_t offset, void *buffer, size_t length,
 		     bool in_order, void *cookie);
-	int (*verify)(void *volume, uint64_t offset, const void *buffer, size_t length);
+	int (*verify)(void *volume, uint64_t offset, const void *buffer, size_t length, uint64_t fetched_us);
 };
 
 #endif

@@ -40,6 +40,7 @@ struct piece {
 	uint64_t offset, length; /* of the export */
 	size_t filled;      /* bytes of a write that have been received */
 	uint64_t zeroed;    /* bytes of a write of zeros that are done */
+	uint64_t fetch_us;  /* when the fetch of a read began, by the system's clock */
 	struct lcpfs_write_wait wait; /* of the write, or of these, that waits for room */
 	uint32_t error;
 	char *message;

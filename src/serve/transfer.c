@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "serve/parts.h"
 
 enum {
@@ -225,6 +226,7 @@ static bool fetch(struct connection *c, struct piece *piece)
 {
 	bool in_order = note_order(c->export, piece->offset, piece->length, true);
 	piece->task = (struct task){.done = fetch_done};
+	piece->fetch_us = clock_us(&clock_system);
 	return c->host->ops->fetch(c->host, c->export, piece->offset, piece->chunk.data, (size_t)piece->length,
 				   in_order, &piece->task);
 }
@@ -242,7 +244,8 @@ static void read_or_submit(struct connection *c, struct piece *piece)
 static void finish_fetched(struct connection *c, struct piece *piece)
 {
 	struct export *x = c->export;
-	if (x->backend->verify(x->volume, piece->offset, piece->chunk.data, (size_t)piece->length))
+	uint64_t us = clock_us(&clock_system) - piece->fetch_us;
+	if (x->backend->verify(x->volume, piece->offset, piece->chunk.data, (size_t)piece->length, us))
 		read_or_submit(c, piece);
 	else
 		finish_piece(c, piece);

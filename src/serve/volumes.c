@@ -153,9 +153,9 @@ static int volumes_fetch(void *volume, struct fetches *fetches, uint64_t offset,
 	return pool_volume_fetch(volume, fetches, offset, buffer, length, in_order, cookie);
 }
 
-static int volumes_verify(void *volume, uint64_t offset, const void *buffer, size_t length)
+static int volumes_verify(void *volume, uint64_t offset, const void *buffer, size_t length, uint64_t fetched_us)
 {
-	return pool_volume_verify(volume, offset, buffer, length);
+	return pool_volume_verify(volume, offset, buffer, length, fetched_us);
 }
 
 const struct backend volumes_backend = {

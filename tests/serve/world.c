@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/hash.h"
 
 static struct world *current; /* lanes know nothing of worlds; one at a time is there */
@@ -166,9 +167,22 @@ static int volume_changed(void *volume, uint64_t offset, uint64_t length, bool *
 	return 0;
 }
 
-static int volume_verify(void *volume, uint64_t offset, const void *buffer, size_t length)
+/* NULL: another one has its place. */
+static struct world_fetch *find_fetch(struct world *w, const struct task *task, const void *buffer)
+{
+	for (unsigned i = 1; i <= ARRAY_LENGTH(w->fetches); i++) {
+		struct world_fetch *f = &w->fetches[(w->fetch_count - i) % ARRAY_LENGTH(w->fetches)];
+		if (f->task && (f->task == task || f->buffer == buffer))
+			return f;
+	}
+	return NULL;
+}
+
+static int volume_verify(void *volume, uint64_t offset, const void *buffer, size_t length, uint64_t fetched_us)
 {
 	const struct world_volume *v = volume;
+	const struct world_fetch *f = find_fetch(current, NULL, buffer);
+	CHECK(!f || fetched_us >= f->ended_us - f->begun_us);
 	bool is_bad = offset < v->bad_to && offset + length > v->bad_from;
 	return is_bad || memcmp(buffer, v->data + offset, length) != 0 ? -LCPFS_E_AGAIN : 0;
 }
@@ -211,6 +225,9 @@ void world_run_one(struct world *w)
 	struct mailbox *home = task->home;
 	w->pending[i] = w->pending[--w->pending_count];
 	if (!task->run) { /* it was fetched, and no worker had it */
+		struct world_fetch *f = find_fetch(w, task, NULL);
+		if (f)
+			f->ended_us = clock_us(&clock_system);
 		task->done(task);
 		return;
 	}
@@ -335,6 +352,8 @@ static bool host_fetch(struct host *host, const struct export *export, uint64_t 
 		return false;
 	if (chance(w, 50) || volume_read(export->volume, offset, buffer, length, NULL))
 		memset(buffer, 0x5a, length);
+	w->fetches[w->fetch_count++ % ARRAY_LENGTH(w->fetches)] =
+		(struct world_fetch){.task = task, .buffer = buffer, .begun_us = clock_us(&clock_system)};
 	w->pending[w->pending_count++] = task;
 	return true;
 }

@@ -32,6 +32,13 @@ struct world_nature {
 	unsigned stalls;   /* the client takes nothing for the moment */
 };
 
+/* A read past everything else: when it was asked for, and when it had ended, in µs. */
+struct world_fetch {
+	const struct task *task;
+	const void *buffer;
+	uint64_t begun_us, ended_us;
+};
+
 struct world {
 	struct host host; /* first: operations get it */
 	struct memory memory;
@@ -54,6 +61,8 @@ struct world {
 	bool watches_in, watches_out;
 	struct task *pending[1024];
 	unsigned pending_count;
+	struct world_fetch fetches[64]; /* the youngest ones, by turns */
+	unsigned fetch_count;
 	unsigned failures; /* reported */
 	size_t held_most;
 };

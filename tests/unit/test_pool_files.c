@@ -299,6 +299,75 @@ static void a_link_of_somebody_else_is_not_followed(void **state)
 	unlink(other);
 }
 
+/* A partition with one block of 0x77, in a pool that is open. */
+static struct lcpfs_pool *open_with_a_block(struct lcpfs_partition **partition, uint8_t block[BLOCK_SIZE])
+{
+	struct lcpfs_partition_spec spec = {.thin = true, .name = "a", .min_bytes = LEAST, .max_bytes = 8 * MB};
+	struct lcpfs_failure failure;
+	struct lcpfs_pool *pool;
+	memset(block, 0x77, BLOCK_SIZE);
+	assert_int_equal(create(32 * MB, false, &failure), 0);
+	assert_int_equal(lcpfs_pool_open(path, NULL, &pool, &failure), 0);
+	assert_int_equal(pool_add_of_space(pool, &spec, &failure), 0);
+	assert_int_equal(lcpfs_partition_open(pool, "a", partition, &failure), 0);
+	assert_int_equal(lcpfs_volume_write(*partition, 0, block, BLOCK_SIZE, true, &failure), 0);
+	return pool;
+}
+
+static void what_was_fetched_is_counted_with_the_time_it_took(void **state)
+{
+	uint8_t block[BLOCK_SIZE];
+	struct lcpfs_partition *partition;
+	struct lcpfs_iostat iostat;
+	struct lcpfs_pool *pool = open_with_a_block(&partition, block);
+	const struct lcpfs_operation_stats *reads = &iostat.operation[LCPFS_READ];
+	(void)state;
+	assert_int_equal(pool_volume_verify(partition, 0, block, BLOCK_SIZE, 123456), 0);
+	block[77] ^= 1;
+	assert_int_equal(pool_volume_verify(partition, 0, block, BLOCK_SIZE, 123456), -LCPFS_E_AGAIN);
+	assert_int_equal(lcpfs_partition_get_iostat(pool, "a", &iostat, NULL), 0);
+	assert_int_equal(reads->ops, 1);
+	assert_int_equal(reads->bytes, BLOCK_SIZE);
+	assert_int_equal(reads->us, 123456);
+	assert_int_equal(reads->errors, 0);
+	lcpfs_partition_close(partition);
+	assert_int_equal(lcpfs_pool_close(pool, NULL), 0);
+	unlink(path);
+}
+
+/* Both copies of the lease, as somebody writes them who has taken the pool by force. */
+static void take_over(const struct layout *layout)
+{
+	struct fmt_lease lease = {.owner = {9}, .count = le64_of(1)};
+	int fd = open(path, O_RDWR);
+	fmt_seal(&lease, FMT_LEASE, layout->guid, 0, 0);
+	for (unsigned copy = 0; copy < COPIES; copy++) {
+		off_t offset = (off_t)(layout_area_block(layout, copy, AREA_LEASE) * BLOCK_SIZE);
+		assert_int_equal(pwrite(fd, &lease, sizeof(lease), offset), sizeof(lease));
+	}
+	close(fd);
+}
+
+/* What lies there now may be the new owner's, so nothing that was fetched is given out, whoever has noticed. */
+static void nothing_fetched_is_right_once_the_pool_is_taken(void **state)
+{
+	struct lcpfs_partition_spec spec = {.thin = true, .name = "b", .min_bytes = LEAST, .max_bytes = 8 * MB};
+	uint8_t block[BLOCK_SIZE];
+	struct lcpfs_partition *partition, *other;
+	struct lcpfs_pool *pool = open_with_a_block(&partition, block);
+	(void)state;
+	assert_int_equal(pool_add_of_space(pool, &spec, NULL), 0);
+	assert_int_equal(lcpfs_partition_open(pool, "b", &other, NULL), 0);
+	assert_int_equal(pool_volume_verify(partition, 0, block, BLOCK_SIZE, 1), 0);
+	take_over(&pool->layout);
+	assert_int_equal(lcpfs_volume_write(other, 0, block, BLOCK_SIZE, true, NULL), -LCPFS_E_TAKEN_OVER);
+	assert_int_equal(pool_volume_verify(partition, 0, block, BLOCK_SIZE, 1), -LCPFS_E_AGAIN);
+	lcpfs_partition_close(other);
+	lcpfs_partition_close(partition);
+	pool_abandon(pool);
+	unlink(path);
+}
+
 static void the_lease_says_who_serves(void **state)
 {
 	char control[128], nbd[128], long_path[2000];
@@ -490,6 +559,8 @@ int main(void)
 		cmocka_unit_test(of_those_who_create_at_once_one_does),
 		cmocka_unit_test(creating_never_writes_where_the_name_leads_later),
 		cmocka_unit_test(a_link_of_somebody_else_is_not_followed),
+		cmocka_unit_test(what_was_fetched_is_counted_with_the_time_it_took),
+		cmocka_unit_test(nothing_fetched_is_right_once_the_pool_is_taken),
 		cmocka_unit_test(the_lease_says_who_serves),
 		cmocka_unit_test(everything_can_be_dumped),
 		cmocka_unit_test(clients_go_on_while_boundaries_move),
