@@ -315,8 +315,7 @@ struct lcpfs_engine_partition {
 	double pressure; /* INFINITY at its max */
 	double epsilon;
 	double write_amplification; /* device blocks / user blocks over the last windows; 1 without writes */
-	double best_size_blocks; /* where the engine would have it, by what it knows today */
-	bool moving, settling; /* a move under way; its effect awaited */
+	bool moving; /* a move of it is under way */
 };
 
 struct lcpfs_engine_statistics {

@@ -142,8 +142,6 @@ struct engine_core {
 	double emergency_blocks; /* taken by full writers, decayed with the pool's work: free space kept back */
 	double emergency_work;
 	uint64_t sequence;
-	double price, price_work; /* worth of a step where all is given out, and when that was found */
-	bool price_known;
 
 	bool carrying; /* `carried` was handed out and not reported */
 	struct lcpfs_engine_decision carried;

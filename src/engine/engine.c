@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The public API: a handle with a mutex around the pure core. Nothing is decided in this file. */
-#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -208,55 +207,7 @@ static double total_epsilon(const struct engine_core *core)
 	return engine_finite_or(sum, 0);
 }
 
-/* The size at which one more step is worth `price`, within what the partition may have. */
-static double size_at_price(const struct engine_core *core, const struct engine_partition *p, double price)
-{
-	double step = (double)core->options.step_blocks, now = (double)p->size;
-	double low = fmin((double)p->side.floor_blocks, now), high = fmax((double)p->side.ceiling_blocks, now);
-	high = fmax(fmin(high, (double)core->options.pool_blocks), low);
-	for (int i = 0; i < 40 && high - low > step / 4; i++) {
-		double size = (low + high) / 2;
-		double worth =
-			engine_weigh_fall(&p->side, size - now + step) - engine_weigh_fall(&p->side, size - now);
-		if (worth > price)
-			low = size;
-		else
-			high = size;
-	}
-	return (low + high) / 2;
-}
-
-/* Where everyone's next step is worth the same and all is given out (water filling, by halving on the price). */
-static double find_price(const struct engine_core *core)
-{
-	double low = -60, high = 60; /* powers of e */
-	if (core->count < 2)
-		return 0;
-	for (int i = 0; i < 20; i++) { /* to a ten-thousandth */
-		double price = exp((low + high) / 2), sum = 0;
-		for (size_t k = 0; k < core->count; k++)
-			sum += size_at_price(core, core->partitions[k], price);
-		if (sum > (double)(core->options.pool_blocks - engine_core_reserve_blocks(core)))
-			low = (low + high) / 2;
-		else
-			high = (low + high) / 2;
-	}
-	return exp((low + high) / 2);
-}
-
-/* Found again when the pool has done a hundredth of a turnover since: it is for people, and it is slow. */
-static double clearing_price(struct engine_core *core)
-{
-	double fresh = (double)core->options.pool_blocks / 100;
-	if (core->price_known && core->work - core->price_work < fresh)
-		return core->price;
-	core->price = find_price(core);
-	core->price_work = core->work;
-	core->price_known = true;
-	return core->price;
-}
-
-static void fill_partition(const struct engine_core *core, const struct engine_partition *p, double price,
+static void fill_partition(const struct engine_core *core, const struct engine_partition *p,
 			   struct lcpfs_engine_partition *out)
 {
 	*out = (struct lcpfs_engine_partition){
@@ -271,9 +222,7 @@ static void fill_partition(const struct engine_core *core, const struct engine_p
 		.pressure = lcpfs_engine_pressure(p->side.utilization, p->window_frequency, p->size, p->max),
 		.epsilon = epsilon_of(p),
 		.write_amplification = p->window_wa,
-		.best_size_blocks = size_at_price(core, p, price),
 		.moving = core->carrying && (core->carried.from_id == p->id || core->carried.to_id == p->id),
-		.settling = !engine_core_settled(core, p),
 	};
 	memcpy(out->name, p->name, sizeof(out->name));
 }
@@ -282,9 +231,8 @@ size_t lcpfs_engine_get_partitions(struct lcpfs_engine *engine, struct lcpfs_eng
 {
 	LOCKED(core, engine);
 	size_t count = core->count;
-	double price = room ? clearing_price(core) : 0;
 	for (size_t i = 0; list && i < MIN_OF(count, room); i++)
-		fill_partition(core, core->partitions[i], price, &list[i]);
+		fill_partition(core, core->partitions[i], &list[i]);
 	return count;
 }
 
@@ -295,7 +243,7 @@ int lcpfs_engine_get_partition(struct lcpfs_engine *engine, uint32_t id, struct 
 	LOCKED(core, engine);
 	const struct engine_partition *p = engine_core_find(core, id);
 	if (p)
-		fill_partition(core, p, clearing_price(core), partition);
+		fill_partition(core, p, partition);
 	return p ? 0 : -LCPFS_E_NOT_FOUND;
 }
 

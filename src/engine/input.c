@@ -65,7 +65,6 @@ int engine_input_add(struct engine_core *core, const struct lcpfs_engine_spec *s
 	p->changed_us = core->now_us;
 	p->pool_work_seen = p->seen_work = core->work;
 	core->id_last = p->id;
-	core->price_known = false;
 	core->partitions[core->count++] = p;
 	core->used_blocks += p->size;
 	engine_core_refresh(core, p);
@@ -80,7 +79,6 @@ int engine_input_remove(struct engine_core *core, uint32_t id)
 	if (!p)
 		return -LCPFS_E_NOT_FOUND;
 	engine_judge_cut_off(core, id);
-	core->price_known = false;
 	core->used_blocks -= p->size;
 	engine_foresight_replace(&core->foresight, &p->demand, true);
 	free(p);
