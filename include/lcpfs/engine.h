@@ -331,8 +331,6 @@ struct lcpfs_engine_statistics {
 };
 
 int lcpfs_engine_get_statistics(struct lcpfs_engine *engine, struct lcpfs_engine_statistics *statistics);
-/* Fills up to `room` entries in order of id; returns how many there are (may be more than room). */
-size_t lcpfs_engine_get_partitions(struct lcpfs_engine *engine, struct lcpfs_engine_partition *list, size_t room);
 int lcpfs_engine_get_partition(struct lcpfs_engine *engine, uint32_t id, struct lcpfs_engine_partition *partition);
 
 enum lcpfs_engine_verdict {

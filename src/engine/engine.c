@@ -227,15 +227,6 @@ static void fill_partition(const struct engine_core *core, const struct engine_p
 	memcpy(out->name, p->name, sizeof(out->name));
 }
 
-size_t lcpfs_engine_get_partitions(struct lcpfs_engine *engine, struct lcpfs_engine_partition *list, size_t room)
-{
-	LOCKED(core, engine);
-	size_t count = core->count;
-	for (size_t i = 0; list && i < MIN_OF(count, room); i++)
-		fill_partition(core, core->partitions[i], &list[i]);
-	return count;
-}
-
 int lcpfs_engine_get_partition(struct lcpfs_engine *engine, uint32_t id, struct lcpfs_engine_partition *partition)
 {
 	if (!partition)

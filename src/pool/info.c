@@ -86,24 +86,18 @@ static void fill_info(struct lcpfs_partition_info *info, struct part *part)
 	}
 }
 
+void info_of_part(struct lcpfs_partition_info *info, struct part *part)
+{
+	struct lcpfs_engine_partition known;
+	fill_info(info, part);
+	if (lcpfs_engine_get_partition(part->pool->engine, part->id, &known) == 0)
+		fill_from_engine(info, &known);
+}
+
 static int compare_ids(const void *a, const void *b)
 {
 	const struct lcpfs_partition_info *x = a, *y = b;
 	return x->id < y->id ? -1 : x->id > y->id;
-}
-
-/* Both in order of id. One question for all, since each costs the engine a look at all partitions. */
-static void fill_all_from_engine(struct lcpfs_pool *pool, struct lcpfs_partition_info *list, size_t count)
-{
-	struct lcpfs_engine_partition *known = calloc(count + 1, sizeof(*known));
-	size_t found = known ? lcpfs_engine_get_partitions(pool->engine, known, count) : 0;
-	for (size_t i = 0, k = 0; i < count; i++) {
-		while (k < MIN_OF(found, count) && known[k].id < list[i].id)
-			k++;
-		if (k < MIN_OF(found, count) && known[k].id == list[i].id)
-			fill_from_engine(&list[i], &known[k]);
-	}
-	free(known);
 }
 
 static size_t fill_all(struct lcpfs_pool *pool, struct lcpfs_partition_info *list)
@@ -111,10 +105,9 @@ static size_t fill_all(struct lcpfs_pool *pool, struct lcpfs_partition_info *lis
 	size_t count = 0;
 	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
 		if (pool->parts[slot])
-			fill_info(&list[count++], pool->parts[slot]);
+			info_of_part(&list[count++], pool->parts[slot]);
 	}
 	qsort(list, count, sizeof(*list), compare_ids);
-	fill_all_from_engine(pool, list, count);
 	return count;
 }
 
@@ -131,14 +124,6 @@ int lcpfs_pool_list(struct lcpfs_pool *pool, struct lcpfs_partition_info *list, 
 		memcpy(list, all, MIN_OF(*count, room) * sizeof(*list));
 	free(all);
 	return 0;
-}
-
-void info_of_part(struct lcpfs_partition_info *info, struct part *part)
-{
-	struct lcpfs_engine_partition known;
-	fill_info(info, part);
-	if (lcpfs_engine_get_partition(part->pool->engine, part->id, &known) == 0)
-		fill_from_engine(info, &known);
 }
 
 static int no_partition(const char *name, struct lcpfs_failure *failure)

@@ -42,6 +42,8 @@ void world_init(struct world *w, uint64_t pool, enum lcpfs_engine_mode mode, uin
 void world_add(struct world *w, uint64_t size, struct load load);
 void world_live(struct world *w, size_t i, double seconds);
 int world_move(void *context, const struct lcpfs_engine_decision *decision, struct lcpfs_engine_moved *moved);
+/* All that there are, up to `room`, in order of id; returns how many those are. */
+size_t world_list(struct world *w, struct lcpfs_engine_partition *list, size_t room);
 void check_conservation(struct world *w);
 void world_second(struct world *w); /* a second passes, and is measured */
 void world_record(struct world *w, const struct lcpfs_engine_decision *decision);

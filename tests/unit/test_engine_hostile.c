@@ -114,8 +114,8 @@ static void check_finite(struct world *w)
 	struct lcpfs_engine_partition list[WORLD_MAX];
 	struct lcpfs_engine_statistics s;
 	struct lcpfs_engine_decision d;
-	size_t n = lcpfs_engine_get_partitions(w->engine, list, WORLD_MAX);
-	for (size_t i = 0; i < n && i < WORLD_MAX; i++) {
+	size_t n = world_list(w, list, WORLD_MAX);
+	for (size_t i = 0; i < n; i++) {
 		assert_true(isfinite(list[i].access_frequency) && isfinite(list[i].avg_latency_us));
 		assert_true(isfinite(list[i].epsilon));
 		assert_true(list[i].utilization >= 0 && list[i].utilization <= 1);
@@ -272,7 +272,7 @@ static void check_sizes(struct world *w)
 {
 	struct lcpfs_engine_statistics statistics;
 	struct lcpfs_engine_partition list[64];
-	size_t n = lcpfs_engine_get_partitions(w->engine, list, 64);
+	size_t n = world_list(w, list, 64);
 	uint64_t sum = 0;
 	for (size_t i = 0; i < n; i++)
 		sum += list[i].size_blocks;
