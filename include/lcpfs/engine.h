@@ -94,7 +94,7 @@ int lcpfs_engine_set_pool_blocks(struct lcpfs_engine *engine, uint64_t pool_bloc
 
 struct lcpfs_engine_spec {
 	uint32_t id; /* 0: the engine picks the next; else above every id it has ever seen: none is reused */
-	const char *name; /* copied (first 63 bytes); for sentences only */
+	const char *name; /* copied (first 63 bytes); for sentences only; NULL or "": "partition ID" */
 	uint64_t size_blocks, min_size_blocks, max_size_blocks;
 };
 

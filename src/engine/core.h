@@ -56,7 +56,7 @@ struct engine_ledger {
 
 struct engine_partition {
 	uint32_t id;
-	char name[64];
+	char name[64]; /* never empty */
 	uint64_t size, min, max, live;
 	uint64_t base; /* its size if the engine had left it alone; Σ base <= pool */
 	uint64_t least; /* the smallest size its data could live in; 0: not known */
@@ -246,6 +246,7 @@ void engine_judge_cut_off(struct engine_core *core, uint32_t id); /* its awaited
 void engine_judge_joined(const struct engine_core *core, struct lcpfs_engine_decision *decision);
 
 /* input.c */
+void engine_input_name(struct engine_partition *p, const char *name); /* NULL or "": by its number */
 int engine_input_add(struct engine_core *core, const struct lcpfs_engine_spec *spec) MUST_CHECK;
 int engine_input_remove(struct engine_core *core, uint32_t id) MUST_CHECK;
 int engine_input_limits(struct engine_core *core, uint32_t id, uint64_t min, uint64_t max) MUST_CHECK;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The public API: a handle with a mutex around the pure core. Nothing is decided in this file. */
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -111,7 +110,7 @@ int lcpfs_engine_rename(struct lcpfs_engine *engine, uint32_t id, const char *na
 	LOCKED(core, engine);
 	struct engine_partition *p = engine_core_find(core, id);
 	if (p)
-		snprintf(p->name, sizeof(p->name), "%.*s", (int)sizeof(p->name) - 1, name);
+		engine_input_name(p, name);
 	return p ? 0 : -LCPFS_E_NOT_FOUND;
 }
 

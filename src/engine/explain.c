@@ -32,8 +32,8 @@ struct telling {
 	const struct engine_core *core;
 	const struct lcpfs_engine_decision *d;
 	const struct engine_partition *from, *to; /* of the decision; NULL: free space, or nobody */
-	char from_room[NAME_ROOM], to_room[NAME_ROOM], size[WORDS_ROOM], clients[NAME_ROOM + 16];
 	const char *from_name, *to_name;
+	char size[WORDS_ROOM], clients[NAME_ROOM + 16];
 	char *text; /* being filled; what does not fit is left out */
 	size_t room, length;
 };
@@ -48,15 +48,9 @@ static void PRINTF_LIKE(2, 3) say(struct telling *t, const char *format, ...)
 		t->length = MIN_OF(t->length + (size_t)length, t->room - 1);
 }
 
-static const char *name_of(const struct engine_core *core, uint32_t id, char room[NAME_ROOM])
+static const char *name_of(uint32_t id, const struct engine_partition *p)
 {
-	const struct engine_partition *p = engine_core_find(core, id);
-	if (id == LCPFS_ENGINE_FREE)
-		return "free space";
-	if (p && p->name[0])
-		return p->name;
-	snprintf(room, NAME_ROOM, "partition %u", id);
-	return room;
+	return p ? p->name : id == LCPFS_ENGINE_FREE ? "free space" : "a partition that is gone";
 }
 
 static void begin(struct telling *t, char *text, size_t room)
@@ -73,8 +67,8 @@ static void tell_of(struct telling *t, const struct engine_core *core, const str
 	t->d = d;
 	t->from = engine_core_find(core, d->from_id);
 	t->to = engine_core_find(core, d->to_id);
-	t->from_name = name_of(core, d->from_id, t->from_room);
-	t->to_name = name_of(core, d->to_id, t->to_room);
+	t->from_name = name_of(d->from_id, t->from);
+	t->to_name = name_of(d->to_id, t->to);
 	words_blocks(t->size, (double)d->blocks);
 	snprintf(t->clients, sizeof(t->clients), "clients of %s",
 		 d->from_id == LCPFS_ENGINE_FREE ? t->to_name : "the two");
@@ -185,7 +179,7 @@ static void say_nobody_gets(struct telling *t)
 {
 	const struct engine_partition *most = gains_most(t->core, false);
 	size_t gain = 0, at_max = 0;
-	char why[NAME_ROOM], name[NAME_ROOM];
+	char why[NAME_ROOM];
 	for (size_t i = 0; i < t->core->count; i++) {
 		gain += t->core->ranks[i].gain_step > 0;
 		at_max += t->core->ranks[i].gain_step > 0 && is_at_max(t->core, t->core->partitions[i]);
@@ -199,7 +193,7 @@ static void say_nobody_gets(struct telling *t)
 		    gain);
 		return;
 	}
-	say(t, "nothing to move: %s would gain most from more space, but is %s", name_of(t->core, most->id, name),
+	say(t, "nothing to move: %s would gain most from more space, but is %s", most->name,
 	    why_gets_nothing(t->core, most, why));
 	if (gain > 1)
 		say(t, "; of %zu more that would gain, %zu at their max, %zu still to be measured or judged",
@@ -209,15 +203,15 @@ static void say_nobody_gets(struct telling *t)
 /* The first two, and how many more. */
 static void say_nobody_gives(struct telling *t, const struct engine_partition *to)
 {
-	char why[NAME_ROOM], name[NAME_ROOM];
+	char why[NAME_ROOM];
 	size_t told = 0;
-	say(t, "nothing can move: %s would gain from more space, but ", name_of(t->core, to->id, name));
+	say(t, "nothing can move: %s would gain from more space, but ", to->name);
 	say_free_is_kept(t);
 	for (size_t i = 0; i < t->core->count; i++) {
 		const struct engine_partition *p = t->core->partitions[i];
 		const char *reason = p == to ? NULL : why_gives_nothing(t->core, p, why);
 		if (reason && ++told <= 2)
-			say(t, ", %s is %s", name_of(t->core, p->id, name), reason);
+			say(t, ", %s is %s", p->name, reason);
 	}
 	if (told > 2)
 		say(t, ", and %zu more can give nothing either", told - 2);
@@ -280,10 +274,9 @@ static const struct engine_partition *nearest_to_measured(const struct engine_co
 
 static void say_round(struct telling *t, const struct engine_partition *p)
 {
-	char name[NAME_ROOM], written[WORDS_ROOM], size[WORDS_ROOM];
+	char written[WORDS_ROOM], size[WORDS_ROOM];
 	words_two_blocks(written, p->since_blocks, size, (double)p->size);
-	say(t, "%s has written %s of the %s that fill its space once", name_of(t->core, p->id, name), written,
-	    size);
+	say(t, "%s has written %s of the %s that fill its space once", p->name, written, size);
 	say_about(t, ", ", seconds_for(t->core, p, (double)p->size - p->since_blocks), " more");
 }
 
@@ -291,16 +284,15 @@ static void say_round(struct telling *t, const struct engine_partition *p)
 static void say_not_measured(struct telling *t)
 {
 	const struct engine_partition *p = t->to;
-	char name[NAME_ROOM];
 	if (!p || p->side.measured)
 		p = t->from ? t->from : nearest_to_measured(t->core);
 	say(t, "too early to know what space is worth: ");
 	if (!p || p->side.measured)
-		say(t, "what %s got last is not judged yet", p ? name_of(t->core, p->id, name) : "somebody");
+		say(t, "what %s got last is not judged yet", p ? p->name : "somebody");
 	else if (p->since_blocks <= 0 && !t->d->to_id && !t->d->from_id)
 		say(t, "nothing was written since the pool was opened, or since sizes changed");
 	else if (engine_core_settled(t->core, p))
-		say(t, "%s has filled its space once and is being measured", name_of(t->core, p->id, name));
+		say(t, "%s has filled its space once and is being measured", p->name);
 	else
 		say_round(t, p);
 }
@@ -483,20 +475,19 @@ static void say_call_back(struct telling *t)
 static void advise_room(struct telling *t)
 {
 	const struct engine_partition *to = t->to, *from = NULL;
-	char name[NAME_ROOM];
 	if (!to)
 		to = gains_most(t->core, true);
 	if (!to)
 		to = gains_most(t->core, false);
 	if (to && is_at_max(t->core, to)) {
-		say(t, "lcpfs set POOL %s max=SIZE lets it grow further", name_of(t->core, to->id, name));
+		say(t, "lcpfs set POOL %s max=SIZE lets it grow further", to->name);
 		return;
 	}
 	for (size_t i = 0; i < t->core->count && !from; i++)
 		if (t->core->partitions[i] != to && is_at_min(t->core, t->core->partitions[i]))
 			from = t->core->partitions[i];
 	if (to && from)
-		say(t, "lcpfs set POOL %s min=SIZE lets it give; ", name_of(t->core, from->id, name));
+		say(t, "lcpfs set POOL %s min=SIZE lets it give; ", from->name);
 	say(t, to ? "lcpfs grow POOL adds space" : "nothing");
 }
 
@@ -537,12 +528,11 @@ static void say_ranking(struct telling *t)
 {
 	const struct engine_partition *most = engine_core_find(t->core, t->d->gains_most_id);
 	const struct engine_partition *least = engine_core_find(t->core, t->d->loses_least_id);
-	char name[NAME_ROOM], text[WORDS_ROOM], why[NAME_ROOM];
+	char text[WORDS_ROOM], why[NAME_ROOM];
 	const char *reason = most ? why_gets_nothing(t->core, most, why) : NULL;
 	if (most)
-		say(t, "%s gains most from more space (1M saves %s %% of the waiting)%s%s",
-		    name_of(t->core, most->id, name), worth(most, least, t->d->gains_most, text),
-		    reason ? " but is " : "", reason ? reason : "");
+		say(t, "%s gains most from more space (1M saves %s %% of the waiting)%s%s", most->name,
+		    worth(most, least, t->d->gains_most, text), reason ? " but is " : "", reason ? reason : "");
 	else
 		say(t, "no partition is known to gain from more space");
 	reason = least ? why_gives_nothing(t->core, least, why) : NULL;
@@ -550,7 +540,7 @@ static void say_ranking(struct telling *t)
 		say(t, ", %s are free to give",
 		    words_blocks(text, (double)(t->d->free_blocks - t->d->reserve_blocks)));
 	else if (least)
-		say(t, ", %s loses least by giving some (1M costs %s %%)%s%s", name_of(t->core, least->id, name),
+		say(t, ", %s loses least by giving some (1M costs %s %%)%s%s", least->name,
 		    worth(most, least, t->d->loses_least, text), reason ? " but is " : "", reason ? reason : "");
 	else
 		say(t, ", and nobody else could give it");

@@ -5,6 +5,7 @@
  * file has to defend itself.
  */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,6 +48,14 @@ static int spec_check(const struct engine_core *core, const struct lcpfs_engine_
 	return 0;
 }
 
+void engine_input_name(struct engine_partition *p, const char *name)
+{
+	if (name && name[0])
+		snprintf(p->name, sizeof(p->name), "%.*s", (int)sizeof(p->name) - 1, name);
+	else
+		snprintf(p->name, sizeof(p->name), "partition %u", p->id);
+}
+
 int engine_input_add(struct engine_core *core, const struct lcpfs_engine_spec *spec)
 {
 	int error = spec_check(core, spec);
@@ -56,8 +65,7 @@ int engine_input_add(struct engine_core *core, const struct lcpfs_engine_spec *s
 	if (!p)
 		return -LCPFS_E_NOMEM;
 	p->id = spec->id ? spec->id : core->id_last + 1;
-	for (size_t i = 0; spec->name && spec->name[i] && i < sizeof(p->name) - 1; i++)
-		p->name[i] = spec->name[i];
+	engine_input_name(p, spec->name);
 	p->size = p->base = spec->size_blocks;
 	p->min = spec->min_size_blocks;
 	p->max = spec->max_size_blocks;
