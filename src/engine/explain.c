@@ -164,40 +164,38 @@ static void say_free_is_kept(struct telling *t)
 
 /* ---- nothing can move ---- */
 
-static const struct engine_partition *gains_most(const struct engine_core *core, bool only_who_can)
+/* Of those that can get something now, who gains most by it; NULL: nobody can. */
+static const struct engine_partition *who_can_get(const struct engine_core *core)
 {
 	const struct engine_partition *best = NULL;
-	for (size_t i = 0; i < core->count; i++) {
-		const struct engine_rank *r = &core->ranks[i];
-		if (r->gain_step > (best ? best->gain_step : 0) && (r->can_get || !only_who_can))
+	for (size_t i = 0; i < core->count; i++)
+		if (core->ranks[i].can_get && (!best || core->ranks[i].gain_step > best->gain_step))
 			best = core->partitions[i];
-	}
 	return best;
 }
 
 static void say_nobody_gets(struct telling *t)
 {
-	const struct engine_partition *most = gains_most(t->core, false);
-	size_t gain = 0, at_max = 0;
+	const struct engine_partition *most = engine_core_find(t->core, t->d->gains_most_id);
+	size_t others = 0, at_max = 0;
 	char why[NAME_ROOM];
 	for (size_t i = 0; i < t->core->count; i++) {
-		gain += t->core->ranks[i].gain_step > 0;
-		at_max += t->core->ranks[i].gain_step > 0 && is_at_max(t->core, t->core->partitions[i]);
+		const struct engine_partition *p = t->core->partitions[i];
+		bool gains = p != most && p->gain_step > 0;
+		others += gains;
+		at_max += gains && is_at_max(t->core, p);
 	}
-	if (!most) {
+	if (!most)
 		say(t, "nothing to move: no partition is known to gain from more space");
-		return;
-	}
-	if (at_max == gain && gain > 1) {
+	else if (others && at_max == others && is_at_max(t->core, most))
 		say(t, "nothing to move: all %zu partitions that would gain from more space are at their max",
-		    gain);
-		return;
-	}
-	say(t, "nothing to move: %s would gain most from more space, but is %s", most->name,
-	    why_gets_nothing(t->core, most, why));
-	if (gain > 1)
+		    others + 1);
+	else
+		say(t, "nothing to move: %s would gain most from more space, but is %s", most->name,
+		    why_gets_nothing(t->core, most, why));
+	if (others && !(at_max == others && is_at_max(t->core, most)))
 		say(t, "; of %zu more that would gain, %zu at their max, %zu still to be measured or judged",
-		    gain - 1, at_max - is_at_max(t->core, most), gain - at_max - !is_at_max(t->core, most));
+		    others, at_max, others - at_max);
 }
 
 /* The first two, and how many more. */
@@ -219,17 +217,15 @@ static void say_nobody_gives(struct telling *t, const struct engine_partition *t
 
 static void say_no_room(struct telling *t)
 {
-	const struct engine_partition *can_get = gains_most(t->core, true);
+	const struct engine_partition *to = who_can_get(t->core);
 	char why[NAME_ROOM];
 	const char *reason = t->from ? why_gives_nothing(t->core, t->from, why) : NULL;
-	bool is_pair = t->d->from_id || t->d->to_id;
-	if (is_pair)
-		say(t, "no room: ");
-	if (!is_pair && can_get)
-		say_nobody_gives(t, can_get);
-	else if (!is_pair)
-		say_nobody_gets(t);
-	else if (t->to && is_at_max(t->core, t->to))
+	if (!t->d->from_id && !t->d->to_id) {
+		to ? say_nobody_gives(t, to) : say_nobody_gets(t);
+		return;
+	}
+	say(t, "no room: ");
+	if (t->to && is_at_max(t->core, t->to))
 		say(t, "%s is %s", t->to_name, why_gets_nothing(t->core, t->to, why));
 	else if (!t->from)
 		say_free_is_kept(t);
@@ -474,11 +470,9 @@ static void say_call_back(struct telling *t)
 
 static void advise_room(struct telling *t)
 {
-	const struct engine_partition *to = t->to, *from = NULL;
+	const struct engine_partition *to = t->to ? t->to : who_can_get(t->core), *from = NULL;
 	if (!to)
-		to = gains_most(t->core, true);
-	if (!to)
-		to = gains_most(t->core, false);
+		to = engine_core_find(t->core, t->d->gains_most_id);
 	if (to && is_at_max(t->core, to)) {
 		say(t, "lcpfs set POOL %s max=SIZE lets it grow further", to->name);
 		return;
@@ -489,29 +483,6 @@ static void advise_room(struct telling *t)
 	if (to && from)
 		say(t, "lcpfs set POOL %s min=SIZE lets it give; ", from->name);
 	say(t, to ? "lcpfs grow POOL adds space" : "nothing");
-}
-
-static void say_advice(struct telling *t)
-{
-	if (t->d->action == LCPFS_ENGINE_WOULD_MOVE)
-		say(t, "lcpfs tune POOL on lets it move");
-	else if (t->d->action == LCPFS_ENGINE_MOVE)
-		say(t, "nothing; lcpfs tune POOL observe would stop it");
-	else if (t->d->reason == LCPFS_ENGINE_MODE_OFF)
-		say(t, "lcpfs tune POOL observe lets it say what it would move, on lets it move");
-	else if (t->d->reason == LCPFS_ENGINE_FEW_PARTITIONS)
-		say(t, t->core->count ? "lcpfs grow POOL adds space, lcpfs add POOL NAME a partition"
-				      : "lcpfs add POOL NAME makes a partition");
-	else if (t->d->reason == LCPFS_ENGINE_NOT_MEASURED)
-		say(t, "nothing; it learns from what clients write");
-	else if (t->d->reason == LCPFS_ENGINE_NO_ROOM)
-		advise_room(t);
-	else if (t->d->reason == LCPFS_ENGINE_IN_BALANCE)
-		say(t, "nothing; no better sizes are known");
-	else if (t->d->reason == LCPFS_ENGINE_WITHIN_NOISE || t->d->reason == LCPFS_ENGINE_NO_PAYBACK)
-		say(t, "nothing; who knows better says so: lcpfs resize POOL %s SIZE", t->to_name);
-	else
-		say(t, "nothing; it goes on by itself");
 }
 
 /* ---- who gains most and loses least ---- */
@@ -567,15 +538,19 @@ static void say_how_sure(struct telling *t)
 static const struct {
 	const char *name;
 	void (*say)(struct telling *t);
+	const char *advice; /* NULL: nothing */
 } reasons[LCPFS_ENGINE_REASON_END] = {
-	[LCPFS_ENGINE_MODE_OFF] = {"mode_off", say_off},
-	[LCPFS_ENGINE_FEW_PARTITIONS] = {"few_partitions", say_few},
-	[LCPFS_ENGINE_NOT_MEASURED] = {"not_measured", say_not_measured},
+	[LCPFS_ENGINE_MODE_OFF] = {"mode_off", say_off,
+				   "lcpfs tune POOL observe lets it say what it would move, on lets it move"},
+	[LCPFS_ENGINE_FEW_PARTITIONS] = {"few_partitions", say_few,
+					 "lcpfs grow POOL adds space, lcpfs add POOL NAME a partition"},
+	[LCPFS_ENGINE_NOT_MEASURED] = {"not_measured", say_not_measured,
+				       "nothing; it learns from what clients write"},
 	[LCPFS_ENGINE_WAIT_REPORT] = {"wait_report", say_wait},
 	[LCPFS_ENGINE_WAIT_EFFECT] = {"wait_effect", say_wait},
 	[LCPFS_ENGINE_WAIT_MEASURE] = {"wait_measure", say_wait},
 	[LCPFS_ENGINE_NO_ROOM] = {"no_room", say_no_room},
-	[LCPFS_ENGINE_IN_BALANCE] = {"in_balance", say_balance},
+	[LCPFS_ENGINE_IN_BALANCE] = {"in_balance", say_balance, "nothing; no better sizes are known"},
 	[LCPFS_ENGINE_WITHIN_NOISE] = {"within_noise", say_noise},
 	[LCPFS_ENGINE_NO_PAYBACK] = {"no_payback", say_no_payback},
 	[LCPFS_ENGINE_EXPLORE] = {"explore", say_move},
@@ -584,6 +559,24 @@ static const struct {
 	[LCPFS_ENGINE_CALL_BACK] = {"call_back", say_call_back},
 	[LCPFS_ENGINE_RETREAT] = {"retreat", say_retreat},
 };
+
+static void say_advice(struct telling *t)
+{
+	enum lcpfs_engine_reason reason = t->d->reason;
+	const char *advice = reasons[reason].advice;
+	if (t->d->action == LCPFS_ENGINE_WOULD_MOVE)
+		say(t, "lcpfs tune POOL on lets it move");
+	else if (t->d->action == LCPFS_ENGINE_MOVE)
+		say(t, "nothing; lcpfs tune POOL observe would stop it");
+	else if (reason == LCPFS_ENGINE_FEW_PARTITIONS && !t->core->count)
+		say(t, "lcpfs add POOL NAME makes a partition");
+	else if (reason == LCPFS_ENGINE_NO_ROOM)
+		advise_room(t);
+	else if (reason == LCPFS_ENGINE_WITHIN_NOISE || reason == LCPFS_ENGINE_NO_PAYBACK)
+		say(t, "nothing; who knows better says so: lcpfs resize POOL %s SIZE", t->to_name);
+	else
+		say(t, "%s", advice ? advice : "nothing; it goes on by itself");
+}
 
 const char *lcpfs_engine_reason_name(enum lcpfs_engine_reason reason)
 {
