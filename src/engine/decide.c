@@ -91,7 +91,7 @@ void engine_decide_inputs(const struct engine_core *core, struct lcpfs_engine_de
 	d->lately_blocks = core->ledger.lately;
 	d->lost_blocks = -core->ledger.saved_lately;
 	d->copying_prior = core->options.priors.copy_share;
-	d->demand_turnovers = engine_foresight_turnovers(&core->foresight);
+	d->demand_turnovers = ldexp(1, core->foresight.best);
 	rank_all(core, d);
 	d->return_blocks = way_back(core);
 	d->copying_budget = engine_weigh_budget(d);
@@ -115,9 +115,9 @@ static void set_pair(const struct engine_core *core, struct lcpfs_engine_decisio
 	}
 	d->from_id = d->from.id;
 	d->to_id = d->to.id;
-	d->horizon_s = to ? engine_demand_seconds(&to->demand, memory) : 0;
+	d->horizon_s = to ? to->demand.memory[memory].seconds : 0;
 	if (from)
-		d->horizon_s = fmin(d->horizon_s, engine_demand_seconds(&from->demand, memory));
+		d->horizon_s = fmin(d->horizon_s, from->demand.memory[memory].seconds);
 }
 
 /* Indices, so that only the ranks are read; NOBODY where there is none. */

@@ -6,11 +6,6 @@
 
 #define CLOCK_S 1e-6 /* what the clock resolves: shorter is no time */
 
-static double span(int memory)
-{
-	return ldexp(1, memory);
-}
-
 static double per_second(const struct engine_rates *r, double sum)
 {
 	return r->seconds > CLOCK_S ? sum / r->seconds : 0;
@@ -42,11 +37,6 @@ void engine_demand_add(struct engine_demand *d, const struct engine_batch *batch
 	double off = batch->ops - engine_demand_frequency(d, 0) * seconds;
 	d->squares = d->squares * keep * keep + off * off;
 	d->turnover_ops += batch->ops;
-}
-
-double engine_demand_seconds(const struct engine_demand *d, int memory)
-{
-	return d->memory[memory].seconds;
 }
 
 double engine_demand_frequency(const struct engine_demand *d, int memory)
@@ -138,7 +128,7 @@ void engine_foresight_judge(struct engine_foresight *f, struct engine_demand *d)
 /* Each partition was judged by the turnover that ended. */
 static void learn(struct engine_foresight *f)
 {
-	double keep = exp(-1 / span(ENGINE_MEMORIES - 1)), least = INFINITY;
+	double keep = exp(-ldexp(1, 1 - ENGINE_MEMORIES)), least = INFINITY;
 	bool known = f->ended == ENGINE_AHEAD;
 	/* what none could foretell says nothing against any of them */
 	for (int i = 0; i < ENGINE_MEMORIES; i++)
@@ -170,9 +160,4 @@ void engine_foresight_round(struct engine_foresight *f)
 	if (f->turnover >= 1)
 		turn(f);
 	choose(f);
-}
-
-double engine_foresight_turnovers(const struct engine_foresight *f)
-{
-	return span(f->best);
 }

@@ -13,7 +13,7 @@
 #define ENGINE_AHEAD 3 /* turnovers that have to be foretold: one till an effect has arrived, two that have it */
 
 struct engine_rates {
-	double seconds, ops, user; /* decayed sums */
+	double seconds, ops, user; /* decayed sums; demand is known for so many seconds */
 };
 
 struct engine_demand {
@@ -49,8 +49,7 @@ struct engine_foresight {
 void engine_demand_add(struct engine_demand *demand, const struct engine_batch *batch, double seconds, double age);
 /* By one of its memories. */
 double engine_demand_frequency(const struct engine_demand *demand, int memory); /* operations/s */
-double engine_demand_writes(const struct engine_demand *demand, int memory); /* user blocks/s */
-double engine_demand_seconds(const struct engine_demand *demand, int memory); /* how long it is known for */
+double engine_demand_writes(const struct engine_demand *demand, int memory);    /* user blocks/s */
 double engine_demand_error(const struct engine_demand *demand); /* relative standard error of the frequency */
 /* Relative standard error of the mean latency; `prior` is that of one update, and worth one of them. */
 double engine_demand_latency_error(const struct engine_demand *demand, double prior);
@@ -62,6 +61,5 @@ void engine_foresight_add(struct engine_foresight *foresight, double ops, double
 /* Before an update: by the turnover that ended, if it was not judged by that yet. */
 void engine_foresight_judge(struct engine_foresight *foresight, struct engine_demand *demand);
 void engine_foresight_round(struct engine_foresight *foresight); /* once all partitions of a round were updated */
-double engine_foresight_turnovers(const struct engine_foresight *foresight); /* how far back the best one goes */
 
 #endif

@@ -517,7 +517,7 @@ static void say_ranking(struct telling *t)
 		say(t, ", and nobody else could give it");
 	if (most)
 		say(t, "; the load is that of about the last %s, which foretold it best",
-		    words_duration(text, engine_demand_seconds(&most->demand, t->core->foresight.best)));
+		    words_duration(text, most->demand.memory[t->core->foresight.best].seconds));
 }
 
 static void say_how_sure(struct telling *t)
