@@ -218,14 +218,21 @@ static void fill_side(const struct engine_core *core, const struct engine_partit
 	side->epsilon = lcpfs_engine_epsilon(side->avg_latency_us, side->utilization, side->access_frequency);
 }
 
-void engine_core_free_side(const struct engine_core *core, struct lcpfs_engine_side *side)
+struct lcpfs_engine_side engine_core_side(const struct engine_core *core, const struct engine_partition *p)
 {
-	memset(side, 0, sizeof(*side));
-	side->id = LCPFS_ENGINE_FREE;
-	side->size_blocks = engine_core_free_blocks(core);
-	side->floor_blocks = engine_core_reserve_blocks(core);
-	side->ceiling_blocks = side->give_blocks = core->options.pool_blocks;
-	side->measured = true;
+	struct lcpfs_engine_side side = {
+		.id = LCPFS_ENGINE_FREE,
+		.size_blocks = engine_core_free_blocks(core),
+		.floor_blocks = engine_core_reserve_blocks(core),
+		.ceiling_blocks = core->options.pool_blocks,
+		.give_blocks = core->options.pool_blocks,
+		.measured = true,
+	};
+	if (!p)
+		return side;
+	side = p->side;
+	side.since_change_s = since_change_s(core, p);
+	return side;
 }
 
 bool engine_core_overdue(const struct engine_core *core, const struct engine_partition *p)

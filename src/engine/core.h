@@ -180,7 +180,8 @@ bool engine_core_held(const struct engine_core *core, const struct engine_partit
 /* it has waited for a verdict longer than the pool takes to turn over once: it is not held still any more */
 bool engine_core_overdue(const struct engine_core *core, const struct engine_partition *p);
 bool engine_core_settled(const struct engine_core *core, const struct engine_partition *p);
-void engine_core_free_side(const struct engine_core *core, struct lcpfs_engine_side *side);
+struct lcpfs_engine_side engine_core_side(const struct engine_core *core,
+					  const struct engine_partition *p); /* as of now; NULL: free space */
 bool engine_core_point(const struct engine_partition *p, struct engine_point *point);
 
 /* ledger.c */

@@ -11,40 +11,80 @@
 
 #define RECEIVERS_TRIED 3 /* the first may be blocked by its noise or its room; each costs a weighing */
 
-static double trust_in(const struct engine_core *core)
+/* Of all or of those that can, who gains most by another step, less than `below`; NULL: nobody. */
+static struct engine_partition *gains_most(const struct engine_core *core, bool who_can, double below)
 {
-	/* the prior is one expectation that came to nothing */
-	return fmin(fmax(core->trust_sum / (core->options.priors.trust + core->trust_weight), 0), 1);
+	struct engine_partition *best = NULL;
+	double most = 0;
+	for (size_t i = 0; i < core->count; i++) {
+		const struct engine_rank *r = &core->ranks[i];
+		if (r->gain_step > most && r->gain_step < below && (r->can_get || !who_can)) {
+			most = r->gain_step;
+			best = core->partitions[i];
+		}
+	}
+	return best;
 }
 
-#define NOBODY SIZE_MAX
+/* Of the others that may, who loses least by giving a step. */
+static struct engine_partition *loses_least(const struct engine_core *core, const struct engine_partition *but,
+					    bool (*may)(const struct engine_core *core, size_t index))
+{
+	struct engine_partition *best = NULL;
+	double least = INFINITY;
+	for (size_t i = 0; i < core->count; i++) {
+		double loss = core->ranks[i].loss_step;
+		if ((!best || loss < least) && core->partitions[i] != but && may(core, i)) {
+			least = loss;
+			best = core->partitions[i];
+		}
+	}
+	return best;
+}
+
+static bool anyone(const struct engine_core *core, size_t index)
+{
+	return index < core->count;
+}
+
+static bool can_give(const struct engine_core *core, size_t index)
+{
+	return core->ranks[index].can_give;
+}
+
+/* Where it is asked for, and not for a gain: what it gave or got last need not have been measured. */
+static bool may_give(const struct engine_core *core, size_t index)
+{
+	const struct engine_partition *p = core->partitions[index];
+	return p->size >= p->side.floor_blocks + core->options.step_blocks;
+}
+
+static bool may_give_unheld(const struct engine_core *core, size_t index)
+{
+	return may_give(core, index) && !engine_core_held(core, core->partitions[index]);
+}
+
+static bool is_above_base(const struct engine_core *core, size_t index)
+{
+	return core->ranks[index].above_base >= (double)core->options.step_blocks && may_give(core, index);
+}
 
 /* Who gains most and who loses least of all, whether they can or not. */
 static void rank_all(const struct engine_core *core, struct lcpfs_engine_decision *d)
 {
-	const struct engine_rank *r = core->ranks;
-	size_t most = NOBODY, least = NOBODY, second = NOBODY;
+	const struct engine_partition *most = gains_most(core, false, INFINITY);
+	const struct engine_partition *least = loses_least(core, most, anyone);
 	double step = (double)core->options.step_blocks;
 	d->partitions_measured = 0;
-	for (size_t i = 0; i < core->count; i++) {
-		d->partitions_measured += r[i].measured;
-		if (r[i].gain_step > 0 && (most == NOBODY || r[i].gain_step > r[most].gain_step))
-			most = i;
-		if (least == NOBODY || r[i].loss_step < r[least].loss_step) {
-			second = least;
-			least = i;
-		} else if (second == NOBODY || r[i].loss_step < r[second].loss_step) {
-			second = i;
-		}
+	for (size_t i = 0; i < core->count; i++)
+		d->partitions_measured += core->ranks[i].measured;
+	if (most) {
+		d->gains_most_id = most->id;
+		d->gains_most = most->gain_step / step;
 	}
-	least = least == most ? second : least;
-	if (most != NOBODY) {
-		d->gains_most_id = core->partitions[most]->id;
-		d->gains_most = r[most].gain_step / step;
-	}
-	if (least != NOBODY) {
-		d->loses_least_id = core->partitions[least]->id;
-		d->loses_least = engine_finite_or(r[least].loss_step / step, 0);
+	if (least) {
+		d->loses_least_id = least->id;
+		d->loses_least = engine_finite_or(least->loss_step / step, 0);
 	}
 }
 
@@ -79,7 +119,8 @@ void engine_decide_inputs(const struct engine_core *core, struct lcpfs_engine_de
 	d->growth_rate = core->growth.learning_rate;
 	d->shrink_rate = core->shrink.learning_rate;
 	d->confidence = lcpfs_engine_threshold_confidence(&core->pressure);
-	d->trust = trust_in(core);
+	/* the prior is one expectation that came to nothing */
+	d->trust = fmin(fmax(core->trust_sum / (core->options.priors.trust + core->trust_weight), 0), 1);
 	d->outcomes = core->judged;
 	d->copying_seen = core->copying_seen;
 	d->copying_expected = core->copying_expected;
@@ -100,19 +141,11 @@ void engine_decide_inputs(const struct engine_core *core, struct lcpfs_engine_de
 static void set_pair(const struct engine_core *core, struct lcpfs_engine_decision *d,
 		     const struct engine_partition *from, const struct engine_partition *to)
 {
-	double step = (double)core->options.step_blocks;
 	int memory = core->foresight.best;
-	engine_core_free_side(core, &d->from);
-	engine_core_free_side(core, &d->to);
-	if (from) {
-		d->from = from->side;
-		d->from.gain_per_block = from->loss_step / step;
-		d->from.since_change_s = (double)(core->now_us - from->changed_us) / 1e6;
-	}
-	if (to) {
-		d->to = to->side;
-		d->to.since_change_s = (double)(core->now_us - to->changed_us) / 1e6;
-	}
+	d->from = engine_core_side(core, from);
+	d->to = engine_core_side(core, to);
+	if (from)
+		d->from.gain_per_block = from->loss_step / (double)core->options.step_blocks;
 	d->from_id = d->from.id;
 	d->to_id = d->to.id;
 	d->horizon_s = to ? to->demand.memory[memory].seconds : 0;
@@ -120,65 +153,17 @@ static void set_pair(const struct engine_core *core, struct lcpfs_engine_decisio
 		d->horizon_s = fmin(d->horizon_s, from->demand.memory[memory].seconds);
 }
 
-/* Indices, so that only the ranks are read; NOBODY where there is none. */
-struct candidates {
-	size_t to[RECEIVERS_TRIED]; /* most gain first */
-	size_t from[2];             /* least loss first */
-};
-
-static void consider_receiver(const struct engine_rank *ranks, struct candidates *s, size_t i)
-{
-	for (int k = 0; k < RECEIVERS_TRIED; k++) {
-		size_t other = s->to[k];
-		if (other != NOBODY && ranks[other].gain_step >= ranks[i].gain_step)
-			continue;
-		s->to[k] = i;
-		if (other == NOBODY)
-			return;
-		i = other;
-	}
-}
-
-static void consider_giver(const struct engine_rank *ranks, struct candidates *s, size_t i)
-{
-	if (s->from[0] == NOBODY || ranks[i].loss_step < ranks[s->from[0]].loss_step) {
-		s->from[1] = s->from[0];
-		s->from[0] = i;
-	} else if (s->from[1] == NOBODY || ranks[i].loss_step < ranks[s->from[1]].loss_step) {
-		s->from[1] = i;
-	}
-}
-
-static struct engine_partition *at(const struct engine_core *core, size_t index)
-{
-	return index == NOBODY ? NULL : core->partitions[index];
-}
-
-static struct candidates find_candidates(const struct engine_core *core)
-{
-	struct candidates c;
-	memset(&c, 0xff, sizeof(c));
-	for (size_t i = 0; i < core->count; i++) {
-		if (core->ranks[i].can_get)
-			consider_receiver(core->ranks, &c, i);
-		if (core->ranks[i].can_give)
-			consider_giver(core->ranks, &c, i);
-	}
-	return c;
-}
-
 /* The first pair worth moving, else the first that was weighed. Free space loses nothing by giving. */
 static bool weigh_candidates(const struct engine_core *core, struct lcpfs_engine_decision *d)
 {
-	struct candidates c = find_candidates(core);
+	struct engine_partition *to = gains_most(core, true, INFINITY);
 	struct lcpfs_engine_decision first;
 	bool weighed = false, free = engine_weigh_free_can_give(d);
-	for (int i = 0; i < RECEIVERS_TRIED && c.to[i] != NOBODY; i++) {
-		size_t from = free ? NOBODY : c.from[c.from[0] == c.to[i]];
-		struct engine_partition *to = at(core, c.to[i]);
-		if (from == NOBODY && !free)
+	for (int i = 0; i < RECEIVERS_TRIED && to; i++, to = gains_most(core, true, to->gain_step)) {
+		const struct engine_partition *from = free ? NULL : loses_least(core, to, can_give);
+		if (!from && !free)
 			continue;
-		set_pair(core, d, at(core, from), to);
+		set_pair(core, d, from, to);
 		engine_judge_joined(core, d);
 		d->to.measured = true; /* or it was, before what it got lately */
 		engine_weigh(d);
@@ -219,12 +204,6 @@ static bool say_what_is_awaited(const struct engine_core *core, uint32_t only,
 	return true;
 }
 
-/* Until the pool has turned over; then the reason for it is no longer what it was. */
-static bool undo_stands(const struct engine_core *core)
-{
-	return core->undo_wanted && !engine_core_turned_over(core, core->undo_work);
-}
-
 /* How much of it can be taken back now. */
 static uint64_t undo_blocks(const struct engine_core *core)
 {
@@ -252,32 +231,15 @@ static void weigh_undo(const struct engine_core *core, uint64_t blocks, struct l
 	d->action = LCPFS_ENGINE_MOVE;
 }
 
-static bool may_give(const struct engine_core *core, const struct engine_partition *p)
-{
-	return p->size >= p->side.floor_blocks + core->options.step_blocks;
-}
-
 /* Who lost most lately for want of its base size. */
-static size_t find_loser(const struct engine_core *core)
+static const struct engine_partition *lost_most(const struct engine_core *core)
 {
-	size_t loser = NOBODY;
+	const struct engine_partition *loser = NULL;
 	for (size_t i = 0; i < core->count; i++)
 		if (core->ranks[i].above_base <= -(double)core->options.step_blocks &&
-		    core->partitions[i]->saved_lately <
-			    (loser == NOBODY ? 0 : core->partitions[loser]->saved_lately))
-			loser = i;
+		    core->partitions[i]->saved_lately < (loser ? loser->saved_lately : 0))
+			loser = core->partitions[i];
 	return loser;
-}
-
-/* Who loses least by giving, of those above their base size or of all; less than is gained. */
-static size_t find_giver(const struct engine_core *core, size_t to, double above)
-{
-	size_t giver = NOBODY;
-	for (size_t i = 0; i < core->count; i++)
-		if (i != to && core->ranks[i].above_base >= above && may_give(core, core->partitions[i]) &&
-		    (giver == NOBODY || core->ranks[i].loss_step < core->ranks[giver].loss_step))
-			giver = i;
-	return giver;
 }
 
 /*
@@ -286,18 +248,15 @@ static size_t find_giver(const struct engine_core *core, size_t to, double above
  */
 static bool find_retreat(const struct engine_core *core, struct lcpfs_engine_decision *d)
 {
-	bool free = engine_weigh_free_can_give(d);
-	size_t to = find_loser(core), from = NOBODY;
-	if (to == NOBODY)
+	const struct engine_partition *to = lost_most(core), *from = NULL;
+	if (!to)
 		return false;
-	if (!free)
-		from = find_giver(core, to, (double)core->options.step_blocks);
-	if (!free && from == NOBODY) {
-		from = find_giver(core, to, -INFINITY);
-		if (from == NOBODY || !(core->ranks[from].loss_step < core->ranks[to].gain_step))
+	if (!engine_weigh_free_can_give(d) && !(from = loses_least(core, to, is_above_base))) {
+		from = loses_least(core, to, may_give);
+		if (!from || !(from->loss_step < to->gain_step))
 			return false;
 	}
-	set_pair(core, d, at(core, from), at(core, to));
+	set_pair(core, d, from, to);
 	return true;
 }
 
@@ -348,7 +307,8 @@ static enum lcpfs_engine_reason why_no_pair(const struct lcpfs_engine_decision *
 
 static void choose(struct engine_core *core, struct lcpfs_engine_decision *d)
 {
-	bool stands = undo_stands(core);
+	/* after that the reason for it is no longer what it was */
+	bool stands = core->undo_wanted && !engine_core_turned_over(core, core->undo_work);
 	uint64_t back = stands ? undo_blocks(core) : 0;
 	if (core->options.mode == LCPFS_ENGINE_OFF) {
 		d->reason = LCPFS_ENGINE_MODE_OFF;
@@ -405,15 +365,11 @@ void engine_decide(struct engine_core *core, struct lcpfs_engine_decision *d)
 static bool weigh_role(const struct engine_core *core, const struct engine_partition *p, bool receives,
 		       struct lcpfs_engine_decision *d)
 {
-	const struct engine_partition *other = NULL;
+	const struct engine_partition *other = receives ? loses_least(core, p, anyone) : NULL;
 	bool free = engine_core_free_blocks(core) > engine_core_reserve_blocks(core);
-	for (size_t i = 0; i < core->count; i++) {
-		const struct engine_partition *q = core->partitions[i];
-		if (q == p)
-			continue;
-		if (!other || (receives ? q->loss_step < other->loss_step : q->gain_step > other->gain_step))
-			other = q;
-	}
+	for (size_t i = 0; !receives && i < core->count; i++)
+		if (core->partitions[i] != p && (!other || core->ranks[i].gain_step > other->gain_step))
+			other = core->partitions[i];
 	if (!other && !(receives && free))
 		return false;
 	engine_decide_inputs(core, d);
@@ -459,28 +415,18 @@ void engine_decide_explain(struct engine_core *core, uint32_t id, struct lcpfs_e
 	engine_explain(core, d);
 }
 
-/* Who may give comes first, then who loses least; for a full writer nobody is spared. */
-static bool called_before(const struct engine_core *core, const struct engine_partition *p,
-			  const struct engine_partition *q)
-{
-	bool held = engine_core_held(core, p);
-	return held == engine_core_held(core, q) ? p->loss_step < q->loss_step : !held;
-}
-
 void engine_decide_call_back(struct engine_core *core, uint64_t blocks, uint32_t but_not,
 			     struct lcpfs_engine_decision *d)
 {
-	const struct engine_partition *best = NULL;
+	const struct engine_partition *but = engine_core_find(core, but_not), *best = NULL;
 	uint64_t step = core->options.step_blocks, room;
 	engine_decide_inputs(core, d);
 	d->reason = LCPFS_ENGINE_NO_ROOM;
 	if (core->carrying)
 		wait_for_report(core, d);
-	for (size_t i = 0; i < core->count && !core->carrying; i++) {
-		const struct engine_partition *p = core->partitions[i];
-		if (p->id != but_not && may_give(core, p) && (!best || called_before(core, p, best)))
-			best = p;
-	}
+	/* for a full writer nobody is spared, if it has to be */
+	else if (!(best = loses_least(core, but, may_give_unheld)))
+		best = loses_least(core, but, may_give);
 	if (best) {
 		set_pair(core, d, best, NULL);
 		room = MIN_OF(best->size - best->side.floor_blocks, best->side.give_blocks) / step;
