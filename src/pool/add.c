@@ -191,7 +191,9 @@ static int bring_up(struct part *part, struct lcpfs_failure *failure)
 				   "take it: %s",
 				   part->name, lcpfs_error_sentence(error));
 	pool->cache_left -= cache_bytes;
+	part->is_new = true;
 	error = part_open_store(part, cache_bytes, failure);
+	part->is_new = false;
 	if (!error)
 		part_start_service(part);
 	return error;

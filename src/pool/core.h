@@ -61,6 +61,7 @@ struct part {
 	bool missed; /* the last snapshot that was due could not be taken, and the history shows it */
 
 	struct store *store; /* NULL: it could not be opened, `fault` says why; fixed from opening to removal */
+	bool is_new;         /* its store was formatted just now */
 	char fault[300];
 	size_t cache_bytes;
 	uint32_t metaslabs; /* that the map says are its own */

@@ -168,6 +168,7 @@ struct store_config part_store_config(struct part *part)
 		.cache_bytes = part->cache_bytes,
 		.read_only = pool->options.read_only,
 		.was_closed = !pool->was_open,
+		.is_new = part->is_new,
 		.need_space = pool->options.read_only ? NULL : emergency_need_space,
 		.context = part,
 	};

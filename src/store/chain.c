@@ -271,13 +271,17 @@ void chain_look_behind(struct chain *f)
 {
 	struct store *s = f->s;
 	bool lost = s->found.root_lost, everywhere = lost;
+	if (s->config.is_new)
+		return;
 	for (unsigned i = 0; i < LOG_HEADS; i++) {
 		const struct head *h = &f->head[i];
 		everywhere |= h->metaslab != NO_METASLAB &&
 			      h->offset + 2 * RECORD_HEADERS + RECORD_BLOCKS_MAX > s->config.metaslab_blocks;
 		look_behind_head(f, h);
 	}
-	for (uint32_t i = 0; i < s->space.count && everywhere; i++) {
+	/* From the end: a system that reads ahead has read what was looked at already, and does not go on from
+	 * there. */
+	for (uint32_t i = s->space.count; i-- && everywhere;) {
 		const struct metaslab *m = &s->space.slab[i];
 		if (lost || m->live == 0)
 			look_onwards(f, m->index, 0);

@@ -468,6 +468,31 @@ static void a_newcomer_is_made_room_in_mode_on(void **state)
 	fixture_done(&f);
 }
 
+static uint64_t reads_to_open(struct fixture *f)
+{
+	uint64_t before = simdisk_counts(f->disk)->reads;
+	assert_int_equal(fixture_open(f, false), 0);
+	return simdisk_counts(f->disk)->reads - before;
+}
+
+/* What a log may have lost is looked for at the start of each EMPTY metaslab; a new one has lost nothing. */
+static void adding_does_not_read_each_metaslab(void **state)
+{
+	enum { METASLABS = 400, FEW = 100 };
+	struct fixture f;
+	(void)state;
+	fixture_new(&f, 512 * MB);
+	assert_int_equal(fixture_close(&f), 0);
+	uint64_t least = reads_to_open(&f), before = simdisk_counts(f.disk)->reads;
+	assert_int_equal(fixture_add(&f, "a", LEAST, METASLABS * MB, METASLABS * MB), 0);
+	assert_in_range(simdisk_counts(f.disk)->reads - before, 1, FEW);
+	assert_int_equal(fixture_write(&f, "a", 0, 100, 1), 0);
+	assert_int_equal(fixture_close(&f), 0);
+	assert_in_range(reads_to_open(&f), least + METASLABS, UINT64_MAX);
+	fixture_expect(&f, "a", 0, 100, 1);
+	fixture_done(&f);
+}
+
 /* -- read-only -- */
 
 static void a_read_only_pool_writes_nothing(void **state)
@@ -519,6 +544,7 @@ int main(void)
 		cmocka_unit_test(every_giver_is_tried),
 		cmocka_unit_test(nobody_is_taken_below_its_min),
 		cmocka_unit_test(a_newcomer_is_made_room_in_mode_on),
+		cmocka_unit_test(adding_does_not_read_each_metaslab),
 		cmocka_unit_test(a_read_only_pool_writes_nothing),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
