@@ -147,23 +147,19 @@ bool engine_core_point(const struct engine_partition *p, struct engine_point *po
 	return engine_point_of(point, &space, copies.value, copies.error, engine_window_sum(&p->window).user);
 }
 
-static struct engine_fit fit_curve(const struct engine_core *core, const struct engine_partition *p)
+static void side_curve(const struct engine_core *core, const struct engine_partition *p,
+		       struct lcpfs_engine_side *side)
 {
 	struct engine_space space = space_of(p);
 	struct engine_point point;
-	bool measured = engine_core_point(p, &point);
-	return engine_curve_fit(&p->curve, measured ? &point : NULL, &core->options.priors, &space);
-}
-
-static void side_curve(const struct engine_partition *p, const struct engine_fit *fit,
-		       struct lcpfs_engine_side *side)
-{
-	side->cleaning_cost = fit->copies;
-	side->kept_blocks = fit->kept;
-	side->uniform_copies = p->live ? fit->uniform : 0;
-	side->cleaning_error = fit->copies_error;
-	side->curve_power = fit->power;
-	side->power_error = fit->power_error;
+	const struct engine_point *now = engine_core_point(p, &point) ? &point : NULL;
+	struct engine_fit fit = engine_curve_fit(&p->curve, now, &core->options.priors, &space);
+	side->cleaning_cost = fit.copies;
+	side->kept_blocks = fit.kept;
+	side->uniform_copies = p->live ? fit.uniform : 0;
+	side->cleaning_error = fit.copies_error;
+	side->curve_power = fit.power;
+	side->power_error = fit.power_error;
 }
 
 static void side_latency(const struct engine_core *core, const struct engine_partition *p,
@@ -195,7 +191,7 @@ static uint64_t floor_of(const struct engine_core *core, const struct engine_par
 }
 
 static void fill_side(const struct engine_core *core, const struct engine_partition *p,
-		      const struct engine_fit *fit, struct lcpfs_engine_side *side)
+		      struct lcpfs_engine_side *side)
 {
 	memset(side, 0, sizeof(*side));
 	side->id = p->id;
@@ -209,7 +205,7 @@ static void fill_side(const struct engine_core *core, const struct engine_partit
 	side->frequency_error = engine_demand_error(&p->demand);
 	side->utilization = engine_core_utilization(p);
 	side_latency(core, p, side);
-	side_curve(p, fit, side);
+	side_curve(core, p, side);
 	side->give_blocks = engine_trial_limit(core, p, side);
 	side->measured = engine_window_ready(&p->window);
 	side->since_change_blocks = p->since_blocks;
@@ -287,8 +283,7 @@ static struct engine_rank rank_of(const struct engine_core *core, const struct e
 void engine_core_refresh(struct engine_core *core, struct engine_partition *p)
 {
 	double step = (double)core->options.step_blocks;
-	struct engine_fit fit = fit_curve(core, p);
-	fill_side(core, p, &fit, &p->side);
+	fill_side(core, p, &p->side);
 	p->gain_step = engine_weigh_fall(&p->side, step);
 	p->loss_step = p->size > core->options.step_blocks ? -engine_weigh_fall(&p->side, -step) : INFINITY;
 	p->side.gain_per_block = p->gain_step / step;
@@ -309,7 +304,8 @@ void engine_core_set_size(struct engine_core *core, struct engine_partition *p, 
 	struct engine_point point;
 	if (size == p->size)
 		return;
-	p->latency_us *= engine_finite_or(engine_weigh_latency_ratio(&p->side, (double)size), 1);
+	double copies = engine_weigh_copies(&p->side, (double)size);
+	p->latency_us *= engine_finite_or(engine_weigh_latency_ratio(&p->side, copies), 1);
 	p->latency_us = fmin(p->latency_us, ENGINE_LATENCY_SUM_MAX);
 	if (engine_core_point(p, &point))
 		engine_curve_keep(&p->curve, &point);

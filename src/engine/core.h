@@ -207,7 +207,7 @@ double engine_weigh_saved(const struct lcpfs_engine_decision *d); /* blocks, as 
 bool engine_weigh_repays(const struct lcpfs_engine_decision *d); /* what it saves is worth what it copies */
 /* the most that a move may copy, with what it makes the way back longer by */
 double engine_weigh_there_and_back(const struct lcpfs_engine_decision *d);
-double engine_weigh_latency_ratio(const struct lcpfs_engine_side *side, double size_blocks);
+double engine_weigh_latency_ratio(const struct lcpfs_engine_side *side, double copies);
 /* inputs → results, reason and action (as in mode on) */
 void engine_weigh(struct lcpfs_engine_decision *decision);
 void engine_weigh_fixed(struct lcpfs_engine_decision *decision, uint64_t blocks); /* results for a given size */

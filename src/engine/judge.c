@@ -19,6 +19,7 @@
 static void remember_before(const struct engine_partition *p, const struct lcpfs_engine_side *side,
 			    uint64_t new_size, struct engine_before *before)
 {
+	double copies = engine_weigh_copies(side, (double)new_size);
 	memset(before, 0, sizeof(*before));
 	if (!p)
 		return;
@@ -30,7 +31,7 @@ static void remember_before(const struct engine_partition *p, const struct lcpfs
 		.new_utilization = new_size ? fmin((double)p->live / (double)new_size, 1) : 1,
 		.freedom = fmax(p->window.count - 1, 1),
 		.measured = side->measured,
-		.expected_ratio = engine_finite_or(engine_weigh_latency_ratio(side, (double)new_size), 1),
+		.expected_ratio = engine_finite_or(engine_weigh_latency_ratio(side, copies), 1),
 	};
 }
 
@@ -38,11 +39,12 @@ static void learn_copying(struct engine_core *core, const struct lcpfs_engine_mo
 {
 	const struct lcpfs_engine_decision *d = &core->carried;
 	double size = (double)d->from.size_blocks - (double)moved->blocks;
-	if (moved->copied_blocks == UINT64_MAX)
+	if (moved->copied_blocks == UINT64_MAX) {
 		engine_ledger_moved(core, NULL, d->cost_blocks);
-	else
-		engine_ledger_moved(core, engine_core_find(core, d->from_id), (double)moved->copied_blocks);
-	if (d->from_id == LCPFS_ENGINE_FREE || moved->copied_blocks == UINT64_MAX)
+		return;
+	}
+	engine_ledger_moved(core, engine_core_find(core, d->from_id), (double)moved->copied_blocks);
+	if (d->from_id == LCPFS_ENGINE_FREE)
 		return;
 	core->copying_seen += (double)moved->copied_blocks;
 	core->copying_tried_steps =
@@ -289,25 +291,31 @@ static void conclude(struct engine_core *core, struct lcpfs_engine_outcome *o, d
 		want_undo(core, o, freedom);
 }
 
-/* All that joined one another have one verdict. */
-static void release_all(struct engine_core *core, const struct lcpfs_engine_outcome *last)
+/* All that joined one another have one verdict: that of `judged`. NULL: none of them is judged any more. */
+static void release_all(struct engine_core *core, uint32_t to_id, const struct lcpfs_engine_outcome *judged)
 {
-	struct lcpfs_engine_outcome all = *last;
 	for (size_t i = 0; i < core->pending_count;) {
 		struct lcpfs_engine_outcome *o = &core->pending[i].outcome;
-		if (o->to_id != all.to_id) {
+		if (o->to_id != to_id) {
 			i++;
 			continue;
 		}
-		o->expected_gain = all.expected_gain;
-		o->expected_error = all.expected_error;
-		o->epsilon_before = all.epsilon_before;
-		o->epsilon_after = all.epsilon_after;
-		o->standard_error = all.standard_error;
+		if (judged) {
+			o->expected_gain = judged->expected_gain;
+			o->expected_error = judged->expected_error;
+			o->epsilon_before = judged->epsilon_before;
+			o->epsilon_after = judged->epsilon_after;
+			o->standard_error = judged->standard_error;
+		}
 		o->taken_us = core->now_us - o->moved_us;
-		o->verdict = all.verdict;
+		o->verdict = judged ? judged->verdict : LCPFS_ENGINE_NOT_JUDGED;
 		release(core, i);
 	}
+}
+
+void engine_judge_cut_off(struct engine_core *core, uint32_t id)
+{
+	release_all(core, id, NULL);
 }
 
 /*
@@ -358,7 +366,7 @@ static struct verdict weigh_all(const struct engine_core *core, const struct eng
 static bool judge(struct engine_core *core, size_t index)
 {
 	struct engine_pending *pending = &core->pending[index];
-	struct lcpfs_engine_outcome *o = &pending->outcome;
+	struct lcpfs_engine_outcome *o = &pending->outcome, judged;
 	struct engine_partition *to = engine_core_find(core, o->to_id);
 	if (o->joined)
 		return false;
@@ -379,7 +387,8 @@ static bool judge(struct engine_core *core, size_t index)
 	o->standard_error = error;
 	o->taken_us = core->now_us - o->moved_us;
 	conclude(core, o, v.blocks / v.to_old_blocks, v.freedom);
-	release_all(core, o);
+	judged = *o;
+	release_all(core, o->to_id, &judged);
 	return true;
 }
 
@@ -426,20 +435,6 @@ void engine_judge_all(struct engine_core *core)
 {
 	for (size_t i = 0; i < core->pending_count;)
 		i = judge(core, i) ? 0 : i + 1;
-}
-
-void engine_judge_cut_off(struct engine_core *core, uint32_t id)
-{
-	for (size_t i = 0; i < core->pending_count;) {
-		struct lcpfs_engine_outcome *o = &core->pending[i].outcome;
-		if (o->to_id != id) {
-			i++;
-			continue;
-		}
-		o->taken_us = core->now_us - o->moved_us;
-		o->verdict = LCPFS_ENGINE_NOT_JUDGED;
-		release(core, i);
-	}
 }
 
 void engine_judge_joined(const struct engine_core *core, struct lcpfs_engine_decision *d)

@@ -56,9 +56,8 @@ void engine_ledger_resized(struct engine_core *core, struct engine_partition *p,
 static double saved_by(const struct engine_core *core, const struct engine_partition *p, double user,
 		       double copied)
 {
-	double quantile = engine_t_quantile(core->options.significance, ENGINE_CERTAIN);
 	struct lcpfs_engine_side side = p->side;
-	side.curve_power += (p->size > p->base ? -1 : 1) * quantile * side.power_error;
+	side.curve_power += (p->size > p->base ? -1 : 1) * core->foresight.quantile * side.power_error;
 	side.curve_power = fmax(side.curve_power, 0);
 	double here = engine_weigh_copies(&side, (double)p->size);
 	double there = engine_weigh_copies(&side, (double)p->base);

@@ -13,14 +13,8 @@
 #include <math.h>
 
 #include "engine/core.h"
-#include "engine/formula.h"
 
 #define LEVEL_ERROR 1 /* ln: what is further below the formula than a factor of e, it does not describe */
-
-static double quantile(const struct engine_core *core)
-{
-	return engine_t_quantile(core->options.significance, ENGINE_CERTAIN);
-}
 
 /*
  * How far it is above the least size that its curve has a point of: but not where it went over its cliff, nor
@@ -42,7 +36,7 @@ uint64_t engine_trial_limit(const struct engine_core *core, const struct engine_
 			    const struct lcpfs_engine_side *side)
 {
 	double off = log(side->cleaning_cost / side->uniform_copies);
-	if (!(off < -quantile(core) * hypot(LEVEL_ERROR, side->cleaning_error)))
+	if (!(off < -core->foresight.quantile * hypot(LEVEL_ERROR, side->cleaning_error)))
 		return core->options.pool_blocks;
 	double tried = fmax(p->proven_blocks + (double)core->options.step_blocks, measured_above(p));
 	return (uint64_t)fmin(tried, (double)core->options.pool_blocks);
@@ -64,7 +58,7 @@ void engine_trial_begin(struct engine_core *core, struct engine_partition *from,
 {
 	const struct lcpfs_engine_decision *d = &core->carried;
 	double blocks = (double)moved->blocks, size = (double)d->from.size_blocks - blocks;
-	double most = 1 + quantile(core) * d->from.cleaning_error;
+	double most = 1 + core->foresight.quantile * d->from.cleaning_error;
 	if (d->from.give_blocks >= core->options.pool_blocks) {
 		/* by the formula; once it is seen not to hold, this much has gone well */
 		from->proven_blocks += blocks;
@@ -113,20 +107,14 @@ void engine_trial_add(const struct engine_core *core, struct engine_partition *p
 		p->trial.user = p->trial.copied = p->trial.seconds = 0;
 }
 
-/* ε of a partition that copies `copies` per user block, instead of what is expected of it. */
-static double epsilon_with(const struct lcpfs_engine_side *side, double copies)
-{
-	double ratio = 1 - side->write_share + side->write_share * (1 + copies) / (1 + side->cleaning_cost);
-	return side->epsilon * ratio;
-}
-
 bool engine_trial_failed(const struct engine_partition *p, double *rise)
 {
 	const struct engine_trial *t = &p->trial;
 	if (!t->blocks || !(t->user > 0) || excess_of(t) <= t->return_blocks)
 		return false;
 	/* the blocks decide, however little of them latency shows */
-	*rise = fmax(epsilon_with(&p->side, t->copied / t->user) - p->side.epsilon, DBL_MIN);
+	double ratio = engine_weigh_latency_ratio(&p->side, t->copied / t->user);
+	*rise = fmax(p->side.epsilon * ratio - p->side.epsilon, DBL_MIN);
 	return true;
 }
 

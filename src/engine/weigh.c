@@ -25,15 +25,15 @@ double engine_weigh_copies(const struct lcpfs_engine_side *side, double size_blo
 }
 
 /* Reads do not wait for cleaning; the part that writes cause grows with what is written for each of them. */
-double engine_weigh_latency_ratio(const struct lcpfs_engine_side *side, double size_blocks)
+double engine_weigh_latency_ratio(const struct lcpfs_engine_side *side, double copies)
 {
-	double copies = engine_weigh_copies(side, size_blocks);
 	return 1 - side->write_share + side->write_share * (1 + copies) / (1 + side->cleaning_cost);
 }
 
 static double epsilon_at(const struct lcpfs_engine_side *side, double size_blocks)
 {
-	double latency = side->avg_latency_us * engine_weigh_latency_ratio(side, size_blocks);
+	double copies = engine_weigh_copies(side, size_blocks);
+	double latency = side->avg_latency_us * engine_weigh_latency_ratio(side, copies);
 	double utilization = size_blocks > 0 ? fmin((double)side->live_blocks / size_blocks, 1) : 1;
 	return lcpfs_engine_epsilon(latency, utilization, side->access_frequency);
 }
