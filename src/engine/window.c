@@ -70,47 +70,45 @@ struct engine_batch engine_window_sum(const struct engine_window *window)
 	return sum;
 }
 
-/* Ratio estimator Σtop/Σbottom and the spread of its batches (Cochran, Sampling Techniques, 6.4). */
 struct ratio {
-	double top[ENGINE_BATCHES_MAX], bottom[ENGINE_BATCHES_MAX];
-	int count;
+	double top, bottom;
 };
 
-static struct engine_mean ratio_mean(const struct ratio *r)
+/* Ratio estimator Σtop/Σbottom and the spread of its batches (Cochran, Sampling Techniques, 6.4). */
+static struct engine_mean ratio_mean(const struct engine_window *w, struct ratio (*of)(const struct engine_batch *))
 {
-	double top = 0, bottom = 0, squares = 0, n = r->count;
-	for (int i = 0; i < r->count; i++) {
-		top += r->top[i];
-		bottom += r->bottom[i];
-	}
-	if (!(bottom > 0))
+	struct engine_batch sum = engine_window_sum(w);
+	struct ratio all = of(&sum);
+	double squares = 0, n = w->count;
+	if (!(all.bottom > 0))
 		return (struct engine_mean){0, INFINITY, 1};
-	double value = top / bottom;
-	if (r->count < ENGINE_BATCHES_MIN)
+	double value = all.top / all.bottom;
+	if (!engine_window_ready(w))
 		return (struct engine_mean){value, INFINITY, 1};
-	for (int i = 0; i < r->count; i++) {
-		double off = r->top[i] - value * r->bottom[i];
+	for (int i = 0; i < w->count; i++) {
+		struct ratio r = of(&w->batches[i]);
+		double off = r.top - value * r.bottom;
 		squares += off * off;
 	}
-	return (struct engine_mean){value, sqrt(squares * n / (n - 1)) / bottom, n - 1};
+	return (struct engine_mean){value, sqrt(squares * n / (n - 1)) / all.bottom, n - 1};
+}
+
+static struct ratio latency_of(const struct engine_batch *b)
+{
+	return (struct ratio){b->latency_us, b->ops};
+}
+
+static struct ratio copies_of(const struct engine_batch *b)
+{
+	return (struct ratio){b->copied, b->user};
 }
 
 struct engine_mean engine_window_latency(const struct engine_window *window)
 {
-	struct ratio r = {.count = window->count};
-	for (int i = 0; i < window->count; i++) {
-		r.top[i] = window->batches[i].latency_us;
-		r.bottom[i] = window->batches[i].ops;
-	}
-	return ratio_mean(&r);
+	return ratio_mean(window, latency_of);
 }
 
 struct engine_mean engine_window_copies(const struct engine_window *window)
 {
-	struct ratio r = {.count = window->count};
-	for (int i = 0; i < window->count; i++) {
-		r.top[i] = window->batches[i].copied;
-		r.bottom[i] = window->batches[i].user;
-	}
-	return ratio_mean(&r);
+	return ratio_mean(window, copies_of);
 }
