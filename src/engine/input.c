@@ -30,22 +30,29 @@ static int reserve_room(struct engine_core *core)
 	return 0;
 }
 
+/* What all are promised together fits into the pool. `p` is the one that they are for; NULL: a new one. */
+static int limits_check(const struct engine_core *core, const struct engine_partition *p, uint64_t min,
+			uint64_t max)
+{
+	uint64_t sum = min;
+	if (min > max || !max)
+		return -LCPFS_E_INVALID;
+	for (size_t i = 0; i < core->count; i++)
+		if (core->partitions[i] != p && __builtin_add_overflow(sum, core->partitions[i]->min, &sum))
+			return -LCPFS_E_NOSPC;
+	return sum > core->options.pool_blocks ? -LCPFS_E_NOSPC : 0;
+}
+
 static int spec_check(const struct engine_core *core, const struct lcpfs_engine_spec *spec)
 {
-	uint64_t min_left = core->options.pool_blocks;
 	if (spec->id && spec->id <= core->id_last)
 		return -LCPFS_E_EXISTS;
 	if (!spec->id && core->id_last == UINT32_MAX)
 		return -LCPFS_E_RANGE;
-	if (spec->min_size_blocks > spec->max_size_blocks || !spec->max_size_blocks)
-		return -LCPFS_E_INVALID;
 	if (spec->size_blocks < spec->min_size_blocks || spec->size_blocks > spec->max_size_blocks)
 		return -LCPFS_E_INVALID;
-	for (size_t i = 0; i < core->count; i++)
-		min_left -= MIN_OF(core->partitions[i]->min, min_left);
-	if (spec->min_size_blocks > min_left || spec->size_blocks > engine_core_free_blocks(core))
-		return -LCPFS_E_NOSPC;
-	return 0;
+	int error = limits_check(core, NULL, spec->min_size_blocks, spec->max_size_blocks);
+	return !error && spec->size_blocks > engine_core_free_blocks(core) ? -LCPFS_E_NOSPC : error;
 }
 
 void engine_input_name(struct engine_partition *p, const char *name)
@@ -99,16 +106,9 @@ int engine_input_remove(struct engine_core *core, uint32_t id)
 int engine_input_limits(struct engine_core *core, uint32_t id, uint64_t min, uint64_t max)
 {
 	struct engine_partition *p = engine_core_find(core, id);
-	uint64_t sum = min;
-	if (!p)
-		return -LCPFS_E_NOT_FOUND;
-	if (min > max || !max)
-		return -LCPFS_E_INVALID;
-	for (size_t i = 0; i < core->count; i++)
-		if (core->partitions[i] != p && __builtin_add_overflow(sum, core->partitions[i]->min, &sum))
-			return -LCPFS_E_NOSPC;
-	if (sum > core->options.pool_blocks)
-		return -LCPFS_E_NOSPC;
+	int error = p ? limits_check(core, p, min, max) : -LCPFS_E_NOT_FOUND;
+	if (error)
+		return error;
 	p->min = min;
 	p->max = max;
 	p->base = MIN_OF(p->base, max);
