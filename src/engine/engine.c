@@ -206,10 +206,15 @@ static double total_epsilon(const struct engine_core *core)
 	return engine_finite_or(sum, 0);
 }
 
-static void fill_partition(const struct engine_core *core, const struct engine_partition *p,
-			   struct lcpfs_engine_partition *out)
+int lcpfs_engine_get_partition(struct lcpfs_engine *engine, uint32_t id, struct lcpfs_engine_partition *partition)
 {
-	*out = (struct lcpfs_engine_partition){
+	if (!partition)
+		return -LCPFS_E_INVALID;
+	LOCKED(core, engine);
+	const struct engine_partition *p = engine_core_find(core, id);
+	if (!p)
+		return -LCPFS_E_NOT_FOUND;
+	*partition = (struct lcpfs_engine_partition){
 		.id = p->id,
 		.size_blocks = p->size,
 		.min_size_blocks = p->min,
@@ -223,18 +228,8 @@ static void fill_partition(const struct engine_core *core, const struct engine_p
 		.write_amplification = p->window_wa,
 		.moving = core->carrying && (core->carried.from_id == p->id || core->carried.to_id == p->id),
 	};
-	memcpy(out->name, p->name, sizeof(out->name));
-}
-
-int lcpfs_engine_get_partition(struct lcpfs_engine *engine, uint32_t id, struct lcpfs_engine_partition *partition)
-{
-	if (!partition)
-		return -LCPFS_E_INVALID;
-	LOCKED(core, engine);
-	const struct engine_partition *p = engine_core_find(core, id);
-	if (p)
-		fill_partition(core, p, partition);
-	return p ? 0 : -LCPFS_E_NOT_FOUND;
+	memcpy(partition->name, p->name, sizeof(partition->name));
+	return 0;
 }
 
 int lcpfs_engine_get_statistics(struct lcpfs_engine *engine, struct lcpfs_engine_statistics *statistics)

@@ -392,14 +392,6 @@ static bool judge(struct engine_core *core, size_t index)
 	return true;
 }
 
-static size_t pending_of(const struct engine_core *core, uint64_t sequence)
-{
-	size_t i = 0;
-	while (i < core->pending_count && core->pending[i].outcome.sequence != sequence)
-		i++;
-	return i;
-}
-
 /*
  * What a partition gave is missed before it was measured without it: that is the verdict of the move, and it goes
  * back. Where the move has been judged by its receiver alone, or never will be, it just goes back.
@@ -410,9 +402,11 @@ void engine_judge_trial(struct engine_core *core, struct engine_partition *p)
 	struct lcpfs_engine_outcome unknown = {
 		.sequence = trial.sequence, .from_id = p->id, .to_id = trial.to_id, .blocks = trial.blocks};
 	double rise;
+	size_t i = 0;
 	if (!engine_trial_failed(p, &rise) || core->undo_wanted || core->carrying)
 		return;
-	size_t i = pending_of(core, trial.sequence);
+	while (i < core->pending_count && core->pending[i].outcome.sequence != trial.sequence)
+		i++;
 	struct lcpfs_engine_outcome *o = i < core->pending_count ? &core->pending[i].outcome : &unknown;
 	o->epsilon_before = p->side.epsilon;
 	o->epsilon_after = fmax(p->side.epsilon + rise, nextafter(p->side.epsilon, INFINITY));

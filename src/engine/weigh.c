@@ -206,11 +206,6 @@ static uint64_t explore_steps(const struct lcpfs_engine_decision *d, uint64_t ba
 	return steps;
 }
 
-static uint64_t joined_steps(const struct lcpfs_engine_decision *d)
-{
-	return d->joined_blocks / d->step_blocks;
-}
-
 /* Rounded up: else what is less than two steps could never be learned to be too little. */
 static uint64_t capped(const struct lcpfs_engine_decision *d, double blocks)
 {
@@ -224,8 +219,8 @@ static uint64_t cap_steps(const struct lcpfs_engine_decision *d)
 {
 	double growth = d->growth_step * (1 + d->growth_rate) * (double)(d->to.size_blocks - d->joined_blocks);
 	double shrink = d->shrink_step * (1 + d->shrink_rate) * (double)d->from.size_blocks;
-	uint64_t get = capped(d, growth), joined = joined_steps(d);
-	get -= MIN_OF(joined, get);
+	uint64_t get = capped(d, growth);
+	get -= MIN_OF(d->joined_blocks / d->step_blocks, get);
 	return d->from.id == LCPFS_ENGINE_FREE ? get : MIN_OF(get, capped(d, shrink));
 }
 
@@ -270,7 +265,8 @@ static double pressed(const struct lcpfs_engine_decision *d)
 
 static enum lcpfs_engine_reason weigh_size(struct lcpfs_engine_decision *d, uint64_t balance)
 {
-	uint64_t cap = cap_steps(d), joined = joined_steps(d), explore = MIN_OF(explore_steps(d, balance), cap);
+	uint64_t cap = cap_steps(d), joined = d->joined_blocks / d->step_blocks,
+		 explore = MIN_OF(explore_steps(d, balance), cap);
 	uint64_t full = (uint64_t)(pressed(d) * d->trust * (double)(joined + balance));
 	uint64_t steps = MIN_OF(MAX_OF(explore, full - MIN_OF(joined, full)), cap);
 	if (!steps)

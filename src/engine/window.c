@@ -75,7 +75,8 @@ struct ratio {
 };
 
 /* Ratio estimator Σtop/Σbottom and the spread of its batches (Cochran, Sampling Techniques, 6.4). */
-static struct engine_mean ratio_mean(const struct engine_window *w, struct ratio (*of)(const struct engine_batch *))
+static struct engine_mean ratio_mean(const struct engine_window *w,
+				     struct ratio (*of)(const struct engine_batch *))
 {
 	struct engine_batch sum = engine_window_sum(w);
 	struct ratio all = of(&sum);
