@@ -193,6 +193,7 @@ static uint64_t floor_of(const struct engine_core *core, const struct engine_par
 static void fill_side(const struct engine_core *core, const struct engine_partition *p,
 		      struct lcpfs_engine_side *side)
 {
+	const struct engine_rates *rates = &p->demand.memory[core->foresight.best];
 	memset(side, 0, sizeof(*side));
 	side->id = p->id;
 	side->size_blocks = p->size;
@@ -200,8 +201,8 @@ static void fill_side(const struct engine_core *core, const struct engine_partit
 	side->floor_blocks = floor_of(core, p);
 	side->ceiling_blocks = p->max;
 	side->base_blocks = p->base;
-	side->access_frequency = engine_demand_frequency(&p->demand, core->foresight.best);
-	side->write_frequency = engine_demand_writes(&p->demand, core->foresight.best);
+	side->access_frequency = engine_demand_rate(rates, rates->ops);
+	side->write_frequency = engine_demand_rate(rates, rates->user);
 	side->frequency_error = engine_demand_error(&p->demand);
 	side->utilization = engine_core_utilization(p);
 	side_latency(core, p, side);

@@ -328,7 +328,7 @@ static void choose(struct engine_core *core, struct lcpfs_engine_decision *d)
 }
 
 /* A repeated answer keeps its number and the time it was first given. */
-static void number(struct engine_core *core, struct lcpfs_engine_decision *d)
+static void hand_out(struct engine_core *core, struct lcpfs_engine_decision *d)
 {
 	const struct lcpfs_engine_decision *last = &core->last;
 	bool same = last->sequence && d->action == last->action && d->reason == last->reason &&
@@ -338,15 +338,9 @@ static void number(struct engine_core *core, struct lcpfs_engine_decision *d)
 	d->sequence = same ? last->sequence : ++core->sequence;
 	engine_explain(core, d);
 	core->last = *d;
-}
-
-static void hand_out(struct engine_core *core, struct lcpfs_engine_decision *d)
-{
-	number(core, d);
-	if (d->action != LCPFS_ENGINE_MOVE)
-		return;
-	core->carrying = true;
-	core->carried = *d;
+	core->carrying |= d->action == LCPFS_ENGINE_MOVE;
+	if (d->action == LCPFS_ENGINE_MOVE)
+		core->carried = *d;
 }
 
 void engine_decide(struct engine_core *core, struct lcpfs_engine_decision *d)

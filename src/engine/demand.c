@@ -6,9 +6,9 @@
 
 #define CLOCK_S 1e-6 /* what the clock resolves: shorter is no time */
 
-static double per_second(const struct engine_rates *r, double sum)
+double engine_demand_rate(const struct engine_rates *rates, double sum)
 {
-	return r->seconds > CLOCK_S ? sum / r->seconds : 0;
+	return rates->seconds > CLOCK_S ? sum / rates->seconds : 0;
 }
 
 static void add_latency(struct engine_demand *d, const struct engine_batch *batch, double keep)
@@ -34,19 +34,9 @@ void engine_demand_add(struct engine_demand *d, const struct engine_batch *batch
 		r->user = r->user * fade + batch->user;
 	}
 	add_latency(d, batch, keep);
-	double off = batch->ops - engine_demand_frequency(d, 0) * seconds;
+	double off = batch->ops - engine_demand_rate(&d->memory[0], d->memory[0].ops) * seconds;
 	d->squares = d->squares * keep * keep + off * off;
 	d->turnover_ops += batch->ops;
-}
-
-double engine_demand_frequency(const struct engine_demand *d, int memory)
-{
-	return per_second(&d->memory[memory], d->memory[memory].ops);
-}
-
-double engine_demand_writes(const struct engine_demand *d, int memory)
-{
-	return per_second(&d->memory[memory], d->memory[memory].user);
 }
 
 double engine_demand_error(const struct engine_demand *d)

@@ -47,9 +47,7 @@ struct engine_foresight {
 
 /* `age` is the pool's work since the last call / the pool's size. */
 void engine_demand_add(struct engine_demand *demand, const struct engine_batch *batch, double seconds, double age);
-/* By one of its memories. */
-double engine_demand_frequency(const struct engine_demand *demand, int memory); /* operations/s */
-double engine_demand_writes(const struct engine_demand *demand, int memory);    /* user blocks/s */
+double engine_demand_rate(const struct engine_rates *rates, double sum); /* of that, a second */
 double engine_demand_error(const struct engine_demand *demand); /* relative standard error of the frequency */
 /* Relative standard error of the mean latency; `prior` is that of one update, and worth one of them. */
 double engine_demand_latency_error(const struct engine_demand *demand, double prior);

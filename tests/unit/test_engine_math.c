@@ -362,11 +362,12 @@ static void demand_forgets_with_the_pools_turnover(void **state)
 	(void)state;
 	for (int i = 0; i < 100; i++)
 		engine_demand_add(&d, &busy, 1, 0.01);
-	assert_near(engine_demand_frequency(&d, 0), 1000, 1e-9);
-	assert_near(engine_demand_writes(&d, 0), 500, 1e-9);
+	assert_near(engine_demand_rate(&d.memory[0], d.memory[0].ops), 1000, 1e-9);
+	assert_near(engine_demand_rate(&d.memory[0], d.memory[0].user), 500, 1e-9);
 	for (int i = 0; i < 300; i++)
 		engine_demand_add(&d, &calm, 1, 0.01);
-	assert_near(engine_demand_frequency(&d, 0), 100 + 900 * exp(-3) * (1 - exp(-1)) / (1 - exp(-4)), 0.05);
+	assert_near(engine_demand_rate(&d.memory[0], d.memory[0].ops),
+		    100 + 900 * exp(-3) * (1 - exp(-1)) / (1 - exp(-4)), 0.05);
 	assert_true(engine_demand_error(&d) > 0);
 }
 
