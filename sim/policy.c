@@ -239,6 +239,17 @@ static struct lcpfs_engine *make_engine(struct driver *d)
 	return engine;
 }
 
+static void look(struct driver *d)
+{
+	for (uint32_t i = 0; i < d->world->load->count; i++) {
+		struct lcpfs_engine_counters counters = d->world->members[i].counters;
+		uint32_t least = sim_log_metaslabs_least(d->world->members[i].log);
+		counters.least_blocks = (uint64_t)least * d->config->world.log.metaslab_blocks;
+		CHECK(lcpfs_engine_update(d->engine, i + 1, d->world->now_us, &counters) == 0);
+	}
+}
+
+/* As src/pool/open.c: the last look is when it is closed, and the first when it is opened. */
 static void restart(struct driver *d)
 {
 	size_t need = lcpfs_engine_save(d->engine, NULL, 0);
@@ -249,21 +260,17 @@ static void restart(struct driver *d)
 	CHECK(lcpfs_engine_load(d->engine, bytes, need) == 0);
 	free(bytes);
 	d->restarted = true;
+	look(d);
 }
 
 static void learned_tick(void *context, struct sim_world *world)
 {
 	struct driver *d = context;
 	struct lcpfs_engine_decision decision;
+	look(d);
+	CHECK(lcpfs_engine_step(d->engine, world->now_us, actuate, d, &decision) == 0);
 	if (d->config->restart && !d->restarted && world->load->written_blocks >= world->options->total_blocks / 2)
 		restart(d);
-	for (uint32_t i = 0; i < world->load->count; i++) {
-		struct lcpfs_engine_counters counters = world->members[i].counters;
-		uint32_t least = sim_log_metaslabs_least(world->members[i].log);
-		counters.least_blocks = (uint64_t)least * d->config->world.log.metaslab_blocks;
-		CHECK(lcpfs_engine_update(d->engine, i + 1, world->now_us, &counters) == 0);
-	}
-	CHECK(lcpfs_engine_step(d->engine, world->now_us, actuate, d, &decision) == 0);
 }
 
 /* As src/pool/emergency.c: a share of its size from free space, else from whom the engine calls it back. */

@@ -187,6 +187,7 @@ static void open_stores(struct lcpfs_pool *pool)
 
 static void start_threads(struct lcpfs_pool *pool)
 {
+	books_measure(pool, false); /* what comes from here on is measured */
 	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
 		if (pool->parts[slot])
 			part_start_service(pool->parts[slot]);
@@ -334,7 +335,7 @@ int lcpfs_pool_close(struct lcpfs_pool *pool, struct lcpfs_failure *failure)
 	keeper_stop(pool);
 	if (!pool->options.read_only) {
 		map_discard(pool, UINT32_MAX);
-		books_measure(pool, true);
+		books_measure(pool, false);
 	}
 	int error = close_stores(pool, failure);
 	/* Without this the next opening takes it for a crash, which is right when something went wrong. */

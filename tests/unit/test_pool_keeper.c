@@ -33,6 +33,32 @@ static void the_mode_and_what_was_learned_survive(void **state)
 	fixture_done(&f);
 }
 
+static double written_blocks(struct fixture *f)
+{
+	struct lcpfs_pool_info info;
+	assert_int_equal(lcpfs_pool_get_info(f->pool, &info), 0);
+	return info.engine.written_blocks;
+}
+
+/* The last look is when the pool is closed, and the first when it is opened. */
+static void what_is_written_around_a_restart_is_measured(void **state)
+{
+	struct fixture f;
+	(void)state;
+	fixture_new(&f, 64 * MB);
+	assert_int_equal(fixture_add(&f, "a", LEAST, 10 * MB, 40 * MB), 0);
+	fixture_rounds(&f, 1);
+	assert_int_equal(fixture_write(&f, "a", 0, 50, 1), 0);
+	assert_int_equal(fixture_close(&f), 0);
+	assert_int_equal(fixture_open(&f, false), 0);
+	double before = written_blocks(&f);
+	assert_true(before >= 50);
+	assert_int_equal(fixture_write(&f, "a", 0, 50, 2), 0);
+	fixture_rounds(&f, 1);
+	assert_true(written_blocks(&f) >= before + 50);
+	fixture_done(&f);
+}
+
 static void events_are_a_ring_that_survives(void **state)
 {
 	struct lcpfs_event *list = calloc(2000, sizeof(*list));
@@ -234,6 +260,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_mode_and_what_was_learned_survive),
+		cmocka_unit_test(what_is_written_around_a_restart_is_measured),
 		cmocka_unit_test(events_are_a_ring_that_survives),
 		cmocka_unit_test(the_engine_moves_boundaries_in_mode_on),
 		cmocka_unit_test(the_engine_moves_nothing_in_mode_observe),
