@@ -9,6 +9,7 @@
  *	partitions  each with its window
  *	outcomes    oldest first
  *	awaited     u64 how many, the moves
+ *	rest        what full writers took, what has to be taken back; may be missing
  *
  * Where there is no room for all, moves that are awaited come first, then windows. What a window measured that is
  * left out becomes a point of the curve. Version 4 is read, too: it has no windows, and may end behind the
@@ -220,9 +221,9 @@ static void partition_fields(struct cursor *c, struct engine_partition *p)
 	U64S(c, &p->barrier_live);
 	BITS(c, &p->latency_known);
 	SHORTS(c, AMOUNT, &p->proven_blocks);
-	BITS(c, &p->trial.passed);
+	BITS(c, &p->trial.passed, &p->joined_all);
 	age(c, &p->seen_work);
-	c->at += 4; /* reserved */
+	age(c, &p->changed_work);
 	window_fields(c, &p->window);
 }
 
@@ -259,6 +260,16 @@ static void pending_fields(struct cursor *c, struct engine_pending *p)
 	before_fields(c, &p->to);
 	age(c, &p->made_work);
 	c->at += RESERVED_BYTES;
+}
+
+static void rest_fields(struct cursor *c, struct engine_core *core)
+{
+	SHORTS(c, AMOUNT, &core->emergency_blocks);
+	age(c, &core->emergency_work);
+	BITS(c, &core->undo_wanted);
+	outcome_fields(c, &core->undo);
+	SHORTS(c, AMOUNT, &core->undo_freedom);
+	age(c, &core->undo_work);
 }
 
 static void header_fields(struct cursor *c, uint32_t *version, uint32_t *length, uint64_t *hash)
@@ -299,6 +310,7 @@ static void save_partition(struct cursor *c, const struct engine_partition *p, s
 		*spare -= bytes;
 	} else {
 		copy.window.count = 0;
+		copy.changed_work = c->work; /* it is measured anew */
 		if (engine_core_point(p, &point))
 			engine_curve_keep(&copy.curve, &point);
 	}
@@ -332,6 +344,7 @@ static size_t save_all(const struct engine_core *core, uint8_t *bytes, uint64_t 
 	U64S(&c, &awaited);
 	for (size_t i = 0; i < awaited; i++)
 		save_pending(&c, core, &core->pending[i]);
+	rest_fields(&c, &copy);
 	return c.at;
 }
 
@@ -391,19 +404,19 @@ static void load_partition(struct cursor *c, struct engine_core *core)
 		core->foresight.ops[i] += p->demand.memory[i].ops;
 	engine_foresight_replace(&core->foresight, &p->demand, false);
 	p->size = size;
-	p->changed_work = core->work; /* what does not get measured is waited for as long as after a change */
 	/* what else happened to its size since was the engine's doing, before a crash */
 	p->base = MIN_OF(saved.base, p->max);
 	if (size != saved.size) { /* the log has gone round under another: its effect has to arrive anew */
 		engine_window_reset(&p->window);
 		p->since_blocks = 0;
+		p->changed_work = core->work;
 	}
 	if (size != saved.size || saved.trial.blocks > core->options.pool_blocks)
 		p->trial = (struct engine_trial){0};
 	engine_core_refresh(core, p);
 }
 
-/* Nothing joins it any more. Where its receiver has another size now, it can be judged no more. */
+/* Where its receiver has another size now, it can be judged no more. */
 static void load_pending(struct cursor *c, struct engine_core *core)
 {
 	struct engine_pending *p = &core->pending[core->pending_count];
@@ -417,7 +430,7 @@ static void load_pending(struct cursor *c, struct engine_core *core)
 	core->pending_count++;
 	p->outcome.moved_us = core->now_us - MIN_OF(core->now_us, o->taken_us);
 	p->from.changed |= from && from->size != o->from_new_blocks;
-	to->awaited = to->joined_all = true;
+	to->awaited = true;
 	to->awaited_work = p->made_work;
 	if (from && from->trial.blocks == o->blocks && from->trial.to_id == to->id)
 		from->trial.sequence = o->sequence;
@@ -425,6 +438,15 @@ static void load_pending(struct cursor *c, struct engine_core *core)
 	if (!o->joined && to->size != o->to_new_blocks)
 		engine_judge_cut_off(core, to->id);
 	engine_core_refresh(core, to);
+}
+
+static void load_rest(struct cursor *c, struct engine_core *core)
+{
+	c->sane = true;
+	rest_fields(c, core);
+	core->undo_wanted &= c->sane && core->undo.from_id != core->undo.to_id;
+	if (!(c->sane && core->emergency_blocks <= (double)core->options.pool_blocks))
+		core->emergency_blocks = core->emergency_work = 0;
 }
 
 static void load_outcome(struct cursor *c, struct engine_core *core)
@@ -463,5 +485,6 @@ int engine_state_load(struct engine_core *core, const void *bytes, size_t length
 		return 0;
 	for (uint64_t i = 0; i < awaited && c.at < c.end; i++)
 		load_pending(&c, core);
+	load_rest(&c, core);
 	return 0;
 }

@@ -108,9 +108,20 @@ static void a_restart_goes_on_measuring(void **state)
 	world_done(&b);
 }
 
-/* What version 4 had learned, and the verdict that it awaited; there what was measured was not kept. */
-static void the_state_of_version_4_is_read(void **state)
+struct earlier {
+	const char *file;
+	uint64_t hot, cold, moves;
+	double trust;
+	enum lcpfs_engine_reason reason;
+};
+
+/* What was learned, and the verdict that was awaited. Version 4 kept nothing of what was being measured. */
+static void states_of_earlier_versions_are_read(void **state)
 {
+	static const struct earlier list[] = {
+		{"learned-4.bin", 18520, 23680, 5, 0.74539756446610228, LCPFS_ENGINE_WAIT_EFFECT},
+		{"learned-5.bin", 18200, 24000, 4, 0.74536238295649193, LCPFS_ENGINE_WAIT_MEASURE},
+	};
 	static uint8_t bytes[65536];
 	struct lcpfs_engine_statistics s;
 	struct lcpfs_engine_decision d;
@@ -118,23 +129,25 @@ static void the_state_of_version_4_is_read(void **state)
 	struct world w;
 	const char *folder = getenv("LCPFS_GOLDEN");
 	(void)state;
-	snprintf(path, sizeof(path), "%s/learned-4.bin", folder ? folder : "tests/golden");
-	FILE *file = fopen(path, "rb");
-	assert_non_null(file);
-	size_t length = fread(bytes, 1, sizeof(bytes), file);
-	fclose(file);
-	world_hot_and_cold(&w, LCPFS_ENGINE_ON, 19);
-	assert_int_equal(lcpfs_engine_resized(w.engine, 2, 0, 23680, LCPFS_ENGINE_BY_HAND), 0);
-	assert_int_equal(lcpfs_engine_resized(w.engine, 1, 0, 18520, LCPFS_ENGINE_BY_HAND), 0);
-	assert_int_equal(lcpfs_engine_load(w.engine, bytes, length), 0);
-	lcpfs_engine_get_statistics(w.engine, &s);
-	assert_true(s.moves == 5 && s.improved == 3);
-	assert_int_equal(lcpfs_engine_get_outcomes(w.engine, NULL, 0), 4);
-	assert_int_equal(lcpfs_engine_explain(w.engine, 1, &d), 0);
-	assert_true(d.trust == 0.74539756446610228);
-	assert_true(fabs(d.to.access_frequency - 8000) < 1e-3);
-	assert_int_equal(d.reason, LCPFS_ENGINE_WAIT_EFFECT);
-	world_done(&w);
+	for (const struct earlier *e = list; e < list + ARRAY_LENGTH(list); e++) {
+		snprintf(path, sizeof(path), "%s/%s", folder ? folder : "tests/golden", e->file);
+		FILE *file = fopen(path, "rb");
+		assert_non_null(file);
+		size_t length = fread(bytes, 1, sizeof(bytes), file);
+		fclose(file);
+		world_hot_and_cold(&w, LCPFS_ENGINE_ON, 19);
+		assert_int_equal(lcpfs_engine_resized(w.engine, 2, 0, e->cold, LCPFS_ENGINE_BY_HAND), 0);
+		assert_int_equal(lcpfs_engine_resized(w.engine, 1, 0, e->hot, LCPFS_ENGINE_BY_HAND), 0);
+		assert_int_equal(lcpfs_engine_load(w.engine, bytes, length), 0);
+		lcpfs_engine_get_statistics(w.engine, &s);
+		assert_true(s.moves == e->moves && s.improved == 3);
+		assert_int_equal(lcpfs_engine_get_outcomes(w.engine, NULL, 0), e->moves - 1);
+		assert_int_equal(lcpfs_engine_explain(w.engine, 1, &d), 0);
+		assert_true(d.trust == e->trust);
+		assert_true(fabs(d.to.access_frequency - 8000) < 1e-3);
+		assert_int_equal(d.reason, e->reason);
+		world_done(&w);
+	}
 }
 
 /* An hour of a pool whose contents turn over once in two weeks. */
@@ -156,18 +169,23 @@ static void slow_pool(struct world *w)
 	world_add(w, 32000, (struct load){.live = 20000, .writes_s = 0.0125, .copies = 1, .noise = 0.05});
 }
 
+/* Stopped and started again, as a pool does it: it looks at both times. */
 static void restart(struct world *w)
 {
 	static uint8_t bytes[65536];
+	struct lcpfs_engine_statistics s;
 	struct world fresh;
 	size_t length = lcpfs_engine_save(w->engine, bytes, sizeof(bytes));
 	assert_true(length <= sizeof(bytes));
-	slow_pool(&fresh);
-	assert_int_equal(lcpfs_engine_resized(fresh.engine, 2, 0, w->size[1], LCPFS_ENGINE_BY_HAND), 0);
-	assert_int_equal(lcpfs_engine_resized(fresh.engine, 1, 0, w->size[0], LCPFS_ENGINE_BY_HAND), 0);
+	lcpfs_engine_get_statistics(w->engine, &s);
+	world_init(&fresh, s.pool_blocks, s.mode, 0);
+	for (size_t i = 0; i < w->count; i++)
+		world_add(&fresh, w->size[i], w->load[i]);
 	assert_int_equal(lcpfs_engine_load(fresh.engine, bytes, length), 0);
 	lcpfs_engine_destroy(w->engine);
 	w->engine = fresh.engine;
+	for (size_t i = 0; i < w->count; i++)
+		assert_int_equal(lcpfs_engine_update(w->engine, w->id[i], w->now_us, &w->counters[i]), 0);
 }
 
 /* The first partition's size after so many weeks; restarted every so many hours; idle for a month meanwhile. */
@@ -196,6 +214,109 @@ static void weeks_of_restarts_and_a_month_of_idling_end_at_the_same_sizes(void *
 	assert_true(fabs(slow_weeks(3, 0, true) - there) <= 0.02 * there);
 	assert_true(fabs(slow_weeks(3, 60, true) - there) <= 0.05 * there);
 	assert_true(fabs(slow_weeks(3, 24, false) - there) <= 0.05 * there);
+}
+
+/* ---- at each second of a story ---- */
+
+enum { STORY_SECONDS = 240, STORY_CHANGES = 60 };
+
+static void copies_more(struct world *w, unsigned second)
+{
+	w->load[0].copies *= second == STORY_CHANGES ? 5 : 1;
+}
+
+static void hot_and_cold(struct world *w)
+{
+	world_hot_and_cold(w, LCPFS_ENGINE_ON, 8);
+}
+
+static void seven_logs_and_one(struct world *w)
+{
+	world_init(w, 90000, LCPFS_ENGINE_ON, 7);
+	world_add(w, 11250, (struct load){.live = 10000, .writes_s = 3000, .copies = 1, .noise = 0.01});
+	for (int i = 1; i < 8; i++)
+		world_add(w, 11250, (struct load){.live = 10000, .writes_s = 3000 + 100 * i});
+}
+
+static void a_cliff(struct world *w)
+{
+	world_init(w, 32000, LCPFS_ENGINE_ON, 77);
+	world_add(w, 10000, (struct load){.live = 9000, .writes_s = 3000, .copies = 1, .noise = 0.02});
+	world_add(w, 22000, (struct load){.live = 18000, .writes_s = 3000, .noise = 0.02, .cliff = 21800});
+}
+
+/* Some is free, and the second one takes a step of it now and then. */
+static void free_space(struct world *w)
+{
+	world_init(w, 46000, LCPFS_ENGINE_ON, 11);
+	add_hot_and_cold(w);
+}
+
+static void is_full(struct world *w, unsigned second)
+{
+	struct lcpfs_engine_statistics s;
+	lcpfs_engine_get_statistics(w->engine, &s);
+	if (second % 20 || s.free_blocks < STEP)
+		return;
+	w->size[1] += STEP;
+	assert_int_equal(lcpfs_engine_resized(w->engine, 2, w->now_us, w->size[1], LCPFS_ENGINE_EMERGENCY), 0);
+}
+
+/* What has to go back does so step by step. */
+static int reluctant(void *context, const struct lcpfs_engine_decision *d, struct lcpfs_engine_moved *moved)
+{
+	struct lcpfs_engine_decision less = *d;
+	less.blocks = d->reason == LCPFS_ENGINE_UNDO ? MIN_OF(d->blocks, (uint64_t)STEP) : d->blocks;
+	return world_move(context, &less, moved);
+}
+
+struct story {
+	void (*begin)(struct world *w);
+	void (*second)(struct world *w, unsigned second);
+};
+
+struct step {
+	uint64_t from, to, blocks;
+};
+
+static void tell(const struct story *story, unsigned restart_at, struct step steps[STORY_SECONDS])
+{
+	struct lcpfs_engine_decision d;
+	struct world w;
+	story->begin(&w);
+	for (unsigned t = 0; t < STORY_SECONDS; t++) {
+		if (story->second)
+			story->second(&w, t);
+		world_second(&w);
+		assert_int_equal(lcpfs_engine_step(w.engine, w.now_us, reluctant, &w, &d), 0);
+		bool moves = d.action == LCPFS_ENGINE_MOVE;
+		steps[t] = (struct step){moves * d.from_id, moves * d.to_id, moves * d.blocks};
+		if (t + 1 == restart_at)
+			restart(&w);
+	}
+	world_done(&w);
+}
+
+/* Whenever it is stopped, it makes the same moves as if it had not been. */
+static void a_restart_changes_no_move(void **state)
+{
+	static const struct story stories[] = {{hot_and_cold, NULL},
+					       {hot_and_cold, copies_more},
+					       {seven_logs_and_one, NULL},
+					       {seven_logs_and_one, copies_more},
+					       {a_cliff, NULL},
+					       {free_space, is_full}};
+	static struct step whole[STORY_SECONDS], restarted[STORY_SECONDS];
+	(void)state;
+	for (size_t s = 0; s < ARRAY_LENGTH(stories); s++) {
+		tell(&stories[s], 0, whole);
+		for (unsigned at = 1; at < STORY_SECONDS; at++) {
+			tell(&stories[s], at, restarted);
+			for (unsigned t = 0; t < STORY_SECONDS; t++)
+				if (memcmp(&whole[t], &restarted[t], sizeof(whole[t])))
+					fail_msg("story %zu: stopped after %u s, another move at %u s", s, at, t);
+		}
+	}
 }
 
 /*
@@ -349,11 +470,12 @@ int main(void)
 		cmocka_unit_test(a_verdict_under_way_comes_after_a_restart),
 		cmocka_unit_test(a_restart_midway_ends_where_an_uninterrupted_run_ends),
 		cmocka_unit_test(a_restart_goes_on_measuring),
-		cmocka_unit_test(the_state_of_version_4_is_read),
+		cmocka_unit_test(states_of_earlier_versions_are_read),
 		cmocka_unit_test(weeks_of_restarts_and_a_month_of_idling_end_at_the_same_sizes),
 		cmocka_unit_test(a_slow_pool_says_how_many_hours_it_waits),
 		cmocka_unit_test(a_trial_survives_a_restart),
 		cmocka_unit_test(a_full_engine_fits_its_room),
+		cmocka_unit_test(a_restart_changes_no_move),
 		cmocka_unit_test(damaged_state_is_refused_whole),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
