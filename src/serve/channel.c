@@ -7,6 +7,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+/* The kernel doubles it, as its own books take their part, and gives no more than net.core.wmem_max. */
+enum { UNIX_SEND_BYTES = 512 << 10 };
+
 static ssize_t result(ssize_t done)
 {
 	if (done >= 0)
@@ -20,10 +23,23 @@ static ssize_t socket_receive(struct channel *channel, struct iovec *list, unsig
 	return result(recvmsg(channel->fd, &message, MSG_DONTWAIT));
 }
 
+/*
+ * As the system makes it, a Unix socket is full with one reply of 128 KiB, and the client has to take that before
+ * the next can be sent. TCP's room grows by itself, as long as it is not set.
+ */
+static void make_room(struct channel *channel)
+{
+	channel->has_filled = true;
+	setsockopt(channel->fd, SOL_SOCKET, SO_SNDBUF, &(int){UNIX_SEND_BYTES}, sizeof(int));
+}
+
 static ssize_t socket_send(struct channel *channel, struct iovec *list, unsigned count)
 {
 	struct msghdr message = {.msg_iov = list, .msg_iovlen = count};
-	return result(sendmsg(channel->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL));
+	ssize_t sent = result(sendmsg(channel->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL));
+	if (sent == -EAGAIN && !channel->is_tcp && !channel->has_filled)
+		make_room(channel);
+	return sent;
 }
 
 static int socket_greet(struct channel *channel)

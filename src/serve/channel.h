@@ -32,6 +32,7 @@ struct channel {
 	const struct channel_ops *ops;
 	int fd;
 	bool is_tcp;
+	bool has_filled; /* a Unix socket once, which has more room since */
 };
 
 /* On a connected socket that does not block; the channel owns it. NULL: no memory, and the socket is closed. */

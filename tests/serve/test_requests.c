@@ -4,7 +4,9 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -680,6 +682,34 @@ static void what_a_turn_left_is_taken_before_what_comes(void **state)
 	end();
 }
 
+static int send_room(int fd)
+{
+	int bytes = 0;
+	assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, &(socklen_t){sizeof(bytes)}), 0);
+	return bytes;
+}
+
+/* As the system makes it until it was full once, and TCP's for ever. */
+static void a_socket_that_was_full_has_more_room(void **state)
+{
+	(void)state;
+	static uint8_t data[64 << 10];
+	struct iovec list = {data, sizeof(data)};
+	for (int is_tcp = 0; is_tcp < 2; is_tcp++) {
+		int ends[2];
+		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends), 0);
+		struct channel *channel = channel_of_socket(ends[0], is_tcp);
+		int before = send_room(ends[0]);
+		assert_int_equal(channel->ops->send(channel, &list, 1), sizeof(data));
+		assert_int_equal(send_room(ends[0]), before);
+		while (channel->ops->send(channel, &list, 1) > 0)
+			;
+		assert_int_equal(send_room(ends[0]) > before, !is_tcp);
+		channel->ops->free(channel);
+		close(ends[1]);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -712,6 +742,7 @@ int main(void)
 		cmocka_unit_test(helpers_are_called_to_large_reads_that_come_together),
 		cmocka_unit_test(who_sends_no_more_gets_all_answers),
 		cmocka_unit_test(what_a_turn_left_is_taken_before_what_comes),
+		cmocka_unit_test(a_socket_that_was_full_has_more_room),
 	};
 	return cmocka_run_group_tests_name("requests", tests, NULL, NULL);
 }
