@@ -237,11 +237,15 @@ bool engine_core_overdue(const struct engine_core *core, const struct engine_par
 	return p->awaited && engine_core_turned_over(core, p->awaited_work);
 }
 
-/* Its log goes round while the pool turns over, by what it wrote and copied in the last turnover; or who knows. */
+/*
+ * Its log goes round while the pool turns over, at the pace of the last turnover. By the pace of less than one,
+ * only who would not go round in as long as anything is remembered for is known not to.
+ */
 static bool goes_round(const struct engine_core *core, const struct engine_partition *p)
 {
-	return !engine_core_turned_over(core, p->seen_work) ||
-	       ENGINE_AHEAD * p->demand.memory[0].user * (1 + p->side.cleaning_cost) >= (double)p->size;
+	double seen = 1 - engine_core_decayed(core, 1, p->seen_work);
+	double ahead = engine_core_turned_over(core, p->seen_work) ? ENGINE_AHEAD : ENGINE_LONGEST;
+	return ahead * p->demand.memory[0].user * (1 + p->side.cleaning_cost) >= seen * (double)p->size;
 }
 
 /*

@@ -322,6 +322,28 @@ static void who_hardly_writes_gives_on(void **state)
 	world_done(&w);
 }
 
+/* How often the pool turns over before the second one gives, if it writes so many blocks a second. */
+static double turnovers_before_it_gives(double writes_s)
+{
+	struct world w;
+	world_init(&w, 100000, LCPFS_ENGINE_ON, 79);
+	world_add(&w, 9800, (struct load){.live = 9000, .writes_s = 300, .copies = 1, .noise = 0.02});
+	world_add(&w, 90136, (struct load){.live = 9000, .writes_s = writes_s, .copies = 1, .noise = 0.02});
+	while (!w.moves)
+		world_run(&w, 1);
+	double turnovers = w.written / 100000;
+	world_done(&w);
+	return turnovers;
+}
+
+/* That it hardly writes can be told by its pace. One whose log will go round is waited for. */
+static void who_hardly_writes_gives_as_soon_as_another_is_measured(void **state)
+{
+	(void)state;
+	assert_true(turnovers_before_it_gives(1) < 0.5);
+	assert_true(turnovers_before_it_gives(1000) > 0.9);
+}
+
 static struct lcpfs_engine_side side_of(struct world *w, uint32_t id)
 {
 	struct lcpfs_engine_decision d;
@@ -889,6 +911,7 @@ int main(void)
 		cmocka_unit_test(a_dear_move_is_no_credit_to_its_trial),
 		cmocka_unit_test(what_has_to_go_back_stays_wanted),
 		cmocka_unit_test(who_hardly_writes_gives_on),
+		cmocka_unit_test(who_hardly_writes_gives_as_soon_as_another_is_measured),
 		cmocka_unit_test(what_was_given_by_the_formula_has_gone_well_too),
 		cmocka_unit_test(a_giver_that_falls_silent_gives_on),
 		cmocka_unit_test(a_load_that_swings_too_fast_is_not_followed),
