@@ -7,6 +7,8 @@
 
 #include "serve/parts.h"
 
+enum { TURN_FINISHED = 12 }; /* tasks that came back, of one turn */
+
 bool connection_is_shaking_hands(const struct connection *c)
 {
 	return c->phase != PHASE_TRANSMISSION;
@@ -218,12 +220,15 @@ static void take_input(struct connection *c, bool readable, struct turn *turn)
 
 /* -- turns -- */
 
+/* Some: while the client takes these answers, and asks anew, the next ones follow. */
 static void take_finished(struct connection *c)
 {
 	struct task *task;
-	while ((task = tasks_take(&c->finished)))
+	for (unsigned i = 0; i < TURN_FINISHED && (task = tasks_take(&c->finished)); i++)
 		if (!transfer_finish(c, task))
 			negotiate_finish(c, task);
+	if (c->finished.first)
+		connection_want_turn(c);
 }
 
 /* Sends what there is; what is read as it is sent is read on. */

@@ -10,7 +10,11 @@
 
 enum {
 	FETCHES_MAX = 256,
-	TOGETHER = 8, /* past the cache: so many wait for each other, and not for all that a thread finds to do */
+	/*
+	 * Past the cache so many wait for each other, and not for all that a thread finds to do; and no more than
+	 * are under way, so that a device which has nothing to do gets the first one at once.
+	 */
+	TOGETHER = 8,
 };
 
 struct fetches {
@@ -75,7 +79,8 @@ bool fetches_begin(struct fetches *f, uint64_t offset, void *buffer, size_t leng
 	io_uring_prep_read(sqe, past ? f->direct_fd : f->cached->fd, buffer, (unsigned)length, offset);
 	io_uring_sqe_set_data(sqe, cookie);
 	f->running++;
-	if (past && io_uring_sq_ready(&f->ring) >= TOGETHER)
+	unsigned ready = io_uring_sq_ready(&f->ring), under_way = f->running - ready;
+	if (past && ready >= MIN_OF(MAX_OF(under_way, 1u), (unsigned)TOGETHER))
 		io_uring_submit(&f->ring); /* what it does not take is left to fetches_submit */
 	return true;
 }
