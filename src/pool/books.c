@@ -90,6 +90,11 @@ void books_tell_sizes(struct lcpfs_pool *pool, enum lcpfs_engine_cause cause)
 }
 
 /* Blocks that it has written and read. */
+static double work_of(const struct store_stats *s)
+{
+	return (double)(s->counters.device_blocks + s->counters.reads);
+}
+
 static double measure_part(struct lcpfs_pool *pool, struct part *part, uint64_t now_us)
 {
 	struct store_stats s;
@@ -106,7 +111,7 @@ static double measure_part(struct lcpfs_pool *pool, struct part *part, uint64_t 
 		.least_blocks = (uint64_t)store_size_least(part->store) * pool->layout.metaslab_blocks,
 	};
 	may_fail(lcpfs_engine_update(pool->engine, part->id, now_us, &counters));
-	return (double)(counters.device_blocks + counters.read_ops);
+	return work_of(&s);
 }
 
 /* Where a partition went since the last time, the sum may have gone back. */
@@ -131,6 +136,20 @@ void books_measure(struct lcpfs_pool *pool, bool only_if_due)
 		set_pace(pool, work, now_us);
 	}
 	pthread_mutex_unlock(&pool->lock);
+}
+
+void books_measure_last(struct lcpfs_pool *pool)
+{
+	double work = 0;
+	for (uint32_t slot = 0; slot < pool->layout.partition_slots; slot++) {
+		struct store_stats s;
+		if (!pool->parts[slot] || !pool->parts[slot]->store)
+			continue;
+		store_stats(pool->parts[slot]->store, &s);
+		work += work_of(&s);
+	}
+	if (work != pool->keeper.work)
+		books_measure(pool, false);
 }
 
 void books_report(struct lcpfs_pool *pool, const struct lcpfs_engine_decision *d,

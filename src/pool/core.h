@@ -497,6 +497,8 @@ void books_fix_size(struct lcpfs_pool *pool, const struct part *part);
 void books_tell_sizes(struct lcpfs_pool *pool, enum lcpfs_engine_cause cause);
 /* Tells it what all partitions did. `only_if_due`: unless that was less than a round ago. Without the lock. */
 void books_measure(struct lcpfs_pool *pool, bool only_if_due);
+/* Before it is closed: what was written or read since the last time. Nothing at all leaves the engine as it is. */
+void books_measure_last(struct lcpfs_pool *pool);
 void books_report(struct lcpfs_pool *pool, const struct lcpfs_engine_decision *d,
 		  const struct lcpfs_engine_moved *moved); /* with `round` */
 

@@ -335,7 +335,7 @@ int lcpfs_pool_close(struct lcpfs_pool *pool, struct lcpfs_failure *failure)
 	keeper_stop(pool);
 	if (!pool->options.read_only) {
 		map_discard(pool, UINT32_MAX);
-		books_measure(pool, false);
+		books_measure_last(pool);
 	}
 	int error = close_stores(pool, failure);
 	/* Without this the next opening takes it for a crash, which is right when something went wrong. */
