@@ -338,9 +338,10 @@ static void hand_out(struct engine_core *core, struct lcpfs_engine_decision *d)
 	d->sequence = same ? last->sequence : ++core->sequence;
 	engine_explain(core, d);
 	core->last = *d;
-	core->carrying |= d->action == LCPFS_ENGINE_MOVE;
-	if (d->action == LCPFS_ENGINE_MOVE)
-		core->carried = *d;
+	if (d->action != LCPFS_ENGINE_MOVE)
+		return;
+	core->carrying = true;
+	core->carried = *d;
 }
 
 void engine_decide(struct engine_core *core, struct lcpfs_engine_decision *d)

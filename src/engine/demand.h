@@ -10,7 +10,7 @@
 #include "engine/window.h"
 
 #define ENGINE_MEMORIES 6
-#define ENGINE_LONGEST  32 /* turnovers that the last of them goes back */
+#define ENGINE_LONGEST  (1 << (ENGINE_MEMORIES - 1)) /* turnovers that the last of them goes back */
 #define ENGINE_AHEAD 3 /* turnovers that have to be foretold: one till an effect has arrived, two that have it */
 
 struct engine_rates {

@@ -279,8 +279,7 @@ void chain_look_behind(struct chain *f)
 			      h->offset + 2 * RECORD_HEADERS + RECORD_BLOCKS_MAX > s->config.metaslab_blocks;
 		look_behind_head(f, h);
 	}
-	/* From the end: a system that reads ahead has read what was looked at already, and does not go on from
-	 * there. */
+	/* From the end: what the system reads ahead was looked at already, and it does not go on from there. */
 	for (uint32_t i = s->space.count; i-- && everywhere;) {
 		const struct metaslab *m = &s->space.slab[i];
 		if (lost || m->live == 0)

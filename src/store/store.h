@@ -34,7 +34,7 @@ struct store_config {
 	size_t cache_bytes;        /* for tree pages; a floor of CACHE_PAGES_MIN is kept */
 	bool read_only;
 	bool was_closed;           /* the pool was closed well when last in use: all of it is durable */
-	bool is_new; /* store_format has just made it: there is no log whose end is to be looked for */
+	bool is_new;               /* store_format has just made it: there is no log to look for */
 	unsigned list_slots;       /* that a block of the list of snapshots uses, for tests; 0: all */
 
 	/*
