@@ -151,7 +151,7 @@ static void prepare(struct store *s, uint32_t index)
 int back_ahead(struct store *s)
 {
 	int done = 0;
-	bool more = wants_more(s, ahead(s) / 2), often = flushes_often(s), prepares = should_prepare(s);
+	bool more = wants_more(s, ahead(s) / 2), prepares = should_prepare(s);
 	for (uint32_t left = ahead(s) + 1; more && left-- && wants_more(s, ahead(s)) && back_one(s) == 0;)
 		done = 1;
 	uint32_t index = prepares ? next_fresh(s, lead(s)) : SPACE_NONE;
@@ -159,17 +159,19 @@ int back_ahead(struct store *s)
 		prepare(s, index);
 		done = 1;
 	}
-	s->backing.flushed_often = often;
 	s->backing.written_at_back = s->counters.written_blocks;
 	s->backing.flushes_at_back = s->log.flushes;
 	return done;
 }
 
+/* Once for those who have flushed since: the next of them finds it. Others would only write everything twice. */
 int back_idly(struct store *s)
 {
-	uint32_t index = s->backing.flushed_often ? next_fresh(s, ahead(s)) : SPACE_NONE;
+	uint32_t index = s->backing.was_waited_for ? next_fresh(s, ahead(s)) : SPACE_NONE;
 	if (index != SPACE_NONE)
 		prepare(s, index);
+	else
+		s->backing.was_waited_for = false;
 	return index != SPACE_NONE;
 }
 

@@ -570,6 +570,7 @@ static int finish_change(struct store *s, bool fua, struct lcpfs_failure *failur
 	if (fua)
 		vdev_hurry(s->config.vdev);
 	store_lock(s);
+	s->backing.was_waited_for |= fua;
 	if (fua)
 		error = log_flush(s);
 	else

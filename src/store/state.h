@@ -182,7 +182,7 @@ struct backing { /* of a sparse vdev */
 	uint64_t device_at_prepare; /* counters.device_blocks when something was last prepared */
 	uint32_t prepared_of;       /* the metaslab of which so much was prepared, from its beginning */
 	uint64_t prepared_bytes;
-	bool flushed_often;       /* when more was last got, or prepared */
+	bool was_waited_for;      /* a client has flushed, and not all was prepared since while nobody wrote */
 	uint32_t giving;          /* metaslabs that are being given back to the host at this moment */
 	uint64_t given;           /* and those that were */
 	uint64_t trimmed_at_give; /* counters.trimmed_blocks when a checkpoint last emptied what could be given */

@@ -126,6 +126,8 @@ static void pieces_that_were_trimmed_come_back(void **state)
 	close_all(store, &host, memory);
 }
 
+enum { NEVER = 1 << 30 };
+
 /* Flushes after `each` of them. How many blocks were prepared behind a flush at the most. */
 static uint64_t write_blocks(struct store *store, const struct sparse *host, uint64_t first, uint64_t count,
 			     unsigned each)
@@ -166,20 +168,41 @@ static void places_are_prepared_for_who_flushes_often(void **state)
 	close_all(store, &host, memory);
 }
 
-/*
- * While flushes come, no more than is soon needed: each piece costs one of them. The rest when nobody writes, and
- * only where they came.
- */
+/* One flush shows that somebody waits for them. Who only writes has nothing written twice, whatever the pauses. */
+static void who_has_flushed_finds_places_after_a_pause(void **state)
+{
+	(void)state;
+	struct vdev *memory;
+	struct sparse host;
+	struct store *store = open_with_room(&host, &memory, METASLABS * METASLAB_BLOCKS);
+	for (unsigned i = 0; i < 4; i++) {
+		write_blocks(store, &host, i * METASLAB_BLOCKS, METASLAB_BLOCKS, NEVER);
+		now_us += 2000000; /* what is written so goes out after a second */
+		step_to_the_end(store);
+	}
+	assert_int_equal(host.prepared, 0);
+	write_blocks(store, &host, 4 * METASLAB_BLOCKS, METASLAB_BLOCKS, METASLAB_BLOCKS);
+	assert_int_equal(host.prepared, 0);
+	now_us += 1000000;
+	step_to_the_end(store);
+	uint64_t once = host.prepared;
+	assert_true(once >= 11 * METASLAB_BLOCKS);
+	write_blocks(store, &host, 5 * METASLAB_BLOCKS, 4 * METASLAB_BLOCKS, NEVER);
+	now_us += 2000000;
+	step_to_the_end(store);
+	assert_int_equal(host.prepared, once);
+	assert_int_equal(host.in_vain, 0);
+	close_all(store, &host, memory);
+}
+
+/* While flushes come, no more than is soon needed: each piece costs one of them. The rest when nobody writes. */
 static void the_rest_is_prepared_while_nobody_writes(void **state)
 {
 	(void)state;
 	struct vdev *memory;
 	struct sparse host;
 	struct store *store = open_with_room(&host, &memory, METASLABS * METASLAB_BLOCKS);
-	write_blocks(store, &host, 0, METASLAB_BLOCKS, METASLAB_BLOCKS);
-	now_us += 1000000;
-	step_to_the_end(store);
-	assert_int_equal(host.prepared, 0);
+	write_blocks(store, &host, 0, METASLAB_BLOCKS, NEVER);
 	write_blocks(store, &host, METASLAB_BLOCKS, 2 * METASLAB_BLOCKS, 1); /* with two headers each */
 	uint64_t soon = host.prepared;
 	assert_true(soon <= (6 + 4 + 1) * METASLAB_BLOCKS);
@@ -226,6 +249,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(pieces_that_were_trimmed_come_back),
 		cmocka_unit_test(places_are_prepared_for_who_flushes_often),
+		cmocka_unit_test(who_has_flushed_finds_places_after_a_pause),
 		cmocka_unit_test(the_rest_is_prepared_while_nobody_writes),
 		cmocka_unit_test(what_was_given_is_not_written_after_a_crash),
 	};
