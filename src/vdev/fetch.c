@@ -15,6 +15,13 @@ enum {
 	 * are under way, so that a device which has nothing to do gets the first one at once.
 	 */
 	TOGETHER = 8,
+	/*
+	 * Some devices report reads when all that they were given are done, and then have nothing to do until what
+	 * was read is answered and asked anew. Such a one gets this part of what is there (1/4) only then, at
+	 * once.
+	 */
+	KEPT_PART = 4,
+	ALL_LEAST = 4, /* so many that ended together are no chance */
 };
 
 struct fetches {
@@ -22,6 +29,7 @@ struct fetches {
 	const struct cached *cached;
 	int direct_fd, event_fd;
 	unsigned running;
+	bool keeps; /* when it was last told of some, these were all that had been under way */
 };
 
 /* Newer kernels leave what there is to do at a completion to the thread, when it asks: it is interrupted less. */
@@ -70,6 +78,12 @@ static bool can_go_past(const struct fetches *f, uint64_t offset, const void *bu
 	return f->direct_fd >= 0 && (offset | (uintptr_t)buffer | length) % VDEV_DIRECT_ALIGN == 0;
 }
 
+/* May those that are not submitted yet wait until some of the others have ended? */
+static bool may_keep(const struct fetches *f)
+{
+	return f->keeps && io_uring_sq_ready(&f->ring) * KEPT_PART <= f->running;
+}
+
 bool fetches_begin(struct fetches *f, uint64_t offset, void *buffer, size_t length, bool past, void *cookie)
 {
 	struct io_uring_sqe *sqe = f->running < FETCHES_MAX ? io_uring_get_sqe(&f->ring) : NULL;
@@ -80,16 +94,26 @@ bool fetches_begin(struct fetches *f, uint64_t offset, void *buffer, size_t leng
 	io_uring_sqe_set_data(sqe, cookie);
 	f->running++;
 	unsigned ready = io_uring_sq_ready(&f->ring), under_way = f->running - ready;
-	if (past && ready >= MIN_OF(MAX_OF(under_way, 1u), (unsigned)TOGETHER))
+	if (past && !may_keep(f) && ready >= MIN_OF(MAX_OF(under_way, 1u), (unsigned)TOGETHER))
 		io_uring_submit(&f->ring); /* what it does not take is left to fetches_submit */
 	return true;
 }
 
 bool fetches_submit(struct fetches *f)
 {
-	if (f->running)
+	if (!f->running)
+		return true;
+	if (may_keep(f))
+		io_uring_get_events(&f->ring);
+	else
 		io_uring_submit_and_get_events(&f->ring);
-	return !io_uring_sq_ready(&f->ring);
+	unsigned kept = io_uring_sq_ready(&f->ring), ended = io_uring_cq_ready(&f->ring);
+	if (ended) {
+		f->keeps = ended >= ALL_LEAST && ended + kept == f->running;
+		if (kept)
+			io_uring_submit(&f->ring);
+	}
+	return may_keep(f) || !io_uring_sq_ready(&f->ring);
 }
 
 void *fetches_next(struct fetches *f)

@@ -27,6 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/descriptor.h"
 #include "vdev/backing.h"
 #include "vdev/beneath.h"
@@ -52,6 +53,7 @@ struct file {
 		pthread_cond_t ended;
 		unsigned under_way[2]; /* writes through the page cache, and past it */
 		uint64_t hurried;      /* bytes: past it go those that begin while this is more than 0 */
+		uint64_t hurried_until_us; /* since a client last waited for a flush; whether hurried or not */
 	} ways;
 };
 
@@ -65,6 +67,7 @@ enum {
 	RING_LEAST = 4,             /* reads from the system's cache: fewer cost less as system calls */
 	WRITE_OUT_BYTES = 64 << 10, /* a write of so much is on its way to the device at once */
 	HURRIED_BYTES = 4 << 20,    /* as long as a client waits for a flush that often, the next will come soon */
+	HURRIED_US = 1000 * 1000,   /* and after that it is not waited for: one that comes alone begins nothing */
 };
 
 /* -- two ways to write -- */
@@ -72,8 +75,10 @@ enum {
 static void file_hurry(struct vdev *vdev)
 {
 	struct file *file = (struct file *)vdev;
+	uint64_t now_us = clock_us(&clock_system);
 	pthread_mutex_lock(&file->ways.lock);
-	file->ways.hurried = HURRIED_BYTES;
+	file->ways.hurried = now_us < file->ways.hurried_until_us ? HURRIED_BYTES : 0;
+	file->ways.hurried_until_us = now_us + HURRIED_US;
 	pthread_mutex_unlock(&file->ways.lock);
 }
 
@@ -96,7 +101,7 @@ static bool begin_write(struct file *file, bool may_go_past, uint64_t length)
 {
 	pthread_mutex_lock(&file->ways.entry);
 	pthread_mutex_lock(&file->ways.lock);
-	bool past = may_go_past && file->ways.hurried;
+	bool past = may_go_past && file->ways.hurried && clock_us(&clock_system) < file->ways.hurried_until_us;
 	file->ways.hurried -= MIN_OF(file->ways.hurried, length);
 	while (file->ways.under_way[!past])
 		pthread_cond_wait(&file->ways.ended, &file->ways.lock);

@@ -24,6 +24,7 @@
 
 #include "base/hash.h"
 #include "vdev/backing.h"
+#include "vdev/cached.h"
 #include "vdev/fetch.h"
 #include "vdev/file.h"
 
@@ -38,6 +39,7 @@ static struct {
 	bool interrupts; /* and each other one is interrupted */
 	unsigned calls;
 	int ring_error; /* the ring takes nothing, 0: it works */
+	int fetches_begun;
 	/* Writes through the cache, and past it: gathered ones, and all of this moment. */
 	atomic_uint gathered[2], inside[2];
 	atomic_bool met; /* one of each was under way at a time */
@@ -68,7 +70,8 @@ int __real_io_uring_submit_and_wait(struct io_uring *ring, unsigned count);
 int __wrap_io_uring_submit_and_wait(struct io_uring *ring, unsigned count);
 int __real_io_uring_submit_and_get_events(struct io_uring *ring);
 int __wrap_io_uring_submit_and_get_events(struct io_uring *ring);
-
+int __real_io_uring_submit(struct io_uring *ring);
+int __wrap_io_uring_submit(struct io_uring *ring);
 int __real_ioctl(int fd, unsigned long request, void *argument);
 int __wrap_ioctl(int fd, unsigned long request, void *argument);
 int __real_fallocate64(int fd, int mode, off_t offset, off_t length);
@@ -176,7 +179,16 @@ int __wrap_io_uring_submit_and_wait(struct io_uring *ring, unsigned count)
 
 int __wrap_io_uring_submit_and_get_events(struct io_uring *ring)
 {
-	return kernel.ring_error ? -kernel.ring_error : __real_io_uring_submit_and_get_events(ring);
+	int taken = kernel.ring_error ? -kernel.ring_error : __real_io_uring_submit_and_get_events(ring);
+	kernel.fetches_begun += MAX_OF(taken, 0);
+	return taken;
+}
+
+int __wrap_io_uring_submit(struct io_uring *ring)
+{
+	int taken = kernel.ring_error ? -kernel.ring_error : __real_io_uring_submit(ring);
+	kernel.fetches_begun += MAX_OF(taken, 0);
+	return taken;
 }
 
 /* One extent per piece, as many as are asked for. */
@@ -392,6 +404,53 @@ static void a_ring_that_takes_no_fetches_is_asked_again(void **state)
 	vdev_close(vdev);
 }
 
+static void begin_fetches(struct fetches *fetches, unsigned count, int begun)
+{
+	static uint8_t bytes[16];
+	for (unsigned i = 0; i < count; i++)
+		assert_true(fetches_begin(fetches, 0, bytes + i, 1, false, bytes));
+	assert_true(fetches_submit(fetches));
+	assert_int_equal(kernel.fetches_begun, begun);
+}
+
+static void end_fetches(struct fetches *fetches, int pipe_end, unsigned count, int begun)
+{
+	uint8_t bytes[16] = {0};
+	assert_int_equal(write(pipe_end, bytes, count), count);
+	for (unsigned n = 0; n < count;) {
+		(void)fetches_submit(fetches);
+		while (fetches_next(fetches))
+			n++;
+	}
+	assert_int_equal(kernel.fetches_begun, begun);
+}
+
+/* Reads of a pipe, which end when they are told to. */
+static void what_ends_together_keeps_some_of_the_next(void **state)
+{
+	struct cached cached = {0};
+	int ends[2];
+	(void)state;
+	assert_int_equal(pipe(ends), 0);
+	cached.fd = ends[0];
+	struct fetches *fetches = fetches_new(&cached, -1);
+	if (!fetches)
+		skip();
+	kernel.fetches_begun = 0;
+	begin_fetches(fetches, 8, 8);
+	end_fetches(fetches, ends[1], 8, 8);
+	begin_fetches(fetches, 6, 14);
+	begin_fetches(fetches, 2, 14); /* a quarter */
+	begin_fetches(fetches, 1, 17); /* more than that */
+	begin_fetches(fetches, 3, 17);
+	end_fetches(fetches, ends[1], 5, 20); /* they follow at once, and not all has ended */
+	begin_fetches(fetches, 1, 21);
+	end_fetches(fetches, ends[1], 8, 21);
+	fetches_free(fetches);
+	close(ends[0]);
+	close(ends[1]);
+}
+
 /* Whatever lies behind a range: it is all its own afterwards, and nothing else has changed. */
 static void what_is_taken_has_a_place_of_its_own(void **state)
 {
@@ -455,6 +514,9 @@ static void writes_go_past_the_cache_while_flushes_are_waited_for(void **state)
 	(void)went_past(&through);
 	gather(vdev, bytes, 0);
 	assert_int_equal(went_past(&through), 0);
+	vdev_hurry(vdev);
+	gather(vdev, bytes, 0);
+	assert_int_equal(went_past(&through), 0); /* one flush says nothing of another */
 	vdev_hurry(vdev);
 	gather(vdev, bytes + PIECE, 0);
 	gather(vdev, bytes, PIECE); /* beside what the cache has */
@@ -553,6 +615,7 @@ static void who_waits_for_the_other_way_is_not_overtaken(void **state)
 	if (!has_direct())
 		skip();
 	vdev_hurry(vdev);
+	vdev_hurry(vdev);
 	(void)went_past(&through);
 	kernel.holds_direct = true;
 	for (unsigned i = 0; i < 3; i++) {
@@ -583,6 +646,7 @@ int main(void)
 		FILE_TEST(who_waits_for_the_other_way_is_not_overtaken),
 		FILE_TEST(what_is_left_by_a_ring_is_done),
 		FILE_TEST(a_ring_that_takes_no_fetches_is_asked_again),
+		FILE_TEST(what_ends_together_keeps_some_of_the_next),
 		FILE_TEST(what_is_taken_has_a_place_of_its_own),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
