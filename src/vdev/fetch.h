@@ -26,7 +26,10 @@ bool fetches_may_pass(const struct fetches *fetches);
  * ended. False: too many are under way.
  */
 bool fetches_begin(struct fetches *fetches, uint64_t offset, void *buffer, size_t length, bool past, void *cookie);
-/* Has the kernel begin them, and tell of those that have ended. False: it cannot begin all now; ask again. */
+/*
+ * Has the kernel begin them, and tell of those that have ended. Some may be kept until others have ended: to be
+ * called when the descriptor says so. False: it cannot begin all now; ask again.
+ */
 bool fetches_submit(struct fetches *fetches);
 /* The cookie of one that has ended; NULL: none has. */
 void *fetches_next(struct fetches *fetches);
