@@ -53,7 +53,7 @@ struct file {
 		pthread_cond_t ended;
 		unsigned under_way[2]; /* writes through the page cache, and past it */
 		uint64_t hurried;      /* bytes: past it go those that begin while this is more than 0 */
-		uint64_t hurried_until_us; /* since a client last waited for a flush; whether hurried or not */
+		uint64_t hurried_until_us; /* after a flush: until then another one begins that, and it lasts */
 	} ways;
 };
 
